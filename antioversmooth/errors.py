@@ -1,0 +1,62 @@
+"""Every exception that this project raises on purpose.
+
+AntiOversmoothError
+├── UserError             somebody can mend it: one message, exit code 2, no traceback
+│   ├── SpecError         a spec, a table or an override on the command line
+│   ├── DataError         a data folder or file that is missing, or is not what the spec says
+│   ├── CheckpointError   weights that are missing, torn, or of another model
+│   └── LaunchError       the back end refused: no such partition, no space left, already running
+├── ResultError           a result that cannot be trusted: edited, torn, or of another identity
+└── AttemptEnded          raised inside a running job to end its attempt with a named reason
+"""
+
+from __future__ import annotations
+
+
+class AntiOversmoothError(Exception):
+    """Base of all."""
+
+
+class UserError(AntiOversmoothError):
+    """A mistake that the person at the keyboard can mend; shown as one message, exit code 2."""
+
+
+class SpecError(UserError):
+    """A spec that cannot be used.
+
+    Args:
+        message: What is wrong and what would be right.
+        where: The file, and the dotted key if there is one, as `experiments/deit_s12.yaml: model.depth`.
+    """
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        super().__init__(f"{where}: {message}" if where else message)
+
+
+class DataError(UserError):
+    """Data that is missing or is not what the spec says."""
+
+
+class CheckpointError(UserError):
+    """Weights that are missing, torn or of another model."""
+
+
+class LaunchError(UserError):
+    """The back end cannot start this run now."""
+
+
+class ResultError(AntiOversmoothError):
+    """A run directory whose content contradicts itself."""
+
+
+class AttemptEnded(AntiOversmoothError):
+    """Ends an attempt before the run is complete.
+
+    Args:
+        reason: One of `journal.EndReason`'s values.
+        message: For the log and for `why`.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason

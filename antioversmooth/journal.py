@@ -1,0 +1,117 @@
+"""The journal of a run: JSON lines that are appended and never changed, and how the story is read back from them.
+
+Two files of a run directory are journals:
+    attempts.jsonl  {"time", "attempt", "event": "start", "step": s, ...}   the attempt continues after step s
+                    {"time", "attempt", "event": "end", "reason": ..., "step": ...}
+    metrics.jsonl   {"time", "attempt", "step", "epoch", <metric>: <number>, ...}
+
+An attempt that starts at step s takes over the run from there: whatever earlier attempts wrote for later steps, then
+or afterwards (a process that its scheduler had given up for dead), is not part of the run any more. `read_metrics`
+returns only what is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+# The one spelling of every metric, from here to the header of a table. Accuracies in percent.
+TRAIN_LOSS = "train/loss"
+TRAIN_LR = "train/lr"
+TRAIN_GRAD_NORM = "train/grad_norm"
+VAL_LOSS = "val/loss"
+VAL_TOP1 = "val/top1"
+VAL_TOP5 = "val/top5"
+EMA_TOP1 = "ema/top1"
+EMA_TOP5 = "ema/top5"
+EPOCH_SECONDS = "time/epoch_s"
+IMAGES_PER_SECOND = "throughput/images_per_s"
+PEAK_MEMORY = "memory/peak_gib"
+TOKEN_SIMILARITY = "similarity/tokens"
+"""Mean cosine between the tokens after a block; its records carry `layer` (1 at the input side) beside the step."""
+
+
+class EndReason(Enum):
+    """Why an attempt ended; the `reason` of an end record."""
+
+    completed = "completed"
+    preempted = "preempted"
+    timeout = "timeout"
+    crash = "crash"
+    hang = "hang"
+    node_fail = "node-fail"
+    disk_full = "disk-full"
+    cancelled = "cancelled"
+
+
+def append(path: Path, record: Record) -> None:
+    """Adds one line and its time stamp; a single write, so that readers see whole lines or a torn last one.
+
+    Args:
+        path: The journal; created where it is missing.
+        record: Numbers and strings. A `time` (seconds since 1970) is added where there is none.
+    """
+    line = json.dumps({"time": round(time.time(), 3), **record}, allow_nan=True) + "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        if _ends_torn(path):  # a writer was killed mid-line: its line is lost, ours must not be glued to it
+            line = "\n" + line
+        data = line.encode()
+        while data:
+            data = data[os.write(descriptor, data) :]
+    finally:
+        os.close(descriptor)
+
+
+def _ends_torn(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+def read(path: Path) -> list[Record]:
+    """All whole records in the order written; lines torn by a killed writer are left out."""
+    try:
+        lines = path.read_text(errors="replace").split("\n")
+    except FileNotFoundError:
+        return []
+    records = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+def read_metrics(metrics: Path, attempts: Path) -> list[Record]:
+    """The metrics that belong to the run, in order of steps: each step as its last rightful attempt wrote it."""
+    limit = superseded_after(read(attempts))
+    return in_lineage(read(metrics), limit)
+
+
+def superseded_after(attempts: Iterable[Record]) -> dict[int, float]:
+    """For each attempt the last step that still counts: where the earliest later lineage took over."""
+    starts = sorted((r["attempt"], r.get("step", 0)) for r in attempts if r.get("event") == "start")
+    limit: dict[int, float] = {}
+    lowest = float("inf")
+    for attempt, step in reversed(starts):
+        limit[attempt] = lowest
+        lowest = min(lowest, step)
+    return limit
+
+
+def in_lineage(records: Iterable[Record], limit: dict[int, float]) -> list[Record]:
+    """The records whose step was not superseded by a later attempt."""
+    return [r for r in records if r.get("step", 0) <= limit.get(r.get("attempt", 0), float("inf"))]

@@ -1,0 +1,303 @@
+"""A run: one experiment with one seed, and its directory, which is the only truth about it.
+
+results/runs/<experiment>/seed<k>-<id8>/
+  spec.yaml          the resolved experiment: what a person reads, and what `train` loads
+  intent.json        written before anything is submitted: back end, who, when, which code
+  attempts.jsonl     one line when an attempt starts and one when it ends, with the reason
+  metrics.jsonl      the journal (see journal.py)
+  checkpoints/       the last two and the best, each with its checksum
+  result.json        written last; its presence is what "done" means
+  provenance.json    what the newest attempt ran on
+  heartbeat          touched every few seconds while an attempt lives
+  logs/attempt<n>/   created exclusively: the number of an attempt is whoever makes its folder
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from antioversmooth import files, journal
+from antioversmooth.config import Experiment
+from antioversmooth.errors import CheckpointError, ResultError, SpecError
+
+
+def plain(value: Any) -> Any:
+    """Config as JSON types: dataclasses become dicts, enums their value."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
+
+
+def scientific(config: Any) -> dict[str, Any]:
+    """The fields of a config that decide what is computed, as JSON types (see config.py for the metadata)."""
+    result = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not field.metadata.get("identity", True):
+            continue
+        if "neutral" in field.metadata and plain(value) == field.metadata["neutral"]:
+            continue
+        result[field.name] = scientific(value) if dataclasses.is_dataclass(value) else plain(value)
+    return result
+
+
+def identity(experiment: Experiment, seed: int, initial_weights: str | None = None) -> str:
+    """sha256 in hex over what a run computes: model, data, recipe, seed, revision, and the weights that it starts from.
+
+    Nodes, paths, labels and the git hash stay out: the same science is the same run, wherever it runs.
+
+    Args:
+        initial_weights: What `recipe.init_from` stands for: the identity of another run, or the checksum of a file.
+    """
+    science = {**scientific(experiment), "seed": seed}
+    if initial_weights is not None:
+        science["recipe"] = {**science["recipe"], "init_from": initial_weights}
+    canonical = json.dumps(science, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment with one seed."""
+
+    experiment: Experiment
+    seed: int
+    id: str
+    """sha256 in hex; see `identity`."""
+    dir: Path
+    """The run directory."""
+    upstream: Run | None = None
+    """The run whose final weights this one starts from."""
+
+    @property
+    def name(self) -> str:
+        """For people: deit_s12 seed 0."""
+        return f"{self.experiment.name} seed {self.seed}"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.dir / "metrics.jsonl"
+
+    @property
+    def attempts_path(self) -> Path:
+        return self.dir / "attempts.jsonl"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.dir / "checkpoints"
+
+    def result(self) -> dict[str, Any] | None:
+        """What `result.json` says; None while the run is not done.
+
+        Raises:
+            ResultError: The file is torn or of another run.
+        """
+        path = self.dir / "result.json"
+        try:
+            result = files.read_json(path)
+        except ValueError as err:
+            raise ResultError(f"{path} is not JSON ({err}); move it away and launch again") from err
+        if result is not None and result.get("id") != self.id:
+            raise ResultError(f"{path} is of run {result.get('id')}, not of {self.id}")
+        return dict(result) if result is not None else None
+
+    def metrics(self) -> list[journal.Record]:
+        """The journal, without what later attempts superseded."""
+        return journal.read_metrics(self.metrics_path, self.attempts_path)
+
+    def attempts(self) -> list[journal.Record]:
+        """Start and end records of the attempts so far."""
+        return journal.read(self.attempts_path)
+
+    def prepare(self) -> None:
+        """Makes the directory and writes `spec.yaml`; does nothing where they are there already."""
+        self.checkpoints_dir.mkdir(parents=True, exist_ok=True)
+        (self.dir / "logs").mkdir(exist_ok=True)
+        content = {
+            "id": self.id,
+            "seed": self.seed,
+            "upstream": str(self.upstream.dir) if self.upstream else None,
+            "experiment": plain(self.experiment),
+        }
+        header = "# The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.\n"
+        files.write_atomic(self.dir / "spec.yaml", header + yaml.safe_dump(content, sort_keys=False))
+
+    def new_attempt(self) -> int:
+        """Number of a fresh attempt, from 1; its log folder is made exclusively, so that no two share a number."""
+        number = 1 + max((n for n, _ in self.attempt_dirs()), default=0)
+        while True:
+            try:
+                (self.dir / "logs" / f"attempt{number}").mkdir(parents=True)
+                return number
+            except FileExistsError:
+                number += 1
+
+    def attempt_dirs(self) -> Iterator[tuple[int, Path]]:
+        """Number and log folder of each attempt."""
+        for path in sorted((self.dir / "logs").glob("attempt*")):
+            if path.name.removeprefix("attempt").isdigit():
+                yield int(path.name.removeprefix("attempt")), path
+
+    @classmethod
+    def load(cls, directory: Path) -> Run:
+        """The run that lives in a directory.
+
+        Raises:
+            ResultError: There is no readable spec, or it is not what its id was made of.
+        """
+        path = Path(directory) / "spec.yaml"
+        try:
+            content = yaml.safe_load(path.read_text())
+            merged = OmegaConf.merge(OmegaConf.structured(Experiment), content["experiment"])
+            experiment = OmegaConf.to_object(merged)
+        except FileNotFoundError as err:
+            raise ResultError(f"{directory} is not a run directory: it has no spec.yaml") from err
+        except (yaml.YAMLError, KeyError, TypeError, OmegaConfBaseException, SpecError) as err:
+            raise ResultError(f"{path} cannot be read: {err}") from err
+        assert isinstance(experiment, Experiment)
+        upstream = cls.load(Path(content["upstream"])) if content["upstream"] else None
+        run_id = identity(experiment, content["seed"], _initial_weights(experiment, upstream))
+        if run_id != content["id"]:
+            raise ResultError(
+                f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it says "
+                f"{content['id'][:8]}; launch the spec again instead"
+            )
+        return cls(experiment, content["seed"], run_id, Path(directory), upstream)
+
+
+Upstream = Callable[[str], Experiment]
+"""Finds the experiment that `init_from: run:<name>` names."""
+
+
+def plan(experiments: Iterable[Experiment], seeds: Iterable[int], results: Path, upstream: Upstream) -> list[Run]:
+    """One run for each experiment and seed, those that others start from first, each only once.
+
+    Args:
+        results: The results folder; runs go to its `runs/`.
+    """
+    seeds = list(seeds)
+    planned: dict[str, Run] = {}
+    for experiment in experiments:
+        for seed in seeds:
+            run = _plan_one(experiment, seed, results, upstream, ())
+            for needed in _with_upstream(run):
+                planned.setdefault(needed.id, needed)
+    return list(planned.values())
+
+
+def _plan_one(experiment: Experiment, seed: int, results: Path, upstream: Upstream, chain: tuple[str, ...]) -> Run:
+    before = None
+    kind, _, name = (experiment.recipe.init_from or "").partition(":")
+    if kind == "run":
+        if name in (*chain, experiment.name):
+            raise SpecError(f"{name} would start from itself", where=f"{experiment.name}: recipe.init_from")
+        before = _plan_one(upstream(name), seed, results, upstream, (*chain, experiment.name))
+    run_id = identity(experiment, seed, _initial_weights(experiment, before))
+    directory = results / "runs" / experiment.name / f"seed{seed}-{run_id[:8]}"
+    return Run(experiment, seed, run_id, directory, before)
+
+
+def _with_upstream(run: Run) -> Iterator[Run]:
+    if run.upstream is not None:
+        yield from _with_upstream(run.upstream)
+    yield run
+
+
+def _initial_weights(experiment: Experiment, upstream: Run | None) -> str | None:
+    kind, _, name = (experiment.recipe.init_from or "").partition(":")
+    if kind == "run":
+        if upstream is None:
+            raise SpecError("the run that it names is not known", where=f"{experiment.name}: recipe.init_from")
+        return f"run:{upstream.id}"
+    if kind == "file":
+        if not Path(name).is_file():
+            raise CheckpointError(f"{experiment.name}: recipe.init_from: there is no file {name}")
+        return f"sha256:{files.sha256(Path(name))}"
+    return experiment.recipe.init_from
+
+
+class RunState(Enum):
+    """What the directory alone says of a run."""
+
+    missing = "missing"
+    submitted = "submitted"
+    running = "running"
+    stopped = "stopped"
+    done = "done"
+
+
+def state(run: Run, *, now: float | None = None) -> RunState:
+    """The run's state as its directory tells it: no scheduler is asked.
+
+    `running` means an attempt that has not ended and whose heartbeat is younger than six of its periods.
+    """
+    if run.result() is not None:
+        return RunState.done
+    attempts = run.attempts()
+    if not attempts:
+        return RunState.submitted if (run.dir / "intent.json").exists() else RunState.missing
+    ended = {r["attempt"] for r in attempts if r.get("event") == "end"}
+    newest = max(r["attempt"] for r in attempts)
+    if newest in ended:
+        return RunState.stopped
+    try:
+        beat = (run.dir / "heartbeat").stat().st_mtime
+    except FileNotFoundError:
+        beat = max(r["time"] for r in attempts)
+    age = (time.time() if now is None else now) - beat
+    return RunState.running if age < 6 * run.experiment.runtime.heartbeat_s else RunState.stopped
+
+
+def split_batch(global_batch: int, world_size: int, *, limit: int = 0, group: int = 1) -> tuple[int, int]:
+    """Samples per device and forward pass, and passes per step; times the ranks they are the global batch.
+
+    Args:
+        limit: Largest number of samples in one pass; 0: no limit.
+        group: Samples that must stay on one device together (the recipe's `mix_group`).
+
+    Raises:
+        SpecError: It does not divide; names the numbers of processes that do.
+    """
+
+    def passes(world: int) -> int | None:
+        if global_batch % (world * group):
+            return None
+        per_rank = global_batch // world
+        return next(
+            (
+                a
+                for a in range(1, per_rank // group + 1)
+                if per_rank % (a * group) == 0 and (not limit or per_rank // a <= limit)
+            ),
+            None,
+        )
+
+    accumulation = passes(world_size)
+    if accumulation is None:
+        fitting = [w for w in range(1, min(global_batch, 4096) + 1) if passes(w)]
+        unit = f" in groups of {group} (recipe.mix_group)" if group > 1 else ""
+        cap = f" with at most {limit} a pass (runtime.device_batch)" if limit else ""
+        raise SpecError(
+            f"global_batch {global_batch} does not divide over {world_size} processes{unit}{cap}; "
+            + (f"it does over {', '.join(map(str, fitting))}" if fitting else "no number of processes fits"),
+            where="recipe.global_batch",
+        )
+    return global_batch // (world_size * accumulation), accumulation
