@@ -1,0 +1,49 @@
+# Every target runs what a person could type; `make help` lists them.
+#   PYTHON=    interpreter for .venv (3.11 to 3.13)        SEEDS=0,1,2   seeds of every row
+#   IMAGENET=  ImageNet folder: the real reproduction      ARGS=         further arguments for launch.py
+SHELL := /bin/sh
+PY := .venv/bin/python
+SEEDS ?= 0
+ARGS ?=
+DATA_ROOT := $(or $(data.root),$(IMAGENET))
+PROFILE := $(if $(DATA_ROOT),data.root=$(DATA_ROOT),profile=mini)
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test test-slurm check format smoke ui lock clean-runs
+
+help: ## this list
+	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
+
+.venv/.installed: pyproject.toml requirements.lock
+	@PYTHON=$(PYTHON) scripts/setup.sh
+
+setup: .venv/.installed ## make .venv, once; the other targets do it by themselves
+
+reproduce-%: .venv/.installed ## train every row of experiments/tables/%.yaml and render the table
+	@$(PY) launch.py experiments/tables/$*.yaml $(PROFILE) --seeds $(SEEDS) --follow $(ARGS)
+
+table-%: .venv/.installed ## render the table from what has run
+	@$(PY) -m antioversmooth table experiments/tables/$*.yaml $(PROFILE) --seeds $(SEEDS) $(ARGS)
+
+ui: .venv/.installed ## MLflow on what has run, kept up to date
+	@$(PY) -m antioversmooth ui $(ARGS)
+
+test: .venv/.installed ## every test that needs no SLURM
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not slurm" $(ARGS)
+
+test-slurm: .venv/.installed ## the tests that start a private SLURM (Linux, root, Debian's SLURM packages)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slurm tests/slurm $(ARGS)
+
+smoke: .venv/.installed ## two rows of the mini table, the whole way, in about a minute
+	@$(PY) launch.py experiments/tables/smoke.yaml profile=mini --follow $(ARGS)
+
+check: .venv/.installed ## lint, format and types
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+format: .venv/.installed ## put the code into the format that `check` asks for
+	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
+
+lock: .venv/.installed ## resolve requirements.lock again, keeping what still fits
+	@$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --no-header --extra mini --extra dev \
+		pyproject.toml --output-file requirements.lock
