@@ -100,8 +100,8 @@ def load_table(path: Path) -> Table:
     with _spec_errors(path):
         content = OmegaConf.to_container(OmegaConf.load(path))
     if not isinstance(content, dict):
-        raise SpecError("a table is a mapping with title and rows", where=str(path))
-    return _typed(Table, {**content, "name": path.stem}, path)
+        raise SpecError("a table is a mapping with title and rows", where=_relative(path))
+    return _typed(Table, {**{str(k): v for k, v in content.items()}, "name": path.stem}, path)
 
 
 def _existing(path: Path) -> Path:

@@ -1,0 +1,31 @@
+"""Fixtures that more than one room uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from antioversmooth import runs, spec
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+
+
+@pytest.fixture
+def experiments() -> Path:
+    """The specs that the project ships."""
+    return EXPERIMENTS
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> Callable[..., runs.Run]:
+    """Makes a prepared run of a shipped spec under `tmp_path`: `make_run("deit_s12", "recipe.epochs=1", seed=0)`."""
+
+    def make(name: str = "deit_s12", *overrides: str, seed: int = 0, profile: str = "mini") -> runs.Run:
+        request = spec.load([EXPERIMENTS / f"{name}.yaml"], [f"profile={profile}", *overrides])
+        run = request.plan([seed], tmp_path / "results")[-1]
+        run.prepare()
+        return run
+
+    return make

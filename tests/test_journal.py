@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from antioversmooth import journal
+
+
+def test_records_come_back_in_order_with_a_time(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    for step in (1, 2):
+        journal.append(path, {"attempt": 1, "step": step, journal.TRAIN_LOSS: step / 2})
+    first, second = journal.read(path)
+    assert (first["step"], second["step"]) == (1, 2)
+    assert first["time"] <= second["time"]
+
+
+def test_a_record_keeps_the_time_it_brings(tmp_path: Path) -> None:
+    journal.append(tmp_path / "j", {"time": 12.5, "step": 1})
+    assert journal.read(tmp_path / "j")[0]["time"] == 12.5
+
+
+def test_a_missing_journal_is_empty(tmp_path: Path) -> None:
+    assert journal.read(tmp_path / "none.jsonl") == []
+
+
+def test_a_line_torn_by_a_killed_writer_is_left_out_and_the_next_line_survives(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    journal.append(path, {"step": 1})
+    with path.open("a") as file:
+        file.write('{"step": 2, "train/lo')
+    assert [r["step"] for r in journal.read(path)] == [1]
+    journal.append(path, {"step": 3})
+    assert [r["step"] for r in journal.read(path)] == [1, 3]
+
+
+def attempts(*starts: tuple[int, int]) -> list[journal.Record]:
+    return [{"event": "start", "attempt": number, "step": step} for number, step in starts]
+
+
+def test_what_a_later_attempt_did_again_is_superseded() -> None:
+    limit = journal.superseded_after(attempts((1, 0), (2, 10)))
+    records = [{"attempt": 1, "step": s} for s in (5, 10, 15)] + [{"attempt": 2, "step": s} for s in (15, 20)]
+    kept = [(r["attempt"], r["step"]) for r in journal.in_lineage(records, limit)]
+    assert kept == [(1, 5), (1, 10), (2, 15), (2, 20)]
+
+
+def test_an_attempt_given_up_for_dead_cannot_write_into_its_successors_steps() -> None:
+    limit = journal.superseded_after(attempts((1, 0), (2, 10)))
+    late = [{"attempt": 2, "step": 15}, {"attempt": 1, "step": 16}, {"attempt": 1, "step": 17}]
+    assert journal.in_lineage(late, limit) == late[:1]
+
+
+def test_an_attempt_that_starts_further_back_supersedes_all_between() -> None:
+    limit = journal.superseded_after(attempts((1, 0), (2, 20), (3, 10)))
+    assert limit == {3: float("inf"), 2: 10, 1: 10}
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6))
+def test_each_step_survives_at_most_once(starts: list[int]) -> None:
+    """Whatever the restarts, a reader never sees two records of one step."""
+    begun = attempts(*[(number, step) for number, step in enumerate([0, *starts], 1)])
+    records = [{"attempt": a["attempt"], "step": s} for a in begun for s in range(a["step"] + 1, 61)]
+    kept = [r["step"] for r in journal.in_lineage(records, journal.superseded_after(begun))]
+    assert len(kept) == len(set(kept))
+    assert set(kept) == set(range(1, 61))
+
+
+def test_read_metrics_joins_both_files(tmp_path: Path) -> None:
+    for record in attempts((1, 0), (2, 1)):
+        journal.append(tmp_path / "attempts.jsonl", record)
+    for attempt, step in ((1, 1), (1, 2), (2, 2)):
+        journal.append(tmp_path / "metrics.jsonl", {"attempt": attempt, "step": step})
+    found = journal.read_metrics(tmp_path / "metrics.jsonl", tmp_path / "attempts.jsonl")
+    assert [(r["attempt"], r["step"]) for r in found] == [(1, 1), (2, 2)]
+
+
+def test_numbers_that_json_lacks_are_kept(tmp_path: Path) -> None:
+    journal.append(tmp_path / "j", {"loss": float("nan")})
+    assert json.dumps(journal.read(tmp_path / "j")[0]["loss"]) == "NaN"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=200))
+def test_any_bytes_read_without_an_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "fuzzed.jsonl"
+    path.write_bytes(data)
+    assert all(isinstance(record, dict) for record in journal.read(path))

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from antioversmooth import files, journal, runs, spec
+from antioversmooth.config import Experiment, ModelConfig
+from antioversmooth.errors import CheckpointError, ResultError, SpecError
+from antioversmooth.runs import Run, RunState
+
+MakeRun = Callable[..., Run]
+
+
+def experiment_id(experiments: Path, *overrides: str, seed: int = 0, name: str = "deit_s12") -> str:
+    return runs.identity(spec.load_experiment(experiments / f"{name}.yaml", overrides), seed)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["cluster.nodes=8", "cluster.partition=gpu", "runtime.workers=3", "runtime.device_batch=16", "data.root=/elsewhere",
+     "title=Another", "cluster.results=/scratch", "data.max_corrupt=5"],
+)  # fmt: skip
+def test_where_and_how_a_run_runs_is_not_its_identity(experiments: Path, override: str) -> None:
+    assert experiment_id(experiments, override) == experiment_id(experiments)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["recipe.epochs=501", "recipe.global_batch=512", "model.scaling=featscale", "data.num_train=1281166",
+     "revision=2", "recipe.clip_grad=1.0", "model.scaling_variant=paper"],
+)  # fmt: skip
+def test_what_is_computed_is_the_identity(experiments: Path, override: str) -> None:
+    assert experiment_id(experiments, override) != experiment_id(experiments)
+
+
+def test_the_seed_is_part_of_the_identity(experiments: Path) -> None:
+    assert experiment_id(experiments, seed=1) != experiment_id(experiments, seed=0)
+
+
+def test_an_int_written_as_a_float_is_the_same_run(experiments: Path) -> None:
+    assert experiment_id(experiments, "recipe.warmup_epochs=5") == experiment_id(
+        experiments, "recipe.warmup_epochs=5.0"
+    )
+
+
+def test_a_field_added_later_leaves_old_runs_their_identity() -> None:
+    """A field with `neutral` metadata is left out of the identity while it has that value, and only then."""
+
+    @dataclasses.dataclass
+    class Before:
+        depth: int = 12
+
+    @dataclasses.dataclass
+    class After:
+        depth: int = 12
+        gate: str = dataclasses.field(default="sigmoid", metadata={"neutral": "none"})
+
+    assert runs.scientific(After(gate="none")) == runs.scientific(Before())
+    assert runs.scientific(After()) == {"depth": 12, "gate": "sigmoid"}
+
+
+def test_a_run_loads_from_its_directory_alone(make_run: MakeRun) -> None:
+    run = make_run("cait_s24_featscale")
+    assert run.upstream is not None
+    run.upstream.prepare()
+    assert Run.load(run.dir) == run
+
+
+def test_an_edited_spec_is_refused(make_run: MakeRun) -> None:
+    run = make_run()
+    path = run.dir / "spec.yaml"
+    path.write_text(path.read_text().replace("epochs: 8", "epochs: 9"))
+    with pytest.raises(ResultError, match="was edited"):
+        Run.load(run.dir)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "- a", "id: 1\n", "{", "experiment: {nam: x}\nid: a\nseed: 0\nupstream: null\n"]
+)
+def test_a_spoilt_spec_is_one_clear_error(make_run: MakeRun, content: str) -> None:
+    run = make_run()
+    (run.dir / "spec.yaml").write_text(content)
+    with pytest.raises(ResultError, match=r"spec\.yaml"):
+        Run.load(run.dir)
+
+
+def test_a_row_that_starts_from_another_row_comes_after_it(experiments: Path, tmp_path: Path) -> None:
+    request = spec.load([experiments / "cait_s24_featscale.yaml"], ["profile=mini"])
+    names = [(run.experiment.name, run.seed) for run in request.plan([0, 1], tmp_path)]
+    assert names == [
+        ("cait_s24", 0),
+        ("cait_s24_featscale", 0),
+        ("cait_s24", 1),
+        ("cait_s24_featscale", 1),
+    ]
+
+
+def test_another_start_is_another_run(experiments: Path, tmp_path: Path) -> None:
+    """A fine-tune of a changed baseline must not pass for a fine-tune of the old one."""
+    row = [experiments / "cait_s24_featscale.yaml"]
+    before = spec.load(row, ["profile=mini"]).plan([0], tmp_path)
+    after = spec.load([experiments / "cait_s24.yaml", *row], ["profile=mini", "revision=2"]).plan([0], tmp_path)
+    assert before[-1].id != after[-1].id
+    assert before[0].id != after[0].id
+
+
+def test_a_file_to_start_from_is_identified_by_its_content(make_run: MakeRun, tmp_path: Path) -> None:
+    weights, copy = tmp_path / "a.pth", tmp_path / "b.pth"
+    weights.write_bytes(b"weights")
+    copy.write_bytes(b"weights")
+    one = make_run("deit_s12", f"recipe.init_from='file:{weights}'")
+    two = make_run("deit_s12", f"recipe.init_from='file:{copy}'")
+    assert one.id == two.id
+    weights.write_bytes(b"others")
+    assert make_run("deit_s12", f"recipe.init_from='file:{weights}'").id != two.id
+
+
+def test_a_missing_file_to_start_from_is_named(make_run: MakeRun) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no file /none\.pth"):
+        make_run("deit_s12", "recipe.init_from='file:/none.pth'")
+
+
+def test_a_circle_of_starts_is_refused(experiments: Path, tmp_path: Path) -> None:
+    request = spec.load([experiments / "cait_s24.yaml"], ["profile=mini", "recipe.init_from='run:cait_s24'"])
+    with pytest.raises(SpecError, match="start from itself"):
+        request.plan([0], tmp_path)
+
+
+def test_attempt_numbers_are_never_shared(make_run: MakeRun) -> None:
+    run = make_run()
+    assert [run.new_attempt() for _ in range(11)] == list(range(1, 12))
+
+
+def test_states_follow_the_directory(make_run: MakeRun) -> None:
+    run = make_run()
+    assert runs.state(run) is RunState.missing
+    files.write_json(run.dir / "intent.json", {})
+    assert runs.state(run) is RunState.submitted
+    journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
+    (run.dir / "heartbeat").touch()
+    assert runs.state(run) is RunState.running
+    assert runs.state(run, now=time.time() + 3600) is RunState.stopped
+    journal.append(run.attempts_path, {"attempt": 1, "event": "end", "reason": "timeout", "step": 5})
+    assert runs.state(run) is RunState.stopped
+    files.write_json(run.dir / "result.json", {"id": run.id})
+    assert runs.state(run) is RunState.done
+
+
+def test_a_result_of_another_run_is_not_taken(make_run: MakeRun) -> None:
+    run = make_run()
+    files.write_json(run.dir / "result.json", {"id": "0" * 64})
+    with pytest.raises(ResultError, match="is of run"):
+        run.result()
+
+
+@pytest.mark.parametrize(
+    ("world", "limit", "group", "expected"),
+    [(1, 0, 1, (1024, 1)), (16, 0, 1, (64, 1)), (1, 256, 1, (256, 4)), (2, 96, 32, (64, 8)), (4, 0, 32, (256, 1))],
+)
+def test_the_global_batch_is_dealt_to_the_ranks(world: int, limit: int, group: int, expected: tuple[int, int]) -> None:
+    assert runs.split_batch(1024, world, limit=limit, group=group) == expected
+    assert expected[0] * expected[1] * world == 1024
+
+
+def test_a_batch_that_does_not_divide_names_the_worlds_that_do() -> None:
+    with pytest.raises(SpecError, match=r"does not divide over 3 processes; it does over 1, 2, 4, 8$"):
+        runs.split_batch(8, 3)
+    with pytest.raises(SpecError, match="no number of processes fits"):
+        runs.split_batch(64, 1, limit=16, group=32)
+
+
+def test_configs_are_plain_json_types(experiments: Path) -> None:
+    experiment: Experiment = spec.load_experiment(experiments / "swin_s.yaml")
+    assert runs.plain(experiment)["model"]["family"] == "swin"
+    assert runs.plain(experiment.model)["stage_depths"] == [2, 2, 18, 2]
+    assert isinstance(experiment.model, ModelConfig)

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from antioversmooth import spec
+from antioversmooth.config import DataSource, Family, Scaling
+from antioversmooth.errors import SpecError
+
+ROOT = Path(__file__).parent.parent / "experiments"
+ROWS = sorted(ROOT.glob("*.yaml"))
+TABLES = sorted((ROOT / "tables").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("profile", ["imagenet", "mini"])
+@pytest.mark.parametrize("path", ROWS, ids=lambda p: p.stem)
+def test_every_shipped_row_composes_in_both_profiles(path: Path, profile: str) -> None:
+    experiment = spec.load_experiment(path, [f"profile={profile}"])
+    assert experiment.name == path.stem
+    assert experiment.profile == profile
+    suffix = path.stem.rpartition("_")[2]
+    assert experiment.model.scaling.value == (suffix if suffix in ("attnscale", "featscale") else "none")
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda p: p.stem)
+def test_mini_leaves_depth_family_and_scaling_alone(path: Path) -> None:
+    full, mini = (spec.load_experiment(path, [f"profile={p}"]) for p in ("imagenet", "mini"))
+    for key in ("family", "depth", "scaling", "scaling_variant", "stage_depths", "class_depth"):
+        assert getattr(mini.model, key) == getattr(full.model, key), key
+    assert mini.model.embed_dim < full.model.embed_dim
+    assert mini.data.source is DataSource.mnist5k
+
+
+@pytest.mark.parametrize("path", ROWS, ids=lambda p: p.stem)
+def test_every_row_says_what_it_expects_what_it_costs_and_how_to_run_it(path: Path) -> None:
+    head = path.read_text().split("defaults:")[0]
+    assert head.startswith("# ")
+    for word in ("# Expected: ", "# Cost: ", f"# Run: python launch.py experiments/{path.name}"):
+        assert word in head
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
+def test_every_table_loads_with_all_its_rows(path: Path) -> None:
+    request = spec.load([path])
+    assert [t.name for t in request.tables] == [path.stem]
+    assert len(request.experiments) == len([r for r in request.tables[0].rows if r.experiment])
+
+
+def test_table2_has_the_twelve_rows_with_their_sources() -> None:
+    table = spec.load_table(ROOT / "tables" / "table2.yaml")
+    assert [row.experiment for row in table.rows] == [
+        f"{backbone}{method}"
+        for backbone in ("deit_s12", "deit_s24", "cait_s24", "swin_s")
+        for method in ("", "_attnscale", "_featscale")
+    ]
+    assert all(row.paper and row.paper.source and row.paper.confidence for row in table.rows)
+    assert [row.paper.top1 for row in table.rows if row.paper][:6] == [79.8, 80.7, 80.9, 80.5, 81.1, 81.3]
+
+
+def test_the_learning_rate_follows_the_global_batch() -> None:
+    assert spec.load_experiment(ROOT / "deit_s12.yaml").recipe.lr == pytest.approx(1e-3)
+    assert spec.load_experiment(ROOT / "deit_s24.yaml").recipe.lr == pytest.approx(5e-4)
+    assert spec.load_experiment(ROOT / "cait_s24_featscale.yaml").recipe.lr == pytest.approx(2.5e-5)
+
+
+def test_the_rows_carry_the_released_recipes() -> None:
+    deep = spec.load_experiment(ROOT / "deit_s24_attnscale.yaml")
+    assert (deep.recipe.epochs, deep.recipe.dropout, deep.recipe.global_batch) == (500, 0.2, 512)
+    swin = spec.load_experiment(ROOT / "swin_s.yaml")
+    assert (swin.recipe.clip_grad, swin.recipe.drop_path, swin.recipe.ema_decay) == (5.0, 0.3, None)
+    cait = spec.load_experiment(ROOT / "cait_s24_featscale.yaml")
+    assert (cait.model.family, cait.model.scaling) == (Family.cait, Scaling.featscale)
+    assert cait.recipe.init_from == "timm:cait_s24_224.fb_dist_in1k"
+
+
+def test_overrides_are_typed() -> None:
+    assert spec.load_experiment(ROOT / "deit_s12.yaml", ["recipe.base_lr=5e-4"]).recipe.base_lr == 5e-4
+    assert spec.load_experiment(ROOT / "deit_s12.yaml", ["recipe.clip_grad=1"]).recipe.clip_grad == 1.0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("recipe.epoch=1", r"deit_s12\.yaml: recipe\.epoch: .*'epoch'"),
+        ("recipe.epochs=many", r"recipe\.epochs: Value 'many'"),
+        ("recipe.epochs=-1", r"recipe\.epochs: -1 is not possible: 0 or more"),
+        ("recipe.warmup_epochs=501", r"recipe\.warmup_epochs: 501.0 is not possible: between 0 and .* 500"),
+        ("model.scaling=attn", r"model\.scaling: .*none, attnscale, featscale"),
+        ("model.num_heads=5", r"model\.num_heads: 5 is not possible: a divisor of model\.embed_dim = 384"),
+        ("profile=small", r"profile/small.*\n*.*imagenet\n*.*mini"),
+        ("model=mini/none", "model/mini/none"),
+        ("recipe.init_from=cait", r"recipe\.init_from: 'cait' is not possible: timm:<tag>"),
+        ("recipe.mix_group=7", r"recipe\.mix_group: 7 is not possible: an even divisor of recipe\.global_batch = 1024"),
+        ("recipe.global_batch=2000000", r"recipe\.global_batch: 2000000 is not possible"),
+        ("data.mean=[0.5]", r"data\.mean: \[0\.5\] is not possible: one number for each of data\.in_channels = 3"),
+        ("recipe.epochs", r"recipe\.epochs"),
+    ],
+)  # fmt: skip
+def test_a_wrong_override_names_file_key_value_and_what_is_right(override: str, message: str) -> None:
+    with pytest.raises(SpecError, match=f"(?s){message}") as caught:
+        spec.load_experiment(ROOT / "deit_s12.yaml", [override])
+    assert "Traceback" not in str(caught.value)
+    assert "deit_s12.yaml" in str(caught.value)
+
+
+def test_a_missing_spec_lists_what_is_there() -> None:
+    with pytest.raises(SpecError, match=r"deit_s13.*there is no such spec; there are .*deit_s12"):
+        spec.load([ROOT / "deit_s13.yaml"])
+
+
+def test_a_spec_may_be_named_without_its_ending() -> None:
+    assert spec.load([ROOT / "deit_s12"]).experiments[0].name == "deit_s12"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows: []\ntitle: T\n", "at least one row"),
+        ("title: T\nrows:\n  - {experiment: deit_s12}\n", r"label: has no value"),
+        ("title: T\nrows:\n  - {label: L, experiment: deit_s12, paper: {top1: 80, confidence: Q}}\n", "source"),
+        ("title: T\nrows:\n  - {label: L, experiment: a, baseline: b}\n", "an experiment of this table: a"),
+        ("title: T\nrows:\n  - {label: L, experiment: a}\n  - {label: M, experiment: a}\n", "at most once"),
+        ("title: T\nrow: []\n", "'row'"),
+        ("- a\n", "a table is a mapping"),
+        ("title: [\n", "tables/bad.yaml"),
+    ],
+)
+def test_a_wrong_table_is_one_clear_message(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "tables" / "bad.yaml"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(SpecError, match=message):
+        spec.load([path])
+
+
+def test_profiles_do_not_share_a_results_folder(tmp_path: Path) -> None:
+    full, mini = (spec.load([ROOT / "deit_s12.yaml"], [f"profile={p}"]) for p in ("imagenet", "mini"))
+    assert full.results(tmp_path) == tmp_path
+    assert mini.results(tmp_path) == tmp_path / "mini"
