@@ -1,0 +1,75 @@
+"""Which back end starts the runs, and what every back end gives back."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from antioversmooth.errors import LaunchError
+
+
+class Backend(Enum):
+    """How runs are started."""
+
+    slurm = "slurm"
+    local = "local"
+    inline = "inline"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A back end, and why it is this one."""
+
+    backend: Backend
+    reason: str
+
+
+class Outcome(Enum):
+    """What became of a run in one launch."""
+
+    done = "done"
+    submitted = "submitted"
+    stopped = "stopped"
+    failed = "failed"
+    blocked = "blocked"
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launch gives back."""
+
+    outcomes: Mapping[str, Outcome]
+    """By run id."""
+    interrupted: bool = False
+    """Whether a person or a signal ended it early."""
+
+
+Say = Callable[[str], None]
+"""Shows one line to the person at the terminal."""
+Update = Callable[[Mapping[str, str]], None]
+"""Redraws the progress; takes what a back end knows beyond the run directories, by run id."""
+
+
+def choose(asked: str) -> Choice:
+    """The back end that was asked for; for `auto` SLURM where `sbatch` answers, else this machine.
+
+    `sbatch --version` is the one signal: it fails where SLURM is not installed and where it is installed but belongs to
+    no cluster. It does not ask the controller: a login node whose controller is down must not start to train itself.
+
+    Raises:
+        LaunchError: `sbatch` is there but does not answer in time.
+    """
+    if asked != "auto":
+        return Choice(Backend(asked), f"--backend {asked}")
+    try:
+        answer = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, timeout=15)
+    except OSError:
+        return Choice(Backend.local, "there is no sbatch on PATH")
+    except subprocess.TimeoutExpired as err:
+        raise LaunchError("sbatch does not answer; say --backend local or --backend slurm") from err
+    if answer.returncode:
+        said = answer.stderr.strip().splitlines() or ["no reason given"]
+        return Choice(Backend.local, f"sbatch is installed but belongs to no cluster ({said[-1]})")
+    return Choice(Backend.slurm, f"sbatch answers ({answer.stdout.strip()})")

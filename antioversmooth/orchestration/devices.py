@@ -1,0 +1,87 @@
+"""What this machine has to run on, and what of it one run takes. Asks the driver, never torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from antioversmooth.config import Experiment
+from antioversmooth.errors import SpecError
+from antioversmooth.runs import split_batch
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a run is placed on this machine."""
+
+    processes: int
+    """Ranks."""
+    on_gpu: bool
+    """One GPU for each of them; else CPUs."""
+    device_batch: int
+    """Samples per process and pass."""
+    accumulation: int
+    """Passes per optimizer step."""
+
+    @property
+    def device(self) -> str:
+        """For people: 2 GPUs, 1 CPU process."""
+        kind = "GPU" if self.on_gpu else "CPU process"
+        return f"{self.processes} {kind}{'' if self.processes == 1 else 'es' if not self.on_gpu else 's'}"
+
+
+def visible_gpus() -> list[str]:
+    """Indices or names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
+    try:
+        answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True)
+        count = sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
+    except (OSError, subprocess.SubprocessError):  # a container without the tool still has the devices
+        count = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return [str(index) for index in range(count)]
+
+
+def cpus() -> int:
+    """CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: what the container or the scheduler left to us
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def place(experiment: Experiment, gpus: Sequence[str]) -> Placement:
+    """The placement of one run on this machine; its global batch is the spec's, whatever the number of processes.
+
+    With at least the GPUs that were asked for it is those, with fewer the most that the global batch divides over,
+    without any one process on the CPU (`tasks_per_node` where the spec asks for no GPUs).
+
+    Raises:
+        SpecError: The global batch does not divide over the processes that were asked for.
+    """
+    cluster = experiment.cluster
+    asked = cluster.nodes * cluster.gpus_per_node
+    if not asked or not gpus:
+        return _divide(experiment, 1 if asked else cluster.tasks_per_node, on_gpu=False)
+    if asked <= len(gpus):
+        return _divide(experiment, asked, on_gpu=True)
+    for processes in range(len(gpus), 1, -1):
+        try:
+            return _divide(experiment, processes, on_gpu=True)
+        except SpecError:
+            continue
+    return _divide(experiment, 1, on_gpu=True)
+
+
+def _divide(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placement:
+    recipe = experiment.recipe
+    device_batch, accumulation = split_batch(
+        recipe.global_batch,
+        processes,
+        limit=experiment.runtime.device_batch,
+        group=recipe.mix_group if recipe.mixes else 1,
+    )
+    return Placement(processes, on_gpu, device_batch, accumulation)

@@ -1,0 +1,23 @@
+"""Who may start a run: whoever holds the lock of its directory.
+
+The lock is the kernel's (flock): it ends with the last process that holds it, however that process dies, so there is
+no stale lock to clean up. A child that inherits it keeps the run locked when its launcher is killed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+
+def try_lock(directory: Path) -> int | None:
+    """A file descriptor that holds the lock of a run directory until it is closed; None while another process does."""
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory / "launch.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
