@@ -3,6 +3,7 @@
 AntiOversmoothError
 ├── UserError             somebody can mend it: one message, exit code 2, no traceback
 │   ├── SpecError         a spec, a table or an override on the command line
+│   ├── ModelError        a backbone that a scaling cannot be placed into, or taken out of
 │   ├── DataError         a data folder or file that is missing, or is not what the spec says
 │   ├── CheckpointError   weights that are missing, torn, or of another model
 │   └── LaunchError       the back end refused: no such partition, no space left, already running
@@ -31,6 +32,10 @@ class SpecError(UserError):
 
     def __init__(self, message: str, *, where: str = "") -> None:
         super().__init__(f"{where}: {message}" if where else message)
+
+
+class ModelError(UserError):
+    """A backbone that cannot take what is asked of it; names the module."""
 
 
 class DataError(UserError):

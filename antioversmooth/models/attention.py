@@ -1,0 +1,218 @@
+"""timm's attention layers with the paper's scalings in them.
+
+No forward pass of timm is copied. The projection and the dropout that end an attention layer are *held*: called by timm's
+own forward they pass their input through, and `ScaledAttention` applies them itself, with the scalings folded in. The
+modules stay where and what they were, and so do the keys of the state dict; `placement.py` exchanges their classes, as
+torch.nn.utils.parametrize does.
+
+A value v is linear in the layer's input x, so m(v) = W_V m(x) + b_V: the mean over tokens is taken before any work is done.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from timm.layers.attention import Attention, AttentionRope
+from timm.models import beit, eva, swin_transformer, swin_transformer_v2
+from timm.models.cait import TalkingHeadAttn
+from torch import Tensor, nn
+
+from antioversmooth.models import scaling
+from antioversmooth.models.scaling import Projection
+
+
+class HeldLinear(nn.Linear):
+    """A linear layer that its caller passes through; whoever holds it applies the weights."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+
+class HeldDropout(nn.Dropout):
+    """A dropout that its caller passes through; whoever holds it applies it."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+
+class FeatScale:
+    """Where an attention layer finds the scales of its output: they belong to the block around it.
+
+    Not a module, so that the block's parameters are not listed twice; copies and pickles along with the model.
+    """
+
+    def __init__(self, block: nn.Module, repeats: int) -> None:
+        self.block = block
+        self.repeats = repeats
+
+    def scales(self) -> tuple[Tensor, Tensor]:
+        """(s, t): of the DC and of the HC part, each [C] and times the `repeats` of the variant."""
+        return self.repeats * self.block.lamb1, self.repeats * self.block.lamb2
+
+
+class ScaledAttention(nn.Module):
+    """Mixed into an attention layer of timm in front of its own class; adds AttnScale, FeatScale or both.
+
+    Attributes set by `placement.add_scaling`:
+        lamb: AttnScale's w, [H]; None without AttnScale.
+        featscale: None without FeatScale, or where the block applies it (Swin).
+        excluded: Leading tokens that no mean runs over.
+        explicit: AttnScale is applied to the attention matrix, by `RescaledDropout`.
+    """
+
+    lamb: nn.Parameter | None
+    featscale: FeatScale | None
+    excluded: int
+    explicit: bool
+    proj: HeldLinear
+    proj_drop: HeldDropout
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """[B, N, C] -> [B, N, C]."""
+        output = super().forward(x, *args, **kwargs)  # [B, N, H * head_dim]: both held modules passed it through
+        projection = Projection(self.proj.weight, self.proj.bias)
+        if self.lamb is not None and not self.explicit:
+            mean_value = self.value(self.mean(x, *args, **kwargs))
+            projection = scaling.attn_scale(projection, self.lamb, mean_value)
+        if self.featscale is None:
+            return F.dropout(projection(output), self.proj_drop.p, self.training)
+        s, t = self.featscale.scales()
+        if self.training and self.proj_drop.p > 0:  # the DC part is that of what dropout leaves: nothing to fold into
+            dropped = F.dropout(projection(output), self.proj_drop.p)
+            return scaling.feat_scale(dropped, s, t, self.mean(dropped))
+        return scaling.feat_scale_projection(projection, s, t, self.mean(output))(output)
+
+    def mean(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """m(x), [B, 1, C]; a layer whose queries have different means gives [B, N, C]."""
+        return x[:, self.excluded :].mean(1, keepdim=True)
+
+    def value(self, x: Tensor) -> Tensor:
+        """The values of tokens x, all heads side by side."""
+        if getattr(self, "v_proj", None) is not None:
+            return self.v_proj(x)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        width = weight.shape[0] // 3
+        if bias is not None:
+            return F.linear(x, weight[-width:], bias[-width:])
+        return F.linear(x, weight[-width:], getattr(self, "v_bias", None))
+
+
+class RescaledDropout(nn.Dropout):
+    """Attention dropout on the entries that AttnScale has rescaled, as in the released code: the explicit path."""
+
+    attention: tuple[ScaledAttention]
+    """The layer whose `lamb` it is; in a tuple, so that it is not listed as a child."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, H, N, N] -> [B, H, N, N]."""
+        layer = self.attention[0]
+        assert layer.lamb is not None
+        return super().forward(scaling.attn_scale_matrix(input, layer.lamb, layer.excluded))
+
+
+class ScaledVitAttention(ScaledAttention, Attention):
+    """ViT, DeiT, DeiT-III."""
+
+
+class ScaledRopeAttention(ScaledAttention, AttentionRope):
+    """EVA and ViT with rotary embeddings."""
+
+
+class ScaledBeitAttention(ScaledAttention, beit.Attention):
+    """BEiT."""
+
+
+class ScaledEvaAttention(ScaledAttention, eva.EvaAttention):
+    """EVA, EVA-02."""
+
+
+class WindowMean(ScaledAttention):
+    """AttnScale within a window of Swin: over all its tokens as released, or over those that its mask allows.
+
+    Attributes set by `placement.add_scaling`:
+        mask_aware: Whether pairs that a shifted window masks stay out of the mean.
+    """
+
+    mask_aware: bool
+
+    def mean(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[B * windows, N, C] -> [B * windows, 1 or N, C].
+
+        Args:
+            x: The windows' tokens.
+            mask: [windows, N, N], zero where a query may attend to a key; None: everywhere.
+        """
+        if mask is None or not self.mask_aware:
+            return super().mean(x)
+        allowed = (mask == 0).to(x.dtype)
+        weights = allowed / allowed.sum(-1, keepdim=True)
+        return (weights @ x.unflatten(0, (-1, mask.shape[0]))).flatten(0, 1)
+
+
+class ScaledWindowAttention(WindowMean, swin_transformer.WindowAttention):
+    """Swin."""
+
+
+class ScaledWindowAttentionV2(WindowMean, swin_transformer_v2.WindowAttention):
+    """Swin-V2."""
+
+
+class FeatScaleSwinBlock(swin_transformer.SwinTransformerBlock):
+    """Swin: FeatScale over the whole map, after windows are merged and the shift is undone; `lamb1`, `lamb2` are [C]."""
+
+    def _attn(self, x: Tensor) -> Tensor:
+        """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
+        return _feat_scale_map(super()._attn(x), self)
+
+
+class FeatScaleSwinBlockV2(swin_transformer_v2.SwinTransformerV2Block):
+    """Swin-V2: as Swin."""
+
+    def _attn(self, x: Tensor) -> Tensor:
+        """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
+        return _feat_scale_map(super()._attn(x), self)
+
+
+def _feat_scale_map(x: Tensor, block: nn.Module) -> Tensor:
+    return scaling.feat_scale(x, block.lamb1, block.lamb2, x.mean((1, 2), keepdim=True))
+
+
+class TalkingHeadProducts(TalkingHeadAttn):
+    """CaiT's talking heads, with both mixings of heads as matrix products over [H, N * N].
+
+    timm permutes the attention matrix to put heads last, and back, twice; without that a forward pass of CaiT-S24
+    moves 0.69 of the bytes.
+    """
+
+    def mixing(self, num_tokens: int) -> tuple[Tensor, Tensor]:
+        """Weight [H, H] and bias [H] that mix the heads after the softmax."""
+        return self.proj_w.weight, self.proj_w.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, N, C] -> [B, N, C]."""
+        B, N, C = x.shape
+        q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        # proj_l's bias cancels in the softmax; without it its gradient would be None, and DDP would wait for it
+        logits = _mix_heads(q @ k.transpose(-2, -1), self.proj_l.weight * self.scale, self.proj_l.bias)
+        attention = self.attn_drop(_mix_heads(logits.softmax(dim=-1), *self.mixing(N)))
+        output = (attention @ v).transpose(1, 2).reshape(B, N, C)
+        return self.proj_drop(self.proj(output))
+
+
+def _mix_heads(attention: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """[B, H, N, N] -> [B, H, N, N]: each entry's H heads times weight [H, H], plus bias [H]."""
+    B, H, N, _ = attention.shape
+    mixed = torch.baddbmm(bias[:, None], weight.expand(B, H, H), attention.reshape(B, H, N * N))
+    return mixed.view(B, H, N, N)
+
+
+class ScaledTalkingHeads(ScaledAttention, TalkingHeadProducts):
+    """CaiT; AttnScale comes after the mixing of heads, and folds into it."""
+
+    def mixing(self, num_tokens: int) -> tuple[Tensor, Tensor]:
+        weight, bias = super().mixing(num_tokens)
+        if self.lamb is None:
+            return weight, bias
+        return scaling.attn_scale_mixing(weight, bias, self.lamb, num_tokens)

@@ -1,0 +1,103 @@
+"""From the model part of a spec to a model."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from timm.layers import trunc_normal_
+from timm.models.cait import Cait
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from antioversmooth.config import Family, Initialisation, ModelConfig, Scaling
+from antioversmooth.models.placement import add_scaling
+
+
+def build_model(
+    config: ModelConfig,
+    *,
+    num_classes: int,
+    in_channels: int = 3,
+    dropout: float = 0.0,
+    attention_dropout: float = 0.0,
+    drop_path: float = 0.0,
+) -> nn.Module:
+    """A timm backbone at the sizes of the spec with its scaling placed in it; [B, in_channels, size, size] -> logits.
+
+    Under `torch.device("meta")` it has shapes and no numbers.
+
+    Args:
+        dropout: After position embedding, attention projection and in MLPs.
+        attention_dropout: On attention weights.
+        drop_path: Stochastic depth of the last block, rising linearly from 0; CaiT: of every block.
+    """
+    backbone = _BACKBONES[config.family](
+        config,
+        img_size=config.image_size,
+        patch_size=config.patch_size,
+        in_chans=in_channels,
+        num_classes=num_classes,
+        embed_dim=config.embed_dim,
+        mlp_ratio=config.mlp_ratio,
+        proj_drop_rate=dropout,
+        attn_drop_rate=attention_dropout,
+        drop_path_rate=drop_path,
+    )
+    _initialise(backbone, config)
+    return add_scaling(
+        backbone,
+        attnscale=config.scaling is Scaling.attnscale,
+        featscale=config.scaling is Scaling.featscale,
+        variant=config.scaling_variant,
+        class_token_in_mean=config.class_token_in_mean,
+        mask_aware=config.mask_aware,
+    )
+
+
+def _vit(config: ModelConfig, *, proj_drop_rate: float, **sizes: object) -> nn.Module:
+    return VisionTransformer(
+        depth=config.depth,
+        num_heads=config.num_heads,
+        pos_drop_rate=proj_drop_rate,
+        proj_drop_rate=proj_drop_rate,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        **sizes,
+    )
+
+
+def _cait(config: ModelConfig, *, proj_drop_rate: float, **sizes: object) -> nn.Module:
+    return Cait(
+        depth=config.depth,
+        num_heads=config.num_heads,
+        depth_token_only=config.class_depth,
+        init_values=config.layer_scale_init,
+        pos_drop_rate=proj_drop_rate,
+        proj_drop_rate=proj_drop_rate,
+        **sizes,
+    )
+
+
+def _swin(config: ModelConfig, **sizes: object) -> nn.Module:
+    return SwinTransformer(
+        depths=tuple(config.stage_depths),
+        num_heads=tuple(config.num_heads * 2**stage for stage in range(len(config.stage_depths))),
+        window_size=config.window_size,
+        **sizes,
+    )
+
+
+_BACKBONES = {Family.vit: _vit, Family.cait: _cait, Family.swin: _swin}
+
+
+def _initialise(backbone: nn.Module, config: ModelConfig) -> None:
+    """What differs from timm's own start: the position embedding's size, and Xavier where it is asked for."""
+    if getattr(backbone, "pos_embed", None) is not None:
+        trunc_normal_(backbone.pos_embed, std=config.position_embedding_std)
+    if config.init is Initialisation.xavier:
+        for module in backbone.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)

@@ -1,0 +1,30 @@
+"""What a model weighs and costs: parameters and multiply-adds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Numbers that training can change, scales included."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> float:
+    """G multiply-adds of one image's forward pass: matrix products, convolutions and attention, nothing else.
+
+    Nothing is computed: a copy of the model runs on shapes alone.
+
+    Args:
+        image_shape: [channels, height, width]
+    """
+    shapes = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
+    counter = FlopCounterMode(display=False)
+    with counter:
+        shapes(torch.empty(1, *image_shape, device="meta"))
+    return counter.get_total_flops() / 2 / 1e9  # the counter takes a multiply-add for two operations

@@ -1,0 +1,203 @@
+"""Putting the scalings into a built timm model, and taking them out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+from timm.layers.attention import Attention, AttentionRope
+from timm.models import beit, eva, swin_transformer, swin_transformer_v2
+from timm.models.cait import ClassAttn, TalkingHeadAttn
+from torch import nn
+
+from antioversmooth.config import ScalingVariant
+from antioversmooth.errors import ModelError
+from antioversmooth.models import attention as scaled
+from antioversmooth.models import scaling
+
+_ATTENTION: dict[type[nn.Module], type[scaled.ScaledAttention]] = {
+    Attention: scaled.ScaledVitAttention,
+    AttentionRope: scaled.ScaledRopeAttention,
+    beit.Attention: scaled.ScaledBeitAttention,
+    eva.EvaAttention: scaled.ScaledEvaAttention,
+    swin_transformer.WindowAttention: scaled.ScaledWindowAttention,
+    swin_transformer_v2.WindowAttention: scaled.ScaledWindowAttentionV2,
+    TalkingHeadAttn: scaled.ScaledTalkingHeads,
+}
+_MAP_BLOCKS: dict[type[nn.Module], type[nn.Module]] = {
+    swin_transformer.SwinTransformerBlock: scaled.FeatScaleSwinBlock,
+    swin_transformer_v2.SwinTransformerV2Block: scaled.FeatScaleSwinBlockV2,
+}
+_STOCK = {placed: stock for table in (_ATTENTION, _MAP_BLOCKS) for stock, placed in table.items()}
+
+SCALES = ("lamb", "lamb1", "lamb2")
+"""Last part of the name of every scale in a state dict."""
+_ADDED = (*SCALES, "featscale", "excluded", "explicit", "mask_aware")
+
+
+def add_scaling(
+    model: nn.Module,
+    *,
+    attnscale: bool = False,
+    featscale: bool = False,
+    variant: ScalingVariant | str = ScalingVariant.released,
+    class_token_in_mean: bool = True,
+    mask_aware: bool = False,
+) -> nn.Module:
+    """The model itself, with zero scales in each of its self-attention blocks: its outputs are what they were.
+
+    Args:
+        model: A built model of timm: ViT, DeiT, BEiT, EVA, CaiT, Swin or Swin-V2; pre-trained or not.
+        attnscale: Add `<block>.attn.lamb`, one scalar a head.
+        featscale: Add `<block>.lamb1` (DC) and `<block>.lamb2` (HC), one number a channel.
+        variant: FeatScale's form in ViT-like models: `released` (1 + 2s, 1 + 2t) or `paper` (1 + s, 1 + t).
+        class_token_in_mean: Whether means of ViT-like models run over class, distillation and register tokens too.
+        mask_aware: Swin's AttnScale: leave pairs that a shifted window masks out of the mean.
+
+    Raises:
+        ModelError: An attention layer that this cannot be done for, by name; the model is as it was.
+    """
+    if not (attnscale or featscale):
+        return model
+    attentions = list(_self_attentions(model))
+    for name, _, attention in attentions:
+        _require_possible(name, attention, attnscale=attnscale, mask_aware=mask_aware)
+    excluded = 0 if class_token_in_mean else getattr(model, "num_prefix_tokens", 0)
+    released = ScalingVariant(variant) is ScalingVariant.released
+    for _, block, attention in attentions:
+        _place(attention, excluded, mask_aware=mask_aware)
+        if attnscale:
+            _place_attnscale(attention)
+        if featscale:
+            _place_featscale(block, attention, released)
+    _exempt_from_weight_decay(model)
+    return model
+
+
+def remove_scaling(model: nn.Module) -> nn.Module:
+    """The model itself, as timm builds it, with the same outputs: AttnScale of CaiT folds into its talking heads.
+
+    Raises:
+        ModelError: Names a scale that is not zero and does not fold: its term differs from image to image.
+    """
+    for name, scale in scales(model).items():
+        folds = name.endswith(".lamb") and isinstance(
+            model.get_submodule(name.removesuffix(".lamb")), scaled.ScaledTalkingHeads
+        )
+        if not folds and torch.count_nonzero(scale):
+            raise ModelError(
+                f"{name} is not zero and cannot be folded into the weights of {type(model).__name__}: its term is "
+                "different for each image; only AttnScale of CaiT folds"
+            )
+    for module in list(model.modules()):
+        if isinstance(module, scaled.ScaledTalkingHeads) and module.lamb is not None:
+            _fold_mixing(module, model.patch_embed.num_patches)
+        _restore(module)
+    if "no_weight_decay" in vars(model):
+        del model.no_weight_decay
+    return model
+
+
+def scales(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The scales of a model by their name in its state dict."""
+    return {name: p for name, p in model.named_parameters() if name.rpartition(".")[2] in SCALES}
+
+
+def _self_attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+    """Name of the attention layer, the block that it is in, and itself; class attention is left out."""
+    found = False
+    for name, block in model.named_modules():
+        attention = block._modules.get("attn")
+        if attention is None or isinstance(attention, ClassAttn):
+            continue
+        found = True
+        yield f"{name}.attn", block, attention
+    if not found:
+        raise ModelError(f"{type(model).__name__} has no block with an attention layer `attn` to scale")
+
+
+def _require_possible(name: str, attention: nn.Module, *, attnscale: bool, mask_aware: bool) -> None:
+    if isinstance(attention, scaled.ScaledAttention):
+        raise ModelError(f"{name} is scaled already; remove_scaling(model) undoes it")
+    if type(attention) not in _ATTENTION:
+        known = ", ".join(f"{kind.__module__}.{kind.__name__}" for kind in _ATTENTION)
+        raise ModelError(
+            f"{name} is a {type(attention).__module__}.{type(attention).__name__}, whose algebra is not known here; "
+            f"known are {known}"
+        )
+    if not attnscale:
+        return
+    between = {
+        "a norm (scale_norm)": not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity),
+        "a gate (gated)": getattr(attention, "gate", None) is not None,
+        "shared key and value heads (num_kv_heads)": getattr(attention, "num_kv_groups", 1) > 1,
+    }
+    for obstacle, present in between.items():
+        if present:
+            raise ModelError(f"AttnScale does not go into {name}: it has {obstacle} before its projection")
+    if mask_aware and attention.attn_drop.p > 0:
+        raise ModelError(
+            f"{name} has attention dropout, which AttnScale with mask_aware cannot follow; set one of them"
+        )
+
+
+def _place(attention: nn.Module, excluded: int, *, mask_aware: bool) -> None:
+    if isinstance(attention, (TalkingHeadAttn, swin_transformer.WindowAttention, swin_transformer_v2.WindowAttention)):
+        excluded = 0  # no class token is among their tokens
+    attention.__class__ = _ATTENTION[type(attention)]
+    attention.proj.__class__ = scaled.HeldLinear
+    attention.proj_drop.__class__ = scaled.HeldDropout
+    attention.register_parameter("lamb", None)
+    attention.featscale = None
+    attention.excluded = excluded
+    attention.explicit = False
+    if isinstance(attention, scaled.WindowMean):
+        attention.mask_aware = mask_aware
+
+
+def _place_attnscale(attention: nn.Module) -> None:
+    attention.lamb = nn.Parameter(attention.proj.weight.new_zeros(attention.num_heads))
+    folds = isinstance(attention, scaled.ScaledTalkingHeads)  # in front of its dropout already
+    if attention.attn_drop.p > 0 and not folds:
+        attention.explicit = True
+        attention.fused_attn = False
+        attention.attn_drop.__class__ = scaled.RescaledDropout
+        attention.attn_drop.attention = (attention,)
+
+
+def _place_featscale(block: nn.Module, attention: nn.Module, released: bool) -> None:
+    weight = attention.proj.weight
+    block.lamb1 = nn.Parameter(weight.new_zeros(weight.shape[0]))
+    block.lamb2 = nn.Parameter(weight.new_zeros(weight.shape[0]))
+    if type(block) in _MAP_BLOCKS:
+        block.__class__ = _MAP_BLOCKS[type(block)]
+        return
+    # the released code adds its terms twice in DeiT, once in CaiT and Swin
+    doubled = released and not isinstance(attention, scaled.ScaledTalkingHeads)
+    attention.featscale = scaled.FeatScale(block, 2 if doubled else 1)
+
+
+def _exempt_from_weight_decay(model: nn.Module) -> None:
+    model.no_weight_decay = partial(_without_decay, model.no_weight_decay, frozenset(scales(model)))
+
+
+def _without_decay(stock: Callable[[], set[str]], added: frozenset[str]) -> set[str]:
+    return {*stock(), *added}
+
+
+def _fold_mixing(attention: scaled.ScaledTalkingHeads, num_tokens: int) -> None:
+    with torch.no_grad():
+        weight, bias = attention.mixing(num_tokens)
+        attention.proj_w.weight.copy_(weight)
+        attention.proj_w.bias.copy_(bias)
+
+
+def _restore(module: nn.Module) -> None:
+    for name in _ADDED:
+        if name in vars(module) or name in module._parameters:
+            delattr(module, name)
+    if isinstance(module, scaled.ScaledAttention):
+        module.proj.__class__ = nn.Linear
+        module.proj_drop.__class__ = nn.Dropout
+    module.__class__ = _STOCK.get(type(module), type(module))
