@@ -1,0 +1,88 @@
+"""The last word of a batch script: `python -m antioversmooth.orchestration.after RUN_DIR EXIT_CODE STARTED`.
+
+The processes of a run do not decide what becomes of their job: they may be dead, and a requeue kills whoever asks for
+it. The batch script outlives them, and this reads from the run directory whether the run goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from antioversmooth import journal
+from antioversmooth.errors import AntiOversmoothError
+from antioversmooth.journal import EndReason, Record
+from antioversmooth.orchestration import jobs, scheduler, slurm
+from antioversmooth.orchestration.budget import Verdict, verdict
+from antioversmooth.runs import Run
+
+
+def finish(run: Run, code: int, started: float, job_id: str) -> int:
+    """Exit code of the batch script, after the run was given another turn if it may have one.
+
+    Args:
+        code: Exit code of srun, which is the highest of its tasks.
+        started: When this turn of the job began, in seconds since 1970.
+        job_id: The job that this batch script belongs to.
+    """
+    if run.result() is not None:
+        return 0
+    end = _end_of_turn(run, code, started)
+    jobs.note(run, "ended", job_id=job_id, code=code, attempt=end["attempt"] if end else None)
+    judged = _may_go_on(run, end, job_id)
+    print(f"{run.name}: srun ended with {code}; goes on: {'yes' if judged.again else 'no'}: {judged.why}", flush=True)
+    if judged.again:
+        _go_on(run, job_id)
+    return code or os.EX_TEMPFAIL  # 0 would start the runs that wait for this one
+
+
+def _end_of_turn(run: Run, code: int, started: float) -> Record | None:
+    """The end record of the attempt that was made since then, written here where its processes could not.
+
+    Rank 0 and the batch script share a node and so a clock.
+    """
+    attempts = run.attempts()
+    ours = [r["attempt"] for r in attempts if r["event"] == "start" and r["time"] >= started]
+    if not ours:
+        return None
+    for record in attempts:
+        if record["event"] == "end" and record["attempt"] == ours[-1]:
+            return record
+    message = f"its processes are gone, srun ended with {code}"
+    end = {"attempt": ours[-1], "event": "end", "reason": EndReason.crash.value, "message": message}
+    journal.append(run.attempts_path, end)
+    return end
+
+
+def _may_go_on(run: Run, end: Record | None, job_id: str) -> Verdict:
+    if jobs.is_cancelled(run) or (end and end["reason"] == EndReason.cancelled.value):
+        return Verdict(False, "it was told to stop")
+    (job,) = scheduler.queue(f"--jobs={job_id}")
+    if job.state != "RUNNING":  # a requeue would bring a job back that was cancelled
+        return Verdict(False, f"SLURM is ending the job ({job.state})")
+    return verdict(run)
+
+
+def _go_on(run: Run, job_id: str) -> None:
+    if run.experiment.cluster.requeue:
+        # In a session of its own: SLURM ends the processes of this job as soon as it accepts.
+        subprocess.run(["scontrol", "requeue", job_id], start_new_session=True)
+        return
+    with jobs.submission_lock(run) as lock:
+        if slurm.live_job(run, besides=job_id) is None:
+            jobs.note(run, "submitted", job_id=slurm.send(run, [], lock))
+
+
+def main(arguments: list[str]) -> int:
+    directory, code, started = arguments
+    try:
+        return finish(Run.load(Path(directory)), int(code), float(started), os.environ["SLURM_JOB_ID"])
+    except AntiOversmoothError as err:
+        print(f"{directory}: the run does not go on by itself: {err}", file=sys.stderr)
+        return int(code) or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

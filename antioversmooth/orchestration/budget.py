@@ -1,0 +1,66 @@
+"""Whether a run that did not complete may be started again: budgets by reason.
+
+Pre-emptions, time-outs and node failures cost nothing as long as the run gets on; crashes are few; what a person has
+to mend first (no space left, a wrong path) is not tried again at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from antioversmooth.journal import EndReason, Record
+from antioversmooth.orchestration import jobs
+from antioversmooth.runs import Run
+
+USER_ERROR = 2
+"""Exit code of a process that cannot run until a person mends something."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether to start a run again, and why or why not."""
+
+    again: bool
+    why: str
+
+
+def verdict(run: Run) -> Verdict:
+    """Whether this run may be started again by itself, judged by all attempts since a person last said retry."""
+    history = jobs.events(run)
+    since = max((r["time"] for r in history if r["event"] == "retry"), default=0.0)
+    attempts = [r for r in run.attempts() if r["time"] >= since]
+    endings = [r for r in history if r["event"] == "ended" and r["time"] >= since]
+    return _judge(run, attempts, endings)
+
+
+def _judge(run: Run, attempts: list[Record], endings: list[Record]) -> Verdict:
+    cluster = run.experiment.cluster
+    reasons = [EndReason(r["reason"]) for r in attempts if r["event"] == "end"]
+    if reasons[-1:] == [EndReason.disk_full]:
+        return Verdict(False, "no space left on the device of the run directory")
+    if endings and endings[-1]["attempt"] is None and endings[-1]["code"] == USER_ERROR:
+        return Verdict(False, "it cannot start until something is mended")
+    crashes = sum(reason in (EndReason.crash, EndReason.hang) for reason in reasons)
+    if crashes >= cluster.max_crashes:
+        return Verdict(False, f"it crashed {crashes} times (cluster.max_crashes)")
+    fruitless = _fruitless(attempts, endings)
+    if fruitless >= cluster.max_without_progress:
+        return Verdict(False, f"{fruitless} attempts in a row made no step (cluster.max_without_progress)")
+    return Verdict(True, f"{len(reasons)} attempts so far, {crashes} of them crashed")
+
+
+def _fruitless(attempts: list[Record], endings: list[Record]) -> int:
+    """Attempts at the end of the story that started where the last one did, and jobs that did not get to an attempt."""
+    starts = [r.get("step", 0) for r in attempts if r["event"] == "start"]
+    moved_on = any(r["event"] == "end" and r.get("step", 0) > starts[-1] for r in attempts[-1:]) if starts else False
+    stuck = 0
+    for step in reversed(starts):
+        if step != starts[-1]:
+            break
+        stuck += 1
+    unstarted = 0
+    for ending in reversed(endings):
+        if ending["attempt"] is not None:
+            break
+        unstarted += 1
+    return unstarted + (0 if moved_on else stuck)

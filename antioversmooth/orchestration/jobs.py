@@ -1,0 +1,55 @@
+"""jobs.jsonl: what was asked of SLURM for a run and what came of it, one line an event.
+
+{"time", "event": "submitted", "job_id"}                        a job was handed to SLURM, or found there
+{"time", "event": "ended", "job_id", "code", "attempt", "why"}  the batch script saw its processes end
+{"time", "event": "cancelled"}                                  a person wants no job for this run
+{"time", "event": "retry"}                                      a person grants the run a fresh start of its budgets
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from antioversmooth import journal
+from antioversmooth.journal import Record
+from antioversmooth.runs import Run
+
+
+def note(run: Run, event: str, **facts: Any) -> None:
+    """Adds an event."""
+    journal.append(run.dir / "jobs.jsonl", {"event": event, **facts})
+
+
+def events(run: Run) -> list[Record]:
+    """All events, oldest first."""
+    return journal.read(run.dir / "jobs.jsonl")
+
+
+def newest_job(run: Run) -> str | None:
+    """Id of the job that was submitted last, as far as the directory knows."""
+    told = [r for r in events(run) if r["event"] == "submitted"]
+    seen = [r for r in run.attempts() if r.get("job_id")]
+    newest = max([*told, *seen], key=lambda r: r["time"], default=None)
+    return str(newest["job_id"]) if newest else None
+
+
+def is_cancelled(run: Run) -> bool:
+    """Whether a person cancelled the run and nobody submitted it since."""
+    decisive = [r["event"] for r in events(run) if r["event"] in ("submitted", "cancelled")]
+    return decisive[-1:] == ["cancelled"]
+
+
+@contextmanager
+def submission_lock(run: Run) -> Iterator[int]:
+    """Holds the right to submit this run; waits while another process has it.
+
+    Yields:
+        The file descriptor that holds the lock. An sbatch that inherits it keeps it when its launcher is killed, so
+        that the next launcher looks into the queue only when that sbatch is through.
+    """
+    with (run.dir / "jobs.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file.fileno()

@@ -1,0 +1,128 @@
+"""What to do for each run so that the work gets done, and doing it. Called by hand or by `--follow`; no daemon.
+
+Everything is read afresh from the run directories and from SLURM, so it does not matter who submitted a run, or what
+happened to whoever did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from antioversmooth.orchestration import jobs, scheduler, slurm
+from antioversmooth.orchestration.budget import Verdict, verdict
+from antioversmooth.orchestration.script import job_name
+from antioversmooth.orchestration.state import Phase, State, states
+from antioversmooth.runs import Run
+
+
+class Action(Enum):
+    """What a run needs."""
+
+    leave = "leave"
+    submit = "submit"
+    replace = "replace"
+    """Cancel its job, which will never get anywhere, and submit again."""
+    give_up = "give up"
+    blocked = "blocked"
+    """It starts from a run that will not be finished by itself."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was decided for a run, and why."""
+
+    run: Run
+    action: Action
+    why: str
+    job_id: str | None = None
+    """The run's live job, if there is one after the step."""
+
+
+ENDED_BY_A_PERSON = frozenset({Phase.cancelled_pending, Phase.cancelled_running, Phase.stopped})
+
+
+def decide(state: State, judged: Verdict, *, asked: bool) -> tuple[Action, str]:
+    """What a run in this state needs, and why.
+
+    Args:
+        asked: A person asks for the run now, so that one that was cancelled starts again.
+    """
+    if state.phase is Phase.missing:
+        return Action.submit, "not launched yet"
+    if state.phase is Phase.hung:
+        return Action.replace, state.detail
+    if state.phase is Phase.pending and "DependencyNeverSatisfied" in state.detail:
+        return Action.replace, state.detail
+    if state.is_live or state.phase in (Phase.done, Phase.unknown):
+        return Action.leave, state.detail or state.phase.value
+    if state.phase in ENDED_BY_A_PERSON:
+        return (Action.submit, "asked for again") if asked else (Action.leave, state.detail)
+    if not judged.again:
+        return Action.give_up, judged.why
+    return Action.submit, f"{state.phase.value}: {state.detail}"
+
+
+def reconcile(runs: Sequence[Run], snapshot: Path, *, asked: bool = True) -> list[Step]:
+    """Submits what needs submitting and says for each run what was done.
+
+    Args:
+        runs: Prepared; those that others start from first.
+        snapshot: The copy of the package that new jobs run.
+        asked: See `decide`.
+
+    Raises:
+        LaunchError: SLURM refuses a job; those before it are submitted.
+    """
+    known = states(runs)
+    done: dict[str, Step] = {}
+    for run in runs:
+        action, why = decide(known[run.id], verdict(run), asked=asked)
+        step = Step(run, action, why, known[run.id].job_id if known[run.id].is_live else None)
+        if action in (Action.submit, Action.replace):
+            step = _start(step, done, known, snapshot)
+        done[run.id] = step
+    return list(done.values())
+
+
+def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot: Path) -> Step:
+    run, needed = step.run, step.run.upstream
+    waits_for = None
+    if needed is not None and needed.result() is None:
+        waits_for = done[needed.id].job_id if needed.id in done else None
+        if waits_for is None:
+            return Step(run, Action.blocked, f"it starts from {needed.name}, which is not on its way", step.job_id)
+    stuck = known[run.id].job_id
+    if step.action is Action.replace and stuck is not None:
+        scheduler.cancel([stuck])
+    return Step(run, step.action, step.why, slurm.submit(run, snapshot, after=waits_for))
+
+
+def left_over(runs: Iterable[Run]) -> list[tuple[Path, str]]:
+    """Directories and job ids of the live jobs of these rows and seeds whose spec was edited since."""
+    runs = list(runs)
+    wanted = {run.dir for run in runs}
+    folders = {(run.dir.parent, run.seed) for run in runs}
+    beside = {path for folder, seed in folders for path in folder.glob(f"seed{seed}-*") if path not in wanted}
+    live = {job.name: job.id for job in scheduler.queue() if job.stage is not scheduler.Stage.over} if beside else {}
+    strays = [Run.load(path) for path in sorted(beside) if (path / "jobs.jsonl").exists()]
+    return [(run.dir, live[job_name(run)]) for run in strays if job_name(run) in live]
+
+
+def last_words(run: Run, *, lines: int = 12) -> str:
+    """The end of the log that says most about why a run failed: of the newest attempt, the rank that failed first."""
+    attempts = [folder for _, folder in sorted(run.attempt_dirs())]
+    logs = [*attempts[-1].glob("rank*.err")] if attempts else []
+    logs = [log for log in logs if log.stat().st_size] or [*(run.dir / "slurm").glob("*.err")]
+    written = sorted((log for log in logs if log.stat().st_size), key=lambda log: log.stat().st_mtime)
+    failed = [log for log in written if "Traceback" in log.read_text(errors="replace")]
+    for log in [*failed[:1], *written[-1:]]:
+        return f"{log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
+    return f"{run.dir} holds no log"
+
+
+def retry(run: Run) -> None:
+    """Grants a run that was given up a fresh start of its budgets; the next launch submits it."""
+    jobs.note(run, "retry")

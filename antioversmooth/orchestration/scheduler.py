@@ -1,0 +1,128 @@
+"""What SLURM knows of our jobs: one squeue for all of them, one sacct for those that squeue has forgotten."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from antioversmooth.errors import LaunchError
+
+
+class Stage(Enum):
+    """Where a job is in its life."""
+
+    waiting = "waiting"
+    active = "active"
+    over = "over"
+
+
+_WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+_OVER = {
+    "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+    "REVOKED",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as SLURM tells it."""
+
+    id: str
+    name: str
+    state: str
+    """SLURM's word: PENDING, RUNNING, ..., without what follows it (CANCELLED by 1000)."""
+    reason: str
+    """Why it waits, in SLURM's word; None where it does not."""
+    nodes: str
+    """Nodes that it has or had, as node[1-2]; empty while it waits."""
+    start: str
+    """When it started, or is expected or allowed to; N/A where SLURM does not know."""
+
+    @property
+    def stage(self) -> Stage:
+        """SLURM has some twenty states, and new versions more: whatever is neither waiting nor over is active."""
+        if self.state in _WAITING:
+            return Stage.waiting
+        return Stage.over if self.state in _OVER else Stage.active
+
+
+def unavailable() -> str | None:
+    """Why SLURM cannot be used from here; None where it answers.
+
+    The clients being installed proves nothing: the sign is a controller that answers.
+    """
+    if shutil.which("sbatch") is None:
+        return "there is no sbatch on PATH"
+    try:
+        _ask("sinfo", "--noheader", "--format=%P")
+    except LaunchError as err:
+        return str(err)
+    return None
+
+
+def queue(*options: str) -> list[Job]:
+    """All of this user's jobs that SLURM's controller remembers: waiting, active, and over for a few minutes.
+
+    Args:
+        options: Further options of squeue, such as `--name=...`.
+
+    Raises:
+        LaunchError: The controller does not answer.
+    """
+    lines = _ask("squeue", "--me", "--states=all", "--noheader", "--format=%i|%T|%r|%N|%S|%j", *options)
+    jobs = []
+    for line in lines.splitlines():
+        job_id, state, reason, nodes, start, name = line.strip().split("|", 5)
+        jobs.append(Job(job_id, name, state, reason, nodes, start))
+    return jobs
+
+
+def accounting(job_ids: Iterable[str]) -> dict[str, Job]:
+    """How those jobs ended, by id, as far as SLURM's accounting knows; nothing where there is no accounting.
+
+    Accounting lags behind the controller, so only its final states are taken for an answer.
+    """
+    wanted = ",".join(job_ids)
+    if not wanted:
+        return {}
+    fields = "--format=JobIDRaw,State,NodeList,Start,JobName"
+    try:
+        lines = _ask("sacct", "--allocations", "--noheader", "--parsable2", fields, f"--jobs={wanted}")
+    except LaunchError:  # clusters without accounting are common, and the run directory goes a long way
+        return {}
+    ended = {}
+    for line in lines.splitlines():
+        job_id, state, nodes, start, name = line.split("|", 4)
+        job = Job(job_id, name, state.partition(" ")[0], "None", nodes, start)
+        if job.stage is Stage.over:
+            ended[job_id] = job
+    return ended
+
+
+def cancel(job_ids: Iterable[str]) -> None:
+    """Has SLURM end these jobs; those that are over already stay as they are."""
+    ids = list(job_ids)
+    if ids:
+        _ask("scancel", *ids)
+
+
+def _ask(*command: str) -> str:
+    """Output of a SLURM client."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except FileNotFoundError as err:
+        raise LaunchError(f"there is no {command[0]} on PATH: this is not a machine of a SLURM cluster") from err
+    except subprocess.TimeoutExpired as err:
+        raise LaunchError(f"SLURM did not answer {command[0]} within a minute") from err
+    if done.returncode:
+        raise LaunchError(f"SLURM refuses {command[0]}: {plain_words(done.stderr)}")
+    return done.stdout
+
+
+def plain_words(stderr: str) -> str:
+    """What a SLURM client complains about, without its prefixes."""
+    lines = [line.split("error: ", 1)[-1].strip() for line in stderr.splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(lines)) or "no reason given"
