@@ -1,0 +1,261 @@
+"""One start of a run, as the run directory tells it: number, logs, heartbeat, start and end with the reason."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import importlib.metadata
+import os
+import platform
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from antioversmooth import files, journal
+from antioversmooth.errors import AntiOversmoothError, AttemptEnded, LaunchError, UserError
+from antioversmooth.journal import EndReason
+from antioversmooth.runs import Run
+from antioversmooth.training import checkpoint
+from antioversmooth.training.checkpoint import Checkpoint
+from antioversmooth.training.distributed import Ranks
+
+LOCK_PATIENCE_S = 10.0
+"""How long a start waits for the process of a killed launcher to notice and end."""
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "antioversmooth")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a run. Only rank 0 writes to the run directory through it; on other ranks the calls do nothing."""
+
+    run: Run
+    ranks: Ranks
+    number: int
+    resume_from: Checkpoint | None
+    """Where it continues; None: from the beginning."""
+
+    @property
+    def start_step(self) -> int:
+        return self.resume_from.step if self.resume_from else 0
+
+    def record(self, step: int, **metrics: Any) -> None:
+        """Adds a record to the run's metrics."""
+        if self.ranks.is_main:
+            journal.append(self.run.metrics_path, {"attempt": self.number, "step": step, **metrics})
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Adds a record to the run's attempts."""
+        if self.ranks.is_main:
+            self.note_from_any_rank(event, **facts)
+
+    def note_from_any_rank(self, event: str, **facts: Any) -> None:
+        """As `note`, for what only this rank knows."""
+        journal.append(self.run.attempts_path, {"attempt": self.number, "event": event, **facts})
+
+    def is_superseded(self) -> bool:
+        """Whether a newer attempt has taken over the run: its log folder is there."""
+        return any(number > self.number for number, _ in self.run.attempt_dirs())
+
+
+@contextmanager
+def opened(run: Run, ranks: Ranks, *, redirect: bool) -> Iterator[Attempt]:
+    """A new attempt, with its start written down; its end, with the reason, is written on leaving.
+
+    Args:
+        redirect: Whether this process's output goes to the attempt's log folder.
+
+    Raises:
+        LaunchError: Another process of this machine is running this run.
+    """
+    with ExitStack() as stack:
+        if ranks.is_main:
+            stack.enter_context(_locked(run))
+        attempt = _new_attempt(run, ranks)
+        if redirect:
+            stack.enter_context(_redirected(run.dir / "logs" / f"attempt{attempt.number}", ranks))
+        if ranks.is_main:
+            _write_start(attempt)
+            stack.enter_context(_heartbeat(run))
+        try:
+            yield attempt
+        except BaseException as err:
+            _write_end(attempt, err)
+            raise
+        attempt.note("end", reason=EndReason.completed.value, step=run.experiment.total_steps)
+
+
+def _new_attempt(run: Run, ranks: Ranks) -> Attempt:
+    torn: list[str] = []
+    number, found = 0, None
+    if ranks.is_main:
+        checkpoint.remove_leftovers(run)
+        found = checkpoint.newest_whole(checkpoint.lineage(run), lambda c: torn.append(c.path.name))
+        number = run.new_attempt()
+    number, found = ranks.from_main((number, found))
+    attempt = Attempt(run, ranks, number, found)
+    for name in torn:
+        attempt.note("torn-checkpoint", file=name, instead=found.path.name if found else "the beginning")
+    return attempt
+
+
+@contextmanager
+def _locked(run: Run) -> Iterator[None]:
+    """Keeps other processes of this machine off the run; under SLURM the queue sees to that, across machines."""
+    if "SLURM_JOB_ID" in os.environ:
+        yield
+        return
+    with (run.dir / "lock").open("w") as file:
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while not _try_lock(file.fileno()):
+            if time.monotonic() > deadline:
+                raise LaunchError(f"{run.name} is running already (its lock is held): {run.dir}")
+            time.sleep(0.1)
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _redirected(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """Sends what this process prints, also from libraries in C, to its own files."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    for descriptor, ending in ((1, "out"), (2, "err")):
+        log = os.open(folder / f"rank{ranks.rank}.{ending}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(log, descriptor)
+        os.close(log)
+    try:
+        yield
+    except BaseException as err:
+        print(describe(err), file=sys.stderr)
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, original in before.items():
+            os.dup2(original, descriptor)
+            os.close(original)
+
+
+@contextmanager
+def _heartbeat(run: Run) -> Iterator[None]:
+    """Touches the run's heartbeat file from a thread, so that others can tell a living attempt from a dead one."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while True:
+            with contextlib.suppress(OSError):  # a hiccup of the file system: the next beat shows that we live
+                (run.dir / "heartbeat").touch()
+            if stop.wait(run.experiment.runtime.heartbeat_s):
+                return
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _write_start(attempt: Attempt) -> None:
+    run, ranks = attempt.run, attempt.ranks
+    origin = run.experiment.recipe.init_from
+    source = attempt.resume_from.path.name if attempt.resume_from else f"init:{origin}" if origin else "scratch"
+    facts = _whereabouts(run, ranks)
+    attempt.note("start", step=attempt.start_step, **{"from": source}, **facts)
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    more = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "driver": _driver(),
+        "packages": packages,
+        "slurm": {key: os.environ[key] for key in _SLURM_FACTS if key in os.environ},
+    }
+    files.write_json(run.dir / "provenance.json", {"attempt": attempt.number, **facts, **more})
+
+
+_SLURM_FACTS = (
+    "SLURM_CLUSTER_NAME",
+    "SLURM_JOB_ID",
+    "SLURM_JOB_PARTITION",
+    "SLURM_JOB_NODELIST",
+    "SLURM_JOB_NUM_NODES",
+    "SLURM_NTASKS",
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_RESTART_COUNT",
+)
+
+
+def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
+    intent = files.read_json(run.dir / "intent.json") or {}
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "world_size": ranks.world_size,
+        "started_by": ranks.place.source,
+        "device": ranks.device_name,
+        "commit": intent.get("commit"),
+        "snapshot": intent.get("snapshot"),
+        "job_id": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+def _driver() -> str | None:
+    try:
+        return Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
+    except OSError:
+        return None
+
+
+def _write_end(attempt: Attempt, error: BaseException) -> None:
+    """Notes why the attempt ended: on rank 0 as its end, on others as a failure if it is one of their own."""
+    reason, message = end_of(error)
+    if reason is None:
+        return
+    with contextlib.suppress(OSError):  # where not even a line fits any more, the error itself still travels up
+        if attempt.ranks.is_main:
+            attempt.note("end", reason=reason.value, message=message)
+        elif not isinstance(error, AttemptEnded):
+            attempt.note_from_any_rank("failure", rank=attempt.ranks.rank, host=socket.gethostname(), message=message)
+
+
+def end_of(error: BaseException) -> tuple[EndReason | None, str]:
+    """Reason and message of an attempt that an exception ended; no reason where a newer attempt has taken over."""
+    message = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
+    if isinstance(error, AttemptEnded):
+        return (None if error.reason == SUPERSEDED else EndReason(error.reason)), str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EndReason.disk_full, message
+    if isinstance(error, KeyboardInterrupt):
+        return EndReason.cancelled, message
+    if isinstance(error, RuntimeError) and "timed out" in message.lower():  # how gloo reports a rank that never came
+        return EndReason.hang, message
+    return EndReason.crash, message
+
+
+def describe(error: BaseException) -> str:
+    """What a log shows: the message of what was raised on purpose, the traceback of anything else."""
+    if isinstance(error, AntiOversmoothError):
+        return str(error)
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+SUPERSEDED = "superseded"
+"""Reason of an attempt that ends because a newer one has taken over; it writes nothing more, not even this."""

@@ -1,0 +1,114 @@
+"""From an opened image to what the model sees: timm's transforms up to bytes, normalising and erasing on the device.
+
+Shapes: B images, C channels, S pixels along a side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from PIL import Image
+from timm.data.auto_augment import posterize
+from timm.data.random_erasing import RandomErasing
+from timm.data.transforms_factory import transforms_imagenet_eval, transforms_imagenet_train
+from torch import Tensor
+from torchvision.transforms import Compose
+
+from antioversmooth.config import DataConfig, RecipeConfig
+from antioversmooth.training.randomness import seed_everything, seed_for
+
+Transform = Callable[[Image.Image], Tensor]
+"""An image to its bytes, [C, S, S] uint8."""
+
+
+def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> Transform:
+    """Crop, flip and augmentation of a training view, drawn from the generators that the caller has seeded.
+
+    Images with one channel are augmented as grey RGB, which all of timm's operations take.
+    """
+    crop, augment, to_bytes = transforms_imagenet_train(
+        image_size,
+        scale=(recipe.crop_scale[0], recipe.crop_scale[1]),
+        ratio=(recipe.crop_ratio[0], recipe.crop_ratio[1]),
+        hflip=recipe.hflip,
+        color_jitter=recipe.color_jitter,
+        auto_augment=recipe.rand_augment,
+        interpolation=recipe.interpolation,
+        mean=tuple(data.mean * (3 // data.in_channels)),
+        use_prefetcher=True,
+        separate=True,
+    )
+    _guard_posterize(augment)
+    return _composed(_as_rgb, crop, augment, _with_channels(data.in_channels), to_bytes)
+
+
+def eval_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> Transform:
+    """Resize of the short side to image_size / eval_crop, then the centre crop of image_size."""
+    resize = transforms_imagenet_eval(
+        image_size, crop_pct=recipe.eval_crop, interpolation=recipe.interpolation, use_prefetcher=True
+    )
+    return _composed(_with_channels(data.in_channels), resize)
+
+
+def _composed(*steps: Callable[..., object]) -> Transform:
+    composed: Transform = Compose(steps)
+    return composed
+
+
+def varies(recipe: RecipeConfig) -> bool:
+    """Whether two training views of one image can differ (before erasing and mixing, which happen on the device)."""
+    whole_image = list(recipe.crop_scale) == [1, 1] and list(recipe.crop_ratio) == [1, 1]
+    return recipe.hflip > 0 or bool(recipe.rand_augment) or recipe.color_jitter > 0 or not whole_image
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    return image.convert("RGB")
+
+
+def _with_channels(channels: int) -> Callable[[Image.Image], Image.Image]:
+    mode = {1: "L", 3: "RGB"}[channels]
+    return lambda image: image.convert(mode)
+
+
+def _guard_posterize(augment: Compose) -> None:
+    for transform in augment.transforms:
+        for operation in getattr(transform, "ops", ()):
+            if operation.aug_fn is posterize:
+                operation.aug_fn = _posterize
+
+
+def _posterize(image: Image.Image, bits: int, **options: object) -> Image.Image:
+    """timm's posterize; 0 bits, which its increasing form draws at full magnitude, give a black image.
+
+    Pillow did so until 12; from 13 on it raises, in about two of a thousand images of DeiT's recipe.
+    """
+    return posterize(image, bits, **options) if bits > 0 else image.point(lambda _: 0)
+
+
+class DevicePreprocessing:
+    """Normalises, and erases in training: on the device, so that only bytes travel there.
+
+    Args:
+        probability: Of erasing a rectangle of a training view; 0: never.
+    """
+
+    def __init__(self, data: DataConfig, *, seed: int, device: torch.device, probability: float = 0.0) -> None:
+        self.seed = seed
+        self.device = device
+        self.mean = 255 * torch.tensor(data.mean, device=device).view(1, -1, 1, 1)
+        self.std = 255 * torch.tensor(data.std, device=device).view(1, -1, 1, 1)
+        self.erasing = RandomErasing(probability, mode="pixel", device=device) if probability else None
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """[B, C, S, S] uint8, anywhere, to float32 on the device."""
+        return (images.to(self.device, non_blocking=True).float() - self.mean) / self.std
+
+    def training(self, images: Tensor, views: Sequence[int]) -> Tensor:
+        """Normalised and erased; `views` are the numbers of the views, which seed their erasing."""
+        normalised = self.normalise(images)
+        if self.erasing is not None:
+            for image, view in zip(normalised, views, strict=True):
+                seed_everything(seed_for(self.seed, "erase", view))
+                self.erasing(image)
+        return normalised

@@ -1,0 +1,160 @@
+"""From views to batches of bytes: by worker processes where images are decoded, by indexing where they lie in memory.
+
+Shapes: B images, C channels, S pixels along a side.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from antioversmooth.config import DataConfig, RecipeConfig, RuntimeConfig
+from antioversmooth.training.augmentation import Transform, eval_transform, train_transform, varies
+from antioversmooth.training.data import Images
+from antioversmooth.training.randomness import seed_everything, seed_for
+from antioversmooth.training.sampling import Blocks, View
+
+WHOLE = -1
+"""In `Batch.corrupt`: the image could be read."""
+
+
+class Batch(NamedTuple):
+    """What a loader gives."""
+
+    images: Tensor
+    """[B, C, S, S] uint8."""
+    labels: Tensor
+    """[B] int64."""
+    corrupt: Tensor
+    """[B] int64: index of the image that could not be read and was replaced by its neighbour, else WHOLE."""
+
+
+class Views(Dataset[tuple[Tensor, int, int]]):
+    """Transformed looks at images; each seeded by its own number, so that it does not matter who makes it."""
+
+    def __init__(self, images: Images, transform: Transform, seed: int) -> None:
+        self.images = images
+        self.transform = transform
+        self.seed = seed
+        self._opened: tuple[int, tuple[Image.Image, int, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.images.labels)
+
+    def __getitem__(self, view: View) -> tuple[Tensor, int, int]:
+        image, label, corrupt = self._open(view.image)
+        seed_everything(seed_for(self.seed, "view", view.number))
+        return self.transform(image), label, corrupt
+
+    def _open(self, index: int) -> tuple[Image.Image, int, int]:
+        """Image, label, and corrupt index; remembered, since repeated views of an image stand next to each other."""
+        if self._opened is None or self._opened[0] != index:
+            self._opened = index, self._read(index)
+        return self._opened[1]
+
+    def _read(self, index: int) -> tuple[Image.Image, int, int]:
+        last = len(self) - 1
+        for neighbour in (index, *range(index + 1, len(self)), *range(last, -1, -1)):
+            try:
+                image = self.images.open(neighbour)
+            except (OSError, SyntaxError, ValueError):  # what Pillow raises about a damaged file
+                continue
+            corrupt = WHOLE if neighbour == index else index
+            return image, int(self.images.labels[neighbour]), corrupt
+        raise OSError(f"no image can be read: {self.images.name(index)}, ...")
+
+
+class Loaders:
+    """Makes the batches of a run.
+
+    Args:
+        local_world_size: Ranks on this node, which share its CPUs.
+    """
+
+    def __init__(
+        self,
+        data: DataConfig,
+        recipe: RecipeConfig,
+        runtime: RuntimeConfig,
+        *,
+        image_size: int,
+        seed: int,
+        local_world_size: int = 1,
+    ) -> None:
+        self.data = data
+        self.recipe = recipe
+        self.runtime = runtime
+        self.image_size = image_size
+        self.seed = seed
+        self.local_world_size = local_world_size
+
+    def training(self, images: Images, blocks: Blocks) -> Iterator[Batch]:
+        """The batches of all blocks, in order; ends after the last."""
+        transform = train_transform(self.recipe, self.data, self.image_size)
+        return iter(self._batches(images, transform, blocks, fixed=not varies(self.recipe)))
+
+    def evaluation(self, images: Images, *, rank: int = 0, world_size: int = 1) -> Iterable[Batch]:
+        """This rank's share of a split, each image in exactly one rank's; can be iterated again and again."""
+        share = [View(i, i) for i in range(rank, len(images.labels), world_size)]
+        size = self.runtime.eval_batch
+        chunks = [share[start : start + size] for start in range(0, len(share), size)]
+        return self._batches(images, eval_transform(self.recipe, self.data, self.image_size), chunks, fixed=True)
+
+    def _batches(
+        self, images: Images, transform: Transform, blocks: Iterable[Sequence[View]], *, fixed: bool
+    ) -> Iterable[Batch]:
+        views = Views(images, transform, self.seed)
+        if images.in_memory and fixed:
+            return FixedBatches(views, blocks)
+        workers = self.runtime.workers
+        workers = default_workers(images, self.local_world_size) if workers < 0 else workers
+        return DataLoader(
+            views,
+            batch_sampler=blocks,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            worker_init_fn=_start_worker,
+        )
+
+
+class FixedBatches:
+    """Batches of images whose views never differ: transformed once, then only indexed."""
+
+    def __init__(self, views: Views, blocks: Iterable[Sequence[View]]) -> None:
+        self.blocks = blocks
+        self.all = _collate([views[View(i, i)] for i in range(len(views))])
+
+    def __iter__(self) -> Iterator[Batch]:
+        for block in self.blocks:
+            chosen = torch.tensor([view.image for view in block])
+            yield Batch(*(part[chosen] for part in self.all))
+
+
+def _collate(items: Sequence[tuple[Tensor, int, int]]) -> Batch:
+    images, labels, corrupt = zip(*items, strict=True)
+    return Batch(torch.stack(images), torch.tensor(labels), torch.tensor(corrupt))
+
+
+def _start_worker(_: int) -> None:
+    """Leaves signals to the main process, which stops its workers itself; a scheduler may send them to all."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def default_workers(images: Images, local_world_size: int) -> int:
+    """Loading processes per rank: the CPUs that it was given, less one for itself; none for images in memory."""
+    if images.in_memory:
+        return 0
+    per_task = os.environ.get("SLURM_CPUS_PER_TASK")
+    cpus = int(per_task) if per_task else len(os.sched_getaffinity(0)) // local_world_size
+    return max(cpus - 1, 0)

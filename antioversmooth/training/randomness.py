@@ -1,0 +1,32 @@
+"""Randomness without history: every draw is a function of the run's seed and of where in the run it happens.
+
+No generator is ever carried from one step to the next. So a resumed run needs no random state, and the number of
+processes, workers or nodes cannot move a draw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+
+import numpy as np
+import torch
+
+
+def seed_for(run_seed: int, purpose: str, *coordinates: int) -> int:
+    """A 63-bit seed for one draw.
+
+    Args:
+        purpose: What is drawn (order, view, erase, mix, dropout, weights), so that two draws at one place differ.
+        coordinates: Where in the run: epoch, step, number of a view, of a group, ...
+    """
+    place = ":".join(map(str, (run_seed, purpose, *coordinates)))
+    digest = hashlib.blake2b(place.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds the generators that timm and torch draw from: Python's, NumPy's and torch's."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

@@ -1,0 +1,96 @@
+"""What a finished run amounts to: `result.json`, gathered from the journal, so that it covers all attempts."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+
+from torch import nn
+
+from antioversmooth import files, journal
+from antioversmooth.models.measure import count_parameters, multiply_adds
+from antioversmooth.runs import Run
+from antioversmooth.training import checkpoint
+from antioversmooth.training.attempt import Attempt
+from antioversmooth.training.data import ImageData
+
+FINAL_METRICS = (journal.VAL_TOP1, journal.VAL_TOP5, journal.VAL_LOSS, journal.EMA_TOP1, journal.EMA_TOP5)
+
+
+def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similarity: Sequence[float]) -> None:
+    """Writes `result.json`, which makes the run done.
+
+    Args:
+        similarity: Between tokens, after each block of the final model.
+    """
+    run, config = attempt.run, attempt.run.experiment
+    records = run.metrics()
+    evaluated = [r for r in records if journal.VAL_TOP1 in r]
+    side = config.model.image_size
+    files.write_json(
+        run.dir / "result.json",
+        {
+            "id": run.id,
+            "experiment": config.name,
+            "seed": run.seed,
+            "metrics": {key: evaluated[-1][key] for key in FINAL_METRICS if key in evaluated[-1]},
+            "best": _best(evaluated),
+            "start": _start(records),
+            "epochs": config.recipe.epochs,
+            "steps": config.total_steps,
+            "parameters": count_parameters(model),
+            "gmacs": multiply_adds(model, (config.data.in_channels, side, side)),
+            "images_per_s": _median(records, journal.IMAGES_PER_SECOND),
+            "device": attempt.ranks.device_name,
+            "world_size": attempt.ranks.world_size,
+            **_effort(run),
+            "checkpoint": _final_checkpoint(run),
+            "similarity": {"tokens": list(similarity)},
+            "data": {
+                "name": config.data.name,
+                "num_train": len(data.train.labels),
+                "num_val": len(data.val.labels),
+                "fingerprint": data.fingerprint,
+            },
+            "finished": time.time(),
+        },
+    )
+
+
+def _best(evaluated: Sequence[journal.Record]) -> dict[str, float]:
+    """The best epoch, the first of several; chosen on the validation set, so no number to compare with."""
+    trained = [r for r in evaluated if r["step"] > 0] or evaluated
+    best = max(trained, key=lambda r: float(r[journal.VAL_TOP1]))
+    return {journal.VAL_TOP1: best[journal.VAL_TOP1], "epoch": best["epoch"]}
+
+
+def _start(records: Sequence[journal.Record]) -> dict[str, float] | None:
+    """What the initial weights reached before any training; None where training started from scratch."""
+    at_start = [r[journal.START_TOP1] for r in records if journal.START_TOP1 in r]
+    return {journal.VAL_TOP1: at_start[-1]} if at_start else None
+
+
+def _median(records: Sequence[journal.Record], key: str) -> float | None:
+    values = [r[key] for r in records if key in r]
+    return statistics.median(values) if values else None
+
+
+def _effort(run: Run) -> dict[str, float | int]:
+    """Wall seconds, device hours and number of attempts. An attempt that was killed counts up to its last record."""
+    attempts = run.attempts()
+    starts = {r["attempt"]: r for r in attempts if r["event"] == "start"}
+    last: dict[int, float] = {}
+    for record in [*attempts, *journal.read(run.metrics_path)]:
+        last[record["attempt"]] = max(last.get(record["attempt"], 0.0), record["time"])
+    seconds = {number: last[number] - start["time"] for number, start in starts.items()}
+    return {
+        "seconds": sum(seconds.values()),
+        "device_hours": sum(seconds[number] * start["world_size"] for number, start in starts.items()) / 3600,
+        "attempts": len(starts),
+    }
+
+
+def _final_checkpoint(run: Run) -> dict[str, str] | None:
+    counted = checkpoint.lineage(run)
+    return {"file": counted[0].path.name, "sha256": counted[0].checksum} if counted else None

@@ -1,0 +1,114 @@
+"""`train(run)`: what every rank calls, whatever started it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from antioversmooth import journal
+from antioversmooth.analysis.similarity import token_similarity
+from antioversmooth.config import Experiment
+from antioversmooth.models import build_model
+from antioversmooth.runs import Run
+from antioversmooth.training import attempt as attempts
+from antioversmooth.training import distributed
+from antioversmooth.training.attempt import Attempt
+from antioversmooth.training.data import open_data
+from antioversmooth.training.evaluate import Evaluator
+from antioversmooth.training.initial import load_initial_weights
+from antioversmooth.training.loading import Loaders
+from antioversmooth.training.loop import Trainer
+from antioversmooth.training.randomness import seed_everything, seed_for
+from antioversmooth.training.result import write_result
+from antioversmooth.training.signals import StopRequest
+
+SIMILARITY_IMAGES = 128
+"""Validation images that the token similarity is measured on."""
+
+
+def train(run: Run, *, redirect: bool = False) -> None:
+    """Takes a run to its end: from its newest checkpoint, else from its initial weights, else from scratch.
+
+    Does nothing for a run that has its result.
+
+    Args:
+        redirect: Whether output goes to the attempt's log folder rather than to where it goes now.
+
+    Raises:
+        AttemptEnded: Before the end; the next call continues.
+        UserError: The run cannot be trained as it is.
+    """
+    if run.result() is not None:
+        return
+    with distributed.joined(run.experiment.runtime) as ranks:
+        stop = StopRequest(supervised=ranks.place.source == "torchrun")
+        with attempts.opened(run, ranks, redirect=redirect) as attempt, stop.listening():
+            _train(attempt, stop)
+
+
+def _train(attempt: Attempt, stop: StopRequest) -> None:
+    run, ranks, config = attempt.run, attempt.ranks, attempt.run.experiment
+    data = open_data(config.data)
+    loaders = make_loaders(config, seed=run.seed, local_world_size=ranks.place.local_world_size)
+    evaluator = Evaluator(config, data.val, loaders, ranks)
+    model = new_model(config, run.seed).to(ranks.device)
+    if attempt.resume_from is None and config.recipe.init_from is not None:
+        load_initial_weights(model, run)
+        _record_start(attempt, evaluator, model)
+    if config.recipe.epochs > 0:
+        trainer = Trainer(attempt, model, data.train, loaders=loaders, evaluator=evaluator, stop=stop)
+        if attempt.resume_from is not None:
+            trainer.load(attempt.resume_from.load())
+        trainer.fit()
+    if ranks.is_main and not attempt.is_superseded():
+        similarity = _record_similarity(attempt, model, evaluator)
+        write_result(attempt, model, data, similarity=similarity)
+
+
+def new_model(config: Experiment, seed: int) -> nn.Module:
+    """The experiment's model with random weights, which follow from the seed."""
+    seed_everything(seed_for(seed, "weights"))
+    recipe = config.recipe
+    return build_model(
+        config.model,
+        num_classes=config.data.num_classes,
+        in_channels=config.data.in_channels,
+        dropout=recipe.dropout,
+        attention_dropout=recipe.attention_dropout,
+        drop_path=recipe.drop_path,
+    )
+
+
+def make_loaders(config: Experiment, *, seed: int, local_world_size: int = 1) -> Loaders:
+    """What makes the batches of an experiment."""
+    return Loaders(
+        config.data,
+        config.recipe,
+        config.runtime,
+        image_size=config.model.image_size,
+        seed=seed,
+        local_world_size=local_world_size,
+    )
+
+
+def _record_start(attempt: Attempt, evaluator: Evaluator, model: nn.Module) -> None:
+    """Journals what the initial weights reach before any training."""
+    start = evaluator(model)
+    attempt.record(0, epoch=0, **{journal.START_TOP1: start.top1}, **start.metrics())
+
+
+def _record_similarity(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> list[float]:
+    """Journals the similarity between tokens after each block, by the authors' definition."""
+    similarity = token_similarity(model, _first_images(evaluator)).tokens
+    for layer, value in enumerate(similarity, start=1):
+        attempt.record(attempt.run.experiment.total_steps, layer=layer, **{journal.TOKEN_SIMILARITY: value})
+    return similarity
+
+
+def _first_images(evaluator: Evaluator) -> Tensor:
+    found: list[Tensor] = []
+    for batch in evaluator.batches:
+        found.append(evaluator.preprocessing.normalise(batch.images))
+        if sum(map(len, found)) >= SIMILARITY_IMAGES:
+            break
+    return torch.cat(found)[:SIMILARITY_IMAGES]
