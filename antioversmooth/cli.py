@@ -1,0 +1,149 @@
+"""`antioversmooth COMMAND`: what people type about runs that exist; `launch.py` is what starts them.
+
+A command is a class with the arguments that it takes and a `run` that returns the exit code: 0 good, 2 a mistake that
+the message explains, 3 a table that is not complete. Nothing heavier than argparse is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from antioversmooth.errors import SpecError, UserError
+from antioversmooth.project import find_root, find_spec
+
+if TYPE_CHECKING:
+    from antioversmooth.spec import Request
+
+INCOMPLETE = 3
+"""Exit code where a table misses rows."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word after `antioversmooth`."""
+
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="antioversmooth", formatter_class=argparse.RawDescriptionHelpFormatter, description=_overview()
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...")
+    given = parser.parse_args(arguments)
+    command = COMMANDS[given.command]
+    inner = argparse.ArgumentParser(prog=f"antioversmooth {given.command}", description=command.help)
+    command.arguments(inner)
+    try:
+        return command.run(inner.parse_intermixed_args(given.arguments))
+    except UserError as err:
+        print(f"antioversmooth {given.command}: {err}", file=sys.stderr)
+        return 2
+
+
+def _overview() -> str:
+    lines = [f"  {name:<8}{command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(["Looks after runs and their results.", "", "commands:", *lines])
+
+
+def seeds(text: str) -> list[int]:
+    """0,1,2 as numbers: what `--seeds` takes."""
+    numbers = [int(part) for part in text.split(",")]
+    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
+        raise argparse.ArgumentTypeError("different whole numbers, 0 or more, with commas between them")
+    return numbers
+
+
+def _spec_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "specs",
+        nargs="+",
+        metavar="SPEC|KEY=VALUE",
+        help="row or table: a path or a name; overrides such as profile=mini",
+    )
+    parser.add_argument("--seeds", type=seeds, default=[0], metavar="0,1,2", help="default: 0")
+
+
+def _request(given: argparse.Namespace) -> tuple[Request, Path]:
+    """The request, and the project's results folder."""
+    from antioversmooth import spec  # hydra, which `--help` need not wait for
+
+    root = find_root()
+    overrides = [text for text in given.specs if "=" in text]
+    paths = [find_spec(text, root) for text in given.specs if "=" not in text]
+    return spec.load(paths, overrides), root / "results"
+
+
+# -- table -------------------------------------------------------------------------------------------------------------
+
+
+def _table_arguments(parser: argparse.ArgumentParser) -> None:
+    _spec_arguments(parser)
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: the results folder of the profile")
+    parser.add_argument("--allow-partial", action="store_true", help="exit 0 though rows are missing")
+    parser.add_argument("--json", action="store_true", help="print the JSON value that every format is rendered from")
+
+
+def _table(given: argparse.Namespace) -> int:
+    from antioversmooth.reporting import document, tables, terminal
+
+    request, results = _request(given)
+    if not request.tables:
+        raise SpecError(f"names no table; tables lie in {request.folder}/tables", where=" ".join(given.specs))
+    complete = True
+    for table in request.tables:
+        collected = document.collect(table, request, given.seeds, results)
+        complete &= collected["complete"]
+        if given.json:
+            print(document.dumps(collected), end="")
+        else:
+            terminal.show_table(collected, sys.stdout)
+        _keep(tables.destination(request, results, given.output), collected)
+    return 0 if complete or given.allow_partial else INCOMPLETE
+
+
+def _keep(folder: Path | None, collected: dict[str, object]) -> None:
+    from antioversmooth.reporting import tables
+
+    if folder is None:
+        print("not written: overrides make these other rows than the committed table's; name --output", file=sys.stderr)
+        return
+    print(f"written: {', '.join(map(str, tables.write(collected, folder)))}", file=sys.stderr)
+
+
+# -- status ------------------------------------------------------------------------------------------------------------
+
+
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    _spec_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="a list, one value a run")
+
+
+def _status(given: argparse.Namespace) -> int:
+    from antioversmooth.reporting import terminal
+    from antioversmooth.reporting.observe import observe
+
+    request, results = _request(given)
+    observed = [observe(run) for run in request.plan(given.seeds, results)]
+    statuses = terminal.statuses(observed, request.tables)
+    if given.json:
+        print(json.dumps(statuses, indent=2))
+    else:
+        terminal.show_statuses(statuses, sys.stdout)
+    return 0
+
+
+COMMANDS = {
+    "status": Command("how far each run of a row or table is", _status_arguments, _status),
+    "table": Command("render a table from what has run", _table_arguments, _table),
+}

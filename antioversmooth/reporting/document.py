@@ -1,0 +1,118 @@
+"""The one JSON value behind every rendering of a table: numbers, their provenance, and the words that go with them.
+
+Renderers (markdown, latex, sheet, page) see nothing but this value, so a committed JSON file renders to the same bytes
+on any machine, without the runs. It holds no time of its making and no path of its maker's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from antioversmooth import files, journal, runs
+from antioversmooth.config import Table
+from antioversmooth.reporting import words
+from antioversmooth.reporting.aggregate import RowResult, aggregate, seed_state
+from antioversmooth.reporting.observe import Observation, observe
+from antioversmooth.spec import Request
+
+Document = dict[str, Any]
+
+CURVE_POINTS = 100
+"""Points of a learning curve at most: more cannot be seen, and the file is committed."""
+
+
+def collect(table: Table, request: Request, seeds: Sequence[int], results: Path) -> Document:
+    """The table as it is now, from the run directories.
+
+    Args:
+        request: The table's request: which experiments, with which overrides.
+        results: The project's results folder.
+    """
+    rows = aggregate(table, [observe(run) for run in request.plan(seeds, results)])
+    return build(table, rows, list(seeds))
+
+
+def build(table: Table, rows: Sequence[RowResult], seeds: list[int]) -> Document:
+    """The document of measured rows."""
+    measured = [row for row in rows if row.seeds]
+    experiment = measured[0].seeds[0].run.experiment
+    setting = words.Setting.of(experiment)
+    sources = list(dict.fromkeys(row.row.paper.source for row in rows if row.row.paper))
+    return {
+        "name": table.name,
+        "title": words.title(table, setting),
+        "caption": words.caption(table, setting, rows, seeds),
+        "notes": words.notes(rows),
+        "sources": sources,
+        "profile": setting.profile,
+        "data": {"name": setting.data, "num_train": setting.num_train, "num_val": setting.num_val},
+        "comparable": setting.comparable,
+        "complete": all(row.complete for row in rows),
+        "seeds": seeds,
+        "rows": [_row(row, sources, setting) for row in rows],
+    }
+
+
+def _row(row: RowResult, sources: list[str], setting: words.Setting) -> dict[str, Any]:
+    paper = row.row.paper
+    difference = row.top1.mean - paper.top1 if setting.comparable and row.top1 and paper else None
+    return {
+        "group": row.row.group,
+        "label": row.row.label,
+        "experiment": row.row.experiment,
+        "baseline": row.row.baseline,
+        "state": row.state,
+        "top1": runs.plain(row.top1),
+        "best": runs.plain(row.best),
+        "start": runs.plain(row.start),
+        "paper": {**runs.plain(paper), "footnote": sources.index(paper.source) + 1} if paper else None,
+        "difference": difference,
+        "gain": runs.plain(row.gain),
+        "parameters": row.parameters,
+        "gmacs": row.gmacs,
+        "images_per_s": row.images_per_s,
+        "device": row.device,
+        "epochs": row.epochs,
+        "device_hours": row.device_hours,
+        "seeds": [_seed(seen) for seen in row.seeds],
+    }
+
+
+def _seed(seen: Observation) -> dict[str, Any]:
+    """Everything measured of one run, and where it comes from."""
+    return {
+        "seed": seen.run.seed,
+        "id": seen.run.id,
+        "state": seed_state(seen),
+        "problem": seen.problem,
+        "attempts": seen.num_attempts,
+        "older": seen.older,
+        "result": {k: v for k, v in (seen.result or {}).items() if k not in ("id", "experiment", "seed")} or None,
+        "curve": _curve(seen.epochs),
+        "provenance": seen.provenance,
+    }
+
+
+def _curve(epochs: list[journal.Record]) -> dict[str, list[float]]:
+    """Accuracy after each epoch, thinned evenly; the last epoch always stays."""
+    stride = -(-len(epochs) // CURVE_POINTS)
+    kept = epochs[::-1][:: stride or 1][::-1]
+    return {"epoch": [r["epoch"] for r in kept], "top1": [r[journal.VAL_TOP1] for r in kept]}
+
+
+_NUMBERS = re.compile(r"\[\n[-\d.eE,\s]+\]")
+
+
+def dumps(document: Document) -> str:
+    """The document as JSON for a repository: indented, lists of numbers on one line."""
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    return _NUMBERS.sub(lambda match: " ".join(match[0].split()).replace("[ ", "[").replace(" ]", "]"), text) + "\n"
+
+
+def load(path: Path) -> Document:
+    """A document that `dumps` wrote."""
+    return dict(files.read_json(path))

@@ -1,0 +1,80 @@
+"""A table as LaTeX, for \\usepackage{booktabs} and nothing else."""
+
+from __future__ import annotations
+
+import re
+from itertools import groupby
+
+from antioversmooth.reporting import cells
+from antioversmooth.reporting.document import Document
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "×": r"$\times$",
+    "²": r"$^2$",
+    "–": "--",
+    "—": "---",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    # brackets would be taken for an option after a line break, as in `\\[2ex]`
+    "[": "{[}",
+    "]": "{]}",
+}
+_SPECIAL = re.compile("[" + re.escape("".join(_ESCAPES)) + "]")
+
+OMITTED = {"best epoch", "images/s", "device", "epochs", "device-hours"}
+"""Columns that a printed page has no room for; the other formats have them."""
+
+
+def render(document: Document) -> str:
+    """A `table` environment with caption, rows by group, sources and notes."""
+    columns, rows = _printed(*cells.table(document))
+    bodies = ["\n".join(map(_line, body)) for body in _by_group(cells.grouped(rows))]
+    return "\n".join(
+        [
+            r"% needs \usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering\small",
+            rf"\caption{{{escape(document['title'])}. {' '.join(map(escape, document['caption']))}}}",
+            rf"\label{{tab:{document['name']}}}",
+            rf"\begin{{tabular}}{{{''.join('l' if column.value is None else 'r' for column in columns)}}}",
+            r"\toprule",
+            _line([column.header for column in columns]),
+            r"\midrule",
+            "\n\\midrule\n".join(bodies),
+            r"\bottomrule",
+            r"\end{tabular}",
+            *(rf"\par\smallskip{{\footnotesize {escape(remark)}\par}}" for remark in cells.remarks(document)),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _printed(columns: list[cells.Column], rows: list[list[str]]) -> tuple[list[cells.Column], list[list[str]]]:
+    kept = [index for index, column in enumerate(columns) if column.header not in OMITTED]
+    return [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
+
+
+def _by_group(rows: list[list[str]]) -> list[list[list[str]]]:
+    """Rows that belong together: a group starts where its name is printed."""
+    numbers: list[int] = []
+    for row in rows:
+        numbers.append((numbers[-1] if numbers else 0) + bool(row[0]))
+    return [
+        [row for _, row in members] for _, members in groupby(zip(numbers, rows, strict=True), lambda item: item[0])
+    ]
+
+
+def _line(texts: list[str]) -> str:
+    return " & ".join(map(escape, texts)) + r" \\"
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], " ".join(text.split()))

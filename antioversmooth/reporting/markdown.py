@@ -1,0 +1,55 @@
+"""A table as GitHub's Markdown, and the block of a README that holds it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from antioversmooth import files
+from antioversmooth.errors import UserError
+from antioversmooth.reporting import cells
+from antioversmooth.reporting.document import Document
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$])")
+
+
+def render(document: Document) -> str:
+    """The whole table: title, caption, rows, sources and notes."""
+    parts = [
+        f"### {escape(document['title'])}",
+        " ".join(map(escape, document["caption"])),
+        grid(document),
+        "\n".join(f"- {escape(remark)}" for remark in cells.remarks(document)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def grid(document: Document) -> str:
+    """Header and rows; a group's name stands in its first row only."""
+    columns, rows = cells.table(document)
+    header = [column.header for column in columns]
+    rule = [":---" if column.value is None else "---:" for column in columns]
+    lines = [list(map(escape, header)), rule, *([escape(text) for text in row] for row in cells.grouped(rows))]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def update_readme(path: Path, document: Document) -> bool:
+    """Puts the table between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; returns whether the file changed.
+
+    Raises:
+        UserError: The file does not hold the two markers, once each and in order.
+    """
+    begin, end = (f"<!-- {document['name']}:{side} -->" for side in ("begin", "end"))
+    text = path.read_text()
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise UserError(f"{path}: needs one {begin} and, after it, one {end}")
+    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
+    updated = f"{before}\n{render(document)}{after}"
+    if updated != text:
+        files.write_atomic(path, updated)
+    return updated != text

@@ -1,0 +1,165 @@
+"""What a run directory says of its run, read once: the edge between the disk and everything that is rendered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from antioversmooth import files, journal, runs
+from antioversmooth.errors import ResultError
+from antioversmooth.journal import EndReason, Record
+from antioversmooth.runs import Run, RunState
+
+
+class State(Enum):
+    """How far a run is, for people."""
+
+    done = "done"
+    running = "running"
+    submitted = "submitted"
+    stopped = "stopped"
+    """Ended early; launching again resumes it."""
+    failed = "failed"
+    """Ended for a reason that does not mend itself, or its result cannot be trusted."""
+    stale = "stale"
+    """Never started, but a run of the same experiment and seed with another identity exists."""
+    missing = "missing"
+
+
+FAILURES = {EndReason.crash.value, EndReason.hang.value, EndReason.disk_full.value}
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A run at the moment it was looked at."""
+
+    run: Run
+    state: State
+    problem: str = ""
+    """Why it failed or stopped; empty where nothing is wrong."""
+    result: dict[str, Any] | None = None
+    """`result.json`; None unless done."""
+    attempts: list[Record] = field(default_factory=list)
+    """Start and end records."""
+    epochs: list[Record] = field(default_factory=list)
+    """One record for each finished epoch of the run: those that hold the accuracy after it."""
+    older: list[str] = field(default_factory=list)
+    """Directories of other identities of the same experiment and seed."""
+    provenance: dict[str, Any] | None = None
+    """Code, machines, jobs and packages over all attempts; None before the first."""
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return int(self.epochs[-1]["epoch"]) if self.epochs else 0
+
+    @property
+    def top1(self) -> float | None:
+        """Accuracy after the newest finished epoch, in percent."""
+        return float(self.epochs[-1][journal.VAL_TOP1]) if self.epochs else None
+
+    @property
+    def num_attempts(self) -> int:
+        """Times that the run was started."""
+        return len({r["attempt"] for r in self.attempts if "attempt" in r})
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until a running run is done, at the pace of its last epoch; None where that is not known."""
+        if self.state is not State.running or not self.epochs or journal.EPOCH_SECONDS not in self.epochs[-1]:
+            return None
+        return float(self.epochs[-1][journal.EPOCH_SECONDS]) * (self.run.experiment.recipe.epochs - self.epoch)
+
+
+def observe(run: Run, *, now: float | None = None) -> Observation:
+    """Reads a run directory.
+
+    Args:
+        now: Seconds since 1970, to tell a living heartbeat from a dead one; default: the clock.
+    """
+    attempts = run.attempts()
+    try:
+        result, problem = _result(run), ""
+    except ResultError as err:
+        result, problem = None, str(err).replace(f"{run.dir}/", "")  # a table is committed: no paths of this machine
+    older = _older(run)
+    if problem:
+        state = State.failed
+    elif result is not None:
+        state = State.done
+    else:
+        state, problem = _unfinished(run, attempts, bool(older), now)
+    origin = _provenance(run, attempts) if attempts else None
+    return Observation(run, state, problem, result, attempts, _epochs(run, attempts), older, origin)
+
+
+REQUIRED = ("metrics", "best", "parameters", "gmacs", "images_per_s", "device", "device_hours", "checkpoint")
+
+
+def _result(run: Run) -> dict[str, Any] | None:
+    result = run.result()
+    if result is not None:
+        absent = [key for key in REQUIRED if key not in result]
+        absent += [] if journal.VAL_TOP1 in result.get("metrics", {}) else [f"metrics.{journal.VAL_TOP1}"]
+        if absent:
+            raise ResultError(f"{run.dir / 'result.json'} lacks {', '.join(absent)}; move it away and launch again")
+    return result
+
+
+def _unfinished(run: Run, attempts: list[Record], has_older: bool, now: float | None) -> tuple[State, str]:
+    state = runs.state(run, now=now)
+    if state is RunState.stopped:
+        return _stopped(attempts)
+    if state is RunState.missing and has_older:
+        return State.stale, ""
+    return State(state.value), ""
+
+
+def _stopped(attempts: list[Record]) -> tuple[State, str]:
+    """Failed or stopped, and why, from the end of the newest attempt."""
+    newest = max(r["attempt"] for r in attempts)
+    ends = [r for r in attempts if r["attempt"] == newest and r.get("event") == "end"]
+    if not ends:
+        return State.stopped, f"attempt {newest} vanished without an end record"
+    reason = str(ends[-1].get("reason", ""))
+    said = ends[-1].get("message")
+    problem = f"attempt {newest} ended: {reason}" + (f" ({said})" if said else "")
+    return (State.failed if reason in FAILURES else State.stopped), problem
+
+
+def _epochs(run: Run, attempts: list[Record]) -> list[Record]:
+    records = journal.read(run.metrics_path, holding=journal.VAL_TOP1)
+    return journal.in_lineage(records, journal.superseded_after(attempts))
+
+
+def _older(run: Run) -> list[str]:
+    folder = run.dir.parent
+    found = sorted(p.name for p in folder.glob(f"seed{run.seed}-*") if p != run.dir)
+    return [name for name in found if _ever_ran(folder / name)]
+
+
+def _ever_ran(directory: Path) -> bool:
+    return (directory / "attempts.jsonl").exists() or (directory / "result.json").exists()
+
+
+def _provenance(run: Run, attempts: list[Record]) -> dict[str, Any]:
+    intent = files.read_json(run.dir / "intent.json") or {}
+    recorded = files.read_json(run.dir / "provenance.json") or {}
+    starts = [r for r in attempts if r.get("event") == "start"]
+    return {
+        "commits": _distinct(starts, "commit"),
+        "uncommitted_changes": bool(intent.get("dirty", False)),
+        "snapshots": _distinct(starts, "snapshot"),
+        "backend": intent.get("backend"),
+        "hosts": _distinct(starts, "host"),
+        "job_ids": _distinct(starts, "job_id"),
+        "python": recorded.get("python"),
+        "packages": recorded.get("packages", {}),
+        "ends": [str(r["reason"]) for r in attempts if r.get("event") == "end" and "reason" in r],
+    }
+
+
+def _distinct(records: list[Record], key: str) -> list[str]:
+    return list(dict.fromkeys(str(r[key]) for r in records if r.get(key) is not None))

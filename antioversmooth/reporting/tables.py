@@ -1,0 +1,45 @@
+"""The files of a table: rendered in every format, written whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from antioversmooth import files
+from antioversmooth.reporting import document as documents
+from antioversmooth.reporting import latex, markdown, sheet
+from antioversmooth.reporting.document import Document
+from antioversmooth.spec import Request
+
+FORMATS: dict[str, Callable[[Document], str]] = {
+    "json": documents.dumps,
+    "md": markdown.render,
+    "tex": latex.render,
+    "csv": sheet.render,
+}
+
+
+def write(document: Document, folder: Path) -> list[Path]:
+    """Writes the document in every format; returns the paths."""
+    paths = []
+    for suffix, render in FORMATS.items():
+        paths.append(folder / f"{document['name']}.{suffix}")
+        files.write_atomic(paths[-1], render(document))
+    return paths
+
+
+_KEEPS_SCIENCE = re.compile(r"[+~]*(profile|cluster|runtime|data\.root|data\.max_corrupt)\b")
+
+
+def destination(request: Request, results: Path, output: Path | None = None) -> Path | None:
+    """The folder that a request's tables are written to; None where they must not be.
+
+    Overrides that make the rows other experiments than their specs say must not overwrite the committed table, so
+    their tables are written only where `output` says.
+
+    Args:
+        results: The project's results folder.
+    """
+    altered = any(not _KEEPS_SCIENCE.match(override) for override in request.overrides)
+    return output or (None if altered else request.results(results))
