@@ -138,7 +138,9 @@ def joined(runtime: RuntimeConfig) -> Iterator[Ranks]:
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, rank=place.rank, world_size=place.world_size, timeout=timeout)
     try:
-        yield Ranks(place, device, dist.new_group(backend="gloo", timeout=timeout))
+        control = dist.new_group(backend="gloo", timeout=timeout)
+        assert isinstance(control, dist.ProcessGroup)  # every rank is a member
+        yield Ranks(place, device, control)
     finally:
         dist.destroy_process_group()
 

@@ -108,7 +108,7 @@ class Loaders:
         return self._batches(images, eval_transform(self.recipe, self.data, self.image_size), chunks, fixed=True)
 
     def _batches(
-        self, images: Images, transform: Transform, blocks: Iterable[Sequence[View]], *, fixed: bool
+        self, images: Images, transform: Transform, blocks: Iterable[list[View]], *, fixed: bool
     ) -> Iterable[Batch]:
         views = Views(images, transform, self.seed)
         if images.in_memory and fixed:
@@ -129,7 +129,7 @@ class Loaders:
 class FixedBatches:
     """Batches of images whose views never differ: transformed once, then only indexed."""
 
-    def __init__(self, views: Views, blocks: Iterable[Sequence[View]]) -> None:
+    def __init__(self, views: Views, blocks: Iterable[list[View]]) -> None:
         self.blocks = blocks
         self.all = _collate([views[View(i, i)] for i in range(len(views))])
 

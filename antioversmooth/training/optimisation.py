@@ -13,7 +13,7 @@ from antioversmooth.config import RecipeConfig, ScheduleUnit
 
 def build_optimizer(model: nn.Module, recipe: RecipeConfig) -> torch.optim.AdamW:
     """AdamW; no decay on vectors (biases, norms, the scalings) nor on what the model's own list names (embeddings)."""
-    excluded = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+    excluded: set[str] = getattr(model, "no_weight_decay", set)()
     groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=excluded)
     # Fused: 0.3 of the default loop's time on a CPU, one kernel on a GPU.
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.betas[0], recipe.betas[1]), eps=recipe.eps, fused=True)
