@@ -8,7 +8,7 @@ from pathlib import Path
 
 from antioversmooth import files
 from antioversmooth.reporting import document as documents
-from antioversmooth.reporting import latex, markdown, sheet
+from antioversmooth.reporting import latex, markdown, page, sheet
 from antioversmooth.reporting.document import Document
 from antioversmooth.spec import Request
 
@@ -17,6 +17,7 @@ FORMATS: dict[str, Callable[[Document], str]] = {
     "md": markdown.render,
     "tex": latex.render,
     "csv": sheet.render,
+    "html": page.render,
 }
 
 
