@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from antioversmooth.config import Experiment
 from antioversmooth.errors import LaunchError
+from antioversmooth.orchestration import devices
+from antioversmooth.orchestration.devices import Placement
 
 
 class Backend(Enum):
@@ -73,3 +76,20 @@ def choose(asked: str) -> Choice:
         said = answer.stderr.strip().splitlines() or ["no reason given"]
         return Choice(Backend.local, f"sbatch is installed but belongs to no cluster ({said[-1]})")
     return Choice(Backend.slurm, f"sbatch answers ({answer.stdout.strip()})")
+
+
+def placement(experiment: Experiment, backend: Backend, gpus: Sequence[str]) -> Placement:
+    """How a run is dealt to processes: on SLURM as its spec says, else by what there is on this machine.
+
+    Args:
+        gpus: The GPUs of this machine.
+
+    Raises:
+        SpecError: The global batch does not divide over the processes.
+    """
+    cluster = experiment.cluster
+    if backend is Backend.slurm:
+        return devices.divide(experiment, cluster.world_size, on_gpu=cluster.gpus_per_node > 0)
+    if backend is Backend.inline:
+        return devices.divide(experiment, 1, on_gpu=bool(gpus))
+    return devices.place(experiment, gpus)

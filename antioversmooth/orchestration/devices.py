@@ -65,18 +65,23 @@ def place(experiment: Experiment, gpus: Sequence[str]) -> Placement:
     cluster = experiment.cluster
     asked = cluster.nodes * cluster.gpus_per_node
     if not asked or not gpus:
-        return _divide(experiment, 1 if asked else cluster.tasks_per_node, on_gpu=False)
+        return divide(experiment, 1 if asked else cluster.tasks_per_node, on_gpu=False)
     if asked <= len(gpus):
-        return _divide(experiment, asked, on_gpu=True)
+        return divide(experiment, asked, on_gpu=True)
     for processes in range(len(gpus), 1, -1):
         try:
-            return _divide(experiment, processes, on_gpu=True)
+            return divide(experiment, processes, on_gpu=True)
         except SpecError:
             continue
-    return _divide(experiment, 1, on_gpu=True)
+    return divide(experiment, 1, on_gpu=True)
 
 
-def _divide(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placement:
+def divide(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placement:
+    """The placement of a run on that many processes.
+
+    Raises:
+        SpecError: Its global batch does not divide over them.
+    """
     recipe = experiment.recipe
     device_batch, accumulation = split_batch(
         recipe.global_batch,

@@ -33,6 +33,8 @@ def launch(runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update) ->
 
     A first SIGINT, SIGTERM or SIGHUP lets the runs save and end, a second one ends them at once.
     """
+    for line in _deviations(runs):
+        say(line)
     pool = Pool(runs, snapshot, say, gpus=devices.visible_gpus(), cpus=devices.cpus())
     deadline = float("inf")
     with _interruptions() as received:
@@ -49,6 +51,20 @@ def launch(runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update) ->
         finally:
             pool.kill()
     return Launched(pool.outcomes, interrupted=bool(received))
+
+
+def _deviations(runs: Sequence[Run]) -> list[str]:
+    """Where this machine is not what the specs ask for: what happens instead."""
+    gpus = devices.visible_gpus()
+    lines = []
+    for run in runs:
+        cluster, placed = run.experiment.cluster, devices.place(run.experiment, gpus)
+        if placed.processes < cluster.world_size:
+            kind = "GPUs" if cluster.gpus_per_node else "processes"
+            asked = f"{cluster.nodes} x {cluster.processes_per_node} {kind}"
+            batch = f"the same global batch of {run.experiment.recipe.global_batch}"
+            lines.append(f"the specs ask for {asked} a run; on this machine it is {placed.device}, with {batch}")
+    return list(dict.fromkeys(lines))
 
 
 class Pool:

@@ -1,0 +1,113 @@
+"""The plan of a launch, for people and for programs; nothing is started or written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+from antioversmooth.errors import UserError
+from antioversmooth.orchestration import backend, devices, preflight
+from antioversmooth.orchestration.backend import Backend, Choice
+from antioversmooth.orchestration.estimate import estimate
+from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.runs import Run, state
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+TABLE_WIDTH = 140
+"""Characters that the widest row needs."""
+
+
+def describe(runs: Sequence[Run], choice: Choice, snapshot: Snapshot) -> dict[str, Any]:
+    """What a launch would do, as JSON types.
+
+    Raises:
+        SpecError: A global batch does not divide over the processes.
+    """
+    gpus = devices.visible_gpus()
+    return {
+        "backend": choice.backend.value,
+        "because": choice.reason,
+        "snapshot": snapshot.id,
+        "refused": _refusal(runs),
+        "runs": [_describe_run(run, choice, snapshot, gpus) for run in runs],
+    }
+
+
+def _describe_run(run: Run, choice: Choice, snapshot: Snapshot, gpus: Sequence[str]) -> dict[str, Any]:
+    experiment = run.experiment
+    on_slurm = choice.backend is Backend.slurm
+    placement = backend.placement(experiment, choice.backend, gpus)
+    estimated = estimate(run, on_gpu=placement.on_gpu)
+    return {
+        "experiment": experiment.name,
+        "seed": run.seed,
+        "id": run.id,
+        "dir": str(run.dir),
+        "state": state(run).value,
+        "starts_from": run.upstream.name if run.upstream else experiment.recipe.init_from,
+        "processes": placement.processes,
+        "device": "GPU" if placement.on_gpu else "CPU",
+        "device_batch": placement.device_batch,
+        "accumulation": placement.accumulation,
+        "global_batch": experiment.recipe.global_batch,
+        "lr": experiment.recipe.lr,
+        "epochs": experiment.recipe.epochs,
+        "steps": experiment.total_steps,
+        "device_hours": estimated.device_hours,
+        "estimate": estimated.source,
+        "sbatch_script": _sbatch_script(run, snapshot) if on_slurm else None,
+    }
+
+
+def _sbatch_script(run: Run, snapshot: Snapshot) -> str:
+    from antioversmooth.orchestration.script import sbatch_script  # brings submitit
+
+    return sbatch_script(run, snapshot.path)
+
+
+def _refusal(runs: Sequence[Run]) -> str | None:
+    """What would keep these runs from starting."""
+    try:
+        preflight.check_inputs([run for run in runs if run.result() is None])
+    except UserError as err:
+        return str(err)
+    return None
+
+
+def show(plan: dict[str, Any], stream: TextIO) -> None:
+    """Prints a plan for people."""
+    from rich.console import Console
+
+    console = Console(file=stream, highlight=False, markup=False)
+    console.width = max(console.width, TABLE_WIDTH)  # a terminal may wrap a line, but no number is cut off
+    console.print(_table(plan["runs"]))
+    if plan["refused"]:
+        console.print(f"A launch would be refused: {plan['refused']}")
+    for run in plan["runs"]:
+        if run["sbatch_script"]:
+            print(f"\n----- {run['experiment']} seed {run['seed']}: sbatch script\n{run['sbatch_script']}", file=stream)
+
+
+def _table(runs: Sequence[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), caption="batch: processes x samples in a pass x passes = global batch")
+    table.caption_justify = "left"
+    for column in ("run", "id", "state", "on", "batch", "lr", "epochs", "steps", "device-hours"):
+        table.add_column(column, no_wrap=True)
+    for run in runs:
+        hours = run["device_hours"]
+        table.add_row(
+            f"{run['experiment']} seed {run['seed']}",
+            run["id"][:8],
+            run["state"],
+            run["device"],
+            f"{run['processes']} x {run['device_batch']} x {run['accumulation']} = {run['global_batch']}",
+            f"{run['lr']:.3g}",
+            str(run["epochs"]),
+            str(run["steps"]),
+            run["estimate"] if hours is None else f"{hours:,.2f} ({run['estimate']})",
+        )
+    return table

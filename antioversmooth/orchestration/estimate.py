@@ -1,0 +1,77 @@
+"""How long a run will take: measured where anything of its kind has run, else from its arithmetic."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from antioversmooth import files, journal
+from antioversmooth.config import Experiment, Family, ModelConfig
+from antioversmooth.journal import IMAGES_PER_SECOND
+from antioversmooth.runs import Run
+
+A100_FLOPS = 312e12 * 0.35
+"""Operations a second that training gets out of an A100: 35 % of its bfloat16 peak."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Hours that a run occupies devices."""
+
+    device_hours: float | None
+    """Devices times hours; None where it cannot be said."""
+    source: str
+    """Where the number comes from, for people."""
+
+
+def estimate(run: Run, *, on_gpu: bool) -> Estimate:
+    """Device-hours of the whole run, from its first step to its last."""
+    images = run.experiment.total_steps * run.experiment.recipe.global_batch
+    if not images:
+        return Estimate(None, "evaluates only")
+    measured = list(_measured_speeds(run))
+    if measured:
+        return Estimate(images / statistics.median(measured) / 3600, "measured")
+    if not on_gpu:
+        return Estimate(None, "not measured yet")
+    operations = 3 * 2 * multiply_adds(run.experiment) * images  # backward costs twice the forward pass
+    return Estimate(operations / A100_FLOPS / 3600, "A100, 35 % of peak")
+
+
+def _measured_speeds(run: Run) -> Iterator[float]:
+    """Images a second and device of this run, else of runs of the same experiment (other seeds, other recipes)."""
+    for directory in [run.dir] if run.metrics_path.exists() else sorted(run.dir.parent.glob("seed*")):
+        speed = _speed(directory)
+        if speed:
+            yield speed
+
+
+def _speed(directory: Path) -> float | None:
+    result: dict[str, Any] = files.read_json(directory / "result.json") or {}
+    if result.get("images_per_s"):
+        return float(result["images_per_s"]) / int(result["world_size"])
+    starts = [r for r in journal.read(directory / "attempts.jsonl") if r.get("event") == "start"]
+    worlds = {r["attempt"]: r.get("world_size", 1) for r in starts}
+    records = [r for r in journal.read(directory / "metrics.jsonl") if IMAGES_PER_SECOND in r]
+    speeds = [r[IMAGES_PER_SECOND] / worlds.get(r.get("attempt"), 1) for r in records]
+    return statistics.median(speeds) if speeds else None
+
+
+def multiply_adds(experiment: Experiment) -> float:
+    """Multiply-adds of the blocks for one image, forward; embedding, class attention and head are under 5 % of it."""
+    model = experiment.model
+    if model.family is not Family.swin:
+        return model.depth * _block(model, model.num_tokens, model.embed_dim, reach=model.num_tokens)
+    total = 0.0
+    for stage, depth in enumerate(model.stage_depths):
+        tokens, width = model.num_tokens // 4**stage, model.embed_dim * 2**stage
+        total += depth * _block(model, tokens, width, reach=min(model.window_size**2, tokens))
+    return total
+
+
+def _block(model: ModelConfig, tokens: int, width: int, *, reach: int) -> float:
+    """Of one block: four projections and the MLP, and each token with the `reach` tokens that it attends to."""
+    return tokens * ((4 + 2 * model.mlp_ratio) * width**2 + 2 * reach * width)

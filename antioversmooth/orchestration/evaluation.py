@@ -1,0 +1,46 @@
+"""`--eval`: evaluation as an experiment of its own, so that it takes the path of every other run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from antioversmooth import runs
+from antioversmooth.config import Experiment
+from antioversmooth.errors import LaunchError
+from antioversmooth.runs import Run
+from antioversmooth.spec import Request
+
+
+def plan(request: Request, seeds: Sequence[int], results: Path) -> list[Run]:
+    """Runs that evaluate the trained runs of a request; an experiment that trains nothing is one already.
+
+    Raises:
+        LaunchError: A run that is to be evaluated is not trained yet.
+    """
+    trained = {experiment.name: experiment for experiment in request.experiments}
+    evaluations = [as_evaluation(experiment) for experiment in request.experiments]
+    planned = runs.plan(
+        evaluations, seeds, request.results(results), lambda name: trained.get(name) or request.upstream(name)
+    )
+    missing = [
+        run.upstream.name for run in planned if run.experiment in evaluations and _lacks_weights(run) and run.upstream
+    ]
+    if missing:
+        raise LaunchError(f"not trained yet: {', '.join(missing)}; launch without --eval first")
+    return [run for run in planned if run.experiment in evaluations]
+
+
+def as_evaluation(experiment: Experiment) -> Experiment:
+    """An experiment that starts from the final weights of another, trains nothing and evaluates."""
+    if experiment.recipe.epochs == 0:
+        return experiment
+    recipe = dataclasses.replace(experiment.recipe, epochs=0, warmup_epochs=0, init_from=f"run:{experiment.name}")
+    return dataclasses.replace(
+        experiment, name=f"{experiment.name}_eval", title=f"{experiment.title}, evaluated", recipe=recipe
+    )
+
+
+def _lacks_weights(run: Run) -> bool:
+    return run.upstream is not None and run.upstream.result() is None

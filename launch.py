@@ -1,0 +1,181 @@
+"""Trains rows and tables of experiments, on SLURM or on this machine.
+
+    python launch.py experiments/cait_s24_featscale.yaml --nodes 2
+    python launch.py experiments/tables/table2.yaml profile=mini --seeds 0,1,2
+
+Done runs are not run again and stopped ones go on where they were: the same command is how to continue.
+Exit codes: 0 all done (or submitted), 1 a run failed, 2 a mistake to mend, 3 incomplete, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from antioversmooth.orchestration.backend import Choice, Launched
+    from antioversmooth.orchestration.snapshot import Snapshot
+    from antioversmooth.orchestration.view import View
+    from antioversmooth.runs import Run
+    from antioversmooth.spec import Request
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Does what the command line asks for; returns the exit code."""
+    args = parse(arguments)
+    from antioversmooth.errors import UserError  # from here on: a help text needs argparse alone
+
+    try:
+        return plan_and_launch(args, sys.stderr if args.json else sys.stdout)
+    except (UserError, OSError) as err:  # OSError: no space, no permission; it names the file
+        print(f"launch.py: {err}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line: `specs` are paths, `overrides` everything that changes a spec."""
+    parser = argparse.ArgumentParser("launch.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("specs", nargs="+", metavar="SPEC|key=value", help="rows, tables, and overrides of their specs")
+    cluster = parser.add_argument_group("where")
+    cluster.add_argument("--backend", choices=("auto", "slurm", "local", "inline"), default="auto", help=BACKEND_HELP)
+    cluster.add_argument("--cluster", metavar="NAME", help="cluster profile: experiments/cluster/NAME.yaml")
+    cluster.add_argument("--nodes", type=int, metavar="N", help="nodes per run (cluster.nodes)")
+    cluster.add_argument("--gpus-per-node", type=int, metavar="N", help="GPUs per node (cluster.gpus_per_node)")
+    what = parser.add_argument_group("what")
+    what.add_argument("--seeds", type=_seeds, default=[0], metavar="0,1,2", help="seeds of every row (default: 0)")
+    what.add_argument("--max-steps", type=int, metavar="N", help="end each run, resumable, after step N")
+    what.add_argument("--eval", action="store_true", help="evaluate trained runs again instead of training")
+    what.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
+    how = parser.add_argument_group("how")
+    stay = how.add_mutually_exclusive_group()
+    stay.add_argument("--follow", action="store_true", help="SLURM: stay and show progress; at the end the table")
+    stay.add_argument("--detach", action="store_true", help="SLURM: submit and leave (what it does by default)")
+    how.add_argument("--yes", action="store_true", help="SLURM: do not ask before submitting")
+    how.add_argument("--json", action="store_true", help="the plan or the outcome as JSON; progress goes to stderr")
+    args = parser.parse_intermixed_args(arguments)
+    args.overrides = [*_flag_overrides(args), *(word for word in args.specs if _is_override(word))]
+    args.specs = [Path(word) for word in args.specs if not _is_override(word)]
+    if not args.specs:
+        parser.error("which spec? for example experiments/deit_s12.yaml or experiments/tables/table2.yaml")
+    return args
+
+
+BACKEND_HELP = "auto: SLURM where sbatch answers, else processes of\nthis machine; inline: in this process, to debug"
+
+
+def _seeds(text: str) -> list[int]:
+    return [int(seed) for seed in text.split(",")]
+
+
+def _is_override(word: str) -> bool:
+    return "=" in word or word.startswith("~")
+
+
+def _flag_overrides(args: argparse.Namespace) -> list[str]:
+    """The flags that only are a shorter way to write an override."""
+    flags = {
+        "cluster": args.cluster,
+        "cluster.nodes": args.nodes,
+        "cluster.gpus_per_node": args.gpus_per_node,
+        "runtime.max_steps": args.max_steps,
+    }
+    return [f"{key}={value}" for key, value in flags.items() if value is not None]
+
+
+def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
+    """Plans, checks, starts and reports; returns the exit code.
+
+    Args:
+        out: Where people read; with `--json` what programs read goes to stdout.
+    """
+    from antioversmooth import spec
+    from antioversmooth.orchestration import backend, dryrun, evaluation, preflight, snapshot, view
+
+    request = spec.load(args.specs, args.overrides)
+    results = request.results(RESULTS)
+    runs = evaluation.plan(request, args.seeds, RESULTS) if args.eval else request.plan(args.seeds, RESULTS)
+    choice = backend.choose(args.backend)
+    print(f"Back end: {choice.backend.value} ({choice.reason})", file=out)
+    if args.dry_run:
+        plan = dryrun.describe(runs, choice, snapshot.describe(results))
+        print(json.dumps(plan, indent=2)) if args.json else dryrun.show(plan, out)
+        return 0
+    pending = [run for run in runs if run.result() is None]
+    preflight.check(pending, choice.backend, results)
+    if len(pending) < len(runs):
+        print(f"{len(runs) - len(pending)} of {len(runs)} runs are done already and skipped", file=out)
+    with view.open_view(runs, out) as shown:
+        launched = start(choice, pending, snapshot.take(results), shown, args)
+    if not args.eval:
+        report(request, args.seeds, out)
+    return conclude(launched, runs, args.json, out)
+
+
+def start(choice: Choice, runs: Sequence[Run], code: Snapshot, shown: View, args: argparse.Namespace) -> Launched:
+    """Hands the runs to the back end; returns what became of them."""
+    from antioversmooth.orchestration.backend import Backend, Launched
+
+    if not runs:
+        return Launched({})
+    if choice.backend is Backend.slurm:
+        from antioversmooth.orchestration import slurm
+
+        return slurm.launch(runs, code, shown.say, shown.update, follow=args.follow)
+    if choice.backend is Backend.inline:
+        from antioversmooth.orchestration import inline
+
+        return inline.launch(runs, code, shown.say, shown.update)
+    from antioversmooth.orchestration import local
+
+    return local.launch(runs, code, shown.say, shown.update)
+
+
+def report(request: Request, seeds: Sequence[int], out: TextIO) -> None:
+    """Prints the tables that were asked for; writes them where their rows are what the specs say."""
+    from antioversmooth.reporting import document, markdown, tables
+
+    folder = tables.destination(request, RESULTS)
+    for table in request.tables:
+        made = document.collect(table, request, seeds, RESULTS)
+        print(f"\n{markdown.grid(made)}\n", file=out)
+        if folder is None:
+            print("Not written to results/: the overrides make these other experiments than the table's.", file=out)
+        else:
+            print(f"Written: {', '.join(str(path) for path in tables.write(made, folder))}", file=out)
+
+
+def conclude(launched: Launched, runs: Sequence[Run], as_json: bool, out: TextIO) -> int:
+    """Says how it ended; returns the exit code."""
+    from antioversmooth.orchestration.backend import Outcome
+
+    became = {run.id: launched.outcomes.get(run.id, Outcome.done) for run in runs}
+    if as_json:
+        print(json.dumps([_told(run, became[run.id].value) for run in runs], indent=2))
+    for outcome in Outcome:
+        names = [run.name for run in runs if became[run.id] is outcome]
+        if names:
+            print(f"{len(names)} of {len(runs)} {outcome.value}: {', '.join(names)}", file=out)
+    if launched.interrupted or Outcome.stopped in became.values():
+        print("The same command continues.", file=out)
+    if launched.interrupted:
+        return 130
+    if {Outcome.failed, Outcome.blocked} & set(became.values()):
+        return 1
+    return 3 if Outcome.stopped in became.values() else 0
+
+
+def _told(run: Run, outcome: str) -> dict[str, object]:
+    facts = {"experiment": run.experiment.name, "seed": run.seed, "id": run.id, "dir": str(run.dir)}
+    return {**facts, "outcome": outcome, "metrics": (run.result() or {}).get("metrics")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
