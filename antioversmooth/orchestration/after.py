@@ -11,11 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from antioversmooth import journal
 from antioversmooth.errors import AntiOversmoothError
 from antioversmooth.journal import EndReason, Record
-from antioversmooth.orchestration import jobs, scheduler, slurm
+from antioversmooth.orchestration import jobs, scheduler, submission
 from antioversmooth.orchestration.budget import Verdict, verdict
+from antioversmooth.orchestration.worker import close_attempt
 from antioversmooth.runs import Run
 
 
@@ -43,17 +43,11 @@ def _end_of_turn(run: Run, code: int, started: float) -> Record | None:
 
     Rank 0 and the batch script share a node and so a clock.
     """
-    attempts = run.attempts()
-    ours = [r["attempt"] for r in attempts if r["event"] == "start" and r["time"] >= started]
+    ours = {r["attempt"] for r in run.attempts() if r["event"] == "start" and r["time"] >= started}
     if not ours:
         return None
-    for record in attempts:
-        if record["event"] == "end" and record["attempt"] == ours[-1]:
-            return record
-    message = f"its processes are gone, srun ended with {code}"
-    end = {"attempt": ours[-1], "event": "end", "reason": EndReason.crash.value, "message": message}
-    journal.append(run.attempts_path, end)
-    return end
+    close_attempt(run, EndReason.crash, f"its processes are gone, srun ended with {code}")
+    return next(r for r in run.attempts() if r["event"] == "end" and r["attempt"] == max(ours))
 
 
 def _may_go_on(run: Run, end: Record | None, job_id: str) -> Verdict:
@@ -71,8 +65,8 @@ def _go_on(run: Run, job_id: str) -> None:
         subprocess.run(["scontrol", "requeue", job_id], start_new_session=True)
         return
     with jobs.submission_lock(run) as lock:
-        if slurm.live_job(run, besides=job_id) is None:
-            jobs.note(run, "submitted", job_id=slurm.send(run, [], lock))
+        if submission.live_job(run, besides=job_id) is None:
+            jobs.note(run, "submitted", job_id=submission.send(run, [], lock))
 
 
 def main(arguments: list[str]) -> int:

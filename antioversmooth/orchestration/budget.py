@@ -7,6 +7,7 @@ to mend first (no space left, a wrong path) is not tried again at all.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 
 from antioversmooth.journal import EndReason, Record
 from antioversmooth.orchestration import jobs
@@ -38,29 +39,31 @@ def _judge(run: Run, attempts: list[Record], endings: list[Record]) -> Verdict:
     reasons = [EndReason(r["reason"]) for r in attempts if r["event"] == "end"]
     if reasons[-1:] == [EndReason.disk_full]:
         return Verdict(False, "no space left on the device of the run directory")
-    if endings and endings[-1]["attempt"] is None and endings[-1]["code"] == USER_ERROR:
+    if endings and endings[-1]["code"] == USER_ERROR:
         return Verdict(False, "it cannot start until something is mended")
     crashes = sum(reason in (EndReason.crash, EndReason.hang) for reason in reasons)
     if crashes >= cluster.max_crashes:
         return Verdict(False, f"it crashed {crashes} times (cluster.max_crashes)")
-    fruitless = _fruitless(attempts, endings)
+    fruitless = _fruitless(run, attempts, endings)
     if fruitless >= cluster.max_without_progress:
         return Verdict(False, f"{fruitless} attempts in a row made no step (cluster.max_without_progress)")
     return Verdict(True, f"{len(reasons)} attempts so far, {crashes} of them crashed")
 
 
-def _fruitless(attempts: list[Record], endings: list[Record]) -> int:
-    """Attempts at the end of the story that started where the last one did, and jobs that did not get to an attempt."""
-    starts = [r.get("step", 0) for r in attempts if r["event"] == "start"]
-    moved_on = any(r["event"] == "end" and r.get("step", 0) > starts[-1] for r in attempts[-1:]) if starts else False
-    stuck = 0
-    for step in reversed(starts):
-        if step != starts[-1]:
+def _fruitless(run: Run, attempts: list[Record], endings: list[Record]) -> int:
+    """How many times in a row, up to now, the run was started without a new checkpoint coming of it."""
+    starts = [(r["attempt"], r["step"]) for r in attempts if r["event"] == "start"]
+    reached = [step for _, step in starts[1:]] + [_saved_step(run, starts[-1][0])] if starts else []
+    count = 0
+    for (_, begun), step in zip(reversed(starts), reversed(reached), strict=True):
+        if step > begun:
             break
-        stuck += 1
-    unstarted = 0
-    for ending in reversed(endings):
-        if ending["attempt"] is not None:
-            break
-        unstarted += 1
-    return unstarted + (0 if moved_on else stuck)
+        count += 1
+    jobs_without_attempt = list(takewhile(lambda r: r["attempt"] is None, reversed(endings)))
+    return count + len(jobs_without_attempt)
+
+
+def _saved_step(run: Run, attempt: int) -> int:
+    """The last step that an attempt saved, by the names of its checkpoints (see training/checkpoint.py); 0 for none."""
+    names = run.checkpoints_dir.glob(f"step*-attempt{attempt}.pt")
+    return max((int(path.name.partition("-")[0].removeprefix("step")) for path in names), default=0)

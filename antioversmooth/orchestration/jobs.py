@@ -8,13 +8,16 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from antioversmooth import journal
+from antioversmooth.errors import LaunchError
 from antioversmooth.journal import Record
+from antioversmooth.orchestration.lock import try_lock
 from antioversmooth.runs import Run
 
 
@@ -42,14 +45,27 @@ def is_cancelled(run: Run) -> bool:
     return decisive[-1:] == ["cancelled"]
 
 
+LOCK_PATIENCE_S = 120.0
+"""How long a launcher waits for others that submit the same run. One sbatch takes a second, on a busy cluster ten."""
+
+
 @contextmanager
 def submission_lock(run: Run) -> Iterator[int]:
-    """Holds the right to submit this run; waits while another process has it.
+    """Holds the right to start this run; waits while another launcher has it.
 
     Yields:
         The file descriptor that holds the lock. An sbatch that inherits it keeps it when its launcher is killed, so
         that the next launcher looks into the queue only when that sbatch is through.
+
+    Raises:
+        LaunchError: The lock is not given back, as by a local back end that trains this run.
     """
-    with (run.dir / "jobs.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while (descriptor := try_lock(run.dir)) is None:
+        if time.monotonic() > deadline:
+            raise LaunchError(f"{run.name} is held by another launcher, which may be training it: {run.dir}")
+        time.sleep(0.05)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

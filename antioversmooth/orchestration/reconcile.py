@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from antioversmooth.orchestration import jobs, scheduler, slurm
+from antioversmooth.orchestration import jobs, scheduler, submission
 from antioversmooth.orchestration.budget import Verdict, verdict
 from antioversmooth.orchestration.script import job_name
+from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.state import Phase, State, states
+from antioversmooth.orchestration.worker import last_lines
 from antioversmooth.runs import Run
 
 
@@ -65,17 +67,19 @@ def decide(state: State, judged: Verdict, *, asked: bool) -> tuple[Action, str]:
     return Action.submit, f"{state.phase.value}: {state.detail}"
 
 
-def reconcile(runs: Sequence[Run], snapshot: Path, *, asked: bool = True) -> list[Step]:
+def reconcile(runs: Sequence[Run], snapshot: Snapshot, *, asked: bool = True) -> list[Step]:
     """Submits what needs submitting and says for each run what was done.
 
     Args:
-        runs: Prepared; those that others start from first.
-        snapshot: The copy of the package that new jobs run.
+        runs: Those that others start from first.
+        snapshot: The code that new jobs run.
         asked: See `decide`.
 
     Raises:
         LaunchError: SLURM refuses a job; those before it are submitted.
     """
+    for run in runs:
+        run.prepare()
     known = states(runs)
     done: dict[str, Step] = {}
     for run in runs:
@@ -87,7 +91,7 @@ def reconcile(runs: Sequence[Run], snapshot: Path, *, asked: bool = True) -> lis
     return list(done.values())
 
 
-def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot: Path) -> Step:
+def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot: Snapshot) -> Step:
     run, needed = step.run, step.run.upstream
     waits_for = None
     if needed is not None and needed.result() is None:
@@ -97,7 +101,7 @@ def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot:
     stuck = known[run.id].job_id
     if step.action is Action.replace and stuck is not None:
         scheduler.cancel([stuck])
-    return Step(run, step.action, step.why, slurm.submit(run, snapshot, after=waits_for))
+    return Step(run, step.action, step.why, submission.submit(run, snapshot, after=waits_for))
 
 
 def left_over(runs: Iterable[Run]) -> list[tuple[Path, str]]:
@@ -111,16 +115,11 @@ def left_over(runs: Iterable[Run]) -> list[tuple[Path, str]]:
     return [(run.dir, live[job_name(run)]) for run in strays if job_name(run) in live]
 
 
-def last_words(run: Run, *, lines: int = 12) -> str:
-    """The end of the log that says most about why a run failed: of the newest attempt, the rank that failed first."""
-    attempts = [folder for _, folder in sorted(run.attempt_dirs())]
-    logs = [*attempts[-1].glob("rank*.err")] if attempts else []
-    logs = [log for log in logs if log.stat().st_size] or [*(run.dir / "slurm").glob("*.err")]
-    written = sorted((log for log in logs if log.stat().st_size), key=lambda log: log.stat().st_mtime)
-    failed = [log for log in written if "Traceback" in log.read_text(errors="replace")]
-    for log in [*failed[:1], *written[-1:]]:
-        return f"{log}:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
-    return f"{run.dir} holds no log"
+def last_words(run: Run) -> str:
+    """The end of the log that says most about why a run failed."""
+    raw = max((run.dir / "slurm").glob("*.err"), key=lambda log: log.stat().st_mtime, default=None)
+    lines = last_lines(run, 12) or (raw.read_text(errors="replace").splitlines()[-12:] if raw else [])
+    return "\n".join(f"    {line}" for line in lines)
 
 
 def retry(run: Run) -> None:

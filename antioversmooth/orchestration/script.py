@@ -101,8 +101,9 @@ def _before(run: Run, snapshot: Path) -> list[str]:
     code = shlex.quote(_readable_by_slurm(snapshot.absolute()))
     return [
         *run.experiment.cluster.setup,
-        f"cd {code} || exit 1",
         f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
+        "export PYTHONSAFEPATH=1  # else `-m` would take the package of the current folder before the snapshot's",
+        f"[ -d {code} ] || exit 1  # nor may an installed package step in where the snapshot is gone",
         "unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK  # left over in the shell that submitted",
         'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
         "export MASTER_PORT=$((20000 + SLURM_JOB_ID % 12000))  # below the ports that Linux hands out by itself",

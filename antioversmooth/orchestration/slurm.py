@@ -1,101 +1,64 @@
-"""The SLURM back end: exactly one live job for a run, whoever launches it, however often and wherever it is killed.
-
-The order is lock, look, submit, note. A launcher that dies in between leaves at most a job whose id nobody noted, and
-the next one finds that job in the queue by its name.
-"""
+"""The SLURM back end: submits what needs submitting; and, for who stays to look, keeps it going until all is done."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
-from antioversmooth import files
-from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration import jobs, scheduler
-from antioversmooth.orchestration.scheduler import Job, Stage, plain_words
-from antioversmooth.orchestration.script import job_folder, job_name, sbatch_script
+from antioversmooth.orchestration import submission
+from antioversmooth.orchestration.backend import Launched, Outcome, Say, Update
+from antioversmooth.orchestration.reconcile import Action, Step, last_words, reconcile
+from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.orchestration.state import Phase, states
 from antioversmooth.runs import Run
 
+REFRESH_S = 15.0
+"""Seconds between two looks at the queue. SLURM's controller serves all of the cluster's users."""
 
-class Unreachable(LaunchError):
-    """SLURM's controller did not answer, and may have taken the job nevertheless."""
 
+def launch(
+    runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update, *, follow: bool, refresh_s: float = REFRESH_S
+) -> Launched:
+    """Submits the runs and returns, or with `follow` stays until none of them goes on by itself.
 
-def submit(run: Run, snapshot: Path, *, after: str | None = None) -> str:
-    """Id of the one live job of a run: the job that is there already, else a new one.
-
-    Args:
-        run: Prepared, so that its directory holds all that the job needs.
-        snapshot: The copy of the package that the job runs.
-        after: Id of the job whose run this one starts from; the new job waits until that one has succeeded.
+    Leaving early (Ctrl-C) ends no job.
 
     Raises:
-        LaunchError: SLURM refuses the job, or does not answer.
+        LaunchError: SLURM would refuse a job, or does not answer; what was submitted by then stays.
     """
-    script = sbatch_script(run, snapshot)
-    with jobs.submission_lock(run) as lock:
-        try:
-            return _live_or_new(run, script, after, lock)
-        except Unreachable:
-            time.sleep(5)  # a controller that restarts or is busy; it may have the job by now
-            return _live_or_new(run, script, after, lock)
-
-
-def _live_or_new(run: Run, script: str, after: str | None, lock: int) -> str:
-    live = live_job(run)
-    if live is None:
-        files.write_atomic(job_folder(run) / "job.sh", script)
-        job_id = send(run, [f"afterok:{after}"] if after else [], lock)
-    else:
-        job_id = live.id
-    if live is None or jobs.is_cancelled(run) or jobs.newest_job(run) != job_id:
-        jobs.note(run, "submitted", job_id=job_id)
-    return job_id
-
-
-def live_job(run: Run, *, besides: str = "") -> Job | None:
-    """The run's job that waits or runs, if there is one; should there ever be two, the later ones are cancelled.
-
-    Args:
-        besides: A job id that does not count.
-    """
-    same_name = scheduler.queue(f"--name={job_name(run)}")
-    live = sorted((j for j in same_name if j.stage is not Stage.over and j.id != besides), key=lambda j: int(j.id))
-    scheduler.cancel(j.id for j in live[1:])
-    return live[0] if live else None
-
-
-def send(run: Run, dependencies: list[str], lock: int) -> str:
-    """Id of a new job, made from the script in the run's job folder.
-
-    `singleton` is the second line of defence: SLURM itself never starts two jobs of one name at a time.
-    """
-    wait_for = f"--dependency={','.join([*dependencies, 'singleton'])}"
-    command = ["sbatch", "--parsable", wait_for, str(job_folder(run) / "job.sh")]
+    submission.rehearse(runs, snapshot)
+    steps = reconcile(runs, snapshot)
+    for step in steps:
+        say(_told(step))
+    interrupted = False
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=_outside_any_job(), pass_fds=[lock])
-    except FileNotFoundError as err:
-        raise LaunchError("there is no sbatch on PATH: this is not a machine of a SLURM cluster") from err
-    if done.returncode == 0:
-        return done.stdout.strip().partition(";")[0]  # <id>;<cluster> where there are several
-    why = plain_words(done.stderr)
-    if any(sign in why for sign in ("Unable to contact", "timed out", "connect failure")):
-        raise Unreachable(f"{run.name}: SLURM does not answer: {why}")
-    raise LaunchError(f"{run.name}: SLURM refuses the job: {why}")
+        while follow and _anything_live(runs, update):
+            time.sleep(refresh_s)
+            before, steps = steps, reconcile(runs, snapshot, asked=False)
+            for step in steps:
+                if step.action is not Action.leave and step not in before:
+                    say(_told(step))
+    except KeyboardInterrupt:
+        say("no longer following; the jobs go on")
+        interrupted = True
+    return Launched({step.run.id: _outcome(step) for step in steps}, interrupted)
 
 
-def _outside_any_job() -> dict[str, str]:
-    """This process's environment without what belongs to a job that it may run in; the new one would take it over."""
-    inside = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_") if "SLURM_JOB_ID" in os.environ else ()
-    return {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or not k.startswith(inside)}
+def _anything_live(runs: Sequence[Run], update: Update) -> bool:
+    known = states(runs)
+    update({run_id: f"{state.phase.value}: {state.detail}".removesuffix(": ") for run_id, state in known.items()})
+    return any(state.is_live or state.phase is Phase.unknown for state in known.values())
 
 
-def cancel(run: Run) -> list[str]:
-    """Ids of the run's jobs that were ended; the run stays resumable, and is submitted again only when asked for."""
-    with jobs.submission_lock(run):
-        live = [j.id for j in scheduler.queue(f"--name={job_name(run)}") if j.stage is not Stage.over]
-        jobs.note(run, "cancelled")  # before the deed: a job that saves and ends in between must not come back
-        scheduler.cancel(live)
-        return live
+def _told(step: Step) -> str:
+    job = f"job {step.job_id}, " if step.job_id else ""
+    told = f"{step.run.name}: {job}{step.action.value} ({step.why})"
+    return f"{told}\n{last_words(step.run)}" if step.action is Action.give_up else told
+
+
+def _outcome(step: Step) -> Outcome:
+    if step.run.result() is not None:
+        return Outcome.done
+    if step.job_id is not None:
+        return Outcome.submitted
+    return {Action.give_up: Outcome.failed, Action.blocked: Outcome.blocked}.get(step.action, Outcome.stopped)

@@ -104,7 +104,8 @@ def _local(run: Run, now: float) -> State:
         RunState.done: Phase.done,
     }
     known = phases.get(runs.state(run, now=now))
-    return State(known) if known else _as_it_ended(run, run.attempts()[-1])
+    ends = [r for r in run.attempts() if r["event"] == "end"]
+    return State(known) if known else _as_it_ended(run, ends[-1] if ends else {})
 
 
 def _without_slurm(run: Run, why: str, now: float) -> State:

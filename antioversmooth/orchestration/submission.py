@@ -1,0 +1,135 @@
+"""Handing runs to SLURM: exactly one live job for a run, whoever launches it, however often and wherever it is killed.
+
+The order is lock, look, intent, submit, note. A launcher that dies in between leaves at most a job whose id nobody
+noted, and the next one finds that job in the queue by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterable
+
+from antioversmooth import files
+from antioversmooth.errors import LaunchError
+from antioversmooth.orchestration import jobs, scheduler
+from antioversmooth.orchestration.backend import Backend
+from antioversmooth.orchestration.intent import write_intent
+from antioversmooth.orchestration.scheduler import Job, Stage, plain_words
+from antioversmooth.orchestration.script import job_folder, job_name, sbatch_script
+from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.runs import Run
+
+
+class Unreachable(LaunchError):
+    """SLURM's controller did not answer, and may have taken the job nevertheless."""
+
+
+def submit(run: Run, snapshot: Snapshot, *, after: str | None = None) -> str:
+    """Id of the one live job of a run: the job that is there already, else a new one.
+
+    Args:
+        run: The run; its directory is prepared.
+        snapshot: The code that a new job runs.
+        after: Id of the job whose run this one starts from; a new job waits until that one has succeeded.
+
+    Raises:
+        LaunchError: SLURM refuses the job, or does not answer.
+    """
+    script = sbatch_script(run, snapshot.path)
+    with jobs.submission_lock(run) as lock:
+        try:
+            return _live_or_new(run, script, snapshot, after, lock)
+        except Unreachable:
+            time.sleep(5)  # a controller that restarts or is busy; it may have the job by now
+            return _live_or_new(run, script, snapshot, after, lock)
+
+
+def _live_or_new(run: Run, script: str, snapshot: Snapshot, after: str | None, lock: int) -> str:
+    live = live_job(run)
+    if live is not None:
+        if jobs.is_cancelled(run) or jobs.newest_job(run) != live.id:
+            jobs.note(run, "submitted", job_id=live.id)
+        return live.id
+    write_intent(run, Backend.slurm.value, snapshot)
+    files.write_atomic(job_folder(run) / "job.sh", script)
+    job_id = send(run, [f"afterok:{after}"] if after else [], lock)
+    jobs.note(run, "submitted", job_id=job_id)
+    return job_id
+
+
+def live_job(run: Run, *, besides: str = "") -> Job | None:
+    """The run's job that waits or runs, if there is one; should there ever be two, the later ones are cancelled.
+
+    Args:
+        besides: A job id that does not count.
+    """
+    same_name = scheduler.queue(f"--name={job_name(run)}")
+    live = sorted((j for j in same_name if j.stage is not Stage.over and j.id != besides), key=lambda j: int(j.id))
+    scheduler.cancel(j.id for j in live[1:])
+    return live[0] if live else None
+
+
+def send(run: Run, dependencies: list[str], lock: int) -> str:
+    """Id of a new job, made from the script in the run's job folder.
+
+    `singleton` is the second line of defence: SLURM itself never starts two jobs of one name at a time.
+
+    Args:
+        dependencies: SLURM's words for what the job waits for besides.
+        lock: The run's lock; the sbatch inherits it.
+    """
+    wait_for = f"--dependency={','.join([*dependencies, 'singleton'])}"
+    done = _sbatch("--parsable", wait_for, str(job_folder(run) / "job.sh"), pass_fds=[lock])
+    if done.returncode == 0:
+        return done.stdout.strip().partition(";")[0]  # <id>;<cluster> where there are several
+    why = plain_words(done.stderr)
+    if any(sign in why for sign in ("Unable to contact", "timed out", "connect failure")):
+        raise Unreachable(f"{run.name}: SLURM does not answer: {why}")
+    raise LaunchError(f"{run.name}: SLURM refuses the job: {why}")
+
+
+def rehearse(runs: Iterable[Run], snapshot: Snapshot) -> None:
+    """Asks SLURM whether it would take jobs like these, once for each shape of job; submits nothing.
+
+    Plain sbatch takes some jobs that can never start, such as one with more nodes than its partition has.
+
+    Raises:
+        LaunchError: With the run and SLURM's words.
+    """
+    asked = set()
+    for run in runs:
+        script = sbatch_script(run, snapshot.path)
+        own = ("#SBATCH --job-name", "#SBATCH --output", "#SBATCH --error")
+        shape = tuple(line for line in script.splitlines() if line.startswith("#SBATCH") and not line.startswith(own))
+        if shape not in asked:
+            asked.add(shape)
+            done = _sbatch("--test-only", script=script)
+            if done.returncode:
+                raise LaunchError(f"{run.name}: SLURM would refuse the job: {plain_words(done.stderr)}")
+
+
+def _sbatch(
+    *arguments: str, script: str | None = None, pass_fds: Iterable[int] = ()
+) -> subprocess.CompletedProcess[str]:
+    """The end of an sbatch, which reads the script from its input where no file is named."""
+    # Of a job that this may run in, a new job must take over nothing but the way to the cluster.
+    inside = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_") if "SLURM_JOB_ID" in os.environ else ()
+    outside = {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or not k.startswith(inside)}
+    command = ["sbatch", *arguments]
+    try:
+        return subprocess.run(
+            command, input=script, capture_output=True, text=True, env=outside, pass_fds=tuple(pass_fds)
+        )
+    except FileNotFoundError as err:
+        raise LaunchError("there is no sbatch on PATH: this is not a machine of a SLURM cluster") from err
+
+
+def cancel(run: Run) -> list[str]:
+    """Ids of the run's jobs that were ended; the run stays resumable, and is submitted again only when asked for."""
+    with jobs.submission_lock(run):
+        live = [j.id for j in scheduler.queue(f"--name={job_name(run)}") if j.stage is not Stage.over]
+        jobs.note(run, "cancelled")  # before the deed: a job that saves and ends in between must not come back
+        scheduler.cancel(live)
+        return live

@@ -1,0 +1,98 @@
+"""Stand-ins for SLURM's clients: `python slurm_stand_in.py <client> <options>`, with all state in $FAKE_SLURM.
+
+jobs/<id>.json      one job each; a test edits them to let time pass
+accounting.json     what sacct prints, line by line; without the file there is no accounting
+refuses.json        {client: message}: that client fails with the message
+srun_exit           exit code of srun; 0 without the file
+calls.log           one line for each call
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+HOME = Path(os.environ["FAKE_SLURM"])
+
+
+def jobs():
+    return [json.loads(path.read_text()) for path in sorted(HOME.glob("jobs/*.json"))]
+
+
+def save(job):
+    (HOME / "jobs" / f"{job['id']}.json").write_text(json.dumps(job))
+
+
+def option(options, name):
+    return next((o.split("=", 1)[1] for o in options if o.startswith(f"--{name}=")), None)
+
+
+def sbatch(options):
+    script = Path(options[-1]).read_text() if not options[-1].startswith("--") else sys.stdin.read()
+    if "--test-only" in options:
+        return
+    name = next(line.split("=", 1)[1] for line in script.splitlines() if line.startswith("#SBATCH --job-name"))
+    time.sleep(float(os.environ.get("FAKE_SLURM_SLOW", "0")))
+    for number in range(1, 10_000):
+        try:
+            with (HOME / "jobs" / f"{number}.json").open("x"):
+                break
+        except FileExistsError:
+            continue
+    job = {"id": str(number), "name": name, "state": "PENDING", "reason": "None", "nodes": "", "start": "N/A"}
+    save({**job, "script": script, "dependency": option(options, "dependency")})
+    print(number)
+
+
+def squeue(options):
+    names, ids = option(options, "name"), option(options, "jobs")
+    for job in jobs():
+        if (names is None or job["name"] in names.split(",")) and (ids is None or job["id"] in ids.split(",")):
+            print("|".join(job[key] for key in ("id", "state", "reason", "nodes", "start", "name")))
+
+
+def sacct(options):
+    try:
+        lines = json.loads((HOME / "accounting.json").read_text())
+    except FileNotFoundError:
+        sys.exit("Slurm accounting storage is disabled")
+    wanted = option(options, "jobs").split(",")
+    print("\n".join(line for line in lines if line.split("|")[0] in wanted))
+
+
+def scancel(ids):
+    for job in jobs():
+        if job["id"] in ids:
+            save({**job, "state": "CANCELLED"})
+
+
+def scontrol(words):
+    if words[0] == "requeue":
+        (job,) = (job for job in jobs() if job["id"] == words[1])
+        save({**job, "state": "PENDING", "reason": "BeginTime"})
+    else:
+        print("node1")
+
+
+def srun(options):
+    exit_code = HOME / "srun_exit"
+    sys.exit(int(exit_code.read_text()) if exit_code.exists() else 0)
+
+
+def sinfo(options):
+    print("main*")
+
+
+def main(client, options):
+    with (HOME / "calls.log").open("a") as log:
+        log.write(" ".join([client, *options]) + "\n")
+    refuses = HOME / "refuses.json"
+    message = json.loads(refuses.read_text()).get(client) if refuses.exists() else None
+    if message:
+        sys.exit(message)
+    globals()[client](options)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from antioversmooth import runs
+from antioversmooth.errors import LaunchError, SpecError
+from antioversmooth.orchestration.script import job_name, sbatch_script
+from antioversmooth.runs import Run
+
+MakeRun = Callable[..., Run]
+SNAPSHOT = Path("/snapshots/abc")
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def directives(script: str) -> list[str]:
+    return [line for line in script.splitlines() if line.startswith("#SBATCH")]
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("srun", ["cluster.nodes=2", "cluster.gpus_per_node=4"]),
+        (
+            "torchrun",
+            ["cluster.starter=torchrun", "cluster.nodes=2", "cluster.gres=gpu:a100", "cluster.partition=gpu",
+             "cluster.account=vision", "cluster.qos=long", "cluster.constraint='a100&ib'", "cluster.mem_gb=480",
+             "cluster.exclude=['node[03-05]',node9]", "cluster.mail_user=me@example.org", "cluster.requeue=false",
+             "cluster.setup=['module load cuda']", "+cluster.sbatch={reservation: maintenance, exclusive: true}"],
+        ),
+    ],
+)  # fmt: skip
+def test_the_script_is_the_golden_one(make_run: MakeRun, tmp_path: Path, name: str, overrides: list[str]) -> None:
+    run = make_run("cait_s24_featscale", *overrides, profile="imagenet")
+    script = sbatch_script(run, SNAPSHOT).replace(str(run.dir), "RUN_DIR").replace(sys.executable, "PYTHON")
+    assert script.replace(job_name(run), "JOB_NAME") == (GOLDEN / f"{name}.sh").read_text()
+
+
+def test_rendering_needs_no_slurm(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert "srun" in sbatch_script(make_run(), SNAPSHOT)
+
+
+def test_the_script_is_valid_shell(make_run: MakeRun, tmp_path: Path) -> None:
+    path = tmp_path / "job.sh"
+    path.write_text(sbatch_script(make_run(), SNAPSHOT))
+    assert subprocess.run(["bash", "-n", path]).returncode == 0
+
+
+def test_a_job_name_is_one_for_a_directory_and_another_for_another(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    elsewhere = runs.Run(run.experiment, run.seed, run.id, tmp_path / "elsewhere", None)
+    assert job_name(run) == job_name(runs.Run.load(run.dir))
+    assert job_name(run) != job_name(elsewhere)
+    assert job_name(run) != job_name(make_run(seed=1))
+
+
+EVIL = ["a\n#SBATCH --uid=0", "a; touch PWNED", "$(touch PWNED)", "`touch PWNED`", "--uid=0", "a' b", 'a" b', "a #b"]
+
+
+@pytest.mark.parametrize("value", EVIL)
+@pytest.mark.parametrize("key", ["partition", "account", "qos", "gres", "mail_user"])
+def test_words_of_a_profile_that_are_more_than_words_are_refused(make_run: MakeRun, key: str, value: str) -> None:
+    from antioversmooth.config import ClusterConfig
+
+    with pytest.raises(SpecError, match=f"cluster.{key}"):
+        ClusterConfig(name="site", **{key: value})
+
+
+@pytest.mark.parametrize("value", EVIL)
+def test_a_comment_stays_one_directive_and_runs_nothing(make_run: MakeRun, tmp_path: Path, value: str) -> None:
+    import dataclasses
+
+    run = make_run()
+    plain = directives(sbatch_script(run, SNAPSHOT))
+    try:
+        cluster = dataclasses.replace(run.experiment.cluster, sbatch={"comment": value})
+    except SpecError:
+        assert "\n" in value
+        return
+    changed = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, cluster=cluster))
+    script = sbatch_script(changed, SNAPSHOT)
+    added = [line for line in directives(script) if line not in plain]
+    assert len(added) == 1
+    assert added[0].startswith("#SBATCH --comment=")
+
+
+@pytest.mark.parametrize("option", ["output", "wrap", "array", "dependency", "job-name", "-p", "Partition", "x=y --uid"])
+def test_options_that_are_not_a_profile_s_to_set_are_refused(option: str) -> None:
+    from antioversmooth.config import ClusterConfig
+
+    with pytest.raises(SpecError, match="cluster.sbatch"):
+        ClusterConfig(name="site", sbatch={option: "x"})
+
+
+@pytest.mark.parametrize("line", ["#SBATCH --uid=0", "true\n#SBATCH --uid=0", "  # a comment"])
+def test_a_setup_line_cannot_be_a_directive(line: str) -> None:
+    from antioversmooth.config import ClusterConfig
+
+    with pytest.raises(SpecError, match="cluster.setup"):
+        ClusterConfig(name="site", setup=[line])
+
+
+@pytest.mark.parametrize("folder", ["res%j", "it's", 'a "b"', "back\\slash", "two\nlines"])
+def test_folders_that_slurm_would_read_otherwise_are_refused(make_run: MakeRun, tmp_path: Path, folder: str) -> None:
+    run = make_run()
+    with pytest.raises(LaunchError, match="SLURM cannot use the path"):
+        sbatch_script(runs.Run(run.experiment, 0, run.id, tmp_path / folder, None), SNAPSHOT)
+
+
+def test_a_folder_that_a_shell_would_expand_is_quoted(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    odd = tmp_path / "my results; $(touch PWNED) `x` #1"
+    script = sbatch_script(runs.Run(run.experiment, 0, run.id, odd, None), SNAPSHOT)
+    (tmp_path / "job.sh").write_text("srun() { :; }; scontrol() { :; }\n" + script.replace(sys.executable, "true"))
+    subprocess.run(["bash", "job.sh"], cwd=tmp_path, check=False)
+    assert not (tmp_path / "PWNED").exists()
+    assert f"#SBATCH --output='{odd}/slurm/%j_0_log.out'" in script
