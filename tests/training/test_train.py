@@ -1,0 +1,90 @@
+"""Whole runs: the same numbers however they are dealt to processes and however often they are interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import processes
+import pytest
+import torch
+
+from antioversmooth import journal
+from antioversmooth.errors import AttemptEnded
+from antioversmooth.runs import Run, RunState, state
+from antioversmooth.training import checkpoint
+from antioversmooth.training.train import train
+
+
+def losses(run: Run) -> list[float]:
+    return [r[journal.TRAIN_LOSS] for r in run.metrics() if journal.TRAIN_LOSS in r]
+
+
+def final_state(run: Run) -> dict[str, Any]:
+    return checkpoint.lineage(run)[0].load()
+
+
+def assert_bit_equal(ours: Any, other: Any) -> None:
+    assert type(ours) is type(other)
+    if isinstance(ours, torch.Tensor):
+        assert torch.equal(ours, other)
+    elif isinstance(ours, dict):
+        assert ours.keys() == other.keys()
+        for key in ours:
+            assert_bit_equal(ours[key], other[key])
+    elif isinstance(ours, list):
+        assert len(ours) == len(other)
+        for left, right in zip(ours, other, strict=True):
+            assert_bit_equal(left, right)
+    else:
+        assert ours == other
+
+
+def without_times(saved: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in saved.items() if key != "epoch_s"}
+
+
+@pytest.fixture
+def run(tiny_run: Callable[..., Run]) -> Run:
+    return tiny_run()
+
+
+def test_a_run_ends_with_its_result(run: Run) -> None:
+    train(run)
+    result = run.result()
+    assert result is not None
+    assert state(run) is RunState.done
+    assert result["steps"] == 22
+    assert result["attempts"] == 1
+    assert result["metrics"][journal.VAL_TOP1] == [r for r in run.metrics() if journal.VAL_TOP1 in r][-1]["val/top1"]
+    assert result["best"]["epoch"] in (1, 2)
+    assert len(result["similarity"]["tokens"]) == 2
+    assert result["checkpoint"]["sha256"] == checkpoint.lineage(run)[0].checksum
+    assert [r["event"] for r in run.attempts()] == ["start", "end"]
+    assert run.attempts()[-1]["reason"] == "completed"
+
+
+@pytest.mark.parametrize("stop_after", [3, 11, 14])
+def test_an_interrupted_run_continues_to_the_bit(tiny_run: Callable[..., Run], stop_after: int) -> None:
+    """In the middle of an epoch, at its end, and in the middle of the next."""
+    straight = tiny_run()
+    train(straight)
+    expected, expected_losses = final_state(straight), losses(straight)
+    for path in sorted(straight.dir.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+    interrupted = tiny_run(f"runtime.max_steps={stop_after}")
+    assert interrupted.id == straight.id
+    with pytest.raises(AttemptEnded, match="max_steps"):
+        train(interrupted)
+    assert interrupted.result() is None
+    continued = tiny_run()
+    train(continued)
+    assert losses(continued) == expected_losses
+    assert_bit_equal(without_times(final_state(continued)), without_times(expected))
+    result = continued.result()
+    assert result is not None
+    assert result["attempts"] == 2
