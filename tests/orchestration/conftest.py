@@ -1,86 +1,90 @@
-"""A SLURM of stand-ins on PATH, and a snapshot to submit."""
+"""A stand-in for training: real processes that do in milliseconds what a run is told to do."""
 
 from __future__ import annotations
 
-import json
-import os
-import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from antioversmooth import runs
 from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.runs import Run
 
-STAND_IN = Path(__file__).parent / "fakes" / "slurm_stand_in.py"
-CLIENTS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "srun", "sinfo")
+TRAINING = """
+    import json, os, pathlib, signal, sys, time
 
+    run = pathlib.Path(sys.argv[1])
+    rank = os.environ.get("RANK", "0")
+    behaviour = (run / "behaviour").read_text().split()
+    with (run / "starts").open("a") as file:
+        print(time.time(), os.getpid(), file=file)
+    start = len((run / "starts").read_text().splitlines())
 
-class FakeSlurm:
-    """The state behind the stand-ins."""
+    def append(**record):
+        with (run / "attempts.jsonl").open("a") as file:
+            print(json.dumps({"time": time.time(), "attempt": start, **record}), file=file)
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        (home / "jobs").mkdir(parents=True)
+    def save_and_end(*_):
+        append(event="end", reason="cancelled", step=1)
+        sys.exit(75)
 
-    def install(self, folder: Path) -> None:
-        folder.mkdir()
-        for client in CLIENTS:
-            program = folder / client
-            program.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E {STAND_IN} {client} "$@"\n')
-            program.chmod(0o755)
-
-    def jobs(self) -> list[dict[str, Any]]:
-        paths = sorted((self.home / "jobs").glob("*.json"), key=lambda path: int(path.stem))
-        return [json.loads(path.read_text()) for path in paths]
-
-    def change(self, job_id: str, **facts: str) -> None:
-        path = self.home / "jobs" / f"{job_id}.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **facts}))
-
-    def forget(self, job_id: str) -> None:
-        (self.home / "jobs" / f"{job_id}.json").unlink()
-
-    def account(self, *lines: str) -> None:
-        """Lines of sacct: id|state|nodes|start|name."""
-        (self.home / "accounting.json").write_text(json.dumps(lines))
-
-    def refuse(self, **messages: str) -> None:
-        (self.home / "refuses.json").write_text(json.dumps(messages))
-
-    def calls(self, client: str) -> list[str]:
-        log = self.home / "calls.log"
-        lines = log.read_text().splitlines() if log.exists() else []
-        return [line for line in lines if line.split()[0] == client]
-
-
-@pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    """SLURM's clients on PATH, before any real ones."""
-    fake = FakeSlurm(tmp_path / "fake-slurm")
-    fake.install(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_SLURM", str(fake.home))
-    return fake
+    append(event="start", step=0)
+    action = behaviour[min(start, len(behaviour)) - 1]
+    if action == "save":
+        signal.signal(signal.SIGTERM, save_and_end)
+        time.sleep(60)
+    if action == "deaf":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(60)
+    if action == "linger":
+        time.sleep(60)
+    if action == "crash":
+        raise ValueError("the loss is on holiday")
+    if action == "refuse":
+        print("mend the data first", file=sys.stderr)
+        sys.exit(2)
+    if action == "stop":
+        sys.exit(75)
+    time.sleep(0.3)
+    result = {"id": json.loads((run / "intent.json").read_text())["id"], "ended": time.time()}
+    (run / "result.json").write_text(json.dumps(result))
+    append(event="end", reason="completed", step=1)
+"""
 
 
 @pytest.fixture
-def snapshot(tmp_path: Path) -> Snapshot:
-    """A snapshot that is never started from."""
-    return Snapshot("0" * 12, tmp_path / "snapshots" / ("0" * 12), "c0ffee", False)
+def stand_in(tmp_path: Path) -> Snapshot:
+    """A snapshot whose training obeys the file `behaviour` of a run: one word for each start, the last one stays."""
+    package = tmp_path / "stand_in" / "antioversmooth" / "training"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(textwrap.dedent(TRAINING))
+    return Snapshot("0123456789ab", tmp_path / "stand_in", commit=None, dirty=False)
 
 
 @pytest.fixture
-def begin_attempt() -> Callable[..., int]:
-    """Writes what training writes when an attempt starts: `begin_attempt(run, "7", step=100)`."""
-    from antioversmooth import journal
+def told(make_run: Callable[..., Run]) -> Callable[..., Run]:
+    """Makes a run that will do what it is told: `told("crash done")`, a word for each start."""
 
-    def begin(run: runs.Run, job_id: str, step: int = 0, **facts: Any) -> int:
-        number = run.new_attempt()
-        start = {"attempt": number, "event": "start", "step": step, "job_id": job_id, **facts}
-        journal.append(run.attempts_path, start)
-        return number
+    def make(behaviour: str, name: str = "deit_s12", *overrides: str, seed: int = 0) -> Run:
+        run = make_run(name, *overrides, seed=seed)
+        if run.upstream is not None:
+            run.upstream.prepare()
+        (run.dir / "behaviour").write_text(behaviour)
+        return run
 
-    return begin
+    return make
+
+
+@pytest.fixture
+def starts() -> Callable[[Run], list[tuple[float, int]]]:
+    """When, and as which process, a run was started."""
+
+    def read(run: Run) -> list[tuple[float, int]]:
+        path = run.dir / "starts"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [(float(line.split()[0]), int(line.split()[1])) for line in lines]
+
+    return read

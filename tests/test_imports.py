@@ -1,0 +1,131 @@
+"""Who may import whom, and what answers to `--help` and `--dry-run` must not cost."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parent.parent
+ROOMS = ("config", "errors", "files", "journal", "spec", "runs", "cli", "orchestration", "reporting", "models")
+ROOMS += ("training", "analysis")
+BASE = {"config", "errors", "files", "journal"}
+MAY_IMPORT = {
+    "errors": set(),
+    "files": set(),
+    "journal": set(),
+    "config": {"errors"},
+    "runs": BASE,
+    "spec": BASE | {"runs"},
+    "orchestration": BASE | {"runs", "spec"},
+    "reporting": BASE | {"runs", "spec"},
+    "models": BASE | {"runs"},
+    "analysis": BASE | {"models"},
+    "training": BASE | {"runs", "models", "analysis"},
+}
+ALSO_LATER = {
+    "orchestration": {"training"},  # the call of `train`, where a job or the inline back end has arrived at it
+    "reporting": {"models", "training"},  # a checkpoint as a model in MLflow
+}
+HEAVY = {"torch", "torchvision", "timm", "mlflow", "submitit", "matplotlib", "pandas", "sklearn", "numpy"}
+CONTROL = ("launch.py", "cli.py", "spec.py", "runs.py", "orchestration", "reporting")
+NOT_ON_NODES = {"hydra", "submitit", "mlflow"}
+
+SOURCES = sorted([PROJECT / "launch.py", *(PROJECT / "antioversmooth").rglob("*.py")])
+
+
+def room(path: Path) -> str:
+    """config, errors, ..., or the name of a folder of the package."""
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def imports(path: Path, *, everywhere: bool) -> Iterator[str]:
+    """Dotted names that a file imports when it is imported itself, or anywhere in it."""
+    tree = ast.parse(path.read_text())
+    nodes = list(ast.walk(tree)) if everywhere else list(at_import_time(tree.body))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports hide who knows whom"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def at_import_time(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Statements that run when the file is imported: all but bodies of functions, and what only a type checker sees."""
+    for statement in body:
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+            continue
+        yield statement
+        for field in ("body", "orelse", "finalbody", "handlers"):
+            yield from at_import_time(getattr(statement, field, []))
+
+
+def own_rooms(names: Iterator[str]) -> set[str]:
+    parts = (name.split(".") for name in names)
+    return {name[1] for name in parts if name[0] == "antioversmooth" and len(name) > 1 and name[1] in ROOMS}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_a_room_imports_only_the_rooms_it_may_know(path: Path) -> None:
+    name = room(path)
+    if name not in MAY_IMPORT:  # what people type: launch.py, cli.py, __main__.py
+        return
+    allowed = MAY_IMPORT[name] | {name}
+    assert own_rooms(imports(path, everywhere=False)) <= allowed
+    assert own_rooms(imports(path, everywhere=True)) <= allowed | ALSO_LATER.get(name, set())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_nobody_imports_what_people_type(path: Path) -> None:
+    if path.name == "__main__.py":
+        return
+    found = {
+        name for name in imports(path, everywhere=True) if name == "launch" or name.startswith("antioversmooth.cli")
+    }
+    assert not found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_heavy_packages_are_imported_where_they_are_used(path: Path) -> None:
+    if room(path) in {Path(name).stem for name in CONTROL}:
+        found = {name.split(".")[0] for name in imports(path, everywhere=False)}
+        assert not found & HEAVY
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
+def test_nodes_need_no_launcher(path: Path) -> None:
+    if room(path) in ("models", "training", "analysis"):
+        found = {name.split(".")[0] for name in imports(path, everywhere=True)}
+        assert not found & NOT_ON_NODES
+
+
+def loaded_by(*arguments: str) -> set[str]:
+    """Top-level packages that `launch.py` with these arguments has loaded when it ends."""
+    program = (
+        "import atexit, runpy, sys; sys.argv = sys.argv[1:]; "
+        "atexit.register(lambda: print(*{name.split('.')[0] for name in sys.modules}, file=sys.stderr)); "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", program, str(PROJECT / "launch.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=True)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_help_loads_argparse_and_nothing_of_ours() -> None:
+    loaded = loaded_by("--help")
+    assert not loaded & (HEAVY | {"hydra", "omegaconf", "rich", "yaml", "antioversmooth"})
+
+
+def test_a_dry_run_loads_hydra_and_nothing_heavier() -> None:
+    loaded = loaded_by("experiments/tables/table2.yaml", "profile=mini", "--backend=local", "--dry-run")
+    assert "hydra" in loaded
+    assert not loaded & HEAVY
