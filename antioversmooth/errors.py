@@ -6,7 +6,8 @@ AntiOversmoothError
 │   ├── ModelError        a backbone that a scaling cannot be placed into, or taken out of
 │   ├── DataError         a data folder or file that is missing, or is not what the spec says
 │   ├── CheckpointError   weights that are missing, torn, or of another model
-│   └── LaunchError       the back end refused: no such partition, no space left, already running
+│   ├── LaunchError       the back end refused: no such partition, no space left, already running
+│   └── TrackingError     MLflow does not answer or refuses; training and tables do not depend on it
 ├── ResultError           a result that cannot be trusted: edited, torn, or of another identity
 └── AttemptEnded          raised inside a running job to end its attempt with a named reason
 """
@@ -48,6 +49,10 @@ class CheckpointError(UserError):
 
 class LaunchError(UserError):
     """The back end cannot start this run now."""
+
+
+class TrackingError(UserError):
+    """MLflow does not answer, or refuses what it is sent."""
 
 
 class ResultError(AntiOversmoothError):

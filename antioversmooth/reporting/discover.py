@@ -1,0 +1,35 @@
+"""The runs that lie in a results folder, whatever they were asked for with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from antioversmooth.errors import ResultError
+from antioversmooth.runs import Run
+
+PATTERNS = ("runs/*/seed*-*", "*/runs/*/seed*-*")
+"""The paper's profile, and folders of other profiles."""
+
+
+class Discovery:
+    """Finds runs again and again; each spec is read once, since it never changes."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.unreadable: dict[Path, str] = {}
+        """Directories whose spec cannot be trusted, with the reason."""
+        self._known: dict[Path, Run] = {}
+
+    def runs(self) -> list[Run]:
+        """All runs there are now, in the order of their names."""
+        found = sorted(path for pattern in PATTERNS for path in self.results.glob(pattern))
+        for directory in found:
+            if directory not in self._known and directory not in self.unreadable and (directory / "spec.yaml").exists():
+                self._load(directory)
+        return [self._known[directory] for directory in found if directory in self._known]
+
+    def _load(self, directory: Path) -> None:
+        try:
+            self._known[directory] = Run.load(directory)
+        except ResultError as err:
+            self.unreadable[directory] = str(err)

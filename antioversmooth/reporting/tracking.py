@@ -1,0 +1,89 @@
+"""MLflow, opened: which store, by one writer at a time, and with one clear message where it does not answer."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from antioversmooth.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",  # its notes about creating tables are none of a reader's business
+    # MLflow's own limits let one call to a dead server wait for four minutes, to a silent one for twenty
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""Set where the user has not set them, before mlflow is imported."""
+
+
+def store_uri(results: Path) -> str:
+    """`MLFLOW_TRACKING_URI`, or a SQLite file in the project's results folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.absolute() / 'mlflow.db'}"
+
+
+def is_server(uri: str) -> bool:
+    """Whether a URI names a server, which keeps artifacts itself."""
+    return uri.startswith(("http://", "https://"))
+
+
+def shown(uri: str) -> str:
+    """The URI without the name and password that it may carry."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+@contextmanager
+def opened(results: Path) -> Iterator[MlflowClient]:
+    """A client whose store exists and that nobody else of this project writes to meanwhile.
+
+    The lock is what makes "find the run, else create it" safe, and keeps two processes from creating the schema of a
+    new SQLite file at once, which MLflow does not survive.
+
+    Args:
+        results: The project's results folder.
+
+    Raises:
+        TrackingError: The store does not answer, or refuses.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient  # seconds
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    uri = store_uri(results)
+    results.mkdir(parents=True, exist_ok=True)
+    with (results / "mlflow.db.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            client = MlflowClient(uri)
+            client.search_experiments(max_results=1)  # creates the schema, or finds out that nobody answers
+            yield client
+        except (MlflowException, SQLAlchemyError, OSError) as err:
+            raise TrackingError(
+                f"MLflow at {shown(uri)}: {_first_line(err)}. Run directories and tables are complete without it; "
+                "once it is back, `antioversmooth sync` brings it up to date"
+            ) from err
+
+
+def _first_line(err: Exception) -> str:
+    return next(iter(str(err).splitlines()), type(err).__name__).rstrip(". ")
+
+
+def experiment_id(client: MlflowClient, name: str, results: Path) -> str:
+    """The id of the MLflow experiment of this name; made where it is missing."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    if is_server(store_uri(results)):
+        return str(client.create_experiment(name))
+    return str(client.create_experiment(name, artifact_location=(results.absolute() / "mlartifacts").as_uri()))
