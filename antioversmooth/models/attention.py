@@ -1,11 +1,11 @@
 """timm's attention layers with the paper's scalings in them.
 
-No forward pass of timm is copied. The projection and the dropout that end an attention layer are *held*: called by timm's
-own forward they pass their input through, and `ScaledAttention` applies them itself, with the scalings folded in. The
-modules stay where and what they were, and so do the keys of the state dict; `placement.py` exchanges their classes, as
-torch.nn.utils.parametrize does.
+No forward pass of timm is copied but that of talking heads, which is rewritten. The projection and the dropout that end
+an attention layer are *held*: called by timm's own forward they pass their input through, and `ScaledAttention` applies
+them itself, with the scalings folded in. The modules stay where and what they were, and so do the keys of the state
+dict; `placement.py` exchanges their classes, as torch.nn.utils.parametrize does.
 
-A value v is linear in the layer's input x, so m(v) = W_V m(x) + b_V: the mean over tokens is taken before any work is done.
+A value v is linear in the layer's input x, so m(v) = W_V m(x) + b_V: the mean over tokens is of x, and costs one read.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FeatScale:
     Not a module, so that the block's parameters are not listed twice; copies and pickles along with the model.
     """
 
-    def __init__(self, block: nn.Module, repeats: int) -> None:
+    def __init__(self, block: Any, repeats: int) -> None:
         self.block = block
         self.repeats = repeats
 
@@ -66,8 +66,10 @@ class ScaledAttention(nn.Module):
     featscale: FeatScale | None
     excluded: int
     explicit: bool
-    proj: HeldLinear
-    proj_drop: HeldDropout
+    qkv: Any  # this and what follows is timm's; None where there is a `v_proj` instead
+    v_proj: Any
+    proj: Any
+    proj_drop: Any
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """[B, N, C] -> [B, N, C]."""
@@ -86,17 +88,17 @@ class ScaledAttention(nn.Module):
 
     def mean(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """m(x), [B, 1, C]; a layer whose queries have different means gives [B, N, C]."""
-        return x[:, self.excluded :].mean(1, keepdim=True)
+        return scaling.token_mean(x[:, self.excluded :], 1)
 
     def value(self, x: Tensor) -> Tensor:
         """The values of tokens x, all heads side by side."""
-        if getattr(self, "v_proj", None) is not None:
-            return self.v_proj(x)
+        if self.qkv is None:
+            value: Tensor = self.v_proj(x)
+            return value
         weight, bias = self.qkv.weight, self.qkv.bias
         width = weight.shape[0] // 3
-        if bias is not None:
-            return F.linear(x, weight[-width:], bias[-width:])
-        return F.linear(x, weight[-width:], getattr(self, "v_bias", None))
+        v_bias = getattr(self, "v_bias", None) if bias is None else bias[-width:]
+        return F.linear(x, weight[-width:], v_bias)
 
 
 class RescaledDropout(nn.Dropout):
@@ -148,7 +150,8 @@ class WindowMean(ScaledAttention):
             return super().mean(x)
         allowed = (mask == 0).to(x.dtype)
         weights = allowed / allowed.sum(-1, keepdim=True)
-        return (weights @ x.unflatten(0, (-1, mask.shape[0]))).flatten(0, 1)
+        means: Tensor = weights @ x.unflatten(0, (-1, mask.shape[0]))
+        return means.flatten(0, 1)
 
 
 class ScaledWindowAttention(WindowMean, swin_transformer.WindowAttention):
@@ -160,11 +163,12 @@ class ScaledWindowAttentionV2(WindowMean, swin_transformer_v2.WindowAttention):
 
 
 class FeatScaleSwinBlock(swin_transformer.SwinTransformerBlock):
-    """Swin: FeatScale over the whole map, after windows are merged and the shift is undone; `lamb1`, `lamb2` are [C]."""
+    """Swin: FeatScale over the whole map, after windows are merged and the shift is undone."""
 
     def _attn(self, x: Tensor) -> Tensor:
         """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
-        return _feat_scale_map(super()._attn(x), self)
+        stock: Any = super()._attn
+        return _feat_scale_map(self, stock(x))
 
 
 class FeatScaleSwinBlockV2(swin_transformer_v2.SwinTransformerV2Block):
@@ -172,15 +176,16 @@ class FeatScaleSwinBlockV2(swin_transformer_v2.SwinTransformerV2Block):
 
     def _attn(self, x: Tensor) -> Tensor:
         """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
-        return _feat_scale_map(super()._attn(x), self)
+        stock: Any = super()._attn
+        return _feat_scale_map(self, stock(x))
 
 
-def _feat_scale_map(x: Tensor, block: nn.Module) -> Tensor:
-    return scaling.feat_scale(x, block.lamb1, block.lamb2, x.mean((1, 2), keepdim=True))
+def _feat_scale_map(block: Any, x: Tensor) -> Tensor:
+    return scaling.feat_scale(x, block.lamb1, block.lamb2, scaling.token_mean(x, (1, 2)))
 
 
 class TalkingHeadProducts(TalkingHeadAttn):
-    """CaiT's talking heads, with both mixings of heads as matrix products over [H, N * N].
+    """CaiT's talking heads without their projection, both mixings of heads as matrix products over [H, N * N].
 
     timm permutes the attention matrix to put heads last, and back, twice; without that a forward pass of CaiT-S24
     moves 0.69 of the bytes.
@@ -197,8 +202,8 @@ class TalkingHeadProducts(TalkingHeadAttn):
         # proj_l's bias cancels in the softmax; without it its gradient would be None, and DDP would wait for it
         logits = _mix_heads(q @ k.transpose(-2, -1), self.proj_l.weight * self.scale, self.proj_l.bias)
         attention = self.attn_drop(_mix_heads(logits.softmax(dim=-1), *self.mixing(N)))
-        output = (attention @ v).transpose(1, 2).reshape(B, N, C)
-        return self.proj_drop(self.proj(output))
+        output: Tensor = (attention @ v).transpose(1, 2).reshape(B, N, C)
+        return output  # what follows, proj and proj_drop, is held anyway
 
 
 def _mix_heads(attention: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
-import torch
-from timm.layers import trunc_normal_
+from timm.layers.weight_init import trunc_normal_
 from timm.models.cait import Cait
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
@@ -56,7 +56,7 @@ def build_model(
     )
 
 
-def _vit(config: ModelConfig, *, proj_drop_rate: float, **sizes: object) -> nn.Module:
+def _vit(config: ModelConfig, *, proj_drop_rate: float, **sizes: Any) -> nn.Module:
     return VisionTransformer(
         depth=config.depth,
         num_heads=config.num_heads,
@@ -67,7 +67,7 @@ def _vit(config: ModelConfig, *, proj_drop_rate: float, **sizes: object) -> nn.M
     )
 
 
-def _cait(config: ModelConfig, *, proj_drop_rate: float, **sizes: object) -> nn.Module:
+def _cait(config: ModelConfig, *, proj_drop_rate: float, **sizes: Any) -> nn.Module:
     return Cait(
         depth=config.depth,
         num_heads=config.num_heads,
@@ -79,7 +79,7 @@ def _cait(config: ModelConfig, *, proj_drop_rate: float, **sizes: object) -> nn.
     )
 
 
-def _swin(config: ModelConfig, **sizes: object) -> nn.Module:
+def _swin(config: ModelConfig, **sizes: Any) -> nn.Module:
     return SwinTransformer(
         depths=tuple(config.stage_depths),
         num_heads=tuple(config.num_heads * 2**stage for stage in range(len(config.stage_depths))),

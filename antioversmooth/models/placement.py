@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from timm.layers.attention import Attention, AttentionRope
@@ -14,7 +15,6 @@ from torch import nn
 from antioversmooth.config import ScalingVariant
 from antioversmooth.errors import ModelError
 from antioversmooth.models import attention as scaled
-from antioversmooth.models import scaling
 
 _ATTENTION: dict[type[nn.Module], type[scaled.ScaledAttention]] = {
     Attention: scaled.ScaledVitAttention,
@@ -29,11 +29,12 @@ _MAP_BLOCKS: dict[type[nn.Module], type[nn.Module]] = {
     swin_transformer.SwinTransformerBlock: scaled.FeatScaleSwinBlock,
     swin_transformer_v2.SwinTransformerV2Block: scaled.FeatScaleSwinBlockV2,
 }
+_WINDOWS = (swin_transformer.WindowAttention, swin_transformer_v2.WindowAttention)
 _STOCK = {placed: stock for table in (_ATTENTION, _MAP_BLOCKS) for stock, placed in table.items()}
 
 SCALES = ("lamb", "lamb1", "lamb2")
 """Last part of the name of every scale in a state dict."""
-_ADDED = (*SCALES, "featscale", "excluded", "explicit", "mask_aware")
+_ADDED = (*SCALES, "featscale", "excluded", "explicit", "was_fused", "mask_aware")
 
 
 def add_scaling(
@@ -61,8 +62,10 @@ def add_scaling(
     if not (attnscale or featscale):
         return model
     attentions = list(_self_attentions(model))
-    for name, _, attention in attentions:
-        _require_possible(name, attention, attnscale=attnscale, mask_aware=mask_aware)
+    for name, block, attention in attentions:
+        _require_known(name, block, attention)
+        if attnscale:
+            _require_foldable(name, attention, mask_aware=mask_aware)
     excluded = 0 if class_token_in_mean else getattr(model, "num_prefix_tokens", 0)
     released = ScalingVariant(variant) is ScalingVariant.released
     for _, block, attention in attentions:
@@ -92,10 +95,9 @@ def remove_scaling(model: nn.Module) -> nn.Module:
             )
     for module in list(model.modules()):
         if isinstance(module, scaled.ScaledTalkingHeads) and module.lamb is not None:
-            _fold_mixing(module, model.patch_embed.num_patches)
+            _fold_mixing(module, model.get_submodule("patch_embed"))
         _restore(module)
-    if "no_weight_decay" in vars(model):
-        del model.no_weight_decay
+    vars(model).pop("no_weight_decay", None)
     return model
 
 
@@ -104,7 +106,7 @@ def scales(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if name.rpartition(".")[2] in SCALES}
 
 
-def _self_attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Module]]:
+def _self_attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
     """Name of the attention layer, the block that it is in, and itself; class attention is left out."""
     found = False
     for name, block in model.named_modules():
@@ -117,17 +119,21 @@ def _self_attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module, nn.Modu
         raise ModelError(f"{type(model).__name__} has no block with an attention layer `attn` to scale")
 
 
-def _require_possible(name: str, attention: nn.Module, *, attnscale: bool, mask_aware: bool) -> None:
+def _require_known(name: str, block: nn.Module, attention: Any) -> None:
     if isinstance(attention, scaled.ScaledAttention):
         raise ModelError(f"{name} is scaled already; remove_scaling(model) undoes it")
-    if type(attention) not in _ATTENTION:
-        known = ", ".join(f"{kind.__module__}.{kind.__name__}" for kind in _ATTENTION)
-        raise ModelError(
-            f"{name} is a {type(attention).__module__}.{type(attention).__name__}, whose algebra is not known here; "
-            f"known are {known}"
-        )
-    if not attnscale:
-        return
+    _require_kind(name, attention, _ATTENTION)
+    if isinstance(attention, _WINDOWS):
+        _require_kind(name.removesuffix(".attn"), block, _MAP_BLOCKS)
+
+
+def _require_kind(name: str, module: nn.Module, known: Iterable[type]) -> None:
+    if type(module) not in known:
+        paths = [f"{kind.__module__}.{kind.__name__}" for kind in (type(module), *known)]
+        raise ModelError(f"{name} is a {paths[0]}, whose algebra is not known here; known are {', '.join(paths[1:])}")
+
+
+def _require_foldable(name: str, attention: Any, *, mask_aware: bool) -> None:
     between = {
         "a norm (scale_norm)": not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity),
         "a gate (gated)": getattr(attention, "gate", None) is not None,
@@ -137,13 +143,11 @@ def _require_possible(name: str, attention: nn.Module, *, attnscale: bool, mask_
         if present:
             raise ModelError(f"AttnScale does not go into {name}: it has {obstacle} before its projection")
     if mask_aware and attention.attn_drop.p > 0:
-        raise ModelError(
-            f"{name} has attention dropout, which AttnScale with mask_aware cannot follow; set one of them"
-        )
+        raise ModelError(f"AttnScale does not go into {name}: mask_aware and attention dropout exclude each other")
 
 
-def _place(attention: nn.Module, excluded: int, *, mask_aware: bool) -> None:
-    if isinstance(attention, (TalkingHeadAttn, swin_transformer.WindowAttention, swin_transformer_v2.WindowAttention)):
+def _place(attention: Any, excluded: int, *, mask_aware: bool) -> None:
+    if isinstance(attention, (TalkingHeadAttn, *_WINDOWS)):
         excluded = 0  # no class token is among their tokens
     attention.__class__ = _ATTENTION[type(attention)]
     attention.proj.__class__ = scaled.HeldLinear
@@ -156,17 +160,18 @@ def _place(attention: nn.Module, excluded: int, *, mask_aware: bool) -> None:
         attention.mask_aware = mask_aware
 
 
-def _place_attnscale(attention: nn.Module) -> None:
+def _place_attnscale(attention: Any) -> None:
     attention.lamb = nn.Parameter(attention.proj.weight.new_zeros(attention.num_heads))
     folds = isinstance(attention, scaled.ScaledTalkingHeads)  # in front of its dropout already
     if attention.attn_drop.p > 0 and not folds:
         attention.explicit = True
+        attention.was_fused = getattr(attention, "fused_attn", False)
         attention.fused_attn = False
         attention.attn_drop.__class__ = scaled.RescaledDropout
         attention.attn_drop.attention = (attention,)
 
 
-def _place_featscale(block: nn.Module, attention: nn.Module, released: bool) -> None:
+def _place_featscale(block: Any, attention: Any, released: bool) -> None:
     weight = attention.proj.weight
     block.lamb1 = nn.Parameter(weight.new_zeros(weight.shape[0]))
     block.lamb2 = nn.Parameter(weight.new_zeros(weight.shape[0]))
@@ -178,7 +183,7 @@ def _place_featscale(block: nn.Module, attention: nn.Module, released: bool) -> 
     attention.featscale = scaled.FeatScale(block, 2 if doubled else 1)
 
 
-def _exempt_from_weight_decay(model: nn.Module) -> None:
+def _exempt_from_weight_decay(model: Any) -> None:
     model.no_weight_decay = partial(_without_decay, model.no_weight_decay, frozenset(scales(model)))
 
 
@@ -186,18 +191,22 @@ def _without_decay(stock: Callable[[], set[str]], added: frozenset[str]) -> set[
     return {*stock(), *added}
 
 
-def _fold_mixing(attention: scaled.ScaledTalkingHeads, num_tokens: int) -> None:
+def _fold_mixing(attention: scaled.ScaledTalkingHeads, patch_embed: Any) -> None:
     with torch.no_grad():
-        weight, bias = attention.mixing(num_tokens)
+        weight, bias = attention.mixing(patch_embed.num_patches)
         attention.proj_w.weight.copy_(weight)
         attention.proj_w.bias.copy_(bias)
 
 
-def _restore(module: nn.Module) -> None:
-    for name in _ADDED:
-        if name in vars(module) or name in module._parameters:
-            delattr(module, name)
+def _restore(module: Any) -> None:
     if isinstance(module, scaled.ScaledAttention):
         module.proj.__class__ = nn.Linear
         module.proj_drop.__class__ = nn.Dropout
+        if module.explicit:
+            module.fused_attn = module.was_fused
+            module.attn_drop.__class__ = nn.Dropout
+            delattr(module.attn_drop, "attention")
+    for name in _ADDED:
+        if name in vars(module) or name in module._parameters:
+            delattr(module, name)
     module.__class__ = _STOCK.get(type(module), type(module))

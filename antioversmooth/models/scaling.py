@@ -3,8 +3,10 @@
 B images, N tokens, C channels, H heads. A is an attention matrix [B, H, N, N], m(.) the mean over tokens: it *is* the
 DC part, F^-1 diag(1, 0, ..., 0) F X (paper, section 2.4).
 
-    AttnScale   A_hat = A_LP + (1 + w) (A - A_LP),  A_LP = 11^T / N              w: one scalar a head     `lamb` [H]
-    FeatScale   X_hat = X + k (s DC[X] + t HC[X]),  DC[X] = m(X), HC[X] = X - m(X)   s, t: one a channel  `lamb1`, `lamb2` [C]
+    AttnScale   A_hat = A_LP + (1 + w) (A - A_LP),  A_LP = 11^T / N
+                w, one scalar a head: `lamb` [H]
+    FeatScale   X_hat = X + k (s DC[X] + t HC[X]),  DC[X] = m(X), HC[X] = X - m(X)
+                s and t, one number a channel: `lamb1` [C] and `lamb2` [C]
 
 k is 1 in the paper and 2 in the released DeiT code, which adds its terms twice. All scales start at zero.
 
@@ -37,14 +39,29 @@ class Projection(NamedTuple):
         return y if self.shift is None else y + self.shift.to(y.dtype)
 
 
+def token_mean(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """m(x), with the dimensions of the tokens kept as 1.
+
+    A sum, because the backward pass of `mean` writes a tensor as large as x. In float16 it is one of float32, for fear
+    of 65504.
+    """
+    total = x.sum(dim, keepdim=True, dtype=torch.float32 if x.dtype == torch.float16 else None)
+    return (total * (total.numel() / x.numel())).to(x.dtype)
+
+
+def one_plus(scale: Tensor) -> Tensor:
+    """1 + scale, in float32 at least: bfloat16 would round a scale of 0.003 away."""
+    return 1 + scale.to(torch.promote_types(scale.dtype, torch.float32))
+
+
 def scale_rows(weight: Tensor, scale: Tensor) -> Tensor:
-    """(1 + scale) weight, row by row; in half precision a small scale is not lost in a rounded 1 + scale.
+    """(1 + scale) weight, row by row.
 
     Args:
         weight: [R, ...]
         scale: [R]
     """
-    return torch.addcmul(weight, weight, scale.view(-1, *[1] * (weight.ndim - 1)))
+    return (weight * one_plus(scale).view(-1, *[1] * (weight.ndim - 1))).to(weight.dtype)
 
 
 def attn_scale(projection: Projection, lamb: Tensor, mean_value: Tensor) -> Projection:
@@ -58,7 +75,7 @@ def attn_scale(projection: Projection, lamb: Tensor, mean_value: Tensor) -> Proj
     weight, bias, _ = projection
     per_channel = lamb[:, None].expand(-1, weight.shape[1] // lamb.numel()).reshape(-1)
     shift = F.linear(per_channel * mean_value, weight).neg()
-    return Projection(torch.addcmul(weight, weight, per_channel), bias, shift)
+    return Projection((weight * one_plus(per_channel)).to(weight.dtype), bias, shift)
 
 
 def attn_scale_matrix(attention: Tensor, lamb: Tensor, excluded: int = 0) -> Tensor:
@@ -112,4 +129,8 @@ def feat_scale(x: Tensor, s: Tensor, t: Tensor, mean: Tensor) -> Tensor:
         t: k times the scale of the HC part, [C].
         mean: m(x), one row an image, broadcastable to x.
     """
-    return torch.addcmul(x, x, t.to(x.dtype)) + ((s - t) * mean).to(x.dtype)
+    factor, shift = one_plus(t), (s - t) * mean
+    if factor.dtype == x.dtype:
+        return x * factor + shift
+    # half precision: the factor neither rounds a small t away nor turns a tensor of x's size into float32
+    return torch.addcmul(x, x, t.to(x.dtype)) + shift.to(x.dtype)
