@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from antioversmooth.journal import EndReason
 from antioversmooth.orchestration import jobs, scheduler, submission
 from antioversmooth.orchestration.budget import Verdict, verdict
 from antioversmooth.orchestration.script import job_name
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.state import Phase, State, states
-from antioversmooth.orchestration.worker import last_lines
+from antioversmooth.orchestration.worker import close_attempt, last_lines
 from antioversmooth.runs import Run
 
 
@@ -40,7 +41,7 @@ class Step:
     action: Action
     why: str
     job_id: str | None = None
-    """The run's live job, if there is one after the step."""
+    """The run's job after the step, as long as it is not known to be over."""
 
 
 ENDED_BY_A_PERSON = frozenset({Phase.cancelled_pending, Phase.cancelled_running, Phase.stopped})
@@ -59,12 +60,12 @@ def decide(state: State, judged: Verdict, *, asked: bool) -> tuple[Action, str]:
     if state.phase is Phase.pending and "DependencyNeverSatisfied" in state.detail:
         return Action.replace, state.detail
     if state.is_live or state.phase in (Phase.done, Phase.unknown):
-        return Action.leave, state.detail or state.phase.value
+        return Action.leave, state.words
     if state.phase in ENDED_BY_A_PERSON:
-        return (Action.submit, "asked for again") if asked else (Action.leave, state.detail)
+        return (Action.submit, "asked for again") if asked else (Action.leave, state.words)
     if not judged.again:
         return Action.give_up, judged.why
-    return Action.submit, f"{state.phase.value}: {state.detail}"
+    return Action.submit, state.words
 
 
 def reconcile(runs: Sequence[Run], snapshot: Snapshot, *, asked: bool = True) -> list[Step]:
@@ -83,12 +84,32 @@ def reconcile(runs: Sequence[Run], snapshot: Snapshot, *, asked: bool = True) ->
     known = states(runs)
     done: dict[str, Step] = {}
     for run in runs:
+        _tell_end(run, known[run.id])
         action, why = decide(known[run.id], verdict(run), asked=asked)
-        step = Step(run, action, why, known[run.id].job_id if known[run.id].is_live else None)
+        may_live = known[run.id].is_live or known[run.id].phase is Phase.unknown
+        step = Step(run, action, why, known[run.id].job_id if may_live else None)
         if action in (Action.submit, Action.replace):
             step = _start(step, done, known, snapshot)
         done[run.id] = step
     return list(done.values())
+
+
+_ENDS = {
+    Phase.hung: EndReason.hang,
+    Phase.preempted: EndReason.preempted,
+    Phase.timed_out: EndReason.timeout,
+    Phase.node_failure: EndReason.node_fail,
+    Phase.out_of_memory: EndReason.crash,
+    Phase.failed: EndReason.crash,
+    Phase.lost: EndReason.crash,
+    Phase.cancelled_running: EndReason.cancelled,
+}
+
+
+def _tell_end(run: Run, state: State) -> None:
+    """Writes the end of an attempt that was killed before it could, as SLURM tells it."""
+    if state.phase in _ENDS:
+        close_attempt(run, _ENDS[state.phase], state.detail)
 
 
 def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot: Snapshot) -> Step:

@@ -9,7 +9,6 @@ from antioversmooth.orchestration import submission
 from antioversmooth.orchestration.backend import Launched, Outcome, Say, Update
 from antioversmooth.orchestration.reconcile import Action, Step, last_words, reconcile
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.orchestration.state import Phase, states
 from antioversmooth.runs import Run
 
 REFRESH_S = 15.0
@@ -32,7 +31,8 @@ def launch(
         say(_told(step))
     interrupted = False
     try:
-        while follow and _anything_live(runs, update):
+        while follow and any(step.job_id for step in steps):
+            update({step.run.id: step.why for step in steps})
             time.sleep(refresh_s)
             before, steps = steps, reconcile(runs, snapshot, asked=False)
             for step in steps:
@@ -42,12 +42,6 @@ def launch(
         say("no longer following; the jobs go on")
         interrupted = True
     return Launched({step.run.id: _outcome(step) for step in steps}, interrupted)
-
-
-def _anything_live(runs: Sequence[Run], update: Update) -> bool:
-    known = states(runs)
-    update({run_id: f"{state.phase.value}: {state.detail}".removesuffix(": ") for run_id, state in known.items()})
-    return any(state.is_live or state.phase is Phase.unknown for state in known.values())
 
 
 def _told(step: Step) -> str:

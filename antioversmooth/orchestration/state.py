@@ -67,6 +67,11 @@ class State:
         """Whether there is a job or a process for the run."""
         return self.phase in LIVE
 
+    @property
+    def words(self) -> str:
+        """Phase and detail for people."""
+        return f"{self.phase.value}: {self.detail}" if self.detail else self.phase.value
+
 
 def states(wanted: Sequence[Run], *, now: float | None = None) -> dict[str, State]:
     """The state of each run, by its id."""
@@ -188,7 +193,7 @@ def _told_ending(run: Run, job_id: str) -> Record | None:
     records = [r for r in run.attempts() if r["event"] == "start" and str(r.get("job_id")) == job_id]
     numbers = {r["attempt"] for r in records}
     ends = [r for r in run.attempts() if r["event"] == "end" and r["attempt"] in numbers]
-    noted = [r for r in _endings(run) if r["job_id"] == job_id]
+    noted = [r for r in _endings(run) if r["job_id"] == job_id and r["attempt"] is None]
     return max([*ends, *noted], key=lambda r: r["time"], default=None)
 
 
@@ -201,9 +206,11 @@ _REASONS = {
 
 
 def _as_it_ended(run: Run, record: Record, job: Job | None = None) -> State:
+    """The state that a record of an end tells: of an attempt, or of a job that did not get to one."""
     reason = record.get("reason")
     phase = _REASONS.get(EndReason(reason), Phase.failed) if reason else Phase.failed
-    detail = str(record.get("why") or record.get("message") or reason or "")
+    told = f"its processes ended with exit code {record['code']}" if "code" in record else "it ended without a word"
+    detail = str(record.get("message") or reason or told)
     return State(phase, detail, job.id if job else jobs.newest_job(run), job.nodes if job else "")
 
 

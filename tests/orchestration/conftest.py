@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fake_slurm import begin_attempt as begin_attempt
+from fake_slurm import slurm as slurm
+from fake_slurm import snapshot as snapshot
 
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run

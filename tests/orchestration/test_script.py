@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from antioversmooth import runs
+from antioversmooth.config import ClusterConfig
 from antioversmooth.errors import LaunchError, SpecError
 from antioversmooth.orchestration.script import job_name, sbatch_script
 from antioversmooth.runs import Run
@@ -65,16 +67,12 @@ EVIL = ["a\n#SBATCH --uid=0", "a; touch PWNED", "$(touch PWNED)", "`touch PWNED`
 @pytest.mark.parametrize("value", EVIL)
 @pytest.mark.parametrize("key", ["partition", "account", "qos", "gres", "mail_user"])
 def test_words_of_a_profile_that_are_more_than_words_are_refused(make_run: MakeRun, key: str, value: str) -> None:
-    from antioversmooth.config import ClusterConfig
-
     with pytest.raises(SpecError, match=f"cluster.{key}"):
         ClusterConfig(name="site", **{key: value})
 
 
 @pytest.mark.parametrize("value", EVIL)
 def test_a_comment_stays_one_directive_and_runs_nothing(make_run: MakeRun, tmp_path: Path, value: str) -> None:
-    import dataclasses
-
     run = make_run()
     plain = directives(sbatch_script(run, SNAPSHOT))
     try:
@@ -89,19 +87,17 @@ def test_a_comment_stays_one_directive_and_runs_nothing(make_run: MakeRun, tmp_p
     assert added[0].startswith("#SBATCH --comment=")
 
 
-@pytest.mark.parametrize("option", ["output", "wrap", "array", "dependency", "job-name", "-p", "Partition", "x=y --uid"])
+@pytest.mark.parametrize(
+    "option", ["output", "wrap", "array", "dependency", "job-name", "-p", "Partition", "x=y --uid"]
+)
 def test_options_that_are_not_a_profile_s_to_set_are_refused(option: str) -> None:
-    from antioversmooth.config import ClusterConfig
-
-    with pytest.raises(SpecError, match="cluster.sbatch"):
+    with pytest.raises(SpecError, match=r"cluster\.sbatch"):
         ClusterConfig(name="site", sbatch={option: "x"})
 
 
 @pytest.mark.parametrize("line", ["#SBATCH --uid=0", "true\n#SBATCH --uid=0", "  # a comment"])
 def test_a_setup_line_cannot_be_a_directive(line: str) -> None:
-    from antioversmooth.config import ClusterConfig
-
-    with pytest.raises(SpecError, match="cluster.setup"):
+    with pytest.raises(SpecError, match=r"cluster\.setup"):
         ClusterConfig(name="site", setup=[line])
 
 

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_slurm import FakeSlurm
+
+from antioversmooth import files, journal
+from antioversmooth.orchestration import jobs
+from antioversmooth.orchestration.after import finish
+from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.orchestration.submission import cancel, submit
+from antioversmooth.runs import Run
+
+MakeRun = Callable[..., Run]
+BeginAttempt = Callable[..., int]
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def start(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> Callable[..., Run]:
+    """A run whose job 1 runs."""
+
+    def submitted(*overrides: str) -> Run:
+        run = make_run("deit_s12", *overrides)
+        submit(run, snapshot)
+        slurm.change("1", state="RUNNING")
+        return run
+
+    return submitted
+
+
+def end(run: Run, attempt: int, reason: str) -> None:
+    journal.append(run.attempts_path, {"attempt": attempt, "event": "end", "reason": reason})
+
+
+def requeued(slurm: FakeSlurm) -> bool:
+    return bool(slurm.calls("scontrol"))
+
+
+@pytest.mark.parametrize("reason", ["preempted", "timeout"])
+def test_an_attempt_that_saved_and_ended_goes_on(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt, reason: str
+) -> None:
+    run = start()
+    end(run, begin_attempt(run, "1"), reason)
+    assert finish(run, 0, 0.0, "1") == 75
+    assert slurm.calls("scontrol") == ["scontrol requeue 1"]
+
+
+def test_a_completed_run_ends_its_job_with_success(start: Callable[..., Run], slurm: FakeSlurm) -> None:
+    run = start()
+    files.write_json(run.dir / "result.json", {"id": run.id})
+    assert finish(run, 0, 0.0, "1") == 0
+    assert not requeued(slurm)
+
+
+def test_a_killed_rank_ends_the_attempt_as_a_crash_and_the_run_goes_on(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    run = start()
+    begin_attempt(run, "1")
+    assert finish(run, 137, 0.0, "1") == 137
+    last = run.attempts()[-1]
+    assert (last["event"], last["reason"]) == ("end", "crash")
+    assert requeued(slurm)
+
+
+def test_a_run_that_was_told_to_stop_does_not_go_on(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    """At a step limit, or by Ctrl-C."""
+    run = start()
+    end(run, begin_attempt(run, "1"), "cancelled")
+    assert finish(run, 0, 0.0, "1") == 75
+    assert not requeued(slurm)
+
+
+def test_a_cancelled_run_does_not_come_back(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    run = start()
+    end(run, begin_attempt(run, "1"), "preempted")  # what a rank makes of scancel's SIGTERM
+    cancel(run)
+    slurm.change("1", state="RUNNING")
+    finish(run, 0, 0.0, "1")
+    assert not requeued(slurm)
+
+
+def test_a_job_that_slurm_is_ending_is_not_brought_back(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    """After scancel, the job is completing; a requeue would revive it."""
+    run = start()
+    end(run, begin_attempt(run, "1"), "preempted")
+    slurm.change("1", state="COMPLETING")
+    finish(run, 0, 0.0, "1")
+    assert not requeued(slurm)
+
+
+def test_a_run_over_its_budget_does_not_go_on(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    run = start("cluster.max_crashes=1")
+    begin_attempt(run, "1")
+    assert finish(run, 1, 0.0, "1") == 1
+    assert not requeued(slurm)
+
+
+def test_a_turn_without_an_attempt_is_noted_as_such(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    run = start()
+    end(run, begin_attempt(run, "1"), "preempted")
+    finish(run, 1, time.time() + 1, "1")
+    assert jobs.events(run)[-1]["attempt"] is None
+
+
+def test_where_requeue_is_forbidden_the_job_submits_its_successor(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    run = start("cluster.requeue=false")
+    end(run, begin_attempt(run, "1"), "timeout")
+    finish(run, 0, 0.0, "1")
+    first, second = slurm.jobs()
+    assert (second["name"], second["script"]) == (first["name"], first["script"])
+    assert second["dependency"] == "singleton"  # it starts when this job is gone
+    assert jobs.newest_job(run) == "2"
+    assert not requeued(slurm)
+
+
+def test_the_batch_script_ends_in_this(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt, tmp_path: Path
+) -> None:
+    """The script as rendered, under bash, with stand-ins for srun and scontrol."""
+    run = start()
+    (slurm.home / "srun_exit").write_text("9")
+    code = tmp_path / "snapshots" / ("0" * 12)
+    code.parent.mkdir()
+    code.symlink_to(PROJECT)
+    environment = {**os.environ, "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "node1"}
+    done = subprocess.run(["bash", run.dir / "slurm" / "job.sh"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 9, done.stderr
+    assert slurm.calls("srun")[0].endswith(f"{sys.executable} -u -m antioversmooth.orchestration.rank {run.dir}")
+    assert jobs.events(run)[-1]["code"] == 9
+    assert "scontrol requeue 1" in slurm.calls("scontrol")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from antioversmooth import journal
+from antioversmooth.orchestration import jobs
+from antioversmooth.orchestration.budget import verdict
+from antioversmooth.orchestration.reconcile import retry
+from antioversmooth.runs import Run
+
+MakeRun = Callable[..., Run]
+BeginAttempt = Callable[..., int]
+
+
+@pytest.fixture
+def attempt(begin_attempt: BeginAttempt) -> Callable[..., None]:
+    """An attempt that started at one step, saved at another, and ended for a reason or without a word."""
+
+    def add(run: Run, reason: str | None, *, start: int = 0, saved: int | None = None) -> None:
+        number = begin_attempt(run, "1", step=start)
+        if saved is not None:
+            (run.checkpoints_dir / f"step{saved:08d}-attempt{number}.pt").touch()
+        if reason is not None:
+            journal.append(run.attempts_path, {"attempt": number, "event": "end", "reason": reason})
+
+    return add
+
+
+@pytest.mark.parametrize("reason", ["preempted", "timeout", "node-fail", None])
+def test_what_the_cluster_does_costs_nothing_while_the_run_gets_on(
+    make_run: MakeRun, attempt: Callable[..., None], reason: str | None
+) -> None:
+    run = make_run()
+    for number in range(20):
+        attempt(run, reason, start=number * 10, saved=number * 10 + 10)
+    assert verdict(run).again
+
+
+@pytest.mark.parametrize("reason", ["crash", "hang"])
+def test_crashes_are_few(make_run: MakeRun, attempt: Callable[..., None], reason: str) -> None:
+    run = make_run("deit_s12", "cluster.max_crashes=2")
+    attempt(run, reason, saved=10)
+    assert verdict(run).again
+    attempt(run, reason, start=10, saved=20)
+    assert not verdict(run).again
+    assert "crashed 2 times" in verdict(run).why
+
+
+def test_attempts_that_save_nothing_new_come_to_an_end(make_run: MakeRun, attempt: Callable[..., None]) -> None:
+    run = make_run("deit_s12", "cluster.max_without_progress=3")
+    attempt(run, "preempted", saved=10)
+    for _ in range(2):
+        attempt(run, "preempted", start=10)
+    assert verdict(run).again
+    attempt(run, "preempted", start=10)
+    assert verdict(run).why == "3 attempts in a row made no step (cluster.max_without_progress)"
+
+
+def test_progress_after_a_bad_spell_counts(make_run: MakeRun, attempt: Callable[..., None]) -> None:
+    run = make_run("deit_s12", "cluster.max_without_progress=3")
+    for _ in range(2):
+        attempt(run, "timeout")
+    attempt(run, "timeout", saved=10)
+    assert verdict(run).again
+
+
+def test_jobs_that_get_to_no_attempt_count_as_no_progress(make_run: MakeRun) -> None:
+    run = make_run("deit_s12", "cluster.max_without_progress=2")
+    jobs.note(run, "ended", job_id="1", code=1, attempt=None)
+    assert verdict(run).again
+    jobs.note(run, "ended", job_id="1", code=1, attempt=None)
+    assert not verdict(run).again
+
+
+def test_what_a_person_must_mend_is_not_tried_again(make_run: MakeRun, attempt: Callable[..., None]) -> None:
+    refused, full = make_run(), make_run(seed=1)
+    jobs.note(refused, "ended", job_id="1", code=2, attempt=None)
+    attempt(full, "disk-full", saved=10)
+    assert not verdict(refused).again
+    assert not verdict(full).again
+
+
+def test_retry_starts_the_budgets_afresh(make_run: MakeRun, attempt: Callable[..., None]) -> None:
+    run = make_run("deit_s12", "cluster.max_crashes=1")
+    attempt(run, "crash", saved=10)
+    assert not verdict(run).again
+    retry(run)
+    assert verdict(run).again
+    attempt(run, "crash", start=10, saved=20)
+    assert not verdict(run).again

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fake_slurm import FakeSlurm
+
+from antioversmooth import files
+from antioversmooth.orchestration import jobs
+from antioversmooth.orchestration.budget import Verdict
+from antioversmooth.orchestration.reconcile import Action, decide, last_words, left_over, reconcile
+from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.orchestration.state import Phase, State
+from antioversmooth.orchestration.submission import submit
+from antioversmooth.runs import Run
+
+MakeRun = Callable[..., Run]
+BeginAttempt = Callable[..., int]
+MAY, MAY_NOT = Verdict(True, "may"), Verdict(False, "may not")
+
+
+@pytest.mark.parametrize("phase", [Phase.pending, Phase.held, Phase.requeued, Phase.running, Phase.done, Phase.unknown])
+def test_what_is_on_its_way_or_not_known_is_left_alone(phase: Phase) -> None:
+    assert decide(State(phase), MAY, asked=True)[0] is Action.leave
+
+
+@pytest.mark.parametrize(
+    "phase",
+    [Phase.preempted, Phase.timed_out, Phase.node_failure, Phase.out_of_memory, Phase.failed, Phase.lost],
+)
+def test_what_ended_by_itself_is_submitted_again_within_its_budget(phase: Phase) -> None:
+    assert decide(State(phase), MAY, asked=False)[0] is Action.submit
+    assert decide(State(phase), MAY_NOT, asked=False) == (Action.give_up, "may not")
+
+
+@pytest.mark.parametrize("phase", [Phase.cancelled_pending, Phase.cancelled_running, Phase.stopped])
+def test_what_a_person_ended_starts_again_only_when_a_person_asks(phase: Phase) -> None:
+    assert decide(State(phase), MAY, asked=False)[0] is Action.leave
+    assert decide(State(phase), MAY, asked=True)[0] is Action.submit
+
+
+@pytest.mark.parametrize(
+    "state", [State(Phase.hung), State(Phase.pending, "... [DependencyNeverSatisfied]")], ids=lambda s: s.phase.value
+)
+def test_a_job_that_will_get_nowhere_is_replaced(state: State) -> None:
+    assert decide(state, MAY, asked=False)[0] is Action.replace
+
+
+def chain(make_run: MakeRun) -> list[Run]:
+    """A run, and the one whose weights it starts from, before it."""
+    run = make_run("cait_s24_featscale")
+    assert run.upstream is not None
+    return [run.upstream, run]
+
+
+def test_a_table_is_submitted_in_one_go_and_once(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+    wanted = [make_run(seed=seed) for seed in range(3)]
+    assert [step.action for step in reconcile(wanted, snapshot)] == [Action.submit] * 3
+    assert [step.action for step in reconcile(wanted, snapshot)] == [Action.leave] * 3
+    assert len(slurm.jobs()) == 3
+
+
+def test_a_run_waits_for_the_job_of_the_run_it_starts_from(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    reconcile(chain(make_run), snapshot)
+    assert [job["dependency"] for job in slurm.jobs()] == ["singleton", "afterok:1,singleton"]
+
+
+def test_a_run_does_not_wait_for_one_that_is_done(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+    before, run = chain(make_run)
+    before.prepare()
+    files.write_json(before.dir / "result.json", {"id": before.id})
+    reconcile([before, run], snapshot)
+    assert [job["dependency"] for job in slurm.jobs()] == ["singleton"]
+
+
+def test_a_run_is_blocked_by_one_that_was_given_up(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+    before, run = chain(make_run)
+    before.prepare()
+    jobs.note(before, "submitted", job_id="41")
+    jobs.note(before, "ended", job_id="41", code=2, attempt=None)
+    given_up, blocked = reconcile([before, run], snapshot)
+    assert (given_up.action, blocked.action) == (Action.give_up, Action.blocked)
+    assert not slurm.jobs()
+
+
+def test_a_job_whose_dependency_failed_follows_the_new_job(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    both = chain(make_run)
+    reconcile(both, snapshot)
+    slurm.change("1", state="NODE_FAIL")
+    slurm.change("2", reason="DependencyNeverSatisfied")
+    reconcile(both, snapshot)
+    live = {job["id"]: job["dependency"] for job in slurm.jobs() if job["state"] == "PENDING"}
+    assert live == {"3": "singleton", "4": "afterok:3,singleton"}
+
+
+def test_an_attempt_that_could_not_write_its_end_gets_it_from_slurm(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, begin_attempt: BeginAttempt
+) -> None:
+    run = make_run()
+    submit(run, snapshot)
+    begin_attempt(run, "1")
+    slurm.change("1", state="NODE_FAIL", nodes="node2")
+    reconcile([run], snapshot)
+    last = run.attempts()[-1]
+    assert (last["event"], last["reason"]) == ("end", "node-fail")
+
+
+def test_jobs_of_a_spec_that_was_edited_since_are_listed(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    old, other_seed = make_run("deit_s12", "recipe.epochs=3"), make_run(seed=1)
+    for run in (old, other_seed):
+        submit(run, snapshot)
+    new = make_run("deit_s12")
+    assert left_over([new]) == [(old.dir, "1")]
+
+
+def test_last_words_are_of_the_rank_that_failed(make_run: MakeRun) -> None:
+    run = make_run()
+    assert last_words(run) == ""
+    raw = run.dir / "slurm" / "1_0_log.err"
+    raw.parent.mkdir()
+    raw.write_text("ModuleNotFoundError: No module named 'torch'\n")
+    assert "No module named 'torch'" in last_words(run)
+    folder = run.dir / "logs" / f"attempt{run.new_attempt()}"
+    (folder / "rank0.err").write_text("waiting for the others\n")
+    (folder / "rank1.err").write_text("Traceback ...\nZeroDivisionError\n")
+    assert "ZeroDivisionError" in last_words(run)

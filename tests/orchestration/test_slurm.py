@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+from fake_slurm import FakeSlurm
+
+from antioversmooth import files
+from antioversmooth.errors import LaunchError
+from antioversmooth.orchestration.backend import Launched, Outcome
+from antioversmooth.orchestration.slurm import launch
+from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.runs import Run
+
+MakeRun = Callable[..., Run]
+
+
+def silent(update: Mapping[str, str]) -> None:
+    del update
+
+
+def test_a_launch_submits_and_leaves(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+    run, said = make_run(), []
+    launched = launch([run], snapshot, said.append, silent, follow=False)
+    assert launched == Launched({run.id: Outcome.submitted})
+    assert said == ["deit_s12 seed 0: job 1, submit (not launched yet)"]
+
+
+def test_nothing_is_submitted_if_slurm_would_refuse_one(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    slurm.refuse(sbatch="allocation failure: Invalid account")
+    with pytest.raises(LaunchError, match="Invalid account"):
+        launch([make_run()], snapshot, print, silent, follow=False)
+    assert not slurm.jobs()
+
+
+def test_who_follows_sees_a_preempted_run_come_back_and_end(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    run, seen = make_run(), []
+
+    def live(update: Mapping[str, str]) -> None:
+        """What the cluster does between two looks."""
+        seen.append(update[run.id])
+        newest = slurm.jobs()[-1]
+        if newest["id"] == "1":
+            slurm.change("1", state="PREEMPTED")
+        elif newest["state"] == "PENDING":
+            slurm.change("2", state="RUNNING")
+        else:
+            files.write_json(run.dir / "result.json", {"id": run.id})
+
+    launched = launch([run], snapshot, print, live, follow=True, refresh_s=0)
+    assert launched.outcomes == {run.id: Outcome.done}
+    assert [word.partition(":")[0] for word in seen] == ["not launched yet", "preempted", "running"]
+
+
+def test_leaving_early_ends_no_job(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+    run = make_run()
+
+    def press_ctrl_c(update: Mapping[str, str]) -> None:
+        raise KeyboardInterrupt
+
+    launched = launch([run], snapshot, print, press_ctrl_c, follow=True, refresh_s=0)
+    assert launched == Launched({run.id: Outcome.submitted}, interrupted=True)
+    assert [job["state"] for job in slurm.jobs()] == ["PENDING"]
