@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import shutil
 import time
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +46,11 @@ def without_times(saved: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in saved.items() if key != "epoch_s"}
 
 
+def remove(run: Run) -> None:
+    """Forgets all that a run did, so that it can be run in another way."""
+    shutil.rmtree(run.dir)
+
+
 @pytest.fixture
 def run(tiny_run: Callable[..., Run]) -> Run:
     return tiny_run()
@@ -73,8 +77,7 @@ def test_an_interrupted_run_continues_to_the_bit(tiny_run: Callable[..., Run], s
     straight = tiny_run()
     train(straight)
     expected, expected_losses = final_state(straight), losses(straight)
-    for path in sorted(straight.dir.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
+    remove(straight)
 
     interrupted = tiny_run(f"runtime.max_steps={stop_after}")
     assert interrupted.id == straight.id
@@ -88,3 +91,44 @@ def test_an_interrupted_run_continues_to_the_bit(tiny_run: Callable[..., Run], s
     result = continued.result()
     assert result is not None
     assert result["attempts"] == 2
+
+
+def test_processes_are_no_hyper_parameter(tiny_run: Callable[..., Run]) -> None:
+    """Four processes, two with two passes each, and one with four passes: the same blocks, summed in another order."""
+    measured = {}
+    for ranks in (1, 2, 4):
+        run = tiny_run("runtime.device_batch=32", f"cluster.tasks_per_node={ranks}")
+        assert processes.train(run, ranks=ranks) == [0] * ranks
+        measured[ranks] = losses(run)
+        result = run.result()
+        assert result is not None
+        assert result["world_size"] == ranks
+        remove(run)
+    assert len(measured[1]) == 22
+    assert measured[2] == pytest.approx(measured[1], abs=1e-6, rel=0)
+    assert measured[4] == pytest.approx(measured[1], abs=1e-6, rel=0)
+
+
+def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tiny_run: Callable[..., Run]) -> None:
+    straight = tiny_run()
+    train(straight)
+    expected, expected_losses = final_state(straight), losses(straight)
+    remove(straight)
+
+    run = tiny_run("runtime.checkpoint_every_s=0")
+    for kill_at in (2, 7, 13):
+        (process,) = processes.start(run)
+        wait_for_step(run, kill_at)
+        process.kill()
+        process.join()
+        assert run.result() is None
+    assert processes.train(run) == [0]
+    assert losses(run) == expected_losses
+    assert_bit_equal(without_times(final_state(run)), without_times(expected))
+
+
+def wait_for_step(run: Run, step: int) -> None:
+    deadline = time.monotonic() + 60
+    while not any(r["step"] >= step for r in run.metrics()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,181 @@
+"""Early ends: what is saved, what is said, and that the next start goes on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+from test_train import wait_for_step
+from torch import Tensor
+
+from antioversmooth import files, journal
+from antioversmooth.errors import AttemptEnded, DataError
+from antioversmooth.runs import Run
+from antioversmooth.training import checkpoint, learner
+from antioversmooth.training.train import train
+
+LONG = ("recipe.epochs=2000", "runtime.checkpoint_every_s=0.05")
+
+
+def last_end(run: Run) -> journal.Record:
+    return [r for r in run.attempts() if r["event"] == "end"][-1]
+
+
+@pytest.mark.parametrize(
+    ("number", "environment", "reason"),
+    [
+        (signal.SIGINT, {}, "cancelled"),
+        (signal.SIGTERM, {}, "cancelled"),
+        (signal.SIGTERM, {"SLURM_JOB_ID": "7"}, "preempted"),
+        (signal.SIGUSR2, {"SLURM_JOB_ID": "7"}, "timeout"),
+    ],
+)
+def test_a_signal_ends_the_attempt_with_a_checkpoint_of_its_last_step(
+    tiny_run: Callable[..., Run], number: signal.Signals, environment: dict[str, str], reason: str
+) -> None:
+    run = tiny_run(*LONG)
+    (process,) = processes.start(run, **environment)
+    wait_for_step(run, 3)
+    assert process.pid is not None
+    os.kill(process.pid, number)
+    assert processes.finish([process]) == [os.EX_TEMPFAIL]
+    assert last_end(run)["reason"] == reason
+    newest = checkpoint.lineage(run)[0]
+    assert newest.is_whole()
+    assert newest.step == max(r["step"] for r in run.metrics())
+
+
+def test_a_signal_to_one_rank_ends_all_at_the_same_step(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run(*LONG)
+    ranks = processes.start(run, ranks=2, SLURM_JOB_ID="7")
+    wait_for_step(run, 3)
+    assert ranks[1].pid is not None
+    os.kill(ranks[1].pid, signal.SIGTERM)
+    assert processes.finish(ranks) == [os.EX_TEMPFAIL, os.EX_TEMPFAIL]
+    assert last_end(run)["reason"] == "preempted"
+    assert checkpoint.lineage(run)[0].is_whole()
+
+
+def test_a_run_does_not_outlive_its_launcher(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run(*LONG)
+    gone = os.spawnlp(os.P_NOWAIT, "true", "true")
+    os.waitpid(gone, 0)
+    assert processes.train(run, ANTIOVERSMOOTH_PARENT=str(gone)) == [os.EX_TEMPFAIL]
+    assert last_end(run)["reason"] == "cancelled"
+
+
+def test_an_attempt_that_was_replaced_stops_and_writes_nothing_more(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run(*LONG, "runtime.heartbeat_s=0.01")
+    (process,) = processes.start(run)
+    wait_for_step(run, 3)
+    assert run.new_attempt() == 2
+    assert processes.finish([process]) == [os.EX_TEMPFAIL]
+    assert [r["event"] for r in run.attempts()] == ["start"]
+
+
+def test_a_full_disk_ends_the_attempt_and_keeps_the_checkpoint_before(
+    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(AttemptEnded):
+        train(tiny_run("runtime.max_steps=5"))
+    run = tiny_run()
+    (before,) = checkpoint.lineage(run)
+
+    def write(path: Path, content: str | bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_atomic", write)
+        patch.setattr(files, "write_json", lambda *_: None)
+        with pytest.raises(OSError, match="No space left"):
+            train(run)
+    assert last_end(run)["reason"] == "disk-full"
+    assert checkpoint.lineage(run) == [before]
+    assert before.is_whole()
+    train(run)
+    assert run.result() is not None
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tiny_run("runtime.log_every=5", "runtime.checkpoint_every_s=0")
+    real: Callable[..., Tensor] = learner.F.cross_entropy
+
+    def overflowing(*arguments: Any) -> Tensor:
+        calls.append(None)
+        return real(*arguments) * (float("inf") if len(calls) == 8 else 1)
+
+    calls: list[None] = []
+    monkeypatch.setattr(learner.F, "cross_entropy", overflowing)
+    with pytest.raises(AttemptEnded, match="step 7 is not a finite number"):
+        train(run)
+    assert last_end(run)["reason"] == "crash"
+    (note,) = [r for r in run.attempts() if r["event"] == "diverged"]
+    assert note["step"] == 7
+    assert len(note["samples"]) == 128
+    newest = checkpoint.lineage(run)[0]
+    assert newest.step == 7  # the seven steps before it are in
+    assert newest.is_whole()
+
+
+def test_a_torn_checkpoint_is_passed_over_and_named(tiny_run: Callable[..., Run]) -> None:
+    with pytest.raises(AttemptEnded):
+        train(tiny_run("runtime.max_steps=5"))
+    with pytest.raises(AttemptEnded):
+        train(tiny_run("runtime.max_steps=9"))
+    run = tiny_run()
+    newest, before = checkpoint.lineage(run)
+    newest.path.write_bytes(newest.path.read_bytes()[:-100])
+    train(run)
+    (note,) = [r for r in run.attempts() if r["event"] == "torn-checkpoint"]
+    assert note["file"] == newest.path.name
+    assert note["instead"] == before.path.name
+    assert [r["step"] for r in run.attempts() if r["event"] == "start"] == [0, 5, 5]
+
+
+def test_the_last_two_checkpoints_and_the_best_are_kept(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run("recipe.epochs=5", "recipe.base_lr=1.0e-2")
+    train(run)
+    evaluated = {r["step"]: r[journal.VAL_TOP1] for r in run.metrics() if journal.VAL_TOP1 in r}
+    best = max(evaluated, key=lambda step: (evaluated[step], -step))
+    assert {c.step for c in checkpoint.lineage(run)} == {55, 44, best}
+
+
+def test_a_second_start_of_a_living_run_is_refused(
+    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from antioversmooth.errors import LaunchError
+    from antioversmooth.training import attempt
+
+    monkeypatch.setattr(attempt, "LOCK_PATIENCE_S", 0.0)
+    run = tiny_run(*LONG)
+    (process,) = processes.start(run)
+    wait_for_step(run, 1)
+    with pytest.raises(LaunchError, match="running already"):
+        train(run)
+    process.terminate()
+    assert processes.finish([process]) == [os.EX_TEMPFAIL]
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_unreadable_images_are_named_and_end_the_run_beyond_the_limit(
+    folder_run: Callable[..., Run], allowed: int
+) -> None:
+    run = folder_run(f"data.max_corrupt={allowed}")
+    damaged = sorted((Path(str(run.experiment.data.root)) / "train").rglob("*.png"))[3]
+    damaged.write_bytes(b"no image")
+    if allowed:
+        train(run)
+    else:
+        with pytest.raises(DataError, match=damaged.name):
+            train(run)
+        assert last_end(run)["reason"] == "crash"
+    (note,) = [r for r in run.attempts() if r["event"] == "corrupt-image"]
+    assert note["file"] == str(damaged)
