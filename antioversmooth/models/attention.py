@@ -59,13 +59,14 @@ class ScaledAttention(nn.Module):
         lamb: AttnScale's w, [H]; None without AttnScale.
         featscale: None without FeatScale, or where the block applies it (Swin).
         excluded: Leading tokens that no mean runs over.
-        explicit: AttnScale is applied to the attention matrix, by `RescaledDropout`.
+        folded: AttnScale goes into the projection; else it was applied to the attention matrix already, by
+            `RescaledDropout` or by the mixing of talking heads.
     """
 
     lamb: nn.Parameter | None
     featscale: FeatScale | None
     excluded: int
-    explicit: bool
+    folded: bool
     qkv: Any  # this and what follows is timm's; None where there is a `v_proj` instead
     v_proj: Any
     proj: Any
@@ -75,7 +76,7 @@ class ScaledAttention(nn.Module):
         """[B, N, C] -> [B, N, C]."""
         output = super().forward(x, *args, **kwargs)  # [B, N, H * head_dim]: both held modules passed it through
         projection = Projection(self.proj.weight, self.proj.bias)
-        if self.lamb is not None and not self.explicit:
+        if self.lamb is not None and self.folded:
             mean_value = self.value(self.mean(x, *args, **kwargs))
             projection = scaling.attn_scale(projection, self.lamb, mean_value)
         if self.featscale is None:

@@ -34,7 +34,7 @@ _STOCK = {placed: stock for table in (_ATTENTION, _MAP_BLOCKS) for stock, placed
 
 SCALES = ("lamb", "lamb1", "lamb2")
 """Last part of the name of every scale in a state dict."""
-_ADDED = (*SCALES, "featscale", "excluded", "explicit", "was_fused", "mask_aware")
+_ADDED = (*SCALES, "featscale", "excluded", "folded", "was_fused", "mask_aware")
 
 
 def add_scaling(
@@ -155,16 +155,15 @@ def _place(attention: Any, excluded: int, *, mask_aware: bool) -> None:
     attention.register_parameter("lamb", None)
     attention.featscale = None
     attention.excluded = excluded
-    attention.explicit = False
+    attention.folded = not isinstance(attention, scaled.ScaledTalkingHeads)
     if isinstance(attention, scaled.WindowMean):
         attention.mask_aware = mask_aware
 
 
 def _place_attnscale(attention: Any) -> None:
     attention.lamb = nn.Parameter(attention.proj.weight.new_zeros(attention.num_heads))
-    folds = isinstance(attention, scaled.ScaledTalkingHeads)  # in front of its dropout already
-    if attention.attn_drop.p > 0 and not folds:
-        attention.explicit = True
+    if attention.folded and attention.attn_drop.p > 0:  # dropout falls on the rescaled entries
+        attention.folded = False
         attention.was_fused = getattr(attention, "fused_attn", False)
         attention.fused_attn = False
         attention.attn_drop.__class__ = scaled.RescaledDropout
@@ -202,10 +201,11 @@ def _restore(module: Any) -> None:
     if isinstance(module, scaled.ScaledAttention):
         module.proj.__class__ = nn.Linear
         module.proj_drop.__class__ = nn.Dropout
-        if module.explicit:
+        dropout: Any = module.attn_drop
+        if isinstance(dropout, scaled.RescaledDropout):
             module.fused_attn = module.was_fused
-            module.attn_drop.__class__ = nn.Dropout
-            delattr(module.attn_drop, "attention")
+            del dropout.attention
+            dropout.__class__ = nn.Dropout
     for name in _ADDED:
         if name in vars(module) or name in module._parameters:
             delattr(module, name)

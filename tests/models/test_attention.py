@@ -1,0 +1,207 @@
+"""The scaled models against the textbook form: same weights, same images, same logits and gradients."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import pytest
+import torch
+from backbones import BUILDERS
+from textbook import named, share_random_scales, textbook
+from torch import Tensor, nn
+
+from antioversmooth.models import add_scaling
+
+METHODS = {
+    "attnscale": {"attnscale": True},
+    "featscale": {"featscale": True},
+    "both": {"attnscale": True, "featscale": True},
+}
+METHOD = pytest.mark.parametrize("method", METHODS)
+KIND = pytest.mark.parametrize("kind", BUILDERS)
+FAMILY = pytest.mark.parametrize("kind", ["vit", "cait", "swin"])
+
+
+def doubled(kind: str) -> bool:
+    """Whether the released form counts FeatScale's terms twice."""
+    return kind != "cait" and not kind.startswith("swin")
+
+
+def gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Logits, and the gradient of every parameter of a sum-of-squares loss; dropout and drop path seeded."""
+    torch.manual_seed(7)
+    model.zero_grad()
+    logits = model(images)
+    logits.square().sum().backward()
+    found = {name: p.grad for name, p in named(model).items() if p.grad is not None}
+    return {"logits": logits.detach(), **found}
+
+
+def assert_equal_numbers(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float) -> None:
+    """Every tensor within `tolerance` of the largest entry of its reference, or of 1 where that is smaller."""
+    assert ours.keys() == theirs.keys()
+    for name, reference in theirs.items():
+        error = (ours[name] - reference).abs().max() / reference.abs().max().clamp(min=1)
+        assert error <= tolerance, f"{name}: {error:.2e}"
+
+
+@KIND
+@METHOD
+def test_scaled_models_equal_the_textbook_form(build: Callable[..., nn.Module], images: Tensor, kind: str, method: str):
+    stock = build(kind)
+    explicit = textbook(stock, **METHODS[method], doubled=doubled(kind))
+    ours = add_scaling(stock, **METHODS[method])
+    share_random_scales(ours, explicit)
+    assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-5)
+    ours, explicit, images = ours.double(), explicit.double(), images.double()
+    assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-12)
+
+
+@FAMILY
+@pytest.mark.parametrize(
+    ("method", "attention_dropout"),
+    [("attnscale", 0.0), ("featscale", 0.0), ("both", 0.0), ("attnscale", 0.2), ("both", 0.2)],
+)
+def test_training_with_dropout_and_drop_path_equals_the_textbook_form(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str, attention_dropout: float
+):
+    """The same random numbers fall on the same entries: before the DC part is taken, and on the scaled attention."""
+    stock = build(kind, proj_drop_rate=0.2, attn_drop_rate=attention_dropout, drop_path_rate=0.2).double().train()
+    explicit = textbook(stock, **METHODS[method], doubled=doubled(kind)).double()
+    ours = add_scaling(stock, **METHODS[method])
+    share_random_scales(ours, explicit)
+    images = images.double()
+    assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-12)
+    assert not torch.equal(ours(images), ours(images)), "dropout is off"
+
+
+@pytest.mark.parametrize("kind", ["vit", "deit_distilled", "vit_registers", "beit", "eva"])
+@METHOD
+@pytest.mark.parametrize("attention_dropout", [0.0, 0.2])
+def test_prefix_tokens_can_stay_out_of_the_mean(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str, attention_dropout: float
+):
+    stock = build(kind, attn_drop_rate=attention_dropout)
+    prefix = stock.num_prefix_tokens
+    explicit = textbook(stock, **METHODS[method], doubled=True, excluded=prefix)
+    ours = add_scaling(stock, **METHODS[method], class_token_in_mean=False)
+    share_random_scales(ours, explicit)
+    assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-5)
+
+
+def test_paper_variant_counts_the_terms_once(build: Callable[..., nn.Module], images: Tensor):
+    stock = build("vit")
+    explicit = textbook(stock, featscale=True, doubled=False)
+    ours = add_scaling(stock, featscale=True, variant="paper")
+    share_random_scales(ours, explicit)
+    assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-5)
+
+
+@KIND
+@METHOD
+def test_zero_scales_leave_the_stock_output(build: Callable[..., nn.Module], images: Tensor, kind: str, method: str):
+    """Bit by bit, but for CaiT, whose talking heads are summed in another order."""
+    stock = build(kind)
+    expected = stock(images)
+    scaled = add_scaling(copy.deepcopy(stock), **METHODS[method])(images)
+    if kind == "cait":
+        torch.testing.assert_close(scaled, expected, atol=2e-6, rtol=1e-5)
+    else:
+        assert torch.equal(scaled, expected)
+
+
+@FAMILY
+@METHOD
+def test_every_parameter_gets_a_gradient(build: Callable[..., nn.Module], images: Tensor, kind: str, method: str):
+    """Data-parallel training waits for all of them."""
+    model = add_scaling(build(kind).train(), **METHODS[method])
+    model(images).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@FAMILY
+@METHOD
+@pytest.mark.parametrize("whole_model", [False, True])
+def test_small_scales_survive_half_precision(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str, whole_model: bool, dtype: torch.dtype
+):
+    """Fine-tuning lives around 0.003, which a rounded 1 + 0.003 would lose."""
+    model = add_scaling(build(kind), **METHODS[method])
+
+    def run() -> Tensor:
+        if whole_model:
+            return copy.deepcopy(model).to(dtype)(images.to(dtype))
+        with torch.autocast("cpu", dtype=dtype):
+            return model(images)
+
+    before = run()
+    with torch.no_grad():
+        for name, scale in model.named_parameters():
+            if "lamb" in name and "lamb1" not in name:
+                scale.fill_(0.003)
+    after = run()
+    assert before.dtype == after.dtype == dtype
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(before, after, atol=0.2, rtol=0.2)
+
+
+@pytest.mark.parametrize("method", ["attnscale", "both"])
+def test_mask_aware_windows_do_not_leak_across_the_seam(build: Callable[..., nn.Module], method: str):
+    """A shifted window holds regions of opposite edges; what happens in one must not reach the others."""
+    stock = build("swin")
+    block = add_scaling(stock, **METHODS[method], mask_aware=True).layers[0].blocks[1]
+    leaking = add_scaling(build("swin"), **METHODS[method]).layers[0].blocks[1]
+    for b in (block, leaking):
+        nn.init.constant_(b.attn.lamb, 0.5)
+    mask = block.attn_mask
+    windows = torch.randn(len(mask), mask.shape[-1], 8)
+    changed = windows.clone()
+    changed[-1, 0] += 1.0  # the first token of the last window, which the mask splits into four regions
+    outside = mask[-1, 0] != 0
+    assert outside.any()
+    for b, leaks in ((block, False), (leaking, True)):
+        difference = (b.attn(windows, mask=mask) - b.attn(changed, mask=mask))[-1, outside].abs().max()
+        assert (difference > 1e-6) == leaks
+
+
+def test_mask_aware_equals_plain_where_nothing_is_masked(build: Callable[..., nn.Module], images: Tensor):
+    plain, aware = build("swin"), build("swin")
+    add_scaling(plain, attnscale=True)
+    add_scaling(aware, attnscale=True, mask_aware=True)
+    share_random_scales(plain, aware)
+    first = (m.layers[0].blocks[0](torch.ones(1, 16, 16, 8).cumsum(1)) for m in (plain, aware))
+    torch.testing.assert_close(*first)
+    assert not torch.allclose(plain(images), aware(images))
+
+
+@FAMILY
+@METHOD
+def test_copies_and_pickles_are_independent_models(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str
+):
+    """A moving average copies the model: its scales must be the copy's own."""
+    model = add_scaling(build(kind, attn_drop_rate=0.1), **METHODS[method])
+    share_random_scales(model)
+    expected = model(images)
+    for duplicate in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+        assert torch.equal(duplicate(images), expected)
+        assert duplicate.no_weight_decay() == model.no_weight_decay()
+        model.load_state_dict(duplicate.state_dict())
+
+
+@FAMILY
+@METHOD
+def test_models_export_whole(build: Callable[..., nn.Module], images: Tensor, kind: str, method: str):
+    """One graph without breaks, under the rules of torch.compile and of torch.export."""
+    model = add_scaling(build(kind), **METHODS[method])
+    share_random_scales(model)
+    expected = model(images)
+    exported = torch.export.export(model, (images,), strict=True).module()
+    torch.testing.assert_close(exported(images), expected, atol=1e-5, rtol=1e-5)
+    assert exported.state_dict().keys() >= model.state_dict().keys()
