@@ -12,18 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from antioversmooth.orchestration.backend import Choice, Launched
+    from antioversmooth.orchestration.backend import Choice, Launched, Outcome
     from antioversmooth.orchestration.snapshot import Snapshot
     from antioversmooth.orchestration.view import View
     from antioversmooth.runs import Run
-    from antioversmooth.spec import Request
 
-RESULTS = Path(__file__).resolve().parent / "results"
+PROJECT = Path(__file__).resolve().parent
+RESULTS = PROJECT / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     how.add_argument("--json", action="store_true", help="the plan or the outcome as JSON; progress goes to stderr")
     args = parser.parse_intermixed_args(arguments)
     args.overrides = [*_flag_overrides(args), *(word for word in args.specs if _is_override(word))]
-    args.specs = [Path(word) for word in args.specs if not _is_override(word)]
+    args.specs = [word for word in args.specs if not _is_override(word)]
     if not args.specs:
         parser.error("which spec? for example experiments/deit_s12.yaml or experiments/tables/table2.yaml")
     return args
@@ -98,8 +98,10 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
     """
     from antioversmooth import spec
     from antioversmooth.orchestration import backend, dryrun, evaluation, preflight, snapshot, view
+    from antioversmooth.project import find_spec
+    from antioversmooth.reporting.publish import publish
 
-    request = spec.load(args.specs, args.overrides)
+    request = spec.load([find_spec(word, PROJECT) for word in args.specs], args.overrides)
     results = request.results(RESULTS)
     runs = evaluation.plan(request, args.seeds, RESULTS) if args.eval else request.plan(args.seeds, RESULTS)
     choice = backend.choose(args.backend)
@@ -109,14 +111,21 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
         print(json.dumps(plan, indent=2)) if args.json else dryrun.show(plan, out)
         return 0
     pending = [run for run in runs if run.result() is None]
-    preflight.check(pending, choice.backend, results)
     if len(pending) < len(runs):
         print(f"{len(runs) - len(pending)} of {len(runs)} runs are done already and skipped", file=out)
+    preflight.check(pending, choice.backend, results)
     with view.open_view(runs, out) as shown:
         launched = start(choice, pending, snapshot.take(results), shown, args)
-    if not args.eval:
-        report(request, args.seeds, out)
-    return conclude(launched, runs, args.json, out)
+    became = {run.id: launched.outcomes.get(run.id, backend.Outcome.done) for run in runs}
+    conclude(runs, became, args.json, out)
+    if launched.interrupted:
+        return 130
+    if backend.Outcome.submitted in became.values():
+        return 0
+    complete = publish(runs, [] if args.eval else request.tables, request, args.seeds, RESULTS, out)
+    if {backend.Outcome.failed, backend.Outcome.blocked} & set(became.values()):
+        return 1
+    return 0 if complete and backend.Outcome.stopped not in became.values() else 3
 
 
 def start(choice: Choice, runs: Sequence[Run], code: Snapshot, shown: View, args: argparse.Namespace) -> Launched:
@@ -138,43 +147,21 @@ def start(choice: Choice, runs: Sequence[Run], code: Snapshot, shown: View, args
     return local.launch(runs, code, shown.say, shown.update)
 
 
-def report(request: Request, seeds: Sequence[int], out: TextIO) -> None:
-    """Prints the tables that were asked for; writes them where their rows are what the specs say."""
-    from antioversmooth.reporting import document, markdown, tables
-
-    folder = tables.destination(request, RESULTS)
-    for table in request.tables:
-        made = document.collect(table, request, seeds, RESULTS)
-        print(f"\n{markdown.grid(made)}\n", file=out)
-        if folder is None:
-            print("Not written to results/: the overrides make these other experiments than the table's.", file=out)
-        else:
-            print(f"Written: {', '.join(str(path) for path in tables.write(made, folder))}", file=out)
-
-
-def conclude(launched: Launched, runs: Sequence[Run], as_json: bool, out: TextIO) -> int:
-    """Says how it ended; returns the exit code."""
-    from antioversmooth.orchestration.backend import Outcome
-
-    became = {run.id: launched.outcomes.get(run.id, Outcome.done) for run in runs}
+def conclude(runs: Sequence[Run], became: Mapping[str, Outcome], as_json: bool, out: TextIO) -> None:
+    """Says what became of the runs."""
     if as_json:
-        print(json.dumps([_told(run, became[run.id].value) for run in runs], indent=2))
-    for outcome in Outcome:
+        print(json.dumps([_told(run, became[run.id]) for run in runs], indent=2))
+    outcomes = list(dict.fromkeys(became.values()))
+    for outcome in outcomes:
         names = [run.name for run in runs if became[run.id] is outcome]
-        if names:
-            print(f"{len(names)} of {len(runs)} {outcome.value}: {', '.join(names)}", file=out)
-    if launched.interrupted or Outcome.stopped in became.values():
+        print(f"{len(names)} of {len(runs)} {outcome.value}: {', '.join(names)}", file=out)
+    if any(outcome.value == "stopped" for outcome in outcomes):
         print("The same command continues.", file=out)
-    if launched.interrupted:
-        return 130
-    if {Outcome.failed, Outcome.blocked} & set(became.values()):
-        return 1
-    return 3 if Outcome.stopped in became.values() else 0
 
 
-def _told(run: Run, outcome: str) -> dict[str, object]:
+def _told(run: Run, outcome: Outcome) -> dict[str, object]:
     facts = {"experiment": run.experiment.name, "seed": run.seed, "id": run.id, "dir": str(run.dir)}
-    return {**facts, "outcome": outcome, "metrics": (run.result() or {}).get("metrics")}
+    return {**facts, "outcome": outcome.value, "metrics": (run.result() or {}).get("metrics")}
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def as_evaluation(experiment: Experiment) -> Experiment:
     """An experiment that starts from the final weights of another, trains nothing and evaluates."""
     if experiment.recipe.epochs == 0:
         return experiment
-    recipe = dataclasses.replace(experiment.recipe, epochs=0, warmup_epochs=0, init_from=f"run:{experiment.name}")
+    recipe = dataclasses.replace(experiment.recipe, epochs=0, warmup_epochs=0.0, init_from=f"run:{experiment.name}")
     return dataclasses.replace(
         experiment, name=f"{experiment.name}_eval", title=f"{experiment.title}, evaluated", recipe=recipe
     )

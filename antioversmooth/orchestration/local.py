@@ -96,7 +96,9 @@ class Pool:
 
     def notes(self) -> dict[str, str]:
         """What the run directories do not tell, by run id."""
-        return dict.fromkeys(self._elsewhere, "elsewhere") | {id_: o.value for id_, o in self.outcomes.items()}
+        waiting = {run.id: "elsewhere" if run.id in self._elsewhere else "waiting" for run in self._waiting}
+        starting = {id_: "starting" for id_, w in self._workers.items() if state(w.run) is not RunState.running}
+        return waiting | starting | {id_: outcome.value for id_, outcome in self.outcomes.items()}
 
     def stop(self) -> int:
         """Tells every run to save and end, and starts no more; returns how many there are to wait for."""

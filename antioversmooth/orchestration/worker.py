@@ -51,7 +51,7 @@ class Worker:
         self.gpus = list(gpus)
         self.placement = placement
         self._ended_before = len(_ends(run))
-        with launcher_log(run).open("ab") as log:
+        with launcher_log(run).open("wb") as log:
             self._process = subprocess.Popen(
                 command(run, placement),
                 env=environment(run, placement, gpus, snapshot),
