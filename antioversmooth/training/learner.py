@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from antioversmooth.config import DataConfig, Precision, RecipeConfig
 from antioversmooth.training.augmentation import DevicePreprocessing
 from antioversmooth.training.distributed import Ranks
-from antioversmooth.training.evaluate import autocast
+from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.loading import Batch
 from antioversmooth.training.mixing import Mixing
 from antioversmooth.training.optimisation import Schedule, build_ema, build_optimizer

@@ -15,7 +15,7 @@ from antioversmooth.journal import EndReason
 from antioversmooth.training.attempt import SUPERSEDED, Attempt
 from antioversmooth.training.checkpoint import CheckpointWriter, State
 from antioversmooth.training.data import Images
-from antioversmooth.training.evaluate import Evaluator
+from antioversmooth.training.evaluator import Evaluator
 from antioversmooth.training.learner import Learner
 from antioversmooth.training.loading import WHOLE, Batch, Loaders
 from antioversmooth.training.meter import Meter, Reading

@@ -14,7 +14,7 @@ from antioversmooth.training import attempt as attempts
 from antioversmooth.training import distributed
 from antioversmooth.training.attempt import Attempt
 from antioversmooth.training.data import open_data
-from antioversmooth.training.evaluate import Evaluator
+from antioversmooth.training.evaluator import Evaluator
 from antioversmooth.training.initial import load_initial_weights
 from antioversmooth.training.loading import Loaders
 from antioversmooth.training.loop import Trainer

@@ -1,0 +1,93 @@
+"""Accuracy of a model on a split: every image exactly once, whatever the number of ranks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from antioversmooth import journal
+from antioversmooth.config import Experiment, Precision
+from antioversmooth.training.augmentation import DevicePreprocessing
+from antioversmooth.training.data import Images
+from antioversmooth.training.distributed import Ranks
+from antioversmooth.training.loading import Loaders
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model does on a split."""
+
+    top1: float
+    """Percent of the images whose class has the highest logit."""
+    top5: float
+    """Percent of the images whose class is among the five highest; of fewer classes, among all."""
+    loss: float
+    """Mean cross entropy against the labels, without smoothing."""
+    per_class: list[float]
+    """Top-1 of each class's images, in percent; NaN for a class without images."""
+    num_images: int
+    images_per_s: float
+    """Over all ranks, data loading included."""
+
+    def metrics(self) -> dict[str, float]:
+        """As the journal names them."""
+        return {journal.VAL_TOP1: self.top1, journal.VAL_TOP5: self.top5, journal.VAL_LOSS: self.loss}
+
+
+class Evaluator:
+    """Evaluates models on one split; called by every rank together, gives the same on all of them.
+
+    Args:
+        images: The split.
+        loaders: Make this rank's share of its batches.
+    """
+
+    def __init__(self, experiment: Experiment, images: Images, loaders: Loaders, ranks: Ranks) -> None:
+        self.num_classes = experiment.data.num_classes
+        self.precision = experiment.recipe.precision
+        self.ranks = ranks
+        self.batches = loaders.evaluation(images, rank=ranks.rank, world_size=ranks.world_size)
+        self.preprocessing = DevicePreprocessing(experiment.data, seed=0, device=ranks.device)
+
+    def __call__(self, model: nn.Module) -> Evaluation:
+        started = time.perf_counter()
+        images, top1, top5, loss = self.ranks.sum(self._sums(model))
+        total = images.sum()
+        return Evaluation(
+            top1=float(100 * top1.sum() / total),
+            top5=float(100 * top5.sum() / total),
+            loss=float(loss.sum() / total),
+            per_class=(100 * top1 / images).tolist(),
+            num_images=int(total),
+            images_per_s=float(total) / (time.perf_counter() - started),
+        )
+
+    @torch.no_grad()
+    def _sums(self, model: nn.Module) -> Tensor:
+        """Images, hits in the first place, hits in the first five, and loss, by class. Shape: [4, num_classes]."""
+        model.eval()
+        sums = torch.zeros(4, self.num_classes, dtype=torch.float64, device=self.ranks.device)
+        for batch in self.batches:
+            labels = batch.labels.to(self.ranks.device, non_blocking=True)
+            with autocast(self.ranks.device, self.precision):
+                logits = model(self.preprocessing.normalise(batch.images))
+            sums.index_add_(1, labels, _scores(logits.float(), labels))
+        return sums
+
+
+def _scores(logits: Tensor, labels: Tensor) -> Tensor:
+    """The rows of `Evaluator._sums` for each image. Shape: [4, batch]."""
+    best = logits.topk(min(5, logits.shape[1])).indices
+    hits = best == labels[:, None]
+    loss = F.cross_entropy(logits, labels, reduction="none")
+    return torch.stack([torch.ones_like(loss), hits[:, 0], hits.any(1), loss]).double()
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The arithmetic of a recipe; on a CPU always float32."""
+    dtype = {Precision.float16: torch.float16, Precision.bfloat16: torch.bfloat16}.get(precision)
+    return torch.autocast(device.type, dtype, enabled=dtype is not None and device.type == "cuda")
