@@ -143,7 +143,41 @@ def _status(given: argparse.Namespace) -> int:
     return 0
 
 
+# -- sync, ui ----------------------------------------------------------------------------------------------------------
+
+
+def _sync(given: argparse.Namespace) -> int:
+    from antioversmooth.reporting import mirror
+    from antioversmooth.reporting.observe import observe
+
+    request, results = _request(given)
+    observed = [observe(run) for run in request.plan(given.seeds, results)]
+    mirrored = mirror.sync(observed, request.tables, results)
+    for experiment in mirrored:
+        print(f"{experiment.name}: {experiment.num_changed} of {experiment.num_runs} runs brought up to date")
+    if not mirrored:
+        print("Nothing has run yet.")
+    return 0
+
+
+def _ui_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=int, default=5000, help="default: 5000, or another one where it is taken")
+    parser.add_argument("--every", type=float, default=15.0, metavar="SECONDS", help="between two syncs; default: 15")
+
+
+def _ui(given: argparse.Namespace) -> int:
+    from antioversmooth import spec
+    from antioversmooth.reporting import ui
+
+    root = find_root()
+    tables = [spec.load_table(path) for path in sorted((root / "experiments" / "tables").glob("*.yaml"))]
+    ui.serve(root / "results", tables, port=given.port, every_s=given.every, out=sys.stdout)
+    return 0
+
+
 COMMANDS = {
     "status": Command("how far each run of a row or table is", _status_arguments, _status),
     "table": Command("render a table from what has run", _table_arguments, _table),
+    "sync": Command("bring MLflow up to date with the runs of rows or tables", _spec_arguments, _sync),
+    "ui": Command("open MLflow on all that has run, and keep it up to date", _ui_arguments, _ui),
 }
