@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from timm.data.auto_augment import AugmentOp, posterize
+
+from antioversmooth.config import DataConfig, DataSource, RecipeConfig
+from antioversmooth.training import augmentation
+from antioversmooth.training.augmentation import DevicePreprocessing, eval_transform, train_transform, varies
+from antioversmooth.training.randomness import seed_everything
+
+GREY = DataConfig("grey", DataSource.digits, None, 10, 100, 10, 1, [0.25], [0.5])
+COLOUR = DataConfig("colour", DataSource.image_folder, None, 10, 100, 10)
+RECIPE = RecipeConfig(epochs=10, global_batch=32, base_lr=1e-3)
+PLAIN = replace(RECIPE, rand_augment=None, color_jitter=0.0, hflip=0.0, crop_scale=[1.0, 1.0], crop_ratio=[1.0, 1.0])
+CPU = torch.device("cpu")
+
+
+def image(side: int = 40) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
+
+
+@pytest.mark.parametrize(("data", "channels"), [(GREY, 1), (COLOUR, 3)])
+def test_views_are_bytes_with_the_channels_of_the_data(data: DataConfig, channels: int) -> None:
+    for transform in (train_transform(RECIPE, data, 24), eval_transform(RECIPE, data, 24)):
+        view = transform(image())
+        assert view.shape == (channels, 24, 24)
+        assert view.dtype == torch.uint8
+
+
+def test_a_seed_fixes_a_view() -> None:
+    transform = train_transform(RECIPE, COLOUR, 24)
+    views = []
+    for seed in (1, 1, 2):
+        seed_everything(seed)
+        views.append(transform(image()))
+    assert torch.equal(views[0], views[1])
+    assert not torch.equal(views[0], views[2])
+
+
+def test_without_random_parts_a_training_view_is_the_image() -> None:
+    assert not varies(PLAIN)
+    view = train_transform(PLAIN, COLOUR, 40)(image())
+    assert np.array_equal(view.permute(1, 2, 0).numpy(), np.asarray(image()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"hflip": 0.5}, {"rand_augment": "rand-m9"}, {"color_jitter": 0.1}, {"crop_scale": [0.5, 1.0]}],
+)
+def test_any_random_part_makes_views_vary(change: dict[str, object]) -> None:
+    assert varies(replace(PLAIN, **change))
+
+
+def test_evaluation_resizes_by_the_crop_and_takes_the_centre() -> None:
+    wide = Image.fromarray(np.zeros((32, 64, 3), np.uint8))
+    wide.paste((255, 255, 255), (24, 8, 40, 24))  # the middle half of what a crop of 1/2 leaves
+    recipe = replace(RECIPE, eval_crop=0.5, interpolation="nearest")
+    assert (eval_transform(recipe, COLOUR, 16)(wide) == 255).all()
+
+
+def test_posterize_to_no_bits_gives_a_black_image() -> None:
+    assert np.asarray(augmentation._posterize(image(), 0)).max() == 0
+    assert np.array_equal(augmentation._posterize(image(), 3), posterize(image(), 3))
+
+
+def test_every_operation_of_the_recipe_works_at_full_magnitude_on_any_pillow() -> None:
+    """DeiT's recipe draws magnitudes around 9, cut off at 10, where posterize asks for 0 bits."""
+    transform = train_transform(RECIPE, COLOUR, 24)
+    (policy,) = (step for step in transform.transforms[2].transforms if hasattr(step, "ops"))
+    names = set()
+    for operation in policy.ops:
+        assert isinstance(operation, AugmentOp)
+        operation.magnitude, operation.prob, operation.magnitude_std = 10, 1.0, 0
+        operation(image())
+        names.add(operation.name)
+    assert "PosterizeIncreasing" in names
+
+
+def test_normalising_subtracts_and_divides_per_channel() -> None:
+    preprocessing = DevicePreprocessing(GREY, seed=0, device=CPU)
+    images = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
+    expected = torch.tensor([[[[-0.5, 1.5]]]])  # (0 - 0.25) / 0.5 and (1 - 0.25) / 0.5
+    assert torch.allclose(preprocessing.normalise(images), expected, atol=1e-6, rtol=0)
+
+
+def test_erasing_follows_the_view_and_not_the_batch() -> None:
+    preprocessing = DevicePreprocessing(COLOUR, seed=0, device=CPU, probability=0.5)
+    images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
+    together = preprocessing.training(images, range(20, 28))
+    apart = torch.cat([preprocessing.training(images[i : i + 1], [20 + i]) for i in range(8)])
+    assert torch.equal(together, apart)
+    erased = (together != preprocessing.normalise(images)).flatten(1).any(1)
+    assert 0 < int(erased.sum()) < 8

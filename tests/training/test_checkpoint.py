@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from antioversmooth import files, journal
+from antioversmooth.errors import CheckpointError
+from antioversmooth.runs import Run
+from antioversmooth.training import checkpoint
+from antioversmooth.training.checkpoint import Checkpoint, CheckpointWriter, lineage, load_state, newest_whole
+
+STATE = {"model": {"weight": torch.arange(3.0)}, "step": 7}
+
+
+@pytest.fixture
+def run(tiny_run: Callable[..., Run]) -> Run:
+    return tiny_run()
+
+
+def saved(run: Run, step: int, attempt: int = 1) -> Checkpoint:
+    made = Checkpoint.named(run.checkpoints_dir, step, attempt)
+    checkpoint.save_state(made, {**STATE, "step": step})
+    return made
+
+
+def started(run: Run, attempt: int, step: int) -> None:
+    journal.append(run.attempts_path, {"attempt": attempt, "event": "start", "step": step})
+
+
+def test_what_was_saved_is_loaded(run: Run) -> None:
+    state = saved(run, 7).load()
+    assert state["step"] == 7
+    assert torch.equal(state["model"]["weight"], torch.arange(3.0))
+
+
+def test_a_changed_byte_or_a_missing_checksum_makes_a_checkpoint_torn(run: Run) -> None:
+    made = saved(run, 7)
+    assert made.is_whole()
+    content = bytearray(made.path.read_bytes())
+    content[len(content) // 2] ^= 1
+    made.path.write_bytes(content)
+    assert not made.is_whole()
+    other = saved(run, 8)
+    other.checksum_path.unlink()
+    assert not other.is_whole()
+
+
+def test_the_newest_whole_one_is_found_and_torn_ones_are_reported(run: Run) -> None:
+    old, torn = saved(run, 7), saved(run, 8)
+    torn.path.write_bytes(b"")
+    reported: list[Checkpoint] = []
+    assert newest_whole(lineage(run), reported.append) == old
+    assert reported == [torn]
+    assert newest_whole([], reported.append) is None
+
+
+def test_checkpoints_of_a_branch_that_was_left_do_not_count(run: Run) -> None:
+    """Attempt 2 took over at step 5; what attempt 1 wrote for later steps, before or afterwards, is not the run's."""
+    started(run, 1, 0)
+    started(run, 2, 5)
+    kept = [saved(run, 9, attempt=2), saved(run, 5, attempt=1)]
+    saved(run, 20, attempt=1)
+    assert lineage(run) == kept
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "some.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="some.pt"):
+        load_state(path)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    torch.save({"model": Path("/")}, tmp_path / "some.pt")
+    with pytest.raises(CheckpointError, match="some.pt"):
+        load_state(tmp_path / "some.pt")
+
+
+def test_training_goes_on_while_a_checkpoint_is_written_and_cannot_change_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = threading.Event()
+    real = checkpoint.save_state
+
+    def slow(made: Checkpoint, state: checkpoint.State) -> None:
+        released.wait()
+        real(made, state)
+
+    monkeypatch.setattr(checkpoint, "save_state", slow)
+    writer = CheckpointWriter(run, 1, lambda: False)
+    weight = torch.zeros(3)
+    writer.save({"model": {"weight": weight}}, step=1, best_step=None)
+    weight += 1
+    assert lineage(run) == []
+    released.set()
+    writer.wait()
+    writer.close()
+    assert torch.equal(lineage(run)[0].load()["model"]["weight"], torch.zeros(3))
+
+
+def test_a_failed_write_is_noticed_and_leaves_the_checkpoint_before(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = CheckpointWriter(run, 1, lambda: False)
+    writer.save(STATE, step=1, best_step=None)
+    writer.wait()
+
+    def full(path: Path, content: str | bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    writer.save(STATE, step=2, best_step=None)
+    writer.close()
+    assert isinstance(writer.failed(), OSError)
+    with pytest.raises(OSError, match="No space left"):
+        writer.wait()
+    assert [(c.step, c.is_whole()) for c in lineage(run)] == [(1, True)]
+
+
+def test_a_replaced_attempt_writes_nothing(run: Run) -> None:
+    writer = CheckpointWriter(run, 1, lambda: True)
+    writer.save(STATE, step=1, best_step=None)
+    writer.close()
+    assert lineage(run) == []
+
+
+def test_the_last_two_and_the_best_remain(run: Run) -> None:
+    started(run, 1, 0)
+    writer = CheckpointWriter(run, 1, lambda: False)
+    for step in range(1, 7):
+        writer.save(STATE, step=step, best_step=min(step, 2))
+    writer.close()
+    assert [c.step for c in lineage(run)] == [6, 5, 2]
+    assert len(list(run.checkpoints_dir.iterdir())) == 6
+
+
+def test_leftovers_of_a_killed_writer_are_removed(run: Run) -> None:
+    (run.checkpoints_dir / ".step00000007-attempt1.pt.123.tmp").write_bytes(b"half")
+    checkpoint.remove_leftovers(run)
+    assert list(run.checkpoints_dir.iterdir()) == []

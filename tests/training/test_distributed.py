@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from antioversmooth.errors import LaunchError
+from antioversmooth.training.distributed import Place, find_place, first_host
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
+SLURM = {
+    "SLURM_JOB_ID": "24001",
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_STEP_NUM_NODES": "2",
+    "SLURM_PROCID": "2",
+    "SLURM_LOCALID": "0",
+    "SLURM_STEP_NODELIST": "node[03-04]",
+}
+
+
+def test_nobody_started_us() -> None:
+    assert find_place({}) == Place(0, 1, 0, 1, "alone")
+
+
+def test_torchrun_decides_also_inside_a_slurm_job() -> None:
+    assert find_place({**SLURM, **TORCHRUN}) == Place(3, 4, 1, 2, "torchrun")
+
+
+def test_a_slurm_step_with_a_task_per_rank() -> None:
+    assert find_place(SLURM) == Place(2, 4, 0, 2, "slurm", ("node03", 20001))
+
+
+def test_a_launcher_may_name_the_meeting_point() -> None:
+    assert find_place({**SLURM, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "777"}).master == ("10.0.0.1", 777)
+
+
+def test_a_shell_inside_an_allocation_is_alone() -> None:
+    assert find_place({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}).world_size == 1
+
+
+@pytest.mark.parametrize(
+    ("nodelist", "host"),
+    [
+        ("node1", "node1"),
+        ("node1,node2", "node1"),
+        ("node[03-07,9],login1", "node03"),
+        ("gpu[5,7]", "gpu5"),
+        ("rack2-n[010-012]-ib,rack3", "rack2-n010-ib"),
+    ],
+)
+def test_the_first_host_of_a_compact_list(nodelist: str, host: str) -> None:
+    assert first_host(nodelist) == host
+
+
+def test_an_empty_list_is_refused() -> None:
+    with pytest.raises(LaunchError, match="names no node"):
+        first_host("")

@@ -1,0 +1,72 @@
+"""`python -m antioversmooth.training`: exit codes, and where output goes."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import processes
+import pytest
+
+from antioversmooth.errors import AttemptEnded, DataError
+from antioversmooth.runs import Run
+from antioversmooth.training.__main__ import exit_code, main
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (AttemptEnded("preempted", ""), 75),
+        (AttemptEnded("timeout", ""), 75),
+        (AttemptEnded("cancelled", ""), 75),
+        (AttemptEnded("superseded", ""), 75),
+        (AttemptEnded("crash", ""), 1),
+        (DataError(""), 2),
+        (OSError(errno.ENOSPC, "full"), 2),
+        (OSError(errno.EIO, "broken"), 1),
+        (ZeroDivisionError(), 1),
+    ],
+)
+def test_exit_codes(error: Exception, code: int) -> None:
+    assert exit_code(error) == code
+
+
+def test_a_run_that_completes_gives_0_and_again_does_nothing(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run()
+    assert main([str(run.dir)]) == 0
+    assert main([str(run.dir)]) == 0
+    assert len([r for r in run.attempts() if r["event"] == "start"]) == 1
+
+
+def test_a_users_mistake_is_one_message_on_the_console_and_in_the_log(
+    folder_run: Callable[..., Run], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = folder_run("data.num_train=25")
+    assert main([str(run.dir)]) == 2
+    assert processes.train(run) == [2]
+    log = (run.dir / "logs" / "attempt2" / "rank0.err").read_text()
+    for text in (capfd.readouterr().err, log):
+        assert "data.num_train: the spec says 25" in text
+        assert "Traceback" not in text
+
+
+def test_a_crash_shows_its_traceback(
+    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from antioversmooth.training import train
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("on purpose")
+
+    monkeypatch.setattr(train, "open_data", broken)
+    run = tiny_run()
+    assert main([str(run.dir)]) == 1
+    assert "Traceback" in capfd.readouterr().err
+    assert run.attempts()[-1]["reason"] == "crash"
+    assert "on purpose" in run.attempts()[-1]["message"]
+
+
+def test_a_folder_that_is_no_run_is_one_message(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 1
+    assert capfd.readouterr().err.count("\n") == 1
