@@ -30,10 +30,8 @@ from antioversmooth.training.distributed import Ranks
 LOCK_PATIENCE_S = 10.0
 """How long a start waits for the process of a killed launcher to notice and end."""
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "antioversmooth")
 
-
-@dataclass(frozen=True)
+@dataclass
 class Attempt:
     """One start of a run. Only rank 0 writes to the run directory through it; on other ranks the calls do nothing."""
 
@@ -42,10 +40,11 @@ class Attempt:
     number: int
     resume_from: Checkpoint | None
     """Where it continues; None: from the beginning."""
+    step: int = 0
+    """Steps of the run that are done."""
 
-    @property
-    def start_step(self) -> int:
-        return self.resume_from.step if self.resume_from else 0
+    def __post_init__(self) -> None:
+        self.step = self.resume_from.step if self.resume_from else 0
 
     def record(self, step: int, **metrics: Any) -> None:
         """Adds a record to the run's metrics."""
@@ -64,6 +63,11 @@ class Attempt:
     def is_superseded(self) -> bool:
         """Whether a newer attempt has taken over the run: its log folder is there."""
         return any(number > self.number for number, _ in self.run.attempt_dirs())
+
+    def check_fence(self) -> None:
+        """Raises AttemptEnded where a newer attempt has taken over the run."""
+        if self.is_superseded():
+            raise AttemptEnded(SUPERSEDED, f"attempt {self.number} ends: a newer one has taken over {self.run.dir}")
 
 
 @contextmanager
@@ -90,7 +94,7 @@ def opened(run: Run, ranks: Ranks, *, redirect: bool) -> Iterator[Attempt]:
         except BaseException as err:
             _write_end(attempt, err)
             raise
-        attempt.note("end", reason=EndReason.completed.value, step=run.experiment.total_steps)
+        attempt.note("end", reason=EndReason.completed.value, step=attempt.step)
 
 
 def _new_attempt(run: Run, ranks: Ranks) -> Attempt:
@@ -179,13 +183,13 @@ def _write_start(attempt: Attempt) -> None:
     origin = run.experiment.recipe.init_from
     source = attempt.resume_from.path.name if attempt.resume_from else f"init:{origin}" if origin else "scratch"
     facts = _whereabouts(run, ranks)
-    attempt.note("start", step=attempt.start_step, **{"from": source}, **facts)
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    attempt.note("start", step=attempt.step, **{"from": source}, **facts)
+    packages = {found.name: found.version for found in importlib.metadata.distributions()}
     more = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "driver": _driver(),
-        "packages": packages,
+        "packages": dict(sorted(packages.items())),
         "slurm": {key: os.environ[key] for key in _SLURM_FACTS if key in os.environ},
     }
     files.write_json(run.dir / "provenance.json", {"attempt": attempt.number, **facts, **more})
@@ -231,7 +235,7 @@ def _write_end(attempt: Attempt, error: BaseException) -> None:
         return
     with contextlib.suppress(OSError):  # where not even a line fits any more, the error itself still travels up
         if attempt.ranks.is_main:
-            attempt.note("end", reason=reason.value, message=message)
+            attempt.note("end", reason=reason.value, step=attempt.step, message=message)
         elif not isinstance(error, AttemptEnded):
             attempt.note_from_any_rank("failure", rank=attempt.ranks.rank, host=socket.gethostname(), message=message)
 

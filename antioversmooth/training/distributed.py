@@ -117,11 +117,6 @@ class Ranks:
             dist.all_reduce(total, group=self.control)
         return total
 
-    def wait_for_all(self) -> None:
-        """Returns when every rank has come here."""
-        if self.control is not None:
-            dist.barrier(group=self.control)
-
 
 @contextmanager
 def joined(runtime: RuntimeConfig) -> Iterator[Ranks]:

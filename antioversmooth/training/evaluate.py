@@ -11,33 +11,56 @@ from antioversmooth.errors import CheckpointError
 from antioversmooth.models.weights import load_weights
 from antioversmooth.runs import Run
 from antioversmooth.training import checkpoint, distributed
-from antioversmooth.training.checkpoint import load_state
 from antioversmooth.training.data import open_data
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.train import make_loaders, new_model
 
 
 def evaluate_checkpoint(
-    target: Path, experiment: Experiment | None = None, *, data: DataConfig | None = None, ema: bool = False
+    target: Path, experiment: Experiment | None = None, *, data: DataConfig | None = None, average: bool = False
 ) -> Evaluation:
-    """What a checkpoint reaches on the validation split; on one process, or on all that started together.
+    """What weights reach on the validation split; on one process, or on all that were started together.
 
     Args:
         target: A run directory (its newest whole checkpoint), a checkpoint in one, or a file of weights.
-        experiment: The model and its evaluation; None: those of the run that `target` belongs to.
+        experiment: The model and how it is evaluated; None: those of the run that `target` belongs to.
         data: Another data set than the experiment's, with the same classes.
-        ema: Whether the moving average of the weights is evaluated rather than the weights.
+        average: Whether the moving average is evaluated, of a checkpoint that holds one.
 
     Raises:
-        CheckpointError: There is no such checkpoint, or it is of another model.
+        CheckpointError: There are no such weights, or they are of another model.
         DataError: The data is missing, or is not what the spec says.
     """
     config = experiment or _run_of(target).experiment
-    data = data or config.data
     with distributed.joined(config.runtime) as ranks:
-        images = open_data(data).val
+        images = open_data(data or config.data).val
         loaders = make_loaders(config, seed=0, local_world_size=ranks.place.local_world_size)
-        evaluator = Evaluator(config, images, loaders, ranks)
         model = new_model(config, seed=0)
-        _load(model, target, ema=ema)
-        return evaluator(model.to(ranks.device))
+        _load(model, target, average)
+        return Evaluator(config, images, loaders, ranks)(model.to(ranks.device))
+
+
+def _run_of(target: Path) -> Run:
+    """The run whose directory or checkpoint this is."""
+    folder = target if target.is_dir() else target.parent.parent
+    if not (folder / "spec.yaml").is_file():
+        raise CheckpointError(f"{target} belongs to no run directory; name the experiment that it is of")
+    return Run.load(folder)
+
+
+def _load(model: nn.Module, target: Path, average: bool) -> None:
+    path = _newest(target) if target.is_dir() else target
+    if not average:
+        load_weights(model, path)
+        return
+    weights = checkpoint.load_state(path)["ema"]
+    if weights is None:
+        raise CheckpointError(f"{path} holds no moving average")
+    model.load_state_dict(weights)
+
+
+def _newest(directory: Path) -> Path:
+    found = checkpoint.newest_whole(checkpoint.lineage(_run_of(directory)), lambda _: None)
+    if found is None:
+        raise CheckpointError(f"{directory} has no whole checkpoint yet")
+    return found.path

@@ -49,7 +49,6 @@ class Trainer:
         self.config = self.run.experiment
         self.recipe, self.runtime = self.config.recipe, self.config.runtime
         self.images, self.loaders, self.evaluator, self.stop = images, loaders, evaluator, stop
-        self.step = attempt.start_step
         self.blocks = self._blocks()
         self.learner = Learner(model, self.recipe, self.config.data, self.blocks, self.ranks, seed=self.run.seed)
         self.meter = Meter(self.ranks)
@@ -58,12 +57,16 @@ class Trainer:
         self.best: tuple[float, int] | None = None
         """Highest val/top1 so far, and its step."""
         self.clock = Clock()
-        self._epoch_s = 0.0
         self._saved_at = time.monotonic()
         self._saved_step = -1
         self._fence_checked_at = time.monotonic()
         self._corrupt: set[int] = set()
         self._failure: BaseException | None = None
+
+    @property
+    def step(self) -> int:
+        """Steps of the run that are done."""
+        return self.attempt.step
 
     def _blocks(self) -> Blocks:
         size, passes = runs.split_batch(
@@ -84,7 +87,7 @@ class Trainer:
         """Goes on from a checkpoint's state."""
         self.learner.load(state)
         self.meter.load(state["meter"])
-        self._epoch_s = state["epoch_s"]
+        self.clock = Clock(state["epoch_s"])
         self.best = (state["best"][0], state["best"][1]) if state["best"] else None
         self._saved_step = self.step
 
@@ -113,11 +116,11 @@ class Trainer:
 
     def _train_to_the_end(self) -> None:
         batches = self._watched(self.loaders.training(self.images, self.blocks))
-        self.clock.start(self.step, self._epoch_s)
+        self.clock.start(self.step)
         while self.step < self.config.total_steps:
             loss, grad_norm = self.learner.learn(self.step, batches)
             self.meter.add(self.step, loss, grad_norm)
-            self.step += 1
+            self.attempt.step += 1
             ends_epoch = self.step % self.config.steps_per_epoch == 0
             if ends_epoch or self.step % self.runtime.log_every == 0:
                 self._record_training()
@@ -167,6 +170,7 @@ class Trainer:
         metrics[journal.EPOCH_SECONDS] = epoch_s
         self.attempt.record(self.step, epoch=self.step // self.config.steps_per_epoch, **metrics)
         self.best = max(self.best or (-1.0, 0), (metrics[journal.VAL_TOP1], self.step), key=lambda best: best[0])
+        self.clock = Clock()
         self.clock.start(self.step)
         self._save()
 
@@ -190,7 +194,8 @@ class Trainer:
             self._end(Vote.cancelled, f"runtime.max_steps = {self.runtime.max_steps} reached")
         vote = self.agreement.on(self._vote())
         if vote.stops:
-            self._end(vote, f"ended at step {self.step}")
+            told = "another rank failed: see its log" if vote is Vote.crash else f"after step {self.step}"
+            self._end(vote, told)
         if vote is Vote.save:
             self._save()
 
@@ -237,15 +242,21 @@ class Trainer:
 
 
 class Clock:
-    """Wall time of training, without evaluation."""
+    """Wall time of training within an epoch, without evaluation.
 
-    def start(self, step: int, epoch_s: float = 0.0) -> None:
-        """Starts an epoch, or goes on with one that has taken `epoch_s` so far."""
-        self._step, self._lap_started = step, time.perf_counter()
+    Args:
+        epoch_s: What the epoch has taken so far, in an earlier attempt.
+    """
+
+    def __init__(self, epoch_s: float = 0.0) -> None:
         self._epoch_s = epoch_s
 
+    def start(self, step: int) -> None:
+        """Time runs from here."""
+        self._step, self._lap_started = step, time.perf_counter()
+
     def lap(self, step: int) -> float:
-        """Steps per second since the last lap, or since the start."""
+        """Steps per second since the lap before, or since the start."""
         now = time.perf_counter()
         steps, seconds = step - self._step, now - self._lap_started
         self._step, self._lap_started = step, now

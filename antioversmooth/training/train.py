@@ -60,7 +60,8 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
         if attempt.resume_from is not None:
             trainer.load(attempt.resume_from.load())
         trainer.fit()
-    if ranks.is_main and not attempt.is_superseded():
+    if ranks.is_main:
+        attempt.check_fence()
         similarity = _record_similarity(attempt, model, evaluator)
         write_result(attempt, model, data, similarity=similarity)
 

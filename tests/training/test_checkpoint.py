@@ -73,13 +73,13 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes 
     path = tmp_path / "some.pt"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="some.pt"):
+    with pytest.raises(CheckpointError, match=r"some\.pt"):
         load_state(path)
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
     torch.save({"model": Path("/")}, tmp_path / "some.pt")
-    with pytest.raises(CheckpointError, match="some.pt"):
+    with pytest.raises(CheckpointError, match=r"some\.pt"):
         load_state(tmp_path / "some.pt")
 
 
