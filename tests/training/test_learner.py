@@ -1,0 +1,83 @@
+"""The step against a straightforward loop that shares nothing with it but the model and the order of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from antioversmooth import journal
+from antioversmooth.config import Experiment
+from antioversmooth.errors import AttemptEnded
+from antioversmooth.runs import Run
+from antioversmooth.training import checkpoint
+from antioversmooth.training.data import ArrayImages, open_data
+from antioversmooth.training.sampling import SampleOrder
+from antioversmooth.training.train import new_model, train
+
+PLAIN = (
+    "recipe.mix_prob=0",
+    "recipe.random_erasing=0",
+    "recipe.dropout=0",
+    "recipe.drop_path=0",
+    "recipe.clip_grad=0.5",
+    "recipe.ema_decay=0.9",
+    "model.scaling=featscale",
+)
+
+
+def reference(config: Experiment, model: nn.Module, steps: int) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Losses, and the moving average of the weights, of a plain loop."""
+    recipe, data = config.recipe, config.data
+    images = open_data(data).train
+    assert isinstance(images, ArrayImages)
+    inputs = (torch.tensor(images.pixels)[:, None] / 255 - data.mean[0]) / data.std[0]
+    labels = torch.tensor(images.labels)
+    named = dict(model.named_parameters())
+    free = [p for name, p in named.items() if p.ndim < 2 or name in ("pos_embed", "cls_token")]
+    decaying = [p for p in named.values() if not any(p is other for other in free)]
+    groups = [{"params": free, "weight_decay": 0.0}, {"params": decaying, "weight_decay": recipe.weight_decay}]
+    optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.999), eps=1e-8)
+    average = {name: value.clone() for name, value in model.state_dict().items()}
+    order = SampleOrder(data.num_train, recipe.global_batch, seed=0).images(0)
+    losses = []
+    for step in range(steps):
+        chosen = torch.tensor(order[step * 128 : (step + 1) * 128])
+        warmup = round(recipe.warmup_epochs * config.steps_per_epoch)
+        assert step < warmup
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * step / warmup
+        loss = F.cross_entropy(model(inputs[chosen]), labels[chosen], label_smoothing=recipe.label_smoothing)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+        for name, value in model.state_dict().items():
+            average[name] = 0.9 * average[name] + 0.1 * value
+        losses.append(loss.item())
+    return losses, average
+
+
+def determined(name: str, value: torch.Tensor) -> torch.Tensor:
+    """Without the keys' bias, which the softmax cancels: its gradient is rounding noise, blown up by Adam."""
+    if not name.endswith("qkv.bias"):
+        return value
+    query, _, values = value.chunk(3)
+    return torch.cat([query, values])
+
+
+@pytest.mark.parametrize("passes", [1, 4])
+def test_steps_are_those_of_a_plain_loop(tiny_run: Callable[..., Run], passes: int) -> None:
+    run = tiny_run(*PLAIN, f"runtime.device_batch={128 // passes}", "runtime.max_steps=5")
+    with pytest.raises(AttemptEnded):
+        train(run)
+    model = new_model(run.experiment, seed=0)
+    losses, average = reference(run.experiment, model, steps=5)
+    assert [r[journal.TRAIN_LOSS] for r in run.metrics()] == pytest.approx(losses, abs=1e-6, rel=0)
+    state = checkpoint.lineage(run)[0].load()
+    for name, value in model.state_dict().items():
+        for ours, expected in ((state["model"][name], value), (state["ema"][name], average[name])):
+            assert torch.allclose(determined(name, ours), determined(name, expected), atol=1e-5, rtol=0), name

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from antioversmooth import journal
+from antioversmooth.runs import Run
+from antioversmooth.training.result import _best, _effort
+
+
+def test_effort_is_summed_over_attempts_and_a_killed_one_counts_up_to_its_last_record(
+    tiny_run: Callable[..., Run],
+) -> None:
+    run = tiny_run()
+    start = {"event": "start", "step": 0}
+    journal.append(run.attempts_path, {"time": 100, "attempt": 1, "world_size": 2, **start})
+    journal.append(run.metrics_path, {"time": 130, "attempt": 1, "step": 5})
+    journal.append(run.attempts_path, {"time": 200, "attempt": 2, "world_size": 4, **start})
+    journal.append(run.attempts_path, {"time": 260, "attempt": 2, "event": "end", "reason": "completed"})
+    effort = _effort(run)
+    assert effort["seconds"] == 30 + 60
+    assert effort["device_hours"] == pytest.approx((30 * 2 + 60 * 4) / 3600)
+    assert effort["attempts"] == 2
+
+
+def test_the_best_epoch_is_the_first_of_the_highest_and_never_the_start() -> None:
+    records = [
+        {"step": step, "epoch": epoch, journal.VAL_TOP1: top1}
+        for step, epoch, top1 in [(0, 0, 99.0), (10, 1, 70.0), (20, 2, 80.0), (30, 3, 80.0)]
+    ]
+    assert _best(records) == {journal.VAL_TOP1: 80.0, "epoch": 2}
+    assert _best(records[:1]) == {journal.VAL_TOP1: 99.0, "epoch": 0}
