@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,22 +78,17 @@ class RowResult:
         return all(seen.state is State.done for seen in self.seeds)
 
 
-def aggregate(table: Table, observed: Iterable[Observation]) -> list[RowResult]:
+def aggregate(table: Table, observed: Mapping[str, Sequence[Observation]]) -> list[RowResult]:
     """One result for each row of the table, in its order.
 
     Args:
-        observed: The runs of all rows and seeds; those of other experiments are left aside.
+        observed: The runs of each experiment of the table, one for each seed that was asked for.
     """
-    by_experiment: dict[str, list[Observation]] = {}
-    for seen in observed:
-        by_experiment.setdefault(seen.run.experiment.name, []).append(seen)
-    accuracy = {name: _sample(seeds, VAL_TOP1) for name, seeds in by_experiment.items()}
-    return [
-        _row(row, by_experiment.get(row.experiment or "", []), accuracy.get(row.baseline or "")) for row in table.rows
-    ]
+    accuracy = {name: _sample(seeds, VAL_TOP1) for name, seeds in observed.items()}
+    return [_row(row, observed.get(row.experiment or "", ()), accuracy.get(row.baseline or "")) for row in table.rows]
 
 
-def _row(row: TableRow, seeds: list[Observation], baseline: Sample | None) -> RowResult:
+def _row(row: TableRow, seeds: Sequence[Observation], baseline: Sample | None) -> RowResult:
     results = _results(seeds)
     top1 = _sample(seeds, VAL_TOP1)
     devices = list(dict.fromkeys(r["device"] for r in results))
@@ -114,11 +109,11 @@ def _row(row: TableRow, seeds: list[Observation], baseline: Sample | None) -> Ro
     )
 
 
-def _results(seeds: list[Observation]) -> list[dict[str, Any]]:
+def _results(seeds: Sequence[Observation]) -> list[dict[str, Any]]:
     return [seen.result for seen in seeds if seen.result is not None]
 
 
-def _sample(seeds: list[Observation], metric: str, *, within: str = "metrics") -> Sample | None:
+def _sample(seeds: Sequence[Observation], metric: str, *, within: str = "metrics") -> Sample | None:
     """The sample of a metric over the done seeds; None unless all of them have it."""
     parts = [result.get(within) or {} for result in _results(seeds)]
     return Sample.of([part[metric] for part in parts]) if all(parts) else None

@@ -32,8 +32,20 @@ def collect(table: Table, request: Request, seeds: Sequence[int], results: Path)
         request: The table's request: which experiments, with which overrides.
         results: The project's results folder.
     """
-    rows = aggregate(table, [observe(run) for run in request.plan(seeds, results)])
-    return build(table, rows, list(seeds))
+    return build(table, aggregate(table, _observe(request, seeds, results)), list(seeds))
+
+
+def _observe(request: Request, seeds: Sequence[int], results: Path) -> dict[str, list[Observation]]:
+    """The runs of each experiment. Experiments of the same science share their runs, whichever they are named after."""
+    seen = {run.id: observe(run) for run in request.plan(seeds, results)}
+    return {
+        experiment.name: [
+            seen[run.id]
+            for run in runs.plan([experiment], seeds, request.results(results), request.upstream)
+            if run.experiment.name == experiment.name
+        ]
+        for experiment in request.experiments
+    }
 
 
 def build(table: Table, rows: Sequence[RowResult], seeds: list[int]) -> Document:

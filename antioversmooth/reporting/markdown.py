@@ -10,7 +10,7 @@ from antioversmooth.errors import UserError
 from antioversmooth.reporting import cells
 from antioversmooth.reporting.document import Document
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$]|&(?=#?\w+;))")
 
 
 def render(document: Document) -> str:

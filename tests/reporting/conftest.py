@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,10 @@ import pytest
 
 from antioversmooth import files, journal, spec
 from antioversmooth.config import Table
+from antioversmooth.reporting import document
+from antioversmooth.reporting.aggregate import RowResult, aggregate
+from antioversmooth.reporting.document import Document
+from antioversmooth.reporting.observe import Observation, observe
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 
@@ -20,42 +24,91 @@ TABLE = """\
 title: Scalings, 50 % off & more
 caption: Top-1 accuracy in percent after the last epoch.
 rows:
-  - {experiment: deit_s12, label: DeiT-S, group: "DeiT-S, 12 layers",
-     paper: {top1: 79.8, source: "GFSA, arXiv 2312.04234", confidence: Q}}
-  - {experiment: deit_s12_featscale, label: "DeiT-S + FeatScale <b>|$x_1$", group: "DeiT-S, 12 layers",
-     baseline: deit_s12, paper: {top1: 80.9, source: "GFSA, arXiv 2312.04234", confidence: Q}}
-  - {experiment: swin_s, label: Swin-S, group: Swin-S,
-     paper: {top1: 82.9, source: "from memory, not verified", confidence: M}}
-  - {label: ResNet-152, group: quoted, paper: {top1: 78.1, source: "GFSA, arXiv 2312.04234", confidence: Q}}
+  - {experiment: deep, label: Deep, group: "Deep_24, #layers", paper: {top1: 79.8, source: A & B, confidence: Q}}
+  - {experiment: deep_featscale, label: "Deep + FeatScale <b>|$x_1$*^~{}", group: "Deep_24, #layers",
+     baseline: deep, paper: {top1: 80.9, source: A & B, confidence: Q}}
+  - {experiment: wide, label: Wide, group: Wide, paper: {top1: 82.9, source: from memory, confidence: M}}
+  - {label: ResNet-152, group: quoted, paper: {top1: 78.1, source: A & B, confidence: Q}}
 """
+
+ROW = """\
+defaults: [schema, _self_]
+title: Row NAME
+profile: mini
+model: {family: vit, depth: 24, embed_dim: WIDTH, num_heads: 2, image_size: 8, patch_size: 2, scaling: SCALING}
+data: {name: Digits, source: digits, num_classes: 10, num_train: 800, num_val: 1000}
+recipe: {epochs: 4, global_batch: 100, base_lr: 0.001, warmup_epochs: 1, mix_prob: 0}
+cluster: {name: here}
+"""
+
+LIKE_THE_PAPER = (
+    "profile=imagenet",
+    "data.name=ImageNet-1k",
+    "data.num_classes=1000",
+    "data.num_train=1281167",
+    "data.num_val=50000",
+)
+"""Overrides under which numbers may be compared with the paper's."""
 
 
 class Lab:
     """A project with one small table, and the hands to fabricate its runs."""
 
-    def __init__(self, root: Path, shipped: Path) -> None:
+    def __init__(self, root: Path) -> None:
         self.root, self.results = root, root / "results"
-        (root / "experiments").symlink_to(shipped)
-        tables = root / "extra" / "tables"
+        self._requests: dict[tuple[str, ...], Request] = {}
+        tables = root / "experiments" / "tables"
         tables.mkdir(parents=True)
-        for item in shipped.iterdir():
-            if item.name != "tables":
-                (root / "extra" / item.name).symlink_to(item)
         self.table_path = tables / "small.yaml"
         self.table_path.write_text(TABLE)
+        self.add_row("deep")
+        self.add_row("deep_featscale", scaling="featscale")
+        self.add_row("wide", width=16)
 
-    def request(self, *overrides: str, profile: str = "mini") -> Request:
-        return spec.load([self.table_path], [f"profile={profile}", *overrides])
+    def add_row(self, name: str, *, width: int = 8, scaling: str = "none") -> None:
+        spec = ROW.replace("NAME", name).replace("WIDTH", str(width)).replace("SCALING", scaling)
+        (self.root / "experiments" / f"{name}.yaml").write_text(spec)
+        self._requests.clear()
+
+    def request(self, *overrides: str) -> Request:
+        """The table's request; composed once, since that takes a quarter of a second."""
+        if overrides not in self._requests:
+            self._requests[overrides] = spec.load([self.table_path], overrides)
+        return self._requests[overrides]
 
     def table(self) -> Table:
         return spec.load_table(self.table_path)
 
-    def run(self, name: str, seed: int = 0, *overrides: str, profile: str = "mini") -> Run:
+    def run(self, name: str, seed: int = 0, *overrides: str) -> Run:
         """The prepared run of a row; nothing has started."""
-        request = self.request(*overrides, profile=profile)
-        run = next(r for r in request.plan([seed], self.results) if r.experiment.name == name)
+        planned = self.request(*overrides).plan([seed], self.results)
+        run = next(r for r in planned if r.experiment.name == name)
         run.prepare()
         return run
+
+    def observe(self, *seeds: int) -> list[Observation]:
+        """All rows with these seeds, as they are now."""
+        return [observe(run) for run in self.request().plan(seeds or (0,), self.results)]
+
+    def rows(self, *seeds: int) -> dict[str | None, RowResult]:
+        """The results of all rows with these seeds, by experiment."""
+        observed: dict[str, list[Observation]] = {}
+        for seen in self.observe(*seeds):
+            observed.setdefault(seen.run.experiment.name, []).append(seen)
+        return {row.row.experiment: row for row in aggregate(self.table(), observed)}
+
+    def collect(self, *seeds: int, overrides: Sequence[str] = ()) -> Document:
+        """The table as it is now."""
+        return document.collect(self.table(), self.request(*overrides), seeds or (0,), self.results)
+
+    def fill(self) -> None:
+        """Two rows done with two seeds each; the third preempted after one epoch of its first seed."""
+        for seed, (plain, scaled) in enumerate([(90.1, 91.4), (90.6, 92.3)]):
+            self.finish(self.run("deep", seed), plain)
+            self.finish(self.run("deep_featscale", seed), scaled)
+        wide = self.run("wide")
+        self.start(wide, epochs=1)
+        self.end(wide, "preempted")
 
     def start(self, run: Run, *, epochs: int, attempt: int = 1, step: int = 0, snapshot: str = "5a5a5a5a5a5a") -> None:
         """An attempt that starts after `step` and finishes so many epochs; it does not end."""
@@ -115,16 +168,19 @@ class Lab:
 
 
 @pytest.fixture
-def lab(tmp_path: Path, experiments: Path) -> Lab:
-    return Lab(tmp_path, experiments)
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
 
 
 @pytest.fixture
-def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
-    """Compares text with a file under golden/, byte for byte; `--golden-write`... is not offered: edit with intent."""
+def golden() -> Callable[[str, str], None]:
+    """Compares text with a file under golden/, byte for byte. A file that is missing is written, to be looked at."""
 
     def compare(name: str, text: str) -> None:
         path = Path(__file__).parent / "golden" / name
+        if not path.exists():
+            path.write_text(text)
+            pytest.fail(f"{path} was missing and has been written: look at it, then run again")
         assert text == path.read_text()
 
     return compare

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+from conftest import Lab
+
+from antioversmooth.reporting.aggregate import Sample, gain
+from antioversmooth.runs import Run
+
+ACCURACIES = [90.1, 90.6, 91.3]
+
+
+def test_mean_and_std_are_those_of_the_standard_library(lab: Lab) -> None:
+    for seed, accuracy in enumerate(ACCURACIES):
+        lab.finish(lab.run("deep", seed), accuracy)
+    top1 = lab.rows(0, 1, 2)["deep"].top1
+    assert top1 is not None
+    assert top1.mean == pytest.approx(statistics.mean(ACCURACIES), abs=1e-12)
+    assert top1.std == pytest.approx(statistics.stdev(ACCURACIES), abs=1e-12)
+    assert top1.n == 3
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert Sample.of([90.0]) == Sample(90.0, None, 1)
+    assert Sample.of([]) is None
+
+
+def test_the_last_epoch_is_the_number_and_best_stands_beside_it(lab: Lab) -> None:
+    lab.finish(lab.run("deep"), 90.1)
+    row = lab.rows()["deep"]
+    assert row.top1 == Sample(90.1, None, 1)
+    assert row.best == Sample(90.6, None, 1)
+
+
+def test_gain_is_against_this_tables_own_baseline(lab: Lab) -> None:
+    for seed, (plain, scaled) in enumerate([(90.0, 91.0), (90.4, 92.0)]):
+        lab.finish(lab.run("deep", seed), plain)
+        lab.finish(lab.run("deep_featscale", seed), scaled)
+    measured = lab.rows(0, 1)["deep_featscale"].gain
+    assert measured is not None
+    assert measured.mean == pytest.approx(1.3, abs=1e-12)
+    assert measured.spread == pytest.approx(math.hypot(statistics.stdev([90, 90.4]), statistics.stdev([91, 92])))
+    assert measured.beyond_spread is True
+
+
+def test_a_gain_within_the_spread_is_called_that() -> None:
+    measured = gain(Sample(90.1, 0.3, 3), Sample(90.0, 0.3, 3))
+    assert measured is not None
+    assert measured.beyond_spread is False
+
+
+def test_a_gain_of_single_seeds_is_not_judged(lab: Lab) -> None:
+    lab.finish(lab.run("deep"), 90.0)
+    lab.finish(lab.run("deep_featscale"), 95.0)
+    measured = lab.rows()["deep_featscale"].gain
+    assert measured is not None
+    assert (measured.spread, measured.beyond_spread) == (None, None)
+
+
+def test_there_is_no_gain_over_a_baseline_that_is_missing(lab: Lab) -> None:
+    lab.finish(lab.run("deep_featscale"), 95.0)
+    assert lab.rows()["deep_featscale"].gain is None
+
+
+def crash(lab: Lab, run: Run) -> None:
+    lab.start(run, epochs=2)
+    lab.end(run, "crash")
+
+
+def stop(lab: Lab, run: Run) -> None:
+    lab.start(run, epochs=2)
+    lab.end(run, "preempted")
+
+
+def keep_running(lab: Lab, run: Run) -> None:
+    lab.start(run, epochs=3)
+    (run.dir / "heartbeat").touch()
+
+
+def test_states_of_a_row(lab: Lab) -> None:
+    assert lab.rows()["wide"].state == "missing"
+    stop(lab, lab.run("wide", 0))
+    assert lab.rows(0, 1)["wide"].state == "stopped e2/4"
+    crash(lab, lab.run("wide", 1))
+    assert lab.rows(0, 1)["wide"].state == "failed"
+    keep_running(lab, lab.run("wide", 2))
+    assert lab.rows(0, 1, 2)["wide"].state == "running e3/4"
+    lab.finish(lab.run("wide", 3), 90.0)
+    assert lab.rows(0, 1, 2, 3)["wide"].state == "partial (1/4)"
+    assert lab.rows(3)["wide"].state == "done (n=1)"
+    assert lab.rows()[None].state == "quoted"
+
+
+def test_other_identities_are_never_averaged(lab: Lab) -> None:
+    lab.finish(lab.run("wide", 0, "recipe.base_lr=0.5"), 10.0)
+    lab.finish(lab.run("wide", 1), 90.0)
+    row = lab.rows(0, 1)["wide"]
+    assert row.top1 == Sample(90.0, None, 1)
+    assert row.state == "partial (1/2)"
+    assert lab.rows()["wide"].state == "stale"
+
+
+def test_throughput_of_different_devices_is_not_averaged(lab: Lab) -> None:
+    lab.finish(lab.run("wide", 0), 90.0, device="A100")
+    lab.finish(lab.run("wide", 1), 90.0, device="H100")
+    row = lab.rows(0, 1)["wide"]
+    assert (row.device, row.images_per_s) == ("A100, H100", None)
+
+
+def test_device_hours_are_summed_over_seeds(lab: Lab) -> None:
+    for seed in (0, 1):
+        lab.finish(lab.run("wide", seed), 90.0, device_hours=1.5)
+    assert lab.rows(0, 1)["wide"].device_hours == 3.0
+
+
+def test_the_start_of_a_fine_tune_is_kept(lab: Lab) -> None:
+    lab.finish(lab.run("wide"), 90.0, start={"val/top1": 83.5})
+    assert lab.rows()["wide"].start == Sample(83.5, None, 1)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from conftest import LIKE_THE_PAPER, Lab
+
+from antioversmooth.reporting import document, words
+
+
+def text(made: document.Document) -> str:
+    return " ".join([made["title"], *made["caption"], *made["notes"]])
+
+
+def test_other_data_than_the_papers_cannot_be_mistaken_for_it(lab: Lab) -> None:
+    lab.finish(lab.run("deep"), 90.0)
+    made = lab.collect()
+    assert made["title"].endswith("on Digits (mini profile)")
+    assert "800 training and 1,000 validation images" in text(made)
+    assert "One seed on 1,000 images (±0.9 points, binomial standard error) demonstrates the pipeline" in text(made)
+    assert all(row["difference"] is None for row in made["rows"])
+
+
+def test_on_the_papers_data_the_difference_is_computed(lab: Lab) -> None:
+    lab.finish(lab.run("deep", 0, *LIKE_THE_PAPER), 80.05)
+    made = lab.collect(overrides=LIKE_THE_PAPER)
+    assert made["title"] == lab.table().title
+    assert made["rows"][0]["difference"] == pytest.approx(0.25, abs=1e-12)
+    assert "demonstrates" not in text(made)
+
+
+@pytest.mark.parametrize("change", ["data.num_val=100", "profile=mini", "data.name=ImageNet-100"])
+def test_one_departure_is_enough_to_lose_the_comparison(lab: Lab, change: str) -> None:
+    overrides = (*LIKE_THE_PAPER, change)
+    lab.finish(lab.run("deep", 0, *overrides), 80.0)
+    assert lab.collect(overrides=overrides)["rows"][0]["difference"] is None
+
+
+def test_standard_error_is_the_binomial_one() -> None:
+    assert words.standard_error([80.0, 100.0], 1000) == pytest.approx(100 * math.sqrt(0.9 * 0.1 / 1000), abs=1e-12)
+    assert words.standard_error([], 1000) is None
+
+
+def test_an_incomplete_table_says_so_first(lab: Lab) -> None:
+    lab.fill()
+    assert lab.collect(0, 1)["caption"][0] == "INCOMPLETE: 2 of 3 rows are done."
+    assert not lab.collect(0, 1)["complete"]
+    lab.finish(lab.run("wide"), 93.0)
+    assert lab.collect()["complete"]
+    assert "INCOMPLETE" not in text(lab.collect())
+
+
+def test_rows_from_different_code_are_noted(lab: Lab) -> None:
+    lab.finish(lab.run("deep"), 90.0)
+    assert "snapshot" not in text(lab.collect())
+    other = lab.run("wide")
+    lab.start(other, epochs=4, snapshot="777777777777")
+    lab.finish(other, 91.0)
+    assert "different snapshots of the code (5a5a5a5a5a5a: deep seed 0; 777777777777: wide seed 0)" in text(
+        lab.collect()
+    )
+
+
+def test_stale_and_broken_runs_are_noted(lab: Lab) -> None:
+    lab.finish(lab.run("wide", 0, "recipe.base_lr=0.5"), 90.0)
+    (lab.finish(lab.run("deep"), 90.0).dir / "result.json").write_text("{")
+    assert "another identity (their spec, data or revision has changed since) of wide seed 0" in text(lab.collect())
+    assert "deep seed 0: result.json is not JSON" in text(lab.collect())
+
+
+def test_the_form_of_featscale_is_stated(lab: Lab) -> None:
+    assert "1 + 2s and 1 + 2t" in text(lab.collect())
+    assert "1 + s and 1 + t" in text(lab.collect(overrides=["model.scaling_variant=paper"]))
+
+
+def test_every_seed_is_in_the_document_with_its_provenance(lab: Lab) -> None:
+    lab.fill()
+    seeds = lab.collect(0, 1)["rows"][0]["seeds"]
+    assert [seed["result"]["metrics"]["val/top1"] for seed in seeds] == [90.1, 90.6]
+    assert seeds[0]["id"] == lab.run("deep").id
+    assert seeds[0]["provenance"]["snapshots"] == ["5a5a5a5a5a5a"]
+
+
+def test_the_document_survives_its_file(lab: Lab) -> None:
+    lab.fill()
+    made = lab.collect(0, 1)
+    lines = document.dumps(made)
+    assert json.loads(lines) == made
+    assert '"epoch": [1, 2, 3, 4]' in lines
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_end(lab: Lab) -> None:
+    run = lab.run("wide", 0, "recipe.epochs=250")
+    lab.start(run, epochs=250)
+    curve = lab.collect(overrides=["recipe.epochs=250"])["rows"][2]["seeds"][0]["curve"]
+    assert len(curve["epoch"]) <= document.CURVE_POINTS
+    assert curve["epoch"][-1] == 250
+
+
+def test_rows_of_the_same_science_share_the_run_that_was_planned_for_both(lab: Lab) -> None:
+    lab.add_row("deep", width=16)
+    lab.finish(lab.run("deep"), 93.0)
+    deep, _, wide, _ = lab.collect()["rows"]
+    assert deep["state"] == wide["state"] == "done (n=1)"
+    assert deep["top1"] == wide["top1"] == {"mean": 93.0, "std": None, "n": 1}

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from conftest import NOON, Lab
+
+from antioversmooth import files, journal
+from antioversmooth.reporting.observe import State, observe
+
+
+def test_a_run_that_never_started_is_missing(lab: Lab) -> None:
+    assert observe(lab.run("wide")).state is State.missing
+
+
+def test_a_run_with_a_living_heartbeat_is_running_and_knows_how_long(lab: Lab) -> None:
+    run = lab.run("wide")
+    lab.start(run, epochs=3)
+    seen = observe(run, now=NOON + 1)
+    assert (seen.state, seen.epoch, seen.top1, seen.remaining_s) == (State.running, 3, 53.0, 10.0)
+
+
+def test_a_run_that_vanished_is_stopped_and_says_so(lab: Lab) -> None:
+    run = lab.run("wide")
+    lab.start(run, epochs=1)
+    seen = observe(run, now=NOON + 3600)
+    assert seen.state is State.stopped
+    assert "vanished" in seen.problem
+
+
+def test_how_an_attempt_ended_decides_between_stopped_and_failed(lab: Lab) -> None:
+    for reason, expected in [("preempted", State.stopped), ("timeout", State.stopped), ("crash", State.failed)]:
+        run = lab.run("wide", seed=len(reason))
+        lab.start(run, epochs=1)
+        lab.end(run, reason, message="loss is nan")
+        seen = observe(run)
+        assert seen.state is expected
+        assert seen.problem == f"attempt 1 ended: {reason} (loss is nan)"
+
+
+def test_only_a_run_of_another_identity_makes_a_row_stale(lab: Lab) -> None:
+    old = lab.finish(lab.run("wide", 0, "recipe.base_lr=0.5"), 90.0)
+    lab.run("wide", 0, "recipe.base_lr=0.7")  # prepared, never started: nothing that could be stale
+    seen = observe(lab.run("wide"))
+    assert (seen.state, seen.older) == (State.stale, [old.dir.name])
+    assert observe(lab.run("wide", 1)).state is State.missing
+
+
+def test_a_torn_result_is_a_failure_and_not_a_number(lab: Lab) -> None:
+    run = lab.finish(lab.run("wide"), 90.0)
+    (run.dir / "result.json").write_text('{"id": "')
+    seen = observe(run)
+    assert seen.state is State.failed
+    assert seen.result is None
+    assert str(run.dir) not in seen.problem
+
+
+def test_a_result_that_lacks_its_accuracy_is_a_failure(lab: Lab) -> None:
+    run = lab.finish(lab.run("wide"), 90.0, metrics={"val/loss": 0.1})
+    assert "metrics.val/top1" in observe(run).problem
+
+
+def test_epochs_that_a_later_attempt_did_again_count_once(lab: Lab) -> None:
+    run = lab.run("wide")
+    lab.start(run, epochs=3)
+    lab.start(run, epochs=4, attempt=2, step=run.experiment.steps_per_epoch)
+    assert [r["epoch"] for r in observe(run).epochs] == [1, 2, 3, 4]
+
+
+def test_a_torn_last_line_is_left_out(lab: Lab) -> None:
+    run = lab.run("wide")
+    lab.start(run, epochs=2)
+    with run.metrics_path.open("a") as file:
+        file.write('{"time": 1, "attempt": 1, "step": 24, "epoch": 3, "val/top1": 9')
+    assert observe(run).epoch == 2
+
+
+def test_provenance_names_every_host_and_job_once(lab: Lab) -> None:
+    run = lab.run("wide")
+    lab.start(run, epochs=1)
+    lab.start(run, epochs=1, attempt=2)
+    origin = observe(run).provenance
+    assert origin is not None
+    assert (origin["hosts"], origin["job_ids"], origin["commits"]) == (["node7"], ["4711"], ["c0ffee"])
+    assert observe(lab.run("wide", 1)).provenance is None
+
+
+def test_an_attempt_without_intent_or_provenance_is_still_observed(lab: Lab) -> None:
+    run = lab.run("wide")
+    journal.append(run.attempts_path, {"time": NOON, "attempt": 1, "event": "start", "step": 0})
+    files.write_json(run.dir / "intent.json", {})
+    assert observe(run, now=NOON).state is State.running

@@ -1,0 +1,163 @@
+"""Every format, byte for byte, from one document; and what no value may do to a format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from conftest import Lab
+
+from antioversmooth.errors import UserError
+from antioversmooth.reporting import cells, document, latex, markdown, page, sheet, tables
+from antioversmooth.reporting.document import Document
+
+RESULTS = Path(__file__).parents[2] / "results"
+
+
+@pytest.fixture
+def small(lab: Lab) -> Document:
+    """The filled table; its identities are replaced, so that a new field of a spec changes no golden file."""
+    lab.fill()
+    made = lab.collect(0, 1)
+    for row in made["rows"]:
+        for seed in row["seeds"]:
+            seed["id"] = f"id-of-{row['experiment']}-{seed['seed']}"
+    return made
+
+
+@pytest.mark.parametrize("suffix", tables.FORMATS)
+def test_golden(suffix: str, small: Document, golden: Callable[[str, str], None]) -> None:
+    golden(f"small.{suffix}", tables.FORMATS[suffix](small))
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("**/table*.json")), ids=str)
+def test_committed_tables_render_to_the_committed_bytes(path: Path) -> None:
+    committed = document.load(path)
+    for suffix, render in tables.FORMATS.items():
+        assert path.with_suffix(f".{suffix}").read_text() == render(committed)
+
+
+def test_markdown_shows_special_characters_as_they_are() -> None:
+    assert markdown.escape("a|b_c*d<e>\n`f`$g$") == r"a\|b\_c\*d\<e\> \`f\`\$g\$"
+    assert markdown.escape("A & B, &lt;") == r"A & B, \&lt;"
+
+
+def test_every_markdown_line_of_the_grid_has_as_many_cells(small: Document) -> None:
+    lines = markdown.grid(small).splitlines()
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+
+
+def test_latex_prints_special_characters_as_they_are() -> None:
+    assert latex.escape("50 % & #1_a {x} $y$ ~ ^ \\ <>") == (
+        r"50 \% \& \#1\_a \{x\} \$y\$ \textasciitilde{} \textasciicircum{} \textbackslash{} \textless{}\textgreater{}"
+    )
+    assert latex.escape("1 ± 2 − 3 –") == r"1 $\pm$ 2 $-$ 3 --"
+
+
+def test_no_bracket_follows_a_latex_line_break(small: Document) -> None:
+    assert not re.search(r"\\\\\s*\[", latex.render(small))
+
+
+class Outline(HTMLParser):
+    """The tags and the text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_no_value_becomes_markup_in_the_page(small: Document) -> None:
+    evil = '</script><script>alert(1)</script><b onmouseover="x">\'&'
+    before = Outline(page.render(small))
+    small["title"] = small["notes"][0] = small["sources"][0] = small["caption"][0] = evil
+    for row in small["rows"]:
+        row["group"] = row["label"] = row["device"] = row["state"] = evil
+        for seed in row["seeds"]:
+            seed["problem"] = seed["state"] = seed["id"] = evil
+    after = Outline(page.render(small))
+    assert after.tags.count("script") == before.tags.count("script")
+    assert "b" not in after.tags
+    assert evil in after.text
+
+
+def test_the_page_fetches_nothing(small: Document) -> None:
+    text = page.render(small)
+    assert "default-src 'none'" in text
+    assert not re.search(r"(src|href)=|url\(|@import|https?://", text)
+
+
+def test_the_page_draws_curves_and_similarities_of_each_group(small: Document) -> None:
+    text = page.render(small)
+    assert text.count("<figure>") == 3  # two groups have curves, one has similarities
+    assert text.count("<polyline") == 8  # four done runs in both; of the stopped one a single point
+    assert text.count("<circle") == 1
+
+
+def test_a_table_without_any_run_renders(lab: Lab) -> None:
+    made = lab.collect()
+    for render in tables.FORMATS.values():
+        assert "missing" in render(made)
+    assert [column.header for column in cells.columns(made)] == [
+        "backbone",
+        "model",
+        "paper (ImageNet-1k)",
+        "epochs",
+        "state",
+    ]
+
+
+def test_csv_holds_full_precision(small: Document) -> None:
+    rows = list(csv.DictReader(io.StringIO(sheet.render(small))))
+    assert float(rows[0]["top1_std"]) == small["rows"][0]["top1"]["std"]
+    assert rows[3]["state"] == "quoted"
+    assert rows[3]["top1_mean"] == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-0.04, "+0.0"), (0.05, "+0.1"), (-1.26, "−1.3"), (None, ""), (0.0, "+0.0")]
+)
+def test_signed(value: float | None, text: str) -> None:
+    assert cells.signed(value, 1) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(22_050_664, "22.1"), (604_298, "0.604"), (1_234_567_890, "1,235")])
+def test_significant(value: int, text: str) -> None:
+    assert cells.significant(value, 1e6) == text
+
+
+def test_the_readme_block_is_replaced_and_nothing_else(small: Document, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- small:begin -->\nold\n<!-- small:end -->\nafter\n")
+    assert markdown.update_readme(readme, small)
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- small:begin -->\n### ")
+    assert text.endswith("<!-- small:end -->\nafter\n")
+    assert "old" not in text
+    assert not markdown.update_readme(readme, small)
+
+
+def test_a_readme_without_markers_is_left_alone(small: Document, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- small:end --> <!-- small:begin -->")
+    with pytest.raises(UserError, match="needs one <!-- small:begin -->"):
+        markdown.update_readme(readme, small)
+
+
+def test_tables_of_other_experiments_do_not_overwrite_the_committed_one(lab: Lab, tmp_path: Path) -> None:
+    assert tables.destination(lab.request("runtime.workers=0", "data.root=/d"), lab.results) == lab.results / "mini"
+    altered = lab.request("recipe.base_lr=0.5")
+    assert tables.destination(altered, lab.results) is None
+    assert tables.destination(altered, lab.results, tmp_path) == tmp_path
