@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from timm.layers.weight_init import trunc_normal_
@@ -62,7 +61,6 @@ def _vit(config: ModelConfig, *, proj_drop_rate: float, **sizes: Any) -> nn.Modu
         num_heads=config.num_heads,
         pos_drop_rate=proj_drop_rate,
         proj_drop_rate=proj_drop_rate,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
         **sizes,
     )
 

@@ -149,9 +149,9 @@ def _require_foldable(name: str, attention: Any, *, mask_aware: bool) -> None:
 def _place(attention: Any, excluded: int, *, mask_aware: bool) -> None:
     if isinstance(attention, (TalkingHeadAttn, *_WINDOWS)):
         excluded = 0  # no class token is among their tokens
-    attention.__class__ = _ATTENTION[type(attention)]
-    attention.proj.__class__ = scaled.HeldLinear
-    attention.proj_drop.__class__ = scaled.HeldDropout
+    _become(attention, _ATTENTION[type(attention)])
+    _become(attention.proj, scaled.HeldLinear)
+    _become(attention.proj_drop, scaled.HeldDropout)
     attention.register_parameter("lamb", None)
     attention.featscale = None
     attention.excluded = excluded
@@ -166,7 +166,7 @@ def _place_attnscale(attention: Any) -> None:
         attention.folded = False
         attention.was_fused = getattr(attention, "fused_attn", False)
         attention.fused_attn = False
-        attention.attn_drop.__class__ = scaled.RescaledDropout
+        _become(attention.attn_drop, scaled.RescaledDropout)
         attention.attn_drop.attention = (attention,)
 
 
@@ -175,7 +175,7 @@ def _place_featscale(block: Any, attention: Any, released: bool) -> None:
     block.lamb1 = nn.Parameter(weight.new_zeros(weight.shape[0]))
     block.lamb2 = nn.Parameter(weight.new_zeros(weight.shape[0]))
     if type(block) in _MAP_BLOCKS:
-        block.__class__ = _MAP_BLOCKS[type(block)]
+        _become(block, _MAP_BLOCKS[type(block)])
         return
     # the released code adds its terms twice in DeiT, once in CaiT and Swin
     doubled = released and not isinstance(attention, scaled.ScaledTalkingHeads)
@@ -199,14 +199,18 @@ def _fold_mixing(attention: scaled.ScaledTalkingHeads, patch_embed: Any) -> None
 
 def _restore(module: Any) -> None:
     if isinstance(module, scaled.ScaledAttention):
-        module.proj.__class__ = nn.Linear
-        module.proj_drop.__class__ = nn.Dropout
-        dropout: Any = module.attn_drop
-        if isinstance(dropout, scaled.RescaledDropout):
+        _become(module.proj, nn.Linear)
+        _become(module.proj_drop, nn.Dropout)
+        if isinstance(module.attn_drop, scaled.RescaledDropout):
             module.fused_attn = module.was_fused
-            del dropout.attention
-            dropout.__class__ = nn.Dropout
+            delattr(module.attn_drop, "attention")
+            _become(module.attn_drop, nn.Dropout)
     for name in _ADDED:
         if name in vars(module) or name in module._parameters:
             delattr(module, name)
-    module.__class__ = _STOCK.get(type(module), type(module))
+    _become(module, _STOCK.get(type(module), type(module)))
+
+
+def _become(module: nn.Module, kind: type[nn.Module]) -> None:
+    """Exchanges the class of a module for one with the same parameters: names, hooks and references stay."""
+    module.__class__ = kind

@@ -1,0 +1,187 @@
+"""Weights from elsewhere: files in every layout that these models were released in, timm's tags, our own checkpoints.
+
+A key that a file lacks, or holds too many, is named, and refused unless it is a scale, which starts at zero, or was
+declared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.layers.pos_embed import resample_abs_pos_embed
+from timm.models import cait, clean_state_dict, swin_transformer, swin_transformer_v2, vision_transformer
+from torch import Tensor, nn
+
+from antioversmooth.errors import CheckpointError
+from antioversmooth.models.placement import SCALES
+
+State = dict[str, Tensor]
+
+_NESTED = ("model", "state_dict", "model_ema")
+"""Keys that a checkpoint keeps its weights under, the first that is there."""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of every key that did not go from the source into the model as it was."""
+
+    source: str
+    missing: tuple[str, ...]
+    """Scales and declared parameters that the source lacks: they start as the model was built."""
+    adapted: tuple[str, ...]
+    """Position embeddings and the like, resampled to the model's size."""
+    reset: tuple[str, ...]
+    """The classifier, where its number of classes differs: it starts as the model was built."""
+
+
+def load_weights(model: nn.Module, source: Path, *, allow_missing: Sequence[str] = ()) -> LoadReport:
+    """Puts the weights of a file into the model.
+
+    Args:
+        source: `.safetensors`, or what torch.save wrote: a state dict, or one under "model", "state_dict" or
+            "model_ema"; in timm's or in the official layout of DeiT, CaiT or Swin, or a checkpoint of ours.
+        allow_missing: Patterns (fnmatch) of parameters that the file need not hold, besides the scales.
+
+    Raises:
+        CheckpointError: The file is missing or torn, or of another model; names the keys.
+    """
+    return _load(model, read_state(Path(source)), str(source), allow_missing)
+
+
+def load_timm(
+    model: nn.Module, tag: str, *, allow_missing: Sequence[str] = (), overlay: Mapping[str, Any] | None = None
+) -> LoadReport:
+    """Puts the weights that timm publishes under a tag into the model.
+
+    Args:
+        tag: As in timm.create_model: cait_s24_224.fb_dist_in1k.
+        allow_missing: Patterns (fnmatch) of parameters that they need not hold, besides the scales.
+        overlay: Entries over timm's own for this tag: {"file": path} reads a file that was downloaded elsewhere.
+
+    Raises:
+        CheckpointError: No such tag, no way to fetch it, or it is of another model; names the keys.
+    """
+    source = f"timm:{tag}"
+    if overlay is None and not timm.is_model_pretrained(tag):
+        near = get_close_matches(tag, timm.list_pretrained(), n=3, cutoff=0.5)
+        raise CheckpointError(f"{source}: timm has no weights of that name; near it are {', '.join(near) or 'none'}")
+    try:
+        published = timm.create_model(tag, pretrained=True, pretrained_cfg_overlay=dict(overlay or {}))
+    except (OSError, RuntimeError, ValueError) as err:
+        reason = str(err).splitlines()[0]
+        raise CheckpointError(
+            f"{source} could not be loaded: {reason}; fetch the file where there is a network, and use file:<path>"
+        ) from err
+    return _load(model, published.state_dict(), source, allow_missing)
+
+
+def read_state(source: Path) -> State:
+    """The tensors of a file by name, without the prefixes of wrappers; nothing in it is executed.
+
+    Raises:
+        CheckpointError: The file is missing, torn, or holds no state dict.
+    """
+    try:
+        content = safetensors.torch.load_file(source) if source.suffix == ".safetensors" else _torch_load(source)
+    except FileNotFoundError as err:
+        raise CheckpointError(f"{source}: there is no such file") from err
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as err:
+        raise CheckpointError(f"{source} is torn, or holds more than weights: {str(err).splitlines()[0]}") from err
+    state = next((content[key] for key in _NESTED if key in content), content) if isinstance(content, dict) else {}
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()) or not state:
+        raise CheckpointError(f"{source} holds no state dict, neither as it is nor under {', '.join(_NESTED)}")
+    return dict(clean_state_dict(state))
+
+
+def _torch_load(source: Path) -> Any:
+    # the released training code saves its parsed arguments beside the weights
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(source, map_location="cpu", weights_only=True)
+
+
+def _load(model: nn.Module, state: State, source: str, allow_missing: Sequence[str]) -> LoadReport:
+    try:
+        fitted = _layout(model)(state, model)
+    except (AttributeError, RuntimeError) as err:  # timm looks for the module that each key belongs to
+        raise CheckpointError(f"{source} is of another model than {type(model).__name__}: {err}") from err
+    expected = model.state_dict()
+    reset = tuple(_classifier_of_other_classes(model, fitted, expected))
+    missing, unexpected = expected.keys() - fitted.keys(), fitted.keys() - expected.keys()
+    undeclared = [key for key in missing if not _may_be_missing(key, allow_missing)]
+    mismatched = [
+        key for key in fitted.keys() & expected.keys() - set(reset) if fitted[key].shape != expected[key].shape
+    ]
+    problems = {
+        "lacks": sorted(undeclared),
+        "holds, and the model does not,": sorted(unexpected),
+        "has other shapes of": [f"{k} {_shape(fitted[k])} for {_shape(expected[k])}" for k in sorted(mismatched)],
+    }
+    _refuse(source, model, problems)
+    model.load_state_dict({**expected, **{key: value for key, value in fitted.items() if key not in reset}})
+    adapted = [key for key in state.keys() & fitted.keys() - set(reset) if state[key].shape != fitted[key].shape]
+    return LoadReport(source, tuple(sorted(missing)), tuple(sorted(adapted)), reset)
+
+
+def _layout(model: nn.Module) -> Callable[[State, nn.Module], State]:
+    """What turns official keys and sizes into the model's own."""
+    layouts: dict[type[nn.Module], Callable[..., State]] = {
+        cait.Cait: _resample_cait,
+        swin_transformer.SwinTransformer: swin_transformer.checkpoint_filter_fn,
+        swin_transformer_v2.SwinTransformerV2: swin_transformer_v2.checkpoint_filter_fn,
+        vision_transformer.VisionTransformer: partial(vision_transformer.checkpoint_filter_fn, adapt_layer_scale=True),
+    }
+    return next((layout for kind, layout in layouts.items() if isinstance(model, kind)), lambda state, _: dict(state))
+
+
+def _resample_cait(state: State, model: Any) -> State:
+    """timm resamples the position embedding of a ViT and not that of CaiT, which has no entry for the class token."""
+    if "pos_embed" not in state or state["pos_embed"].shape == model.pos_embed.shape:
+        return dict(state)
+    grid = list(model.patch_embed.grid_size)
+    return {**state, "pos_embed": resample_abs_pos_embed(state["pos_embed"], new_size=grid, num_prefix_tokens=0)}
+
+
+def _classifier_of_other_classes(model: Any, fitted: State, expected: Mapping[str, Tensor]) -> list[str]:
+    heads = model.get_classifier()
+    parameters = {id(p) for head in (heads if isinstance(heads, tuple) else (heads,)) for p in head.parameters()}
+    names = [name for name, p in model.named_parameters() if id(p) in parameters and name in fitted]
+    return sorted(name for name in names if fitted[name].shape != expected[name].shape)
+
+
+def _may_be_missing(key: str, allowed: Sequence[str]) -> bool:
+    return key.rpartition(".")[2] in SCALES or any(fnmatch(key, pattern) for pattern in allowed)
+
+
+def _refuse(source: str, model: nn.Module, problems: Mapping[str, Sequence[str]]) -> None:
+    """Raises CheckpointError if there is a problem; six keys of each kind are named, the rest counted."""
+    found = [f"{what} {_listed(keys)}" for what, keys in problems.items() if keys]
+    if not found:
+        return
+    scales = any(key.rpartition(".")[2] in SCALES for key in problems["holds, and the model does not,"])
+    way_out = (
+        "its scales are those of another method: choose the model.scaling that it was trained with"
+        if scales
+        else "declare what may be missing in recipe.init_allow_missing, or choose the model that it is of"
+    )
+    raise CheckpointError(f"{source} does not fit this {type(model).__name__}: it {'; it '.join(found)}; {way_out}")
+
+
+def _listed(keys: Sequence[str]) -> str:
+    rest = len(keys) - 6
+    return ", ".join(keys[:6]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(list(tensor.shape))
