@@ -1,15 +1,15 @@
-"""How alike the tokens of an image are, after each self-attention block: the measure of oversmoothing."""
+"""How alike the rows of a matrix are, of tokens above all: the usual measure of oversmoothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from timm.models.cait import LayerScaleBlockClassAttn
 from torch import Tensor, nn
+
+from antioversmooth.analysis.watch import evaluating, num_prefix_tokens, watching_tokens
 
 
 @dataclass(frozen=True)
@@ -33,19 +33,35 @@ def token_similarity(model: nn.Module, images: Tensor | Iterable[Tensor], *, bat
     """
     batches = images.split(batch_size) if isinstance(images, Tensor) else images
     device = next(model.parameters()).device
-    sums: Tensor | None = None
+    prefix = num_prefix_tokens(model)
+    sums: dict[int, Tensor] = {}
     count = 0
-    with _evaluating(model), _watching(model) as seen:
+
+    def see(layer: int, tokens: Tensor) -> None:
+        if layer > 0:
+            found = similarities(tokens, prefix).double().sum(0)
+            sums[layer] = sums[layer] + found if layer in sums else found
+
+    with evaluating(model), watching_tokens(model, see):
         for batch in batches:
-            seen.clear()
             model(batch.to(device))
-            values = torch.stack(seen)
-            sums = values if sums is None else sums + values
             count += len(batch)
-    if sums is None:
+    if count == 0:
         raise ValueError("there are no images to measure the similarity on")
-    means = sums / count
+    means = torch.stack([sums[layer] for layer in sorted(sums)]) / count
     return TokenSimilarity(tokens=means[:, 0].tolist(), off_diagonal=means[:, 1].tolist())
+
+
+def similarities(tokens: Tensor, prefix: int = 0) -> Tensor:
+    """Both definitions for each image; [B, N, C] -> [B, 2].
+
+    One image at a time, since pairs are N * N and Swin starts with 3136 tokens.
+
+    Args:
+        prefix: Tokens in front of the patches, which the off-diagonal form leaves out.
+    """
+    pairs = [(absolute_cosine(image), off_diagonal_cosine(image[prefix:])) for image in tokens.float()]
+    return torch.stack([torch.stack(pair) for pair in pairs])
 
 
 def absolute_cosine(tokens: Tensor) -> Tensor:
@@ -62,48 +78,3 @@ def off_diagonal_cosine(tokens: Tensor) -> Tensor:
     num_tokens = tokens.shape[-2]
     total = F.normalize(tokens, dim=-1).sum(-2).square().sum(-1)
     return (total - num_tokens) / (num_tokens * (num_tokens - 1))
-
-
-def self_attention_blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks whose tokens attend to one another, in the order they run; CaiT's class attention is none."""
-    return [
-        module
-        for module in model.modules()
-        if "attn" in module._modules and not isinstance(module, LayerScaleBlockClassAttn)
-    ]
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
-
-
-@contextmanager
-def _watching(model: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that a forward pass fills: for each block both similarities [2], summed over the images of the batch."""
-    seen: list[Tensor] = []
-
-    def watch(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        sums = [_image_similarities(tokens.float(), prefix) for tokens in output]
-        seen.append(torch.stack(sums).sum(0).double())
-
-    maps = getattr(model, "output_fmt", "NLC") == "NHWC"  # Swin's blocks give [B, height, width, C]
-    prefix = 0 if maps or hasattr(model, "blocks_token_only") else getattr(model, "num_prefix_tokens", 0)
-    hooks = [block.register_forward_hook(watch) for block in self_attention_blocks(model)]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _image_similarities(tokens: Tensor, prefix: int) -> Tensor:
-    """Both definitions for one image [N, C] or [height, width, C]: one at a time, since pairs are N * N."""
-    tokens = tokens.flatten(0, -2)
-    return torch.stack([absolute_cosine(tokens), off_diagonal_cosine(tokens[prefix:])])

@@ -1,0 +1,117 @@
+"""What the paper proves about high frequencies, beside what an attention layer does to them.
+
+    Theorem 1     |HC[A^t z]| / |DC[A^t z]| -> 0 for A = softmax(P)
+    Theorem 3     |HC[A X W_V]|_F <= sqrt(N e^2a / (e^2a + N - 1)) |W_V|_2 |HC[X]|_F,   a = max |P_ij|
+    Proposition 4 |HC[MSA(X)]|_F <= s1 s2 H sqrt(...) |HC[X]|_F,   s1 >= |W_V|_2, s2 >= |W_O|_2 of every head
+    Proposition 5 |HC[X + MSA(X)]|_F <= (1 + s1 s2 H sqrt(...)) |HC[X]|_F
+
+The factors tend to sqrt(N) as a grows, and that of Proposition 5 is above 1 always: they limit how much of the high
+frequencies is *left*, they do not say that it becomes less.
+
+Scalings. HC[A_hat X] = (1 + w) HC[A X], since HC[1 m(X)] = 0, and HC[X_hat] = (1 + t) HC[X]: AttnScale multiplies the
+factor of a head by |1 + w|, FeatScale that of the layer by max |1 + t|. Biases are the same for all tokens: no HC.
+
+B images (Swin: windows), N tokens, C channels, H heads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.models.cait import TalkingHeadAttn
+from torch import Tensor, nn
+
+from antioversmooth.analysis.spectra import high_pass_norm, low_pass_norm, norm
+from antioversmooth.analysis.watch import Attended
+from antioversmooth.models.attention import ScaledAttention
+
+POWERS = 7
+"""t = 0 to 6 of A^t: with random logits HC is gone by then."""
+ROUNDING = 1e-5
+"""HC is a difference of float32 numbers: an inequality is violated by more than this share of what was subtracted."""
+
+
+def holds_for(layer: Any) -> bool:
+    """Whether the layer is what the theorems are about: softmax attention with nothing but V and W_O behind it."""
+    behind = isinstance(getattr(layer, "norm", nn.Identity()), nn.Identity) and getattr(layer, "gate", None) is None
+    masked = getattr(layer, "mask_aware", False) and layer.lamb is not None  # AttnScale's mean differs by token there
+    return behind and not masked and getattr(layer, "num_kv_groups", 1) == 1 and not isinstance(layer, TalkingHeadAttn)
+
+
+def decay(attention: Tensor, z: Tensor, powers: int = POWERS) -> dict[str, Tensor]:
+    """Theorem 1: the norms of HC and DC of A^t z for t = 0, 1, ...; each [B, H, powers].
+
+    Args:
+        attention: A, [B, H, N, N].
+        z: [B, N, C]
+    """
+    x = z[:, None].expand(-1, attention.shape[1], -1, -1)
+    high, low = [], []
+    for _ in range(powers):
+        high.append(high_pass_norm(x))
+        low.append(low_pass_norm(x))
+        x = attention @ x
+    return {"hc": torch.stack(high, -1), "dc": torch.stack(low, -1)}
+
+
+def softmax_factor(attention: Tensor) -> Tensor:
+    """sqrt(N e^2a / (e^2a + N - 1)) of each head; [..., N, N] -> [...].
+
+    A softmax does not see a constant that is added to a row of P, and the theorem holds for every P of this A: a is
+    taken for the one whose rows are centred, where it is smallest.
+    """
+    N = attention.shape[-1]
+    logits = attention.log()
+    a = (logits.amax(-1) - logits.amin(-1)).amax(-1) / 2  # infinite where a mask, or float32, makes an entry zero
+    return (N / (1 + (N - 1) * torch.exp(-2 * a))).sqrt()
+
+
+def head_weights(layer: Any) -> tuple[Tensor, Tensor]:
+    """W_V and W_O of each head, as [H, head_dim, C] and [H, C, head_dim]."""
+    H = layer.num_heads
+    joint = layer.qkv is not None
+    value = layer.qkv.weight.chunk(3)[-1] if joint else layer.v_proj.weight
+    return value.unflatten(0, (H, -1)), layer.proj.weight.unflatten(1, (H, -1)).transpose(0, 1)
+
+
+def inequalities(seen: Attended) -> dict[str, Tensor]:
+    """Both sides of Theorem 3 and Propositions 4 and 5, as norms, for each image.
+
+    Returns:
+        input: |HC[X]|_F, [B]. head/measured, head/bound: Theorem 3, [B, H]. layer/..., residual/...: Propositions 4 and
+        5, [B]. violations: the share of them that is violated by more than rounding, [B].
+    """
+    layer = seen.layer
+    w_value, w_output = head_weights(layer)
+    value_norms, output_norms = (torch.linalg.matrix_norm(w, ord=2) for w in (w_value, w_output))
+    attn_gain, feat_gain = gains(layer)
+    entering = high_pass_norm(seen.tokens)
+    factor = attn_gain * softmax_factor(seen.unscaled)
+    heads = seen.map @ (seen.tokens[:, None] @ w_value.transpose(1, 2))
+    layer_factor = feat_gain * value_norms.max() * output_norms.max() * layer.num_heads * factor.amax(1)
+    sides = {
+        "head": (heads, factor * value_norms * entering[:, None]),
+        "layer": (seen.output, layer_factor * entering),
+        "residual": (seen.tokens + seen.output, (1 + layer_factor) * entering),
+    }
+    found = {"input": entering}
+    for name, (x, bound) in sides.items():
+        found |= {f"{name}/measured": high_pass_norm(x), f"{name}/bound": bound}
+    violated = [_violated(x, bound) for x, bound in sides.values()]
+    return {**found, "violations": torch.stack(violated, -1).mean(-1)}
+
+
+def gains(layer: Any) -> tuple[Tensor | float, Tensor | float]:
+    """|1 + w| of each head, and max |1 + t| over channels: what the scalings multiply the factors by."""
+    if not isinstance(layer, ScaledAttention):
+        return 1.0, 1.0
+    attn_gain = 1.0 if layer.lamb is None else (1 + layer.lamb).abs()
+    feat_gain = 1.0 if layer.featscale is None else (1 + layer.featscale.scales()[1]).abs().max()
+    return attn_gain, feat_gain
+
+
+def _violated(x: Tensor, bound: Tensor) -> Tensor:
+    """For each image the share of heads whose HC is larger than the bound; [B]."""
+    beyond = high_pass_norm(x) > bound * (1 + ROUNDING) + ROUNDING * norm(x)
+    return beyond.float().flatten(1).mean(1) if beyond.ndim > 1 else beyond.float()

@@ -1,0 +1,119 @@
+"""What was measured of a model's layers, as values and as files: read and drawn without torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from antioversmooth import files
+
+AXES = ("head", "channel", "frequency", "power")
+
+
+class Measure(NamedTuple):
+    """A quantity that every layer has one value, or one list for each axis, of."""
+
+    axes: tuple[str, ...]
+    meaning: str
+
+
+MEASURES = {
+    "tokens/similarity": Measure((), "mean |cos| over all pairs of tokens, i = j included (the authors' definition)"),
+    "tokens/off_diagonal": Measure((), "mean cos over pairs of patch tokens with i != j (the form of follow-ups)"),
+    "tokens/amplitude": Measure(("frequency",), "L2 norm over channels of the tokens' unitary DFT"),
+    "tokens/dc_energy": Measure((), "|DC[X]|_F squared"),
+    "tokens/hc_energy": Measure((), "|HC[X]|_F squared"),
+    "attention/similarity": Measure(("head",), "mean |cos| over all pairs of rows of the attention map"),
+    "attention/off_diagonal": Measure(("head",), "mean cos over pairs of rows of the attention map with i != j"),
+    "attention/spectrum": Measure(("head", "frequency"), "L2 norm of the rows of F A F^T, F the unitary DFT"),
+    "decay/hc": Measure(("head", "power"), "|HC[A^t X]|_F, X what the attention layer is given"),
+    "decay/dc": Measure(("head", "power"), "|DC[A^t X]|_F"),
+    "bounds/input": Measure((), "|HC[X]|_F of what the attention layer is given"),
+    "bounds/head/measured": Measure(("head",), "Theorem 3: |HC[A X W_V]|_F"),
+    "bounds/head/bound": Measure(("head",), "Theorem 3: the right-hand side"),
+    "bounds/layer/measured": Measure((), "Proposition 4: |HC[MSA(X)]|_F"),
+    "bounds/layer/bound": Measure((), "Proposition 4: the right-hand side"),
+    "bounds/residual/measured": Measure((), "Proposition 5: |HC[X + MSA(X)]|_F"),
+    "bounds/residual/bound": Measure((), "Proposition 5: the right-hand side"),
+    "bounds/violations": Measure((), "share of these inequalities that is violated by more than rounding"),
+    "scales/w": Measure(("head",), "AttnScale's w"),
+    "scales/s": Measure(("channel",), "FeatScale's s, of the DC part, as it acts (the released form counts it twice)"),
+    "scales/t": Measure(("channel",), "FeatScale's t, of the HC part, as it acts (the released form counts it twice)"),
+}
+"""All of them; each value is a mean over images. Layers count from 1, layer 0 is what enters the first block."""
+
+Values = dict[int, Any]
+"""By layer: a number, or lists nested as the measure's axes."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """The measures of one model."""
+
+    title: str
+    """For people: DeiT-S, 24 layers, + AttnScale."""
+    weights: str
+    """Which weights: the name of a file; empty for a model that was never saved."""
+    num_images: int
+    """Validation images that the means are over."""
+    depth: int
+    """Self-attention blocks."""
+    measures: dict[str, Values]
+    """By the names in MEASURES; those that the model does not have are left out."""
+
+    def json(self) -> str:
+        """As text for a file; five significant digits."""
+        axes = {name: list(MEASURES[name].axes) for name in self.measures}
+        value = {**asdict(self), "axes": axes, "measures": _rounded(self.measures)}
+        return json.dumps(value, allow_nan=False) + "\n"
+
+    def csv(self) -> str:
+        """One number a line, with its layer and its place on the axes of its measure, which count from 0."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["measure", "layer", *AXES, "value"])
+        for name, values in self.measures.items():
+            axes = MEASURES[name].axes
+            for layer, value in values.items():
+                for place, number in _numbers(value):
+                    at = dict(zip(axes, place, strict=True))
+                    writer.writerow([name, layer, *(at.get(axis, "") for axis in AXES), f"{number:.5g}"])
+        return text.getvalue()
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes both into a folder; returns the paths."""
+        paths = [folder / "analysis.json", folder / "analysis.csv"]
+        files.write_atomic(paths[0], self.json())
+        files.write_atomic(paths[1], self.csv())
+        return paths
+
+    @classmethod
+    def read(cls, path: Path) -> Analysis | None:
+        """What `write` wrote; None where there is no such file."""
+        value = files.read_json(path)
+        if value is None:
+            return None
+        del value["axes"]
+        by_layer = {name: {int(k): v for k, v in values.items()} for name, values in value["measures"].items()}
+        return cls(**{**value, "measures": by_layer})
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.5g}")
+
+
+def _numbers(value: Any, place: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], float]]:
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _numbers(item, (*place, index))
+    else:
+        yield place, value

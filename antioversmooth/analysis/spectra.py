@@ -1,0 +1,57 @@
+"""Frequencies over the axis of the tokens: N tokens are N samples, and the unitary DFT F is [N, N].
+
+The DC part of X is F^-1 diag(1, 0, ..., 0) F X = (1/N) 11^T X, the mean over tokens; HC[X] is the rest (paper, section
+2.4). All functions take leading dimensions for images and heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def frequencies(num_tokens: int) -> range:
+    """The frequencies of a spectrum here, DC among them: -98 to 97 for 197 tokens.
+
+    The authors' plot drops the highest positive one where the number of tokens is odd, and so does this.
+    """
+    return range(-(num_tokens // 2), num_tokens // 2)
+
+
+def amplitudes(x: Tensor) -> Tensor:
+    """L2 norm of each row of F X, in the order of `frequencies`; [..., N, C] -> [..., N or N - 1]."""
+    norms: Tensor = torch.fft.fft(x.float(), dim=-2, norm="ortho").norm(dim=-1)
+    return torch.fft.fftshift(norms, dim=-1)[..., : len(frequencies(x.shape[-2]))]
+
+
+def map_spectrum(attention: Tensor) -> Tensor:
+    """L2 norm of each row of S = F A F^T, in the order of `frequencies`; [..., N, N] -> [..., N or N - 1].
+
+    F^T is unitary and leaves the norm of a row as it is, so the rows of F A have those norms.
+    """
+    return amplitudes(attention)
+
+
+def low_pass(x: Tensor) -> Tensor:
+    """DC[X]: the mean over tokens, for each of them; [..., N, C] -> [..., 1, C]."""
+    return x.mean(-2, keepdim=True)
+
+
+def high_pass(x: Tensor) -> Tensor:
+    """HC[X] = X - DC[X]; [..., N, C] -> the same."""
+    return x - low_pass(x)
+
+
+def norm(x: Tensor) -> Tensor:
+    """Frobenius norm of the last two dimensions."""
+    return torch.linalg.matrix_norm(x)
+
+
+def low_pass_norm(x: Tensor) -> Tensor:
+    """|DC[X]|_F; [..., N, C] -> [...]."""
+    return norm(low_pass(x)) * x.shape[-2] ** 0.5
+
+
+def high_pass_norm(x: Tensor) -> Tensor:
+    """|HC[X]|_F; [..., N, C] -> [...]."""
+    return norm(high_pass(x))
