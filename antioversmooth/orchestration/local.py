@@ -43,14 +43,14 @@ def launch(runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update) ->
                 update(pool.notes())
                 if received and deadline == float("inf"):
                     deadline = time.monotonic() + GRACE_S
-                    say(f"stopping: {pool.stop()} runs are saving; once more to stop at once, without saving")
+                    say(f"stopping; runs that are saving now: {pool.stop()}; once more ends them without saving")
                 elif len(received) > 1 or time.monotonic() > deadline:
                     pool.kill()
                 time.sleep(POLL_S)
             update(pool.notes())
         finally:
             pool.kill()
-    return Launched(pool.outcomes, interrupted=bool(received))
+    return Launched(pool.outcomes, interrupted=bool(received) and Outcome.stopped in pool.outcomes.values())
 
 
 def _deviations(runs: Sequence[Run]) -> list[str]:
@@ -97,8 +97,8 @@ class Pool:
     def notes(self) -> dict[str, str]:
         """What the run directories do not tell, by run id."""
         waiting = {run.id: "elsewhere" if run.id in self._elsewhere else "waiting" for run in self._waiting}
-        starting = {id_: "starting" for id_, w in self._workers.items() if state(w.run) is not RunState.running}
-        return waiting | starting | {id_: outcome.value for id_, outcome in self.outcomes.items()}
+        working = {id_: worker.stage() for id_, worker in self._workers.items()}
+        return waiting | working | {id_: outcome.value for id_, outcome in self.outcomes.items()}
 
     def stop(self) -> int:
         """Tells every run to save and end, and starts no more; returns how many there are to wait for."""

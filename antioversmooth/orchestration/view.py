@@ -12,11 +12,12 @@ from antioversmooth.orchestration.progress import Progress, Reader
 from antioversmooth.runs import Run, RunState
 
 if TYPE_CHECKING:
+    from rich.progress_bar import ProgressBar
     from rich.table import Table
 
 REFRESH_S = 1.0
 LABELS = {RunState.missing: "waiting", RunState.submitted: "starting"}
-ORDER = ("running", "starting", "failed", "blocked", "stopped", "elsewhere", "waiting", "done")
+ORDER = ("running", "starting", "ending", "failed", "blocked", "stopped", "elsewhere", "waiting", "done")
 """Which runs a terminal shows that is too low for all of them."""
 
 
@@ -142,43 +143,63 @@ class LiveView:
         return progress_table(self._reader.runs, progress, labels, self._console.width, self._console.height - 6)
 
 
+COLUMNS = {"seed": 4, "state": 8, "": 8, "epoch": 7, "top-1 %": 7, "left": 8, "loss": 6, "images/s": 8, "attempt": 7}
+"""Columns of a live view beside the run's name, from left to right, and their widths; "" is the bar."""
+PRIORITY = ("state", "top-1 %", "seed", "epoch", "left", "", "loss", "images/s", "attempt")
+"""Which columns stay on a narrow terminal."""
+PADDING = 2
+
+
 def progress_table(
     runs: Sequence[Run], progress: Mapping[str, Progress], labels: Mapping[str, str], width: int, height: int
 ) -> Table:
     """The table of a live view.
 
     Args:
-        width: Columns of the terminal; what matters least is left out where it is narrow.
-        height: Lines there are for runs; the living ones come first where it is too low.
+        width: Columns of the terminal.
+        height: Lines there are for runs; where they are too few, the runs that are most alive stay.
     """
-    from rich.progress_bar import ProgressBar
     from rich.table import Table
 
     counts = Counter(labels[run.id] for run in runs)
     table = Table(
-        box=None, padding=(0, 1), caption=", ".join(f"{count} {state}" for state, count in counts.most_common())
+        box=None, padding=(0, 1), caption=", ".join(f"{count} {label}" for label, count in counts.most_common())
     )
     table.caption_justify = "left"
-    columns = ["run", "seed", "state", *(["", "epoch"] if width >= 60 else []), "top-1 %", "left"]
-    columns += [*(["loss"] if width >= 75 else []), *(["images/s", "attempt"] if width >= 95 else [])]
+    table.add_column("run", no_wrap=True)
+    columns, spare = _fitting(width - max(len(run.experiment.name) for run in runs) - PADDING)
     for column in columns:
-        table.add_column(column, justify="left" if column in ("run", "state", "") else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
     for run in _most_alive(runs, labels, max(height, 1)):
-        now = progress[run.id]
-        cells: dict[str, str | ProgressBar] = {
-            "run": run.experiment.name,
-            "seed": str(run.seed),
-            "state": labels[run.id],
-            "": ProgressBar(total=1.0, completed=now.fraction, width=max(6, min(24, width - 70))),
-            "epoch": f"{now.epochs_done}/{now.epochs}",
-            "top-1 %": "" if now.top1 is None else f"{now.top1:.1f}",
-            "left": duration(now.remaining_s) if labels[run.id] == "running" else "",
-            "loss": "" if now.loss is None else f"{now.loss:.3f}",
-            "images/s": "" if now.images_per_s is None else f"{now.images_per_s:,.0f}",
-            "attempt": str(now.attempts or ""),
-        }
-        table.add_row(*(cells[column] for column in columns))
+        cells = _cells(run, progress[run.id], labels[run.id], bar=COLUMNS[""] + min(spare, 22))
+        table.add_row(run.experiment.name, *(cells[column] for column in columns))
     return table
+
+
+def _fitting(width: int) -> tuple[list[str], int]:
+    """The columns that fit, from left to right, and the characters that are left."""
+    chosen = []
+    for column in PRIORITY:
+        if COLUMNS[column] + PADDING <= width:
+            chosen.append(column)
+            width -= COLUMNS[column] + PADDING
+    return [column for column in COLUMNS if column in chosen], width
+
+
+def _cells(run: Run, now: Progress, state: str, *, bar: int) -> dict[str, str | ProgressBar]:
+    from rich.progress_bar import ProgressBar
+
+    return {
+        "seed": str(run.seed),
+        "state": state,
+        "": ProgressBar(total=1.0, completed=now.fraction, width=bar),
+        "epoch": f"{now.epochs_done}/{now.epochs}",
+        "top-1 %": "" if now.top1 is None else f"{now.top1:.1f}",
+        "left": duration(now.remaining_s) if state == "running" else "",
+        "loss": "" if now.loss is None else f"{now.loss:.3f}",
+        "images/s": "" if now.images_per_s is None else f"{now.images_per_s:,.0f}",
+        "attempt": str(now.attempts or ""),
+    }
 
 
 def _most_alive(runs: Sequence[Run], labels: Mapping[str, str], count: int) -> list[Run]:

@@ -15,7 +15,7 @@ from antioversmooth import journal
 from antioversmooth.journal import EndReason
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, RunState, state
 
 STOPPED_EXIT = 75
 """Training's exit code for: ended early, the next start goes on from here (EX_TEMPFAIL)."""
@@ -71,6 +71,12 @@ class Worker:
             return None
         self._kill_remains()
         return self._ending(self._process.returncode)
+
+    def stage(self) -> str:
+        """Where the attempt is: starting, running or ending."""
+        if len(_ends(self.run)) > self._ended_before:
+            return "ending"
+        return "running" if state(self.run) is RunState.running else "starting"
 
     @property
     def exit_code(self) -> int:

@@ -201,7 +201,7 @@ def test_a_second_ctrl_c_ends_runs_that_do_not_listen(driver, told: Told, starts
     time.sleep(1.2)  # within a second it would count as the same key press
     os.killpg(launcher.pid, signal.SIGINT)
     output, _ = launcher.communicate(timeout=30)
-    assert "1 runs are saving" in output
+    assert "runs that are saving now: 1" in output
     assert launcher.returncode == 130
     assert is_gone(starts(run)[0][1])
     assert reasons(run) == ["cancelled"]

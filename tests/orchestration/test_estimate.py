@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from antioversmooth import files, journal, spec
+from antioversmooth.orchestration.estimate import estimate, multiply_adds
+from antioversmooth.runs import Run
+
+MakeRun = Callable[..., Run]
+
+# Multiply-adds for one image in units of 1e9, as the papers of the models state them.
+PUBLISHED = {"deit_s12": 4.6, "deit_b12": 17.5, "cait_s24": 9.4, "cait_xxs24": 2.5, "swin_s": 8.7}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_multiply_adds_are_within_five_percent_of_the_published_ones(name: str, experiments: Path) -> None:
+    experiment = spec.load_experiment(experiments / f"{name}.yaml")
+    assert multiply_adds(experiment) == pytest.approx(PUBLISHED[name] * 1e9, rel=0.05)
+
+
+def test_nothing_measured_is_arithmetic_on_a_gpu_and_unknown_on_a_cpu(make_run: MakeRun) -> None:
+    run = make_run("deit_s12", profile="imagenet")
+    flops = 3 * 2 * multiply_adds(run.experiment) * 1281167 // 1024 * 1024 * 500
+    on_gpu = estimate(run, on_gpu=True)
+    assert on_gpu.device_hours == pytest.approx(flops / (0.35 * 312e12) / 3600, rel=0.01)
+    assert "A100" in on_gpu.source
+    assert estimate(run, on_gpu=False).device_hours is None
+
+
+def test_the_runs_own_journal_replaces_arithmetic(make_run: MakeRun) -> None:
+    run = make_run("deit_s12", "recipe.epochs=2")
+    journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0, "world_size": 2})
+    for speed in (100.0, 200.0, 900.0):
+        journal.append(run.metrics_path, {"attempt": 1, "step": 1, "throughput/images_per_s": speed})
+    images = run.experiment.total_steps * run.experiment.recipe.global_batch
+    assert estimate(run, on_gpu=False).device_hours == pytest.approx(images / (200.0 / 2) / 3600)
+
+
+def test_another_seed_of_the_row_is_a_measurement_too(make_run: MakeRun) -> None:
+    measured, planned = make_run("deit_s12", seed=0), make_run("deit_s12", seed=1)
+    files.write_json(measured.dir / "result.json", {"id": measured.id, "images_per_s": 80.0, "world_size": 4})
+    images = planned.experiment.total_steps * planned.experiment.recipe.global_batch
+    assert estimate(planned, on_gpu=True).device_hours == pytest.approx(images / 20.0 / 3600)
+
+
+def test_a_run_that_trains_nothing_needs_no_estimate(make_run: MakeRun) -> None:
+    assert estimate(make_run("cait_s24", profile="imagenet"), on_gpu=True).device_hours is None

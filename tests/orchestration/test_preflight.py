@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from antioversmooth import spec
+from antioversmooth.errors import DataError, LaunchError, SpecError
+from antioversmooth.orchestration import preflight
+from antioversmooth.orchestration.backend import Backend
+from antioversmooth.runs import Run
+
+MakeRun = Callable[..., Run]
+
+# Parameters of the full-size models in millions, from the paper's facts: an independent count.
+MILLIONS = {"deit_s12": 22.05, "deit_s24": 43.34, "deit_b12": 86.57, "cait_s24": 46.92, "swin_s": 49.61}
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    for split in ("train", "val"):
+        (tmp_path / "images" / split / "cat").mkdir(parents=True)
+    return tmp_path / "images"
+
+
+def test_the_embedded_data_passes(make_run: MakeRun, tmp_path: Path) -> None:
+    preflight.check([make_run("deit_s12")], Backend.local, tmp_path / "new" / "results")
+    assert (tmp_path / "new" / "results").is_dir()
+
+
+def test_an_image_folder_passes(make_run: MakeRun, image_folder: Path, tmp_path: Path) -> None:
+    run = make_run("deit_s12", f"data.root={image_folder}", profile="imagenet")
+    preflight.check([run], Backend.local, tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["", "train", "val"])
+def test_a_missing_data_folder_is_named_with_the_way_out(
+    missing: str, make_run: MakeRun, image_folder: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(image_folder / missing)
+    run = make_run("deit_s12", f"data.root={image_folder}", profile="imagenet")
+    with pytest.raises(DataError, match=rf"no folder {image_folder / missing}; set IMAGENET=.*profile=mini"):
+        preflight.check([run], Backend.local, tmp_path)
+
+
+def test_no_data_folder_at_all_is_one_message(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMAGENET", raising=False)
+    with pytest.raises(DataError, match=r"data.root: ImageNet-1k has no folder; set IMAGENET=/path or data.root=/path"):
+        preflight.check([make_run("deit_s12", profile="imagenet")], Backend.local, tmp_path)
+
+
+def test_a_missing_package_of_data_is_named(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r"mlxtend, which is not installed: pip install 'antioversmooth\[mini\]'"):
+        preflight.check([make_run("deit_s12")], Backend.local, tmp_path)
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_what_does(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("deit_s12", "cluster.gpus_per_node=7")
+    with pytest.raises(SpecError, match=r"does not divide over 7 processes.*; it does over 1, 2"):
+        preflight.check([run], Backend.slurm, tmp_path)
+
+
+def test_results_that_cannot_be_made_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LaunchError, match="cannot make the results folder"):
+        preflight.check([make_run("deit_s12")], Backend.local, tmp_path / "file" / "results")
+
+
+def test_too_little_space_is_refused_with_both_numbers(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    with pytest.raises(LaunchError, match=r"has 0\.0 GiB free; 3 checkpoints of 1 runs need about 2\.\d GiB"):
+        preflight.check([make_run("deit_s24", "model.embed_dim=384", "model.num_heads=6")], Backend.local, tmp_path)
+
+
+@pytest.mark.parametrize("name", MILLIONS)
+def test_the_estimate_of_parameters_is_near_enough(name: str, experiments: Path) -> None:
+    model = spec.load_experiment(experiments / f"{name}.yaml").model
+    assert preflight.parameters(model) == pytest.approx(MILLIONS[name] * 1e6, rel=0.3)
