@@ -13,7 +13,7 @@ import hashlib
 import io
 import pickle
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,18 @@ class Checkpoint:
     @classmethod
     def named(cls, folder: Path, step: int, attempt: int) -> Checkpoint:
         return cls(folder / f"step{step:08d}-attempt{attempt}.pt", step, attempt)
+
+    @classmethod
+    def at(cls, path: Path) -> Checkpoint:
+        """The checkpoint that a file is by its name.
+
+        Raises:
+            CheckpointError: It is not named like one.
+        """
+        match = re.fullmatch(r"step(\d+)-attempt(\d+)\.pt", path.name)
+        if match is None:
+            raise CheckpointError(f"{path} is not named like a checkpoint (step<n>-attempt<n>.pt)")
+        return cls(path, int(match.group(1)), int(match.group(2)))
 
     @property
     def checksum_path(self) -> Path:
@@ -107,11 +119,8 @@ def newest_whole(candidates: Iterable[Checkpoint], report: Callable[[Checkpoint]
     return None
 
 
-def _all(folder: Path) -> Iterator[Checkpoint]:
-    for path in folder.glob("step*-attempt*.pt"):
-        match = re.fullmatch(r"step(\d+)-attempt(\d+)\.pt", path.name)
-        if match:
-            yield Checkpoint(path, int(match.group(1)), int(match.group(2)))
+def _all(folder: Path) -> list[Checkpoint]:
+    return [Checkpoint.at(path) for path in folder.glob("step*-attempt*.pt")]
 
 
 class CheckpointWriter:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import torch
 from torch import Tensor, nn
 
@@ -53,8 +55,7 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
     evaluator = Evaluator(config, data.val, loaders, ranks)
     model = new_model(config, run.seed).to(ranks.device)
     if attempt.resume_from is None and config.recipe.init_from is not None:
-        load_initial_weights(model, run)
-        _record_start(attempt, evaluator, model)
+        _start_from_weights(attempt, model, evaluator)
     if config.recipe.epochs > 0:
         trainer = Trainer(attempt, model, data.train, loaders=loaders, evaluator=evaluator, stop=stop)
         if attempt.resume_from is not None:
@@ -92,8 +93,10 @@ def make_loaders(config: Experiment, *, seed: int, local_world_size: int = 1) ->
     )
 
 
-def _record_start(attempt: Attempt, evaluator: Evaluator, model: nn.Module) -> None:
-    """Journals what the initial weights reach before any training."""
+def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> None:
+    """Loads the initial weights, and journals what they reach before any training."""
+    report = load_initial_weights(model, attempt.run)
+    attempt.note("initial-weights", **asdict(report))
     start = evaluator(model)
     attempt.record(0, epoch=0, **{journal.START_TOP1: start.top1}, **start.metrics())
 

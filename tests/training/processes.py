@@ -1,4 +1,4 @@
-"""Starts the ranks of a run as processes of their own, quickly: torch is imported once, in a server that forks them."""
+"""Tiny runs, and their ranks as processes of their own: torch is imported once, in a server that forks them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,30 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from antioversmooth.runs import Run
+
+TINY = (
+    "model.depth=2",
+    "model.embed_dim=16",
+    "model.num_heads=2",
+    "model.image_size=8",
+    "model.patch_size=4",
+    "data.name=digits",
+    "data.source=digits",
+    "data.fingerprint=''",
+    "data.num_train=1438",
+    "data.num_val=359",
+    "recipe.epochs=2",
+    "recipe.warmup_epochs=0.5",
+    "recipe.global_batch=128",
+    "recipe.mix_group=16",
+    "recipe.mixup=0.8",
+    "recipe.cutmix=1.0",
+    "recipe.random_erasing=0.25",
+    "recipe.dropout=0.1",
+    "recipe.drop_path=0.1",
+    "runtime.log_every=1",
+)
+"""Overrides for a run of a second: real 8x8 digits, two blocks of sixteen channels, all of the recipe switched on."""
 
 
 def start(run: Run, *, ranks: int = 1, **environment: str) -> list[BaseProcess]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import processes
 import pytest
 import torch
+from processes import TINY
 
-from antioversmooth import journal
-from antioversmooth.errors import AttemptEnded
+from antioversmooth import journal, spec
+from antioversmooth.errors import AttemptEnded, CheckpointError
 from antioversmooth.runs import Run, RunState, state
 from antioversmooth.training import checkpoint
 from antioversmooth.training.train import train
@@ -132,3 +134,35 @@ def wait_for_step(run: Run, step: int) -> None:
     while not any(r["step"] >= step for r in run.metrics()):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_fine_tune_starts_from_the_final_weights_of_another_run(experiments: Path, tmp_path: Path) -> None:
+    rows = [experiments / f"{name}.yaml" for name in ("cait_s24", "cait_s24_featscale")]
+    upstream, run = spec.load(rows, ["profile=mini", *TINY]).plan([0], tmp_path)
+    for each in (upstream, run):
+        each.prepare()
+    with pytest.raises(CheckpointError, match="cait_s24 seed 0, which has not ended"):
+        train(run)
+    train(upstream)
+    train(run)
+    reached, result = upstream.result(), run.result()
+    assert reached is not None
+    assert result is not None
+    # scales that are zero change nothing, so the start is where the other run ended
+    assert result["start"] == {journal.VAL_TOP1: reached["metrics"][journal.VAL_TOP1]}
+    (report,) = [r for r in run.attempts() if r["event"] == "initial-weights"]
+    assert all(name.endswith(("lamb1", "lamb2")) for name in report["missing"])
+
+
+def test_no_epochs_only_evaluate(tiny_run: Callable[..., Run]) -> None:
+    trained = tiny_run()
+    train(trained)
+    weights = checkpoint.lineage(trained)[0].path
+    run = tiny_run("recipe.epochs=0", "recipe.warmup_epochs=0", f"recipe.init_from=file:{weights}")
+    train(run)
+    reached, result = trained.result(), run.result()
+    assert reached is not None
+    assert result is not None
+    assert result["metrics"][journal.VAL_TOP1] == reached["metrics"][journal.VAL_TOP1]
+    assert result["checkpoint"] is None
+    assert result["similarity"] == reached["similarity"]

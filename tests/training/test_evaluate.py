@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from antioversmooth import journal
+from antioversmooth.errors import CheckpointError
+from antioversmooth.runs import Run
+from antioversmooth.training import checkpoint
+from antioversmooth.training.evaluate import evaluate_checkpoint
+from antioversmooth.training.train import train
+
+
+@pytest.fixture
+def trained(tiny_run: Callable[..., Run]) -> Run:
+    run = tiny_run()
+    train(run)
+    return run
+
+
+def test_a_run_a_checkpoint_and_a_file_of_weights_reach_the_same(trained: Run, tmp_path: Path) -> None:
+    result = trained.result()
+    assert result is not None
+    newest = checkpoint.lineage(trained)[0]
+    torch.save(newest.load()["model"], tmp_path / "weights.pth")
+    reached = [
+        evaluate_checkpoint(trained.dir),
+        evaluate_checkpoint(newest.path),
+        evaluate_checkpoint(tmp_path / "weights.pth", trained.experiment),
+    ]
+    assert {e.top1 for e in reached} == {result["metrics"][journal.VAL_TOP1]}
+    assert evaluate_checkpoint(trained.dir, average=True).top1 == result["metrics"][journal.EMA_TOP1]
+
+
+def test_what_cannot_be_evaluated_says_why(tiny_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = tiny_run()
+    with pytest.raises(CheckpointError, match="no whole checkpoint"):
+        evaluate_checkpoint(run.dir)
+    with pytest.raises(CheckpointError, match="belongs to no run"):
+        evaluate_checkpoint(tmp_path / "weights.pth")
