@@ -82,9 +82,31 @@ class Precision(Enum):
     float16 = "float16"
 
 
+class PanelKind(Enum):
+    """What a panel of a figure draws; the measures behind it are those of `analysis.record.MEASURES`."""
+
+    token_similarity = "token_similarity"
+    token_similarity_off_diagonal = "token_similarity_off_diagonal"
+    attention_similarity = "attention_similarity"
+    attention_similarity_off_diagonal = "attention_similarity_off_diagonal"
+    energy = "energy"
+    attention_spectrum = "attention_spectrum"
+    feature_spectrum = "feature_spectrum"
+    decay = "decay"
+    head_bound = "head_bound"
+    layer_bound = "layer_bound"
+    residual_bound = "residual_bound"
+    attention_scales = "attention_scales"
+    feature_scales = "feature_scales"
+
+
 def off_identity(default: Any = MISSING) -> Any:
     """A field that says where or how a run runs, and so does not identify it."""
     return field(default=default, metadata={"identity": False})
+
+
+CONFIDENCES = ("V", "Q", "C", "M", "D")
+"""V: seen verbatim; Q: quoted by a named follow-up; C: computed; M: from memory; D: derived."""
 
 
 def require(condition: bool, key: str, value: object, right: str) -> None:
@@ -532,9 +554,7 @@ class PaperValue:
 
     def __post_init__(self) -> None:
         require(0 <= self.top1 <= 100, "paper.top1", self.top1, "a percentage")
-        require(
-            self.confidence in ("V", "Q", "C", "M", "D"), "paper.confidence", self.confidence, "one of V, Q, C, M, D"
-        )
+        require(self.confidence in CONFIDENCES, "paper.confidence", self.confidence, f"one of {', '.join(CONFIDENCES)}")
         require(bool(self.source.strip()), "paper.source", self.source, "a paper value needs its source")
 
 
@@ -566,6 +586,8 @@ class Table:
     """What a reader must know to read it."""
     rows: list[TableRow] = field(default_factory=list)
     """In the order they are printed."""
+    figures: list[str] = field(default_factory=list)
+    """Names of figures that are drawn along with the table; their rows are rows of it."""
 
     def __post_init__(self) -> None:
         names = [row.experiment for row in self.rows if row.experiment]
@@ -585,3 +607,73 @@ class Table:
                 None,
                 f"row {row.label!r} needs an experiment, or a paper value to quote",
             )
+
+
+@dataclass
+class ReferenceCurve:
+    """A published curve, drawn beside a row's own where the row is measured in the paper's setting."""
+
+    experiment: str = MISSING
+    """The row that it stands beside."""
+    first_layer: int = MISSING
+    """Layer of the first value; 0 is what enters the first block."""
+    values: list[float] = MISSING
+    """One for each layer from there on."""
+    source: str = MISSING
+    """Where it was printed, and how it was read off."""
+    confidence: str = MISSING
+    """As of a `PaperValue`; never left out."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.confidence in CONFIDENCES, "references.confidence", self.confidence, f"one of {', '.join(CONFIDENCES)}"
+        )
+        require(bool(self.source.strip()), "references.source", self.source, "a published curve needs its source")
+
+
+@dataclass
+class Panel:
+    """One pair of axes of a figure."""
+
+    kind: PanelKind = MISSING
+    """What is drawn."""
+    layers: list[int] = field(default_factory=lambda: [-1])
+    """Spectra and decays: of which layers; 1 is the first, -1 the last."""
+    references: list[ReferenceCurve] = field(default_factory=list)
+    """Published curves."""
+
+
+@dataclass
+class FigureRow:
+    """An experiment whose runs a figure compares."""
+
+    experiment: str = MISSING
+    """Name of the spec, beside the figures folder."""
+    label: str = MISSING
+    """What the legend says."""
+
+
+@dataclass
+class Figure:
+    """A figure: which rows, and what is drawn of their runs."""
+
+    name: str = MISSING
+    """The file name without ending; names the rendered files."""
+    title: str = MISSING
+    """Above the panels."""
+    caption: str = ""
+    """What a reader must know to read it."""
+    rows: list[FigureRow] = field(default_factory=list)
+    """In the order of the legend."""
+    panels: list[Panel] = field(default_factory=list)
+    """From left to right."""
+
+    def __post_init__(self) -> None:
+        names = [row.experiment for row in self.rows]
+        require(bool(self.rows), "rows", [], "at least one row")
+        require(bool(self.panels), "panels", [], "at least one panel")
+        for name in names:
+            require(names.count(name) == 1, "rows", name, "each experiment at most once")
+        for reference in (reference for panel in self.panels for reference in panel.references):
+            known = "an experiment of this figure: " + ", ".join(names)
+            require(reference.experiment in names, "panels.references.experiment", reference.experiment, known)

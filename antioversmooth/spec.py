@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from antioversmooth import runs
-from antioversmooth.config import Experiment, Table
+from antioversmooth.config import Experiment, Figure, Table
 from antioversmooth.errors import SpecError
 
 T = TypeVar("T")
@@ -96,12 +96,25 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 def load_table(path: Path) -> Table:
     """One table, checked; its rows are not loaded."""
+    return _load_page(Table, path)
+
+
+def load_figure(path: Path, overrides: Sequence[str] = ()) -> tuple[Figure, Request]:
+    """One figure, checked, and the request for the experiments of its rows."""
+    path = _existing(path)
+    figure = _load_page(Figure, path)
+    folder = path.parent.parent
+    return figure, load([folder / f"{row.experiment}.yaml" for row in figure.rows], overrides)
+
+
+def _load_page(schema: type[T], path: Path) -> T:
+    """A table or a figure: one file, no groups."""
     path = _existing(path)
     with _spec_errors(path):
         content = OmegaConf.to_container(OmegaConf.load(path))
     if not isinstance(content, dict):
-        raise SpecError("a table is a mapping with title and rows", where=_relative(path))
-    return _typed(Table, {**{str(k): v for k, v in content.items()}, "name": path.stem}, path)
+        raise SpecError(f"a {schema.__name__.lower()} is a mapping with title and rows", where=_relative(path))
+    return _typed(schema, {**{str(k): v for k, v in content.items()}, "name": path.stem}, path)
 
 
 def _existing(path: Path) -> Path:

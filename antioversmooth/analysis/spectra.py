@@ -6,6 +6,8 @@ The DC part of X is F^-1 diag(1, 0, ..., 0) F X = (1/N) 11^T X, the mean over to
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,8 +22,8 @@ def frequencies(num_tokens: int) -> range:
 
 def amplitudes(x: Tensor) -> Tensor:
     """L2 norm of each row of F X, in the order of `frequencies`; [..., N, C] -> [..., N or N - 1]."""
-    norms: Tensor = torch.fft.fft(x.float(), dim=-2, norm="ortho").norm(dim=-1)
-    return torch.fft.fftshift(norms, dim=-1)[..., : len(frequencies(x.shape[-2]))]
+    norms: Tensor = torch.fft.fftshift(torch.fft.fft(x.float(), dim=-2, norm="ortho").norm(dim=-1), dim=-1)
+    return norms[..., : len(frequencies(x.shape[-2]))]
 
 
 def map_spectrum(attention: Tensor) -> Tensor:
@@ -44,12 +46,14 @@ def high_pass(x: Tensor) -> Tensor:
 
 def norm(x: Tensor) -> Tensor:
     """Frobenius norm of the last two dimensions."""
-    return torch.linalg.matrix_norm(x)
+    frobenius: Tensor = torch.linalg.matrix_norm(x)
+    return frobenius
 
 
 def low_pass_norm(x: Tensor) -> Tensor:
     """|DC[X]|_F; [..., N, C] -> [...]."""
-    return norm(low_pass(x)) * x.shape[-2] ** 0.5
+    num_tokens: int = x.shape[-2]
+    return norm(low_pass(x)) * math.sqrt(num_tokens)
 
 
 def high_pass_norm(x: Tensor) -> Tensor:
