@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from antioversmooth.errors import AttemptEnded
 from antioversmooth.orchestration.backend import Backend, Launched, Outcome, Say, Update
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.orchestration.worker import RESUMABLE
 from antioversmooth.runs import Run
 
 
 def launch(runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update) -> Launched:
-    """Trains the runs in this process; exceptions travel, and a run that ends early ends the launch."""
+    """Trains the runs in this process until one of them ends early (Ctrl-C, a step limit); errors travel."""
     from antioversmooth.training.train import train  # torch is needed only now
 
     outcomes = {run.id: Outcome.stopped for run in runs}
     for run in runs:
         say(f"{run.name} runs in this process")
         write_intent(run, Backend.inline.value, snapshot)
-        train(run)
-        if run.result() is None:
-            return Launched(outcomes, interrupted=True)
+        try:
+            train(run)
+        except AttemptEnded as err:
+            if err.reason not in RESUMABLE:
+                raise
+            say(f"{run.name} ended early: {err}")
+            break
         outcomes[run.id] = Outcome.done
         update({})
     return Launched(outcomes)

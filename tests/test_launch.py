@@ -1,0 +1,219 @@
+"""launch.py from the command line: what it accepts, refuses, shows and returns."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from antioversmooth import files, spec
+from antioversmooth.runs import Run
+
+PROJECT = Path(__file__).parent.parent
+ROW = str(PROJECT / "experiments" / "deit_s12.yaml")
+TABLE = str(PROJECT / "experiments" / "tables" / "table2.yaml")
+TINY = ["model.depth=4", "model.embed_dim=16", "model.num_heads=2", "recipe.epochs=2"]
+
+
+@pytest.fixture(scope="module")
+def launch() -> ModuleType:
+    """launch.py, which is a program and no part of the package."""
+    found = importlib.util.spec_from_file_location("launch", PROJECT / "launch.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def mini(tmp_path: Path) -> list[str]:
+    """The overrides of a mini run with results of its own, on this machine."""
+    return ["profile=mini", f"cluster.results={tmp_path}", "--backend=local"]
+
+
+def planned(row: str, tmp_path: Path, *overrides: str) -> Run:
+    request = spec.load([Path(row)], ["profile=mini", f"cluster.results={tmp_path}", *overrides])
+    return request.plan([0], tmp_path)[0]
+
+
+def test_flags_specs_and_overrides_stand_in_any_order(launch: ModuleType) -> None:
+    args = launch.parse(
+        ["--nodes", "2", ROW, "recipe.epochs=3", "--seeds", "0,2", TABLE, "~model.init", "--cluster=mine"]
+    )
+    assert args.specs == [ROW, TABLE]
+    assert args.seeds == [0, 2]
+    assert args.overrides == ["cluster=mine", "cluster.nodes=2", "recipe.epochs=3", "~model.init"]
+
+
+def test_flags_are_short_for_overrides(launch: ModuleType) -> None:
+    args = launch.parse([ROW, "--gpus-per-node", "4", "--max-steps", "7"])
+    assert args.overrides == ["cluster.gpus_per_node=4", "runtime.max_steps=7"]
+
+
+@pytest.mark.parametrize("arguments", [[], ["profile=mini"], [ROW, "--seeds=a"], [ROW, "--follow", "--detach"]])
+def test_a_command_that_makes_no_sense_ends_with_2(
+    arguments: list[str], launch: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        launch.parse(arguments)
+    assert ended.value.code == 2
+    assert "launch.py: error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["no_such_row"], "no_such_row: there is no such spec; by name there are"),
+        ([ROW, "recipe.epoch=3"], "recipe.epoch"),
+        (
+            [ROW, "profile=mini", "cluster.gpus_per_node=0", "cluster.tasks_per_node=3"],
+            "does not divide over 3 processes",
+        ),
+        ([ROW, "data.root=/nowhere"], "there is no folder /nowhere; set IMAGENET=/path"),
+    ],
+)
+def test_a_mistake_is_one_message_and_2(
+    arguments: list[str], message: str, launch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = launch.main([*arguments, f"cluster.results={tmp_path / 'results'}", "--backend=local"])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.startswith("launch.py: ")
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not list((tmp_path / "results").rglob("spec.yaml"))
+
+
+def test_a_dry_run_says_everything_and_writes_nothing(
+    launch: ModuleType, mini: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch.main([TABLE, *mini, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert len(plan["runs"]) == 12
+    first = plan["runs"][0]
+    assert (first["experiment"], first["state"], first["device_batch"] * first["accumulation"]) == (
+        "deit_s12",
+        "missing",
+        first["global_batch"],
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_for_people_fits_all_numbers(
+    launch: ModuleType, mini: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch.main([ROW, *mini, "--dry-run"])
+    said = capsys.readouterr().out
+    assert "Back end: local (--backend local)" in said
+    assert "1 x 64 x 1 = 64" in said
+    assert "…" not in said
+
+
+def test_a_dry_run_shows_the_batch_script_without_slurm(
+    launch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = str(PROJECT / "experiments" / "cait_s24_featscale.yaml")
+    arguments = [row, "--backend=slurm", "--nodes=2", "--dry-run", f"cluster.results={tmp_path}"]
+    assert launch.main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "16 x 16 x 1 = 256" in said
+    assert "#SBATCH --nodes=2" in said
+    assert "A launch would be refused: data.root" in said
+
+
+def test_done_runs_are_skipped(
+    launch: ModuleType,
+    mini: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run = planned(ROW, tmp_path)
+    files.write_json(run.dir / "result.json", {"id": run.id, "metrics": {"val/top1": 90.0}})
+    monkeypatch.setattr("antioversmooth.reporting.publish.mirror.sync", lambda *_: [])
+    assert launch.main([ROW, *mini]) == 0
+    said = capsys.readouterr().out
+    assert "1 of 1 runs are done already and skipped" in said
+    assert "1 of 1 done: deit_s12 seed 0" in said
+    assert not run.attempts()
+
+
+def run_launch(results: Path, *more: str) -> subprocess.Popen[str]:
+    """launch.py as a process, on a model of four small layers."""
+    command = [sys.executable, str(PROJECT / "launch.py"), ROW, "profile=mini", f"cluster.results={results}", *TINY]
+    # a tracking server that is down: the mirror has tests of its own
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    return subprocess.Popen(
+        [*command, "--backend=local", *more],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """Results folder, stdout and stderr of a launch that nobody disturbed."""
+    results = tmp_path_factory.mktemp("undisturbed")
+    launcher = run_launch(results, "--json")
+    out, err = launcher.communicate(timeout=120)
+    assert launcher.returncode == 0, err
+    return results, out, err
+
+
+def test_a_launch_trains_and_tells_the_outcome_as_json(undisturbed: tuple[Path, str, str]) -> None:
+    results, out, err = undisturbed
+    (told,) = json.loads(out)
+    run = planned(ROW, results, *TINY)
+    assert (told["id"], told["dir"], told["outcome"]) == (run.id, str(run.dir), "done")
+    assert "val/top1" in told["metrics"]
+    assert "Back end: local" in err
+
+
+def test_a_tracking_server_that_is_down_costs_one_line(undisturbed: tuple[Path, str, str]) -> None:
+    _, _, err = undisturbed
+    assert len([line for line in err.splitlines() if line.startswith("Not mirrored into MLflow")]) == 1
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_ctrl_c_and_the_same_command_give_the_numbers_of_an_undisturbed_run(
+    undisturbed: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    run = planned(ROW, tmp_path, *TINY)
+    launcher = run_launch(tmp_path, "runtime.log_every=1")
+    deadline = time.monotonic() + 60
+    while not run.metrics() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    launcher.send_signal(signal.SIGINT)
+    output, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    assert "The same command continues." in output
+    again = run_launch(tmp_path)
+    again.communicate(timeout=120)
+    assert again.returncode == 0
+    result, expected = run.result(), planned(ROW, undisturbed[0], *TINY).result()
+    assert result is not None
+    assert expected is not None
+    assert result["attempts"] == 2
+    assert result["metrics"] == expected["metrics"]
+
+
+def test_inline_trains_in_this_process_and_a_step_limit_is_incomplete(tmp_path: Path) -> None:
+    launcher = run_launch(tmp_path, "--backend=inline", "--max-steps=3")
+    out, err = launcher.communicate(timeout=120)
+    assert launcher.returncode == 3, err
+    assert "deit_s12 seed 0 ended early: runtime.max_steps = 3 reached" in out
+    assert "1 of 1 stopped: deit_s12 seed 0" in out
