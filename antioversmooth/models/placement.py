@@ -164,8 +164,8 @@ def _place_attnscale(attention: Any) -> None:
     attention.lamb = nn.Parameter(attention.proj.weight.new_zeros(attention.num_heads))
     if attention.folded and attention.attn_drop.p > 0:  # dropout falls on the rescaled entries
         attention.folded = False
-        attention.was_fused = getattr(attention, "fused_attn", False)
-        attention.fused_attn = False
+        if hasattr(attention, "fused_attn"):  # Swin-V2 builds the matrix always
+            attention.was_fused, attention.fused_attn = attention.fused_attn, False
         _become(attention.attn_drop, scaled.RescaledDropout)
         attention.attn_drop.attention = (attention,)
 
@@ -202,9 +202,10 @@ def _restore(module: Any) -> None:
         _become(module.proj, nn.Linear)
         _become(module.proj_drop, nn.Dropout)
         if isinstance(module.attn_drop, scaled.RescaledDropout):
-            module.fused_attn = module.was_fused
             delattr(module.attn_drop, "attention")
             _become(module.attn_drop, nn.Dropout)
+        if hasattr(module, "was_fused"):
+            module.fused_attn = module.was_fused
     for name in _ADDED:
         if name in vars(module) or name in module._parameters:
             delattr(module, name)
