@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from antioversmooth.errors import AttemptEnded, UserError
+from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
 from antioversmooth.journal import EndReason
 from antioversmooth.runs import Run
 from antioversmooth.training.attempt import SUPERSEDED, describe, end_of
+from antioversmooth.training.distributed import find_place
 from antioversmooth.training.train import train
 
 RESUMABLE = os.EX_TEMPFAIL
@@ -32,7 +33,8 @@ def run_attempt(directory: Path) -> int:
     except KeyboardInterrupt:
         return RESUMABLE
     except Exception as err:
-        print(describe(err), file=sys.stderr)
+        if find_place(os.environ).rank == 0 or not isinstance(err, AntiOversmoothError):
+            print(describe(err), file=sys.stderr)  # what all ranks know is said once
         return exit_code(err)
     return 0
 

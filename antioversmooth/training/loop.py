@@ -194,8 +194,7 @@ class Trainer:
             self._end(Vote.cancelled, f"runtime.max_steps = {self.runtime.max_steps} reached")
         vote = self.agreement.on(self._vote())
         if vote.stops:
-            told = "another rank failed: see its log" if vote is Vote.crash else f"after step {self.step}"
-            self._end(vote, told)
+            self._end(vote, _told(vote, self.step))
         if vote is Vote.save:
             self._save()
 
@@ -239,6 +238,12 @@ class Trainer:
             raise self._failure
         reason = {Vote.disk_full: EndReason.disk_full.value, Vote.superseded: SUPERSEDED}.get(vote, vote.name)
         raise AttemptEnded(reason, message)
+
+
+def _told(vote: Vote, step: int) -> str:
+    if vote is Vote.crash:
+        return "another rank failed; its log says why"
+    return f"{vote.name} after step {step}; the next start goes on from there"
 
 
 class Clock:
