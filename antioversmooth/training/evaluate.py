@@ -31,16 +31,15 @@ def evaluate_checkpoint(
         CheckpointError: There are no such weights, or they are of another model.
         DataError: The data is missing, or is not what the spec says.
     """
-    config = experiment or _run_of(target).experiment
+    config = experiment or run_of(target).experiment
     with distributed.joined(config.runtime) as ranks:
         images = open_data(data or config.data).val
         loaders = make_loaders(config, seed=0, local_world_size=ranks.place.local_world_size)
-        model = new_model(config, seed=0)
-        _load(model, target, average)
+        model = trained_model(target, config, average=average)
         return Evaluator(config, images, loaders, ranks)(model.to(ranks.device))
 
 
-def _run_of(target: Path) -> Run:
+def run_of(target: Path) -> Run:
     """The run whose directory or checkpoint this is."""
     folder = target if target.is_dir() else target.parent.parent
     if not (folder / "spec.yaml").is_file():
@@ -48,19 +47,27 @@ def _run_of(target: Path) -> Run:
     return Run.load(folder)
 
 
-def _load(model: nn.Module, target: Path, average: bool) -> None:
-    path = _newest(target) if target.is_dir() else target
+def trained_model(target: Path, config: Experiment, *, average: bool = False) -> nn.Module:
+    """The experiment's model with the weights of `target`, on the CPU; arguments as of `evaluate_checkpoint`."""
+    path = weights_of(target)
+    model = new_model(config, seed=0)
     if not average:
         load_weights(model, path)
-        return
+        return model
     weights = checkpoint.load_state(path)["ema"]
     if weights is None:
         raise CheckpointError(f"{path} holds no moving average")
     model.load_state_dict(weights)
+    return model
+
+
+def weights_of(target: Path) -> Path:
+    """The file of weights: of a run directory its newest whole checkpoint."""
+    return _newest(target) if target.is_dir() else target
 
 
 def _newest(directory: Path) -> Path:
-    found = checkpoint.newest_whole(checkpoint.lineage(_run_of(directory)), lambda _: None)
+    found = checkpoint.newest_whole(checkpoint.lineage(run_of(directory)), lambda _: None)
     if found is None:
         raise CheckpointError(f"{directory} has no whole checkpoint yet")
     return found.path

@@ -1,0 +1,302 @@
+"""From analyses to what a picture shows: curves with their labels and axes, as plain values. No torch, no drawing."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from antioversmooth.analysis.record import Analysis
+from antioversmooth.config import Panel, PanelKind
+
+Places = dict[int, float]
+"""Values by their place on the x axis."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One experiment in a figure."""
+
+    experiment: str
+    label: str
+    seeds: Sequence[Analysis]
+    """Of its runs."""
+
+
+class Style(Enum):
+    """How a curve is drawn; its colour follows its group."""
+
+    line = "line"
+    dashed = "dashed"
+    points = "points"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over an axis; over several seeds their mean, in a band from the lowest to the highest."""
+
+    label: str
+    group: str
+    """Curves of one group have one colour."""
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] = ()
+    """Lower edge of the band; empty: none."""
+    high: Sequence[float] = ()
+    style: Style = Style.line
+
+
+@dataclass(frozen=True)
+class Axes:
+    """A panel, ready to be drawn."""
+
+    title: str
+    x_label: str
+    y_label: str
+    logarithmic: bool
+    """Of the values."""
+    layers: list[int]
+    """What the curves are of, where each is of a layer; else empty."""
+    curves: list[Curve]
+
+
+def axes(panel: Panel, rows: Sequence[Row], *, published: bool = False) -> Axes:
+    """A panel of a figure; rows that do not have what it draws are left out.
+
+    Args:
+        published: Whether published curves are drawn: only where the rows are measured in the paper's setting.
+    """
+    drawn = _KINDS[panel.kind]
+    curves = [curve for curve in drawn.curves(rows, panel.layers) if curve.y]
+    if published:
+        curves += _published(panel, rows)
+    within = panel.kind in _WITHIN_LAYERS
+    title = f"{drawn.title}, {_layer_name(panel.layers[0])}" if within and len(panel.layers) == 1 else drawn.title
+    layers = list(panel.layers) if within and len(rows) == 1 and len(panel.layers) > 1 else []
+    return Axes(title, drawn.x_label, drawn.y_label, drawn.logarithmic, layers, curves)
+
+
+def _layer_name(layer: int) -> str:
+    return "last layer" if layer == -1 else f"layer {layer}" if layer > 0 else f"layer {-layer} from the end"
+
+
+def _published(panel: Panel, rows: Sequence[Row]) -> Iterator[Curve]:
+    labels = {row.experiment: row.label for row in rows}
+    for curve in panel.references:
+        label = labels[curve.experiment]
+        x = [float(curve.first_layer + index) for index in range(len(curve.values))]
+        yield Curve(f"{label}, published ({curve.confidence})", label, x, list(curve.values), style=Style.dashed)
+
+
+Curves = Callable[[Sequence[Row], Sequence[int]], Iterator[Curve]]
+"""The curves of rows; of some layers where a layer has more than one value."""
+
+
+class _Kind(NamedTuple):
+    title: str
+    x_label: str
+    y_label: str
+    curves: Curves
+    logarithmic: bool = False
+
+
+def _merged(label: str, seeds: Sequence[Places], *, group: str = "", style: Style = Style.line) -> Curve:
+    """The curve of several seeds."""
+    places = _shared(seeds)
+    columns = [[seed[place] for seed in seeds] for place in places]
+    low, high = ([min(c) for c in columns], [max(c) for c in columns]) if len(seeds) > 1 else ((), ())
+    return Curve(label, group or label, places, [statistics.mean(c) for c in columns], low, high, style)
+
+
+def _shared(seeds: Sequence[dict[int, Any]]) -> list[int]:
+    """Places that all seeds have."""
+    return sorted(set.intersection(*map(set, seeds))) if seeds else []
+
+
+# -- one value for each layer ------------------------------------------------------------------------------------------
+
+
+def _each_layer(values: Callable[[Analysis], Places]) -> Curves:
+    def curves(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
+        for row in rows:
+            yield _merged(row.label, [values(seed) for seed in row.seeds])
+
+    return curves
+
+
+def _plain(name: str) -> Callable[[Analysis], Places]:
+    return lambda analysis: analysis.measures.get(name, {})
+
+
+def _over_heads(name: str) -> Callable[[Analysis], Places]:
+    return lambda analysis: {k: statistics.mean(v) for k, v in analysis.measures.get(name, {}).items()}
+
+
+def _energy(analysis: Analysis) -> Places:
+    dc, hc = analysis.measures.get("tokens/dc_energy", {}), analysis.measures.get("tokens/hc_energy", {})
+    return {layer: hc[layer] / dc[layer] for layer in hc}
+
+
+# -- a list of values within a layer -----------------------------------------------------------------------------------
+
+
+def _within_layers(values: Callable[[Analysis, int], Places]) -> Curves:
+    def curves(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
+        for row in rows:
+            for layer in layers:
+                found = [values(seed, layer if layer > 0 else seed.depth + 1 + layer) for seed in row.seeds]
+                parts = [row.label] * (len(rows) > 1) + [_layer_name(layer)] * (len(layers) > 1)
+                yield _merged(", ".join(parts or [row.label]), found)
+
+    return curves
+
+
+def _map_spectrum(analysis: Analysis, layer: int) -> Places:
+    """Mean over heads, as a multiple of the largest."""
+    heads = analysis.measures.get("attention/spectrum", {}).get(layer, [])
+    means = [statistics.mean(column) for column in zip(*heads, strict=True)]
+    return {index - len(means) // 2: value / max(means) for index, value in enumerate(means)}
+
+
+def _token_spectrum(analysis: Analysis, layer: int) -> Places:
+    """log10 of amplitude over that of DC; frequencies above 0, since those below are the same."""
+    values = analysis.measures.get("tokens/amplitude", {}).get(layer, [])
+    dc = len(values) // 2
+    return {index - dc: math.log10(values[index] / values[dc]) for index in range(dc + 1, len(values))}
+
+
+def _decay(analysis: Analysis, layer: int) -> Places:
+    """Mean over heads: |HC| over |DC| of A^t X."""
+    hc = analysis.measures.get("decay/hc", {}).get(layer, [])
+    dc = analysis.measures.get("decay/dc", {}).get(layer, [])
+    pairs = zip(zip(*hc, strict=True), zip(*dc, strict=True), strict=True)
+    return {power: sum(high) / sum(low) for power, (high, low) in enumerate(pairs)}
+
+
+# -- bounds ------------------------------------------------------------------------------------------------------------
+
+
+def _bounds(level: str) -> Curves:
+    """What is left of the high frequencies, and what the theorem lets be left, over what went in."""
+
+    def share(analysis: Analysis, side: str) -> Places:
+        went_in = analysis.measures.get("bounds/input", {})
+        sides = analysis.measures.get(f"bounds/{level}/{side}", {})
+        return {
+            layer: (statistics.mean(value) if isinstance(value, list) else value) / went_in[layer]
+            for layer, value in sides.items()
+        }
+
+    def curves(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
+        for row in rows:
+            alone = len(rows) == 1
+            yield _merged(
+                "measured" if alone else row.label, [share(s, "measured") for s in row.seeds], group=row.label
+            )
+            bound = [share(seed, "bound") for seed in row.seeds]
+            yield _merged("bound" if alone else f"{row.label}, bound", bound, group=row.label, style=Style.dashed)
+
+    return curves
+
+
+# -- scales ------------------------------------------------------------------------------------------------------------
+
+
+def _attention_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
+    """A point for each head and seed, and a line through their mean."""
+    for row in rows:
+        seeds = [seed.measures.get("scales/w", {}) for seed in row.seeds]
+        points = [(float(layer), w) for seed in seeds for layer, heads in seed.items() for w in heads]
+        yield Curve("a head", row.label, [x for x, _ in points], [y for _, y in points], style=Style.points)
+        yield _merged(row.label, [_over_heads("scales/w")(seed) for seed in row.seeds])
+
+
+def _feature_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
+    """Means over channels and seeds, in the band that holds nine channels in ten."""
+    for row in rows:
+        for name, part, style in (("scales/s", "s (DC)", Style.dashed), ("scales/t", "t (HC)", Style.line)):
+            found = [seed.measures.get(name, {}) for seed in row.seeds]
+            columns = {at: sorted(value for seed in found for value in seed[at]) for at in _shared(found)}
+            mean = [statistics.mean(column) for column in columns.values()]
+            low, high = ([c[edge(len(c))] for c in columns.values()] for edge in (_low_edge, _high_edge))
+            yield Curve(f"{row.label}, {part}", f"{row.label}{part}", list(columns), mean, low, high, style)
+
+
+def _low_edge(count: int) -> int:
+    """Index below which lies a twentieth of so many sorted values."""
+    return count // 20
+
+
+def _high_edge(count: int) -> int:
+    return count - 1 - count // 20
+
+
+_KINDS = {
+    PanelKind.token_similarity: _Kind(
+        "Tokens, the authors' definition",
+        "layer",
+        "mean |cos| over all pairs",
+        _each_layer(_plain("tokens/similarity")),
+    ),
+    PanelKind.token_similarity_off_diagonal: _Kind(
+        "Patch tokens, off the diagonal",
+        "layer",
+        "mean cos over pairs i ≠ j",
+        _each_layer(_plain("tokens/off_diagonal")),
+    ),
+    PanelKind.attention_similarity: _Kind(
+        "Attention maps, the authors' definition",
+        "layer",
+        "mean |cos| over all pairs of rows",
+        _each_layer(_over_heads("attention/similarity")),
+    ),
+    PanelKind.attention_similarity_off_diagonal: _Kind(
+        "Attention maps, off the diagonal",
+        "layer",
+        "mean cos over pairs of rows i ≠ j",
+        _each_layer(_over_heads("attention/off_diagonal")),
+    ),
+    PanelKind.energy: _Kind(
+        "High over low frequencies of the tokens",
+        "layer",
+        "|HC[X]|² / |DC[X]|²",
+        _each_layer(_energy),
+        logarithmic=True,
+    ),
+    PanelKind.attention_spectrum: _Kind(
+        "Spectrum of the attention maps",
+        "frequency",
+        "row norm of F A Fᵀ, relative to the largest",
+        _within_layers(_map_spectrum),
+        logarithmic=True,
+    ),
+    PanelKind.feature_spectrum: _Kind(
+        "Spectrum of the tokens", "frequency", "log₁₀ of the amplitude relative to DC", _within_layers(_token_spectrum)
+    ),
+    PanelKind.decay: _Kind(
+        "Theorem 1: powers of the attention maps",
+        "t",
+        "|HC[Aᵗ X]| / |DC[Aᵗ X]|",
+        _within_layers(_decay),
+        logarithmic=True,
+    ),
+    PanelKind.head_bound: _Kind(
+        "Theorem 3: one head", "layer", "|HC| behind it / |HC| before", _bounds("head"), logarithmic=True
+    ),
+    PanelKind.layer_bound: _Kind(
+        "Proposition 4: all heads", "layer", "|HC| behind it / |HC| before", _bounds("layer"), logarithmic=True
+    ),
+    PanelKind.residual_bound: _Kind(
+        "Proposition 5: with the residual",
+        "layer",
+        "|HC| behind it / |HC| before",
+        _bounds("residual"),
+        logarithmic=True,
+    ),
+    PanelKind.attention_scales: _Kind("AttnScale", "layer", "w", _attention_scales),
+    PanelKind.feature_scales: _Kind("FeatScale", "layer", "mean over channels; band: 90 %", _feature_scales),
+}
+_WITHIN_LAYERS = (PanelKind.attention_spectrum, PanelKind.feature_spectrum, PanelKind.decay)
