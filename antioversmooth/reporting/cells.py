@@ -49,7 +49,7 @@ def _all(document: Document, digits: int) -> list[Column]:
         Column(paper, _paper, lambda row: row["paper"] and row["paper"]["top1"]),
         Column("ours − paper", lambda row: signed(row["difference"], digits), lambda row: row["difference"]),
         Column("gain", lambda row: _gain(row["gain"], digits), lambda row: _mean(row["gain"])),
-        Column("beyond", _beyond),
+        Column("beyond spread", _beyond),
         Column("best epoch", lambda row: sample(row["best"], digits), lambda row: _mean(row["best"])),
         Column("start", lambda row: sample(row["start"], digits), lambda row: _mean(row["start"])),
         Column("params (M)", lambda row: significant(row["parameters"], 1e6), lambda row: row["parameters"]),

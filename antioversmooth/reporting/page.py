@@ -175,7 +175,7 @@ def _section(
         if drawn := lines(row):
             groups.setdefault(row["group"], []).append(Series(row["label"], drawn))
     if groups:
-        yield f'<h2>{escape(heading)}</h2>\n<p>{escape(y_label)}, one line for each seed</p>\n<div class="figures">'
+        yield f'<h2>{escape(heading)}</h2>\n<p>One line for each seed: {escape(y_label)}.</p>\n<div class="figures">'
         for group, series in groups.items():
             chart = line_chart(series, x_label=x_label, y_label=y_label)
             yield f"<figure><figcaption>{escape(group)}</figcaption>\n{chart}\n</figure>"

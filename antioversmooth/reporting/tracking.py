@@ -70,13 +70,14 @@ def opened(results: Path) -> Iterator[MlflowClient]:
             yield client
         except (MlflowException, SQLAlchemyError, OSError) as err:
             raise TrackingError(
-                f"MLflow at {shown(uri)}: {_first_line(err)}. Run directories and tables are complete without it; "
+                f"MLflow at {shown(uri)}: {_first_line(err, uri)}. Run directories and tables are complete without it; "
                 "once it is back, `antioversmooth sync` brings it up to date"
             ) from err
 
 
-def _first_line(err: Exception) -> str:
-    return next(iter(str(err).splitlines()), type(err).__name__).rstrip(". ")
+def _first_line(err: Exception, uri: str) -> str:
+    line = next(iter(str(err).splitlines()), type(err).__name__).rstrip(". ")
+    return line.replace(uri, shown(uri))
 
 
 def experiment_id(client: MlflowClient, name: str, results: Path) -> str:

@@ -89,7 +89,7 @@ def _spread(seeds: Sequence[int]) -> str:
         return f"Seed {seeds[0]} only: the spread over seeds is not known. Gain: over this table's own baseline."
     return (
         f"Ours: mean ± sample standard deviation over seeds {', '.join(map(str, seeds))}. Gain: over this table's own "
-        "baseline ± standard deviation of the difference of two runs; beyond: whether the gain is larger than that."
+        "baseline ± standard deviation of the difference of two runs; beyond spread: whether it is larger than that."
     )
 
 

@@ -119,9 +119,13 @@ class Lab:
         files.write_json(
             run.dir / "provenance.json", {"python": "3.11.7", "packages": {"torch": "2.14.1", "timm": "1.0.31"}}
         )
-        steps = run.experiment.steps_per_epoch
-        for epoch in range(step // steps + 1, epochs + 1):
-            now = {"time": NOON + 10 * epoch, "attempt": attempt, "step": epoch * steps, "epoch": epoch}
+        self.grow(run, range(step // run.experiment.steps_per_epoch + 1, epochs + 1), attempt=attempt)
+
+    def grow(self, run: Run, epochs: range, *, attempt: int = 1) -> None:
+        """Journals these epochs."""
+        for epoch in epochs:
+            now = {"time": NOON + 10 * epoch, "attempt": attempt, "step": epoch * run.experiment.steps_per_epoch}
+            now["epoch"] = epoch
             journal.append(run.metrics_path, {**now, journal.TRAIN_LOSS: 2.0 / epoch, journal.TRAIN_LR: 1e-3})
             journal.append(run.metrics_path, {**now, journal.VAL_TOP1: 50.0 + epoch, journal.EPOCH_SECONDS: 10.0})
 
@@ -134,11 +138,12 @@ class Lab:
         epochs = run.experiment.recipe.epochs
         if not run.attempts_path.exists():
             self.start(run, epochs=epochs)
-        self.end(run, "completed")
+        attempt = max(r["attempt"] for r in run.attempts())
+        self.end(run, "completed", attempt=attempt)
         depth = run.experiment.model.depth
         similarity = [round(0.1 + 0.5 * layer / depth, 4) for layer in range(1, depth + 1)]
         for layer, value in enumerate(similarity, start=1):
-            record = {"time": NOON + 450, "attempt": 1, "step": run.experiment.total_steps, "layer": layer}
+            record = {"time": NOON + 450, "attempt": attempt, "step": run.experiment.total_steps, "layer": layer}
             journal.append(run.metrics_path, {**record, journal.TOKEN_SIMILARITY: value})
         data = run.experiment.data
         result = {

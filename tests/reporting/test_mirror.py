@@ -1,0 +1,295 @@
+"""The mirror against a real MLflow on SQLite; its schema is made once for all tests, since that takes seconds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import NOON, Lab
+
+from antioversmooth import journal
+from antioversmooth.errors import TrackingError
+from antioversmooth.reporting import mirror, tables, tracking
+from antioversmooth.reporting.discover import Discovery
+from antioversmooth.reporting.mirror import Mirrored
+from antioversmooth.reporting.observe import observe
+
+# MLflow's own use of SQLAlchemy
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy", "ignore::ResourceWarning")
+
+
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its schema and nothing in it."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with tracking.opened(folder):
+            pass
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def store(lab: Lab, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """A lab whose results folder has an empty MLflow database."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    lab.results.mkdir()
+    shutil.copy(empty_store, lab.results / "mlflow.db")
+    return lab
+
+
+def sync(lab: Lab) -> list[Mirrored]:
+    """Mirrors all runs that there are."""
+    seen = [observe(run, now=NOON + 1) for run in Discovery(lab.results).runs()]
+    return mirror.sync(seen, [lab.table()], lab.results)
+
+
+def content(lab: Lab) -> dict[str, dict[str, Any]]:
+    """All that MLflow holds, by run name, without what MLflow makes up itself (its ids)."""
+    with tracking.opened(lab.results) as client:
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        found = client.search_runs(ids, max_results=1000)
+        names = {run.info.run_id: run.info.run_name for run in found}
+        return {
+            run.info.run_name: {
+                "status": run.info.status,
+                "times": (run.info.start_time, run.info.end_time),
+                "params": run.data.params,
+                "tags": {**run.data.tags, mirror.PARENT: names.get(run.data.tags.get(mirror.PARENT))},
+                "metrics": {
+                    key: [(m.step, m.timestamp, m.value) for m in client.get_metric_history(run.info.run_id, key)]
+                    for key in sorted(run.data.metrics)
+                },
+                "artifacts": sorted(item.path for item in client.list_artifacts(run.info.run_id)),
+            }
+            for run in found
+        }
+
+
+def test_an_experiment_a_table_a_parent_a_row_a_child_a_seed(store: Lab) -> None:
+    store.fill()
+    tables.write(store.collect(0, 1), store.results / "mini")
+    mirrored = sync(store)
+    assert [(m.name, m.num_runs, m.num_changed) for m in mirrored] == [("small (mini: Digits)", 5, 5)]
+    held = content(store)
+    assert len(held) == 5 + 3 + 1
+    assert held["deep seed 1"]["tags"][mirror.PARENT] == "Row deep"
+    assert held["small (files)"]["artifacts"] == [f"small.{s}" for s in ("csv", "html", "json", "md", "tex")]
+
+
+def test_metrics_keep_their_own_steps_and_times(store: Lab) -> None:
+    run = store.finish(store.run("deep"), 90.0)
+    sync(store)
+    metrics = content(store)["deep seed 0"]["metrics"]
+    assert metrics["val/top1"] == [(8 * e, round(1000 * (NOON + 10 * e)), 50.0 + e) for e in (1, 2, 3, 4)]
+    layers = [step for step, _, _ in metrics["similarity/tokens"]]
+    assert layers == list(range(1, run.experiment.model.depth + 1))
+    assert metrics["result/parameters"][0][2] == 604_298
+
+
+def test_params_are_the_science_and_the_seed(store: Lab) -> None:
+    store.finish(store.run("deep_featscale", 3), 90.0)
+    sync(store)
+    params = content(store)["deep_featscale seed 3"]["params"]
+    assert params["model.scaling"] == "featscale"
+    assert params["recipe.betas"] == "[0.9, 0.999]"
+    assert params["seed"] == "3"
+    assert not [key for key in params if key.startswith(("cluster", "runtime"))]
+
+
+def test_tags_and_artifacts_say_where_a_run_comes_from(store: Lab) -> None:
+    run = store.finish(store.run("deep"), 90.0)
+    sync(store)
+    held = content(store)["deep seed 0"]
+    assert held["tags"]["antioversmooth.id"] == run.id
+    assert held["tags"]["antioversmooth.hosts"] == "node7"
+    assert held["tags"]["antioversmooth.snapshots"] == "5a5a5a5a5a5a"
+    assert held["artifacts"] == ["provenance.json", "result.json", "spec.yaml"]
+
+
+def test_status_follows_the_run(store: Lab) -> None:
+    run = store.run("wide")
+    store.start(run, epochs=1)
+    sync(store)
+    assert content(store)["wide seed 0"]["status"] == "RUNNING"
+    store.end(run, "preempted")
+    sync(store)
+    assert content(store)["wide seed 0"]["status"] == "KILLED"
+    store.start(run, epochs=4, attempt=2, step=8)
+    store.finish(run, 93.0)
+    sync(store)
+    held = content(store)
+    assert held["wide seed 0"]["status"] == held["Row wide"]["status"] == "FINISHED"
+    crashed = store.run("wide", 1)
+    store.start(crashed, epochs=1)
+    store.end(crashed, "crash")
+    sync(store)
+    held = content(store)
+    assert held["wide seed 1"]["status"] == held["Row wide"]["status"] == "FAILED"
+
+
+def test_the_row_holds_the_mean_over_the_seeds_so_far(store: Lab) -> None:
+    for seed, accuracy in enumerate([90.0, 92.0]):
+        store.finish(store.run("deep", seed), accuracy)
+    sync(store)
+    metrics = content(store)["Row deep"]["metrics"]
+    assert [(step, value) for step, _, value in metrics["val/top1"]] == [(1, 90.0), (2, 91.0)]
+    assert metrics["val/top1_std"][0][2] == pytest.approx(2**0.5, abs=1e-12)
+
+
+def test_seeds_of_another_science_have_a_row_of_their_own(store: Lab) -> None:
+    store.finish(store.run("deep", 0), 90.0)
+    store.finish(store.run("deep", 0, "recipe.base_lr=0.5"), 10.0)
+    sync(store)
+    with tracking.opened(store.results) as client:
+        found = client.search_runs([client.get_experiment_by_name("small (mini: Digits)").experiment_id])
+    means = sorted(run.data.metrics["val/top1"] for run in found if run.info.run_name == "Row deep")
+    assert means == [10.0, 90.0]
+
+
+def test_a_second_sync_adds_nothing(store: Lab) -> None:
+    store.finish(store.run("deep"), 90.0)
+    sync(store)
+    before = content(store)
+    assert [m.num_changed for m in sync(store)] == [0]
+    assert content(store) == before
+
+
+def test_a_run_that_grows_is_continued(store: Lab) -> None:
+    run = store.run("wide")
+    store.start(run, epochs=2)
+    sync(store)
+    store.grow(run, range(3, 5))
+    store.finish(run, 93.0)
+    sync(store)
+    grown = content(store)["wide seed 0"]
+    forget(store)
+    sync(store)
+    assert content(store)["wide seed 0"] == grown
+
+
+def forget(lab: Lab) -> None:
+    """Takes all that was mirrored out of MLflow."""
+    with tracking.opened(lab.results) as client:
+        for experiment in client.search_experiments():
+            for run in client.search_runs([experiment.experiment_id]):
+                client.delete_run(run.info.run_id)
+
+
+def test_what_a_later_attempt_superseded_is_taken_out_again(store: Lab) -> None:
+    run = store.run("wide")
+    store.start(run, epochs=3)
+    sync(store)
+    store.start(run, epochs=4, attempt=2, step=8)
+    store.finish(run, 93.0)
+    sync(store)
+    resynced = content(store)
+    assert [step for step, _, _ in resynced["wide seed 0"]["metrics"]["val/top1"]] == [8, 16, 24, 32]
+    forget(store)
+    sync(store)
+    assert content(store) == resynced
+
+
+def test_a_torn_last_line_is_left_out_and_imported_once_whole(store: Lab) -> None:
+    run = store.run("wide")
+    store.start(run, epochs=1)
+    line = '{"time": 1700000020.0, "attempt": 1, "step": 16, "epoch": 2, "val/top1": 77.0}\n'
+    with run.metrics_path.open("a") as file:
+        file.write(line[:50])
+    sync(store)
+    assert [value for _, _, value in content(store)["wide seed 0"]["metrics"]["val/top1"]] == [51.0]
+    with run.metrics_path.open("a") as file:
+        file.write(line[50:])
+    sync(store)
+    assert [value for _, _, value in content(store)["wide seed 0"]["metrics"]["val/top1"]] == [51.0, 77.0]
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing catches it."""
+
+
+CALLS = ("create_run", "log_batch", "log_artifact", "set_terminated", "update_run")
+
+
+@pytest.mark.parametrize("survived", [0, 2, 5, 6, 7, 9])
+def test_a_sync_killed_midway_and_repeated_equals_a_clean_one(
+    store: Lab, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    from mlflow import MlflowClient
+
+    store.finish(store.run("deep"), 90.0)
+    calls = 0
+
+    def dying(name: str) -> Any:
+        real = getattr(MlflowClient, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            if calls == survived:
+                raise Killed
+            calls += 1
+            return real(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for name in CALLS:
+            patch.setattr(MlflowClient, name, dying(name))
+        with pytest.raises(Killed):
+            sync(store)
+    sync(store)
+    repeated = content(store)
+    forget(store)
+    sync(store)
+    assert content(store) == repeated
+
+
+def test_runs_of_no_table_have_an_experiment_of_their_own(store: Lab) -> None:
+    store.finish(store.run("deep"), 90.0)
+    mirrored = mirror.sync(store.observe(0), [], store.results)
+    assert [(m.name, m.num_runs) for m in mirrored] == [("rows (mini: Digits)", 1)]
+
+
+def test_nan_in_a_journal_is_mirrored(store: Lab) -> None:
+    run = store.run("wide")
+    store.start(run, epochs=1)
+    record = {"time": NOON + 20, "attempt": 1, "step": 9, "epoch": 1.1, journal.TRAIN_LOSS: float("nan")}
+    journal.append(run.metrics_path, record)
+    sync(store)
+    sync(store)
+    values = [value for _, _, value in content(store)["wide seed 0"]["metrics"]["train/loss"]]
+    assert len(values) == 2
+    assert values[1] != values[1]
+
+
+def test_a_server_that_is_down_is_one_clear_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    run = lab.finish(lab.run("deep"), 90.0)
+    with pytest.raises(TrackingError, match=r"^MLflow at http://127\.0\.0\.1:9: .*sync") as raised:
+        sync(lab)
+    assert "secret" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert observe(run).result is not None
+
+
+def test_discovery_leaves_out_a_spec_that_was_edited(lab: Lab) -> None:
+    lab.fill()
+    run = lab.run("wide")
+    spec = run.dir / "spec.yaml"
+    spec.write_text(spec.read_text().replace("base_lr: 0.001", "base_lr: 0.002"))
+    discovery = Discovery(lab.results)
+    assert len(discovery.runs()) == 4
+    assert "was edited" in discovery.unreadable[run.dir]
+
+
+def test_flatten_gives_dotted_keys() -> None:
+    assert mirror.flatten({"a": {"b": 1, "c": [1, 2]}, "d": "x", "e": None}) == {
+        "a.b": "1",
+        "a.c": "[1, 2]",
+        "d": "x",
+        "e": "null",
+    }
