@@ -13,9 +13,11 @@ Field metadata decides what identifies a run (see `runs.identity`):
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 from omegaconf import MISSING
 
@@ -109,10 +111,28 @@ CONFIDENCES = ("V", "Q", "C", "M", "D")
 """V: seen verbatim; Q: quoted by a named follow-up; C: computed; M: from memory; D: derived."""
 
 
-def require(condition: bool, key: str, value: object, right: str) -> None:
-    """Raises SpecError naming the dotted key, its value, and what would be right."""
-    if not condition:
-        raise SpecError(f"{value!r} is not possible: {right}", where=key)
+class Require(Protocol):
+    """Says one rule of a config: the dotted key, its value, and what would be right where the condition is false."""
+
+    def __call__(self, condition: bool, key: str, value: object, right: str) -> None: ...
+
+
+@contextmanager
+def rules() -> Iterator[Require]:
+    """Collects the rules that a config breaks, the first one of each key, and raises them together at its end.
+
+    Raises:
+        SpecError: One for each broken rule in `parts`.
+    """
+    broken: dict[str, SpecError] = {}
+
+    def require(condition: bool, key: str, value: object, right: str) -> None:
+        if not condition:
+            broken.setdefault(key, SpecError(f"{value!r} is not possible: {right}", where=key))
+
+    yield require
+    if broken:
+        raise SpecError.together(list(broken.values()))
 
 
 @dataclass
@@ -155,34 +175,35 @@ class ModelConfig:
     """Swin AttnScale: leave pairs that a shifted window masks out of the mean (released code: included)."""
 
     def __post_init__(self) -> None:
-        for key in ("depth", "embed_dim", "num_heads", "image_size", "patch_size"):
-            require(getattr(self, key) > 0, f"model.{key}", getattr(self, key), "a positive whole number")
-        require(
-            self.embed_dim % self.num_heads == 0,
-            "model.num_heads",
-            self.num_heads,
-            f"a divisor of model.embed_dim = {self.embed_dim}",
-        )
-        require(
-            self.image_size % self.patch_size == 0,
-            "model.image_size",
-            self.image_size,
-            f"a multiple of model.patch_size = {self.patch_size}",
-        )
-        if self.family is Family.swin:
+        with rules() as require:
+            for key in ("depth", "embed_dim", "num_heads", "image_size", "patch_size"):
+                require(getattr(self, key) > 0, f"model.{key}", getattr(self, key), "a positive whole number")
             require(
-                sum(self.stage_depths) == self.depth,
-                "model.stage_depths",
-                list(self.stage_depths),
-                f"blocks per stage that sum to model.depth = {self.depth}",
+                self.embed_dim % max(1, self.num_heads) == 0,
+                "model.num_heads",
+                self.num_heads,
+                f"a divisor of model.embed_dim = {self.embed_dim}",
             )
-        else:
             require(
-                not self.stage_depths,
-                "model.stage_depths",
-                list(self.stage_depths),
-                f"only family swin has stages, this is {self.family.value}",
+                self.image_size % max(1, self.patch_size) == 0,
+                "model.image_size",
+                self.image_size,
+                f"a multiple of model.patch_size = {self.patch_size}",
             )
+            if self.family is Family.swin:
+                require(
+                    sum(self.stage_depths) == self.depth,
+                    "model.stage_depths",
+                    list(self.stage_depths),
+                    f"blocks per stage that sum to model.depth = {self.depth}",
+                )
+            else:
+                require(
+                    not self.stage_depths,
+                    "model.stage_depths",
+                    list(self.stage_depths),
+                    f"only family swin has stages, this is {self.family.value}",
+                )
 
     @property
     def num_tokens(self) -> int:
@@ -218,15 +239,16 @@ class DataConfig:
     """Unreadable images that a run may replace by their neighbour (each one named in the journal) before it ends."""
 
     def __post_init__(self) -> None:
-        require(self.num_classes > 1, "data.num_classes", self.num_classes, "at least two classes")
-        require(self.num_val > 0, "data.num_val", self.num_val, "at least one image")
-        for key in ("mean", "std"):
-            require(
-                len(getattr(self, key)) == self.in_channels,
-                f"data.{key}",
-                list(getattr(self, key)),
-                f"one number for each of data.in_channels = {self.in_channels}",
-            )
+        with rules() as require:
+            require(self.num_classes > 1, "data.num_classes", self.num_classes, "at least two classes")
+            require(self.num_val > 0, "data.num_val", self.num_val, "at least one image")
+            for key in ("mean", "std"):
+                require(
+                    len(getattr(self, key)) == self.in_channels,
+                    f"data.{key}",
+                    list(getattr(self, key)),
+                    f"one number for each of data.in_channels = {self.in_channels}",
+                )
 
 
 @dataclass
@@ -304,51 +326,54 @@ class RecipeConfig:
     """Patterns (fnmatch) of parameters that `init_from` need not hold, besides the scalings."""
 
     def __post_init__(self) -> None:
-        require(self.epochs >= 0, "recipe.epochs", self.epochs, "0 or more")
-        require(
-            self.epochs > 0 or self.init_from is not None,
-            "recipe.epochs",
-            self.epochs,
-            "0 epochs only evaluate, and need recipe.init_from",
-        )
-        require(self.global_batch > 0, "recipe.global_batch", self.global_batch, "a positive whole number")
-        require(
-            0 <= self.warmup_epochs <= max(self.epochs, 0),
-            "recipe.warmup_epochs",
-            self.warmup_epochs,
-            f"between 0 and recipe.epochs = {self.epochs}",
-        )
-        require(self.base_lr > 0, "recipe.base_lr", self.base_lr, "above 0")
-        require(self.clip_grad is None or self.clip_grad > 0, "recipe.clip_grad", self.clip_grad, "above 0, or null")
-        for key in ("label_smoothing", "dropout", "attention_dropout", "drop_path"):
-            require(0 <= getattr(self, key) < 1, f"recipe.{key}", getattr(self, key), "at least 0 and below 1")
-        for key in ("mix_prob", "mix_switch_prob", "hflip", "random_erasing"):
-            require(0 <= getattr(self, key) <= 1, f"recipe.{key}", getattr(self, key), "a probability, 0 to 1")
-        require(
-            self.ema_decay is None or 0 < self.ema_decay < 1,
-            "recipe.ema_decay",
-            self.ema_decay,
-            "between 0 and 1, or null",
-        )
-        require(0 < self.eval_crop <= 1, "recipe.eval_crop", self.eval_crop, "above 0 and at most 1")
-        require(
-            self.repeated_augmentation >= 1, "recipe.repeated_augmentation", self.repeated_augmentation, "1 or more"
-        )
-        if self.mixes:
+        with rules() as require:
+            require(self.epochs >= 0, "recipe.epochs", self.epochs, "0 or more")
             require(
-                self.mix_group > 0 and self.mix_group % 2 == 0 and self.global_batch % self.mix_group == 0,
-                "recipe.mix_group",
-                self.mix_group,
-                f"an even divisor of recipe.global_batch = {self.global_batch}",
+                self.epochs > 0 or self.init_from is not None,
+                "recipe.epochs",
+                self.epochs,
+                "0 epochs only evaluate, and need recipe.init_from",
             )
-        if self.init_from is not None:
-            kind = self.init_from.partition(":")[0]
+            require(self.global_batch > 0, "recipe.global_batch", self.global_batch, "a positive whole number")
             require(
-                kind in ("timm", "file", "run"),
-                "recipe.init_from",
-                self.init_from,
-                "timm:<tag>, file:<path> or run:<experiment>",
+                0 <= self.warmup_epochs <= max(self.epochs, 0),
+                "recipe.warmup_epochs",
+                self.warmup_epochs,
+                f"between 0 and recipe.epochs = {self.epochs}",
             )
+            require(self.base_lr > 0, "recipe.base_lr", self.base_lr, "above 0")
+            require(
+                self.clip_grad is None or self.clip_grad > 0, "recipe.clip_grad", self.clip_grad, "above 0, or null"
+            )
+            for key in ("label_smoothing", "dropout", "attention_dropout", "drop_path"):
+                require(0 <= getattr(self, key) < 1, f"recipe.{key}", getattr(self, key), "at least 0 and below 1")
+            for key in ("mix_prob", "mix_switch_prob", "hflip", "random_erasing"):
+                require(0 <= getattr(self, key) <= 1, f"recipe.{key}", getattr(self, key), "a probability, 0 to 1")
+            require(
+                self.ema_decay is None or 0 < self.ema_decay < 1,
+                "recipe.ema_decay",
+                self.ema_decay,
+                "between 0 and 1, or null",
+            )
+            require(0 < self.eval_crop <= 1, "recipe.eval_crop", self.eval_crop, "above 0 and at most 1")
+            require(
+                self.repeated_augmentation >= 1, "recipe.repeated_augmentation", self.repeated_augmentation, "1 or more"
+            )
+            if self.mixes:
+                require(
+                    self.mix_group > 0 and self.mix_group % 2 == 0 and self.global_batch % max(1, self.mix_group) == 0,
+                    "recipe.mix_group",
+                    self.mix_group,
+                    f"an even divisor of recipe.global_batch = {self.global_batch}",
+                )
+            if self.init_from is not None:
+                kind = self.init_from.partition(":")[0]
+                require(
+                    kind in ("timm", "file", "run"),
+                    "recipe.init_from",
+                    self.init_from,
+                    "timm:<tag>, file:<path> or run:<experiment>",
+                )
 
     @property
     def mixes(self) -> bool:
@@ -457,19 +482,20 @@ class ClusterConfig:
     """Local back end: runs side by side; 0: as many as CPUs (or GPUs) allow."""
 
     def __post_init__(self) -> None:
-        for key in ("nodes", "tasks_per_node", "cpus_per_task", "time_min", "max_crashes", "max_without_progress"):
-            require(getattr(self, key) > 0, f"cluster.{key}", getattr(self, key), "a positive whole number")
-        require(self.gpus_per_node >= 0, "cluster.gpus_per_node", self.gpus_per_node, "0 or more")
-        require(
-            0 < self.signal_delay_s < 60 * self.time_min,
-            "cluster.signal_delay_s",
-            self.signal_delay_s,
-            f"above 0 and below the time limit of {60 * self.time_min} s (cluster.time_min)",
-        )
-        self._require_safe_words()
+        with rules() as require:
+            for key in ("nodes", "tasks_per_node", "cpus_per_task", "time_min", "max_crashes", "max_without_progress"):
+                require(getattr(self, key) > 0, f"cluster.{key}", getattr(self, key), "a positive whole number")
+            require(self.gpus_per_node >= 0, "cluster.gpus_per_node", self.gpus_per_node, "0 or more")
+            require(
+                0 < self.signal_delay_s < 60 * self.time_min,
+                "cluster.signal_delay_s",
+                self.signal_delay_s,
+                f"above 0 and below the time limit of {60 * self.time_min} s (cluster.time_min)",
+            )
+            self._require_safe_words(require)
 
-    def _require_safe_words(self) -> None:
-        """Raises SpecError where a value could become a second option, a directive or a command of the batch script."""
+    def _require_safe_words(self, require: Require) -> None:
+        """No value may become a second option, a directive or a command of the batch script."""
         words = {key: getattr(self, key) for key in ("partition", "account", "qos", "gres", "mail_user")}
         words |= {f"exclude[{i}]": node for i, node in enumerate(self.exclude)}
         words |= {f"mail_type[{i}]": kind for i, kind in enumerate(self.mail_type)}
@@ -522,13 +548,14 @@ class Experiment:
     """Where it runs."""
 
     def __post_init__(self) -> None:
-        steps = self.data.num_train // self.recipe.global_batch
-        require(
-            self.recipe.epochs == 0 or steps > 0,
-            "recipe.global_batch",
-            self.recipe.global_batch,
-            f"at most data.num_train = {self.data.num_train}",
-        )
+        with rules() as require:
+            steps = self.data.num_train // self.recipe.global_batch
+            require(
+                self.recipe.epochs == 0 or steps > 0,
+                "recipe.global_batch",
+                self.recipe.global_batch,
+                f"at most data.num_train = {self.data.num_train}",
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -553,9 +580,12 @@ class PaperValue:
     """V: seen verbatim; Q: quoted by a named follow-up; M: from memory; D: derived. Never left out."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.top1 <= 100, "paper.top1", self.top1, "a percentage")
-        require(self.confidence in CONFIDENCES, "paper.confidence", self.confidence, f"one of {', '.join(CONFIDENCES)}")
-        require(bool(self.source.strip()), "paper.source", self.source, "a paper value needs its source")
+        with rules() as require:
+            require(0 <= self.top1 <= 100, "paper.top1", self.top1, "a percentage")
+            require(
+                self.confidence in CONFIDENCES, "paper.confidence", self.confidence, f"one of {', '.join(CONFIDENCES)}"
+            )
+            require(bool(self.source.strip()), "paper.source", self.source, "a paper value needs its source")
 
 
 @dataclass
@@ -590,23 +620,17 @@ class Table:
     """Names of figures that are drawn along with the table; their rows are rows of it."""
 
     def __post_init__(self) -> None:
-        names = [row.experiment for row in self.rows if row.experiment]
-        require(bool(self.rows), "rows", [], "at least one row")
-        for name in names:
-            require(names.count(name) == 1, "rows", name, "each experiment at most once")
-        for row in self.rows:
-            require(
-                row.baseline is None or row.baseline in names,
-                "rows.baseline",
-                row.baseline,
-                "an experiment of this table: " + ", ".join(names),
-            )
-            require(
-                row.experiment is not None or row.paper is not None,
-                "rows.experiment",
-                None,
-                f"row {row.label!r} needs an experiment, or a paper value to quote",
-            )
+        with rules() as require:
+            names = [row.experiment for row in self.rows if row.experiment]
+            require(bool(self.rows), "rows", [], "at least one row")
+            for i, row in enumerate(self.rows):
+                once = row.experiment not in [before.experiment for before in self.rows[:i] if before.experiment]
+                require(once, f"rows[{i}].experiment", row.experiment, "each experiment at most once")
+                known = row.baseline is None or row.baseline in names
+                require(known, f"rows[{i}].baseline", row.baseline, f"an experiment of this table: {', '.join(names)}")
+                filled = row.experiment is not None or row.paper is not None
+                right = f"row {row.label!r} needs an experiment, or a paper value to quote"
+                require(filled, f"rows[{i}].experiment", None, right)
 
 
 @dataclass
@@ -625,10 +649,14 @@ class ReferenceCurve:
     """As of a `PaperValue`; never left out."""
 
     def __post_init__(self) -> None:
-        require(
-            self.confidence in CONFIDENCES, "references.confidence", self.confidence, f"one of {', '.join(CONFIDENCES)}"
-        )
-        require(bool(self.source.strip()), "references.source", self.source, "a published curve needs its source")
+        with rules() as require:
+            require(
+                self.confidence in CONFIDENCES,
+                "references.confidence",
+                self.confidence,
+                f"one of {', '.join(CONFIDENCES)}",
+            )
+            require(bool(self.source.strip()), "references.source", self.source, "a published curve needs its source")
 
 
 @dataclass
@@ -669,11 +697,14 @@ class Figure:
     """From left to right."""
 
     def __post_init__(self) -> None:
-        names = [row.experiment for row in self.rows]
-        require(bool(self.rows), "rows", [], "at least one row")
-        require(bool(self.panels), "panels", [], "at least one panel")
-        for name in names:
-            require(names.count(name) == 1, "rows", name, "each experiment at most once")
-        for reference in (reference for panel in self.panels for reference in panel.references):
-            known = "an experiment of this figure: " + ", ".join(names)
-            require(reference.experiment in names, "panels.references.experiment", reference.experiment, known)
+        with rules() as require:
+            names = [row.experiment for row in self.rows]
+            require(bool(self.rows), "rows", [], "at least one row")
+            require(bool(self.panels), "panels", [], "at least one panel")
+            for i, name in enumerate(names):
+                require(name not in names[:i], f"rows[{i}].experiment", name, "each experiment at most once")
+            right = f"an experiment of this figure: {', '.join(names)}"
+            for i, panel in enumerate(self.panels):
+                for j, reference in enumerate(panel.references):
+                    key = f"panels[{i}].references[{j}].experiment"
+                    require(reference.experiment in names, key, reference.experiment, right)

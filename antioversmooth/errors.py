@@ -14,6 +14,8 @@ AntiOversmoothError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class AntiOversmoothError(Exception):
     """Base of all."""
@@ -29,10 +31,24 @@ class SpecError(UserError):
     Args:
         message: What is wrong and what would be right.
         where: The file, and the dotted key if there is one, as `experiments/deit_s12.yaml: model.depth`.
+        parts: The mistakes that it is made of, where it stands for several.
     """
 
-    def __init__(self, message: str, *, where: str = "") -> None:
+    def __init__(self, message: str, *, where: str = "", parts: Sequence[SpecError] = ()) -> None:
         super().__init__(f"{where}: {message}" if where else message)
+        self.message, self.where = message, where
+        self._parts = tuple(parts)
+
+    @property
+    def parts(self) -> tuple[SpecError, ...]:
+        """Each mistake by itself."""
+        return self._parts or (self,)
+
+    @classmethod
+    def together(cls, errors: Sequence[SpecError]) -> SpecError:
+        """One error that says them all, each on a line of its own."""
+        parts = [part for error in errors for part in error.parts]
+        return parts[0] if len(parts) == 1 else cls("\n".join(map(str, parts)), parts=parts)
 
 
 class ModelError(UserError):
