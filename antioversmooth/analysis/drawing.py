@@ -95,7 +95,7 @@ def draw(picture: Picture) -> dict[str, bytes]:
 def _canvas(picture: Picture) -> Canvas:
     from matplotlib.figure import Figure as Canvas
 
-    columns = min(3, len(picture.panels))
+    columns = 2 if len(picture.panels) == 4 else min(3, len(picture.panels))
     lines = -(-len(picture.panels) // columns)
     width = 4.4 * columns
     notes = [line for note in picture.notes for line in textwrap.wrap(note, int(19 * width))]
@@ -110,9 +110,13 @@ def _canvas(picture: Picture) -> Canvas:
 
 
 def _plot(canvas: Canvas, plot: Plot, panel: Axes, groups: list[str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     plot.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     plot.title.set_horizontalalignment("left")
     plot.title.set_x(0)
+    if all(float(x).is_integer() for curve in panel.curves for x in curve.x):
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.logarithmic:
         plot.set_yscale("log")
     if panel.layers:
@@ -121,7 +125,7 @@ def _plot(canvas: Canvas, plot: Plot, panel: Axes, groups: list[str]) -> None:
     for curve in panel.curves:
         number = groups.index(curve.group)
         _plot_curve(plot, curve, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
-    if panel.curves:
+    if len(panel.curves) > 1:
         plot.legend()
 
 

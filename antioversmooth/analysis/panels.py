@@ -7,12 +7,14 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Panel, PanelKind
 
-Places = dict[int, float]
+K = TypeVar("K", int, float)
+
+Places = dict[float, float]
 """Values by their place on the x axis."""
 
 
@@ -111,7 +113,7 @@ def _merged(label: str, seeds: Sequence[Places], *, group: str = "", style: Styl
     return Curve(label, group or label, places, [statistics.mean(c) for c in columns], low, high, style)
 
 
-def _shared(seeds: Sequence[dict[int, Any]]) -> list[int]:
+def _shared(seeds: Sequence[dict[K, Any]]) -> list[K]:
     """Places that all seeds have."""
     return sorted(set.intersection(*map(set, seeds))) if seeds else []
 
@@ -128,7 +130,7 @@ def _each_layer(values: Callable[[Analysis], Places]) -> Curves:
 
 
 def _plain(name: str) -> Callable[[Analysis], Places]:
-    return lambda analysis: analysis.measures.get(name, {})
+    return lambda analysis: {float(layer): value for layer, value in analysis.measures.get(name, {}).items()}
 
 
 def _over_heads(name: str) -> Callable[[Analysis], Places]:
@@ -162,10 +164,10 @@ def _map_spectrum(analysis: Analysis, layer: int) -> Places:
 
 
 def _token_spectrum(analysis: Analysis, layer: int) -> Places:
-    """log10 of amplitude over that of DC; frequencies above 0, since those below are the same."""
+    """log10 of amplitude over that of DC; frequencies above 0, those below are the same, as a share of the highest."""
     values = analysis.measures.get("tokens/amplitude", {}).get(layer, [])
     dc = len(values) // 2
-    return {index - dc: math.log10(values[index] / values[dc]) for index in range(dc + 1, len(values))}
+    return {(index - dc) / dc: math.log10(values[index] / values[dc]) for index in range(dc + 1, len(values))}
 
 
 def _decay(analysis: Analysis, layer: int) -> Places:
@@ -222,7 +224,8 @@ def _feature_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curv
             columns = {at: sorted(value for seed in found for value in seed[at]) for at in _shared(found)}
             mean = [statistics.mean(column) for column in columns.values()]
             low, high = ([c[edge(len(c))] for c in columns.values()] for edge in (_low_edge, _high_edge))
-            yield Curve(f"{row.label}, {part}", f"{row.label}{part}", list(columns), mean, low, high, style)
+            label = part if len(rows) == 1 else f"{row.label}, {part}"
+            yield Curve(label, f"{row.label}, {part}", list(columns), mean, low, high, style)
 
 
 def _low_edge(count: int) -> int:
@@ -274,7 +277,10 @@ _KINDS = {
         logarithmic=True,
     ),
     PanelKind.feature_spectrum: _Kind(
-        "Spectrum of the tokens", "frequency", "log₁₀ of the amplitude relative to DC", _within_layers(_token_spectrum)
+        "Spectrum of the tokens",
+        "frequency / highest",
+        "log₁₀ of the amplitude relative to DC",
+        _within_layers(_token_spectrum),
     ),
     PanelKind.decay: _Kind(
         "Theorem 1: powers of the attention maps",

@@ -66,6 +66,11 @@ class Analysis:
     measures: dict[str, Values]
     """By the names in MEASURES; those that the model does not have are left out."""
 
+    @staticmethod
+    def weights_name(file: str, sha256: str) -> str:
+        """What `weights` says of a file."""
+        return f"{file}, sha256 {sha256[:12]}"
+
     def json(self) -> str:
         """As text for a file; five significant digits."""
         axes = {name: list(MEASURES[name].axes) for name in self.measures}

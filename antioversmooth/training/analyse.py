@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from antioversmooth import files
 from antioversmooth.analysis.measures import measure
@@ -16,7 +16,8 @@ from antioversmooth.config import Experiment
 from antioversmooth.training.augmentation import DevicePreprocessing
 from antioversmooth.training.data import open_data
 from antioversmooth.training.evaluate import run_of, trained_model, weights_of
-from antioversmooth.training.train import make_loaders
+from antioversmooth.training.initial import load_initial_weights
+from antioversmooth.training.train import make_loaders, new_model
 
 BATCH = 32
 """Images in one pass: the attention maps of one layer of DeiT-S are 30 MB then."""
@@ -26,7 +27,8 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
     """Everything that is measured of layers, on the first validation images; on every GPU that there is.
 
     Args:
-        target: A run directory (its newest whole checkpoint), a checkpoint in one, or a file of weights.
+        target: A run directory (its newest whole checkpoint, or the weights that it only evaluated), a checkpoint in
+            one, or a file of weights.
         experiment: The model and its data; None: those of the run that `target` belongs to.
         num_images: At most so many.
 
@@ -35,10 +37,18 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
         DataError: The data is missing, or is not what the spec says.
     """
     config = experiment or run_of(target).experiment
+    model, weights = _model(target, config)
+    return measure(model, validation_batches(config, num_images), title=config.title, weights=weights)
+
+
+def _model(target: Path, config: Experiment) -> tuple[nn.Module, str]:
+    """The model, and which weights it has."""
+    if target.is_dir() and config.recipe.epochs == 0:
+        model = new_model(config, seed=0)
+        load_initial_weights(model, run_of(target))
+        return model, str(config.recipe.init_from)
     path = weights_of(target)
-    model = trained_model(path, config)
-    named = f"{path.name}, sha256 {files.sha256(path)[:12]}"
-    return measure(model, validation_batches(config, num_images), title=config.title, weights=named)
+    return trained_model(path, config), Analysis.weights_name(path.name, files.sha256(path))
 
 
 def validation_batches(config: Experiment, num_images: int) -> Iterator[Tensor]:

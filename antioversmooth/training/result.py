@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
@@ -18,11 +19,12 @@ from antioversmooth.training.data import ImageData
 FINAL_METRICS = (journal.VAL_TOP1, journal.VAL_TOP5, journal.VAL_LOSS, journal.EMA_TOP1, journal.EMA_TOP5)
 
 
-def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similarity: Sequence[float]) -> None:
+def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similarity: Mapping[str, Any]) -> None:
     """Writes `result.json`, which makes the run done.
 
     Args:
-        similarity: Between tokens, after each block of the final model.
+        similarity: Between tokens, after each block of the final model: the fields of a `TokenSimilarity`, and the
+            number of `images` it was measured on.
     """
     run, config = attempt.run, attempt.run.experiment
     records = run.metrics()
@@ -46,7 +48,7 @@ def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similar
             "world_size": attempt.ranks.world_size,
             **_effort(run),
             "checkpoint": _final_checkpoint(run),
-            "similarity": {"tokens": list(similarity)},
+            "similarity": dict(similarity),
             "data": {
                 "name": config.data.name,
                 "num_train": len(data.train.labels),

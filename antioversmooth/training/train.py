@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,12 +102,13 @@ def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator
     attempt.record(0, epoch=0, **{journal.START_TOP1: start.top1}, **start.metrics())
 
 
-def _record_similarity(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> list[float]:
-    """Journals the similarity between tokens after each block, by the authors' definition."""
-    similarity = token_similarity(model, _first_images(evaluator)).tokens
-    for layer, value in enumerate(similarity, start=1):
+def _record_similarity(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> dict[str, Any]:
+    """Journals the similarity between tokens after each block, by the authors' definition; returns every form of it."""
+    images = _first_images(evaluator)
+    similarity = token_similarity(model, images)
+    for layer, value in enumerate(similarity.tokens, start=1):
         attempt.record(attempt.run.experiment.total_steps, layer=layer, **{journal.TOKEN_SIMILARITY: value})
-    return similarity
+    return {**asdict(similarity), "images": len(images)}
 
 
 def _first_images(evaluator: Evaluator) -> Tensor:

@@ -1,0 +1,122 @@
+"""Figures of a spec: from the runs of their rows to pictures with their numbers, `figures/<name>.{json,csv,png,svg}`.
+
+What a run journals when it ends (the similarity of its tokens) is drawn as it stands. Everything else is measured from
+its final weights once, and kept in its directory as `analysis/analysis.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from antioversmooth import spec
+from antioversmooth.analysis import drawing
+from antioversmooth.analysis.drawing import Picture
+from antioversmooth.analysis.panels import Row, axes
+from antioversmooth.analysis.record import Analysis
+from antioversmooth.config import Figure, PanelKind, Table
+from antioversmooth.reporting import tables, words
+from antioversmooth.runs import Run
+from antioversmooth.spec import Request
+
+JOURNALED = {PanelKind.token_similarity, PanelKind.token_similarity_off_diagonal}
+"""What every `result.json` holds: drawn without a model, and without torch."""
+NUM_IMAGES = 128
+"""Validation images that a run is analysed on, unless it says otherwise."""
+
+
+def render(table: Table, request: Request, seeds: Sequence[int], results: Path) -> list[Path]:
+    """Draws the figures that a table names, into the folder of its results; returns the files.
+
+    Nothing is drawn where the table itself is not written, nor before a row of the figure is done.
+
+    Args:
+        request: The table's.
+        results: The project's results folder.
+    """
+    folder = tables.destination(request, results)
+    if folder is None:
+        return []
+    specs = [request.folder / "figures" / f"{name}.yaml" for name in table.figures]
+    drawn = [picture(*spec.load_figure(path, request.overrides), seeds, results) for path in specs]
+    return [path for found in drawn if found for path in drawing.write(found, folder / "figures")]
+
+
+def picture(
+    figure: Figure, request: Request, seeds: Sequence[int], results: Path, *, num_images: int = NUM_IMAGES
+) -> Picture | None:
+    """The figure from the runs that are done; None where none is.
+
+    Args:
+        request: The figure's own.
+        results: The project's results folder.
+        num_images: Validation images for what no run journals.
+    """
+    runs = request.plan(seeds, results)
+    journaled = all(panel.kind in JOURNALED for panel in figure.panels)
+    rows = []
+    for row in figure.rows:
+        done = [run for run in runs if run.experiment.name == row.experiment and run.result() is not None]
+        found = [from_result(run) if journaled else analysed(run, num_images) for run in done]
+        rows.append(Row(row.experiment, row.label, found))
+    measured = [row for row in rows if row.seeds]
+    if not measured:
+        return None
+    setting = words.Setting.of(next(r.experiment for r in runs if r.experiment.name == measured[0].experiment))
+    panels = [axes(panel, measured, published=setting.comparable) for panel in figure.panels]
+    title = figure.title if setting.comparable else f"{figure.title} ({setting.data}, {setting.profile} profile)"
+    return Picture(figure.name, title, list(_notes(figure, rows, seeds, setting)), panels)
+
+
+def from_result(run: Run) -> Analysis:
+    """What a finished run journaled of its layers."""
+    similarity = (run.result() or {}).get("similarity", {})
+    named = {"tokens/similarity": "tokens", "tokens/off_diagonal": "off_diagonal"}
+    measures = {
+        measure: dict(enumerate(similarity[key], start=1)) for measure, key in named.items() if key in similarity
+    }
+    depth = len(similarity.get("tokens", []))
+    return Analysis(run.experiment.title, _weights(run), similarity.get("images", NUM_IMAGES), depth, measures)
+
+
+def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
+    """The analysis of a finished run: the one in its directory, or a new one, where that is of other weights or images.
+
+    Raises:
+        CheckpointError: Its weights are gone.
+    """
+    folder = run.dir / "analysis"
+    wanted = _weights(run), min(num_images, run.experiment.data.num_val)
+    found = Analysis.read(folder / "analysis.json")
+    if found is None or (found.weights, found.num_images) != wanted:
+        from antioversmooth.training.analyse import analyse  # torch, which what is kept can be drawn without
+
+        found = analyse(run.dir, num_images=num_images)
+        found.write(folder)
+    return found
+
+
+def _weights(run: Run) -> str:
+    kept = (run.result() or {}).get("checkpoint")
+    return Analysis.weights_name(kept["file"], kept["sha256"]) if kept else str(run.experiment.recipe.init_from)
+
+
+def _notes(figure: Figure, rows: Sequence[Row], seeds: Sequence[int], setting: words.Setting) -> Iterator[str]:
+    if figure.caption:
+        yield figure.caption
+    absent = [row.label for row in rows if len(row.seeds) < len(seeds)]
+    if absent:
+        yield f"INCOMPLETE: not all seeds are done of {', '.join(absent)}."
+    spread = (
+        f"Seed {seeds[0]}."
+        if len(seeds) == 1
+        else f"Mean over seeds {', '.join(map(str, seeds))}; band: lowest to highest."
+    )
+    images = max(seed.num_images for row in rows for seed in row.seeds)
+    yield f"{setting.data} ({setting.profile} profile), {images:,} validation images. {spread}"
+    if setting.comparable:
+        yield from dict.fromkeys(
+            f"Published ({curve.confidence}, {words.CONFIDENCE[curve.confidence]}): {curve.source}."
+            for panel in figure.panels
+            for curve in panel.references
+        )
