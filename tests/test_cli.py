@@ -1,0 +1,158 @@
+"""The command line: what it prints, what it returns, and what it does not import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from antioversmooth import cli, files, journal, spec
+from antioversmooth.errors import SpecError, UserError
+from antioversmooth.project import find_root, find_spec
+
+HEAVY = {"torch", "timm", "torchvision", "mlflow", "submitit", "sklearn", "pandas", "matplotlib", "sqlalchemy"}
+
+
+@pytest.fixture
+def project(tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the shipped specs and no results, as the working directory."""
+    (tmp_path / "experiments").symlink_to(experiments)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def finish(project: Path, table: str) -> None:
+    """Gives every row of a table a result, as little as a table needs."""
+    request = spec.load([project / "experiments" / "tables" / f"{table}.yaml"], ["profile=mini"])
+    for run in request.plan([0], project / "results"):
+        run.prepare()
+        journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
+        journal.append(run.metrics_path, {"attempt": 1, "step": 496, "epoch": 8, "val/top1": 91.5})
+        measured = {"parameters": 1, "gmacs": 0.1, "images_per_s": 1.0, "device": "CPU", "device_hours": 0.1}
+        scores = {"metrics": {"val/top1": 91.5}, "best": {"val/top1": 91.5, "epoch": 8}, "start": None}
+        files.write_json(run.dir / "result.json", {"id": run.id, **measured, **scores, "checkpoint": {}})
+
+
+def test_a_table_that_is_not_complete_exits_3(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["table", "smoke", "profile=mini"]) == cli.INCOMPLETE
+    assert "INCOMPLETE: 0 of 2 rows are done." in capsys.readouterr().out
+    assert cli.main(["table", "smoke", "profile=mini", "--allow-partial"]) == 0
+
+
+def test_a_complete_table_exits_0_and_lies_in_the_profiles_folder(project: Path) -> None:
+    finish(project, "smoke")
+    assert cli.main(["table", "smoke", "profile=mini", "--seeds", "0"]) == 0
+    written = sorted(path.name for path in (project / "results" / "mini").glob("smoke.*"))
+    assert written == ["smoke.csv", "smoke.html", "smoke.json", "smoke.md", "smoke.tex"]
+    assert not list((project / "results").glob("smoke.*"))
+
+
+def test_a_table_needs_every_seed_that_is_asked_for(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(project, "smoke")
+    assert cli.main(["table", "profile=mini", "--seeds", "0,1", "smoke"]) == cli.INCOMPLETE
+    assert "partial (1/2)" in capsys.readouterr().out
+
+
+def test_a_table_of_other_experiments_is_printed_and_not_written(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["table", "smoke", "profile=mini", "recipe.epochs=1", "--allow-partial"]
+    assert cli.main(arguments) == 0
+    assert "not written" in capsys.readouterr().err
+    assert not (project / "results").exists()
+    assert cli.main([*arguments, "--output", "elsewhere"]) == 0
+    assert (project / "elsewhere" / "smoke.md").exists()
+
+
+def test_table_as_json_is_the_file(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(project, "smoke")
+    cli.main(["table", "smoke", "profile=mini", "--json"])
+    assert capsys.readouterr().out == (project / "results" / "mini" / "smoke.json").read_text()
+
+
+def test_status_shows_each_run_beside_the_papers_value(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(project, "smoke")
+    assert cli.main(["status", "smoke", "profile=mini", "--seeds", "0,1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["deit_s12", "0", "done", "8/8", "91.5", "79.8", "–", "1"]
+    assert lines[2].split() == ["deit_s12", "1", "missing", "0/8", "–", "79.8", "–", "0"]
+
+
+def test_status_as_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["status", "deit_s12", "profile=mini", "--json"])
+    (status,) = json.loads(capsys.readouterr().out)
+    assert (status["experiment"], status["state"], status["epochs"]) == ("deit_s12", "missing", 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["table", "tabel2"], "there is no such spec; by name there are smoke, table2,"),
+        (["table", "deit_s12", "profile=mini"], "names no table"),
+        (["status", "deit_s12", "profile=mini", "model.dept=3"], "dept"),
+    ],
+)
+def test_a_users_mistake_is_one_message_and_exit_2(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("seeds", ["0,0", "-1", "a", ""])
+def test_seeds_are_different_whole_numbers(project: Path, seeds: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["status", "deit_s12", f"--seeds={seeds}"])
+    assert ended.value.code == 2
+
+
+def test_sync_mirrors_nothing_where_nothing_ran(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("antioversmooth.reporting.mirror.sync", lambda observed, tables, results: [])
+    assert cli.main(["sync", "smoke", "profile=mini"]) == 0
+    assert capsys.readouterr().out == "Nothing has run yet.\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["table", "--help"], ["status", "smoke", "profile=mini"], ["table", "smoke"]],
+    ids=" ".join,
+)
+def test_no_command_about_results_imports_anything_heavy(arguments: list[str], project: Path) -> None:
+    code = (
+        "import sys\nfrom antioversmooth.cli import main\n"
+        f"try: main({arguments!r})\nexcept SystemExit: pass\n"
+        f"print('IMPORTED', *({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project)
+    assert done.stderr.splitlines()[-1] == "IMPORTED"
+
+
+def test_help_imports_nothing_but_argparse(project: Path) -> None:
+    code = "import sys\nfrom antioversmooth.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    check = "print({'hydra', 'omegaconf', 'yaml', 'rich'} & set(sys.modules) or 'nothing')"
+    done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "nothing"
+    assert "table" in done.stdout
+
+
+def test_the_project_is_found_from_a_folder_inside_it(project: Path) -> None:
+    inside = project / "results" / "mini"
+    inside.mkdir(parents=True)
+    assert find_root(inside) == project
+    with pytest.raises(UserError, match="contains experiments/"):
+        find_root(project.parent)
+
+
+def test_a_spec_is_found_by_path_or_name(project: Path) -> None:
+    assert find_spec("table2", project) == project / "experiments" / "tables" / "table2.yaml"
+    assert find_spec("deit_s12", project) == project / "experiments" / "deit_s12.yaml"
+    assert find_spec("experiments/deit_s12.yaml", project) == project / "experiments" / "deit_s12.yaml"
+    with pytest.raises(SpecError, match="no such spec"):
+        find_spec("deit", project)
