@@ -10,7 +10,7 @@ PROFILE := $(if $(DATA_ROOT),data.root=$(DATA_ROOT),profile=mini)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm check format smoke ui lock clean-runs
+.PHONY: help setup test test-slurm check format smoke figures ui lock clean-runs
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -25,6 +25,9 @@ reproduce-%: .venv/.installed ## train every row of experiments/tables/%.yaml an
 
 table-%: .venv/.installed ## render the table from what has run
 	@$(PY) -m antioversmooth table experiments/tables/$*.yaml $(PROFILE) --seeds $(SEEDS) $(ARGS)
+
+figures: .venv/.installed ## draw every figure of experiments/figures/ from what has run
+	@$(PY) -m antioversmooth figures experiments/figures/*.yaml $(PROFILE) --seeds $(SEEDS) $(ARGS)
 
 ui: .venv/.installed ## MLflow on what has run, kept up to date
 	@$(PY) -m antioversmooth ui $(ARGS)

@@ -175,9 +175,70 @@ def _ui(given: argparse.Namespace) -> int:
     return 0
 
 
+# -- analyze, figures --------------------------------------------------------------------------------------------------
+
+
+def _analyze_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", type=Path, metavar="RUN|CHECKPOINT", help="run directory, or file of weights")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="with --spec: changes to it")
+    parser.add_argument("--spec", metavar="SPEC", help="the row that weights from elsewhere are of")
+    parser.add_argument("--images", type=int, default=128, metavar="N", help="validation images; default: 128")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: analysis/ in the run, or beside the file")
+
+
+def _analyze(given: argparse.Namespace) -> int:
+    from antioversmooth import spec
+    from antioversmooth.analysis import drawing, overview
+    from antioversmooth.training.analyse import analyse
+
+    experiment = spec.load_experiment(find_spec(given.spec, find_root()), given.overrides) if given.spec else None
+    found = analyse(given.target, experiment, num_images=given.images)
+    beside = given.target / "analysis" if given.target.is_dir() else given.target.with_suffix(".analysis")
+    folder = given.output or beside
+    written = found.write(folder)
+    for picture in overview.pictures(found):
+        written += drawing.write(picture, folder)
+    print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
+    return 0
+
+
+def _figures_arguments(parser: argparse.ArgumentParser) -> None:
+    _spec_arguments(parser)
+    parser.add_argument("--images", type=int, default=128, metavar="N", help="validation images; default: 128")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: figures/ in the profile's results folder")
+
+
+def _figures(given: argparse.Namespace) -> int:
+    root = find_root()
+    overrides = [text for text in given.specs if "=" in text]
+    paths = [find_spec(text, root) for text in given.specs if "=" not in text]
+    drawn = [_draw(path, overrides, given, root / "results") for path in paths]
+    return 0 if all(drawn) else INCOMPLETE
+
+
+def _draw(path: Path, overrides: list[str], given: argparse.Namespace, results: Path) -> bool:
+    """Draws one figure; whether any of its rows is done."""
+    from antioversmooth import spec
+    from antioversmooth.analysis import drawing
+    from antioversmooth.reporting import figures
+
+    figure, request = spec.load_figure(path, overrides)
+    folder = figures.destination(request, results, given.output)
+    picture = figures.picture(figure, request, given.seeds, results, num_images=given.images)
+    if picture is None:
+        print(f"{figure.name}: none of its rows is done", file=sys.stderr)
+    elif folder is None:
+        print(f"{figure.name}: overrides make these other rows than the figure's; name --output", file=sys.stderr)
+    else:
+        print(f"written: {', '.join(map(str, drawing.write(picture, folder)))}", file=sys.stderr)
+    return picture is not None
+
+
 COMMANDS = {
     "status": Command("how far each run of a row or table is", _status_arguments, _status),
     "table": Command("render a table from what has run", _table_arguments, _table),
+    "analyze": Command("measure and draw the layers of a run, or of a file of weights", _analyze_arguments, _analyze),
+    "figures": Command("draw figures from what has run", _figures_arguments, _figures),
     "sync": Command("bring MLflow up to date with the runs of rows or tables", _spec_arguments, _sync),
     "ui": Command("open MLflow on all that has run, and keep it up to date", _ui_arguments, _ui),
 }

@@ -22,14 +22,14 @@ MAY_IMPORT = {
     "runs": BASE,
     "spec": BASE | {"runs"},
     "orchestration": BASE | {"runs", "spec"},
-    "reporting": BASE | {"runs", "spec"},
+    "reporting": BASE | {"runs", "spec", "analysis"},  # to draw: of analysis only what needs no torch
     "models": BASE | {"runs"},
     "analysis": BASE | {"models"},
     "training": BASE | {"runs", "models", "analysis"},
 }
 ALSO_LATER = {
     "orchestration": {"training"},  # the call of `train`, where a job or the inline back end has arrived at it
-    "reporting": {"models", "training"},  # a checkpoint as a model in MLflow
+    "reporting": {"models", "training"},  # a checkpoint as a model in MLflow, or analysed
 }
 HEAVY = {"torch", "torchvision", "timm", "mlflow", "submitit", "matplotlib", "pandas", "sklearn", "numpy"}
 CONTROL = ("launch.py", "cli.py", "spec.py", "runs.py", "orchestration", "reporting")

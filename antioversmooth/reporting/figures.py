@@ -34,12 +34,22 @@ def render(table: Table, request: Request, seeds: Sequence[int], results: Path) 
         request: The table's.
         results: The project's results folder.
     """
-    folder = tables.destination(request, results)
+    folder = destination(request, results)
     if folder is None:
         return []
     specs = [request.folder / "figures" / f"{name}.yaml" for name in table.figures]
     drawn = [picture(*spec.load_figure(path, request.overrides), seeds, results) for path in specs]
-    return [path for found in drawn if found for path in drawing.write(found, folder / "figures")]
+    return [path for found in drawn if found for path in drawing.write(found, folder)]
+
+
+def destination(request: Request, results: Path, output: Path | None = None) -> Path | None:
+    """The folder that a request's figures are written to; None where they must not be, as for tables.
+
+    Args:
+        results: The project's results folder.
+    """
+    folder = tables.destination(request, results)
+    return output or (folder / "figures" if folder else None)
 
 
 def picture(
