@@ -17,6 +17,7 @@ from antioversmooth.config import Table
 from antioversmooth.reporting import words
 from antioversmooth.reporting.aggregate import RowResult, aggregate, seed_state
 from antioversmooth.reporting.observe import Observation, observe
+from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 
 Document = dict[str, Any]
@@ -37,15 +38,15 @@ def collect(table: Table, request: Request, seeds: Sequence[int], results: Path)
 
 def _observe(request: Request, seeds: Sequence[int], results: Path) -> dict[str, list[Observation]]:
     """The runs of each experiment. Experiments of the same science share their runs, whichever they are named after."""
-    seen = {run.id: observe(run) for run in request.plan(seeds, results)}
-    return {
-        experiment.name: [
-            seen[run.id]
-            for run in runs.plan([experiment], seeds, request.results(results), request.upstream)
-            if run.experiment.name == experiment.name
-        ]
-        for experiment in request.experiments
-    }
+    planned: dict[str, Run] = {}
+    rows: dict[str, list[str]] = {}
+    for experiment in request.experiments:
+        needed = runs.plan([experiment], seeds, request.results(results), request.upstream)
+        rows[experiment.name] = [run.id for run in needed if run.experiment.name == experiment.name]
+        for run in needed:
+            planned.setdefault(run.id, run)
+    seen = {run.id: observe(run) for run in planned.values()}
+    return {name: [seen[run_id] for run_id in ids] for name, ids in rows.items()}
 
 
 def build(table: Table, rows: Sequence[RowResult], seeds: list[int]) -> Document:

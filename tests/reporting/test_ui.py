@@ -90,7 +90,7 @@ def serving(lab: Lab) -> Iterator[subprocess.Popen[str]]:
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
     with subprocess.Popen(command, cwd=lab.root, stdout=subprocess.PIPE, text=True, env=environment) as process:
         yield process
-        process.kill()
+        process.terminate()  # not kill: it has a server to end
 
 
 @pytest.mark.slow
