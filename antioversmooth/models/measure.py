@@ -9,10 +9,12 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,15 +40,44 @@ def multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> float:
     return counter.get_total_flops() / 2 / 1e9  # the counter takes a multiply-add for two operations
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """Memory that one forward and backward pass needs and moves, in eager mode and in bytes."""
+
+    saved: int
+    """Kept from the forward for the backward pass, parameters left out."""
+    moved: int
+    """Read and written by all operations but views."""
+
+
+def step_traffic(model: nn.Module, images_shape: Sequence[int]) -> Traffic:
+    """What a pass over images costs; a copy of the model runs on shapes alone, with the operations of its device.
+
+    Args:
+        images_shape: [B, channels, height, width]
+    """
+    shapes = copy.deepcopy(model)
+    with FakeTensorMode() as mode:
+        for module in shapes.modules():
+            stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+            for tensors in stores:
+                tensors.update({name: mode.from_tensor(t) for name, t in tensors.items() if t is not None})
+        images = torch.empty(*images_shape)
+        saved = saved_bytes(lambda: shapes(images).square().sum(), shapes)
+        with MovedBytes() as moved:
+            shapes(images).square().sum().backward()
+    return Traffic(saved, moved.total)
+
+
 def saved_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
     """Bytes that autograd keeps for the backward pass of `forward`: distinct storages, the parameters' own left out."""
-    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    parameters = {p.untyped_storage()._cdata for p in model.parameters()}
     storages: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            storages[storage.data_ptr()] = storage.nbytes()
+        if storage._cdata not in parameters:
+            storages[storage._cdata] = storage.nbytes()
         return tensor.detach()  # the tensor itself would tie an output to its own graph, for ever
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
@@ -59,7 +90,9 @@ def saved_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
 class MovedBytes(TorchDispatchMode):
     """Counts, in `total`, the bytes that operations read and write inside its `with`; views move nothing."""
 
-    total: int = 0
+    def __init__(self) -> None:
+        TorchDispatchMode.__init__(self)
+        self.total = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None

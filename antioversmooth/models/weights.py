@@ -80,9 +80,8 @@ def load_timm(
     try:
         published = timm.create_model(tag, pretrained=True, pretrained_cfg_overlay=dict(overlay or {}))
     except (OSError, RuntimeError, ValueError) as err:
-        reason = str(err).splitlines()[0]
         raise CheckpointError(
-            f"{source} could not be loaded: {reason}; fetch the file where there is a network, and use file:<path>"
+            f"{source} could not be loaded: {_first_line(err)}; fetch the file where there is a network, and use file:<path>"
         ) from err
     return _load(model, published.state_dict(), source, allow_missing)
 
@@ -98,7 +97,7 @@ def read_state(source: Path) -> State:
     except FileNotFoundError as err:
         raise CheckpointError(f"{source}: there is no such file") from err
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as err:
-        raise CheckpointError(f"{source} is torn, or holds more than weights: {str(err).splitlines()[0]}") from err
+        raise CheckpointError(f"{source} is torn, or holds more than weights: {_first_line(err)}") from err
     state = next((content[key] for key in _NESTED if key in content), content) if isinstance(content, dict) else {}
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()) or not state:
         raise CheckpointError(f"{source} holds no state dict, neither as it is nor under {', '.join(_NESTED)}")
@@ -185,3 +184,7 @@ def _listed(keys: Sequence[str]) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return str(list(tensor.shape))
+
+
+def _first_line(err: Exception) -> str:
+    return (str(err) or type(err).__name__).splitlines()[0]

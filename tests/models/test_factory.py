@@ -1,0 +1,129 @@
+"""Every spec that is shipped becomes the model that it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from antioversmooth import spec
+from antioversmooth.config import Family, Initialisation, ModelConfig, Scaling
+from antioversmooth.models import build_model
+from antioversmooth.models.measure import count_parameters
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+# Exact counts of the official code (1,000 classes), by model group of the spec; then what each scaling adds.
+BASELINES = {
+    "deit_s12": 22_050_664,
+    "deit_s24": 43_344_232,
+    "deit_b12": 86_567_656,
+    "deit_b24": 171_622_120,
+    "cait_xxs24": 11_956_264,
+    "cait_s24": 46_916_200,
+    "swin_s": 49_606_258,
+}
+ADDED = {
+    "deit_s12": {"attnscale": 72, "featscale": 9_216},
+    "deit_s24": {"attnscale": 144, "featscale": 18_432},
+    "deit_b12": {"attnscale": 144, "featscale": 18_432},
+    "deit_b24": {"attnscale": 288, "featscale": 36_864},
+    "cait_xxs24": {"attnscale": 96, "featscale": 9_216},
+    "cait_s24": {"attnscale": 192, "featscale": 18_432},
+    "swin_s": {"attnscale": 282, "featscale": 18_048},
+}
+SPECS = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+
+
+def backbone_of(name: str) -> str:
+    """deit_s12 of deit_s12_attnscale, eval_released_deit_s12_featscale, ..."""
+    return next(backbone for backbone in BASELINES if backbone in name)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_parameter_counts_are_those_of_the_official_code(name: str):
+    experiment = spec.load_experiment(EXPERIMENTS / f"{name}.yaml")
+    with torch.device("meta"):
+        model = build_model(experiment.model, num_classes=experiment.data.num_classes)
+    backbone = backbone_of(name)
+    added = ADDED[backbone].get(experiment.model.scaling.value, 0)
+    assert count_parameters(model) == BASELINES[backbone] + added
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if not name.startswith("eval_")])
+def test_mini_models_take_mini_images(name: str):
+    experiment = spec.load_experiment(EXPERIMENTS / f"{name}.yaml", ["profile=mini"])
+    config, data = experiment.model, experiment.data
+    with torch.device("meta"):
+        model = build_model(config, num_classes=data.num_classes, in_channels=data.in_channels)
+        logits = model(torch.empty(2, data.in_channels, config.image_size, config.image_size))
+    assert logits.shape == (2, data.num_classes)
+
+
+def vit(**options: object) -> ModelConfig:
+    sizes = {"family": Family.vit, "depth": 2, "embed_dim": 32, "num_heads": 2, "image_size": 16, "patch_size": 4}
+    return ModelConfig(**{**sizes, **options})
+
+
+def swin(**options: object) -> ModelConfig:
+    return vit(
+        family=Family.swin, depth=8, stage_depths=[2, 2, 2, 2], image_size=32, patch_size=2, window_size=4, **options
+    )
+
+
+def test_swin_runs_on_maps_smaller_than_its_window():
+    """Maps of 16, 8, 4 and 2 tokens a side; windows of 4 shrink to the last one."""
+    model = build_model(swin(scaling=Scaling.attnscale), num_classes=3, in_channels=1)
+    assert model(torch.randn(2, 1, 32, 32)).shape == (2, 3)
+    assert [stage.blocks[1].window_size[0] for stage in model.layers] == [4, 4, 4, 2]
+
+
+def test_seeds_decide_the_weights_and_scalings_do_not():
+    """A row and its baseline start from the same weights."""
+
+    def start(seed: int, scaling: Scaling) -> torch.Tensor:
+        torch.manual_seed(seed)
+        return build_model(vit(scaling=scaling), num_classes=3).state_dict()["blocks.1.mlp.fc2.weight"]
+
+    assert torch.equal(start(0, Scaling.none), start(0, Scaling.featscale))
+    assert not torch.equal(start(0, Scaling.none), start(1, Scaling.none))
+
+
+def test_xavier_spans_the_uniform_bound_and_clears_biases():
+    model = build_model(vit(init=Initialisation.xavier), num_classes=3)
+    qkv = model.blocks[0].attn.qkv
+    bound = (6 / (32 + 96)) ** 0.5
+    assert 0.95 * bound < qkv.weight.abs().max() <= bound
+    assert not qkv.bias.any()
+
+
+@pytest.mark.parametrize("family", [Family.vit, Family.cait])
+def test_position_embedding_starts_at_the_size_asked_for(family: Family):
+    torch.manual_seed(0)
+    model = build_model(vit(family=family, position_embedding_std=0.5), num_classes=3)
+    assert model.pos_embed.std().item() == pytest.approx(0.5, rel=0.15)
+
+
+def test_dropout_is_where_deit_has_it_and_not_before_the_classifier():
+    model = build_model(vit(), num_classes=3, dropout=0.2, attention_dropout=0.1)
+    block = model.blocks[0]
+    places = (model.pos_drop, block.attn.proj_drop, block.mlp.drop1, block.mlp.drop2)
+    assert [place.p for place in places] == [0.2] * 4
+    assert (block.attn.attn_drop.p, model.head_drop.p) == (0.1, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (vit(depth=3), [0.0, 0.15, 0.3]),
+        (vit(depth=3, family=Family.cait), [0.3, 0.3, 0.3]),
+        (swin(), [0.3 * i / 7 for i in range(8)]),
+    ],
+    ids=["vit", "cait", "swin"],
+)
+def test_drop_path_rises_linearly_but_in_cait(config: ModelConfig, expected: list[float]):
+    model = build_model(config, num_classes=3, drop_path=0.3)
+    blocks = [m for m in model.modules() if "norm2" in m._modules][: config.depth]
+    paths = [getattr(b, "drop_path1", None) or b.drop_path for b in blocks]
+    assert [getattr(path, "drop_prob", 0.0) for path in paths] == pytest.approx(expected)

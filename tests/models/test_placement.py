@@ -1,0 +1,163 @@
+"""Where the scales go, what they are called, what is refused, and how they come out again."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+from backbones import BUILDERS, TINY
+from textbook import share_random_scales
+from timm.layers.attention import AttentionRope
+from timm.models.eva import Eva
+from timm.models.vision_transformer import DiffParallelScalingBlock, ParallelScalingBlock, VisionTransformer
+from timm.optim import param_groups_weight_decay
+from torch import Tensor, nn
+
+from antioversmooth.errors import ModelError
+from antioversmooth.models import add_scaling, remove_scaling
+from antioversmooth.models.placement import scales
+
+EXPECTED_SHAPES = {
+    "vit": {"blocks.{i}.attn.lamb": (3,), "blocks.{i}.lamb1": (24,), "blocks.{i}.lamb2": (24,)},
+    "cait": {"blocks.{i}.attn.lamb": (3,), "blocks.{i}.lamb1": (24,), "blocks.{i}.lamb2": (24,)},
+}
+BOTH = {"attnscale": True, "featscale": True}
+
+
+@pytest.mark.parametrize("kind", EXPECTED_SHAPES)
+def test_scales_are_named_as_released(build: Callable[..., nn.Module], kind: str):
+    model = add_scaling(build(kind), **BOTH)
+    expected = {name.format(i=i): shape for i in range(2) for name, shape in EXPECTED_SHAPES[kind].items()}
+    assert {name: tuple(p.shape) for name, p in scales(model).items()} == expected
+
+
+def test_scales_of_swin_are_named_by_stage(build: Callable[..., nn.Module]):
+    model = add_scaling(build("swin"), **BOTH)
+    assert scales(model)["layers.1.blocks.0.attn.lamb"].shape == (4,)
+    assert scales(model)["layers.1.blocks.1.lamb2"].shape == (16,)
+    assert len(scales(model)) == 4 * 3
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_all_other_keys_stay_as_timm_has_them(build: Callable[..., nn.Module], kind: str):
+    stock = build(kind)
+    scaled = add_scaling(copy.deepcopy(stock), **BOTH)
+    assert scaled.state_dict().keys() - scales(scaled).keys() == stock.state_dict().keys()
+    assert type(scaled) is type(stock)
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_scales_have_no_weight_decay(build: Callable[..., nn.Module], kind: str):
+    model = add_scaling(build(kind), **BOTH)
+    assert scales(model).keys() <= model.no_weight_decay()
+    decayed = [g["params"] for g in param_groups_weight_decay(model, 0.05) if g["weight_decay"] > 0]
+    assert not {id(p) for p in scales(model).values()} & {id(p) for group in decayed for p in group}
+
+
+def test_nothing_asked_is_nothing_done(build: Callable[..., nn.Module]):
+    model = build("vit")
+    assert add_scaling(model) is model
+    assert not scales(model)
+
+
+@pytest.mark.parametrize("block", [ParallelScalingBlock, DiffParallelScalingBlock])
+def test_a_model_without_separate_attention_is_refused(block: type[nn.Module]):
+    with pytest.raises(ModelError, match="VisionTransformer has no block with an attention layer"):
+        add_scaling(VisionTransformer(**TINY, block_fn=block), attnscale=True)
+
+
+def test_unknown_attention_is_refused_by_name_and_kind():
+    model = VisionTransformer(**{**TINY, "num_heads": 2}, attn_layer="diff")
+    with pytest.raises(ModelError, match=r"blocks\.0\.attn is a timm\S+DiffAttention, .* known are timm"):
+        add_scaling(model, attnscale=True)
+    assert not scales(model)
+
+
+def test_other_networks_are_refused():
+    with pytest.raises(ModelError, match="ResNet has no block"):
+        add_scaling(timm.create_model("resnet10t"), featscale=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "obstacle"),
+    [({"scale_norm": True, "norm_layer": nn.LayerNorm}, "a norm"), ({"gated": True}, "a gate")],
+)
+def test_what_stands_before_the_projection_is_named(build: Callable[..., nn.Module], options: dict, obstacle: str):
+    model = build("vit")
+    model.blocks[1].attn = AttentionRope(24, 3, **options)
+    with pytest.raises(ModelError, match=rf"blocks\.1\.attn: it has {obstacle}"):
+        add_scaling(model, attnscale=True)
+    assert not scales(model), "a refused model stays as it was"
+
+
+def test_shared_key_and_value_heads_are_refused():
+    model = Eva(**TINY, attn_type="rope", qkv_fused=False, num_kv_heads=1, use_rot_pos_emb=True)
+    with pytest.raises(ModelError, match="num_kv_heads"):
+        add_scaling(model, attnscale=True)
+    assert add_scaling(model, featscale=True) is model
+
+
+def test_mask_aware_and_attention_dropout_exclude_each_other(build: Callable[..., nn.Module]):
+    with pytest.raises(ModelError, match="mask_aware and attention dropout"):
+        add_scaling(build("swin", attn_drop_rate=0.1), attnscale=True, mask_aware=True)
+
+
+def test_scaling_twice_is_refused(build: Callable[..., nn.Module]):
+    model = add_scaling(build("vit"), attnscale=True)
+    with pytest.raises(ModelError, match=r"blocks\.0\.attn is scaled already"):
+        add_scaling(model, featscale=True)
+
+
+def test_an_unknown_variant_is_refused(build: Callable[..., nn.Module]):
+    with pytest.raises(ValueError, match="doubled"):
+        add_scaling(build("vit"), featscale=True, variant="doubled")
+
+
+def test_attnscale_of_cait_folds_into_a_stock_model(build: Callable[..., nn.Module], images: Tensor):
+    stock = build("cait")
+    model = add_scaling(copy.deepcopy(stock), attnscale=True)
+    share_random_scales(model)
+    expected = model(images)
+    folded = remove_scaling(model)
+    assert folded.state_dict().keys() == stock.state_dict().keys()
+    stock.load_state_dict(folded.state_dict())
+    torch.testing.assert_close(stock(images), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(folded(images), stock(images))
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+@pytest.mark.parametrize("attention_dropout", [0.0, 0.1])
+def test_zero_scales_come_out_without_a_trace(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, attention_dropout: float
+):
+    stock = build(kind, attn_drop_rate=attention_dropout)
+    restored = remove_scaling(add_scaling(copy.deepcopy(stock), **BOTH))
+    assert [type(m) for m in restored.modules()] == [type(m) for m in stock.modules()]
+    assert [vars(m).keys() for m in restored.modules()] == [vars(m).keys() for m in stock.modules()]
+    assert torch.equal(restored(images), stock(images))
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "named"),
+    [
+        ("vit", "attnscale", r"blocks\.0\.attn\.lamb"),
+        ("cait", "featscale", r"blocks\.0\.lamb1"),
+        ("swin", "attnscale", r"layers\.0\.blocks\.0\.attn\.lamb"),
+    ],
+)
+def test_a_scale_that_does_not_fold_is_named(build: Callable[..., nn.Module], kind: str, method: str, named: str):
+    model = add_scaling(build(kind), **{method: True})
+    share_random_scales(model)
+    with pytest.raises(ModelError, match=named):
+        remove_scaling(model)
+    assert scales(model)
+
+
+def test_importing_the_models_brings_no_launcher_and_no_tracker():
+    code = "import sys, antioversmooth.models; print([m for m in ('hydra', 'submitit', 'mlflow') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

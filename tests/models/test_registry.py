@@ -1,0 +1,67 @@
+"""The released names in timm's registry."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from timm.models import get_pretrained_cfg
+
+import antioversmooth.models.registry
+from antioversmooth.models.placement import scales
+
+NAMES = timm.list_models(["attnscale_*", "featscale_*"])
+COUNTS = {
+    "attnscale_small_12": 22_050_736,
+    "featscale_small_12": 22_059_880,
+    "attnscale_base_24": 171_622_408,
+    "featscale_base_24": 171_658_984,
+    "attnscale_cait_XXS24_224": 11_956_360,
+    "featscale_cait_XXS24_224": 11_965_480,
+    "featscale_cait_S24_224": 46_934_632,
+    "attnscale_swin_small_patch4_window7_224": 49_606_540,
+    "featscale_swin_small_patch4_window7_224": 49_624_306,
+}
+
+
+def test_all_names_of_the_released_code_are_there():
+    sizes = ["XXS24_224", "XXS24", "XXS36_224", "XXS36", "XS24", "S24_224", "S24", "S36", "M36", "M48"]
+    backbones = ["small_12", "small_24", "base_12", "base_24", "swin_small_patch4_window7_224"]
+    backbones += [f"cait_{size}" for size in sizes]
+    assert set(NAMES) == {f"{method}_{backbone}" for method in ("attnscale", "featscale") for backbone in backbones}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_models_build_with_the_scales_of_their_name(name: str):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    kinds = {key.rpartition(".")[2] for key in scales(model)}
+    assert kinds == ({"lamb"} if name.startswith("attnscale") else {"lamb1", "lamb2"})
+    total = sum(p.numel() for p in model.parameters())
+    assert total == COUNTS.get(name, total)
+    assert callable(getattr(antioversmooth.models.registry, name))
+
+
+def test_timm_arguments_and_those_of_the_scaling_are_taken():
+    with torch.device("meta"):
+        model = timm.create_model(
+            "featscale_small_12", num_classes=7, in_chans=1, drop_path_rate=0.1, img_size=32, scaling_variant="paper"
+        )
+        assert model(torch.empty(2, 1, 32, 32)).shape == (2, 7)
+    assert model.blocks[0].attn.featscale.repeats == 1
+    assert model.blocks[-1].drop_path1.drop_prob == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("featscale_small_12", "featscale_small_12.pth"),
+        ("attnscale_cait_XXS24_224", "attnscale_cait_xxs24_224.pth"),
+        ("attnscale_small_24", None),
+    ],
+)
+def test_released_files_are_where_pretrained_looks(name: str, file: str | None):
+    cfg = get_pretrained_cfg(name)
+    assert cfg.hf_hub_filename == file
+    assert cfg.hf_hub_id == ("peihaowang/vit-anti-oversmoothing" if file else None)
+    assert timm.is_model_pretrained(name) == (file is not None)

@@ -1,0 +1,206 @@
+"""Every layout that weights come in; every key that does not fit, named."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+from backbones import TINY, randomised
+from textbook import share_random_scales
+from timm.models.cait import Cait
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from antioversmooth.errors import CheckpointError
+from antioversmooth.models import add_scaling
+from antioversmooth.models.weights import load_timm, load_weights, read_state
+
+KINDS = pytest.mark.parametrize("kind", ["vit", "deit_distilled", "cait", "swin"])
+
+
+def scaled(model: nn.Module) -> nn.Module:
+    """With random AttnScale and FeatScale in it."""
+    share_random_scales(add_scaling(model, attnscale=True, featscale=True))
+    return model
+
+
+@pytest.fixture
+def fresh(build: Callable[..., nn.Module]) -> Callable[[str], nn.Module]:
+    """A scaled model of other weights than `build`'s."""
+
+    def make(kind: str) -> nn.Module:
+        model = add_scaling(build(kind), attnscale=True, featscale=True)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(0.5)
+        return model
+
+    return make
+
+
+def official(model: nn.Module) -> dict[str, Tensor]:
+    """A state dict in the layout of the official repositories, from timm's."""
+    state = {}
+    for key, value in model.state_dict().items():
+        key = re.sub(r"layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", key)
+        state[key.replace("head.fc.", "head.")] = value
+    buffers = {name: b for name, b in model.named_buffers() if "attn_mask" in name or "relative_position" in name}
+    return {**state, **buffers}
+
+
+@KINDS
+@pytest.mark.parametrize("layout", ["plain", "model", "state_dict", "model_ema", "module", "arguments", "safetensors"])
+def test_weights_come_back_from_every_layout(
+    build: Callable[..., nn.Module],
+    fresh: Callable[[str], nn.Module],
+    images: Tensor,
+    tmp_path: Path,
+    kind: str,
+    layout: str,
+):
+    trained = scaled(build(kind))
+    state = official(trained)
+    path = tmp_path / ("weights.safetensors" if layout == "safetensors" else "weights.pth")
+    if layout == "safetensors":
+        safetensors.torch.save_file(trained.state_dict(), path, metadata={"format": "pt"})
+    elif layout == "module":
+        torch.save({"model": {f"module.{key}": value for key, value in state.items()}}, path)
+    elif layout == "arguments":
+        torch.save({"model": state, "epoch": 3, "args": argparse.Namespace(lr=5e-4)}, path)
+    else:
+        torch.save(state if layout == "plain" else {layout: state}, path)
+    model = fresh(kind)
+    report = load_weights(model, path)
+    assert torch.equal(model(images), trained(images))
+    assert (report.source, report.missing, report.adapted, report.reset) == (str(path), (), (), ())
+
+
+def test_a_checkpoint_of_ours_gives_its_model(
+    build: Callable[..., nn.Module], fresh: Callable[[str], nn.Module], images: Tensor, tmp_path: Path
+):
+    trained = scaled(build("vit"))
+    state = {"model": trained.state_dict(), "ema": None, "optimizer": {"state": {}}, "step": 7, "random": [1, 2]}
+    torch.save(state, tmp_path / "step7.pt")
+    model = fresh("vit")
+    load_weights(model, tmp_path / "step7.pt")
+    assert torch.equal(model(images), trained(images))
+
+
+def test_scales_that_a_baseline_lacks_stay_zero(build: Callable[..., nn.Module], images: Tensor, tmp_path: Path):
+    baseline = build("vit")
+    torch.save(baseline.state_dict(), tmp_path / "baseline.pth")
+    model = add_scaling(VisionTransformer(**TINY).eval(), featscale=True)
+    report = load_weights(model, tmp_path / "baseline.pth")
+    assert report.missing == ("blocks.0.lamb1", "blocks.0.lamb2", "blocks.1.lamb1", "blocks.1.lamb2")
+    assert torch.equal(model(images), baseline(images))
+
+
+@pytest.mark.parametrize("kind", [VisionTransformer, Cait])
+def test_position_embeddings_and_classifiers_are_adapted(kind: type[nn.Module], tmp_path: Path):
+    small = randomised(kind(**TINY))
+    torch.save(small.state_dict(), tmp_path / "small.pth")
+    large = kind(**{**TINY, "img_size": 48, "num_classes": 9})
+    started = large.head.weight.clone()
+    report = load_weights(large, tmp_path / "small.pth")
+    assert (report.adapted, report.reset) == (("pos_embed",), ("head.bias", "head.weight"))
+    assert torch.equal(large.head.weight, started)
+    assert torch.equal(large.blocks[0].norm1.weight, small.blocks[0].norm1.weight)
+    # the corners of a resampled grid are near those of the old one
+    old, new = small.pos_embed[0, -16].detach(), large.pos_embed[0, -36].detach()
+    assert torch.cosine_similarity(old, new, dim=0) > 0.7
+
+
+def test_weights_of_the_other_method_are_refused_by_key(build: Callable[..., nn.Module], tmp_path: Path):
+    torch.save(add_scaling(build("vit"), attnscale=True).state_dict(), tmp_path / "attnscale.pth")
+    model = add_scaling(build("vit"), featscale=True)
+    with pytest.raises(CheckpointError, match=r"holds.*blocks\.0\.attn\.lamb.*model\.scaling"):
+        load_weights(model, tmp_path / "attnscale.pth")
+
+
+def test_missing_keys_are_refused_unless_declared(build: Callable[..., nn.Module], tmp_path: Path):
+    state = build("vit").state_dict()
+    del state["head.weight"], state["head.bias"]
+    torch.save(state, tmp_path / "headless.pth")
+    with pytest.raises(CheckpointError, match=r"lacks head\.bias, head\.weight; .*init_allow_missing"):
+        load_weights(build("vit"), tmp_path / "headless.pth")
+    report = load_weights(build("vit"), tmp_path / "headless.pth", allow_missing=["head.*"])
+    assert report.missing == ("head.bias", "head.weight")
+
+
+@pytest.mark.parametrize("kind", ["vit", "cait", "swin"])
+def test_weights_of_another_model_leave_the_model_as_it_was(
+    build: Callable[..., nn.Module], images: Tensor, tmp_path: Path, kind: str
+):
+    torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "resnet.pth")
+    model = build(kind)
+    before = model(images)
+    with pytest.raises(CheckpointError, match=r"resnet\.pth does not fit this .* and \d+ more"):
+        load_weights(model, tmp_path / "resnet.pth")
+    assert torch.equal(model(images), before)
+
+
+def test_another_width_is_refused_with_both_shapes(build: Callable[..., nn.Module], tmp_path: Path):
+    torch.save(VisionTransformer(**{**TINY, "embed_dim": 48}).state_dict(), tmp_path / "wide.pth")
+    with pytest.raises(CheckpointError, match=r"other shapes of .*norm1\.bias \[48\] for \[24\]"):
+        load_weights(build("vit"), tmp_path / "wide.pth")
+
+
+def test_a_deeper_swin_is_refused(build: Callable[..., nn.Module], tmp_path: Path):
+    state = build("swin").state_dict()
+    deeper = {re.sub(r"blocks\.1", "blocks.7", key): value for key, value in state.items()}
+    torch.save({**state, **deeper}, tmp_path / "deep.pth")
+    with pytest.raises(CheckpointError, match="of another model than SwinTransformer"):
+        load_weights(build("swin"), tmp_path / "deep.pth")
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_missing_and_torn_files_are_told_apart(tmp_path: Path, name: str):
+    with pytest.raises(CheckpointError, match="there is no such file"):
+        read_state(tmp_path / name)
+    (tmp_path / name).write_bytes(b"PK\x03\x04 torn")
+    with pytest.raises(CheckpointError, match="torn, or holds more than weights"):
+        read_state(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"model": {}}])
+def test_a_file_without_weights_is_refused(tmp_path: Path, content: object):
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        read_state(tmp_path / "other.pth")
+
+
+class Unsafe:
+    """Would run code when unpickled."""
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path):
+    torch.save({"model": Unsafe()}, tmp_path / "unsafe.pth")
+    with pytest.raises(CheckpointError, match="holds more than weights"):
+        read_state(tmp_path / "unsafe.pth")
+
+
+def test_a_timm_tag_is_loaded_through_timm(tmp_path: Path):
+    """timm's own way to its weights, with the file in place of the network."""
+    published = randomised(timm.create_model("test_vit"))
+    torch.save(published.state_dict(), tmp_path / "test_vit.pth")
+    model = add_scaling(timm.create_model("test_vit"), attnscale=True)
+    report = load_timm(model, "test_vit.r160_in1k", overlay={"file": str(tmp_path / "test_vit.pth")})
+    assert report.source == "timm:test_vit.r160_in1k"
+    assert all(name.endswith("lamb") for name in report.missing)
+    assert torch.equal(model.blocks[0].attn.qkv.weight, published.blocks[0].attn.qkv.weight)
+
+
+def test_an_unknown_tag_names_those_near_it(build: Callable[..., nn.Module]):
+    with pytest.raises(CheckpointError, match=r"no weights of that name; .*cait_s24_224\.fb_dist_in1k"):
+        load_timm(build("cait"), "cait_s24_224.fb_in1k")
+
+
+def test_weights_that_cannot_be_fetched_say_what_to_do(build: Callable[..., nn.Module], tmp_path: Path):
+    with pytest.raises(CheckpointError, match="fetch the file where there is a network"):
+        load_timm(build("vit"), "test_vit.r160_in1k", overlay={"file": str(tmp_path / "absent.pth")})
