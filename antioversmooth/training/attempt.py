@@ -184,7 +184,7 @@ def _write_start(attempt: Attempt) -> None:
     source = attempt.resume_from.path.name if attempt.resume_from else f"init:{origin}" if origin else "scratch"
     facts = _whereabouts(run, ranks)
     attempt.note("start", step=attempt.step, **{"from": source}, **facts)
-    packages = {found.name: found.version for found in importlib.metadata.distributions()}
+    packages = {found.name: found.version for found in importlib.metadata.distributions() if found.name}
     more = {
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -12,8 +12,11 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
+from torch import Tensor
 from torchvision.datasets import folder
+from torchvision.transforms.functional import pil_to_tensor
 
 from antioversmooth import files
 from antioversmooth.config import DataConfig, DataSource
@@ -34,8 +37,8 @@ class Images(Protocol):
     def in_memory(self) -> bool:
         """Whether opening an image reads no file."""
 
-    def open(self, index: int) -> Image.Image:
-        """The image, decoded.
+    def open(self, index: int) -> Tensor:
+        """The image, decoded. Shape: [1 or 3 channels, height, width], uint8.
 
         Raises:
             OSError: The file cannot be read or is no image.
@@ -55,8 +58,8 @@ class ArrayImages:
     source: str
     in_memory: bool = True
 
-    def open(self, index: int) -> Image.Image:
-        return Image.fromarray(self.pixels[index])
+    def open(self, index: int) -> Tensor:
+        return torch.from_numpy(self.pixels[index])[None]
 
     def name(self, index: int) -> str:
         return f"{self.source}[{index}]"
@@ -72,9 +75,10 @@ class FolderImages:
     labels: npt.NDArray[np.int64]
     in_memory: bool = False
 
-    def open(self, index: int) -> Image.Image:
+    def open(self, index: int) -> Tensor:
         with Image.open(self.name(index)) as image:
-            return image.convert("RGB")
+            pixels: Tensor = pil_to_tensor(image.convert("RGB"))
+        return pixels
 
     def name(self, index: int) -> str:
         return str(self.root / os.fsdecode(self.paths[index]))

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -43,7 +42,7 @@ class Views(Dataset[tuple[Tensor, int, int]]):
         self.images = images
         self.transform = transform
         self.seed = seed
-        self._opened: tuple[int, tuple[Image.Image, int, int]] | None = None
+        self._opened: tuple[int, tuple[Tensor, int, int]] | None = None
 
     def __len__(self) -> int:
         return len(self.images.labels)
@@ -53,13 +52,13 @@ class Views(Dataset[tuple[Tensor, int, int]]):
         seed_everything(seed_for(self.seed, "view", view.number))
         return self.transform(image), label, corrupt
 
-    def _open(self, index: int) -> tuple[Image.Image, int, int]:
+    def _open(self, index: int) -> tuple[Tensor, int, int]:
         """Image, label, and corrupt index; remembered, since repeated views of an image stand next to each other."""
         if self._opened is None or self._opened[0] != index:
             self._opened = index, self._read(index)
         return self._opened[1]
 
-    def _read(self, index: int) -> tuple[Image.Image, int, int]:
+    def _read(self, index: int) -> tuple[Tensor, int, int]:
         last = len(self) - 1
         for neighbour in (index, *range(index + 1, len(self)), *range(last, -1, -1)):
             try:

@@ -112,13 +112,13 @@ def test_processes_are_no_hyper_parameter(tiny_run: Callable[..., Run]) -> None:
 
 
 def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tiny_run: Callable[..., Run]) -> None:
-    straight = tiny_run()
+    straight = tiny_run("recipe.epochs=4")
     train(straight)
     expected, expected_losses = final_state(straight), losses(straight)
     remove(straight)
 
-    run = tiny_run("runtime.checkpoint_every_s=0")
-    for kill_at in (2, 7, 13):
+    run = tiny_run("recipe.epochs=4", "runtime.checkpoint_every_s=0")
+    for kill_at in (2, 12, 23):
         (process,) = processes.start(run)
         wait_for_step(run, kill_at)
         process.kill()
