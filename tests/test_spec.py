@@ -82,19 +82,19 @@ def test_overrides_are_typed() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("recipe.epoch=1", r"deit_s12\.yaml: recipe\.epoch: .*'epoch'"),
-        ("recipe.epochs=many", r"recipe\.epochs: Value 'many'"),
+        ("recipe.epoch=1", r"recipe\.epoch: there is no such key; did you mean `epochs`\?"),
+        ("recipe.epochs=many", r"recipe\.epochs: 'many' is not a whole number"),
         ("recipe.epochs=-1", r"recipe\.epochs: -1 is not possible: 0 or more"),
         ("recipe.warmup_epochs=501", r"recipe\.warmup_epochs: 501.0 is not possible: between 0 and .* 500"),
         ("model.scaling=attn", r"model\.scaling: .*none, attnscale, featscale"),
         ("model.num_heads=5", r"model\.num_heads: 5 is not possible: a divisor of model\.embed_dim = 384"),
-        ("profile=small", r"profile/small.*\n*.*imagenet\n*.*mini"),
+        ("profile=small", r"there is no experiments/profile/small\.yaml; there are imagenet, mini"),
         ("model=mini/none", "model/mini/none"),
         ("recipe.init_from=cait", r"recipe\.init_from: 'cait' is not possible: timm:<tag>"),
         ("recipe.mix_group=7", r"recipe\.mix_group: 7 is not possible: an even divisor of recipe\.global_batch = 1024"),
         ("recipe.global_batch=2000000", r"recipe\.global_batch: 2000000 is not possible"),
         ("data.mean=[0.5]", r"data\.mean: \[0\.5\] is not possible: one number for each of data\.in_channels = 3"),
-        ("recipe.epochs", r"recipe\.epochs"),
+        ("recipe.epochs", r"this is no override; write key=value"),
     ],
 )  # fmt: skip
 def test_a_wrong_override_names_file_key_value_and_what_is_right(override: str, message: str) -> None:
@@ -105,7 +105,7 @@ def test_a_wrong_override_names_file_key_value_and_what_is_right(override: str, 
 
 
 def test_a_missing_spec_lists_what_is_there() -> None:
-    with pytest.raises(SpecError, match=r"deit_s13.*there is no such spec; there are .*deit_s12"):
+    with pytest.raises(SpecError, match=r"deit_s13.*there is no such spec; did you mean `deit_s12`"):
         spec.load([ROOT / "deit_s13.yaml"])
 
 
@@ -121,7 +121,7 @@ def test_a_spec_may_be_named_without_its_ending() -> None:
         ("title: T\nrows:\n  - {label: L, experiment: deit_s12, paper: {top1: 80, confidence: Q}}\n", "source"),
         ("title: T\nrows:\n  - {label: L, experiment: a, baseline: b}\n", "an experiment of this table: a"),
         ("title: T\nrows:\n  - {label: L, experiment: a}\n  - {label: M, experiment: a}\n", "at most once"),
-        ("title: T\nrow: []\n", "'row'"),
+        ("title: T\nrow: []\n", r"bad\.yaml:2:1: row: there is no such key; did you mean `rows`"),
         ("- a\n", "a table is a mapping"),
         ("title: [\n", "tables/bad.yaml"),
     ],

@@ -1,26 +1,23 @@
-"""From YAML files and `key=value` overrides to typed experiments; every mistake in them ends here, as a SpecError.
-
-hydra's compose API puts a spec together from its groups, OmegaConf holds it against the dataclasses of config.py.
-"""
+"""What a command line asks for, loaded: rows and tables, or one error that says all that is wrong with them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from typing import TypeVar
 
 from antioversmooth import runs
 from antioversmooth.config import Experiment, Figure, Table
 from antioversmooth.errors import SpecError
+from antioversmooth.spec import pages
+from antioversmooth.spec.problems import Problem, did_you_mean
+from antioversmooth.spec.rows import Rows
+from antioversmooth.spec.source import shown
 
 T = TypeVar("T")
+P = TypeVar("P", Table, Figure)
 
 
 @dataclass(frozen=True)
@@ -62,22 +59,21 @@ def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:
     """Loads rows and tables.
 
     Raises:
-        SpecError: With file, key and what would be right.
+        SpecError: All that is wrong with them, each with its place and what would be right.
     """
-    experiments: dict[str, Experiment] = {}
-    tables, folder = [], Path("experiments")
-    for path in paths:
-        path = _existing(path)
-        if is_table(path):
-            table = load_table(path)
+    loader = _Loader(overrides)
+    tables, rows, folder = [], [], Path("experiments")
+    for path in loader.existing(paths):
+        if not is_table(path):
+            rows.append(path)
+            folder = path.parent
+        elif table := loader.keep(pages.load(Table, path), path):
             tables.append(table)
             folder = path.parent.parent
-            rows = [folder / f"{row.experiment}.yaml" for row in table.rows if row.experiment]
-        else:
-            rows, folder = [path], path.parent
-        for row in rows:
-            experiments.setdefault(row.stem, load_experiment(row, overrides))
-    return Request(list(experiments.values()), tables, folder, tuple(overrides))
+            rows += [folder / f"{row.experiment}.yaml" for row in table.rows if row.experiment]
+    experiments = loader.rows(rows)
+    loader.finish()
+    return Request(experiments, tables, folder, tuple(overrides))
 
 
 def is_table(path: Path) -> bool:
@@ -87,11 +83,8 @@ def is_table(path: Path) -> bool:
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """One row, composed and checked."""
-    path = _existing(path)
-    with _spec_errors(path):
-        composed = _compose(path, list(overrides))
-    composed["name"] = path.stem
-    return _typed(Experiment, composed, path)
+    (experiment,) = load([path], overrides).experiments
+    return experiment
 
 
 def load_table(path: Path) -> Table:
@@ -101,81 +94,69 @@ def load_table(path: Path) -> Table:
 
 def load_figure(path: Path, overrides: Sequence[str] = ()) -> tuple[Figure, Request]:
     """One figure, checked, and the request for the experiments of its rows."""
-    path = _existing(path)
     figure = _load_page(Figure, path)
-    folder = path.parent.parent
+    folder = path.absolute().parent.parent
     return figure, load([folder / f"{row.experiment}.yaml" for row in figure.rows], overrides)
 
 
-def _load_page(schema: type[T], path: Path) -> T:
-    """A table or a figure: one file, no groups."""
-    path = _existing(path)
-    with _spec_errors(path):
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    if not isinstance(content, dict):
-        raise SpecError(f"a {schema.__name__.lower()} is a mapping with title and rows", where=_relative(path))
-    return _typed(schema, {**{str(k): v for k, v in content.items()}, "name": path.stem}, path)
+def _load_page(schema: type[P], path: Path) -> P:
+    loader = _Loader(())
+    made = [loader.keep(pages.load(schema, found), found) for found in loader.existing([path])]
+    loader.finish()
+    (page,) = made
+    assert page is not None  # else there were problems
+    return page
 
 
-def _existing(path: Path) -> Path:
-    for candidate in (path, path.with_name(path.name + ".yaml")):
-        if candidate.is_file():
-            return candidate.absolute()
-    beside = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    hint = f"; there are {', '.join(beside)}" if beside else ""
-    raise SpecError(f"there is no such spec{hint}", where=str(path))
+class _Loader:
+    """Loads the specs of one request and keeps every problem of all of them, each once."""
+
+    def __init__(self, overrides: Sequence[str]) -> None:
+        self.overrides = overrides
+        self.problems: dict[Problem, list[str]] = {}
+        """And the specs that have it: a group's file or the command line is part of many."""
+        self.absent: list[SpecError] = []
+
+    def existing(self, paths: Iterable[Path]) -> list[Path]:
+        """The files that are meant, where there are such files."""
+        return [found for path in paths if (found := self.find(path)) is not None]
+
+    def find(self, path: Path) -> Path | None:
+        for candidate in (path, path.with_name(path.name + ".yaml")):
+            if candidate.is_file():
+                return candidate.absolute()
+        beside = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        self.absent.append(SpecError(f"there is no such spec; {did_you_mean(path.stem, beside)}", where=str(path)))
+        return None
+
+    def rows(self, paths: Iterable[Path]) -> list[Experiment]:
+        """The experiments of rows, each once."""
+        readers: dict[Path, Rows] = {}
+        loaded: dict[str, Experiment] = {}
+        for path in dict.fromkeys(paths):
+            if path.parent not in readers:
+                readers[path.parent] = Rows(path.parent, self.overrides)
+            if experiment := self.keep(readers[path.parent].load(path), path):
+                loaded.setdefault(path.stem, experiment)
+        return list(loaded.values())
+
+    def keep(self, loaded: tuple[T | None, list[Problem]], path: Path) -> T | None:
+        value, problems = loaded
+        for problem in problems:
+            self.problems.setdefault(problem, []).append(shown(path))
+        return value
+
+    def finish(self) -> None:
+        """Raises what was kept."""
+        errors = [*self.absent, *(SpecError(_told(*found)) for found in self.problems.items())]
+        if errors:
+            raise SpecError.together(errors)
 
 
-def _compose(path: Path, overrides: list[str]) -> dict[str, Any]:
-    from hydra import compose, initialize_config_dir  # only here: a help text needs no hydra
-    from hydra.core.config_store import ConfigStore
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    ConfigStore.instance().store("schema", Experiment)  # a row's first default: gives every key its type and default
-    with initialize_config_dir(str(path.parent), version_base=None):
-        composed = compose(path.stem, overrides=overrides)
-    content = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
-def _typed(schema: type[T], content: dict[str, Any], path: Path) -> T:
-    with _spec_errors(path):
-        typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), content))
-    assert isinstance(typed, schema)
-    return typed
-
-
-@contextmanager
-def _spec_errors(path: Path) -> Iterator[None]:
-    """Turns what the libraries raise about a spec into one message with file and key."""
-    from hydra.errors import HydraException
-
-    shown = _relative(path)
-    try:
-        yield
-    except SpecError as err:
-        raise SpecError(str(err), where=shown) from err
-    except OmegaConfBaseException as err:
-        raise _spec_error(err, shown) from err
-    except yaml.YAMLError as err:
-        raise SpecError(" ".join(str(err).split()), where=shown) from err
-    except HydraException as err:
-        if isinstance(err.__cause__, OmegaConfBaseException):  # what hydra wraps says more than the wrapping
-            raise _spec_error(err.__cause__, shown) from err
-        raise SpecError(str(err).split("\n\nConfig search path")[0], where=shown) from err
-
-
-def _spec_error(err: OmegaConfBaseException, shown: str) -> SpecError:
-    where = f"{shown}: {err.full_key}" if err.full_key else shown
-    if isinstance(err, MissingMandatoryValue):
-        return SpecError("has no value, and needs one", where=where)
-    return SpecError(str(err).splitlines()[0], where=where)
-
-
-def _relative(path: Path) -> str:
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+def _told(problem: Problem, specs: list[str]) -> str:
+    """A problem, and which specs have it where it is not in their own file."""
+    others = [spec for spec in specs if spec != problem.place.source]
+    if not others:
+        return str(problem)
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return f"{problem}\n       = in {others[0]}{more}"

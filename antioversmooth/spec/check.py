@@ -1,0 +1,149 @@
+"""A part of a spec held against the dataclasses of config.py: what fits, where it stands, and all that does not fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from antioversmooth.spec import fields
+from antioversmooth.spec.problems import Place, Problem, alike, question, there_are
+from antioversmooth.spec.scalars import complaint
+from antioversmooth.spec.source import Node
+
+_UNFIT = object()
+"""Stands for a value that cannot be used; it is left out of the content."""
+
+
+@dataclass
+class Reading:
+    """What a part of a spec says."""
+
+    content: dict[str, Any] = field(default_factory=dict)
+    """Keys and values that fit, nested."""
+    places: dict[str, Place] = field(default_factory=dict)
+    """Where the value of a dotted key stands; rows[2].label for what is in lists."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, later: Reading) -> None:
+        """Lets a later part replace what it says again."""
+        _merge(self.content, later.content)
+        self.places |= later.places
+        self.problems += later.problems
+
+
+def _merge(base: dict[str, Any], later: dict[str, Any]) -> None:
+    for key, value in later.items():
+        if isinstance(value, dict):
+            if not isinstance(base.get(key), dict):
+                base[key] = {}
+            _merge(base[key], value)
+        else:
+            base[key] = value
+
+
+def check(node: Node, schema: type, *, partial: bool) -> Reading:
+    """Reads a mapping as the fields of a dataclass.
+
+    Args:
+        partial: Other files may hold the keys that are missing here.
+    """
+    checker = _Checker(partial)
+    content = checker.mapping(node, schema, "")
+    return Reading(content if isinstance(content, dict) else {}, checker.places, checker.problems)
+
+
+class _Checker:
+    """Walks down a tree of nodes and a tree of types together."""
+
+    def __init__(self, partial: bool) -> None:
+        self.partial = partial
+        self.places: dict[str, Place] = {}
+        self.problems: list[Problem] = []
+
+    def refuse(self, place: Place, key: str, message: str, schema: type | None = None) -> object:
+        """Keeps a problem, with the docstring of the key where it is a field of `schema`."""
+        notes = fields.explain(schema, key.rpartition(".")[2]) if schema else ()
+        self.problems.append(Problem(place, key, message, notes))
+        return _UNFIT
+
+    def mapping(self, node: Node, schema: type, key: str) -> object:
+        if not isinstance(node.value, dict):
+            return self.refuse(node.place, key, f"keys and values belong here: {', '.join(fields.hints(schema))}")
+        self.places[key] = node.key_place
+        content = {}
+        for name, child in node.value.items():
+            dotted = f"{key}.{name}" if key else name
+            if name not in fields.hints(schema) or dotted == "name":
+                self.unknown(child, dotted, schema)
+            elif (value := self.value(child, dotted, schema, name)) is not _UNFIT:
+                content[name] = value
+        if not self.partial:
+            self.missing(node, key, schema)
+        return content
+
+    def unknown(self, node: Node, dotted: str, schema: type) -> None:
+        name = dotted.rpartition(".")[2]
+        if dotted == "name":
+            self.refuse(node.key_place, dotted, "the name of a spec is that of its file; leave it out")
+            return
+        siblings = [other for other in fields.hints(schema) if other != "name" or "." in dotted]
+        homes = fields.homes(schema)
+        close = homes.get(name) or alike(name, siblings) or [home for key in alike(name, homes) for home in homes[key]]
+        self.refuse(node.key_place, dotted, f"there is no such key; {question(close) or there_are(siblings)}")
+
+    def missing(self, node: Node, key: str, schema: type) -> None:
+        for name in fields.required(schema):
+            dotted = f"{key}.{name}" if key else name
+            if dotted != "name" and (name not in node.value or node.value[name].value == MISSING):
+                place = node.value[name].place if name in node.value else node.place
+                self.refuse(place, dotted, "has no value, and needs one", schema)
+
+    def value(self, node: Node, key: str, schema: type, name: str) -> object:
+        """The value of a key of a dataclass."""
+        kind, optional = fields.unwrap(fields.hints(schema)[name])
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type) and not (optional and node.value is None):
+            return self.mapping(node, kind, key)
+        self.places[key] = node.place
+        if node.value == MISSING:
+            return _UNFIT
+        if node.value is None:
+            return None if optional else self.refuse(node.place, key, "null is no value here", schema)
+        if typing.get_origin(kind) is dict:
+            return self.free(node, key)
+        if element := fields.element(kind):
+            return self.elements(node, element, key)
+        return self.scalar(node, kind, key, schema)
+
+    def free(self, node: Node, key: str) -> object:
+        if not isinstance(node.value, dict):
+            return self.refuse(node.place, key, "a mapping belongs here: `{name: value}`")
+        self.places |= {f"{key}.{name}": child.place for name, child in node.value.items()}
+        return node.plain()
+
+    def elements(self, node: Node, kind: Any, key: str) -> object:
+        if isinstance(node.value, str) and "${" in node.value:
+            return node.value
+        if not isinstance(node.value, list):
+            return self.refuse(node.place, key, f"a list belongs here: write [{node.text or '...'}]")
+        read = [self.element(child, kind, f"{key}[{i}]") for i, child in enumerate(node.value)]
+        return _UNFIT if any(value is _UNFIT for value in read) else read
+
+    def element(self, node: Node, kind: Any, key: str) -> object:
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            return self.mapping(node, kind, key)
+        self.places[key] = node.place
+        if node.value is None:
+            return self.refuse(node.place, key, "null is no value here")
+        return self.scalar(node, kind, key, None)
+
+    def scalar(self, node: Node, kind: Any, key: str, schema: type | None) -> object:
+        if isinstance(node.value, (list, dict)):
+            return self.refuse(node.place, key, "a single value belongs here", schema)
+        if kind is Any or (isinstance(node.value, str) and "${" in node.value):
+            return node.value  # an interpolation is held against its type where all parts are known
+        wrong = complaint(node.value, node.text, kind, key.rpartition(".")[2])
+        return self.refuse(node.place, key, wrong, schema) if wrong else node.value

@@ -1,0 +1,98 @@
+"""Overrides as a person typed them, `key=value`, to nodes that know where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antioversmooth.spec.problems import Place, Problem
+from antioversmooth.spec.source import Node
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+
+@dataclass
+class CommandLine:
+    """What the overrides of a request say."""
+
+    choices: dict[str, Node] = field(default_factory=dict)
+    """`profile=mini`: the option of a group of the experiments folder."""
+    settings: list[Node] = field(default_factory=list)
+    """`recipe.epochs=3`: each a mapping with one value in it."""
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read(overrides: Sequence[str], folder: Path) -> CommandLine:
+    """Reads overrides with hydra's own grammar.
+
+    Args:
+        folder: The experiments folder; what is a folder in it is a group.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # only here: a help text needs no hydra
+    from hydra.errors import HydraException
+
+    parser, line = OverridesParser.create(), CommandLine()
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except (HydraException, RecursionError):
+            line.problems.append(_no_override(text))
+        else:
+            _add(line, text, override, folder)
+    return line
+
+
+def _place(text: str, start: int, end: int) -> Place:
+    return Place("command line", 0, start + 1, text, end - start)
+
+
+def _no_override(text: str) -> Problem:
+    key, equals, _ = text.partition("=")
+    if not equals:
+        return Problem(_place(text, 0, len(text)), "", "this is no override; write key=value, such as recipe.epochs=1")
+    reason = f"cannot be read; quote what has spaces or special characters: {key}='\"...\"'"
+    return Problem(_place(text, len(key) + 1, len(text)), key.strip("+~"), reason)
+
+
+def _add(line: CommandLine, text: str, override: Override, folder: Path) -> None:
+    key = override.key_or_group
+    equals = text.index("=") if "=" in text else len(text)
+    at_key, at_value = _place(text, text.index(key), equals), _place(text, equals + 1, len(text))
+    if wrong := _not_possible(override, text[equals + 1 :]):
+        line.problems.append(Problem(at_value if override.is_sweep_override() else at_key, key, wrong))
+    elif "/" in key or ("." not in key and (folder / key).is_dir()):
+        line.choices[key] = _node(override.value(), at_value, at_key, text[equals + 1 :])
+    else:
+        line.settings.append(_nested(key.split("."), override, at_value, at_key, text[equals + 1 :]))
+
+
+def _not_possible(override: Override, value: str) -> str | None:
+    if override.is_delete():
+        return "no key and no default can be left out; give it another value"
+    if override.package is not None:
+        return "`@` belongs into the `defaults` of a file"
+    if override.is_sweep_override():
+        return f"{value!r} is several values, and each row is one run a seed; launch once for each"
+    free = override.key_or_group.startswith("cluster.sbatch.")
+    if free is not (override.is_add() or override.is_force_add()):
+        return "sbatch options are added: write +" + override.key_or_group if free else "leave out the `+`"
+    return None
+
+
+def _nested(keys: Sequence[str], override: Override, place: Place, key_place: Place, text: str) -> Node:
+    node = _node(override.value(), place, key_place, text)
+    for key in reversed(keys):
+        node = Node({key: node}, place, key_place)
+    return node
+
+
+def _node(value: Any, place: Place, key_place: Place, text: str) -> Node:
+    """All parts of a value stand at the place of the whole."""
+    if isinstance(value, dict):
+        return Node({str(k): _node(v, place, key_place, "") for k, v in value.items()}, place, key_place)
+    if isinstance(value, list):
+        return Node([_node(v, place, key_place, "") for v in value], place, key_place)
+    return Node(value, place, key_place, text)

@@ -1,0 +1,40 @@
+"""A table or a figure: one file, no groups, checked; the rows that it names are loaded elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from antioversmooth.config import Figure, Table
+from antioversmooth.spec import source
+from antioversmooth.spec.check import Reading, check
+from antioversmooth.spec.compose import typed
+from antioversmooth.spec.problems import Problem, did_you_mean
+from antioversmooth.spec.rules import broken_rules
+
+P = TypeVar("P", Table, Figure)
+
+
+def load(schema: type[P], path: Path) -> tuple[P | None, list[Problem]]:
+    """The table or figure, or what is wrong with it."""
+    read = source.read(path)
+    if read.root is None or not isinstance(read.root.value, dict):
+        what = f"a {schema.__name__.lower()} is a mapping with title and rows"
+        return None, read.problems or [Problem(read.top, "", what)]
+    reading = check(read.root, schema, partial=False)
+    reading.problems[:0] = read.problems
+    reading.problems += broken_rules(schema, reading, read.top)
+    reading.problems += _missing_rows(reading, path.parent.parent)
+    if reading.problems:
+        return None, reading.problems
+    return typed(schema, {**reading.content, "name": path.stem}), []
+
+
+def _missing_rows(reading: Reading, folder: Path) -> Iterator[Problem]:
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    for i, row in enumerate(reading.content.get("rows", [])):
+        name, key = row.get("experiment"), f"rows[{i}].experiment"
+        if name is not None and name not in known:
+            message = f"there is no row {folder.name}/{name}.yaml; {did_you_mean(name, known)}"
+            yield Problem(reading.places[key], key, message)

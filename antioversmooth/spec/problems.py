@@ -1,0 +1,80 @@
+"""A mistake in a spec, shown as a compiler shows it: where, what, the line with a caret, and what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from dataclasses import dataclass
+
+WIDEST = 120
+"""Characters of a quoted line; a longer one is cut around its caret."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A stretch of one line of a file, or of an override on the command line."""
+
+    source: str
+    """The file as a person would type it, or `command line`."""
+    line: int
+    """From 1; 0 on the command line."""
+    column: int
+    """From 1."""
+    text: str
+    """The whole line, or the whole override."""
+    length: int = 1
+    """Characters to underline."""
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+
+    def named(self) -> str:
+        """The place in a note below another one, where it is not quoted."""
+        return str(self) if self.line else f"{self.source}, {self.text}"
+
+    def quoted(self) -> str:
+        """The line, and carets under the stretch."""
+        start = max(0, self.column - WIDEST // 2) if len(self.text) > WIDEST else 0
+        shown = "".join(c if c.isprintable() else " " for c in self.text[start : start + WIDEST])
+        carets = " " * (self.column - 1 - start) + "^" * max(1, min(self.length, len(shown) - self.column + 1 + start))
+        number = str(self.line) if self.line else ""
+        return f"  {number:>4} | {shown}\n       | {carets}"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake at one place."""
+
+    place: Place
+    key: str
+    """The dotted key that it is about; empty where there is none."""
+    message: str
+    notes: tuple[str, ...] = ()
+    """Lines below: what the key means, where the other side of a contradiction stands."""
+
+    def __str__(self) -> str:
+        about = f"{self.key}: " if self.key else ""
+        notes = [f"       = {note}" for note in self.notes]
+        return "\n".join([f"{self.place}: {about}{self.message}", self.place.quoted(), *notes])
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """`did you mean a or b?` for a name, or what there is where nothing is written alike."""
+    return question(difflib.get_close_matches(word, known, n=2)) or there_are(known)
+
+
+def alike(key: str, known: Collection[str]) -> list[str]:
+    """Keys that one may stand for: a letter off, of the same kind (`batch_size`: `global_batch`), or written alike."""
+    nearly = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.92)
+    same_kind = [name for name in known if key.lower().split("_")[0] in name.split("_")]
+    return nearly or same_kind[:3] or difflib.get_close_matches(key.lower(), known, n=2)
+
+
+def question(close: Collection[str]) -> str:
+    """`did you mean a or b?`; nothing where there is nothing to offer."""
+    return f"did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
+
+
+def there_are(known: Collection[str]) -> str:
+    """What there is to choose from."""
+    return f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "there is none"

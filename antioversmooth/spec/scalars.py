@@ -1,0 +1,109 @@
+"""What is wrong with a single value: of another type, with a unit, or read by YAML as something else than it looks."""
+
+from __future__ import annotations
+
+import math
+import re
+from enum import Enum
+from typing import Any
+
+from yaml.constructor import SafeConstructor
+
+from antioversmooth.spec.problems import did_you_mean
+
+_TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_TIMES = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400}
+_TIMES |= {"hr": 3600, "day": 86400, "w": 604800, "week": 604800}
+_SIZES = {"m": 1 / 1024, "mb": 1 / 1024, "mib": 1 / 1024, "g": 1, "gb": 1, "gib": 1, "t": 1024, "tb": 1024, "tib": 1024}
+_UNITS: dict[str, tuple[str, dict[str, float]]] = {
+    "s": ("seconds", {unit: float(seconds) for unit, seconds in _TIMES.items()}),
+    "min": ("minutes", {unit: seconds / 60 for unit, seconds in _TIMES.items()}),
+    "gb": ("GiB", _SIZES),
+}
+"""What a key that ends in `_s`, `_min` or `_gb` counts, and how many of them are in the units that people write."""
+
+
+def complaint(value: Any, written: str, kind: Any, name: str) -> str | None:
+    """What is wrong with a value, and what would be right; None where it fits.
+
+    Args:
+        value: What YAML or the command line read.
+        written: What stands there; empty where it is quoted.
+        kind: int, float, bool, str or an Enum.
+        name: Last part of the key; its ending tells the unit.
+    """
+    if issubclass(kind, Enum):
+        return _wrong_choice(value, written, kind)
+    if kind is str:
+        return _not_as_written(value, written)
+    if kind is bool:
+        fits = isinstance(value, bool) or (isinstance(value, str) and value.lower() in SafeConstructor.bool_values)
+        return None if fits else f"{_shown(value, written)} is not true or false"
+    return _no_number(value, written, kind, name)
+
+
+def _shown(value: Any, written: str) -> str:
+    return repr(written or value)
+
+
+def _wrong_choice(value: Any, written: str, kind: type[Enum]) -> str | None:
+    choices = [choice.name for choice in kind]
+    if value in choices:
+        return None
+    close = did_you_mean(str(value), choices)
+    hint = f"; {close}" if close.startswith("did") else ""
+    return f"{_shown(value, written)} is none of {', '.join(choices)}{hint}"
+
+
+def _not_as_written(value: Any, written: str) -> str | None:
+    """`no` becomes false and `010` eight before anybody sees the text."""
+    if isinstance(value, str) or str(value) == written:
+        return None
+    return f'{written} is read as {str(value).lower()}; for the text write "{written}"'
+
+
+def _no_number(value: Any, written: str, kind: type, name: str) -> str | None:
+    wanted = f"is not {_TYPES[kind]}"
+    if isinstance(value, bool):
+        return f"{_shown(value, written)} {wanted}: it is read as {str(value).lower()}"
+    if isinstance(value, str) or ":" in written:
+        return _no_number_in(written or str(value), wanted, kind, name)
+    if re.fullmatch(r"[-+]?0[0-7_]+", written):
+        return f"{written} is read as {value}, as an octal number: leave out the leading 0"
+    if kind is int and isinstance(value, float):
+        right = f": write {value:.0f}" if value.is_integer() else ""
+        return f"{_shown(value, written)} {wanted}{right}"
+    return _not_finite(value, written)
+
+
+def _not_finite(value: float, written: str) -> str | None:
+    try:
+        return None if math.isfinite(value) else f"{_shown(value, written)} is not a finite number"
+    except OverflowError:  # a whole number beyond every float
+        return f"{written[:20]}... is not a number that a computer can work with"
+
+
+def _no_number_in(text: str, wanted: str, kind: type, name: str) -> str | None:
+    try:
+        return _not_finite(kind(text), text)
+    except ValueError:
+        unit = _unit(text, name)
+        return f"{text!r} {wanted}{f': {unit}' if unit else ''}"
+
+
+def _unit(text: str, name: str) -> str | None:
+    """What to write instead of `24h` or `1:30:00`."""
+    counted, factors = _UNITS.get(name.rpartition("_")[2], ("", {}))
+    number = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)\s*([A-Za-z]+)", text)
+    clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
+    if counted and number:
+        unit = number[2].lower()
+        factor = factors.get(unit) or factors.get(unit.removesuffix("s"))
+        return f"it counts {counted}, without a unit" + (f": write {float(number[1]) * factor:g}" if factor else "")
+    if clock and counted in ("seconds", "minutes"):
+        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+        total = ((24 * days + hours) * 60 + minutes) * 60 + seconds
+        return f"it counts {counted}: write {total * factors['s']:g}"
+    if counted:
+        return f"it counts {counted}"
+    return "leave out the unit" if number else None
