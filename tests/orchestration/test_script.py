@@ -17,6 +17,7 @@ from antioversmooth.runs import Run
 MakeRun = Callable[..., Run]
 SNAPSHOT = Path("/snapshots/abc")
 GOLDEN = Path(__file__).parent / "golden"
+CLUSTERS = Path(__file__).parents[2] / "experiments" / "cluster"
 
 
 def directives(script: str) -> list[str]:
@@ -116,3 +117,8 @@ def test_a_folder_that_a_shell_would_expand_is_quoted(make_run: MakeRun, tmp_pat
     subprocess.run(["bash", "job.sh"], cwd=tmp_path, check=False)
     assert not (tmp_path / "PWNED").exists()
     assert f"#SBATCH --output='{odd}/slurm/%j_0_log.out'" in script
+
+
+@pytest.mark.parametrize("profile", sorted(path.stem for path in CLUSTERS.glob("*.yaml")))
+def test_every_shipped_profile_makes_a_script(make_run: MakeRun, profile: str) -> None:
+    assert "srun" in sbatch_script(make_run("deit_s12", f"cluster={profile}", profile="imagenet"), SNAPSHOT)

@@ -1,0 +1,274 @@
+"""A private real SLURM: munge, slurmctld, a slurmd for each node, and on request slurmdbd with MariaDB.
+
+Everything (configuration, keys, spool, logs, database, clients) lies in one folder, all daemons run in namespaces that
+nobody outside can reach, and `down` leaves no process. Needs root and Debian's packages; see `missing`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from machines import Machine, namespaces_are_allowed, wait_until
+
+PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core iproute2"
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd", "ip", "unshare")
+CLIENTS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo", "sacctmgr")
+REQUEUE_DELAY_S = 5
+"""Seconds that a requeued job waits; SLURM takes less than 5 for its default of 120."""
+FREEZER = Path("/sys/fs/cgroup/freezer")
+
+os.environ["PATH"] += f"{os.pathsep}/usr/sbin{os.pathsep}/sbin"
+
+
+def missing() -> str | None:
+    """What keeps a cluster from starting here, and the way out; None where it can start."""
+    absent = [program for program in PROGRAMS if shutil.which(program) is None]
+    if absent:
+        return (
+            f"no {', '.join(absent)}: apt-get install --no-install-recommends {PACKAGES} (Debian, Ubuntu; the services "
+            "that come with them need not run)"
+        )
+    if os.geteuid() != 0:
+        return "SLURM's daemons switch users: run this as root"
+    if not namespaces_are_allowed():
+        return "this machine allows no network namespaces: run on a machine or in a container with CAP_SYS_ADMIN"
+    return None
+
+
+def tracking() -> list[str]:
+    """The kinds of process tracking that work here; they differ in which processes get a job's signals."""
+    return ["linuxproc", *(["cgroup"] if (FREEZER / "cgroup.procs").exists() else [])]
+
+
+class Cluster:
+    """A cluster of its own.
+
+    Args:
+        folder: Where all of it lies; short, since paths of Unix sockets must be.
+        nodes: Number of nodes, named node1, node2, ...
+        accounting: Whether there is a slurmdbd, and so a sacct that answers.
+        proctrack: linuxproc or cgroup.
+    """
+
+    def __init__(self, folder: Path, *, nodes: int, accounting: bool, proctrack: str) -> None:
+        self.folder = folder
+        self.accounting = accounting
+        self.proctrack = proctrack
+        hosts = folder / "hosts"
+        self.login = Machine("login", 1, hosts)
+        self.nodes = {f"node{n}": Machine(f"node{n}", 10 + n, hosts) for n in range(1, nodes + 1)}
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which SLURM's clients mean this cluster."""
+        own = {"SLURM_CONF": str(self.folder / "etc/slurm.conf"), "MYSQL_UNIX_PORT": str(self.folder / "db/socket")}
+        outer = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SRUN"))}
+        return {**outer, **own, "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+
+    def up(self) -> None:
+        """Starts everything; returns when all nodes are idle."""
+        try:
+            self._write_files()
+            self.login.power_on()
+            (self.folder / "login.pid").write_text(str(self.login.first_pid))
+            self._start_munge()
+            if self.accounting:
+                self._start_database()
+            self.start_controller()
+            for name in self.nodes:
+                self.power_on(name)
+            wait_until(lambda: set(self._node_states()) == {"idle"}, "idle nodes", seconds=60)
+        except BaseException:
+            self.down()
+            raise
+
+    def down(self) -> None:
+        """Ends every process; leaves the folder, with its logs."""
+        for machine in (*self.nodes.values(), self.login):
+            machine.power_off()
+        for name in self.nodes:
+            self._remove_cgroups(name)
+
+    def ask(self, *command: str) -> str:
+        """Output of a SLURM client.
+
+        Raises:
+            RuntimeError: It failed, with what it said.
+        """
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+        return done.stdout.strip()
+
+    def power_on(self, node: str) -> None:
+        """Boots a node."""
+        self.nodes[node].power_on(self.login)
+        self.start_slurmd(node)
+
+    def power_off(self, node: str) -> None:
+        """Pulls a node's plug."""
+        self.nodes[node].power_off()
+        self._remove_cgroups(node)
+
+    def start_slurmd(self, node: str) -> None:
+        self.nodes[node].run("slurmd", "-N", node, env=self.environment)
+
+    def kill_slurmd(self, node: str) -> None:
+        """Kills a node's slurmd only: the processes of its jobs live on."""
+        self._signal(self.nodes[node], self.folder / f"run/{node}.pid", signal.SIGKILL)
+
+    def start_controller(self) -> None:
+        self.login.run("slurmctld", env=self.environment)
+
+    def stop_controller(self) -> None:
+        pid = self.folder / "run/slurmctld.pid"
+        self._signal(self.login, pid, signal.SIGTERM)
+        wait_until(lambda: not pid.exists(), "end of slurmctld")
+
+    def _signal(self, machine: Machine, pid_file: Path, number: signal.Signals) -> None:
+        machine.run("kill", f"-{number.value}", pid_file.read_text().strip())
+
+    def _node_states(self) -> list[str]:
+        try:
+            return self.ask("sinfo", "--noheader", "-N", "--partition=main", "--format=%T").splitlines()
+        except RuntimeError:
+            return []
+
+    def _start_munge(self) -> None:
+        munge = self.folder / "munge"
+        files = [f"--{kind}={munge / kind}" for kind in ("socket", "key-file", "pid-file", "log-file", "seed-file")]
+        self.login.run("munged", "--force", *files)
+
+    def _start_database(self) -> None:
+        """MariaDB without users on an empty folder, reached through a socket; slurmdbd makes its tables itself."""
+        db = self.folder / "db"
+        paths = [
+            f"--datadir={db}",
+            f"--socket={db / 'socket'}",
+            f"--pid-file={db / 'pid'}",
+            f"--log-error={db / 'log'}",
+        ]
+        small = ["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--performance-schema=off"]
+        fast = ["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-lock-wait-timeout=900"]
+        server = ["mariadbd", "--no-defaults", *paths, *small, *fast, "--skip-networking", "--skip-grant-tables"]
+        # alone among the daemons it does not go into the background by itself
+        self.login.run("sh", "-c", f"setsid {shlex.join([*server, '--user=root'])} >/dev/null 2>&1 &")
+        wait_until((db / "socket").exists, "database")
+        self.login.run("slurmdbd", env=self.environment)
+        log = self.folder / "log/slurmdbd.log"
+        wait_until(lambda: log.exists() and "started" in log.read_text(), "slurmdbd", seconds=60)
+
+    def _remove_cgroups(self, node: str) -> None:
+        """slurmd leaves its cgroups behind when it is killed; they are empty by then."""
+        for folder, _, _ in os.walk(FREEZER / f"slurm_{node}", topdown=False):
+            os.rmdir(folder)
+
+    def _write_files(self) -> None:
+        spools = [f"spool/{node}" for node in self.nodes]
+        for name in ("etc", "munge", "log", "run", "state", "db", "bin", "dev", *spools):
+            (self.folder / name).mkdir(parents=True)
+        self.folder.chmod(0o755)
+        (self.folder / "munge").chmod(0o711)
+        key = self.folder / "munge/key-file"
+        key.write_bytes(os.urandom(1024))
+        key.chmod(0o400)
+        machines = [self.login, *self.nodes.values()]
+        hosts = ["127.0.0.1 localhost", *(f"{machine.address} {machine.name}" for machine in machines)]
+        (self.folder / "hosts").write_text("\n".join(hosts) + "\n")
+        for number in range(2):
+            (self.folder / f"dev/nvidia{number}").symlink_to("/dev/null")  # a GPU must be a character device
+        for name, text in self._configuration().items():
+            (self.folder / "etc" / name).write_text(text)
+            (self.folder / "etc" / name).chmod(0o600)
+        for client in CLIENTS:
+            self._write_client(client)
+
+    def _write_client(self, client: str) -> None:
+        """A client for the host, which shares no network with the cluster; on the nodes it is the real one."""
+        network = f"nsenter --net=/proc/$(cat {self.folder}/login.pid)/ns/net"
+        program = self.folder / "bin" / client
+        program.write_text(
+            f'#!/bin/sh\ncase $(uname -n) in login|node*) exec {shutil.which(client)} "$@";; esac\n'
+            f'exec {network} {shutil.which(client)} "$@"\n'
+        )
+        program.chmod(0o755)
+
+    def _configuration(self) -> dict[str, str]:
+        socket = self.folder / "munge/socket"
+        storage = (
+            f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost={self.login.address}\n"
+            f"AccountingStoragePass={socket}"  # connections to slurmdbd take munge's socket from here only
+            if self.accounting
+            else "AccountingStorageType=accounting_storage/none"
+        )
+        nodes = "\n".join(f"NodeName={name} NodeAddr={node.address}" for name, node in self.nodes.items())
+        return {
+            "slurm.conf": SLURM_CONF.format(
+                folder=self.folder, socket=socket, controller=self.login.address, proctrack=self.proctrack,
+                delay=REQUEUE_DELAY_S, storage=storage, nodes=nodes,
+            ),
+            "slurmdbd.conf": SLURMDBD_CONF.format(folder=self.folder, socket=socket, controller=self.login.address),
+            "gres.conf": f"NodeName={','.join(self.nodes)} Name=gpu File={self.folder}/dev/nvidia[0-1]\n",
+            "cgroup.conf": "CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nCgroupAutomount=no\n",
+        }  # fmt: skip
+
+
+SLURM_CONF = """
+ClusterName=private
+SlurmctldHost=login({controller})
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={socket},cred_expire={delay}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool/%n
+SlurmctldPidFile={folder}/run/slurmctld.pid
+SlurmdPidFile={folder}/run/%n.pid
+SlurmctldLogFile={folder}/log/slurmctld.log
+SlurmdLogFile={folder}/log/%n.log
+SlurmctldSyslogDebug=quiet
+SlurmdSyslogDebug=quiet
+ProctrackType=proctrack/{proctrack}
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=500
+GresTypes=gpu
+SlurmdParameters=config_overrides
+SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+JobRequeue=1
+ReturnToService=2
+SlurmdTimeout=10
+KillWait=5
+MessageTimeout=10
+{storage}
+NodeName=DEFAULT CPUs=8 RealMemory=16000 Gres=gpu:2 State=UNKNOWN
+{nodes}
+PartitionName=main Nodes=ALL Default=YES PriorityTier=10 PreemptMode=OFF
+PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=evicted Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=0
+"""
+
+SLURMDBD_CONF = """
+AuthType=auth/munge
+AuthInfo=socket={socket}
+DbdHost=login
+DbdAddr={controller}
+SlurmUser=root
+PidFile={folder}/run/slurmdbd.pid
+LogFile={folder}/log/slurmdbd.log
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=root
+StorageLoc=accounting
+"""

@@ -1,0 +1,155 @@
+"""What the tests do on a private cluster: small runs with real training, and ways to hurt them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cluster import Cluster
+from machines import wait_until
+
+from antioversmooth import journal, spec
+from antioversmooth.journal import TRAIN_LOSS, Record
+from antioversmooth.orchestration import snapshot, submission
+from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.runs import Run
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+CHECKPOINT_EVERY_S = 0.5
+SMALL = [
+    "profile=mini", "model.depth=1", "model.embed_dim=16", "model.num_heads=2", "recipe.global_batch=8",
+    "recipe.mix_group=2", "recipe.warmup_epochs=0", "recipe.epochs=1", "runtime.log_every=1", "runtime.heartbeat_s=1",
+    f"runtime.checkpoint_every_s={CHECKPOINT_EVERY_S}", "runtime.timeout_s=120", "cluster.nodes=2",
+    "cluster.gpus_per_node=0", "cluster.cpus_per_task=1",
+]  # fmt: skip
+"""500 steps in two ranks, five seconds where nothing else runs; every step in the journal."""
+
+
+class Lab:
+    """A private cluster, a results folder on it, and the code that its jobs run."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        self.cluster = cluster
+        self._folder = folder
+        self.code: Snapshot = snapshot.take(folder / "results")
+        self._reference: Run | None = None
+
+    def new_run(self, name: str, *overrides: str, seed: int = 0) -> Run:
+        """A prepared run in a results folder of its own, so that the same experiment can be run twice."""
+        request = spec.load([EXPERIMENTS / "deit_s12.yaml"], [*SMALL, *overrides])
+        run = request.plan([seed], self._folder / "results" / name)[-1]
+        run.prepare()
+        return run
+
+    def submit(self, run: Run) -> str:
+        return submission.submit(run, self.code)
+
+    def reference(self) -> Run:
+        """The run that nobody disturbed."""
+        if self._reference is None:
+            self._reference = self.new_run("undisturbed")
+            self.submit(self._reference)
+        self.wait_done(self._reference)
+        return self._reference
+
+    def wait_done(self, run: Run, *, seconds: float = 240) -> None:
+        self._wait(run, lambda: run.result() is not None, "result", seconds)
+
+    def wait_saved(self, run: Run, *, attempt: int = 1, seconds: float = 120) -> None:
+        """Waits until an attempt has saved a checkpoint and gone on a little from there."""
+
+        def saved() -> bool:
+            steps = [int(path.name[4:12]) for path in run.checkpoints_dir.glob(f"step*-attempt{attempt}.pt.sha256")]
+            return any(r["attempt"] == attempt and r["step"] > min(steps) + 20 for r in run.metrics() if steps)
+
+        self._wait(run, saved, f"checkpoint of attempt {attempt}", seconds)
+
+    def _wait(self, run: Run, condition: Callable[[], object], what: str, seconds: float) -> None:
+        try:
+            wait_until(condition, what, seconds=seconds)
+        except TimeoutError as err:
+            raise TimeoutError(f"{err}\n{self.account(run)}") from err
+
+    def account(self, run: Run) -> str:
+        """All that is known of a run, for a message."""
+        logs = [log for log in sorted(run.dir.rglob("*.err")) + sorted(run.dir.rglob("*.out")) if log.stat().st_size]
+        texts = [f"--- {log}\n{log.read_text(errors='replace')[-1500:]}" for log in logs]
+        files = [run.attempts_path, run.dir / "jobs.jsonl"]
+        journals = [f"--- {path}\n{path.read_text()}" for path in files if path.exists()]
+        return "\n".join([self.cluster.ask("squeue", "--states=all"), *journals, *texts])
+
+    def processes(self, run: Run) -> dict[int, int]:
+        """The living processes of a run: pid, as seen from here, by rank."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+                environment = (folder / "environ").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(run.dir).encode() in words and b"antioversmooth.orchestration.rank" in words:
+                ranks = [int(e.partition(b"=")[2]) for e in environment if e.startswith(b"SLURM_PROCID=")]
+                if ranks and words[0].endswith(b"python"):
+                    found[ranks[0]] = int(folder.name)
+        return found
+
+    @contextmanager
+    def paused(self, run: Run) -> Iterator[list[int]]:
+        """Meanwhile the processes of a run stand still, as on a machine that is too busy; yields their pids."""
+        pids = list(self.processes(run).values())
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield pids
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+    def kill_rank(self, run: Run, rank: int) -> None:
+        os.kill(self.processes(run)[rank], signal.SIGKILL)
+
+
+def has_pending(pid: int, number: signal.Signals) -> bool:
+    """Whether a signal waits for a process that stands still."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    waiting = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask & 1 << number - 1 for mask in waiting)
+
+
+def starts(run: Run) -> list[Record]:
+    return [r for r in run.attempts() if r["event"] == "start"]
+
+
+def ends(run: Run) -> list[str]:
+    """The reasons of the ends so far."""
+    return [r["reason"] for r in run.attempts() if r["event"] == "end"]
+
+
+def assert_nothing_lost_or_doubled(run: Run) -> None:
+    """Every step of the run is in its journal once, in order."""
+    steps = [r["step"] for r in run.metrics() if TRAIN_LOSS in r]
+    assert steps == list(range(1, run.experiment.total_steps + 1))
+
+
+def lost_steps(run: Run, attempt: int) -> list[Record]:
+    """What an attempt had journaled beyond the step from which the next one went on."""
+    resumed = next(r["step"] for r in starts(run) if r["attempt"] == attempt + 1)
+    records = journal.read(run.metrics_path)
+    return [r for r in records if r["attempt"] == attempt and r["step"] > resumed and TRAIN_LOSS in r]
+
+
+def assert_same_weights(run: Run, other: Run) -> None:
+    """The final weights are equal bit for bit."""
+    import torch
+
+    def final(of: Run) -> dict[str, Any]:
+        result = of.result()
+        assert result is not None
+        loaded = torch.load(of.checkpoints_dir / result["checkpoint"]["file"], weights_only=True)["model"]
+        return dict(loaded)
+
+    one, two = final(run), final(other)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)

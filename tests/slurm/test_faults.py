@@ -1,0 +1,173 @@
+"""Faults that a real cluster brings: each time the run goes on where it was saved, to the very same weights."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from lab import (
+    CHECKPOINT_EVERY_S,
+    Lab,
+    assert_nothing_lost_or_doubled,
+    assert_same_weights,
+    ends,
+    has_pending,
+    lost_steps,
+    starts,
+)
+from machines import wait_until
+
+from antioversmooth.orchestration import reconcile, submission
+from antioversmooth.orchestration.reconcile import Action
+from antioversmooth.orchestration.state import Phase, states
+from antioversmooth.runs import Run
+
+SAVING_TAKES_S = 3.0
+"""More than a checkpoint and its agreement take on a machine that is busy with other tests."""
+
+
+def assert_it_went_on(lab: Lab, run: Run, *reasons: str) -> None:
+    """The run came to the weights of the one that nobody disturbed, after attempts that ended for these reasons."""
+    lab.wait_done(run)
+    assert ends(run) == [*reasons, "completed"], lab.account(run)
+    for before, start in zip(starts(run), starts(run)[1:], strict=False):
+        assert start["step"] > 0
+        lost = lost_steps(run, before["attempt"])
+        assert not lost or lost[-1]["time"] - lost[0]["time"] <= CHECKPOINT_EVERY_S + SAVING_TAKES_S
+    assert_nothing_lost_or_doubled(run)
+    assert_same_weights(run, lab.reference())
+
+
+def test_the_time_limit(lab: Lab) -> None:
+    run = lab.new_run("limit", "cluster.time_min=30", "cluster.signal_delay_s=90")
+    job = lab.submit(run)
+    lab.wait_saved(run)
+    with lab.paused(run) as pids:  # SLURM looks at time limits every half minute; the run would be done by then
+        lab.cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=2")
+        wait_until(lambda: all(has_pending(pid, signal.SIGUSR2) for pid in pids), "warning", seconds=60)
+    assert_it_went_on(lab, run, "timeout")
+    assert not lost_steps(run, 1)
+
+
+def test_the_warning_signal(lab: Lab) -> None:
+    run = lab.new_run("warned")
+    job = lab.submit(run)
+    lab.wait_saved(run)
+    lab.cluster.ask("scancel", "--signal=USR2", job)
+    assert_it_went_on(lab, run, "timeout")
+    assert not lost_steps(run, 1)
+
+
+def test_the_warning_signal_before_training_listens(lab: Lab) -> None:
+    """It comes while torch is being imported, which takes seconds."""
+    run = lab.new_run("warned-early")
+    job = lab.submit(run)
+    wait_until(lambda: len(lab.processes(run)) == 2, "processes", seconds=60)
+    time.sleep(0.5)
+    lab.cluster.ask("scancel", "--signal=USR2", job)
+    lab.wait_done(run)
+    assert ends(run) == ["timeout", "completed"]
+    assert_same_weights(run, lab.reference())
+
+
+def preempt(lab: Lab) -> None:
+    lab.cluster.ask("sbatch", "--partition=main", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+
+
+def test_preemption_by_a_job_of_higher_priority(lab: Lab) -> None:
+    run = lab.new_run("preempted", "cluster.partition=low")
+    lab.submit(run)
+    lab.wait_saved(run)
+    preempt(lab)
+    assert_it_went_on(lab, run, "preempted")
+    assert not lost_steps(run, 1)
+
+
+def test_preemption_that_cancels_is_answered_by_the_reconciler(lab: Lab) -> None:
+    run = lab.new_run("evicted", "cluster.partition=evicted")
+    first = lab.submit(run)
+    lab.wait_saved(run)
+    preempt(lab)
+    wait_until(lambda: not states([run])[run.id].is_live, "eviction")
+    assert states([run])[run.id].phase is Phase.preempted
+    (step,) = reconcile.reconcile([run], lab.code, asked=False)
+    assert step.action is Action.submit
+    assert step.job_id != first
+    assert_it_went_on(lab, run, "preempted")
+
+
+def test_a_rank_killed(lab: Lab) -> None:
+    run = lab.new_run("rank-killed")
+    lab.submit(run)
+    lab.wait_saved(run)
+    lab.kill_rank(run, 1)
+    assert_it_went_on(lab, run, "crash")
+
+
+def test_rank_zero_killed_in_the_middle_of_a_checkpoint(lab: Lab) -> None:
+    run = lab.new_run("torn")
+    lab.submit(run)
+    lab.wait_saved(run)
+    pid = lab.processes(run)[0]
+    while not any(name.startswith(".") for name in os.listdir(run.checkpoints_dir)):
+        pass  # a checkpoint takes some milliseconds
+    os.kill(pid, signal.SIGKILL)
+    assert_it_went_on(lab, run, "crash")
+
+
+def test_a_node_without_power(lab: Lab) -> None:
+    run = lab.new_run("node-down")
+    lab.submit(run)
+    lab.wait_saved(run)
+    lab.cluster.power_off("node2")
+    try:
+        assert_it_went_on(lab, run)
+    finally:
+        lab.cluster.power_on("node2")
+
+
+def test_an_attempt_that_slurm_has_given_up_writes_nothing_any_more(lab: Lab) -> None:
+    """Its slurmd dies and its processes freeze; they wake up when the next attempt is well on its way."""
+    run = lab.new_run("split-brain", "cluster.nodes=1", "cluster.tasks_per_node=2")
+    lab.submit(run)
+    lab.wait_saved(run)
+    host = starts(run)[0]["host"]
+    with lab.paused(run) as old:
+        lab.cluster.kill_slurmd(host)
+        lab.wait_saved(run, attempt=2)
+    lab.wait_done(run)
+    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}/root") for pid in old), "end of the old processes")
+    assert [r["attempt"] for r in starts(run)] == [1, 2]
+    assert_nothing_lost_or_doubled(run)
+    assert_same_weights(run, lab.reference())
+    lab.cluster.start_slurmd(host)
+
+
+def test_a_cancelled_run_stays_away_until_it_is_asked_for(lab: Lab) -> None:
+    run = lab.new_run("cancelled")
+    job = lab.submit(run)
+    lab.wait_saved(run)
+    assert submission.cancel(run) == [job]
+    wait_until(lambda: not states([run])[run.id].is_live, "end of the job")
+    assert states([run])[run.id].phase is Phase.cancelled_running
+    assert reconcile.reconcile([run], lab.code, asked=False)[0].action is Action.leave
+    assert reconcile.reconcile([run], lab.code, asked=True)[0].action is Action.submit
+    assert_it_went_on(lab, run, "preempted")
+
+
+def test_where_requeue_is_forbidden_a_chain_of_jobs_ends_as_one_run(lab: Lab) -> None:
+    run = lab.new_run("chain", "cluster.requeue=false")
+    job = lab.submit(run)
+    lab.wait_saved(run)
+    lab.cluster.ask("scancel", "--signal=USR2", job)
+    assert_it_went_on(lab, run, "timeout")
+    assert starts(run)[0]["job_id"] == job != starts(run)[1]["job_id"]
+
+
+def test_torchrun_agents_pass_the_warning_on(lab: Lab) -> None:
+    run = lab.new_run("agents", "cluster.starter=torchrun", "cluster.nodes=2")
+    job = lab.submit(run)
+    lab.wait_saved(run)
+    lab.cluster.ask("scancel", "--signal=USR2", job)
+    assert_it_went_on(lab, run, "timeout")
