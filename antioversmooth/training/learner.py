@@ -96,6 +96,10 @@ class Learner:
             return self._parallel.no_sync()
         return nullcontext()
 
+    def has_finite_weights(self) -> bool:
+        """Whether every parameter is a finite number; waits for the device."""
+        return bool(torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()]).all())
+
     def state(self) -> dict[str, Any]:
         """What a later start needs; on the device."""
         return {

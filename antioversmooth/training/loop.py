@@ -204,8 +204,15 @@ class Trainer:
             self.stop.set(Vote.crash)
         if self.ranks.is_main:
             self._check_writing()
-        due = time.monotonic() - self._saved_at > self.runtime.checkpoint_every_s
-        return max(self.stop.vote, Vote.save if due and self.ranks.is_main else Vote.go_on)
+        return max(self.stop.vote, self._vote_to_save())
+
+    def _vote_to_save(self) -> Vote:
+        """Asks once for every due checkpoint: the agreement on it comes a step later."""
+        now = time.monotonic()
+        if not self.ranks.is_main or now - self._saved_at <= self.runtime.checkpoint_every_s:
+            return Vote.go_on
+        self._saved_at = now
+        return Vote.save
 
     def _check_writing(self) -> None:
         failure = self.writer.failed()
@@ -224,6 +231,8 @@ class Trainer:
         self._healthy(self.meter.read())
         if self.step == self._saved_step:
             return
+        if not self.learner.has_finite_weights():
+            raise AttemptEnded(EndReason.crash.value, f"the weights after step {self.step} are not finite numbers")
         state = self._state()
         if self.ranks.is_main:
             self.writer.save(state, step=self.step, best_step=self.best[1] if self.best else None)

@@ -125,6 +125,27 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert newest.is_whole()
 
 
+def test_weights_that_are_no_numbers_are_not_saved(
+    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gradient can overflow though its loss does not; the step after would show it, too late for the checkpoint."""
+    run = tiny_run("runtime.checkpoint_every_s=0", "recipe.clip_grad=null")
+    real = learner.Learner.learn
+
+    def overflowing(self: learner.Learner, step: int, batches: Any) -> Any:
+        learned = real(self, step, batches)
+        if step == 7:
+            next(self.model.parameters()).data.fill_(float("nan"))
+        return learned
+
+    monkeypatch.setattr(learner.Learner, "learn", overflowing)
+    with pytest.raises(AttemptEnded, match="after step 8 are not finite"):
+        train(run)
+    newest = checkpoint.lineage(run)[0]
+    assert newest.step == 7
+    assert newest.is_whole()
+
+
 def test_a_torn_checkpoint_is_passed_over_and_named(tiny_run: Callable[..., Run]) -> None:
     with pytest.raises(AttemptEnded):
         train(tiny_run("runtime.max_steps=5"))
