@@ -26,7 +26,7 @@ from antioversmooth.runs import Run
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric
+    from mlflow.entities import Metric, Param, RunTag
     from mlflow.entities import Run as MlflowRun
 
 ID, ROW, TABLE, MIRRORED = (f"antioversmooth.{key}" for key in ("id", "row", "table", "mirrored"))
@@ -149,14 +149,14 @@ class _Experiment:
             self.client.delete_run(self.known.pop(_key(tags)).info.run_id)
             mark = Mark()
         child = self._find_or_create(tags, seen.run.name, seen.attempts[0]["time"])
-        self._tag(child, {MIRRORED: str(Mark(len(records)))})
+        self._mark(child, Mark(len(records)))
         sent = mark.lines if mark.digest else 0  # what was interrupted is sent again: MLflow ignores what it has
         metrics = _metrics(journal.in_lineage(records[sent:], lineage)) + _outcome(seen)
-        self.client.log_batch(child.info.run_id, metrics=metrics, params=[] if sent else _params(seen.run))
+        self.client.log_batch(child.info.run_id, metrics, [] if sent else _params(seen.run), _tags(_facts(seen)))
         for path in _artifacts(seen.run):
             self.client.log_artifact(child.info.run_id, str(path))
         self._set_status(child, STATUS[seen.state], seen.attempts[-1]["time"])
-        self._tag(child, {**_facts(seen), MIRRORED: str(Mark(len(records), digest))})
+        self._mark(child, Mark(len(records), digest))
         return True
 
     def _parent(self, row: str, seeds: Sequence[Observation]) -> MlflowRun:
@@ -165,11 +165,11 @@ class _Experiment:
         parent = self._find_or_create({ROW: row}, experiment.title, min(seen.attempts[0]["time"] for seen in seeds))
         digest = _digest([], sorted((seen.run.id, seen.state.value) for seen in seeds))
         if Mark.of(parent).digest != digest:
-            self.client.log_batch(parent.info.run_id, metrics=_means(seeds))
+            facts = {"experiment": experiment.name, "profile": experiment.profile}
+            self.client.log_batch(parent.info.run_id, _means(seeds), tags=_tags(facts))
             status = next(s for s in STATUS if any(seen.state is s for seen in seeds))
             self._set_status(parent, STATUS[status], max(seen.attempts[-1]["time"] for seen in seeds))
-            facts = {"antioversmooth.experiment": experiment.name, "antioversmooth.profile": experiment.profile}
-            self._tag(parent, {**facts, MIRRORED: str(Mark(0, digest))})
+            self._mark(parent, Mark(0, digest))
         return parent
 
     def _files(self, table: Table, folder: Path) -> None:
@@ -183,7 +183,7 @@ class _Experiment:
             for path in paths:
                 self.client.log_artifact(home.info.run_id, str(path))
             self._set_status(home, "FINISHED", paths[0].stat().st_mtime)
-            self._tag(home, {MIRRORED: str(Mark(0, digest))})
+            self._mark(home, Mark(0, digest))
 
     def _set_status(self, run: MlflowRun, status: str, end_s: float) -> None:
         if status == "RUNNING":
@@ -191,10 +191,8 @@ class _Experiment:
         else:
             self.client.set_terminated(run.info.run_id, status, _ms(end_s))
 
-    def _tag(self, run: MlflowRun, tags: dict[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        self.client.log_batch(run.info.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+    def _mark(self, run: MlflowRun, mark: Mark) -> None:
+        self.client.set_tag(run.info.run_id, MIRRORED, str(mark))
 
 
 def _key(tags: dict[str, str]) -> tuple[str, ...]:
@@ -259,7 +257,7 @@ def _means(row: Sequence[Observation]) -> list[Metric]:
     return _metrics(records)
 
 
-def _params(run: Run) -> list[Any]:
+def _params(run: Run) -> list[Param]:
     """The scientific fields, flattened: exactly what cannot change for this id, since MLflow's params cannot either."""
     from mlflow.entities import Param
 
@@ -281,7 +279,7 @@ def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, str]:
 def _facts(seen: Observation) -> dict[str, str]:
     """Tags of a run: its state, and where it ran."""
     origin = seen.provenance or {}
-    facts = {
+    return {
         "state": seen.state.value,
         "problem": seen.problem,
         "attempts": str(seen.num_attempts),
@@ -289,4 +287,9 @@ def _facts(seen: Observation) -> dict[str, str]:
         "profile": seen.run.experiment.profile,
         **{key: ", ".join(origin[key]) for key in ("commits", "snapshots", "hosts", "job_ids", "ends")},
     }
-    return {f"antioversmooth.{key}": value for key, value in facts.items()}
+
+
+def _tags(facts: dict[str, str]) -> list[RunTag]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(f"antioversmooth.{key}", value) for key, value in facts.items()]
