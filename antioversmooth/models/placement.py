@@ -58,7 +58,9 @@ def add_scaling(
 
     Raises:
         ModelError: An attention layer that this cannot be done for, by name; the model is as it was.
+        ValueError: No such variant.
     """
+    released = ScalingVariant(variant) is ScalingVariant.released
     if not (attnscale or featscale):
         return model
     attentions = list(_self_attentions(model))
@@ -67,7 +69,6 @@ def add_scaling(
         if attnscale:
             _require_foldable(name, attention, mask_aware=mask_aware)
     excluded = 0 if class_token_in_mean else getattr(model, "num_prefix_tokens", 0)
-    released = ScalingVariant(variant) is ScalingVariant.released
     for _, block, attention in attentions:
         _place(attention, excluded, mask_aware=mask_aware)
         if attnscale:

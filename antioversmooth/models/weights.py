@@ -1,4 +1,4 @@
-"""Weights from elsewhere: files in every layout that these models were released in, timm's tags, our own checkpoints.
+"""Weights from and for elsewhere: files in every layout that these models were released in, timm's tags, checkpoints.
 
 A key that a file lacks, or holds too many, is named, and refused unless it is a scale, which starts at zero, or was
 declared.
@@ -7,7 +7,9 @@ declared.
 from __future__ import annotations
 
 import argparse
+import io
 import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -24,6 +26,7 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models import cait, clean_state_dict, swin_transformer, swin_transformer_v2, vision_transformer
 from torch import Tensor, nn
 
+from antioversmooth import files
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models.placement import SCALES
 
@@ -31,6 +34,8 @@ State = dict[str, Tensor]
 
 _NESTED = ("model", "state_dict", "model_ema")
 """Keys that a checkpoint keeps its weights under, the first that is there."""
+
+_SWIN_BUFFERS = ("attn_mask", "relative_position_index")
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,49 @@ def load_timm(
         published = timm.create_model(tag, pretrained=True, pretrained_cfg_overlay=dict(overlay or {}))
     except (OSError, RuntimeError, ValueError) as err:
         raise CheckpointError(
-            f"{source} could not be loaded: {_first_line(err)}; fetch the file where there is a network, and use file:<path>"
+            f"{source} could not be loaded: {_first_line(err)}; fetch the file where there is a network, and use "
+            "file:<path>"
         ) from err
     return _load(model, published.state_dict(), source, allow_missing)
+
+
+def save_weights(model: nn.Module, target: Path, *, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes the weights of a model, whole or not at all.
+
+    Args:
+        target: `.safetensors` in timm's layout, or `.pth` in the official one, which the released code reads.
+        metadata: Words about the weights, kept in a `.safetensors` file's header.
+
+    Raises:
+        CheckpointError: Another ending.
+    """
+    if target.suffix == ".safetensors":
+        state = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+        files.write_atomic(target, safetensors.torch.save(state, {"format": "pt", **(metadata or {})}))
+    elif target.suffix == ".pth":
+        buffer = io.BytesIO()
+        torch.save({"model": official_state(model)}, buffer)
+        files.write_atomic(target, buffer.getvalue())
+    else:
+        raise CheckpointError(f"{target}: weights are written as .safetensors or .pth")
+
+
+def official_state(model: nn.Module) -> State:
+    """The weights under the keys of the official code of DeiT, CaiT and Swin, on the CPU.
+
+    Only Swin's differ from timm's: its patch merging ends a stage instead of starting the next one, its classifier is
+    `head`, and the buffers that windows need are part of the state.
+    """
+    state = {key: value.detach().cpu() for key, value in model.state_dict().items()}
+    if not isinstance(model, swin_transformer.SwinTransformer):
+        return state
+    buffers = {key: b.cpu() for key, b in model.named_buffers() if key.endswith(_SWIN_BUFFERS)}
+    return {**{_official_swin_key(key): value for key, value in state.items()}, **buffers}
+
+
+def _official_swin_key(key: str) -> str:
+    key = re.sub(r"^layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", key)
+    return key.replace("head.fc.", "head.")
 
 
 def read_state(source: Path) -> State:
@@ -156,7 +201,7 @@ def _classifier_of_other_classes(model: Any, fitted: State, expected: Mapping[st
     heads = model.get_classifier()
     parameters = {id(p) for head in (heads if isinstance(heads, tuple) else (heads,)) for p in head.parameters()}
     names = [name for name, p in model.named_parameters() if id(p) in parameters and name in fitted]
-    return sorted(name for name in names if fitted[name].shape != expected[name].shape)
+    return sorted(name for name in names if len(fitted[name]) != len(expected[name]))
 
 
 def _may_be_missing(key: str, allowed: Sequence[str]) -> bool:

@@ -10,6 +10,9 @@ import pytest
 import torch
 from backbones import BUILDERS
 from textbook import named, share_random_scales, textbook
+from timm.models.cait import Cait
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from antioversmooth.models import add_scaling
@@ -205,3 +208,30 @@ def test_models_export_whole(build: Callable[..., nn.Module], images: Tensor, ki
     exported = torch.export.export(model, (images,), strict=True).module()
     torch.testing.assert_close(exported(images), expected, atol=1e-5, rtol=1e-5)
     assert exported.state_dict().keys() >= model.state_dict().keys()
+
+
+@FAMILY
+def test_training_compiles_without_graph_breaks(build: Callable[..., nn.Module], images: Tensor, kind: str):
+    """With dropout and drop path on, where FeatScale takes another way than in evaluation."""
+    model = add_scaling(build(kind, proj_drop_rate=0.1, drop_path_rate=0.1).train(), attnscale=True, featscale=True)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    compiled(images).square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+FULL_SIZE = {
+    "deit_s12": lambda: VisionTransformer(embed_dim=384, num_heads=6, depth=12),
+    "cait_s24": lambda: Cait(embed_dim=384, num_heads=8, depth=24, init_values=0.1),
+    "swin_s": lambda: SwinTransformer(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), drop_path_rate=0.0),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FULL_SIZE)
+def test_full_size_models_equal_the_textbook_form(name: str):
+    torch.manual_seed(0)
+    stock, images = FULL_SIZE[name](), torch.randn(1, 3, 224, 224)
+    explicit = textbook(stock, **METHODS["both"], doubled=name.startswith("deit"))
+    ours = add_scaling(stock, **METHODS["both"])
+    share_random_scales(ours, explicit, std=0.1)
+    assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-5)

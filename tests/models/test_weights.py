@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models import add_scaling
-from antioversmooth.models.weights import load_timm, load_weights, read_state
+from antioversmooth.models.weights import load_timm, load_weights, official_state, read_state, save_weights
 
 KINDS = pytest.mark.parametrize("kind", ["vit", "deit_distilled", "cait", "swin"])
 
@@ -44,16 +44,6 @@ def fresh(build: Callable[..., nn.Module]) -> Callable[[str], nn.Module]:
     return make
 
 
-def official(model: nn.Module) -> dict[str, Tensor]:
-    """A state dict in the layout of the official repositories, from timm's."""
-    state = {}
-    for key, value in model.state_dict().items():
-        key = re.sub(r"layers\.(\d+)\.downsample", lambda m: f"layers.{int(m[1]) - 1}.downsample", key)
-        state[key.replace("head.fc.", "head.")] = value
-    buffers = {name: b for name, b in model.named_buffers() if "attn_mask" in name or "relative_position" in name}
-    return {**state, **buffers}
-
-
 @KINDS
 @pytest.mark.parametrize("layout", ["plain", "model", "state_dict", "model_ema", "module", "arguments", "safetensors"])
 def test_weights_come_back_from_every_layout(
@@ -65,7 +55,7 @@ def test_weights_come_back_from_every_layout(
     layout: str,
 ):
     trained = scaled(build(kind))
-    state = official(trained)
+    state = official_state(trained)
     path = tmp_path / ("weights.safetensors" if layout == "safetensors" else "weights.pth")
     if layout == "safetensors":
         safetensors.torch.save_file(trained.state_dict(), path, metadata={"format": "pt"})
@@ -79,6 +69,63 @@ def test_weights_come_back_from_every_layout(
     report = load_weights(model, path)
     assert torch.equal(model(images), trained(images))
     assert (report.source, report.missing, report.adapted, report.reset) == (str(path), (), (), ())
+
+
+@KINDS
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+def test_written_weights_are_read_again(
+    build: Callable[..., nn.Module],
+    fresh: Callable[[str], nn.Module],
+    images: Tensor,
+    tmp_path: Path,
+    kind: str,
+    name: str,
+):
+    trained = scaled(build(kind))
+    save_weights(trained, tmp_path / name, metadata={"experiment": "deit_s12"})
+    model = fresh(kind)
+    load_weights(model, tmp_path / name)
+    assert torch.equal(model(images), trained(images))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_metadata_is_kept_in_the_header(build: Callable[..., nn.Module], tmp_path: Path):
+    save_weights(build("vit"), tmp_path / "weights.safetensors", metadata={"experiment": "deit_s12"})
+    with safetensors.safe_open(tmp_path / "weights.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt", "experiment": "deit_s12"}
+
+
+def test_only_two_kinds_of_files_are_written(build: Callable[..., nn.Module], tmp_path: Path):
+    with pytest.raises(CheckpointError, match=r"written as \.safetensors or \.pth"):
+        save_weights(build("vit"), tmp_path / "weights.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "some"),
+    [
+        ("attnscale_small_12", 152 + 12, {"blocks.11.attn.lamb", "head.weight"}),
+        ("featscale_small_24", 296 + 48, {"blocks.23.lamb1", "blocks.23.lamb2"}),
+        ("featscale_cait_S24_224", 476 + 48, {"blocks.23.lamb2", "blocks_token_only.1.gamma_1"}),
+        (
+            "attnscale_swin_small_patch4_window7_224",
+            364 + 24,
+            {
+                "layers.2.blocks.17.attn.lamb",
+                "layers.0.downsample.reduction.weight",
+                "head.bias",
+                "layers.0.blocks.1.attn_mask",
+                "layers.3.blocks.1.attn.relative_position_index",
+            },
+        ),
+    ],
+)
+def test_official_layout_has_the_keys_of_the_released_code(name: str, keys: int, some: set[str]):
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    state = official_state(model.to_empty(device="cpu"))
+    assert len(state) == keys
+    assert some <= state.keys()
+    assert not {key for key in state if key.startswith("layers.3.downsample")}
 
 
 def test_a_checkpoint_of_ours_gives_its_model(
@@ -147,7 +194,7 @@ def test_weights_of_another_model_leave_the_model_as_it_was(
 
 def test_another_width_is_refused_with_both_shapes(build: Callable[..., nn.Module], tmp_path: Path):
     torch.save(VisionTransformer(**{**TINY, "embed_dim": 48}).state_dict(), tmp_path / "wide.pth")
-    with pytest.raises(CheckpointError, match=r"other shapes of .*norm1\.bias \[48\] for \[24\]"):
+    with pytest.raises(CheckpointError, match=r"other shapes of .*qkv\.bias \[144\] for \[72\]"):
         load_weights(build("vit"), tmp_path / "wide.pth")
 
 

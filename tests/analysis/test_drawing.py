@@ -1,0 +1,78 @@
+"""Pictures as files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from antioversmooth.analysis import drawing, overview
+from antioversmooth.analysis.drawing import Picture
+from antioversmooth.analysis.panels import Axes, Curve, Style
+from antioversmooth.analysis.record import Analysis
+
+LINE = Curve("DeiT-S", "DeiT-S", [0, 1, 2], [0.25, 0.5, 1.0], [0.2, 0.4, 0.9], [0.3, 0.6, 1.1])
+DASHED = Curve("DeiT-S, published (D)", "DeiT-S", [0, 1], [0.3, 0.4], style=Style.dashed)
+POINTS = Curve("a head", "AttnScale", [1, 1], [0.1, 0.2], style=Style.points)
+PICTURE = Picture(
+    "similarity",
+    "Similarity",
+    ["MNIST-5k (mini profile), seed 0. " * 8],
+    [
+        Axes("Tokens", "layer", "mean |cos|", True, [], [LINE, DASHED, POINTS]),
+        Axes("Spectrum", "frequency", "norm", False, [1, 2], [LINE, LINE]),
+    ],
+)
+
+
+def test_a_picture_is_kept_with_its_numbers(tmp_path: Path) -> None:
+    paths = drawing.write(PICTURE, tmp_path / "figures")
+    assert [path.name for path in paths] == [f"similarity.{end}" for end in ("json", "csv", "png", "svg")]
+    value = json.loads(paths[0].read_text())
+    assert value["panels"][0]["curves"][1]["style"] == "dashed"
+    lines = list(csv.DictReader(io.StringIO(paths[1].read_text())))
+    assert len(lines) == 3 + 2 + 2 + 3 + 3
+    assert lines[0] == {"panel": "Tokens", "curve": "DeiT-S", "x": "0", "y": "0.25", "low": "0.2", "high": "0.3"}
+    assert lines[3]["low"] == ""
+    with Image.open(paths[2]) as image:
+        assert image.width > 1000
+        assert image.getpixel((0, 0))[:3] == (255, 255, 255)
+    assert "mean |cos|" in paths[3].read_text(), "text stays text"
+
+
+def test_the_same_numbers_are_the_same_bytes() -> None:
+    assert drawing.draw(PICTURE) == drawing.draw(PICTURE)
+
+
+def test_nothing_of_the_picture_is_outside_of_it() -> None:
+    """The frame of the image is background all around, however long the notes are."""
+    with Image.open(io.BytesIO(drawing.draw(PICTURE)["png"])) as image:
+        width, height = image.size
+        frame = [image.getpixel((x, y))[:3] for x in range(width) for y in (0, height - 1)]
+        frame += [image.getpixel((x, y))[:3] for x in (0, width - 1) for y in range(height)]
+    assert set(frame) == {(255, 255, 255)}
+
+
+def test_an_overview_shows_what_there_is() -> None:
+    known = {"tokens/similarity": {1: 0.1, 2: 0.2}, "scales/w": {1: [0.1], 2: [0.2]}}
+    pictures = overview.pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known))
+    assert [picture.name for picture in pictures] == ["similarity", "scales"]
+    assert [len(picture.panels) for picture in pictures] == [1, 1]
+    assert pictures[0].notes == ["DeiT-S; weights a.pt; mean over 1,000 validation images."]
+
+
+def test_values_are_read_and_drawn_without_torch() -> None:
+    """The control plane draws what was journaled on machines that have no GPU and no time."""
+    program = (
+        "import sys; from antioversmooth.analysis import drawing, overview, panels, record; "
+        "from antioversmooth.reporting import figures; "
+        "picture = overview.pictures(record.Analysis('', '', 1, 1, {'tokens/similarity': {1: 0.5}}))[0]; "
+        "assert 'matplotlib' not in sys.modules; drawing.draw(picture); "
+        "assert not {'torch', 'timm', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

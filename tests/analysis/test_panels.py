@@ -1,0 +1,133 @@
+"""What a figure shows of which analyses: values, bands, labels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from antioversmooth.analysis.panels import Row, Style, axes
+from antioversmooth.analysis.record import Analysis
+from antioversmooth.config import Panel, PanelKind, ReferenceCurve
+
+
+def analysis(scale: float = 1.0, depth: int = 2, **added: dict[int, Any]) -> Analysis:
+    """Numbers that can be followed by hand; `scale` multiplies all of them."""
+    measures = {
+        "tokens/similarity": {0: 0.1, 1: 0.2, 2: 0.4},
+        "attention/similarity": {1: [0.2, 0.4], 2: [0.6, 0.8]},
+        "tokens/dc_energy": {1: 2.0, 2: 4.0},
+        "tokens/hc_energy": {1: 1.0, 2: 1.0},
+        "attention/spectrum": {1: [[1.0, 2.0, 8.0, 3.0], [1.0, 2.0, 8.0, 3.0]], 2: [[2.0, 2.0, 4.0, 2.0]] * 2},
+        "tokens/amplitude": {1: [1.0, 2.0, 10.0, 1.0], 2: [1.0, 2.0, 10.0, 100.0]},
+        "decay/hc": {1: [[4.0, 1.0], [2.0, 1.0]], 2: [[4.0, 1.0]] * 2},
+        "decay/dc": {1: [[1.0, 1.0], [2.0, 1.0]], 2: [[1.0, 1.0]] * 2},
+        "bounds/input": {1: 2.0, 2: 4.0},
+        "bounds/head/measured": {1: [1.0, 3.0], 2: [1.0, 1.0]},
+        "bounds/head/bound": {1: [6.0, 6.0], 2: [8.0, 8.0]},
+        "bounds/layer/measured": {1: 3.0, 2: 4.0},
+        "bounds/layer/bound": {1: 6.0, 2: 8.0},
+    }
+    scaled = {
+        name: {layer: _times(value, scale) for layer, value in layers.items()} for name, layers in measures.items()
+    }
+    return Analysis("", "", 1, depth, {**scaled, **{name.replace("_", "/"): v for name, v in added.items()}})
+
+
+def _times(value: Any, scale: float) -> Any:
+    return [_times(item, scale) for item in value] if isinstance(value, list) else value * scale
+
+
+def row(*seeds: Analysis, label: str = "DeiT-S") -> Row:
+    return Row(label.lower(), label, seeds)
+
+
+def test_a_value_for_each_layer() -> None:
+    (curve,) = axes(Panel(PanelKind.token_similarity), [row(analysis())]).curves
+    assert (list(curve.x), list(curve.y)) == ([0, 1, 2], [0.1, 0.2, 0.4])
+    (curve,) = axes(Panel(PanelKind.attention_similarity), [row(analysis())]).curves
+    assert list(curve.y) == pytest.approx([0.3, 0.7]), "the mean over heads"
+    (curve,) = axes(Panel(PanelKind.energy), [row(analysis())]).curves
+    assert list(curve.y) == [0.5, 0.25]
+
+
+def test_several_seeds_are_their_mean_in_a_band() -> None:
+    (curve,) = axes(Panel(PanelKind.token_similarity), [row(analysis(), analysis(3.0))]).curves
+    assert list(curve.y) == pytest.approx([0.2, 0.4, 0.8])
+    assert list(curve.low) == pytest.approx([0.1, 0.2, 0.4])
+    assert list(curve.high) == pytest.approx([0.3, 0.6, 1.2])
+
+
+def test_a_spectrum_is_relative_to_its_largest_with_dc_at_zero() -> None:
+    drawn = axes(Panel(PanelKind.attention_spectrum), [row(analysis())])
+    assert drawn.title.endswith("last layer")
+    (curve,) = drawn.curves
+    assert list(curve.x) == [-2, -1, 0, 1]
+    assert list(curve.y) == [0.5, 0.5, 1, 0.5]
+    (curve,) = axes(Panel(PanelKind.feature_spectrum, [1]), [row(analysis())]).curves
+    assert (list(curve.x), list(curve.y)) == ([0.5], [-1.0])
+
+
+def test_layers_of_one_model_are_curves_of_their_own() -> None:
+    drawn = axes(Panel(PanelKind.decay, [1, 2]), [row(analysis())])
+    assert drawn.layers == [1, 2]
+    assert [list(curve.y) for curve in drawn.curves] == [[2.0, 1.0], [4.0, 1.0]]
+    labels = [
+        c.label for c in axes(Panel(PanelKind.decay, [1, -1]), [row(analysis()), row(analysis(), label="B")]).curves
+    ]
+    assert labels == ["DeiT-S, layer 1", "DeiT-S, last layer", "B, layer 1", "B, last layer"]
+
+
+def test_bounds_stand_dashed_beside_what_is_measured() -> None:
+    measured, bound = axes(Panel(PanelKind.head_bound), [row(analysis())]).curves
+    assert (list(measured.y), list(bound.y)) == ([1.0, 0.25], [3.0, 2.0])
+    assert (measured.style, bound.style) == (Style.line, Style.dashed)
+    assert measured.group == bound.group
+
+
+def test_rows_without_what_is_drawn_are_left_out() -> None:
+    plain, scaled = row(analysis()), row(analysis(scales_w={1: [0.1, 0.3], 2: [0.0, 0.2]}), label="AttnScale")
+    heads, mean = axes(Panel(PanelKind.attention_scales), [plain, scaled]).curves
+    assert heads.style is Style.points
+    assert list(zip(heads.x, heads.y, strict=True)) == [(1, 0.1), (1, 0.3), (2, 0.0), (2, 0.2)]
+    assert list(mean.y) == pytest.approx([0.2, 0.1])
+
+
+def test_feature_scales_are_means_over_channels_in_a_band_of_nine_in_ten() -> None:
+    channels = [index / 100 for index in range(100)]
+    feat = analysis(scales_s={1: [0.0] * 100}, scales_t={1: channels})
+    s, t = axes(Panel(PanelKind.feature_scales), [row(feat)]).curves
+    assert (s.label, t.label) == ("s (DC)", "t (HC)")
+    assert (list(t.y), list(t.low), list(t.high)) == ([pytest.approx(0.495)], [0.05], [0.94])
+
+
+REFERENCE = ReferenceCurve(experiment="deit-s", first_layer=0, values=[0.2, 0.3], source="a plot", confidence="D")
+
+
+def test_published_curves_are_drawn_only_where_they_are_comparable() -> None:
+    panel = Panel(PanelKind.token_similarity, references=[REFERENCE])
+    assert len(axes(panel, [row(analysis())]).curves) == 1
+    ours, published = axes(panel, [row(analysis())], published=True).curves
+    assert published.label == "DeiT-S, published (D)"
+    assert published.group == ours.group
+    assert (list(published.x), list(published.y)) == ([0, 1], [0.2, 0.3])
+
+
+def test_a_published_curve_of_a_row_that_is_not_done_waits_for_it() -> None:
+    panel = Panel(PanelKind.token_similarity, references=[REFERENCE])
+    assert [c.label for c in axes(panel, [row(analysis(), label="B")], published=True).curves] == ["B"]
+
+
+@pytest.mark.parametrize("kind", PanelKind)
+def test_every_kind_of_an_analysis_without_it_is_empty_and_no_error(kind: PanelKind) -> None:
+    assert axes(Panel(kind), [row(Analysis("", "", 1, 2, {}))]).curves == []
+
+
+@pytest.mark.parametrize("kind", PanelKind)
+def test_every_kind_gives_finite_numbers_of_one_length(kind: PanelKind) -> None:
+    full = analysis(scales_w={1: [0.1]}, scales_s={1: [0.1]}, scales_t={1: [0.1]}, **{"tokens/off_diagonal": {1: 0.1}})
+    for curve in axes(Panel(kind), [row(full, full)]).curves:
+        assert len(curve.x) == len(curve.y)
+        assert len(curve.low) == len(curve.high)
+        assert all(math.isfinite(value) for value in (*curve.x, *curve.y, *curve.low, *curve.high))
