@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -97,6 +98,7 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
         out: Where people read; with `--json` what programs read goes to stdout.
     """
     from antioversmooth import spec
+    from antioversmooth.errors import LaunchError
     from antioversmooth.orchestration import backend, dryrun, evaluation, preflight, snapshot, view
     from antioversmooth.project import find_spec
     from antioversmooth.reporting.publish import publish
@@ -106,6 +108,8 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
     runs = evaluation.plan(request, args.seeds, RESULTS) if args.eval else request.plan(args.seeds, RESULTS)
     choice = backend.choose(args.backend)
     print(f"Back end: {choice.backend.value} ({choice.reason})", file=out)
+    if args.detach and choice.backend is not backend.Backend.slurm:
+        raise LaunchError("--detach: only SLURM goes on without this terminal; use nohup, tmux or screen here")
     if args.dry_run:
         plan = dryrun.describe(runs, choice, snapshot.describe(results))
         print(json.dumps(plan, indent=2)) if args.json else dryrun.show(plan, out)
@@ -114,8 +118,11 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
     if len(pending) < len(runs):
         print(f"{len(runs) - len(pending)} of {len(runs)} runs are done already and skipped", file=out)
     preflight.check(pending, choice.backend, results)
+    if not agreed(choice, pending, args):
+        return 130
     with view.open_view(runs, out) as shown:
-        launched = start(choice, pending, snapshot.take(results), shown, args)
+        code = snapshot.take(results)
+        launched = start(choice, pending, code, shown, args) if pending else backend.Launched({})
     became = {run.id: launched.outcomes.get(run.id, backend.Outcome.done) for run in runs}
     conclude(runs, became, args.json, out)
     if launched.interrupted:
@@ -130,14 +137,15 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
 
 def start(choice: Choice, runs: Sequence[Run], code: Snapshot, shown: View, args: argparse.Namespace) -> Launched:
     """Hands the runs to the back end; returns what became of them."""
-    from antioversmooth.orchestration.backend import Backend, Launched
+    from antioversmooth.orchestration.backend import Backend
 
-    if not runs:
-        return Launched({})
     if choice.backend is Backend.slurm:
         from antioversmooth.orchestration import slurm
+        from antioversmooth.orchestration.mirroring import mirroring
 
-        return slurm.launch(runs, code, shown.say, shown.update, follow=args.follow)
+        again = [*args.specs, *args.overrides, "--seeds", ",".join(map(str, args.seeds))]
+        with mirroring(again, PROJECT) if args.follow else nullcontext():
+            return slurm.launch(runs, code, shown.say, shown.update, follow=args.follow)
     if choice.backend is Backend.inline:
         from antioversmooth.orchestration import inline
 
@@ -145,6 +153,13 @@ def start(choice: Choice, runs: Sequence[Run], code: Snapshot, shown: View, args
     from antioversmooth.orchestration import local
 
     return local.launch(runs, code, shown.say, shown.update)
+
+
+def agreed(choice: Choice, runs: Sequence[Run], args: argparse.Namespace) -> bool:
+    """Whether the jobs may be submitted: a person at a terminal is asked, unless with `--yes`."""
+    if choice.backend.value != "slurm" or args.yes or not runs or not sys.stdin.isatty():
+        return True
+    return input(f"Submit {len(runs)} jobs ({', '.join(run.name for run in runs)})? [y/N] ").lower() in ("y", "yes")
 
 
 def conclude(runs: Sequence[Run], became: Mapping[str, Outcome], as_json: bool, out: TextIO) -> None:

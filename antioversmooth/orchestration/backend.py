@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,11 +59,11 @@ Update = Callable[[Mapping[str, str]], None]
 def choose(asked: str) -> Choice:
     """The back end that was asked for; for `auto` SLURM where `sbatch` answers, else this machine.
 
-    `sbatch --version` is the one signal: it fails where SLURM is not installed and where it is installed but belongs to
-    no cluster. It does not ask the controller: a login node whose controller is down must not start to train itself.
+    `sbatch --version` is the one signal: it fails where SLURM is not installed, and where it is installed but belongs
+    to no cluster. It does not ask the controller: a login node whose controller is down must not train itself.
 
     Raises:
-        LaunchError: `sbatch` is there but does not answer in time.
+        LaunchError: `sbatch` is there, but does not answer, or fails in another way.
     """
     if asked != "auto":
         return Choice(Backend(asked), f"--backend {asked}")
@@ -71,11 +72,16 @@ def choose(asked: str) -> Choice:
     except OSError:
         return Choice(Backend.local, "there is no sbatch on PATH")
     except subprocess.TimeoutExpired as err:
-        raise LaunchError("sbatch does not answer; say --backend local or --backend slurm") from err
-    if answer.returncode:
-        said = answer.stderr.strip().splitlines() or ["no reason given"]
-        return Choice(Backend.local, f"sbatch is installed but belongs to no cluster ({said[-1]})")
-    return Choice(Backend.slurm, f"sbatch answers ({answer.stdout.strip()})")
+        raise LaunchError(f"sbatch does not answer; {_WAY_OUT}") from err
+    if answer.returncode == 0:
+        return Choice(Backend.slurm, f"sbatch answers: {answer.stdout.strip()}")
+    said = answer.stderr.strip().splitlines() or ["no reason given"]
+    if not re.search("config", said[-1], re.IGNORECASE):
+        raise LaunchError(f"sbatch is on PATH but fails: {said[-1]}; {_WAY_OUT}")
+    return Choice(Backend.local, f"sbatch is on PATH but belongs to no cluster: {said[-1]}")
+
+
+_WAY_OUT = "say --backend slurm to submit nevertheless, or --backend local to run on this machine"
 
 
 def placement(experiment: Experiment, backend: Backend, gpus: Sequence[str]) -> Placement:

@@ -20,9 +20,8 @@ TRAINING = """
     run = pathlib.Path(sys.argv[1])
     rank = os.environ.get("RANK", "0")
     behaviour = (run / "behaviour").read_text().split()
-    with (run / "starts").open("a") as file:
-        print(time.time(), os.getpid(), file=file)
-    start = len((run / "starts").read_text().splitlines())
+    starts = run / "starts"
+    start = 1 + (len(starts.read_text().splitlines()) if starts.exists() else 0)
 
     def append(**record):
         with (run / "attempts.jsonl").open("a") as file:
@@ -33,6 +32,8 @@ TRAINING = """
         sys.exit(75)
 
     append(event="start", step=0)
+    with starts.open("a") as file:
+        print(time.time(), os.getpid(), file=file)
     action = behaviour[min(start, len(behaviour)) - 1]
     if action == "save":
         signal.signal(signal.SIGTERM, save_and_end)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.backend import Backend, choose
 
 
@@ -24,7 +25,7 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
 def test_slurm_where_sbatch_answers(sbatch: Callable[[str], None]) -> None:
     sbatch("echo slurm-wlm 22.05.8")
     choice = choose("auto")
-    assert (choice.backend, choice.reason) == (Backend.slurm, "sbatch answers (slurm-wlm 22.05.8)")
+    assert (choice.backend, choice.reason) == (Backend.slurm, "sbatch answers: slurm-wlm 22.05.8")
 
 
 @pytest.mark.usefixtures("sbatch")
@@ -38,6 +39,13 @@ def test_this_machine_where_slurm_is_installed_for_no_cluster(sbatch: Callable[[
     choice = choose("auto")
     assert choice.backend is Backend.local
     assert "belongs to no cluster" in choice.reason
+
+
+def test_an_sbatch_that_fails_otherwise_is_no_reason_to_train_here(sbatch: Callable[[str], None]) -> None:
+    """The machine may be a login node."""
+    sbatch("echo 'sbatch: error: Munge encode failed' >&2; exit 1")
+    with pytest.raises(LaunchError, match=r"Munge encode failed; say --backend slurm .* or --backend local"):
+        choose("auto")
 
 
 @pytest.mark.parametrize("asked", ["slurm", "local", "inline"])

@@ -29,6 +29,9 @@ def option(options, name):
 
 
 def sbatch(options):
+    if options == ["--version"]:
+        print("slurm-wlm 22.05.8")
+        return
     script = Path(options[-1]).read_text() if not options[-1].startswith("--") else sys.stdin.read()
     if "--test-only" in options:
         return

@@ -1,0 +1,35 @@
+"""MLflow kept up to date while somebody follows a launch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+INTERVAL_S = 60.0
+
+
+@contextmanager
+def mirroring(arguments: Sequence[str], project: Path, *, interval_s: float = INTERVAL_S) -> Iterator[None]:
+    """Syncs again and again meanwhile, in processes of its own: tracking that is slow or down holds nothing up.
+
+    Args:
+        arguments: What to sync, as on the command line: specs, overrides, `--seeds`.
+    """
+    over = threading.Event()
+    command = [sys.executable, "-m", "antioversmooth", "sync", *arguments]
+
+    def repeat() -> None:
+        while not over.wait(interval_s):
+            subprocess.run(command, cwd=project, stdin=subprocess.DEVNULL, capture_output=True)
+
+    thread = threading.Thread(target=repeat, name="mirroring")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

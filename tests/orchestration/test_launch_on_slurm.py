@@ -1,0 +1,57 @@
+"""launch.py where `sbatch` answers: the whole way from the command line to the queue."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_slurm import FakeSlurm
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Callable[..., int]:
+    """Runs launch.py on a spec, with results of its own."""
+    main = runpy.run_path(str(PROJECT / "launch.py"))["main"]
+
+    def go(spec: str, *arguments: str) -> int:
+        path = str(PROJECT / "experiments" / f"{spec}.yaml")
+        code = main([path, "profile=mini", "--gpus-per-node=1", f"cluster.results={tmp_path / 'results'}", *arguments])
+        assert isinstance(code, int)
+        return code
+
+    return go
+
+
+def test_a_table_is_submitted_once_however_often_it_is_launched(
+    slurm: FakeSlurm, launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launch("tables/table2") == 0
+    assert "Back end: slurm (sbatch answers" in capsys.readouterr().out
+    assert len(slurm.jobs()) == 12
+    assert launch("tables/table2") == 0
+    assert len(slurm.jobs()) == 12
+
+
+def test_the_script_of_a_dry_run_is_the_script_that_is_submitted(
+    slurm: FakeSlurm, launch: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch("deit_s12", "--nodes=2", "--dry-run")
+    shown = capsys.readouterr().out.split(": sbatch script\n", 1)[1]
+    assert slurm.jobs() == []
+    launch("deit_s12", "--nodes=2")
+    (submitted,) = (tmp_path / "results").rglob("job.sh")
+    assert shown == submitted.read_text() + "\n"
+
+
+def test_what_slurm_refuses_is_one_message(
+    slurm: FakeSlurm, launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm.refuse(sbatch="sbatch: error: invalid partition specified: gpu-a100")
+    assert launch("deit_s12", "--backend=slurm") == 2
+    said = capsys.readouterr().err
+    assert "invalid partition specified: gpu-a100" in said
+    assert slurm.jobs() == []
