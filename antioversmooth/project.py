@@ -21,15 +21,16 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def find_spec(text: str, root: Path) -> Path:
-    """The spec that a person means by a path, or by the bare name of a row or a table.
+    """The spec that a person means by a path, or by the bare name of a row, a table or a figure.
 
     Raises:
         SpecError: Neither a file nor a name that is known.
     """
     given = Path(text)
     experiments = root / "experiments"
-    for path in (given, experiments / f"{text}.yaml", experiments / "tables" / f"{text}.yaml"):
+    folders = ("", "tables", "figures")
+    for path in (given, *(experiments / folder / f"{text}.yaml" for folder in folders)):
         if path.is_file():
             return path.absolute()
-    names = [p.stem for folder in ("tables", "") for p in sorted((experiments / folder).glob("*.yaml"))]
+    names = [p.stem for folder in folders for p in sorted((experiments / folder).glob("*.yaml"))]
     raise SpecError(f"there is no such spec; by name there are {', '.join(names)}", where=text)

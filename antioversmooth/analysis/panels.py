@@ -88,9 +88,10 @@ def _layer_name(layer: int) -> str:
 def _published(panel: Panel, rows: Sequence[Row]) -> Iterator[Curve]:
     labels = {row.experiment: row.label for row in rows}
     for curve in panel.references:
-        label = labels[curve.experiment]
-        x = [float(curve.first_layer + index) for index in range(len(curve.values))]
-        yield Curve(f"{label}, published ({curve.confidence})", label, x, list(curve.values), style=Style.dashed)
+        if curve.experiment in labels:
+            label = labels[curve.experiment]
+            x = [float(curve.first_layer + index) for index in range(len(curve.values))]
+            yield Curve(f"{label}, published ({curve.confidence})", label, x, list(curve.values), style=Style.dashed)
 
 
 Curves = Callable[[Sequence[Row], Sequence[int]], Iterator[Curve]]

@@ -1,0 +1,193 @@
+"""Figures from runs: which are drawn, from what, and what is said under them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antioversmooth import files, spec
+from antioversmooth.analysis.record import Analysis
+from antioversmooth.config import Figure, FigureRow, Panel, PanelKind, ReferenceCurve, Table, TableRow
+from antioversmooth.errors import SpecError
+from antioversmooth.reporting import figures
+from antioversmooth.runs import Run
+from antioversmooth.spec import Request
+
+ROWS = ("deit_s12", "deit_s12_attnscale")
+REFERENCE = ReferenceCurve(experiment="deit_s12", first_layer=0, values=[0.2, 0.3], source="a plot", confidence="D")
+FIGURE = Figure(
+    name="similarity",
+    title="Similarity",
+    rows=[FigureRow(name, name) for name in ROWS],
+    panels=[Panel(PanelKind.token_similarity, references=[REFERENCE])],
+)
+
+
+@pytest.fixture
+def request_(experiments: Path) -> Request:
+    return spec.load([experiments / f"{name}.yaml" for name in ROWS], ["profile=mini"])
+
+
+@pytest.fixture
+def finish(request_: Request, tmp_path: Path) -> Callable[..., list[Run]]:
+    """Gives runs a result in which they journaled their similarity."""
+
+    def finish_all(names: Sequence[str] = ROWS, seeds: Sequence[int] = (0,), **result: Any) -> list[Run]:
+        runs = [run for run in request_.plan(seeds, tmp_path) if run.experiment.name in names]
+        for run in runs:
+            run.prepare()
+            similarity = {"tokens": [0.1 + run.seed, 0.2 + run.seed], "off_diagonal": [0.0, 0.1], "images": 128}
+            kept = {"file": "step10.pt", "sha256": "0" * 64}
+            files.write_json(
+                run.dir / "result.json", {"id": run.id, "similarity": similarity, "checkpoint": kept, **result}
+            )
+        return runs
+
+    return finish_all
+
+
+def test_journaled_similarity_is_drawn_as_it_stands(
+    request_: Request, finish: Callable[..., list[Run]], tmp_path: Path
+) -> None:
+    finish(seeds=(0, 1))
+    found = figures.picture(FIGURE, request_, [0, 1], tmp_path)
+    assert found is not None
+    (panel,) = found.panels
+    assert [curve.label for curve in panel.curves] == list(ROWS)
+    assert list(panel.curves[0].y) == pytest.approx([0.6, 0.7])
+    assert (list(panel.curves[0].low), list(panel.curves[0].high)) == ([0.1, 0.2], [1.1, 1.2])
+    assert found.title == "Similarity (MNIST-5k, mini profile)"
+    assert found.notes == [
+        "MNIST-5k (mini profile), 128 validation images. Mean over seeds 0, 1; band: lowest to highest."
+    ]
+
+
+def test_the_form_of_follow_ups_is_journaled_beside_the_authors(
+    request_: Request, finish: Callable[..., list[Run]], tmp_path: Path
+) -> None:
+    finish()
+    figure = replace(FIGURE, panels=[Panel(PanelKind.token_similarity_off_diagonal)])
+    found = figures.picture(figure, request_, [0], tmp_path)
+    assert found is not None
+    assert [list(curve.y) for curve in found.panels[0].curves] == [[0.0, 0.1]] * 2
+
+
+def test_nothing_is_drawn_before_a_row_is_done_and_what_is_missing_is_said(
+    request_: Request, finish: Callable[..., list[Run]], tmp_path: Path
+) -> None:
+    assert figures.picture(FIGURE, request_, [0], tmp_path) is None
+    finish(["deit_s12"])
+    found = figures.picture(FIGURE, request_, [0], tmp_path)
+    assert found is not None
+    assert found.notes[0] == "INCOMPLETE: not all seeds are done of deit_s12_attnscale."
+    assert len(found.panels[0].curves) == 1
+
+
+def test_published_curves_never_stand_beside_other_data(
+    request_: Request, finish: Callable[..., list[Run]], tmp_path: Path
+) -> None:
+    finish()
+    found = figures.picture(FIGURE, request_, [0], tmp_path)
+    assert found is not None
+    assert not any("published" in curve.label for curve in found.panels[0].curves)
+
+
+def test_published_curves_stand_beside_the_papers_setting(experiments: Path, tmp_path: Path) -> None:
+    request = spec.load([experiments / "deit_s12.yaml"])
+    (run,) = request.plan([0], tmp_path)
+    run.prepare()
+    files.write_json(run.dir / "result.json", {"id": run.id, "similarity": {"tokens": [0.1]}, "checkpoint": None})
+    found = figures.picture(FIGURE, request, [0], tmp_path)
+    assert found is not None
+    assert found.title == "Similarity"
+    assert [curve.label for curve in found.panels[0].curves] == ["deit_s12", "deit_s12, published (D)"]
+    assert found.notes[-1] == "Published (D, derived): a plot."
+
+
+def test_an_analysis_in_the_run_is_used_while_it_is_of_these_weights_and_images(
+    finish: Callable[..., list[Run]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from antioversmooth.training import analyse as analysing
+
+    run = finish()[0]
+    kept = Analysis("", Analysis.weights_name("step10.pt", "0" * 64), 128, 2, {"attention/similarity": {1: [0.5]}})
+    kept.write(run.dir / "analysis")
+    assert figures.analysed(run, 128) == kept
+
+    def measured(target: Path, *, num_images: int) -> Analysis:
+        assert target == run.dir
+        return Analysis("", kept.weights, num_images, 2, {"attention/similarity": {1: [0.25]}})
+
+    monkeypatch.setattr(analysing, "analyse", measured)
+    assert figures.analysed(run, 64).measures == {"attention/similarity": {1: [0.25]}}
+    again = Analysis.read(run.dir / "analysis" / "analysis.json")
+    assert again is not None
+    assert again.num_images == 64
+    replace(again, weights="other.pt").write(run.dir / "analysis")
+    assert figures.analysed(run, 64).weights == kept.weights
+
+
+def table(*names: str) -> Table:
+    return Table(name="two", title="Two rows", rows=[TableRow(name, name) for name in ROWS], figures=list(names))
+
+
+def test_a_table_draws_the_figures_that_it_names_into_its_own_folder(experiments: Path, tmp_path: Path) -> None:
+    request = spec.load([experiments / f"deit_s24{kind}.yaml" for kind in ("", "_attnscale", "_featscale")], MINI)
+    for run in request.plan([0], tmp_path):
+        run.prepare()
+        files.write_json(run.dir / "result.json", {"id": run.id, "similarity": {"tokens": [0.1] * 24}})
+    written = figures.render(table("similarity_deit_s24"), request, [0], tmp_path)
+    names = [f"similarity_deit_s24.{end}" for end in ("json", "csv", "png", "svg")]
+    assert written == [tmp_path / "mini" / "figures" / name for name in names]
+    assert all(path.stat().st_size > 0 for path in written)
+
+
+MINI = ["profile=mini"]
+
+
+def test_overrides_that_change_the_rows_draw_nothing_over_the_committed_figures(
+    experiments: Path, tmp_path: Path
+) -> None:
+    request = spec.load([experiments / "deit_s12.yaml"], [*MINI, "model.depth=2"])
+    assert figures.render(table("similarity_deit_s24"), request, [0], tmp_path) == []
+    assert figures.destination(request, tmp_path, tmp_path / "mine") == tmp_path / "mine"
+
+
+SHIPPED = sorted((Path(__file__).parents[2] / "experiments" / "figures").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_figure_loads_with_its_rows(path: Path) -> None:
+    figure, request = spec.load_figure(path, MINI)
+    assert figure.name == path.stem
+    assert [row.experiment for row in figure.rows] == [experiment.name for experiment in request.experiments]
+    for panel in figure.panels:
+        for curve in panel.references:
+            depth = next(e.model.depth for e in request.experiments if e.name == curve.experiment)
+            assert curve.first_layer + len(curve.values) - 1 == depth, "one value for each layer"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("kind: token_similarity", "kind: cosine"),
+        ("experiment: deit_s24, label", "experiment: deit_s99, label"),
+        ("confidence: V", "confidence: sure"),
+        ("- experiment: deit_s24_featscale\n", "- experiment: swin_s\n"),
+    ],
+)
+def test_a_wrong_figure_is_a_clear_mistake(experiments: Path, tmp_path: Path, change: str, said: str) -> None:
+    (tmp_path / "figures").mkdir()
+    for row in experiments.glob("*.yaml"):
+        (tmp_path / row.name).symlink_to(row)
+    text = (experiments / "figures" / "similarity_deit_s24.yaml").read_text()
+    assert change in text
+    (tmp_path / "figures" / "wrong.yaml").write_text(text.replace(change, said, 1))
+    with pytest.raises(
+        SpecError, match=said.split()[-1].strip("\n").split(",")[0] if "label" not in said else "deit_s99"
+    ):
+        spec.load_figure(tmp_path / "figures" / "wrong.yaml", MINI)

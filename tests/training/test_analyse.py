@@ -1,0 +1,83 @@
+"""From trained weights to measures of their layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from processes import TINY
+from torch import nn
+
+from antioversmooth.analysis.similarity import token_similarity
+from antioversmooth.errors import CheckpointError
+from antioversmooth.runs import Run
+from antioversmooth.training import checkpoint
+from antioversmooth.training.analyse import BATCH, analyse, validation_batches
+from antioversmooth.training.checkpoint import Checkpoint
+from antioversmooth.training.data import open_data
+from antioversmooth.training.train import new_model
+
+
+def save(run: Run, model: nn.Module, step: int = 1) -> Path:
+    """Leaves a checkpoint in the run, as training does."""
+    kept = Checkpoint.named(run.checkpoints_dir, step, attempt=1)
+    checkpoint.save_state(kept, {"model": model.state_dict()})
+    return kept.path
+
+
+def test_a_run_is_analysed_with_its_newest_weights(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run("model.scaling=attnscale")
+    config = run.experiment
+    save(run, new_model(config, seed=1))
+    model = new_model(config, seed=2)
+    with torch.no_grad():
+        for block in model.blocks:
+            block.attn.lamb.fill_(0.5)
+    path = save(run, model, step=2)
+    found = analyse(run.dir, num_images=40)
+    assert found.title == config.title
+    assert found.weights.startswith(f"{path.name}, sha256 ")
+    assert found.num_images == 40
+    assert set(found.measures["scales/w"][1]) == {0.5}
+    images = torch.cat(list(validation_batches(config, 40)))
+    journaled = token_similarity(model, images).tokens
+    assert [found.measures["tokens/similarity"][layer] for layer in (1, 2)] == pytest.approx(journaled, abs=1e-6)
+
+
+def test_a_checkpoint_and_a_file_from_elsewhere_are_analysed_alike(
+    tiny_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    run = tiny_run()
+    path = save(run, new_model(run.experiment, seed=1))
+    elsewhere = tmp_path / "weights.pt"
+    elsewhere.write_bytes(path.read_bytes())
+    inside = analyse(path, num_images=8)
+    outside = analyse(elsewhere, run.experiment, num_images=8)
+    assert inside.measures == outside.measures
+    with pytest.raises(CheckpointError, match="belongs to no run directory"):
+        analyse(elsewhere, num_images=8)
+
+
+def test_a_run_that_only_evaluates_is_analysed_with_the_weights_it_started_from(
+    tiny_run: Callable[..., Run], make_run: Callable[..., Run]
+) -> None:
+    trained = tiny_run()
+    path = save(trained, new_model(trained.experiment, seed=1))
+    kept = [override for override in TINY if "epochs=" not in override]
+    evaluated = make_run(
+        "deit_s12", *kept, "recipe.epochs=0", "recipe.warmup_epochs=0", f"recipe.init_from='file:{path}'"
+    )
+    assert analyse(evaluated.dir, num_images=8).measures == analyse(trained.dir, num_images=8).measures
+
+
+def test_validation_images_are_streamed_in_their_order(tiny_run: Callable[..., Run]) -> None:
+    config = tiny_run().experiment
+    labels = open_data(config.data).val.labels
+    first = torch.cat(list(validation_batches(config, BATCH + 3)))
+    assert len(first) == BATCH + 3
+    sizes = [len(batch) for batch in validation_batches(config, 10**6)]
+    assert sum(sizes) == len(labels)
+    assert max(sizes) == BATCH
+    torch.testing.assert_close(torch.cat(list(validation_batches(config, 5))), first[:5], atol=0, rtol=0)
