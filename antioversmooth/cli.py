@@ -92,10 +92,11 @@ def _table_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: the results folder of the profile")
     parser.add_argument("--allow-partial", action="store_true", help="exit 0 though rows are missing")
     parser.add_argument("--json", action="store_true", help="print the JSON value that every format is rendered from")
+    parser.add_argument("--readme", action="store_true", help="put the table between its markers in README.md, too")
 
 
 def _table(given: argparse.Namespace) -> int:
-    from antioversmooth.reporting import document, tables, terminal
+    from antioversmooth.reporting import document, markdown, tables, terminal
 
     request, results = _request(given)
     if not request.tables:
@@ -109,6 +110,8 @@ def _table(given: argparse.Namespace) -> int:
         else:
             terminal.show_table(collected, sys.stdout)
         _keep(tables.destination(request, results, given.output), collected)
+        if given.readme:
+            markdown.update_readme(results.parent / "README.md", collected)
     return 0 if complete or given.allow_partial else INCOMPLETE
 
 

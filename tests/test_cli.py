@@ -73,6 +73,14 @@ def test_table_as_json_is_the_file(project: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == (project / "results" / "mini" / "smoke.json").read_text()
 
 
+def test_the_readme_gets_the_table_between_its_markers(project: Path) -> None:
+    readme = project / "README.md"
+    readme.write_text("# Title\n<!-- smoke:begin -->\n<!-- smoke:end -->\n")
+    finish(project, "smoke")
+    assert cli.main(["table", "smoke", "profile=mini", "--readme"]) == 0
+    assert (project / "results" / "mini" / "smoke.md").read_text() in readme.read_text()
+
+
 def test_status_shows_each_run_beside_the_papers_value(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish(project, "smoke")
     assert cli.main(["status", "smoke", "profile=mini", "--seeds", "0,1"]) == 0
@@ -90,7 +98,7 @@ def test_status_as_json(project: Path, capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["table", "tabel2"], "there is no such spec; by name there are smoke, table2,"),
+        (["table", "tabel2"], "there is no such spec; by name there are "),
         (["table", "deit_s12", "profile=mini"], "names no table"),
         (["status", "deit_s12", "profile=mini", "model.dept=3"], "dept"),
     ],

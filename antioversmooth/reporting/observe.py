@@ -144,6 +144,10 @@ def _ever_ran(directory: Path) -> bool:
     return (directory / "attempts.jsonl").exists() or (directory / "result.json").exists()
 
 
+PACKAGES = {"torch", "torchvision", "timm", "numpy", "pillow"}
+"""Those whose version can move a number; `provenance.json` has all."""
+
+
 def _provenance(run: Run, attempts: list[Record]) -> dict[str, Any]:
     intent = files.read_json(run.dir / "intent.json") or {}
     recorded = files.read_json(run.dir / "provenance.json") or {}
@@ -156,7 +160,7 @@ def _provenance(run: Run, attempts: list[Record]) -> dict[str, Any]:
         "hosts": _distinct(starts, "host"),
         "job_ids": _distinct(starts, "job_id"),
         "python": recorded.get("python"),
-        "packages": recorded.get("packages", {}),
+        "packages": {k: v for k, v in recorded.get("packages", {}).items() if k.lower() in PACKAGES},
         "ends": [str(r["reason"]) for r in attempts if r.get("event") == "end" and "reason" in r],
     }
 

@@ -117,7 +117,8 @@ class Lab:
         start = {"time": NOON, "attempt": attempt, "event": "start", "step": step, "host": "node7", "job_id": "4711"}
         journal.append(run.attempts_path, {**start, "commit": "c0ffee", "snapshot": snapshot})
         files.write_json(
-            run.dir / "provenance.json", {"python": "3.11.7", "packages": {"torch": "2.14.1", "timm": "1.0.31"}}
+            run.dir / "provenance.json",
+            {"python": "3.11.7", "packages": {"click": "8.3.1", "torch": "2.14.1", "timm": "1.0.31"}},
         )
         self.grow(run, range(step // run.experiment.steps_per_epoch + 1, epochs + 1), attempt=attempt)
 

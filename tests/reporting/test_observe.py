@@ -79,6 +79,7 @@ def test_provenance_names_every_host_and_job_once(lab: Lab) -> None:
     origin = observe(run).provenance
     assert origin is not None
     assert (origin["hosts"], origin["job_ids"], origin["commits"]) == (["node7"], ["4711"], ["c0ffee"])
+    assert origin["packages"] == {"torch": "2.14.1", "timm": "1.0.31"}
     assert observe(lab.run("wide", 1)).provenance is None
 
 
