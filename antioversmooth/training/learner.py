@@ -25,7 +25,8 @@ from antioversmooth.training.sampling import Blocks
 class Learner:
     """A model, and all that one step of its training changes.
 
-    Nothing in a step waits for the device.
+    Nothing in a step waits for the device. Dropout and drop path are drawn block by block, so with them on, runs agree
+    that have blocks of one size (`runtime.device_batch`), over whatever processes; without them all runs agree.
 
     Args:
         model: With its first weights, on the device.
@@ -125,4 +126,5 @@ def _parallel(model: nn.Module, ranks: Ranks) -> nn.Module:
         model,
         device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None,
         gradient_as_bucket_view=True,  # one copy of the gradients less
+        broadcast_buffers=False,  # these models have none that training changes
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from processes import TINY
+from processes import tiny
 
 from antioversmooth.runs import Run
 
@@ -18,7 +18,7 @@ def tiny_run(make_run: Callable[..., Run]) -> Callable[..., Run]:
     """Makes a tiny run, of 22 steps in two epochs; overrides as on the command line."""
 
     def make(*overrides: str, name: str = "deit_s12", seed: int = 0) -> Run:
-        return make_run(name, *TINY, *overrides, seed=seed)
+        return make_run(name, *tiny(*overrides), seed=seed)
 
     return make
 

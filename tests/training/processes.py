@@ -36,6 +36,11 @@ TINY = (
 """Overrides for a run of a second: real 8x8 digits, two blocks of sixteen channels, all of the recipe switched on."""
 
 
+def tiny(*overrides: str) -> list[str]:
+    """The overrides of a tiny run, changed and extended by others."""
+    return list({given.partition("=")[0]: given for given in (*TINY, *overrides)}.values())
+
+
 def start(run: Run, *, ranks: int = 1, **environment: str) -> list[BaseProcess]:
     """The running ranks, with the environment that torchrun would give them; alone, with none of it."""
     context = multiprocessing.get_context("forkserver")

@@ -11,7 +11,7 @@ from typing import Any
 import processes
 import pytest
 import torch
-from processes import TINY
+from processes import tiny
 
 from antioversmooth import journal, spec
 from antioversmooth.errors import AttemptEnded, CheckpointError
@@ -138,7 +138,7 @@ def wait_for_step(run: Run, step: int) -> None:
 
 def test_a_fine_tune_starts_from_the_final_weights_of_another_run(experiments: Path, tmp_path: Path) -> None:
     rows = [experiments / f"{name}.yaml" for name in ("cait_s24", "cait_s24_featscale")]
-    upstream, run = spec.load(rows, ["profile=mini", *TINY]).plan([0], tmp_path)
+    upstream, run = spec.load(rows, ["profile=mini", *tiny()]).plan([0], tmp_path)
     for each in (upstream, run):
         each.prepare()
     with pytest.raises(CheckpointError, match="cait_s24 seed 0, which has not ended"):
