@@ -29,8 +29,8 @@ def verdict(run: Run) -> Verdict:
     """Whether this run may be started again by itself, judged by all attempts since a person last said retry."""
     history = jobs.events(run)
     since = max((r["time"] for r in history if r["event"] == "retry"), default=0.0)
-    attempts = [r for r in run.attempts() if r["time"] >= since]
-    endings = [r for r in history if r["event"] == "ended" and r["time"] >= since]
+    attempts = [r for r in run.attempts() if r["time"] > since]
+    endings = [r for r in history if r["event"] == "ended" and r["time"] > since]
     return _judge(run, attempts, endings)
 
 

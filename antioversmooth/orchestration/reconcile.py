@@ -119,10 +119,8 @@ def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot:
         waits_for = done[needed.id].job_id if needed.id in done else None
         if waits_for is None:
             return Step(run, Action.blocked, f"it starts from {needed.name}, which is not on its way", step.job_id)
-    stuck = known[run.id].job_id
-    if step.action is Action.replace and stuck is not None:
-        scheduler.cancel([stuck])
-    return Step(run, step.action, step.why, submission.submit(run, snapshot, after=waits_for))
+    stuck = known[run.id].job_id if step.action is Action.replace else None
+    return Step(run, step.action, step.why, submission.submit(run, snapshot, after=waits_for, instead_of=stuck or ""))
 
 
 def left_over(runs: Iterable[Run]) -> list[tuple[Path, str]]:

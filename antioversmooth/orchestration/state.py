@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 
 from antioversmooth import files, runs
@@ -137,11 +138,19 @@ def _waiting(run: Run, job: Job) -> State:
 
 def _active(run: Run, job: Job, now: float) -> State:
     attempts = [r for r in run.attempts() if str(r.get("job_id")) == job.id]
-    silent_s = now - max(_heartbeat(run), attempts[-1]["time"]) if attempts else 0.0
+    silent_s = now - max(_heartbeat(run), _started(job)) if attempts else 0.0
     if attempts and job.state == "RUNNING" and silent_s > run.experiment.runtime.timeout_s:
         return State(Phase.hung, f"no sign of life for {silent_s:.0f} s on {job.nodes}", job.id, job.nodes)
     detail = "" if job.state == "RUNNING" else job.state.lower()
     return State(Phase.running, detail, job.id, job.nodes)
+
+
+def _started(job: Job) -> float:
+    """When this turn of an active job began, in seconds since 1970; SLURM tells it in local time."""
+    try:
+        return datetime.fromisoformat(job.start).timestamp()
+    except ValueError:  # N/A, while the job is being set up
+        return time.time()
 
 
 def _heartbeat(run: Run) -> float:

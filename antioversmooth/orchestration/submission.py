@@ -26,35 +26,38 @@ class Unreachable(LaunchError):
     """SLURM's controller did not answer, and may have taken the job nevertheless."""
 
 
-def submit(run: Run, snapshot: Snapshot, *, after: str | None = None) -> str:
+def submit(run: Run, snapshot: Snapshot, *, after: str | None = None, instead_of: str = "") -> str:
     """Id of the one live job of a run: the job that is there already, else a new one.
 
     Args:
         run: The run; its directory is prepared.
         snapshot: The code that a new job runs.
         after: Id of the job whose run this one starts from; a new job waits until that one has succeeded.
+        instead_of: Id of a job of this run that gets nowhere: it is cancelled, and does not count as live.
 
     Raises:
         LaunchError: SLURM refuses the job, or does not answer.
     """
     script = sbatch_script(run, snapshot.path)
+    dependencies = [f"afterok:{after}"] if after else []
     with jobs.submission_lock(run) as lock:
         try:
-            return _live_or_new(run, script, snapshot, after, lock)
+            return _live_or_new(run, script, snapshot, dependencies, instead_of, lock)
         except Unreachable:
             time.sleep(5)  # a controller that restarts or is busy; it may have the job by now
-            return _live_or_new(run, script, snapshot, after, lock)
+            return _live_or_new(run, script, snapshot, dependencies, instead_of, lock)
 
 
-def _live_or_new(run: Run, script: str, snapshot: Snapshot, after: str | None, lock: int) -> str:
-    live = live_job(run)
+def _live_or_new(run: Run, script: str, snapshot: Snapshot, dependencies: list[str], instead_of: str, lock: int) -> str:
+    live = live_job(run, besides=instead_of)
     if live is not None:
         if jobs.is_cancelled(run) or jobs.newest_job(run) != live.id:
             jobs.note(run, "submitted", job_id=live.id)
         return live.id
     write_intent(run, Backend.slurm.value, snapshot)
     files.write_atomic(job_folder(run) / "job.sh", script)
-    job_id = send(run, [f"afterok:{after}"] if after else [], lock)
+    scheduler.cancel([instead_of] if instead_of else [])
+    job_id = send(run, dependencies, lock)
     jobs.note(run, "submitted", job_id=job_id)
     return job_id
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
@@ -83,6 +84,19 @@ def test_a_run_is_blocked_by_one_that_was_given_up(slurm: FakeSlurm, make_run: M
     given_up, blocked = reconcile([before, run], snapshot)
     assert (given_up.action, blocked.action) == (Action.give_up, Action.blocked)
     assert not slurm.jobs()
+
+
+def test_a_silent_job_is_replaced_though_it_takes_a_while_to_go(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, begin_attempt: BeginAttempt, tmp_path: Path
+) -> None:
+    run = make_run("deit_s12", "runtime.timeout_s=1")
+    submit(run, snapshot)
+    begin_attempt(run, "1")
+    slurm.change("1", state="RUNNING", nodes="node1", start="2020-01-01T00:00:00")
+    (tmp_path / "bin" / "scancel").write_text("#!/bin/sh\n")  # its processes need a while to end
+    (step,) = reconcile([run], snapshot, asked=False)
+    assert (step.action, step.job_id) == (Action.replace, "2")
+    assert run.attempts()[-1]["reason"] == "hang"
 
 
 def test_a_job_whose_dependency_failed_follows_the_new_job(

@@ -33,12 +33,13 @@ def directives(script: str) -> list[str]:
             ["cluster.starter=torchrun", "cluster.nodes=2", "cluster.gres=gpu:a100", "cluster.partition=gpu",
              "cluster.account=vision", "cluster.qos=long", "cluster.constraint='a100&ib'", "cluster.mem_gb=480",
              "cluster.exclude=['node[03-05]',node9]", "cluster.mail_user=me@example.org", "cluster.requeue=false",
-             "cluster.setup=['module load cuda']", "+cluster.sbatch={reservation: maintenance, exclusive: true}"],
+             "cluster.setup=['module load cuda']"],
         ),
     ],
 )  # fmt: skip
 def test_the_script_is_the_golden_one(make_run: MakeRun, tmp_path: Path, name: str, overrides: list[str]) -> None:
     run = make_run("cait_s24_featscale", *overrides, profile="imagenet")
+    run.experiment.cluster.sbatch.update({"reservation": "maintenance", "exclusive": True})
     script = sbatch_script(run, SNAPSHOT).replace(str(run.dir), "RUN_DIR").replace(sys.executable, "PYTHON")
     assert script.replace(job_name(run), "JOB_NAME") == (GOLDEN / f"{name}.sh").read_text()
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 from fake_slurm import FakeSlurm
@@ -75,6 +76,18 @@ def test_a_running_job_without_a_sign_of_life_hangs(
     silence = submitted.experiment.runtime.timeout_s + 60
     assert state_of(submitted).phase is Phase.running
     assert states([submitted], now=time.time() + silence)[submitted.id].phase is Phase.hung
+
+
+def test_a_job_that_has_just_begun_another_turn_does_not_hang(
+    submitted: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    """It gives its first sign of life when torch is imported; the last one is of the turn before."""
+    begin_attempt(submitted, "1")
+    (submitted.dir / "heartbeat").touch()
+    later = time.time() + submitted.experiment.runtime.timeout_s + 60
+    turn = datetime.fromtimestamp(later - 10).isoformat(timespec="seconds")
+    slurm.change("1", state="RUNNING", nodes="node1", start=turn)
+    assert states([submitted], now=later)[submitted.id].phase is Phase.running
 
 
 @pytest.mark.parametrize(

@@ -38,10 +38,15 @@ class Lab:
         self.code: Snapshot = snapshot.take(folder / "results")
         self._reference: Run | None = None
 
-    def new_run(self, name: str, *overrides: str, seed: int = 0) -> Run:
-        """A prepared run in a results folder of its own, so that the same experiment can be run twice."""
+    def new_run(self, name: str, *overrides: str, seed: int = 0, **sbatch: str | bool) -> Run:
+        """A prepared run in a results folder of its own, so that the same experiment can be run twice.
+
+        Args:
+            sbatch: Further options of its jobs.
+        """
         request = spec.load([EXPERIMENTS / "deit_s12.yaml"], [*SMALL, *overrides])
         run = request.plan([seed], self._folder / "results" / name)[-1]
+        run.experiment.cluster.sbatch.update(sbatch)
         run.prepare()
         return run
 

@@ -18,7 +18,6 @@ from antioversmooth.orchestration.state import Phase, states
 from antioversmooth.runs import Run
 
 PROJECT = Path(__file__).parents[2]
-HELD = "+cluster.sbatch={hold: true}"
 LAUNCHER = """
 import os, signal, sys
 from pathlib import Path
@@ -33,9 +32,10 @@ def count(frame, event, argument):
     global lines
     if "orchestration" not in frame.f_code.co_filename and "journal" not in frame.f_code.co_filename:
         return None
-    lines += event == "line"
-    if lines == kill_at:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if event == "line":
+        lines += 1
+        if lines == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
     return count
 
 sys.settrace(count)
@@ -56,19 +56,18 @@ def jobs_of(lab: Lab, run: Run) -> list[str]:
 
 
 def test_twenty_launchers_at_once_submit_one_job(lab: Lab) -> None:
-    run = lab.new_run("twenty", HELD)
-    for process in [launcher(lab, run) for _ in range(20)]:
-        process.communicate()
-        assert process.returncode == 0
+    run = lab.new_run("twenty", hold=True)
+    launchers = [launcher(lab, run) for _ in range(20)]
+    assert all([int(process.communicate()[0]) for process in launchers])
     assert len(jobs_of(lab, run)) == 1
 
 
 def test_a_launcher_killed_anywhere_leaves_one_job_after_the_next_launch(lab: Lab) -> None:
-    total = int(launcher(lab, lab.new_run("unkilled", HELD)).communicate()[0])
+    total = int(launcher(lab, lab.new_run("unkilled", hold=True)).communicate()[0])
     points = sorted({1 + total * k // 16 for k in range(16)} | {total})
     assert len(points) >= 12
     for point in points:
-        run = lab.new_run(f"killed-at-{point}", HELD)
+        run = lab.new_run(f"killed-at-{point}", hold=True)
         killed = launcher(lab, run, point)
         killed.communicate()
         assert killed.returncode == -9
@@ -82,7 +81,7 @@ def test_a_job_runs_the_code_that_was_launched_though_it_is_edited_while_it_wait
         PROJECT / "antioversmooth", project / "antioversmooth", ignore=shutil.ignore_patterns("__pycache__")
     )
     code = snapshot.take(tmp_path / "results", project)
-    run = lab.new_run("edited", HELD)
+    run = lab.new_run("edited", hold=True)
     job = submission.submit(run, code)
     (project / "antioversmooth/training/train.py").write_text("raise SystemExit('edited after the launch')\n")
     lab.cluster.ask("scontrol", "release", job)
@@ -106,8 +105,7 @@ def test_a_comment_arrives_as_it_was_written(
     lab: Lab, comment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = lab.new_run(f"comment{EVIL.index(comment)}", HELD)
-    run.experiment.cluster.sbatch["comment"] = comment
+    run = lab.new_run(f"comment{EVIL.index(comment)}", hold=True, comment=comment)
     job = submission.submit(run, lab.code)
     assert lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%k|%u") == f"{comment}|root"
     assert not (tmp_path / "PWNED").exists()
@@ -125,9 +123,9 @@ def test_a_run_in_a_folder_with_an_evil_name_runs_nothing_but_itself(
 
 
 def test_two_jobs_on_one_node_meet_at_two_ports(lab: Lab) -> None:
-    both = [lab.new_run(name, "cluster.nodes=1", "cluster.tasks_per_node=2") for name in ("one", "two")]
+    shape = ("cluster.nodes=1", "cluster.tasks_per_node=2")
+    both = [lab.new_run(name, *shape, nodelist="node1") for name in ("one", "two")]
     for run in both:
-        run.experiment.cluster.sbatch["nodelist"] = "node1"
         submission.submit(run, lab.code)
     for run in both:
         lab.wait_done(run)
@@ -140,7 +138,7 @@ def test_a_job_that_could_never_start_is_refused_before_anything_is_submitted(la
 
 
 def test_waiting_jobs_say_why(lab: Lab) -> None:
-    held, cancelled = lab.new_run("held", HELD), lab.new_run("cancelled-pending", HELD)
+    held, cancelled = lab.new_run("held", hold=True), lab.new_run("cancelled-pending", hold=True)
     for run in (held, cancelled):
         submission.submit(run, lab.code)
     assert states([held])[held.id].phase is Phase.held
@@ -149,7 +147,7 @@ def test_waiting_jobs_say_why(lab: Lab) -> None:
 
 
 def test_a_controller_that_is_down_is_named(lab: Lab) -> None:
-    run = lab.new_run("no-controller", HELD)
+    run = lab.new_run("no-controller", hold=True)
     submission.submit(run, lab.code)
     lab.cluster.stop_controller()
     try:

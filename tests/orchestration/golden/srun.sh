@@ -3,6 +3,7 @@
 # Parameters
 #SBATCH --cpus-per-task=8
 #SBATCH --error=RUN_DIR/slurm/%j_0_log.err
+#SBATCH --exclusive
 #SBATCH --gpus-per-node=4
 #SBATCH --job-name=JOB_NAME
 #SBATCH --nodes=2
@@ -10,6 +11,7 @@
 #SBATCH --open-mode=append
 #SBATCH --output=RUN_DIR/slurm/%j_0_log.out
 #SBATCH --requeue
+#SBATCH --reservation=maintenance
 #SBATCH --signal=USR2@180
 #SBATCH --time=1440
 
