@@ -58,7 +58,8 @@ def jobs_of(lab: Lab, run: Run) -> list[str]:
 def test_twenty_launchers_at_once_submit_one_job(lab: Lab) -> None:
     run = lab.new_run("twenty", hold=True)
     launchers = [launcher(lab, run) for _ in range(20)]
-    assert all([int(process.communicate()[0]) for process in launchers])
+    told = [process.communicate()[0] for process in launchers]
+    assert all(map(int, told))
     assert len(jobs_of(lab, run)) == 1
 
 
