@@ -173,8 +173,9 @@ class _Experiment:
         return parent
 
     def _files(self, table: Table, folder: Path) -> None:
-        """The rendered files of the table, as artifacts of a run of their own."""
-        paths = sorted(folder.glob(f"{table.name}.*"))
+        """The rendered files of the table and of its figures, as artifacts of a run of their own."""
+        names = [table.name, *(f"figures/{name}" for name in table.figures)]
+        paths = [path for name in names for path in sorted(folder.glob(f"{name}.*"))]
         if not paths:
             return
         digest = _digest(paths)
@@ -217,7 +218,9 @@ def _size(path: Path) -> int:
 
 
 def _artifacts(run: Run) -> list[Path]:
-    return [run.dir / name for name in ARTIFACTS if (run.dir / name).exists()]
+    """The record of a run, and the analysis of its model where there is one."""
+    record = [run.dir / name for name in ARTIFACTS if (run.dir / name).exists()]
+    return [*record, *sorted(run.dir.glob("analysis/[!.]*"))]
 
 
 def _ms(seconds: float) -> int:

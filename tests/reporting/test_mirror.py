@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import NOON, Lab
 
-from antioversmooth import journal
+from antioversmooth import files, journal
 from antioversmooth.errors import TrackingError
 from antioversmooth.reporting import mirror, tables, tracking
 from antioversmooth.reporting.discover import Discovery
@@ -108,6 +109,21 @@ def test_tags_and_artifacts_say_where_a_run_comes_from(store: Lab) -> None:
     assert held["tags"]["antioversmooth.hosts"] == "node7"
     assert held["tags"]["antioversmooth.snapshots"] == "5a5a5a5a5a5a"
     assert held["artifacts"] == ["provenance.json", "result.json", "spec.yaml"]
+
+
+def test_what_was_measured_and_drawn_is_with_its_run_and_its_table(store: Lab) -> None:
+    run = store.finish(store.run("deep"), 90.0)
+    files.write_atomic(run.dir / "analysis" / "similarity.svg", "<svg/>")
+    figures = store.results / "mini" / "figures"
+    files.write_atomic(figures / "deep_similarity.svg", "<svg/>")
+    files.write_atomic(figures / "of_another_table.svg", "<svg/>")
+    tables.write(store.collect(0), store.results / "mini")
+    table = replace(store.table(), figures=["deep_similarity"])
+    seen = [observe(run, now=NOON + 1) for run in Discovery(store.results).runs()]
+    mirror.sync(seen, [table], store.results)
+    held = content(store)
+    assert "similarity.svg" in held["deep seed 0"]["artifacts"]
+    assert [name for name in held["small (files)"]["artifacts"] if "svg" in name] == ["deep_similarity.svg"]
 
 
 def test_status_follows_the_run(store: Lab) -> None:
