@@ -19,7 +19,6 @@ shapes = st.tuples(
     st.integers(1, 5),  # channels of a head
     st.integers(0, 2**31),  # seed
 )
-scale_sizes = st.floats(-2, 2)
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 dtypes = st.sampled_from(list(TOLERANCE))
 
