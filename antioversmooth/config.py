@@ -17,11 +17,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol
 
 from omegaconf import MISSING
 
 from antioversmooth.errors import SpecError
+
+
+def absolute(path: str) -> str:
+    """The path as every process can open it: a run is resumed from other folders than it was launched in."""
+    return str(Path(path).expanduser().absolute())
 
 
 class Family(Enum):
@@ -239,6 +245,7 @@ class DataConfig:
     """Unreadable images that a run may replace by their neighbour (each one named in the journal) before it ends."""
 
     def __post_init__(self) -> None:
+        self.root = absolute(self.root) if self.root else None
         with rules() as require:
             require(self.num_classes > 1, "data.num_classes", self.num_classes, "at least two classes")
             require(self.num_val > 0, "data.num_val", self.num_val, "at least one image")
@@ -367,7 +374,8 @@ class RecipeConfig:
                     f"an even divisor of recipe.global_batch = {self.global_batch}",
                 )
             if self.init_from is not None:
-                kind = self.init_from.partition(":")[0]
+                kind, _, path = self.init_from.partition(":")
+                self.init_from = f"file:{absolute(path)}" if kind == "file" else self.init_from
                 require(
                     kind in ("timm", "file", "run"),
                     "recipe.init_from",
@@ -503,9 +511,10 @@ class ClusterConfig:
             fits = word is None or re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.,:@+\[\]-]*", word) is not None
             require(fits, f"cluster.{key}", word, "letters, digits and _ . , : @ + - [ ], no leading dash")
         require((self.constraint or "").isprintable(), "cluster.constraint", self.constraint, "one line of text")
-        for line in self.setup:
+        for i, line in enumerate(self.setup):
             fits = line.isprintable() and not line.lstrip().startswith("#")
-            require(fits, "cluster.setup", line, "one shell command a line, no comments (#SBATCH would be a directive)")
+            right = "one shell command a line, no comments (#SBATCH would be a directive)"
+            require(fits, f"cluster.setup[{i}]", line, right)
         for option, value in self.sbatch.items():
             key = f"cluster.sbatch.{option}"
             require(re.fullmatch(r"[a-z][a-z0-9-]*", str(option)) is not None, key, option, "sbatch's long option name")

@@ -7,12 +7,13 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import GrammarParseError
 
 from antioversmooth.spec import fields
-from antioversmooth.spec.problems import Place, Problem, alike, question, there_are
+from antioversmooth.spec.problems import Place, Problem, alike, misspelt, question, there_are
 from antioversmooth.spec.scalars import complaint
-from antioversmooth.spec.source import Node
+from antioversmooth.spec.source import UNREADABLE, Node
 
 _UNFIT = object()
 """Stands for a value that cannot be used; it is left out of the content."""
@@ -27,12 +28,15 @@ class Reading:
     places: dict[str, Place] = field(default_factory=dict)
     """Where the value of a dotted key stands; rows[2].label for what is in lists."""
     problems: list[Problem] = field(default_factory=list)
+    unfit: set[str] = field(default_factory=set)
+    """Dotted keys whose value cannot be used, and is not in the content."""
 
     def add(self, later: Reading) -> None:
         """Lets a later part replace what it says again."""
         _merge(self.content, later.content)
         self.places |= later.places
         self.problems += later.problems
+        self.unfit |= later.unfit
 
 
 def _merge(base: dict[str, Any], later: dict[str, Any]) -> None:
@@ -53,7 +57,7 @@ def check(node: Node, schema: type, *, partial: bool) -> Reading:
     """
     checker = _Checker(partial)
     content = checker.mapping(node, schema, "")
-    return Reading(content if isinstance(content, dict) else {}, checker.places, checker.problems)
+    return Reading(content if isinstance(content, dict) else {}, checker.places, checker.problems, checker.unfit)
 
 
 class _Checker:
@@ -63,6 +67,7 @@ class _Checker:
         self.partial = partial
         self.places: dict[str, Place] = {}
         self.problems: list[Problem] = []
+        self.unfit: set[str] = set()
 
     def refuse(self, place: Place, key: str, message: str, schema: type | None = None) -> object:
         """Keeps a problem, with the docstring of the key where it is a field of `schema`."""
@@ -72,14 +77,17 @@ class _Checker:
 
     def mapping(self, node: Node, schema: type, key: str) -> object:
         if not isinstance(node.value, dict):
-            return self.refuse(node.place, key, f"keys and values belong here: {', '.join(fields.hints(schema))}")
+            some = ", ".join([*fields.hints(schema)][:3])
+            return self.refuse(node.place, key, f"a mapping belongs here, with keys such as {some}")
         self.places[key] = node.key_place
         content = {}
         for name, child in node.value.items():
             dotted = f"{key}.{name}" if key else name
             if name not in fields.hints(schema) or dotted == "name":
                 self.unknown(child, dotted, schema)
-            elif (value := self.value(child, dotted, schema, name)) is not _UNFIT:
+            elif (value := self.value(child, dotted, schema, name)) is _UNFIT:
+                self.unfit.add(dotted)
+            else:
                 content[name] = value
         if not self.partial:
             self.missing(node, key, schema)
@@ -92,24 +100,27 @@ class _Checker:
             return
         siblings = [other for other in fields.hints(schema) if other != "name" or "." in dotted]
         homes = fields.homes(schema)
-        close = homes.get(name) or alike(name, siblings) or [home for key in alike(name, homes) for home in homes[key]]
+        close = (
+            homes.get(name) or alike(name, siblings) or [home for key in misspelt(name, homes) for home in homes[key]]
+        )
         self.refuse(node.key_place, dotted, f"there is no such key; {question(close) or there_are(siblings)}")
 
     def missing(self, node: Node, key: str, schema: type) -> None:
         for name in fields.required(schema):
             dotted = f"{key}.{name}" if key else name
-            if dotted != "name" and (name not in node.value or node.value[name].value == MISSING):
-                place = node.value[name].place if name in node.value else node.place
-                self.refuse(place, dotted, "has no value, and needs one", schema)
+            if dotted != "name" and name not in node.value:
+                self.refuse(node.place, dotted, "has no value, and needs one", schema)
 
     def value(self, node: Node, key: str, schema: type, name: str) -> object:
         """The value of a key of a dataclass."""
         kind, optional = fields.unwrap(fields.hints(schema)[name])
+        if node.value is UNREADABLE:
+            return _UNFIT
         if dataclasses.is_dataclass(kind) and isinstance(kind, type) and not (optional and node.value is None):
             return self.mapping(node, kind, key)
         self.places[key] = node.place
         if node.value == MISSING:
-            return _UNFIT
+            return self.refuse(node.place, key, "has no value, and needs one", schema)
         if node.value is None:
             return None if optional else self.refuse(node.place, key, "null is no value here", schema)
         if typing.get_origin(kind) is dict:
@@ -126,13 +137,18 @@ class _Checker:
 
     def elements(self, node: Node, kind: Any, key: str) -> object:
         if isinstance(node.value, str) and "${" in node.value:
-            return node.value
+            return self.interpolation(node, key)
         if not isinstance(node.value, list):
-            return self.refuse(node.place, key, f"a list belongs here: write [{node.text or '...'}]")
+            how = (
+                "write [a, b], or a line with `- ` for each" if isinstance(node.value, dict) else f"write [{node.text}]"
+            )
+            return self.refuse(node.place, key, f"a list belongs here: {how}")
         read = [self.element(child, kind, f"{key}[{i}]") for i, child in enumerate(node.value)]
         return _UNFIT if any(value is _UNFIT for value in read) else read
 
     def element(self, node: Node, kind: Any, key: str) -> object:
+        if node.value is UNREADABLE:
+            return _UNFIT
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             return self.mapping(node, kind, key)
         self.places[key] = node.place
@@ -143,7 +159,15 @@ class _Checker:
     def scalar(self, node: Node, kind: Any, key: str, schema: type | None) -> object:
         if isinstance(node.value, (list, dict)):
             return self.refuse(node.place, key, "a single value belongs here", schema)
-        if kind is Any or (isinstance(node.value, str) and "${" in node.value):
-            return node.value  # an interpolation is held against its type where all parts are known
+        if isinstance(node.value, str) and "${" in node.value:
+            return self.interpolation(node, key)
         wrong = complaint(node.value, node.text, kind, key.rpartition(".")[2])
         return self.refuse(node.place, key, wrong, schema) if wrong else node.value
+
+    def interpolation(self, node: Node, key: str) -> object:
+        """An interpolation as it stands: it is held against its type where all parts are known."""
+        try:
+            OmegaConf.create({"value": node.value})
+        except GrammarParseError as err:
+            return self.refuse(node.place, key, f"`{node.value}` is no interpolation: {str(err).splitlines()[0]}")
+        return node.value

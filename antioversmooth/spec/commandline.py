@@ -31,18 +31,29 @@ def read(overrides: Sequence[str], folder: Path) -> CommandLine:
     Args:
         folder: The experiments folder; what is a folder in it is a group.
     """
+    groups = {path.name for path in folder.iterdir() if path.is_dir()}
+    line, seen = CommandLine(), set()
+    for text in overrides:
+        override = _parsed(text)
+        key = override.key_or_group if override else ""
+        if override is None or not key:
+            line.problems.append(_no_override(text))
+        elif key in seen:
+            line.problems.append(Problem(_place(text, 0, len(text)), key, "is given twice"))
+        else:
+            _add(line, text, override, groups)
+        seen.add(key)
+    return line
+
+
+def _parsed(text: str) -> Override | None:
     from hydra.core.override_parser.overrides_parser import OverridesParser  # only here: a help text needs no hydra
     from hydra.errors import HydraException
 
-    parser, line = OverridesParser.create(), CommandLine()
-    for text in overrides:
-        try:
-            override = parser.parse_override(text)
-        except (HydraException, RecursionError):
-            line.problems.append(_no_override(text))
-        else:
-            _add(line, text, override, folder)
-    return line
+    try:
+        return OverridesParser.create().parse_override(text)
+    except (HydraException, RecursionError):
+        return None
 
 
 def _place(text: str, start: int, end: int) -> Place:
@@ -51,19 +62,19 @@ def _place(text: str, start: int, end: int) -> Place:
 
 def _no_override(text: str) -> Problem:
     key, equals, _ = text.partition("=")
-    if not equals:
+    if not equals or not key:
         return Problem(_place(text, 0, len(text)), "", "this is no override; write key=value, such as recipe.epochs=1")
     reason = f"cannot be read; quote what has spaces or special characters: {key}='\"...\"'"
     return Problem(_place(text, len(key) + 1, len(text)), key.strip("+~"), reason)
 
 
-def _add(line: CommandLine, text: str, override: Override, folder: Path) -> None:
+def _add(line: CommandLine, text: str, override: Override, groups: set[str]) -> None:
     key = override.key_or_group
     equals = text.index("=") if "=" in text else len(text)
     at_key, at_value = _place(text, text.index(key), equals), _place(text, equals + 1, len(text))
     if wrong := _not_possible(override, text[equals + 1 :]):
         line.problems.append(Problem(at_value if override.is_sweep_override() else at_key, key, wrong))
-    elif "/" in key or ("." not in key and (folder / key).is_dir()):
+    elif "/" in key or key in groups:
         line.choices[key] = _node(override.value(), at_value, at_key, text[equals + 1 :])
     else:
         line.settings.append(_nested(key.split("."), override, at_value, at_key, text[equals + 1 :]))
@@ -76,7 +87,7 @@ def _not_possible(override: Override, value: str) -> str | None:
         return "`@` belongs into the `defaults` of a file"
     if override.is_sweep_override():
         return f"{value!r} is several values, and each row is one run a seed; launch once for each"
-    free = override.key_or_group.startswith("cluster.sbatch.")
+    free = f"{override.key_or_group}.".startswith("cluster.sbatch.")
     if free is not (override.is_add() or override.is_force_add()):
         return "sbatch options are added: write +" + override.key_or_group if free else "leave out the `+`"
     return None

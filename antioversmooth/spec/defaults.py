@@ -18,9 +18,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from antioversmooth.spec import fields
 from antioversmooth.spec.commandline import CommandLine
 from antioversmooth.spec.problems import Problem, did_you_mean
-from antioversmooth.spec.source import Node, Source
+from antioversmooth.spec.source import Node, Source, exists
 
 _FORMS = "`schema`, `_self_`, `group: option`, `override group: option` or `/path/to/file@_here_`"
 
@@ -100,6 +101,10 @@ class _Walker:
                 self.found.layers.append(Layer(path, package))
             elif entry.option == "schema" and not entry.group:
                 self.has_schema = True
+                if self.found.layers:
+                    self.refuse(
+                        entry.node, "`schema` comes before all keys: it sets them to their defaults", "defaults"
+                    )
             elif not entry.overrides:
                 self.follow(entry, package, base, (*chain, path))
         if not entries:
@@ -137,20 +142,26 @@ class _Walker:
             return
         relative = f"{group}/{chosen.value}" if group else _joined(base, entry.option)
         path = self.folder / f"{relative}.yaml"
-        if ".." in relative.split("/") or not path.is_file():
+        home = group or relative.rpartition("/")[0]
+        if ".." in relative.split("/") or not exists(path):
             self.broken.add(group)
             self.refuse(chosen, self.not_found(relative), group)
         elif path in chain:
             self.refuse(chosen, f"{relative}.yaml would be part of itself", "defaults")
+        elif (goes := self.package(entry, path, home, package)) and goes[0] not in fields.sections():
+            hint = did_you_mean(goes[0], fields.sections())
+            self.refuse(
+                chosen, f"its keys would go to `{'.'.join(goes)}`, which a row does not have; {hint}", "defaults"
+            )
         else:
-            home = group or relative.rpartition("/")[0]
-            self.visit(path, self.package(entry, path, home, package), home, chain)
+            self.visit(path, goes, home, chain)
 
     def chosen(self, group: str, entry: Entry) -> Node | None:
         """The option of a group, with interpolations filled in; None where that cannot be."""
         self.groups.add(group)
         chosen = self.found.choices.get(group) or replace(entry.node, value=entry.option)
         if not isinstance(chosen.value, str):
+            self.broken.add(group)
             self.refuse(chosen, "the name of an option belongs here", group)
             return None
         for name in re.findall(r"\$\{(.*?)\}", chosen.value):
@@ -173,9 +184,18 @@ class _Walker:
         return tuple(said.split(".")) if said else tuple(part for part in home.split("/") if part)
 
     def not_found(self, relative: str) -> str:
+        group, _, _ = relative.partition("/")
+        groups = sorted(path.name for path in self.folder.iterdir() if path.is_dir())
+        if ".." in relative.split("/"):
+            return f"{relative} leads out of {self.folder.name}/"
+        if "/" in relative and group not in groups:
+            return f"there is no group `{group}`; {did_you_mean(group, groups)}"
         home, _, name = relative.rpartition("/")
         beside = sorted(path.stem for path in (self.folder / home).glob("*.yaml"))
-        return f"there is no {self.folder.name}/{relative}.yaml; {did_you_mean(name, beside)}"
+        below = sorted(
+            str(path.relative_to(self.folder / home).with_suffix("")) for path in (self.folder / home).rglob("*.yaml")
+        )
+        return f"there is no {self.folder.name}/{relative}.yaml; {did_you_mean(name, beside or below)}"
 
     def finish(self) -> None:
         for group, node in self.line.choices.items():
@@ -184,7 +204,7 @@ class _Walker:
                 message = f"no default of {self.row.stem} is called that; {hint}"
                 self.refuse(replace(node, place=node.key_place), message, group)
         if not self.has_schema and not self.found.problems:
-            message = "its first default must be `schema`, which gives every key its type"
+            message = "`schema` is missing: the first default, which gives every key its type"
             self.found.problems.append(Problem(self.read(self.row).top, "defaults", message))
 
 

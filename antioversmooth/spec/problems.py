@@ -64,10 +64,14 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 
 def alike(key: str, known: Collection[str]) -> list[str]:
-    """Keys that one may stand for: a letter off, of the same kind (`batch_size`: `global_batch`), or written alike."""
-    nearly = difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.92)
+    """Keys that one may stand for: misspelt, of the same kind (`batch_size`: `global_batch`), or written alike."""
     same_kind = [name for name in known if key.lower().split("_")[0] in name.split("_")]
-    return nearly or same_kind[:3] or difflib.get_close_matches(key.lower(), known, n=2)
+    return misspelt(key, known) or same_kind[:3] or difflib.get_close_matches(key.lower(), known, n=2)
+
+
+def misspelt(key: str, known: Collection[str]) -> list[str]:
+    """The key that one is a letter away from."""
+    return difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.92)
 
 
 def question(close: Collection[str]) -> str:

@@ -14,7 +14,7 @@ from antioversmooth.errors import SpecError
 from antioversmooth.spec import pages
 from antioversmooth.spec.problems import Problem, did_you_mean
 from antioversmooth.spec.rows import Rows
-from antioversmooth.spec.source import shown
+from antioversmooth.spec.source import exists, shown
 
 T = TypeVar("T")
 P = TypeVar("P", Table, Figure)
@@ -123,7 +123,7 @@ class _Loader:
 
     def find(self, path: Path) -> Path | None:
         for candidate in (path, path.with_name(path.name + ".yaml")):
-            if candidate.is_file():
+            if exists(candidate):
                 return candidate.absolute()
         beside = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         self.absent.append(SpecError(f"there is no such spec; {did_you_mean(path.stem, beside)}", where=str(path)))
@@ -148,7 +148,9 @@ class _Loader:
 
     def finish(self) -> None:
         """Raises what was kept."""
-        errors = [*self.absent, *(SpecError(_told(*found)) for found in self.problems.items())]
+        sources = [problem.place.source for problem in self.problems]
+        found = sorted(self.problems.items(), key=lambda one: (sources.index(one[0].place.source), one[0].place.line))
+        errors = [*self.absent, *(SpecError(_told(*one)) for one in found)]
         if errors:
             raise SpecError.together(errors)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -33,7 +34,7 @@ class Rows:
 
     def load(self, path: Path) -> tuple[Experiment | None, list[Problem]]:
         """The experiment of a row, or what is wrong with it."""
-        row = _Row(self, path)
+        row = Row(self, path)
         if not row.problems:
             try:
                 return compose(path, self.overrides), []
@@ -52,7 +53,7 @@ class Rows:
         return check.check(node, Experiment, partial=True)
 
 
-class _Row:
+class Row:
     """A row as its files and the command line say it, merged in the order of its defaults."""
 
     def __init__(self, rows: Rows, path: Path) -> None:
@@ -78,17 +79,18 @@ class _Row:
         self.problems.append(Problem(place or self.reading.places.get(key, self.top), key, message, notes))
 
     def refuse_missing(self) -> None:
-        refused = {problem.key for problem in self.problems}
+        refused = {problem.key for problem in self.problems} | self.reading.unfit
         for section, schema in fields.sections().items():
             if section not in self.reading.content and section in fields.required(Experiment):
-                self.refuse(section, f"has no value; add `- {section}: ...` to the defaults")
+                if section not in refused:
+                    self.refuse(section, f"has no value; add `- {section}: ...` to the defaults")
                 continue
             said = self.reading.content.get(section, {})
             for name in fields.required(schema):
                 key = f"{section}.{name}"
                 if name not in said and key not in refused:
                     chosen = self.walk.choices.get(section)
-                    place = self.reading.places.get(key) or (chosen.place if chosen else None)
+                    place = chosen.place if chosen else self.reading.places.get(section)
                     self.refuse(key, "has no value, and needs one", place=place, notes=fields.explain(schema, name))
 
     def resolve(self) -> None:
@@ -107,7 +109,8 @@ class _Row:
         try:
             value = OmegaConf.select(OmegaConf.create(self.reading.content), key, throw_on_missing=True)
         except OmegaConfBaseException as err:
-            return f"`{said}` cannot be resolved: {str(err).splitlines()[0]}"
+            reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(err).splitlines()[0])
+            return f"`{said}` cannot be resolved: {reason}"
         content[name] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         kind, optional = fields.unwrap(fields.hints(schema)[name])
         if (value is None and optional) or not isinstance(kind, type) or not complaint(value, str(value), kind, name):
@@ -122,6 +125,6 @@ class _Row:
             message = f"{said!r} is not the profile of the defaults, `{chosen.value}`, whose results folder is used"
             self.refuse("profile", message)
         kind, _, name = str(self.reading.content.get("recipe", {}).get("init_from")).partition(":")
-        if kind == "run" and not (self.rows.folder / f"{name}.yaml").is_file():
+        if kind == "run" and not source.exists(self.rows.folder / f"{name}.yaml"):
             known = [path.stem for path in sorted(self.rows.folder.glob("*.yaml"))]
             self.refuse("recipe.init_from", f"there is no row `{name}`; {did_you_mean(name, known)}")

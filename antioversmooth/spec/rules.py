@@ -27,7 +27,7 @@ def broken_rules(schema: type, reading: Reading, top: Place) -> list[Problem]:
     Args:
         top: Where to point for a key that nobody set.
     """
-    judge = _Judge({problem.key for problem in reading.problems if problem.key})
+    judge = _Judge({problem.key for problem in reading.problems if problem.key} | reading.unfit)
     judge.judge(schema, copy.deepcopy(reading.content), "")
     return [_problem(error, reading, top) for error in judge.errors]
 
@@ -61,7 +61,7 @@ class _Judge:
                 self.unknown.add(f"{key}.{name}" if key else name)
 
     def names_unknown(self, text: str) -> bool:
-        return any(re.search(rf"(?<![\w.]){re.escape(key)}(?!\w)", text) for key in self.unknown)
+        return any(re.search(rf"(?<![\w.]){re.escape(key)}(?![\w\[])", text) for key in self.unknown)
 
 
 def _errors(schema: type, content: dict[str, Any], key: str) -> list[SpecError]:
@@ -108,9 +108,9 @@ def _problem(error: SpecError, reading: Reading, top: Place) -> Problem:
     """Points at the key, else at another one that the rule names, and notes where those others stand."""
     others = dict.fromkeys(re.findall(r"\b[a-z]+\.[a-z_]+\b", error.message))
     named = {key: reading.places[key] for key in others if key in reading.places and key != error.where}
-    notes = [f"{key} is set here: {place.named()}" for key, place in named.items()]
-    place = reading.places.get(error.where)
+    place, notes = reading.places.get(error.where), []
     if place is None:
-        place = next(iter(named.values()), top)
-        notes.insert(0, f"{error.where} has its default")
+        home = reading.places.get(error.where.rpartition(".")[0], top)
+        place, notes = next(iter(named.values()), home), [f"{error.where} is not set, and has its default"]
+    notes += [f"{key} is set here: {other.named()}" for key, other in named.items() if other != place]
     return Problem(place, error.where, error.message, tuple(notes))

@@ -94,7 +94,7 @@ def _no_number_in(text: str, wanted: str, kind: type, name: str) -> str | None:
 def _unit(text: str, name: str) -> str | None:
     """What to write instead of `24h` or `1:30:00`."""
     counted, factors = _UNITS.get(name.rpartition("_")[2], ("", {}))
-    number = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)\s*([A-Za-z]+)", text)
+    number = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)\s*([A-Za-z]+|%)", text)
     clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
     if counted and number:
         unit = number[2].lower()

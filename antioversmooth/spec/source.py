@@ -17,12 +17,16 @@ from antioversmooth.spec.problems import Place, Problem
 _PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
 
 
+UNREADABLE = object()
+"""The value of a node that is a problem of its own."""
+
+
 @dataclass(frozen=True)
 class Node:
     """A value and where it stands."""
 
     value: Any
-    """A scalar, a list of nodes, or a dict from key to node."""
+    """A scalar, a list of nodes, a dict from key to node, or UNREADABLE."""
     place: Place
     key_place: Place
     """Of the key that the value belongs to; of the value itself where it has none."""
@@ -55,12 +59,24 @@ class Source:
 def read(path: Path) -> Source:
     """Reads a file; what is wrong with it as YAML is among the problems of the result."""
     try:
-        text = path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as err:
-        source = Source(path, Place(shown(path), 1, 1, ""))
-        source.problems.append(Problem(source.top, "", f"cannot be read: {err}"))
-        return source
-    return _Parser(path, text).source
+        data = path.read_bytes()
+        return _Parser(path, data.decode()).source
+    except UnicodeDecodeError as err:
+        before = data[: err.start].decode().split("\n")
+        line = data.decode(errors="replace").split("\n")[len(before) - 1]
+        place = Place(shown(path), len(before), len(before[-1]) + 1, line)
+        return Source(path, place, problems=[Problem(place, "", f"not UTF-8: {err.reason}")])
+    except OSError as err:
+        place = Place(shown(path), 1, 1, "")
+        return Source(path, place, problems=[Problem(place, "", f"cannot be read: {err.strerror}")])
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file; a name that no file system takes is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def shown(path: Path) -> str:
@@ -72,18 +88,19 @@ def shown(path: Path) -> str:
 
 
 @cache
-def _loader() -> type:
-    """libyaml's loader, where there is one, with OmegaConf's idea of what is a number: what hydra will read."""
-    base: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return type("SpecLoader", (base,), {"yaml_implicit_resolvers": get_yaml_loader().yaml_implicit_resolvers})
+def _loader() -> type[yaml.SafeLoader]:
+    """PyYAML's loader with OmegaConf's idea of what is a number: what hydra reads with."""
+    resolvers = {"yaml_implicit_resolvers": get_yaml_loader().yaml_implicit_resolvers}
+    return type("SpecLoader", (yaml.SafeLoader,), resolvers)
 
 
 class _Parser:
     """Makes the source of one file."""
 
     def __init__(self, path: Path, text: str) -> None:
-        self.shown, self.lines = shown(path), text.splitlines() or [""]
-        self.source = Source(path, self.place(0, 0), package=_package(text))
+        self.shown, self.lines = shown(path), re.split("\r\n|[\n\r\x85\u2028\u2029]", text)
+        self.source = Source(path, self.place(0, 0))
+        self.source.package = self.package()
         self.constructor = yaml.constructor.SafeConstructor()
         self.seen: set[int] = set()
         try:
@@ -97,10 +114,26 @@ class _Parser:
     def compose(self, text: str) -> yaml.Node | None:
         loader = _loader()(text)
         try:
-            tree: yaml.Node | None = loader.get_single_node()
-            return tree
+            return loader.get_single_node()
         finally:
             loader.dispose()
+
+    def package(self) -> str | None:
+        """What hydra's `# @package NAME` says, above all other lines of the file."""
+        found = None
+        for number, line in enumerate(self.lines):
+            words = line.strip().lstrip("#").split()
+            if not line.strip():
+                continue
+            if not re.match(r"\s*#\s*@", line):
+                break
+            if len(words) != 2:
+                self.problem(
+                    self.place(number, 0, len(line)), "of comments that begin with @, `# @package NAME` is one"
+                )
+            elif words[0] == "@package":
+                found = words[1]
+        return found
 
     def place(self, line: int, column: int, length: int = 1) -> Place:
         """Lines and columns from 0, as YAML's marks count them."""
@@ -118,11 +151,11 @@ class _Parser:
         place = self.of(node)
         if id(node) in self.seen:
             self.problem(key or place, "anchors and aliases are not followed: say it twice, or use `defaults`")
-            return Node(None, place, key or place)
+            return Node(UNREADABLE, place, key or place)
         self.seen.add(id(node))
         if node.tag not in _PLAIN:
             self.problem(place, f"{node.tag!r} is not allowed: a spec is plain YAML, without tags")
-            return Node(None, place, key or place)
+            return Node(UNREADABLE, place, key or place)
         if isinstance(node, yaml.MappingNode):
             return Node(dict(self.items(node)), place, key or place)
         if isinstance(node, yaml.SequenceNode):
@@ -145,9 +178,9 @@ class _Parser:
     def scalar(self, node: yaml.ScalarNode, place: Place) -> Any:
         try:
             return self.constructor.construct_object(node)
-        except ValueError as err:  # an integer of thousands of digits, !!int of a word
-            self.problem(place, f"cannot be read: {err}")
-            return None
+        except ValueError:  # !!int of a word, or of thousands of digits
+            self.problem(place, f"cannot be read as {node.tag.rpartition(':')[2]}")
+            return UNREADABLE
 
     def no_yaml(self, err: yaml.YAMLError) -> Problem:
         for number, line in enumerate(self.lines):
@@ -156,14 +189,11 @@ class _Parser:
             if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(line):
                 message = f"the character {unprintable.group()!r} cannot stand in YAML"
                 return Problem(self.place(number, unprintable.start()), "", message)
-        mark = getattr(err, "problem_mark", None) or getattr(err, "context_mark", None)
+        if not isinstance(err, yaml.MarkedYAMLError):
+            return Problem(self.source.top, "", f"this is not YAML: {' '.join(str(err).split())}")
+        mark, start = err.problem_mark or err.context_mark, err.context_mark
+        if start and mark and not "".join(self.lines[mark.line :]).strip():
+            mark = start  # it ran to the end of the file: what was opened tells more
         place = self.place(mark.line, mark.column) if mark else self.source.top
-        said = [part for part in (getattr(err, "problem", None), getattr(err, "context", None)) if part]
-        return Problem(place, "", f"this is not YAML: {', '.join(said) or err}")
-
-
-def _package(text: str) -> str | None:
-    """hydra's `# @package NAME` among the comments at the head."""
-    head = re.match(r"(?:\s*#.*\n?)*", text)
-    found = re.search(r"#\s*@package\s+(\S+)", head.group() if head else "")
-    return found.group(1) if found else None
+        said = [part for part in (err.context, err.problem) if part]
+        return Problem(place, "", f"this is not YAML: {', '.join(said)}")
