@@ -138,3 +138,12 @@ def test_profiles_do_not_share_a_results_folder(tmp_path: Path) -> None:
     full, mini = (spec.load([ROOT / "deit_s12.yaml"], [f"profile={p}"]) for p in ("imagenet", "mini"))
     assert full.results(tmp_path) == tmp_path
     assert mini.results(tmp_path) == tmp_path / "mini"
+
+
+def test_paths_of_a_spec_hold_from_every_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "w.pth").touch()
+    overrides = ["data.root=imagenet", "recipe.init_from='file:w.pth'"]
+    loaded = spec.load_experiment(ROOT / "deit_s12.yaml", overrides)
+    assert loaded.data.root == str(tmp_path / "imagenet")
+    assert loaded.recipe.init_from == f"file:{tmp_path / 'w.pth'}"

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from antioversmooth.config import Table
 from antioversmooth.errors import TrackingError
-from antioversmooth.reporting import document, mirror, tables, terminal
+from antioversmooth.reporting import document, figures, mirror, tables, terminal
 from antioversmooth.reporting.observe import observe
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
@@ -17,7 +17,7 @@ from antioversmooth.spec import Request
 def publish(
     runs: Sequence[Run], wanted: Sequence[Table], request: Request, seeds: Sequence[int], results: Path, out: TextIO
 ) -> bool:
-    """Shows and writes tables and mirrors the runs into MLflow; returns whether every table is complete.
+    """Shows and writes tables with their figures, and mirrors the runs into MLflow; returns whether every table is complete.
 
     Args:
         results: The project's results folder.
@@ -31,7 +31,8 @@ def publish(
         if folder is None:
             print("Not written: the overrides make these other experiments than the table's.", file=out)
         else:
-            print(f"Written: {', '.join(str(path) for path in tables.write(made, folder))}", file=out)
+            written = [*tables.write(made, folder), *figures.render(table, request, seeds, results)]
+            print(f"Written to {folder}: {', '.join(str(path.relative_to(folder)) for path in written)}", file=out)
     try:
         mirror.sync([observe(run) for run in runs], wanted, results)
     except TrackingError as err:  # it costs no table: the next launch or sync catches up
