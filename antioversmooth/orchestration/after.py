@@ -15,6 +15,7 @@ from antioversmooth.errors import AntiOversmoothError
 from antioversmooth.journal import EndReason, Record
 from antioversmooth.orchestration import jobs, scheduler, submission
 from antioversmooth.orchestration.budget import Verdict, verdict
+from antioversmooth.orchestration.scheduler import RUNNING, Job
 from antioversmooth.orchestration.worker import close_attempt
 from antioversmooth.runs import Run
 
@@ -30,8 +31,10 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     if run.result() is not None:
         return 0
     end = _end_of_turn(run, code, started)
-    jobs.note(run, "ended", job_id=job_id, code=code, attempt=end["attempt"] if end else None)
-    judged = _may_go_on(run, end, job_id)
+    (job,) = scheduler.queue(f"--jobs={job_id}")
+    attempt = end["attempt"] if end else None
+    jobs.note(run, "ended", job_id=job_id, code=code, attempt=attempt, state=job.state)
+    judged = _may_go_on(run, end, job)
     print(f"{run.name}: srun ended with {code}; goes on: {'yes' if judged.again else 'no'}: {judged.why}", flush=True)
     if judged.again:
         _go_on(run, job_id)
@@ -50,11 +53,10 @@ def _end_of_turn(run: Run, code: int, started: float) -> Record | None:
     return next(r for r in run.attempts() if r["event"] == "end" and r["attempt"] == max(ours))
 
 
-def _may_go_on(run: Run, end: Record | None, job_id: str) -> Verdict:
+def _may_go_on(run: Run, end: Record | None, job: Job) -> Verdict:
     if jobs.is_cancelled(run) or (end and end["reason"] == EndReason.cancelled.value):
         return Verdict(False, "it was told to stop")
-    (job,) = scheduler.queue(f"--jobs={job_id}")
-    if job.state != "RUNNING":  # a requeue would bring a job back that was cancelled
+    if job.state != RUNNING:  # a requeue would bring a job back that was cancelled
         return Verdict(False, f"SLURM is ending the job ({job.state})")
     return verdict(run)
 

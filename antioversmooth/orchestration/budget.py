@@ -11,10 +11,13 @@ from itertools import takewhile
 
 from antioversmooth.journal import EndReason, Record
 from antioversmooth.orchestration import jobs
+from antioversmooth.orchestration.scheduler import RUNNING
 from antioversmooth.runs import Run
 
 USER_ERROR = 2
 """Exit code of a process that cannot run until a person mends something."""
+
+_CRASHES = {EndReason.crash.value, EndReason.hang.value}
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,20 @@ def verdict(run: Run) -> Verdict:
 
 def _judge(run: Run, attempts: list[Record], endings: list[Record]) -> Verdict:
     cluster = run.experiment.cluster
-    reasons = [EndReason(r["reason"]) for r in attempts if r["event"] == "end"]
-    if reasons[-1:] == [EndReason.disk_full]:
+    ends = [r for r in attempts if r["event"] == "end"]
+    if ends and ends[-1]["reason"] == EndReason.disk_full.value:
         return Verdict(False, "no space left on the device of the run directory")
     if endings and endings[-1]["code"] == USER_ERROR:
         return Verdict(False, "it cannot start until something is mended")
-    crashes = sum(reason in (EndReason.crash, EndReason.hang) for reason in reasons)
+    # Ranks that lose the others crash, but not by a fault of theirs where SLURM was ending the job: a node was lost.
+    excused = {r["attempt"] for r in endings if r["state"] != RUNNING}
+    crashes = sum(r["reason"] in _CRASHES and r["attempt"] not in excused for r in ends)
     if crashes >= cluster.max_crashes:
         return Verdict(False, f"it crashed {crashes} times (cluster.max_crashes)")
     fruitless = _fruitless(run, attempts, endings)
     if fruitless >= cluster.max_without_progress:
         return Verdict(False, f"{fruitless} attempts in a row made no step (cluster.max_without_progress)")
-    return Verdict(True, f"{len(reasons)} attempts so far, {crashes} of them crashed")
+    return Verdict(True, f"{len(ends)} attempts so far, {crashes} of them crashed")
 
 
 def _fruitless(run: Run, attempts: list[Record], endings: list[Record]) -> int:

@@ -19,6 +19,8 @@ class Stage(Enum):
     over = "over"
 
 
+RUNNING = "RUNNING"
+"""SLURM's word for a job that runs and that nobody is ending."""
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 _OVER = {
     "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY", "PREEMPTED",

@@ -16,7 +16,7 @@ from antioversmooth import files, runs
 from antioversmooth.errors import LaunchError
 from antioversmooth.journal import EndReason, Record
 from antioversmooth.orchestration import jobs, scheduler
-from antioversmooth.orchestration.scheduler import Job, Stage
+from antioversmooth.orchestration.scheduler import RUNNING, Job, Stage
 from antioversmooth.orchestration.script import job_name
 from antioversmooth.runs import Run, RunState
 
@@ -139,9 +139,9 @@ def _waiting(run: Run, job: Job) -> State:
 def _active(run: Run, job: Job, now: float) -> State:
     attempts = [r for r in run.attempts() if str(r.get("job_id")) == job.id]
     silent_s = now - max(_heartbeat(run), _started(job)) if attempts else 0.0
-    if attempts and job.state == "RUNNING" and silent_s > run.experiment.runtime.timeout_s:
+    if attempts and job.state == RUNNING and silent_s > run.experiment.runtime.timeout_s:
         return State(Phase.hung, f"no sign of life for {silent_s:.0f} s on {job.nodes}", job.id, job.nodes)
-    detail = "" if job.state == "RUNNING" else job.state.lower()
+    detail = "" if job.state == RUNNING else job.state.lower()
     return State(Phase.running, detail, job.id, job.nodes)
 
 

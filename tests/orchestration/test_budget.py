@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -48,6 +49,16 @@ def test_crashes_are_few(make_run: MakeRun, attempt: Callable[..., None], reason
     assert "crashed 2 times" in verdict(run).why
 
 
+def test_a_crash_while_slurm_was_ending_the_job_is_not_the_run_s_own(
+    make_run: MakeRun, attempt: Callable[..., None]
+) -> None:
+    """Ranks of the other nodes lose their connection before anybody knows of the node."""
+    run = make_run("deit_s12", "cluster.max_crashes=1")
+    attempt(run, "crash", saved=10)
+    jobs.note(run, "ended", job_id="1", code=1, attempt=1, state="COMPLETING")
+    assert verdict(run).again
+
+
 def test_attempts_that_save_nothing_new_come_to_an_end(make_run: MakeRun, attempt: Callable[..., None]) -> None:
     run = make_run("deit_s12", "cluster.max_without_progress=3")
     attempt(run, "preempted", saved=10)
@@ -68,15 +79,15 @@ def test_progress_after_a_bad_spell_counts(make_run: MakeRun, attempt: Callable[
 
 def test_jobs_that_get_to_no_attempt_count_as_no_progress(make_run: MakeRun) -> None:
     run = make_run("deit_s12", "cluster.max_without_progress=2")
-    jobs.note(run, "ended", job_id="1", code=1, attempt=None)
+    jobs.note(run, "ended", job_id="1", code=1, attempt=None, state="RUNNING")
     assert verdict(run).again
-    jobs.note(run, "ended", job_id="1", code=1, attempt=None)
+    jobs.note(run, "ended", job_id="1", code=1, attempt=None, state="RUNNING")
     assert not verdict(run).again
 
 
 def test_what_a_person_must_mend_is_not_tried_again(make_run: MakeRun, attempt: Callable[..., None]) -> None:
     refused, full = make_run(), make_run(seed=1)
-    jobs.note(refused, "ended", job_id="1", code=2, attempt=None)
+    jobs.note(refused, "ended", job_id="1", code=2, attempt=None, state="RUNNING")
     attempt(full, "disk-full", saved=10)
     assert not verdict(refused).again
     assert not verdict(full).again
@@ -86,7 +97,9 @@ def test_retry_starts_the_budgets_afresh(make_run: MakeRun, attempt: Callable[..
     run = make_run("deit_s12", "cluster.max_crashes=1")
     attempt(run, "crash", saved=10)
     assert not verdict(run).again
+    time.sleep(0.002)  # journals count milliseconds
     retry(run)
+    time.sleep(0.002)
     assert verdict(run).again
     attempt(run, "crash", start=10, saved=20)
     assert not verdict(run).again

@@ -80,7 +80,7 @@ def test_a_run_is_blocked_by_one_that_was_given_up(slurm: FakeSlurm, make_run: M
     before, run = chain(make_run)
     before.prepare()
     jobs.note(before, "submitted", job_id="41")
-    jobs.note(before, "ended", job_id="41", code=2, attempt=None)
+    jobs.note(before, "ended", job_id="41", code=2, attempt=None, state="RUNNING")
     given_up, blocked = reconcile([before, run], snapshot)
     assert (given_up.action, blocked.action) == (Action.give_up, Action.blocked)
     assert not slurm.jobs()

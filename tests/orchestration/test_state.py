@@ -167,7 +167,7 @@ def test_a_job_that_was_submitted_anew_counts_not_the_old_one(
 
 
 def test_a_job_that_ended_before_any_attempt_says_its_exit_code(submitted: Run, slurm: FakeSlurm) -> None:
-    jobs.note(submitted, "ended", job_id="1", code=127, attempt=None)
+    jobs.note(submitted, "ended", job_id="1", code=127, attempt=None, state="RUNNING")
     slurm.change("1", state="FAILED")
     assert state_of(submitted) == State(Phase.failed, "its processes ended with exit code 127", "1")
 

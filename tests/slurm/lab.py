@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,17 +110,11 @@ class Lab:
             os.kill(pid, signal.SIGSTOP)
         yield pids
         for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     def kill_rank(self, run: Run, rank: int) -> None:
         os.kill(self.processes(run)[rank], signal.SIGKILL)
-
-
-def has_pending(pid: int, number: signal.Signals) -> bool:
-    """Whether a signal waits for a process that stands still."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    waiting = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
-    return any(mask & 1 << number - 1 for mask in waiting)
 
 
 def starts(run: Run) -> list[Record]:
