@@ -17,7 +17,7 @@ from antioversmooth.spec import Request
 def publish(
     runs: Sequence[Run], wanted: Sequence[Table], request: Request, seeds: Sequence[int], results: Path, out: TextIO
 ) -> bool:
-    """Shows and writes tables with their figures, and mirrors the runs into MLflow; returns whether every table is complete.
+    """Shows and writes tables and figures, and mirrors the runs into MLflow; returns whether every table is complete.
 
     Args:
         results: The project's results folder.
