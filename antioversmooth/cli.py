@@ -237,6 +237,33 @@ def _draw(path: Path, overrides: list[str], given: argparse.Namespace, results: 
     return picture is not None
 
 
+# -- schema, new -------------------------------------------------------------------------------------------------------
+
+
+def _schema_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = ("row", "table", "figure", "model", "data", "recipe", "cluster")
+    parser.add_argument("kind", nargs="?", choices=kinds, default="row", help="of file (default: row)")
+
+
+def _schema(given: argparse.Namespace) -> int:
+    from antioversmooth.spec.schema import json_schema
+
+    print(json.dumps(json_schema(given.kind), indent=2))
+    return 0
+
+
+def _new_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="ROW", help="name of the new row")
+    parser.add_argument("--from", dest="origin", required=True, metavar="ROW", help="row that it starts as a copy of")
+
+
+def _new(given: argparse.Namespace) -> int:
+    from antioversmooth.spec.draft import draft
+
+    print(draft(given.name, find_spec(given.origin, find_root())))
+    return 0
+
+
 COMMANDS = {
     "status": Command("how far each run of a row or table is", _status_arguments, _status),
     "table": Command("render a table from what has run", _table_arguments, _table),
@@ -244,4 +271,6 @@ COMMANDS = {
     "figures": Command("draw figures from what has run", _figures_arguments, _figures),
     "sync": Command("bring MLflow up to date with the runs of rows or tables", _spec_arguments, _sync),
     "ui": Command("open MLflow on all that has run, and keep it up to date", _ui_arguments, _ui),
+    "schema": Command("print the JSON Schema of a kind of spec, for editors", _schema_arguments, _schema),
+    "new": Command("start a new row from another one", _new_arguments, _new),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from dataclasses import dataclass, field
 from typing import Any
@@ -116,7 +115,7 @@ class _Checker:
         kind, optional = fields.unwrap(fields.hints(schema)[name])
         if node.value is UNREADABLE:
             return _UNFIT
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type) and not (optional and node.value is None):
+        if fields.is_config(kind) and not (optional and node.value is None):
             return self.mapping(node, kind, key)
         self.places[key] = node.place
         if node.value == MISSING:
@@ -149,7 +148,7 @@ class _Checker:
     def element(self, node: Node, kind: Any, key: str) -> object:
         if node.value is UNREADABLE:
             return _UNFIT
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if fields.is_config(kind):
             return self.mapping(node, kind, key)
         self.places[key] = node.place
         if node.value is None:

@@ -9,7 +9,7 @@ import textwrap
 import types
 import typing
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from omegaconf import MISSING
 
@@ -28,6 +28,11 @@ def unwrap(hint: Any) -> tuple[Any, bool]:
         (kind,) = (option for option in typing.get_args(hint) if option is not types.NoneType)
         return kind, True
     return hint, hint is Any
+
+
+def is_config(kind: Any) -> TypeGuard[type]:
+    """Whether a type is a dataclass of its own."""
+    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
 
 
 def element(kind: Any) -> Any:
@@ -68,9 +73,7 @@ def defaults(schema: type) -> dict[str, Any]:
 @cache
 def sections() -> dict[str, type]:
     """model, data, recipe, ...: the keys of an experiment that have keys of their own."""
-    return {
-        k: hint for k, hint in hints(Experiment).items() if isinstance(hint, type) and dataclasses.is_dataclass(hint)
-    }
+    return {name: hint for name, hint in hints(Experiment).items() if is_config(hint)}
 
 
 def homes(schema: type) -> dict[str, list[str]]:

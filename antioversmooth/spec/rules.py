@@ -7,7 +7,6 @@ that has no usable value gets a stand-in, and what is said about stand-ins is dr
 from __future__ import annotations
 
 import copy
-import dataclasses
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -84,9 +83,9 @@ def _children(schema: type, content: dict[str, Any], key: str) -> Iterator[tuple
         path, value = f"{key}.{name}" if key else name, content.get(name)
         kind = fields.unwrap(hint)[0]
         element = fields.element(kind)
-        if dataclasses.is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        if fields.is_config(kind) and isinstance(value, dict):
             yield path, kind, value
-        elif isinstance(element, type) and dataclasses.is_dataclass(element) and isinstance(value, list):
+        elif fields.is_config(element) and isinstance(value, list):
             yield from ((f"{path}[{i}]", element, child) for i, child in enumerate(value))
 
 
@@ -97,7 +96,7 @@ def _fill(schema: type, content: dict[str, Any]) -> None:
 
 
 def _stand_in(kind: Any) -> Any:
-    if dataclasses.is_dataclass(kind):
+    if fields.is_config(kind):
         return {}
     if fields.element(kind):
         return []

@@ -1,0 +1,84 @@
+"""The dataclasses of config.py as JSON Schema, from which an editor completes, explains and checks a spec.
+
+Draft 7, which the YAML plug-ins of editors know best. What a schema cannot say (rules between keys, whether a file is
+there) is said when a spec is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from enum import Enum
+from typing import Any
+
+from antioversmooth import runs
+from antioversmooth.config import Experiment, Figure, Table
+from antioversmooth.spec import fields
+
+_TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
+_INTERPOLATION = {"type": "string", "pattern": r"\$\{.+\}"}
+_DEFAULTS = {
+    "type": "array",
+    "description": "Which files this one is made of, later ones before earlier ones; _self_ stands for its own keys.",
+    "items": {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]},
+}
+
+
+def kinds() -> dict[str, type]:
+    """The dataclass behind each kind of spec file: row, table, figure, and the groups of rows."""
+    groups = {name: schema for name, schema in fields.sections().items() if name in fields.required(Experiment)}
+    return {"row": Experiment, "table": Table, "figure": Figure, **groups}
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """The schema of a kind of file.
+
+    A row and its groups may leave out every key, since other files of the defaults can hold it.
+    """
+    schema, partial = kinds()[kind], kind not in ("table", "figure")
+    nested: dict[str, Any] = {}
+    top = _mapping(schema, nested, partial)
+    if partial:
+        top["properties"]["defaults"] = _DEFAULTS
+    if kind in ("row", "table", "figure"):  # the name is that of the file
+        del top["properties"]["name"]
+        top["required"] = ["defaults"] if partial else [key for key in top["required"] if key != "name"]
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": kind, **top, "definitions": nested}
+
+
+def _mapping(schema: type, nested: dict[str, Any], partial: bool) -> dict[str, Any]:
+    """A dataclass; the dataclasses in it are added to `nested`."""
+    defaults, docs = fields.defaults(schema), fields.docs(schema)
+    properties = {}
+    for name, hint in fields.hints(schema).items():
+        properties[name] = {"description": docs[name], **_value(hint, nested, partial)}
+        if name in defaults and not dataclasses.is_dataclass(defaults[name]):
+            properties[name]["default"] = runs.plain(defaults[name])
+    made = {"type": "object", "properties": properties, "additionalProperties": False}
+    return made if partial else {**made, "required": fields.required(schema)}
+
+
+def _value(hint: Any, nested: dict[str, Any], partial: bool) -> dict[str, Any]:
+    kind, optional = fields.unwrap(hint)
+    if kind is Any:
+        return {}
+    choices = [_kind(kind, nested, partial)]
+    if isinstance(kind, type) and kind is not str and not fields.is_config(kind):
+        choices.append(_INTERPOLATION)
+    if optional:
+        choices.append({"type": "null"})
+    return choices[0] if len(choices) == 1 else {"anyOf": choices}
+
+
+def _kind(kind: Any, nested: dict[str, Any], partial: bool) -> dict[str, Any]:
+    if element := fields.element(kind):
+        return {"type": "array", "items": _kind(element, nested, partial)}
+    if typing.get_origin(kind) is dict:
+        return {"type": "object"}
+    if fields.is_config(kind):
+        if kind.__name__ not in nested:
+            nested[kind.__name__] = _mapping(kind, nested, partial)
+        return {"allOf": [{"$ref": f"#/definitions/{kind.__name__}"}]}  # allOf: beside a bare $ref nothing else counts
+    if issubclass(kind, Enum):
+        return {"enum": [choice.name for choice in kind]}
+    return {"type": _TYPES[kind]}
