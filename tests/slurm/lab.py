@@ -44,7 +44,8 @@ class Lab:
         Args:
             sbatch: Further options of its jobs.
         """
-        request = spec.load([EXPERIMENTS / "deit_s12.yaml"], [*SMALL, *overrides])
+        chosen = {word.partition("=")[0]: word for word in (*SMALL, *overrides)}
+        request = spec.load([EXPERIMENTS / "deit_s12.yaml"], list(chosen.values()))
         run = request.plan([seed], self._folder / "results" / name)[-1]
         run.experiment.cluster.sbatch.update(sbatch)
         run.prepare()

@@ -11,6 +11,8 @@ from lab import Lab, assert_nothing_lost_or_doubled
 from machines import wait_until
 
 from antioversmooth.orchestration.reconcile import reconcile
+from antioversmooth.orchestration.scheduler import Stage, queue
+from antioversmooth.orchestration.script import job_name
 from antioversmooth.orchestration.state import Phase, states
 from antioversmooth.runs import Run
 
@@ -81,5 +83,5 @@ def test_a_table_survives_random_faults(lab: Lab) -> None:
     wait_until(all_done, f"end of all runs after {struck}", seconds=600)
     for run in table:
         assert_nothing_lost_or_doubled(run)
-    names = lab.cluster.ask("squeue", "--noheader", "--states=RUNNING,PENDING", "--format=%j").split()
-    assert not [name for name in names if name.startswith("deit_s12-seed")], names
+    names = {job_name(run) for run in table}
+    wait_until(lambda: not names & {job.name for job in queue() if job.stage is not Stage.over}, "end of the last jobs")
