@@ -32,5 +32,7 @@ def find_spec(text: str, root: Path) -> Path:
     for path in (given, *(experiments / folder / f"{text}.yaml" for folder in folders)):
         if path.is_file():
             return path.absolute()
+    from antioversmooth.spec.problems import did_you_mean  # only here: a help text needs argparse alone
+
     names = [p.stem for folder in folders for p in sorted((experiments / folder).glob("*.yaml"))]
-    raise SpecError(f"there is no such spec; by name there are {', '.join(names)}", where=text)
+    raise SpecError(f"there is no such spec; {did_you_mean(given.stem, names)}", where=text)

@@ -98,7 +98,7 @@ def test_status_as_json(project: Path, capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["table", "tabel2"], "there is no such spec; by name there are "),
+        (["table", "tabel2"], "there is no such spec; did you mean `table2`?"),
         (["table", "deit_s12", "profile=mini"], "names no table"),
         (["status", "deit_s12", "profile=mini", "model.dept=3"], "dept"),
     ],

@@ -72,7 +72,7 @@ def test_a_command_that_makes_no_sense_ends_with_2(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no_such_row"], "no_such_row: there is no such spec; by name there are"),
+        (["no_such_row"], "no_such_row: there is no such spec; there are"),
         ([ROW, "recipe.epoch=3"], "recipe.epoch"),
         (
             [ROW, "profile=mini", "cluster.gpus_per_node=0", "cluster.tasks_per_node=3"],
