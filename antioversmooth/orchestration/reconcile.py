@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 
 from antioversmooth.journal import EndReason
 from antioversmooth.orchestration import jobs, scheduler, submission
@@ -123,15 +122,38 @@ def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot:
     return Step(run, step.action, step.why, submission.submit(run, snapshot, after=waits_for, instead_of=stuck or ""))
 
 
-def left_over(runs: Iterable[Run]) -> list[tuple[Path, str]]:
-    """Directories and job ids of the live jobs of these rows and seeds whose spec was edited since."""
+def left_over(runs: Iterable[Run]) -> list[tuple[Run, str]]:
+    """Runs of the same rows and seeds whose spec was edited since, with the ids of their live jobs."""
     runs = list(runs)
     wanted = {run.dir for run in runs}
     folders = {(run.dir.parent, run.seed) for run in runs}
     beside = {path for folder, seed in folders for path in folder.glob(f"seed{seed}-*") if path not in wanted}
-    live = {job.name: job.id for job in scheduler.queue() if job.stage is not scheduler.Stage.over} if beside else {}
     strays = [Run.load(path) for path in sorted(beside) if (path / "jobs.jsonl").exists()]
-    return [(run.dir, live[job_name(run)]) for run in strays if job_name(run) in live]
+    live = {job.name: job.id for job in scheduler.queue() if job.stage is not scheduler.Stage.over} if strays else {}
+    return [(run, live[job_name(run)]) for run in strays if job_name(run) in live]
+
+
+_NEXT = {
+    Action.leave: "There is nothing to do.",
+    Action.submit: "The next launch submits it, or a --follow that runs.",
+    Action.replace: "The next launch replaces its job, or a --follow that runs.",
+    Action.give_up: "It was given up: {why}. Mend it, say retry, and launch again. The end of its log:\n{log}",
+}
+
+
+def explain(run: Run) -> str:
+    """One paragraph: how the run stands, what happened last, what will happen next."""
+    state = states([run])[run.id]
+    action, why = decide(state, verdict(run), asked=False)
+    job = f" (job {state.job_id})" if state.job_id else ""
+    starts = [r for r in run.attempts() if r["event"] == "start"]
+    ends = [r for r in run.attempts() if r["event"] == "end"]
+    last = f" {len(starts)} attempts so far, the last from step {starts[-1]['step']}." if starts else ""
+    ended = (
+        f" The last end on record: {ends[-1]['reason']}, {ends[-1].get('message', 'in good order')}." if ends else ""
+    )
+    follows = "Launch it again to go on." if state.phase in ENDED_BY_A_PERSON else _NEXT[action]
+    return f"{run.name} is {state.words}{job}.{last}{ended} {follows.format(why=why, log=last_words(run))}"
 
 
 def last_words(run: Run) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from antioversmooth.orchestration import submission
 from antioversmooth.orchestration.backend import Launched, Outcome, Say, Update
-from antioversmooth.orchestration.reconcile import Action, Step, last_words, reconcile
+from antioversmooth.orchestration.reconcile import Action, Step, last_words, left_over, reconcile
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
@@ -16,16 +16,30 @@ REFRESH_S = 15.0
 
 
 def launch(
-    runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update, *, follow: bool, refresh_s: float = REFRESH_S
+    runs: Sequence[Run],
+    snapshot: Snapshot,
+    say: Say,
+    update: Update,
+    *,
+    follow: bool,
+    prune: bool = False,
+    refresh_s: float = REFRESH_S,
 ) -> Launched:
     """Submits the runs and returns, or with `follow` stays until none of them goes on by itself.
 
     Leaving early (Ctrl-C) ends no job.
 
+    Args:
+        prune: Cancel the jobs of rows as they were before their spec was edited; they are listed in any case.
+
     Raises:
         LaunchError: SLURM would refuse a job, or does not answer; what was submitted by then stays.
     """
     submission.rehearse(runs, snapshot)
+    for run, job_id in left_over(runs):
+        say(f"{run.dir}: job {job_id} is of a spec that was edited since; {'cancelled' if prune else 'left alone'}")
+        if prune:
+            submission.cancel(run)
     steps = reconcile(runs, snapshot)
     for step in steps:
         say(_told(step))

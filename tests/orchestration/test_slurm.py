@@ -65,3 +65,15 @@ def test_leaving_early_ends_no_job(slurm: FakeSlurm, make_run: MakeRun, snapshot
     launched = launch([run], snapshot, print, press_ctrl_c, follow=True, refresh_s=0)
     assert launched == Launched({run.id: Outcome.submitted}, interrupted=True)
     assert [job["state"] for job in slurm.jobs()] == ["PENDING"]
+
+
+def test_jobs_of_an_edited_spec_are_listed_and_cancelled_only_on_request(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    said: list[str] = []
+    launch([make_run("deit_s12", "recipe.epochs=3")], snapshot, print, silent, follow=False)
+    launch([make_run()], snapshot, said.append, silent, follow=False)
+    assert "job 1 is of a spec that was edited since; left alone" in said[0]
+    assert [job["state"] for job in slurm.jobs()] == ["PENDING", "PENDING"]
+    launch([make_run()], snapshot, said.append, silent, follow=False, prune=True)
+    assert [job["state"] for job in slurm.jobs()] == ["CANCELLED", "PENDING"]
