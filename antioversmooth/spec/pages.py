@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from antioversmooth.config import Figure, Table
+from antioversmooth.errors import SpecError
 from antioversmooth.spec import source
 from antioversmooth.spec.check import Reading, check
 from antioversmooth.spec.compose import typed
 from antioversmooth.spec.problems import Problem, did_you_mean
 from antioversmooth.spec.rules import broken_rules
 
-P = TypeVar("P", Table, Figure)
+P = TypeVar("P", bound=Table | Figure)
 
 
 def load(schema: type[P], path: Path) -> tuple[P | None, list[Problem]]:
@@ -24,11 +25,18 @@ def load(schema: type[P], path: Path) -> tuple[P | None, list[Problem]]:
         return None, read.problems or [Problem(read.top, "", what)]
     reading = check(read.root, schema, partial=False)
     reading.problems[:0] = read.problems
-    reading.problems += broken_rules(schema, reading, read.top)
-    reading.problems += _missing_rows(reading, path.parent.parent)
-    if reading.problems:
-        return None, reading.problems
-    return typed(schema, {**reading.content, "name": path.stem}), []
+    missing = list(_missing_rows(reading, path.parent.parent))
+    if not reading.problems and not missing and (page := _made(schema, {**reading.content, "name": path.stem})):
+        return page, []
+    return None, [*reading.problems, *broken_rules(schema, reading, read.top), *missing]
+
+
+def _made(schema: type[P], content: dict[str, Any]) -> P | None:
+    """The page, or None where a rule is broken."""
+    try:
+        return typed(schema, content)
+    except SpecError:
+        return None
 
 
 def _missing_rows(reading: Reading, folder: Path) -> Iterator[Problem]:

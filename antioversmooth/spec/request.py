@@ -17,7 +17,7 @@ from antioversmooth.spec.rows import Rows
 from antioversmooth.spec.source import exists, shown
 
 T = TypeVar("T")
-P = TypeVar("P", Table, Figure)
+P = TypeVar("P", bound=Table | Figure)
 
 
 @dataclass(frozen=True)

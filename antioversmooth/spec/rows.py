@@ -40,7 +40,7 @@ class Rows:
                 return compose(path, self.overrides), []
             except SpecError as err:
                 refused = err
-        row.problems.extend(broken_rules(Experiment, row.reading, row.top))
+        row.explain()
         return None, row.problems or [Problem(row.top, "", refused.message)]
 
     def _checked(self, layer: defaults.Layer) -> check.Reading:
@@ -67,7 +67,6 @@ class Row:
             self.reading.add(check.check(setting, Experiment, partial=True))
         if not self.walk.problems:
             self.refuse_missing()
-        self.resolve()
         self.refuse_mismatches()
 
     @property
@@ -77,6 +76,11 @@ class Row:
 
     def refuse(self, key: str, message: str, *, place: Place | None = None, notes: tuple[str, ...] = ()) -> None:
         self.problems.append(Problem(place or self.reading.places.get(key, self.top), key, message, notes))
+
+    def explain(self) -> None:
+        """Adds what shows only where all values are known; a row that hydra composes has nothing of it."""
+        self.resolve()
+        self.problems.extend(broken_rules(Experiment, self.reading, self.top))
 
     def refuse_missing(self) -> None:
         refused = {problem.key for problem in self.problems} | self.reading.unfit

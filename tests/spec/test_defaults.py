@@ -18,6 +18,7 @@ ROWS = sorted(path.stem for path in (Path(__file__).parents[2] / "experiments").
 def merged(experiments: Path, name: str, overrides: list[str]) -> dict[str, Any]:
     """The row as the walk merges it, typed."""
     row = rows.Row(rows.Rows(experiments, overrides), experiments / f"{name}.yaml")
+    row.explain()
     assert row.problems == []
     plain: dict[str, Any] = runs.plain(typed(Experiment, {**row.reading.content, "name": name}))
     return plain
