@@ -55,3 +55,13 @@ def test_what_slurm_refuses_is_one_message(
     said = capsys.readouterr().err
     assert "invalid partition specified: gpu-a100" in said
     assert slurm.jobs() == []
+
+
+def test_a_job_of_an_edited_spec_is_cancelled_with_prune_only(
+    slurm: FakeSlurm, launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch("deit_s12", "recipe.epochs=3")
+    launch("deit_s12")
+    assert "job 1 is of a spec that was edited since; left alone" in capsys.readouterr().out
+    launch("deit_s12", "--prune")
+    assert [job["state"] for job in slurm.jobs()] == ["CANCELLED", "PENDING"]
