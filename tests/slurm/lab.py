@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import cluster
+import pytest
 from cluster import Cluster
 from machines import wait_until
 
@@ -29,11 +31,15 @@ SMALL = [
 """500 steps in two ranks, five seconds where nothing else runs; every step in the journal."""
 
 
+once = pytest.mark.parametrize("lab", [cluster.tracking()[-1]], indirect=True)
+"""For what does not depend on how SLURM tracks processes, and so on who gets a job's signals."""
+
+
 class Lab:
     """A private cluster, a results folder on it, and the code that its jobs run."""
 
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self.cluster = cluster
+    def __init__(self, private: Cluster, folder: Path) -> None:
+        self.cluster = private
         self._folder = folder
         self.code: Snapshot = snapshot.take(folder / "results")
         self._reference: Run | None = None

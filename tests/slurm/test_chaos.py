@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 
-from lab import Lab, assert_nothing_lost_or_doubled
+from lab import Lab, assert_nothing_lost_or_doubled, once
 from machines import wait_until
 
 from antioversmooth.orchestration.reconcile import reconcile
@@ -68,6 +68,7 @@ class Chaos:
         self._lab.cluster.power_on(node)
 
 
+@once
 def test_a_table_survives_random_faults(lab: Lab) -> None:
     table = [lab.new_run("chaos", *PATIENT, seed=number) for number in range(3)]
     chaos, struck = Chaos(lab, table, seed=0), []

@@ -13,6 +13,7 @@ from lab import (
     assert_same_weights,
     ends,
     lost_steps,
+    once,
     starts,
 )
 from machines import wait_until
@@ -39,6 +40,7 @@ def assert_it_went_on(lab: Lab, run: Run, *reasons: str) -> None:
     assert_same_weights(run, lab.reference())
 
 
+@once
 def test_the_time_limit(lab: Lab) -> None:
     run = lab.new_run("limit", "cluster.time_min=30", "cluster.signal_delay_s=90")
     job = lab.submit(run)
@@ -87,6 +89,7 @@ def test_preemption_by_a_job_of_higher_priority(lab: Lab) -> None:
     assert not lost_steps(run, 1)
 
 
+@once
 def test_preemption_that_cancels_is_answered_by_the_reconciler(lab: Lab) -> None:
     run = lab.new_run("evicted", "cluster.partition=evicted")
     first = lab.submit(run)
@@ -107,6 +110,7 @@ def test_a_rank_killed(lab: Lab) -> None:
     assert_it_went_on(lab, run, "crash")
 
 
+@once
 def test_rank_zero_killed_in_the_middle_of_a_checkpoint(lab: Lab) -> None:
     run = lab.new_run("torn")
     lab.submit(run)
@@ -118,6 +122,7 @@ def test_rank_zero_killed_in_the_middle_of_a_checkpoint(lab: Lab) -> None:
     assert_it_went_on(lab, run, "crash")
 
 
+@once
 def test_a_node_without_power(lab: Lab) -> None:
     run = lab.new_run("node-down")
     lab.submit(run)
@@ -130,6 +135,7 @@ def test_a_node_without_power(lab: Lab) -> None:
         lab.cluster.power_on("node2")
 
 
+@once
 def test_an_attempt_that_slurm_has_given_up_writes_nothing_any_more(lab: Lab) -> None:
     """Its slurmd dies and its processes freeze; they wake up when the next attempt is well on its way."""
     run = lab.new_run("split-brain", "cluster.nodes=1", "cluster.tasks_per_node=2")
@@ -147,6 +153,7 @@ def test_an_attempt_that_slurm_has_given_up_writes_nothing_any_more(lab: Lab) ->
     lab.cluster.start_slurmd(host)
 
 
+@once
 def test_a_cancelled_run_stays_away_until_it_is_asked_for(lab: Lab) -> None:
     run = lab.new_run("cancelled")
     job = lab.submit(run)
@@ -159,6 +166,7 @@ def test_a_cancelled_run_stays_away_until_it_is_asked_for(lab: Lab) -> None:
     assert_it_went_on(lab, run, "preempted")
 
 
+@once
 def test_where_requeue_is_forbidden_a_chain_of_jobs_ends_as_one_run(lab: Lab) -> None:
     run = lab.new_run("chain", "cluster.requeue=false")
     job = lab.submit(run)
@@ -168,6 +176,7 @@ def test_where_requeue_is_forbidden_a_chain_of_jobs_ends_as_one_run(lab: Lab) ->
     assert starts(run)[0]["job_id"] == job != starts(run)[1]["job_id"]
 
 
+@once
 def test_torchrun_agents_pass_the_warning_on(lab: Lab) -> None:
     run = lab.new_run("agents", "cluster.starter=torchrun", "cluster.nodes=2")
     job = lab.submit(run)

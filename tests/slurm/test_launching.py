@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from lab import Lab
+from lab import Lab, once
 from machines import wait_until
 
 from antioversmooth.errors import LaunchError
@@ -17,6 +17,7 @@ from antioversmooth.orchestration.script import job_name
 from antioversmooth.orchestration.state import Phase, states
 from antioversmooth.runs import Run
 
+pytestmark = once
 PROJECT = Path(__file__).parents[2]
 LAUNCHER = """
 import os, signal, sys
