@@ -48,21 +48,21 @@ def load_or_refuse(path: Path, overrides: list[str]) -> None:
         spec.load([path], overrides)
 
 
-@settings(REPEATABLE, max_examples=150)
+@settings(REPEATABLE, max_examples=60)
 @given(mutated(SEEDS["deit_s12.yaml"]))
 def test_a_mutated_row(place: Path, text: str) -> None:
     (place / "fuzzed.yaml").write_bytes(text.encode(errors="surrogatepass"))
     load_or_refuse(place / "fuzzed.yaml", [])
 
 
-@settings(REPEATABLE, max_examples=100)
+@settings(REPEATABLE, max_examples=50)
 @given(mutated(SEEDS["recipe/imagenet/swin.yaml"]))
 def test_a_mutated_group(place: Path, text: str) -> None:
     (place / "recipe" / "imagenet" / "fuzzed.yaml").write_bytes(text.encode(errors="surrogatepass"))
     load_or_refuse(place / "deit_s12.yaml", ["recipe=imagenet/fuzzed"])
 
 
-@settings(REPEATABLE, max_examples=100)
+@settings(REPEATABLE, max_examples=50)
 @given(mutated(TABLE))
 def test_a_mutated_table(place: Path, text: str) -> None:
     (place / "tables" / "fuzzed.yaml").write_bytes(text.encode(errors="surrogatepass"))
@@ -76,7 +76,7 @@ def test_bytes(place: Path, data: bytes) -> None:
     load_or_refuse(place / "fuzzed.yaml", [])
 
 
-@settings(REPEATABLE, max_examples=100)
+@settings(REPEATABLE, max_examples=50)
 @given(mutated("recipe.betas=[0.9,0.99]"), mutated("profile=mini"))
 def test_mutated_overrides(place: Path, one: str, other: str) -> None:
     load_or_refuse(place / "deit_s12.yaml", [one, other])
