@@ -60,7 +60,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     stay.add_argument("--follow", action="store_true", help="SLURM: stay and show progress; at the end the table")
     stay.add_argument("--detach", action="store_true", help="SLURM: submit and leave (what it does by default)")
     how.add_argument("--yes", action="store_true", help="SLURM: do not ask before submitting")
-    how.add_argument("--prune", action="store_true", help="SLURM: cancel jobs of these rows whose spec was edited since")
+    how.add_argument("--prune", action="store_true", help="SLURM: cancel jobs of rows whose spec was edited since")
     how.add_argument("--json", action="store_true", help="the plan or the outcome as JSON; progress goes to stderr")
     args = parser.parse_intermixed_args(arguments)
     args.overrides = [*_flag_overrides(args), *(word for word in args.specs if _is_override(word))]

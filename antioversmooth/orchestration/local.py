@@ -12,7 +12,7 @@ from types import FrameType
 
 from antioversmooth import files
 from antioversmooth.journal import EndReason
-from antioversmooth.orchestration import devices
+from antioversmooth.orchestration import devices, process
 from antioversmooth.orchestration.backend import Backend, Launched, Outcome, Say, Update
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.intent import write_intent
@@ -82,6 +82,7 @@ class Pool:
         self._locks: dict[str, int] = {}
         self._crashes: dict[str, int] = {}
         self._elsewhere: set[str] = set()
+        self._began = time.time()
         self.outcomes: dict[str, Outcome] = {}
 
     def step(self) -> bool:
@@ -129,6 +130,8 @@ class Pool:
             self._settle(run, Outcome.stopped)
         elif run.result() is not None:
             self._settle(run, Outcome.done)
+        elif process.was_asked_to_end(run, self._began):
+            self._settle(run, Outcome.stopped)
         elif run.upstream is None or run.upstream.result() is not None:
             placement = devices.place(run.experiment, self._gpus)
             if self._has_room(run, placement) and self._claim(run):
@@ -162,6 +165,9 @@ class Pool:
         gpus = [self._free_gpus.pop(0) for _ in range(placement.processes)] if placement.on_gpu else []
         self._free_cpus -= 0 if placement.on_gpu else placement.processes
         self._workers[run.id] = Worker(run, placement, gpus, self._snapshot, self._locks[run.id])
+        process.note(run, self._workers[run.id].pid)
+        if process.was_asked_to_end(run, self._began):  # by somebody who could not know the process yet
+            self._workers[run.id].terminate()
         if run in self._waiting:
             self._waiting.remove(run)
 
@@ -171,6 +177,10 @@ class Pool:
         self._release(worker)
         if ending in (Ending.done, Ending.stopped):
             self._settle(run, Outcome.done if ending is Ending.done else Outcome.stopped)
+            return
+        if process.was_asked_to_end(run, self._began):  # before it could listen to signals
+            close_attempt(run, EndReason.cancelled, "cancelled")
+            self._settle(run, Outcome.stopped)
             return
         close_attempt(run, EndReason.crash, f"ended with exit code {worker.exit_code}")
         again = ending is Ending.crashed and self._crashes.get(run.id, 0) < CRASHES_FORGIVEN

@@ -77,7 +77,7 @@ class State:
 def states(wanted: Sequence[Run], *, now: float | None = None) -> dict[str, State]:
     """The state of each run, by its id."""
     now = time.time() if now is None else now
-    on_slurm = [run for run in wanted if _is_on_slurm(run)]
+    on_slurm = [run for run in wanted if is_on_slurm(run)]
     try:
         queue = _newest_by_name(scheduler.queue()) if on_slurm else {}
     except LaunchError as err:
@@ -91,7 +91,8 @@ def states(wanted: Sequence[Run], *, now: float | None = None) -> dict[str, Stat
     return found
 
 
-def _is_on_slurm(run: Run) -> bool:
+def is_on_slurm(run: Run) -> bool:
+    """Whether the run was launched on SLURM, or ever had a job there."""
     intent = files.read_json(run.dir / "intent.json") or {}
     return intent.get("backend") == "slurm" or (run.dir / "jobs.jsonl").exists()
 

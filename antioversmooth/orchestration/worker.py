@@ -79,6 +79,11 @@ class Worker:
         return "running" if state(self.run) is RunState.running else "starting"
 
     @property
+    def pid(self) -> int:
+        """The first process, which the others end with."""
+        return self._process.pid
+
+    @property
     def exit_code(self) -> int:
         """Exit code of the first process, negative for a signal; meant for an attempt that ended."""
         return self._process.wait()

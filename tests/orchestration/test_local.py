@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from antioversmooth import files
-from antioversmooth.orchestration import devices, local
+from antioversmooth.orchestration import devices, local, process
 from antioversmooth.orchestration.backend import Launched, Outcome
 from antioversmooth.orchestration.lock import try_lock
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -269,3 +269,28 @@ def test_several_processes_run_under_torchrun_and_none_survives_its_kill(driver,
     os.killpg(launcher.pid, signal.SIGINT)
     launcher.communicate(timeout=60)
     assert all(is_gone(pid) for _, pid in starts(run))
+
+
+def test_another_terminal_ends_one_run_and_the_others_go_on(
+    driver: Callable[..., subprocess.Popen[str]], told: Told, starts: Starts
+) -> None:
+    first, second, third = (told("save", seed=0), told("done", seed=1), told("linger", seed=2))
+    process.ask_to_end(third)
+    os.utime(third.dir / "cancelled", (time.time() + 60, time.time() + 60))  # as if after the launch began
+    launcher = driver(first, third, second)
+    wait_for(lambda: bool(starts(first)) and (first.dir / "process.json").exists())
+    assert process.ask_to_end(first) == starts(first)[0][1]
+    said, _ = launcher.communicate(timeout=30)
+    assert sorted(said.split()[-3:]) == ["done", "stopped", "stopped"]
+    assert not starts(third)
+    assert first.attempts()[-1]["reason"] == "cancelled"
+
+
+def test_a_run_that_was_cancelled_before_a_launch_starts_again(
+    launch: Callable[..., tuple[Launched, list[str]]], told: Told
+) -> None:
+    run = told("done")
+    assert process.ask_to_end(run) is None
+    os.utime(run.dir / "cancelled", (time.time() - 1, time.time() - 1))
+    launched, _ = launch(run)
+    assert launched.outcomes == {run.id: Outcome.done}
