@@ -40,15 +40,33 @@ _SWIN_BUFFERS = ("attn_mask", "relative_position_index")
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every key that did not go from the source into the model as it was."""
+    """What became of every key, of the source and of the model."""
 
     source: str
+    taken: int
+    """Tensors of the source that went into the model as they were."""
+    renamed: tuple[str, ...]
+    """Those that did so under another name: `old -> new`."""
     missing: tuple[str, ...]
     """Scales and declared parameters that the source lacks: they start as the model was built."""
     adapted: tuple[str, ...]
     """Position embeddings and the like, resampled to the model's size."""
     reset: tuple[str, ...]
     """The classifier, where its number of classes differs: it starts as the model was built."""
+    dropped: tuple[str, ...]
+    """Buffers of the source that the model computes for itself."""
+
+    def lines(self) -> list[str]:
+        """The same for people, without what did not occur."""
+        groups = {
+            "renamed": self.renamed,
+            "resampled to this model's size": self.adapted,
+            "not taken, since the number of classes differs": self.reset,
+            "not taken, since the model computes them": self.dropped,
+            "of the model not in the source, so as built": self.missing,
+        }
+        listed = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in groups.items() if keys]
+        return [f"{self.source}: {self.taken} tensors taken as they are", *listed]
 
 
 def load_weights(model: nn.Module, source: Path, *, allow_missing: Sequence[str] = ()) -> LoadReport:
@@ -84,7 +102,7 @@ def load_timm(
         raise CheckpointError(f"{source}: timm has no weights of that name; near it are {', '.join(near) or 'none'}")
     try:
         published = timm.create_model(tag, pretrained=True, pretrained_cfg_overlay=dict(overlay or {}))
-    except (OSError, RuntimeError, ValueError) as err:
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as err:
         raise CheckpointError(
             f"{source} could not be loaded: {_first_line(err)}; fetch the file where there is a network, and use "
             "file:<path>"
@@ -174,8 +192,25 @@ def _load(model: nn.Module, state: State, source: str, allow_missing: Sequence[s
     }
     _refuse(source, model, problems)
     model.load_state_dict({**expected, **{key: value for key, value in fitted.items() if key not in reset}})
-    adapted = [key for key in state.keys() & fitted.keys() - set(reset) if state[key].shape != fitted[key].shape]
-    return LoadReport(source, tuple(sorted(missing)), tuple(sorted(adapted)), reset)
+    return _account(source, state, fitted, tuple(sorted(missing)), reset)
+
+
+def _account(source: str, state: State, fitted: State, missing: tuple[str, ...], reset: tuple[str, ...]) -> LoadReport:
+    """Follows each tensor of the source through its new layout, which keeps the object where it only renames."""
+    new_names = {id(value): key for key, value in fitted.items()}
+    gone = sorted(state.keys() - fitted.keys())
+    moved = {key: new_names[id(state[key])] for key in gone if id(state[key]) in new_names}
+    kept = state.keys() & fitted.keys() - set(reset)
+    adapted = sorted(key for key in kept if state[key].shape != fitted[key].shape)
+    return LoadReport(
+        source,
+        taken=len(kept) - len(adapted),
+        renamed=tuple(f"{old} -> {new}" for old, new in moved.items() if new not in reset),
+        missing=missing,
+        adapted=tuple(adapted),
+        reset=reset,
+        dropped=tuple(key for key in gone if key not in moved),
+    )
 
 
 def _layout(model: nn.Module) -> Callable[[State, nn.Module], State]:

@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from antioversmooth.config import Experiment, Family, Scaling, Table
+from antioversmooth.config import Experiment, Table
+from antioversmooth.reporting import deviations
 from antioversmooth.reporting.aggregate import RowResult
 
 CONFIDENCE = {
@@ -95,7 +96,7 @@ def _spread(seeds: Sequence[int]) -> str:
 
 def notes(rows: Sequence[RowResult]) -> list[str]:
     """What a reader must know beside the caption."""
-    return [*_confidence(rows), *_released_form(rows), *_code(rows), *_stale(rows), *_problems(rows)]
+    return [*_confidence(rows), *_deviations(rows), *_code(rows), *_stale(rows), *_problems(rows)]
 
 
 def _confidence(rows: Sequence[RowResult]) -> Iterator[str]:
@@ -105,13 +106,9 @@ def _confidence(rows: Sequence[RowResult]) -> Iterator[str]:
         yield f"Confidence of the paper's values: {legend}."
 
 
-def _released_form(rows: Sequence[RowResult]) -> Iterator[str]:
-    """FeatScale has two forms on DeiT; a result that does not say which cannot be compared."""
-    models = [seen.run.experiment.model for row in rows for seen in row.seeds]
-    forms = {m.scaling_variant.value for m in models if m.scaling is Scaling.featscale and m.family is Family.vit}
-    formula = {"released": "the released code's, 1 + 2s and 1 + 2t", "paper": "the paper's, 1 + s and 1 + t"}
-    if forms:
-        yield f"FeatScale's form on DeiT: {'; '.join(formula[form] for form in sorted(forms))}."
+def _deviations(rows: Sequence[RowResult]) -> list[str]:
+    experiments = {seen.run.experiment.name: seen.run.experiment for row in rows for seen in row.seeds}
+    return deviations.notes(list(experiments.values()))
 
 
 def _code(rows: Sequence[RowResult]) -> Iterator[str]:

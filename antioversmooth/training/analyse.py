@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from antioversmooth import files
 from antioversmooth.analysis.measures import measure
@@ -15,9 +15,8 @@ from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Experiment
 from antioversmooth.training.augmentation import DevicePreprocessing
 from antioversmooth.training.data import open_data
-from antioversmooth.training.evaluate import run_of, trained_model, weights_of
-from antioversmooth.training.initial import load_initial_weights
-from antioversmooth.training.train import make_loaders, new_model
+from antioversmooth.training.evaluate import only_evaluates, run_of, trained_model, weights_of
+from antioversmooth.training.train import make_loaders
 
 BATCH = 32
 """Images in one pass: the attention maps of one layer of DeiT-S are 30 MB then."""
@@ -37,18 +36,17 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
         DataError: The data is missing, or is not what the spec says.
     """
     config = experiment or run_of(target).experiment
-    model, weights = _model(target, config)
-    return measure(model, validation_batches(config, num_images), title=config.title, weights=weights)
+    model = trained_model(target, config)
+    batches = validation_batches(config, num_images)
+    return measure(model, batches, title=config.title, weights=_name(target, config))
 
 
-def _model(target: Path, config: Experiment) -> tuple[nn.Module, str]:
-    """The model, and which weights it has."""
-    if target.is_dir() and config.recipe.epochs == 0:
-        model = new_model(config, seed=0)
-        load_initial_weights(model, run_of(target))
-        return model, str(config.recipe.init_from)
+def _name(target: Path, config: Experiment) -> str:
+    """Which weights they are."""
+    if only_evaluates(target, config):
+        return str(config.recipe.init_from)
     path = weights_of(target)
-    return trained_model(path, config), Analysis.weights_name(path.name, files.sha256(path))
+    return Analysis.weights_name(path.name, files.sha256(path))
 
 
 def validation_batches(config: Experiment, num_images: int) -> Iterator[Tensor]:

@@ -8,11 +8,12 @@ from torch import nn
 
 from antioversmooth.config import DataConfig, Experiment
 from antioversmooth.errors import CheckpointError
-from antioversmooth.models.weights import load_weights
+from antioversmooth.models.weights import LoadReport, load_weights
 from antioversmooth.runs import Run
 from antioversmooth.training import checkpoint, distributed
 from antioversmooth.training.data import open_data
 from antioversmooth.training.evaluator import Evaluation, Evaluator
+from antioversmooth.training.initial import load_initial_weights
 from antioversmooth.training.train import make_loaders, new_model
 
 
@@ -22,7 +23,8 @@ def evaluate_checkpoint(
     """What weights reach on the validation split; on one process, or on all that were started together.
 
     Args:
-        target: A run directory (its newest whole checkpoint), a checkpoint in one, or a file of weights.
+        target: A run directory (its newest whole checkpoint, or the weights that it only evaluated), a checkpoint in
+            one, or a file of weights.
         experiment: The model and how it is evaluated; None: those of the run that `target` belongs to.
         data: Another data set than the experiment's, with the same classes.
         average: Whether the moving average is evaluated, of a checkpoint that holds one.
@@ -49,16 +51,32 @@ def run_of(target: Path) -> Run:
 
 def trained_model(target: Path, config: Experiment, *, average: bool = False) -> nn.Module:
     """The experiment's model with the weights of `target`, on the CPU; arguments as of `evaluate_checkpoint`."""
-    path = weights_of(target)
     model = new_model(config, seed=0)
     if not average:
-        load_weights(model, path)
+        load_trained(model, target, config)
         return model
+    path = weights_of(target)
     weights = checkpoint.load_state(path)["ema"]
     if weights is None:
         raise CheckpointError(f"{path} holds no moving average")
     model.load_state_dict(weights)
     return model
+
+
+def load_trained(model: nn.Module, target: Path, config: Experiment) -> LoadReport:
+    """Puts the weights of a run, a checkpoint or a file into the experiment's model; says what became of each key.
+
+    Raises:
+        CheckpointError: There are no such weights, or they are of another model.
+    """
+    if only_evaluates(target, config):
+        return load_initial_weights(model, run_of(target))
+    return load_weights(model, weights_of(target))
+
+
+def only_evaluates(target: Path, config: Experiment) -> bool:
+    """Whether `target` is a run that trains nothing: its weights are those that it starts from."""
+    return target.is_dir() and config.recipe.epochs == 0
 
 
 def weights_of(target: Path) -> Path:

@@ -69,6 +69,7 @@ def test_weights_come_back_from_every_layout(
     report = load_weights(model, path)
     assert torch.equal(model(images), trained(images))
     assert (report.source, report.missing, report.adapted, report.reset) == (str(path), (), (), ())
+    assert report.taken + len(report.renamed) + len(report.dropped) == len(read_state(path))
 
 
 @KINDS
@@ -161,6 +162,16 @@ def test_position_embeddings_and_classifiers_are_adapted(kind: type[nn.Module], 
     # the corners of a resampled grid are near those of the old one
     old, new = small.pos_embed[0, -16].detach(), large.pos_embed[0, -36].detach()
     assert torch.cosine_similarity(old, new, dim=0) > 0.7
+
+
+def test_each_key_of_an_official_swin_is_accounted_for(build: Callable[..., nn.Module], tmp_path: Path):
+    torch.save(official_state(build("swin")), tmp_path / "swin.pth")
+    report = load_weights(build("swin"), tmp_path / "swin.pth")
+    assert "head.weight -> head.fc.weight" in report.renamed
+    assert "layers.0.downsample.norm.bias -> layers.1.downsample.norm.bias" in report.renamed
+    assert {key.rpartition(".")[2] for key in report.dropped} == {"attn_mask", "relative_position_index"}
+    said = "\n".join(report.lines())
+    assert all(key in said for key in (*report.renamed, *report.dropped))
 
 
 def test_weights_of_the_other_method_are_refused_by_key(build: Callable[..., nn.Module], tmp_path: Path):

@@ -1,0 +1,45 @@
+"""Weights from one file format and layout into another, by way of the model that they are of."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from antioversmooth.config import Experiment
+from antioversmooth.models import remove_scaling
+from antioversmooth.models.weights import LoadReport, load_timm, save_weights
+from antioversmooth.runs import plain
+from antioversmooth.training.evaluate import load_trained, run_of
+from antioversmooth.training.train import new_model
+
+
+def convert(source: str, target: Path, experiment: Experiment | None = None, *, fold: bool = False) -> LoadReport:
+    """Writes weights anew, and returns what became of every key.
+
+    Args:
+        source: A run directory, a checkpoint in one, a file of weights in any layout, or `timm:<tag>`.
+        target: `.safetensors` with timm's keys and metadata, or `.pth` with those of the official code.
+        experiment: The row that they are of; None: that of the run that `source` belongs to.
+        fold: Whether the scaling goes into the weights, which leaves a plain timm model.
+
+    Raises:
+        CheckpointError: There are no such weights, they are of another model, or `target` has another ending.
+        ModelError: The scaling does not fold.
+    """
+    config = experiment or run_of(Path(source)).experiment
+    model = new_model(config, seed=0)
+    kind, _, tag = source.partition(":")
+    report = load_timm(model, tag) if kind == "timm" else load_trained(model, Path(source), config)
+    save_weights(remove_scaling(model) if fold else model, target, metadata=_metadata(source, config, folded=fold))
+    return report
+
+
+def _metadata(source: str, config: Experiment, *, folded: bool) -> dict[str, str]:
+    """What a file of weights does not say of itself."""
+    return {
+        "experiment": config.name,
+        "title": config.title,
+        "model": json.dumps(plain(config.model)),
+        "scaling_folded": json.dumps(folded),
+        "source": Path(source).name,
+    }

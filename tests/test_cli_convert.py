@@ -1,0 +1,146 @@
+"""`antioversmooth convert` and `antioversmooth evaluate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import safetensors
+import torch
+from timm.models.cait import Cait
+from torch import nn
+
+from antioversmooth import cli
+from antioversmooth.models.placement import scales
+from antioversmooth.models.weights import load_weights, read_state
+from antioversmooth.runs import Run
+from antioversmooth.training.checkpoint import Checkpoint, save_state
+from antioversmooth.training.evaluate import trained_model
+from antioversmooth.training.train import new_model
+
+SMALL = ("profile=mini", "model.depth=2", "model.embed_dim=16", "model.num_heads=2")
+
+
+@pytest.fixture
+def project(tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the shipped specs and no results, as the working directory."""
+    (tmp_path / "experiments").symlink_to(experiments)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def trained(project: Path, make_run: Callable[..., Run]) -> Callable[[str], Run]:
+    """Makes a run with weights, and with scales that are not zero."""
+
+    def make(name: str) -> Run:
+        run = make_run(name, *SMALL[1:])  # its profile is mini already
+        if run.upstream:
+            run.upstream.prepare()
+        model = new_model(run.experiment, seed=0)
+        with torch.no_grad():
+            for number, scale in enumerate(scales(model).values()):
+                scale.fill_(0.1 * (number + 1))
+        state = {"model": model.state_dict(), "ema": None}
+        save_state(Checkpoint.named(run.checkpoints_dir, 1, 1), state)
+        return run
+
+    return make
+
+
+def logits(model: nn.Module) -> torch.Tensor:
+    images = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found: torch.Tensor = model.eval()(images)
+    return found
+
+
+def test_a_run_becomes_safetensors_that_say_what_they_are(
+    trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained("deit_s12_featscale")
+    assert cli.main(["convert", str(run.dir), "out.safetensors"]) == 0
+    tensors = len(trained_model(run.dir, run.experiment).state_dict())
+    assert f": {tensors} tensors taken as they are\nwritten: out.safetensors" in capsys.readouterr().out
+    with safetensors.safe_open("out.safetensors", "pt") as file:
+        said = file.metadata()
+    assert (said["experiment"], json.loads(said["model"])["scaling_variant"]) == ("deit_s12_featscale", "released")
+    assert json.loads(said["scaling_folded"]) is False
+
+
+def test_weights_come_back_from_the_official_layout(trained: Callable[[str], Run], project: Path) -> None:
+    run = trained("deit_s12_attnscale")
+    row = ["--spec", "deit_s12_attnscale", *SMALL]
+    assert cli.main(["convert", str(run.dir), "official.pth"]) == 0
+    assert cli.main(["convert", "official.pth", "ours.safetensors", *row]) == 0
+    saved = torch.load("official.pth", weights_only=True)["model"]
+    ours = read_state(project / "ours.safetensors")
+    assert saved.keys() == ours.keys()
+    assert all(torch.equal(saved[key], ours[key]) for key in ours)
+
+
+def test_a_baselines_weights_get_scales_of_zero_and_every_key_is_named(
+    trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trained("deit_s12")
+    row = ["--spec", "deit_s12_attnscale", *SMALL]
+    assert cli.main(["convert", str(run.dir), "scaled.safetensors", *row]) == 0
+    said = capsys.readouterr().out
+    assert "2 of the model not in the source, so as built: blocks.0.attn.lamb, blocks.1.attn.lamb" in said
+
+
+def test_caits_attnscale_folds_into_a_plain_timm_model(trained: Callable[[str], Run], project: Path) -> None:
+    run = trained("cait_xxs24_attnscale")
+    assert cli.main(["convert", str(run.dir), "plain.safetensors", "--fold"]) == 0
+    plain = Cait(img_size=28, patch_size=7, in_chans=1, num_classes=10, embed_dim=16, depth=2, num_heads=2)
+    load_weights(plain, project / "plain.safetensors")
+    # one mixing instead of two, in float32
+    torch.testing.assert_close(logits(plain), logits(trained_model(run.dir, run.experiment)), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "further", "message"),
+    [
+        ("deit_s12_attnscale", ["--fold"], "blocks.0.attn.lamb is not zero and cannot be folded"),
+        ("deit_s12_attnscale", ["--spec", "deit_s12_featscale", *SMALL], "its scales are those of another method"),
+        ("deit_s12", ["--spec", "cait_xxs24", *SMALL], "does not fit this Cait: it lacks"),
+        ("deit_s12", ["model.depth=3"], "model.depth=3: changes a row, and none is named; add --spec ROW"),
+    ],
+)
+def test_what_cannot_be_converted_says_why_and_writes_nothing(
+    trained: Callable[[str], Run],
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    row: str,
+    further: list[str],
+    message: str,
+) -> None:
+    run = trained(row)
+    assert cli.main(["convert", str(run.dir), "out.safetensors", *further]) == 2
+    assert message in capsys.readouterr().err
+    assert not (project / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("source", ["timm:cait_xxs24_224.fb_dist_in1k", "weights.pth"])
+def test_weights_from_elsewhere_need_their_row(project: Path, capsys: pytest.CaptureFixture[str], source: str) -> None:
+    assert cli.main(["convert", source, "out.pth"]) == 2
+    assert "belongs to no run directory; name the experiment" in capsys.readouterr().err
+
+
+def test_evaluate_tells_accuracy_and_form(trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]) -> None:
+    run = trained("deit_s12_featscale")
+    assert cli.main(["evaluate", str(run.dir), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["num_images"] == 1000
+    assert told["val/top1"] == pytest.approx(sum(told["per_class_top1"]) / 10)  # a hundred images of each class
+    assert told["forms"][0] == "FeatScale's form on DeiT: the released code's, 1 + 2s and 1 + 2t"
+    row = ["--spec", "deit_s12_featscale", *SMALL, "model.scaling_variant=paper"]
+    assert cli.main(["evaluate", str(next(run.checkpoints_dir.glob("*.pt"))), *row]) == 0
+    assert "form     FeatScale's form on DeiT: the paper's, 1 + s and 1 + t\n" in capsys.readouterr().out
+
+
+def test_data_of_a_package_lies_in_no_folder(trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["evaluate", str(trained("deit_s12").dir), "--data", "images"]) == 2
+    assert "--data images: MNIST-5k is a file of an installed package" in capsys.readouterr().err
