@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import timm
 import torch
 from timm.models import get_pretrained_cfg
 
 import antioversmooth.models.registry
+from antioversmooth import spec
+from antioversmooth.models import build_model
 from antioversmooth.models.placement import scales
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 NAMES = timm.list_models(["attnscale_*", "featscale_*"])
 COUNTS = {
     "attnscale_small_12": 22_050_736,
@@ -65,3 +70,17 @@ def test_released_files_are_where_pretrained_looks(name: str, file: str | None):
     assert cfg.hf_hub_filename == file
     assert cfg.hf_hub_id == ("peihaowang/vit-anti-oversmoothing" if file else None)
     assert timm.is_model_pretrained(name) == (file is not None)
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("eval_released_*.yaml")), ids=lambda path: path.stem)
+def test_rows_of_released_weights_start_from_a_file_of_their_model(path: Path):
+    experiment = spec.load_experiment(path)
+    kind, _, name = str(experiment.recipe.init_from).partition(":")
+    assert (kind, experiment.recipe.epochs) == ("timm", 0)
+    assert get_pretrained_cfg(name).hf_hub_filename
+    with torch.device("meta"):
+        published = timm.create_model(name)
+        ours = build_model(experiment.model, num_classes=experiment.data.num_classes)
+    assert {key: value.shape for key, value in published.state_dict().items()} == {
+        key: value.shape for key, value in ours.state_dict().items()
+    }
