@@ -9,28 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antioversmooth.errors import SpecError, UserError
+from antioversmooth.commands import Command, request_of, spec_arguments
+from antioversmooth.errors import ResultError, SpecError, UserError
+from antioversmooth.operations import OPERATIONS
 from antioversmooth.project import find_root, find_spec
-
-if TYPE_CHECKING:
-    from antioversmooth.spec import Request
 
 INCOMPLETE = 3
 """Exit code where a table misses rows."""
-
-
-@dataclass(frozen=True)
-class Command:
-    """A word after `antioversmooth`."""
-
-    help: str
-    arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.arguments(inner)
     try:
         return command.run(inner.parse_intermixed_args(given.arguments))
-    except UserError as err:
+    except KeyboardInterrupt:
+        return 130
+    except (UserError, ResultError) as err:
         print(f"antioversmooth {given.command}: {err}", file=sys.stderr)
         return 2
 
@@ -56,39 +47,11 @@ def _overview() -> str:
     return "\n".join(["Looks after runs and their results.", "", "commands:", *lines])
 
 
-def seeds(text: str) -> list[int]:
-    """0,1,2 as numbers: what `--seeds` takes."""
-    numbers = [int(part) for part in text.split(",")]
-    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
-        raise argparse.ArgumentTypeError("different whole numbers, 0 or more, with commas between them")
-    return numbers
-
-
-def _spec_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "specs",
-        nargs="+",
-        metavar="SPEC|KEY=VALUE",
-        help="row or table: a path or a name; overrides such as profile=mini",
-    )
-    parser.add_argument("--seeds", type=seeds, default=[0], metavar="0,1,2", help="default: 0")
-
-
-def _request(given: argparse.Namespace) -> tuple[Request, Path]:
-    """The request, and the project's results folder."""
-    from antioversmooth import spec  # hydra, which `--help` need not wait for
-
-    root = find_root()
-    overrides = [text for text in given.specs if "=" in text]
-    paths = [find_spec(text, root) for text in given.specs if "=" not in text]
-    return spec.load(paths, overrides), root / "results"
-
-
 # -- table -------------------------------------------------------------------------------------------------------------
 
 
 def _table_arguments(parser: argparse.ArgumentParser) -> None:
-    _spec_arguments(parser)
+    spec_arguments(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: the results folder of the profile")
     parser.add_argument("--allow-partial", action="store_true", help="exit 0 though rows are missing")
     parser.add_argument("--json", action="store_true", help="print the JSON value that every format is rendered from")
@@ -98,7 +61,7 @@ def _table_arguments(parser: argparse.ArgumentParser) -> None:
 def _table(given: argparse.Namespace) -> int:
     from antioversmooth.reporting import document, markdown, tables, terminal
 
-    request, results = _request(given)
+    request, results = request_of(given.specs)
     if not request.tables:
         raise SpecError(f"names no table; tables lie in {request.folder}/tables", where=" ".join(given.specs))
     complete = True
@@ -124,28 +87,6 @@ def _keep(folder: Path | None, collected: dict[str, object]) -> None:
     print(f"written: {', '.join(map(str, tables.write(collected, folder)))}", file=sys.stderr)
 
 
-# -- status ------------------------------------------------------------------------------------------------------------
-
-
-def _status_arguments(parser: argparse.ArgumentParser) -> None:
-    _spec_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="a list, one value a run")
-
-
-def _status(given: argparse.Namespace) -> int:
-    from antioversmooth.reporting import terminal
-    from antioversmooth.reporting.observe import observe
-
-    request, results = _request(given)
-    observed = [observe(run) for run in request.plan(given.seeds, results)]
-    statuses = terminal.statuses(observed, request.tables)
-    if given.json:
-        print(json.dumps(statuses, indent=2))
-    else:
-        terminal.show_statuses(statuses, sys.stdout)
-    return 0
-
-
 # -- sync, ui ----------------------------------------------------------------------------------------------------------
 
 
@@ -153,7 +94,7 @@ def _sync(given: argparse.Namespace) -> int:
     from antioversmooth.reporting import mirror
     from antioversmooth.reporting.observe import observe
 
-    request, results = _request(given)
+    request, results = request_of(given.specs)
     observed = [observe(run) for run in request.plan(given.seeds, results)]
     mirrored = mirror.sync(observed, request.tables, results)
     for experiment in mirrored:
@@ -206,7 +147,7 @@ def _analyze(given: argparse.Namespace) -> int:
 
 
 def _figures_arguments(parser: argparse.ArgumentParser) -> None:
-    _spec_arguments(parser)
+    spec_arguments(parser)
     parser.add_argument("--images", type=int, default=128, metavar="N", help="validation images; default: 128")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: figures/ in the profile's results folder")
 
@@ -265,11 +206,11 @@ def _new(given: argparse.Namespace) -> int:
 
 
 COMMANDS = {
-    "status": Command("how far each run of a row or table is", _status_arguments, _status),
+    **OPERATIONS,
     "table": Command("render a table from what has run", _table_arguments, _table),
     "analyze": Command("measure and draw the layers of a run, or of a file of weights", _analyze_arguments, _analyze),
     "figures": Command("draw figures from what has run", _figures_arguments, _figures),
-    "sync": Command("bring MLflow up to date with the runs of rows or tables", _spec_arguments, _sync),
+    "sync": Command("bring MLflow up to date with the runs of rows or tables", spec_arguments, _sync),
     "ui": Command("open MLflow on all that has run, and keep it up to date", _ui_arguments, _ui),
     "schema": Command("print the JSON Schema of a kind of spec, for editors", _schema_arguments, _schema),
     "new": Command("start a new row from another one", _new_arguments, _new),

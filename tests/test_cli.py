@@ -32,6 +32,7 @@ def finish(project: Path, table: str) -> None:
         journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
         journal.append(run.metrics_path, {"attempt": 1, "step": 496, "epoch": 8, "val/top1": 91.5})
         measured = {"parameters": 1, "gmacs": 0.1, "images_per_s": 1.0, "device": "CPU", "device_hours": 0.1}
+        measured["world_size"] = 1
         scores = {"metrics": {"val/top1": 91.5}, "best": {"val/top1": 91.5, "epoch": 8}, "start": None}
         files.write_json(run.dir / "result.json", {"id": run.id, **measured, **scores, "checkpoint": {}})
 
@@ -85,8 +86,8 @@ def test_status_shows_each_run_beside_the_papers_value(project: Path, capsys: py
     finish(project, "smoke")
     assert cli.main(["status", "smoke", "profile=mini", "--seeds", "0,1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["deit_s12", "0", "done", "8/8", "91.5", "79.8", "–", "1"]
-    assert lines[2].split() == ["deit_s12", "1", "missing", "0/8", "–", "79.8", "–", "0"]
+    assert lines[1].split() == ["deit_s12", "0", "done", "8/8", "91.5", "79.8", "–", "1", "–", "0.00", "0.00"]
+    assert lines[2].split() == ["deit_s12", "1", "missing", "0/8", "–", "79.8", "–", "0", "–", "0.00", "8.82"]
 
 
 def test_status_as_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ ALSO_LATER = {
     "reporting": {"models", "training"},  # a checkpoint as a model in MLflow, or analysed
 }
 HEAVY = {"torch", "torchvision", "timm", "mlflow", "submitit", "matplotlib", "pandas", "sklearn", "numpy"}
-CONTROL = ("launch.py", "cli.py", "spec.py", "runs.py", "orchestration", "reporting")
+CONTROL = ("launch.py", "cli.py", "commands.py", "operations.py", "spec.py", "runs.py", "orchestration", "reporting")
 NOT_ON_NODES = {"hydra", "submitit", "mlflow"}
 
 SOURCES = sorted([PROJECT / "launch.py", *(PROJECT / "antioversmooth").rglob("*.py")])

@@ -50,7 +50,7 @@ def _measured_speeds(run: Run) -> Iterator[float]:
 
 
 def _speed(directory: Path) -> float | None:
-    result: dict[str, Any] = files.read_json(directory / "result.json") or {}
+    result = _result(directory)
     if result.get("images_per_s"):
         return float(result["images_per_s"]) / int(result["world_size"])
     starts = [r for r in journal.read(directory / "attempts.jsonl") if r.get("event") == "start"]
@@ -58,6 +58,14 @@ def _speed(directory: Path) -> float | None:
     records = [r for r in journal.read(directory / "metrics.jsonl") if IMAGES_PER_SECOND in r]
     speeds = [r[IMAGES_PER_SECOND] / worlds.get(r.get("attempt"), 1) for r in records]
     return statistics.median(speeds) if speeds else None
+
+
+def _result(directory: Path) -> dict[str, Any]:
+    """The result of a run; nothing where it is not done, or torn: for an estimate its journal will do."""
+    try:
+        return dict(files.read_json(directory / "result.json") or {})
+    except ValueError:
+        return {}
 
 
 def multiply_adds(experiment: Experiment) -> float:

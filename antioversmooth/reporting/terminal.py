@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, TextIO
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
 
-from antioversmooth.config import Table
 from antioversmooth.reporting import cells, markdown
-from antioversmooth.reporting.aggregate import seed_state
 from antioversmooth.reporting.document import Document
-from antioversmooth.reporting.observe import Observation
 
-Status = dict[str, Any]
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table as Drawing
+
+Status = Mapping[str, Any]
+"""What orchestration/status.py tells of a run."""
 
 
 def show_table(document: Document, out: TextIO) -> None:
@@ -22,52 +26,73 @@ def show_table(document: Document, out: TextIO) -> None:
     columns, rows = cells.table(document)
     words = [column.value is None for column in columns]
     caption = " ".join([*document["caption"], *cells.remarks(document)])
-    _draw(document["title"], [c.header for c in columns], words, cells.grouped(rows), caption, out)
+    headers = [column.header for column in columns]
+    _print(_drawing(document["title"], headers, words, cells.grouped(rows), caption), out)
 
 
-def statuses(observed: Sequence[Observation], tables: Sequence[Table]) -> list[Status]:
-    """One plain value for each run: how far it is, and the paper's accuracy for its row."""
-    paper = {row.experiment: row.paper.top1 for table in tables for row in table.rows if row.paper}
-    return [_status(seen, paper.get(seen.run.experiment.name)) for seen in observed]
-
-
-def _status(seen: Observation, paper: float | None) -> Status:
-    return {
-        "experiment": seen.run.experiment.name,
-        "seed": seen.run.seed,
-        "id": seen.run.id,
-        "state": seed_state(seen),
-        "epoch": seen.epoch,
-        "epochs": seen.run.experiment.recipe.epochs,
-        "top1": seen.top1,
-        "paper_imagenet_top1": paper,
-        "remaining_s": seen.remaining_s,
-        "attempts": seen.num_attempts,
-        "problem": seen.problem,
-    }
-
-
-STATUS_HEADER = ("row", "seed", "state", "epoch", "top-1 (%)", "paper (ImageNet-1k)", "left", "attempts", "")
+STATUS_HEADER = (
+    "row", "seed", "state", "epoch", "top-1 (%)", "paper (ImageNet-1k)", "left", "attempts", "nodes", "device-hours",
+    "still to come", "",
+)  # fmt: skip
+WORDS = ("row", "state", "attempts", "nodes", "")
 
 
 def show_statuses(statuses: Sequence[Status], out: TextIO) -> None:
     """Prints one line for each run."""
-    rows = [[text or cells.EMPTY for text in _status_cells(status)] for status in statuses]
-    _draw("", STATUS_HEADER, [header in ("row", "state", "") for header in STATUS_HEADER], rows, "", out)
+    _print(_status_drawing(statuses), out)
+
+
+def watch_statuses(read: Callable[[], Sequence[Status]], out: TextIO, *, every_s: float = 15.0) -> None:
+    """Shows them again and again until nothing waits or runs; where `out` is no terminal, prints only the last."""
+    from rich.live import Live
+
+    with Live(console=_console(out), auto_refresh=False) as live:
+        while True:
+            statuses = read()
+            live.update(_status_drawing(statuses), refresh=True)
+            if not any(status["live"] for status in statuses):
+                return
+            time.sleep(every_s)
+
+
+def _status_drawing(statuses: Sequence[Status]) -> Drawing:
+    several = len({status["profile"] for status in statuses}) > 1
+    shared = Counter((status["profile"], status["experiment"], status["seed"]) for status in statuses)
+    rows = []
+    for status in statuses:
+        profile, name = status["profile"], status["experiment"]
+        label = f"{profile}/{name}" if several else name
+        if shared[profile, name, status["seed"]] > 1:  # the row as it was before its spec was edited
+            label += f" {status['id'][:8]}"
+        rows.append([text or cells.EMPTY for text in [label, *_status_cells(status)]])
+    return _drawing("", STATUS_HEADER, [header in WORDS for header in STATUS_HEADER], rows, "")
 
 
 def _status_cells(status: Status) -> list[str]:
     return [
-        status["experiment"],
         str(status["seed"]),
         status["state"],
-        f"{status['epoch']}/{status['epochs']}",
-        "" if status["top1"] is None else f"{status['top1']:.1f}",
-        "" if status["paper_imagenet_top1"] is None else f"{status['paper_imagenet_top1']:.1f}",
+        "" if status["epochs"] is None else f"{status['epoch']}/{status['epochs']}",
+        _number(status["top1"], ".1f"),
+        _number(status["paper_imagenet_top1"], ".1f"),
         "" if status["remaining_s"] is None else duration(status["remaining_s"]),
-        str(status["attempts"]),
-        status["problem"] or " ",
+        _attempts(status["attempts"]),
+        status["nodes"],
+        _number(status["device_hours_used"], ".2f"),
+        _number(status["device_hours_left"], ".2f"),
+        status["detail"] or " ",
     ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _attempts(attempts: Sequence[Mapping[str, Any]]) -> str:
+    """3: 2 preempted, timeout."""
+    reasons = Counter(attempt["reason"] for attempt in attempts if attempt["reason"])
+    told = ", ".join(reason if count == 1 else f"{count} {reason}" for reason, count in reasons.items())
+    return f"{len(attempts)}: {told}" if told else str(len(attempts))
 
 
 def duration(seconds: float) -> str:
@@ -77,17 +102,11 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _draw(
-    title: str,
-    header: Sequence[str],
-    words: Sequence[bool],
-    rows: Sequence[Sequence[str]],
-    caption: str,
-    out: TextIO,
-) -> None:
-    """Draws rows with rich; where `out` is no terminal, without colour and as wide as the text."""
-    from rich.console import Console  # a tenth of a second that `--help` does not pay
-    from rich.table import Table as Drawing
+def _drawing(
+    title: str, header: Sequence[str], words: Sequence[bool], rows: Sequence[Sequence[str]], caption: str
+) -> Drawing:
+    """Rows, drawn by rich."""
+    from rich.table import Table as Drawing  # a tenth of a second that `--help` does not pay
     from rich.text import Text
 
     drawing = Drawing(title=title or None, caption=caption or None, box=None, caption_justify="left", padding=(0, 1))
@@ -95,4 +114,15 @@ def _draw(
         drawing.add_column(Text(name), justify="left" if is_word else "right")
     for row in rows:
         drawing.add_row(*map(Text, row))
-    Console(file=out, width=None if out.isatty() else 400).print(drawing)
+    return drawing
+
+
+def _print(drawing: Drawing, out: TextIO) -> None:
+    _console(out).print(drawing)
+
+
+def _console(out: TextIO) -> Console:
+    """Where `out` is no terminal, without colour and as wide as the text."""
+    from rich.console import Console
+
+    return Console(file=out, width=None if out.isatty() else 400)

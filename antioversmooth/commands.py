@@ -1,0 +1,92 @@
+"""What the commands of `antioversmooth` share: a command, and the specs and runs that their arguments name."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from antioversmooth.errors import SpecError
+from antioversmooth.project import find_root, find_spec
+
+if TYPE_CHECKING:
+    from antioversmooth.runs import Run
+    from antioversmooth.spec import Request
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word after `antioversmooth`."""
+
+    help: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def seeds(text: str) -> list[int]:
+    """0,1,2 as numbers: what `--seeds` takes."""
+    numbers = [int(part) for part in text.split(",")]
+    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
+        raise argparse.ArgumentTypeError("different whole numbers, 0 or more, with commas between them")
+    return numbers
+
+
+def spec_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """Adds specs, overrides and `--seeds`."""
+    parser.add_argument(
+        "specs",
+        nargs="+" if required else "*",
+        metavar="SPEC|KEY=VALUE",
+        help="row or table: a path or a name; overrides such as profile=mini",
+    )
+    parser.add_argument("--seeds", type=seeds, default=[0], metavar="0,1,2", help="default: 0")
+
+
+def request_of(words: Sequence[str]) -> tuple[Request, Path]:
+    """The request that specs and overrides make, and the project's results folder.
+
+    Raises:
+        SpecError: All that is wrong with them.
+    """
+    from antioversmooth import spec  # hydra, which `--help` need not wait for
+
+    root = find_root()
+    overrides = [word for word in words if "=" in word]
+    paths = [find_spec(word, root) for word in words if "=" not in word]
+    return spec.load(paths, overrides), root / "results"
+
+
+def row_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds one row, by name or by run directory, and its seed."""
+    parser.add_argument(
+        "row", nargs="+", metavar="ROW|KEY=VALUE", help="row, and overrides such as profile=mini; or a run directory"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+
+
+def run_of(words: Sequence[str], seed: int) -> Run:
+    """The run of a row and a seed.
+
+    Raises:
+        SpecError: It is not one row, or the row has never been launched like this.
+    """
+    from antioversmooth.runs import Run
+
+    if len(words) == 1 and (Path(words[0]) / "spec.yaml").is_file():
+        return Run.load(Path(words[0]))
+    request, results = request_of(words)
+    if request.tables or len(request.experiments) != 1:
+        names = ", ".join(experiment.name for experiment in request.experiments)
+        raise SpecError(f"names no single row; name one of {names}", where=" ".join(words))
+    run = request.plan([seed], results)[-1]
+    if not run.dir.exists():
+        beside = [*results.glob(_directories(run)), *results.glob(f"*/{_directories(run)}")]
+        found = f"; name the one that you mean: {', '.join(map(str, sorted(beside)))}" if beside else ""
+        raise SpecError(f"seed {seed} has never been launched like this{found}", where=" ".join(words))
+    return run
+
+
+def _directories(run: Run) -> str:
+    return f"runs/{run.experiment.name}/seed{run.seed}-*"

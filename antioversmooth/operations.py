@@ -1,0 +1,137 @@
+"""The commands about runs that were launched: status, why, logs, cancel, retry."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from antioversmooth.commands import Command, request_of, row_arguments, run_of, spec_arguments
+from antioversmooth.errors import UserError
+from antioversmooth.project import find_root
+
+if TYPE_CHECKING:
+    from antioversmooth.config import Table
+    from antioversmooth.runs import Run
+
+# -- status ------------------------------------------------------------------------------------------------------------
+
+
+def _status_arguments(parser: argparse.ArgumentParser) -> None:
+    spec_arguments(parser, required=False)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="a list, one value a run")
+    how.add_argument("--watch", action="store_true", help="look again every 15 s, until nothing waits or runs")
+
+
+def _status(given: argparse.Namespace) -> int:
+    from antioversmooth.orchestration.status import statuses
+    from antioversmooth.reporting import terminal
+
+    runs, tables = _asked(given) if given.specs else _everything()
+    if given.json:
+        print(json.dumps(statuses(runs, tables), indent=2))
+    elif given.watch:
+        terminal.watch_statuses(lambda: statuses(runs, tables), sys.stdout)
+    else:
+        terminal.show_statuses(statuses(runs, tables), sys.stdout)
+    return 0
+
+
+def _asked(given: argparse.Namespace) -> tuple[list[Run], list[Table]]:
+    request, results = request_of(given.specs)
+    return request.plan(given.seeds, results), request.tables
+
+
+def _everything() -> tuple[list[Run], list[Table]]:
+    """All runs in the project's results folder, and all tables."""
+    from antioversmooth import spec
+    from antioversmooth.reporting.discover import Discovery
+
+    root = find_root()
+    discovery = Discovery(root / "results")
+    runs = discovery.runs()
+    for directory, problem in discovery.unreadable.items():
+        print(f"left out: {directory}: {problem}", file=sys.stderr)
+    if not runs:
+        raise UserError(f"nothing has run yet in {root / 'results'}; name a SPEC for rows whose results lie elsewhere")
+    return runs, [spec.load_table(path) for path in sorted((root / "experiments" / "tables").glob("*.yaml"))]
+
+
+# -- why, logs ---------------------------------------------------------------------------------------------------------
+
+
+def _why(given: argparse.Namespace) -> int:
+    from antioversmooth.orchestration.reconcile import explain
+
+    print(explain(run_of(given.row, given.seed)))
+    return 0
+
+
+def _logs_arguments(parser: argparse.ArgumentParser) -> None:
+    row_arguments(parser)
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the run is done, or Ctrl-C")
+    parser.add_argument("--rank", type=int, default=0, metavar="N", help="of which process; default: 0")
+
+
+def _logs(given: argparse.Namespace) -> int:
+    from antioversmooth.orchestration import logs
+
+    show = logs.follow if given.follow else logs.show
+    show(run_of(given.row, given.seed), sys.stdout, rank=given.rank)
+    return 0
+
+
+# -- cancel, retry -----------------------------------------------------------------------------------------------------
+
+
+def _cancel(given: argparse.Namespace) -> int:
+    from antioversmooth.orchestration.operations import cancel
+
+    for run in _named(given):
+        print(cancel(run), flush=True)
+    return 0
+
+
+def _named(given: argparse.Namespace) -> list[Run]:
+    """The runs of the rows that were named, without those that they start from; or of run directories."""
+    from antioversmooth.runs import Run
+
+    directories = [Path(word) for word in given.specs if (Path(word) / "spec.yaml").is_file()]
+    if len(directories) == len(given.specs):
+        return [Run.load(directory) for directory in directories]
+    request, results = request_of(given.specs)
+    return [run for run in request.plan(given.seeds, results) if run.experiment in request.experiments]
+
+
+def _retry_arguments(parser: argparse.ArgumentParser) -> None:
+    spec_arguments(parser)
+    parser.add_argument("--failed", action="store_true", required=True, help="those that were given up")
+
+
+def _retry(given: argparse.Namespace) -> int:
+    from antioversmooth.orchestration import operations, view
+    from antioversmooth.orchestration.backend import Outcome
+
+    request, results = request_of(given.specs)
+    runs = request.plan(given.seeds, results)
+    failed = operations.given_up(runs)
+    if not failed:
+        print("None of these runs was given up.")
+        return 0
+    with view.open_view(failed, sys.stdout) as shown:
+        launched = operations.retry(runs, failed, request.results(results), shown.say, shown.update)
+    if launched.interrupted:
+        return 130
+    return 1 if {Outcome.failed, Outcome.blocked} & set(launched.outcomes.values()) else 0
+
+
+OPERATIONS = {
+    "status": Command("where each run stands, how far it is and what it costs", _status_arguments, _status),
+    "why": Command("what happened to a run last, and what will happen next", row_arguments, _why),
+    "logs": Command("print the logs of a run's newest attempt", _logs_arguments, _logs),
+    "cancel": Command("end runs; they stay resumable, and start again when they are launched", spec_arguments, _cancel),
+    "retry": Command("start again what was given up, once its cause is mended", _retry_arguments, _retry),
+}

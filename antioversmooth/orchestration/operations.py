@@ -1,0 +1,84 @@
+"""Cancelling runs and trying again what was given up, wherever they were launched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from antioversmooth.orchestration import jobs, local, preflight, process, reconcile, slurm, snapshot, submission
+from antioversmooth.orchestration.backend import Backend, Launched, Say, Update
+from antioversmooth.orchestration.budget import verdict
+from antioversmooth.orchestration.reconcile import Action
+from antioversmooth.orchestration.state import Phase, State, is_on_slurm, states
+from antioversmooth.runs import Run
+
+
+def cancel(run: Run) -> str:
+    """What was done so that nothing runs this run any more; it stays resumable, and starts when it is launched.
+
+    Raises:
+        LaunchError: SLURM does not answer, or another machine trains the run.
+    """
+    if run.result() is not None:
+        return f"{run.name}: done already"
+    if not is_on_slurm(run):
+        pid = process.ask_to_end(run)
+        if pid is None:
+            return f"{run.name}: nothing trains it here; a launch that is under way will not start it"
+        return f"{run.name}: process {pid} was told to save and to end"
+    if jobs.is_cancelled(run):
+        return f"{run.name}: cancelled already"
+    ended = submission.cancel(run)
+    told = f"job {', '.join(ended)} cancelled" if ended else "it has no job; nothing submits one until it is launched"
+    return f"{run.name}: {told}"
+
+
+def given_up(runs: Sequence[Run]) -> list[Run]:
+    """Those that failed and that nothing starts again by itself."""
+    known = states(runs)
+    return [run for run in runs if _is_given_up(run, known[run.id])]
+
+
+def _is_given_up(run: Run, state: State) -> bool:
+    if not is_on_slurm(run):
+        return state.phase is Phase.failed
+    return reconcile.decide(state, verdict(run), asked=False)[0] is Action.give_up
+
+
+def retry(runs: Sequence[Run], failed: Sequence[Run], results: Path, say: Say, update: Update) -> Launched:
+    """Starts failed runs again where they were launched, with fresh budgets, and then those that start from them.
+
+    Args:
+        runs: All that was asked for; those that others start from first.
+        failed: The ones among them that are started again.
+        results: The results folder that they lie in.
+
+    Raises:
+        UserError: What a launch raises, too: something is still to be mended, SLURM refuses a job.
+    """
+    chosen = _with_dependents(runs, {run.id for run in failed})
+    submitted = [run for run in chosen if _goes_to_slurm(run)]
+    here = [run for run in chosen if not _goes_to_slurm(run)]
+    preflight.check(submitted, Backend.slurm, results)
+    preflight.check(here, Backend.local, results)
+    code = snapshot.take(results)
+    for run in submitted:
+        if run in failed:
+            reconcile.retry(run)
+    launched = slurm.launch(submitted, code, say, update, follow=False)
+    trained = local.launch(here, code, say, update)
+    return Launched({**launched.outcomes, **trained.outcomes}, trained.interrupted)
+
+
+def _with_dependents(runs: Sequence[Run], ids: set[str]) -> list[Run]:
+    """The runs with these ids, and those that are not done and start from one of them."""
+    chosen: list[Run] = []
+    for run in runs:
+        if run.id in ids or (run.upstream in chosen and run.result() is None):
+            chosen.append(run)
+    return chosen
+
+
+def _goes_to_slurm(run: Run) -> bool:
+    """Whether it was launched there; a run that never started goes where the run is that it starts from."""
+    return is_on_slurm(run) or (run.upstream is not None and _goes_to_slurm(run.upstream))

@@ -1,0 +1,231 @@
+"""status, why, logs, cancel and retry as they are typed, for runs on SLURM and on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_slurm import FakeSlurm
+
+from antioversmooth import cli, files, journal, spec
+from antioversmooth.orchestration import devices, process
+from antioversmooth.orchestration.lock import try_lock
+from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.orchestration.submission import submit
+from antioversmooth.runs import Run
+
+BeginAttempt = Callable[..., int]
+MINI = ["deit_s12", "profile=mini"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with the shipped specs and no results, as the working directory."""
+    (tmp_path / "experiments").symlink_to(experiments)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(project: Path) -> Run:
+    """The run that `deit_s12 profile=mini cluster.max_crashes=1` means in this project."""
+    request = spec.load([project / "experiments" / "deit_s12.yaml"], ["profile=mini", "cluster.max_crashes=1"])
+    (run,) = request.plan([0], project / "results")
+    run.prepare()
+    return run
+
+
+@pytest.fixture
+def job(run: Run, slurm: FakeSlurm, snapshot: Snapshot) -> Run:
+    """The same with job 1 on SLURM."""
+    submit(run, snapshot)
+    return run
+
+
+def crash(run: Run, attempt: int, message: str = "ValueError: no") -> None:
+    end = {"attempt": attempt, "event": "end", "reason": "crash", "message": message, "step": 0}
+    journal.append(run.attempts_path, end)
+
+
+def status(*arguments: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    assert cli.main(["status", *arguments, "--json"]) == 0
+    statuses = json.loads(capsys.readouterr().out)
+    assert isinstance(statuses, list)
+    return statuses
+
+
+def test_status_tells_slurms_truth_for_one_squeue(
+    job: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm.change("1", reason="Priority", start="2030-01-01T10:00:00")
+    before = len(slurm.calls("squeue"))
+    (seen,) = status(*MINI, capsys=capsys)
+    assert len(slurm.calls("squeue")) == before + 1
+    assert not slurm.calls("sacct")
+    assert (seen["state"], seen["job_id"], seen["attempts"]) == ("pending", "1", [])
+    assert seen["detail"] == "jobs of higher priority are before it [Priority], not before 2030-01-01T10:00:00"
+
+
+def test_status_tells_attempts_and_what_they_cost(
+    job: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slurm.change("1", state="RUNNING", nodes="node[1-2]")
+    an_hour_ago = time.time() - 3600
+    first = begin_attempt(job, "1", time=an_hour_ago, world_size=4)
+    end = {"attempt": first, "event": "end", "reason": "preempted", "time": an_hour_ago + 1800}
+    journal.append(job.attempts_path, end)
+    begin_attempt(job, "1", step=10, world_size=4)
+    (job.dir / "heartbeat").touch()
+    (seen,) = status(*MINI, capsys=capsys)
+    assert (seen["state"], seen["nodes"]) == ("running", "node[1-2]")
+    assert [attempt["reason"] for attempt in seen["attempts"]] == ["preempted", None]  # type: ignore[attr-defined]
+    assert seen["device_hours_used"] == pytest.approx(2.0, abs=0.1)
+    cli.main(["status", *MINI])
+    assert "2: preempted" in capsys.readouterr().out
+
+
+def test_status_without_a_spec_is_of_all_that_ran(job: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (seen,) = status(capsys=capsys)
+    assert (seen["experiment"], seen["profile"], seen["paper_imagenet_top1"]) == ("deit_s12", "mini", 79.8)
+
+
+def test_status_says_that_nothing_has_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status"]) == 2
+    assert "nothing has run yet" in capsys.readouterr().err
+
+
+def test_a_result_that_cannot_be_trusted_spoils_no_other_row(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (run.dir / "result.json").write_text("{")
+    one, other = status(*MINI, "--seeds=0,1", capsys=capsys)
+    assert (one["state"], other["state"]) == ("failed", "missing")
+    assert "is not JSON" in str(one["detail"])
+
+
+def test_watching_ends_when_nothing_waits_or_runs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    files.write_json(run.dir / "result.json", {"id": run.id})
+    assert cli.main(["status", *MINI, "--watch"]) == 0
+    assert "done" in capsys.readouterr().out
+
+
+def test_why_is_a_paragraph(job: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["why", *MINI]) == 0
+    assert capsys.readouterr().out.startswith("deit_s12 seed 0 is pending: SLURM has not looked at it yet")
+
+
+def test_a_row_that_was_launched_with_another_profile_is_found(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["why", "deit_s12"]) == 2
+    said = capsys.readouterr().err
+    assert "seed 0 has never been launched like this; name the one that you mean: " in said
+    assert str(run.dir) in said
+    assert cli.main(["why", str(run.dir)]) == 0
+
+
+@pytest.mark.parametrize("command", ["why", "logs"])
+def test_a_table_is_no_row(command: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "smoke", "profile=mini"]) == 2
+    assert "names no single row; name one of deit_s12, " in capsys.readouterr().err
+
+
+def test_logs_are_of_a_rank_of_the_newest_attempt(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("first", "second"):
+        folder = run.dir / "logs" / f"attempt{run.new_attempt()}"
+        for rank in (0, 1):
+            (folder / f"rank{rank}.out").write_text(f"{text} attempt, rank {rank}\n")
+            (folder / f"rank{rank}.err").touch()
+    assert cli.main(["logs", *MINI, "--rank", "1"]) == 0
+    path = run.dir / "logs" / "attempt2" / "rank1.out"
+    assert capsys.readouterr().out == f"==> {path} <==\nsecond attempt, rank 1\n"
+    assert cli.main(["logs", *MINI, "--rank", "2"]) == 2
+    assert "has no rank 2; it has 0 to 1" in capsys.readouterr().err
+
+
+def test_logs_before_training_are_those_of_the_job(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["logs", *MINI]) == 2
+    assert "has written no log yet" in capsys.readouterr().err
+    raw = run.dir / "slurm" / "1_0_log.err"
+    raw.parent.mkdir()
+    raw.write_text("module: command not found\n")
+    assert cli.main(["logs", *MINI]) == 0
+    assert "module: command not found" in capsys.readouterr().out
+
+
+def test_following_ends_with_the_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    (run.dir / "logs" / "launcher.log").write_text("the end\n")
+    files.write_json(run.dir / "result.json", {"id": run.id})
+    assert cli.main(["logs", *MINI, "-f"]) == 0
+    assert capsys.readouterr().out.endswith("the end\n")
+
+
+def test_cancel_says_which_job_it_ended_and_the_run_stays_resumable(
+    job: Run, slurm: FakeSlurm, snapshot: Snapshot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["cancel", *MINI, "--seeds=0,1"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "deit_s12 seed 0: job 1 cancelled"
+    assert told[1].startswith("deit_s12 seed 1: nothing trains it here")
+    assert [job["state"] for job in slurm.jobs()] == ["CANCELLED"]
+    assert cli.main(["cancel", str(job.dir)]) == 0
+    assert capsys.readouterr().out == "deit_s12 seed 0: cancelled already\n"
+    assert submit(job, snapshot) == "2"
+
+
+def test_cancel_leaves_alone_what_a_row_starts_from(
+    project: Path, slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["cancel", "cait_s24_featscale", "profile=mini"]) == 0
+    assert [line.split(" seed")[0] for line in capsys.readouterr().out.splitlines()] == ["cait_s24_featscale"]
+
+
+def test_what_slurm_refuses_is_one_message(job: Run, slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
+    slurm.refuse(scancel="scancel: error: Access/permission denied")
+    assert cli.main(["cancel", *MINI]) == 2
+    assert capsys.readouterr().err == "antioversmooth cancel: SLURM refuses scancel: Access/permission denied\n"
+
+
+def test_retry_submits_what_was_given_up_and_nothing_else(
+    job: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = ["retry", "--failed", *MINI, "cluster.max_crashes=1", "--seeds=0,1"]
+    assert cli.main(again) == 0
+    assert capsys.readouterr().out == "None of these runs was given up.\n"
+    crash(job, begin_attempt(job, "1"))
+    slurm.change("1", state="FAILED")
+    time.sleep(0.002)  # journals count milliseconds
+    assert cli.main(again) == 0
+    assert [job["state"] for job in slurm.jobs()] == ["FAILED", "PENDING"]
+
+
+def test_retry_trains_again_what_failed_on_this_machine(
+    run: Run, stand_in: Snapshot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(devices, "visible_gpus", list)
+    monkeypatch.setattr("antioversmooth.orchestration.snapshot.take", lambda results: stand_in)
+    (run.dir / "behaviour").write_text("done")
+    files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "local", "time": 0.0})
+    journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
+    crash(run, 1)
+    assert cli.main(["retry", "--failed", *MINI]) == 0
+    assert run.result() is not None
+
+
+def test_retry_needs_to_know_what(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["retry", *MINI])
+    assert ended.value.code == 2
+    assert "--failed" in capsys.readouterr().err
+
+
+def test_a_process_of_another_machine_is_not_touched(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    process.note(run, os.getpid())
+    known = files.read_json(run.dir / "process.json")
+    files.write_json(run.dir / "process.json", {**known, "host": "elsewhere"})
+    files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "local", "time": 0.0})
+    lock = try_lock(run.dir)
+    assert lock is not None
+    assert cli.main(["cancel", *MINI]) == 2
+    os.close(lock)
+    assert "is trained on elsewhere; cancel it there" in capsys.readouterr().err
