@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antioversmooth import files
+from antioversmooth.analysis import palette
 from antioversmooth.analysis.panels import Axes, Curve, Style
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ STYLE = {
     "grid.color": "#e0e0e0",
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.5,
-    "lines.markersize": 3.5,
+    "lines.markersize": 4.5,
     "legend.frameon": False,
     "legend.fontsize": 8,
     "svg.fonttype": "none",  # text stays text
@@ -110,6 +111,11 @@ def _canvas(picture: Picture) -> Canvas:
 
 
 def _plot(canvas: Canvas, plot: Plot, panel: Axes, groups: list[str]) -> None:
+    """Draws a panel.
+
+    Args:
+        groups: Of the whole picture, so that a colour means the same in all panels.
+    """
     from matplotlib.ticker import MaxNLocator
 
     plot.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
@@ -122,9 +128,11 @@ def _plot(canvas: Canvas, plot: Plot, panel: Axes, groups: list[str]) -> None:
     if panel.layers:
         _plot_layers(canvas, plot, panel)
         return
+    places = dict(zip(groups, palette.places(groups), strict=True))
     for curve in panel.curves:
-        number = groups.index(curve.group)
-        _plot_curve(plot, curve, COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)])
+        # markers in turn: where curves lie on each other, each is still seen
+        turn = groups.index(curve.group), len(groups)
+        _plot_curve(plot, curve, places[curve.group], turn)
     if len(panel.curves) > 1:
         plot.legend()
 
@@ -142,13 +150,15 @@ def _plot_layers(canvas: Canvas, plot: Plot, panel: Axes) -> None:
     canvas.colorbar(ScalarMappable(Normalize(first, last), shades), ax=plot, label="layer")
 
 
-def _plot_curve(plot: Plot, curve: Curve, colour: str, marker: str) -> None:
+def _plot_curve(plot: Plot, curve: Curve, place: int, turn: tuple[int, int]) -> None:
+    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
     many = len(curve.x) > 40  # markers would hide the line
     options: dict[str, Any] = {"color": colour, "label": curve.label}
     if curve.style is Style.points:
         plot.scatter(curve.x, curve.y, s=10, alpha=0.5, linewidths=0, **options)
         return
     dashed = curve.style is Style.dashed
-    plot.plot(curve.x, curve.y, linestyle="--" if dashed else "-", marker="" if dashed or many else marker, **options)
+    options |= {"linestyle": "--" if dashed else "-", "marker": "" if dashed or many else marker, "markevery": turn}
+    plot.plot(curve.x, curve.y, **options)
     if curve.low:
         plot.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)

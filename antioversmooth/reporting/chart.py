@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from antioversmooth.analysis import palette
+
 WIDTH, HEIGHT = 440, 260
 LEFT, RIGHT, TOP, BOTTOM = 48, 8, 10, 40
 COLOURS = 8
@@ -63,7 +65,8 @@ def line_chart(series: Sequence[Series], *, x_label: str, y_label: str) -> str:
     """
     x = _axis([value for s in series for line in s.lines for value in line.x], LEFT, WIDTH - RIGHT)
     y = _axis([value for s in series for line in s.lines for value in line.y], HEIGHT - BOTTOM, TOP)
-    paths = [_path(line, x, y, index) for index, s in enumerate(series) for line in s.lines]
+    classes = [f"s{place % COLOURS}" for place in palette.places([s.label for s in series])]
+    paths = [_path(line, x, y, colour) for colour, s in zip(classes, series, strict=True) for line in s.lines]
     return "\n".join(
         [
             f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} by {escape(x_label)}">',
@@ -72,7 +75,7 @@ def line_chart(series: Sequence[Series], *, x_label: str, y_label: str) -> str:
             *paths,
             "</svg>",
             '<ul class="legend">',
-            *(f'<li class="s{index % COLOURS}">{escape(s.label)}</li>' for index, s in enumerate(series)),
+            *(f'<li class="{colour}">{escape(s.label)}</li>' for colour, s in zip(classes, series, strict=True)),
             "</ul>",
         ]
     )
@@ -94,9 +97,9 @@ def _grid(x: Axis, y: Axis) -> list[str]:
     return rows + [f'<text x="{x.at(tick):.1f}" y="{below}" text-anchor="middle">{tick:g}</text>' for tick in x.ticks()]
 
 
-def _path(line: Line, x: Axis, y: Axis, index: int) -> str:
+def _path(line: Line, x: Axis, y: Axis, colour: str) -> str:
     points = [(x.at(a), y.at(b)) for a, b in zip(line.x, line.y, strict=True) if math.isfinite(b)]
     if len(points) == 1:
-        return f'<circle class="s{index % COLOURS}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3"/>'
+        return f'<circle class="{colour}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3"/>'
     text = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-    return f'<polyline class="s{index % COLOURS}" points="{text}"/>'
+    return f'<polyline class="{colour}" points="{text}"/>'
