@@ -64,7 +64,7 @@ def _everything() -> tuple[list[Run], list[Table]]:
 
 
 def _why(given: argparse.Namespace) -> int:
-    from antioversmooth.orchestration.reconcile import explain
+    from antioversmooth.orchestration.explain import explain
 
     print(explain(run_of(given.row, given.seed)))
     return 0

@@ -133,29 +133,6 @@ def left_over(runs: Iterable[Run]) -> list[tuple[Run, str]]:
     return [(run, live[job_name(run)]) for run in strays if job_name(run) in live]
 
 
-_NEXT = {
-    Action.leave: "There is nothing to do.",
-    Action.submit: "The next launch submits it, or a --follow that runs.",
-    Action.replace: "The next launch replaces its job, or a --follow that runs.",
-    Action.give_up: "It was given up: {why}. Mend it, say retry, and launch again. The end of its log:\n{log}",
-}
-
-
-def explain(run: Run) -> str:
-    """One paragraph: how the run stands, what happened last, what will happen next."""
-    state = states([run])[run.id]
-    action, why = decide(state, verdict(run), asked=False)
-    job = f" (job {state.job_id})" if state.job_id else ""
-    starts = [r for r in run.attempts() if r["event"] == "start"]
-    ends = [r for r in run.attempts() if r["event"] == "end"]
-    last = f" {len(starts)} attempts so far, the last from step {starts[-1]['step']}." if starts else ""
-    ended = (
-        f" The last end on record: {ends[-1]['reason']}, {ends[-1].get('message', 'in good order')}." if ends else ""
-    )
-    follows = "Launch it again to go on." if state.phase in ENDED_BY_A_PERSON else _NEXT[action]
-    return f"{run.name} is {state.words}{job}.{last}{ended} {follows.format(why=why, log=last_words(run))}"
-
-
 def last_words(run: Run) -> str:
     """The end of the log that says most about why a run failed."""
     raw = max((run.dir / "slurm").glob("*.err"), key=lambda log: log.stat().st_mtime, default=None)

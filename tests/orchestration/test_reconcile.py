@@ -1,16 +1,15 @@
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
 
-from antioversmooth import files, journal
+from antioversmooth import files
 from antioversmooth.orchestration import jobs
 from antioversmooth.orchestration.budget import Verdict
-from antioversmooth.orchestration.reconcile import Action, decide, explain, last_words, left_over, reconcile, retry
+from antioversmooth.orchestration.reconcile import Action, decide, last_words, left_over, reconcile
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.state import Phase, State
 from antioversmooth.orchestration.submission import submit
@@ -145,23 +144,3 @@ def test_last_words_are_of_the_rank_that_failed(make_run: MakeRun) -> None:
     (folder / "rank0.err").write_text("waiting for the others\n")
     (folder / "rank1.err").write_text("Traceback ...\nZeroDivisionError\n")
     assert "ZeroDivisionError" in last_words(run)
-
-
-def test_a_run_explains_itself(
-    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, begin_attempt: BeginAttempt
-) -> None:
-    run = make_run("deit_s12", "cluster.max_crashes=1")
-    submit(run, snapshot)
-    assert explain(run) == (
-        "deit_s12 seed 0 is pending: SLURM has not looked at it yet [None] (job 1). There is nothing to do."
-    )
-    end = {"attempt": begin_attempt(run, "1", step=40), "event": "end", "reason": "crash", "message": "ValueError: no"}
-    journal.append(run.attempts_path, end)
-    slurm.change("1", state="FAILED")
-    assert explain(run).startswith(
-        "deit_s12 seed 0 is failed: ValueError: no (job 1). 1 attempts so far, the last from step 40. The last end on "
-        "record: crash, ValueError: no. It was given up: it crashed 1 times (cluster.max_crashes). Mend it, say retry"
-    )
-    time.sleep(0.002)  # journals count milliseconds
-    retry(run)
-    assert explain(run).endswith("The next launch submits it, or a --follow that runs.")

@@ -1,0 +1,83 @@
+"""Why a run stands where it stands, in a paragraph: what happened last, what will happen next."""
+
+from __future__ import annotations
+
+from antioversmooth.orchestration import progress
+from antioversmooth.orchestration.budget import verdict
+from antioversmooth.orchestration.reconcile import ENDED_BY_A_PERSON, Action, decide, last_words
+from antioversmooth.orchestration.state import Phase, State, is_on_slurm, states
+from antioversmooth.orchestration.view import duration
+from antioversmooth.runs import Run
+
+
+def explain(run: Run) -> str:
+    """One paragraph; where something is to be mended, with the end of the log below it."""
+    state = states([run])[run.id]
+    next_step = _next_on_slurm(run, state) if is_on_slurm(run) else _next_here(run, state)
+    told = [_standing(run, state), _last_attempt(run), _reached(run, state), _origin(run), next_step]
+    return " ".join(sentence for sentence in told if sentence)
+
+
+def _standing(run: Run, state: State) -> str:
+    job = f" (job {state.job_id}{f' on {state.nodes}' if state.nodes else ''})" if state.job_id else ""
+    return f"{run.name} is {state.words}{job}."
+
+
+def _last_attempt(run: Run) -> str:
+    starts = [r for r in run.attempts() if r["event"] == "start"]
+    if not starts:
+        return ""
+    newest = starts[-1]["attempt"]
+    ends = [r for r in run.attempts() if r["event"] == "end" and r["attempt"] == newest]
+    ended = f" and ended as {ends[-1]['reason']}" if ends else ""
+    return f"Attempt {newest} began after step {starts[-1]['step']}{ended}."
+
+
+def _reached(run: Run, state: State) -> str:
+    now = progress.read(run)
+    if not now.step or state.phase is Phase.done:
+        return ""
+    accuracy = "" if now.top1 is None else f", top-1 {now.top1:.1f} %"
+    left = f", {duration(now.remaining_s)} left" if now.remaining_s and state.phase is Phase.running else ""
+    return f"It has reached step {now.step} of {now.total_steps}{accuracy}{left}."
+
+
+def _origin(run: Run) -> str:
+    """The run that this one waits for."""
+    if run.upstream is None or run.upstream.result() is not None:
+        return ""
+    return f"It starts from {run.upstream.name}, which is not done."
+
+
+_GIVEN_UP = "Mend it; `antioversmooth retry --failed` then starts it again. The end of its log:\n"
+_ON_SLURM = {
+    Phase.running: "It goes on by itself, also after a time limit or a pre-emption.",
+    Phase.done: "Nothing is left to do.",
+    Phase.unknown: "Nothing is done until SLURM answers.",
+}
+
+
+def _next_on_slurm(run: Run, state: State) -> str:
+    action, why = decide(state, verdict(run), asked=False)
+    if action is Action.give_up:
+        return f"It was given up: {why}. {_GIVEN_UP}{last_words(run)}"
+    if action is Action.replace:
+        return "The next launch, or a --follow that runs, replaces its job."
+    if action is Action.submit:
+        return "The next launch, or a --follow that runs, submits it."
+    if state.phase in ENDED_BY_A_PERSON:
+        return "It goes on when it is launched again."
+    return _ON_SLURM.get(state.phase, "It needs nothing but its turn.")
+
+
+_HERE = {
+    Phase.missing: "It begins when it is launched.",
+    Phase.running: "Its launcher sees to it, and lets it save when it is stopped.",
+    Phase.done: "Nothing is left to do.",
+}
+
+
+def _next_here(run: Run, state: State) -> str:
+    if state.phase is Phase.failed:
+        return f"{_GIVEN_UP}{last_words(run)}"
+    return _HERE.get(state.phase, "It goes on when it is launched again.")

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from fake_slurm import FakeSlurm
+
+from antioversmooth import files, journal
+from antioversmooth.orchestration.explain import explain
+from antioversmooth.orchestration.reconcile import retry
+from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.orchestration.submission import cancel, submit
+from antioversmooth.runs import Run
+
+MakeRun = Callable[..., Run]
+BeginAttempt = Callable[..., int]
+
+
+@pytest.fixture
+def run(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> Run:
+    """A run with job 1, that may crash once."""
+    run = make_run("deit_s12", "cluster.max_crashes=1")
+    submit(run, snapshot)
+    return run
+
+
+def test_a_waiting_run_needs_its_turn(run: Run, slurm: FakeSlurm) -> None:
+    slurm.change("1", reason="Resources")
+    assert explain(run) == (
+        "deit_s12 seed 0 is pending: it is next, and waits for nodes to come free [Resources] (job 1). "
+        "It needs nothing but its turn."
+    )
+
+
+def test_a_running_run_says_where_it_is_and_for_how_long(
+    run: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    slurm.change("1", state="RUNNING", nodes="node1")
+    attempt = begin_attempt(run, "1", step=40)
+    left = run.experiment.total_steps - 96
+    speed = left * run.experiment.recipe.global_batch / 60
+    metrics = {"step": 96, "val/top1": 45.24, "throughput/images_per_s": speed}
+    journal.append(run.metrics_path, {"attempt": attempt, "epoch": 1, **metrics})
+    (run.dir / "heartbeat").touch()
+    assert explain(run) == (
+        "deit_s12 seed 0 is running (job 1 on node1). Attempt 1 began after step 40. It has reached step 96 of "
+        f"{run.experiment.total_steps}, top-1 45.2 %, 1:00 left. It goes on by itself, also after a time limit or a "
+        "pre-emption."
+    )
+
+
+def test_a_run_that_was_given_up_says_what_starts_it_again(
+    run: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    end = {"attempt": begin_attempt(run, "1", step=40), "event": "end", "reason": "crash", "message": "ValueError: no"}
+    journal.append(run.attempts_path, end)
+    (run.dir / "logs" / "attempt1" / "rank0.err").write_text("Traceback ...\nValueError: no\n")
+    slurm.change("1", state="FAILED")
+    assert explain(run) == (
+        "deit_s12 seed 0 is failed: ValueError: no (job 1). Attempt 1 began after step 40 and ended as crash. It was "
+        "given up: it crashed 1 times (cluster.max_crashes). Mend it; `antioversmooth retry --failed` then starts it "
+        "again. The end of its log:\n    Traceback ...\n    ValueError: no"
+    )
+    time.sleep(0.002)  # journals count milliseconds
+    retry(run)
+    assert explain(run).endswith("The next launch, or a --follow that runs, submits it.")
+
+
+def test_a_cancelled_run_waits_for_a_launch(run: Run) -> None:
+    cancel(run)
+    assert explain(run) == (
+        "deit_s12 seed 0 is cancelled pending: job 1 was cancelled (job 1). It goes on when it is launched again."
+    )
+
+
+def test_a_run_says_what_it_starts_from(make_run: MakeRun) -> None:
+    run = make_run("cait_s24_featscale")
+    assert explain(run) == (
+        "cait_s24_featscale seed 0 is missing. It starts from cait_s24 seed 0, which is not done. "
+        "It begins when it is launched."
+    )
+
+
+def test_a_done_run_needs_nothing(make_run: MakeRun) -> None:
+    run = make_run()
+    files.write_json(run.dir / "result.json", {"id": run.id})
+    assert explain(run) == "deit_s12 seed 0 is done. Nothing is left to do."
