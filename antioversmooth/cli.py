@@ -18,6 +18,9 @@ from antioversmooth.errors import ResultError, SpecError, UserError
 from antioversmooth.operations import OPERATIONS
 from antioversmooth.project import find_root, find_spec
 
+if TYPE_CHECKING:
+    from antioversmooth.config import Experiment
+
 INCOMPLETE = 3
 """Exit code where a table misses rows."""
 
@@ -43,8 +46,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<8}{command.help}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<10}{command.help}" for name, command in COMMANDS.items()]
     return "\n".join(["Looks after runs and their results.", "", "commands:", *lines])
+
+
+def _row_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="with --spec: changes to it")
+    parser.add_argument("--spec", metavar="SPEC", help="the row that weights from elsewhere are of")
+
+
+def _row(given: argparse.Namespace) -> Experiment | None:
+    """The row that weights are said to be of; None where it is that of the run that they belong to."""
+    from antioversmooth import spec
+
+    if given.spec:
+        return spec.load_experiment(find_spec(given.spec, find_root()), given.overrides)
+    if given.overrides:
+        raise SpecError("changes a row, and none is named; add --spec ROW", where=" ".join(given.overrides))
+    return None
 
 
 # -- table -------------------------------------------------------------------------------------------------------------
@@ -124,19 +143,16 @@ def _ui(given: argparse.Namespace) -> int:
 
 def _analyze_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", type=Path, metavar="RUN|CHECKPOINT", help="run directory, or file of weights")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="with --spec: changes to it")
-    parser.add_argument("--spec", metavar="SPEC", help="the row that weights from elsewhere are of")
+    _row_arguments(parser)
     parser.add_argument("--images", type=int, default=128, metavar="N", help="validation images; default: 128")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: analysis/ in the run, or beside the file")
 
 
 def _analyze(given: argparse.Namespace) -> int:
-    from antioversmooth import spec
     from antioversmooth.analysis import drawing, overview
     from antioversmooth.training.analyse import analyse
 
-    experiment = spec.load_experiment(find_spec(given.spec, find_root()), given.overrides) if given.spec else None
-    found = analyse(given.target, experiment, num_images=given.images)
+    found = analyse(given.target, _row(given), num_images=given.images)
     beside = given.target / "analysis" if given.target.is_dir() else given.target.with_suffix(".analysis")
     folder = given.output or beside
     written = found.write(folder)
@@ -178,6 +194,46 @@ def _draw(path: Path, overrides: list[str], given: argparse.Namespace, results: 
     return picture is not None
 
 
+# -- evaluate, convert -------------------------------------------------------------------------------------------------
+
+
+def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", type=Path, metavar="RUN|CHECKPOINT", help="run directory, or file of weights")
+    _row_arguments(parser)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="another folder of images: DIR/val/<class>/*")
+    parser.add_argument("--average", action="store_true", help="evaluate the moving average of the weights")
+    parser.add_argument("--json", action="store_true", help="print everything, top-1 of each class included")
+
+
+def _evaluate(given: argparse.Namespace) -> int:
+    from antioversmooth.reporting import evaluations
+    from antioversmooth.training.evaluate import evaluate_checkpoint, run_of
+
+    experiment = _row(given) or run_of(given.target).experiment
+    data = evaluations.elsewhere(experiment.data, given.data) if given.data else experiment.data
+    found = evaluate_checkpoint(given.target, experiment, data=data, average=given.average)
+    told = evaluations.record(given.target, experiment, data, found)
+    print(json.dumps(told, indent=2) if given.json else evaluations.text(told))
+    return 0
+
+
+def _convert_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help="run directory, file of weights in any layout, or timm:TAG")
+    parser.add_argument("target", type=Path, metavar="TARGET", help=".safetensors, or .pth in the official layout")
+    _row_arguments(parser)
+    parser.add_argument(
+        "--fold", action="store_true", help="fold the scaling away: a plain timm model (CaiT's AttnScale)"
+    )
+
+
+def _convert(given: argparse.Namespace) -> int:
+    from antioversmooth.training.convert import convert
+
+    report = convert(given.source, given.target, _row(given), fold=given.fold)
+    print("\n".join([*report.lines(), f"written: {given.target}"]))
+    return 0
+
+
 # -- schema, new -------------------------------------------------------------------------------------------------------
 
 
@@ -209,6 +265,8 @@ COMMANDS = {
     **OPERATIONS,
     "table": Command("render a table from what has run", _table_arguments, _table),
     "analyze": Command("measure and draw the layers of a run, or of a file of weights", _analyze_arguments, _analyze),
+    "evaluate": Command("accuracy of a run, of a checkpoint, or of a file of weights", _evaluate_arguments, _evaluate),
+    "convert": Command("write weights as safetensors, or for the released code", _convert_arguments, _convert),
     "figures": Command("draw figures from what has run", _figures_arguments, _figures),
     "sync": Command("bring MLflow up to date with the runs of rows or tables", spec_arguments, _sync),
     "ui": Command("open MLflow on all that has run, and keep it up to date", _ui_arguments, _ui),
