@@ -30,11 +30,11 @@ RESULTS = PROJECT / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line asks for; returns the exit code."""
     args = parse(arguments)
-    from antioversmooth.errors import UserError  # from here on: a help text needs argparse alone
+    from antioversmooth.errors import ResultError, UserError  # from here on: a help text needs argparse alone
 
     try:
         return plan_and_launch(args, sys.stderr if args.json else sys.stdout)
-    except (UserError, OSError) as err:  # OSError: no space, no permission; it names the file
+    except (UserError, ResultError, OSError) as err:  # OSError: no space, no permission; it names the file
         print(f"launch.py: {err}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -218,3 +218,13 @@ def test_inline_trains_in_this_process_and_a_step_limit_is_incomplete(tmp_path: 
     assert launcher.returncode == 3, err
     assert "deit_s12 seed 0 ended early: runtime.max_steps = 3 reached" in out
     assert "1 of 1 stopped: deit_s12 seed 0" in out
+
+
+def test_a_torn_result_is_one_message(
+    launch: ModuleType, mini: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = planned(ROW, tmp_path)
+    run.prepare()
+    (run.dir / "result.json").write_text("{")
+    assert launch.main([ROW, *mini]) == 2
+    assert "is not JSON" in capsys.readouterr().err
