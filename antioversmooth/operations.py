@@ -42,12 +42,11 @@ def _status(given: argparse.Namespace) -> int:
 
 def _asked(given: argparse.Namespace) -> tuple[list[Run], list[Table]]:
     request, results = request_of(given.specs)
-    return request.plan(given.seeds, results), request.tables
+    return request.plan(given.seeds, results), request.tables or _tables()
 
 
 def _everything() -> tuple[list[Run], list[Table]]:
     """All runs in the project's results folder, and all tables."""
-    from antioversmooth import spec
     from antioversmooth.reporting.discover import Discovery
 
     root = find_root()
@@ -57,7 +56,14 @@ def _everything() -> tuple[list[Run], list[Table]]:
         print(f"left out: {directory}: {problem}", file=sys.stderr)
     if not runs:
         raise UserError(f"nothing has run yet in {root / 'results'}; name a SPEC for rows whose results lie elsewhere")
-    return runs, [spec.load_table(path) for path in sorted((root / "experiments" / "tables").glob("*.yaml"))]
+    return runs, _tables()
+
+
+def _tables() -> list[Table]:
+    """All tables of the project."""
+    from antioversmooth import spec
+
+    return [spec.load_table(path) for path in sorted((find_root() / "experiments" / "tables").glob("*.yaml"))]
 
 
 # -- why, logs ---------------------------------------------------------------------------------------------------------

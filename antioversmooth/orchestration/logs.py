@@ -18,16 +18,13 @@ def log_files(run: Run, rank: int) -> list[Path]:
     """What a rank of the newest attempt wrote; where it wrote nothing, what its launcher or its job did.
 
     Raises:
-        LaunchError: The run has no log, or the attempt no such rank.
+        LaunchError: The attempt has no such rank.
     """
     number, folder = max(run.attempt_dirs(), default=(0, run.dir / "logs"))
     ranks = {int(path.stem.removeprefix("rank")) for path in folder.glob("rank*.err")}
     if ranks and rank not in ranks:
         raise LaunchError(f"attempt {number} of {run.name} has no rank {rank}; it has 0 to {max(ranks)}")
-    found = [*_written(folder / f"rank{rank}.out", folder / f"rank{rank}.err")] or [*_before_training(run)]
-    if not found:
-        raise LaunchError(f"{run.name} has written no log yet: {run.dir}")
-    return found
+    return [*_written(folder / f"rank{rank}.out", folder / f"rank{rank}.err")] or [*_before_training(run)]
 
 
 def _before_training(run: Run) -> Iterator[Path]:
@@ -67,10 +64,13 @@ def show(run: Run, out: TextIO, *, rank: int = 0) -> None:
     """Prints the logs of a rank of the newest attempt.
 
     Raises:
-        LaunchError: See `log_files`.
+        LaunchError: There is nothing in them, or no such rank.
     """
+    found = log_files(run, rank)
+    if not found:
+        raise LaunchError(f"the logs of {run.name} are empty; `status` tells how far it is: {run.dir}")
     printer = Printer(out)
-    for path in log_files(run, rank):
+    for path in found:
         printer.show(path)
 
 
@@ -78,7 +78,7 @@ def follow(run: Run, out: TextIO, *, rank: int = 0, refresh_s: float = REFRESH_S
     """Prints the logs as they grow, those of further attempts too, until the run is done.
 
     Raises:
-        LaunchError: See `log_files`.
+        LaunchError: There is no such rank.
     """
     printer = Printer(out)
     while True:

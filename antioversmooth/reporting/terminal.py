@@ -34,12 +34,13 @@ STATUS_HEADER = (
     "row", "seed", "state", "epoch", "top-1 (%)", "paper (ImageNet-1k)", "left", "attempts", "nodes", "device-hours",
     "still to come", "",
 )  # fmt: skip
+UNBROKEN = ("row", "seed", "state", "epoch", "top-1 (%)")
 WORDS = ("row", "state", "attempts", "nodes", "")
 
 
 def show_statuses(statuses: Sequence[Status], out: TextIO) -> None:
     """Prints one line for each run."""
-    _print(_status_drawing(statuses), out)
+    _print(_status_drawing(statuses, out), out)
 
 
 def watch_statuses(read: Callable[[], Sequence[Status]], out: TextIO, *, every_s: float = 15.0) -> None:
@@ -49,13 +50,13 @@ def watch_statuses(read: Callable[[], Sequence[Status]], out: TextIO, *, every_s
     with Live(console=_console(out), auto_refresh=False) as live:
         while True:
             statuses = read()
-            live.update(_status_drawing(statuses), refresh=True)
+            live.update(_status_drawing(statuses, out), refresh=True)
             if not any(status["live"] for status in statuses):
                 return
             time.sleep(every_s)
 
 
-def _status_drawing(statuses: Sequence[Status]) -> Drawing:
+def _status_drawing(statuses: Sequence[Status], out: TextIO) -> Drawing:
     several = len({status["profile"] for status in statuses}) > 1
     shared = Counter((status["profile"], status["experiment"], status["seed"]) for status in statuses)
     rows = []
@@ -65,7 +66,11 @@ def _status_drawing(statuses: Sequence[Status]) -> Drawing:
         if shared[profile, name, status["seed"]] > 1:  # the row as it was before its spec was edited
             label += f" {status['id'][:8]}"
         rows.append([text or cells.EMPTY for text in [label, *_status_cells(status)]])
-    return _drawing("", STATUS_HEADER, [header in WORDS for header in STATUS_HEADER], rows, "")
+    # a terminal has no room for columns that say nothing
+    everything = not out.isatty()
+    told = [i for i, _ in enumerate(STATUS_HEADER) if everything or {row[i] for row in rows} - {cells.EMPTY, " "}]
+    header = [STATUS_HEADER[i] for i in told]
+    return _drawing("", header, [name in WORDS for name in header], [[row[i] for i in told] for row in rows], "")
 
 
 def _status_cells(status: Status) -> list[str]:
@@ -90,7 +95,7 @@ def _number(value: float | None, form: str) -> str:
 
 def _attempts(attempts: Sequence[Mapping[str, Any]]) -> str:
     """3: 2 preempted, timeout."""
-    reasons = Counter(attempt["reason"] for attempt in attempts if attempt["reason"])
+    reasons = Counter(attempt["reason"] for attempt in attempts if attempt["reason"] not in (None, "completed"))
     told = ", ".join(reason if count == 1 else f"{count} {reason}" for reason, count in reasons.items())
     return f"{len(attempts)}: {told}" if told else str(len(attempts))
 
@@ -111,7 +116,7 @@ def _drawing(
 
     drawing = Drawing(title=title or None, caption=caption or None, box=None, caption_justify="left", padding=(0, 1))
     for name, is_word in zip(header, words, strict=True):
-        drawing.add_column(Text(name), justify="left" if is_word else "right")
+        drawing.add_column(Text(name), justify="left" if is_word else "right", no_wrap=name in UNBROKEN)
     for row in rows:
         drawing.add_row(*map(Text, row))
     return drawing

@@ -145,7 +145,7 @@ def test_logs_are_of_a_rank_of_the_newest_attempt(run: Run, capsys: pytest.Captu
 
 def test_logs_before_training_are_those_of_the_job(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["logs", *MINI]) == 2
-    assert "has written no log yet" in capsys.readouterr().err
+    assert "the logs of deit_s12 seed 0 are empty" in capsys.readouterr().err
     raw = run.dir / "slurm" / "1_0_log.err"
     raw.parent.mkdir()
     raw.write_text("module: command not found\n")
