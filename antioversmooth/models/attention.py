@@ -103,7 +103,10 @@ class ScaledAttention(nn.Module):
 
 
 class RescaledDropout(nn.Dropout):
-    """Attention dropout on the entries that AttnScale has rescaled, as in the released code: the explicit path."""
+    """The explicit path: AttnScale on the matrix itself, then attention dropout, as in the released code.
+
+    Taken where dropout falls on rescaled entries, or where a norm or a gate stands before the projection.
+    """
 
     attention: tuple[ScaledAttention]
     """The layer whose `lamb` it is; in a tuple, so that it is not listed as a child."""

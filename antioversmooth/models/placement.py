@@ -67,7 +67,7 @@ def add_scaling(
     for name, block, attention in attentions:
         _require_known(name, block, attention)
         if attnscale:
-            _require_foldable(name, attention, mask_aware=mask_aware)
+            _require_exact(name, attention, mask_aware=mask_aware)
     excluded = 0 if class_token_in_mean else getattr(model, "num_prefix_tokens", 0)
     for _, block, attention in attentions:
         _place(attention, excluded, mask_aware=mask_aware)
@@ -134,17 +134,19 @@ def _require_kind(name: str, module: nn.Module, known: Iterable[type]) -> None:
         raise ModelError(f"{name} is a {paths[0]}, whose algebra is not known here; known are {', '.join(paths[1:])}")
 
 
-def _require_foldable(name: str, attention: Any, *, mask_aware: bool) -> None:
-    between = {
-        "a norm (scale_norm)": not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity),
-        "a gate (gated)": getattr(attention, "gate", None) is not None,
-        "shared key and value heads (num_kv_heads)": getattr(attention, "num_kv_groups", 1) > 1,
-    }
-    for obstacle, present in between.items():
-        if present:
-            raise ModelError(f"AttnScale does not go into {name}: it has {obstacle} before its projection")
+def _require_exact(name: str, attention: Any, *, mask_aware: bool) -> None:
     if mask_aware and attention.attn_drop.p > 0:
         raise ModelError(f"AttnScale does not go into {name}: mask_aware and attention dropout exclude each other")
+
+
+def _folds(attention: Any) -> bool:
+    """Whether AttnScale may wait until the projection: nothing between it and the attention sees the difference."""
+    return not (
+        attention.attn_drop.p > 0  # falls on the rescaled entries
+        or not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity)
+        or getattr(attention, "gate", None) is not None
+        or getattr(attention, "num_kv_groups", 1) > 1
+    )
 
 
 def _place(attention: Any, excluded: int, *, mask_aware: bool) -> None:
@@ -163,7 +165,7 @@ def _place(attention: Any, excluded: int, *, mask_aware: bool) -> None:
 
 def _place_attnscale(attention: Any) -> None:
     attention.lamb = nn.Parameter(attention.proj.weight.new_zeros(attention.num_heads))
-    if attention.folded and attention.attn_drop.p > 0:  # dropout falls on the rescaled entries
+    if attention.folded and not _folds(attention):
         attention.folded = False
         if hasattr(attention, "fused_attn"):  # Swin-V2 builds the matrix always
             attention.was_fused, attention.fused_attn = attention.fused_attn, False
