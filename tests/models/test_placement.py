@@ -13,7 +13,6 @@ import torch
 from backbones import BUILDERS, TINY
 from textbook import share_random_scales
 from timm.layers.attention import AttentionRope
-from timm.models.eva import Eva
 from timm.models.vision_transformer import DiffParallelScalingBlock, ParallelScalingBlock, VisionTransformer
 from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
@@ -83,23 +82,44 @@ def test_other_networks_are_refused():
         add_scaling(timm.create_model("resnet10t"), featscale=True)
 
 
+class Split(nn.Module):
+    """AttnScale as the paper writes it, on the matrix that timm hands to its attention dropout."""
+
+    def __init__(self, lamb: Tensor):
+        super().__init__()
+        self.lamb = lamb
+
+    def forward(self, attention: Tensor) -> Tensor:
+        low = torch.full_like(attention, 1 / attention.shape[-1])
+        return low + (1 + self.lamb[:, None, None]) * (attention - low)
+
+
 @pytest.mark.parametrize(
-    ("options", "obstacle"),
-    [({"scale_norm": True, "norm_layer": nn.LayerNorm}, "a norm"), ({"gated": True}, "a gate")],
+    "options",
+    [
+        {"scale_norm": True, "norm_layer": nn.LayerNorm},
+        {"gated": True},
+        {"qkv_fused": False, "num_kv_heads": 1},
+    ],
+    ids=["norm", "gate", "shared heads"],
 )
-def test_what_stands_before_the_projection_is_named(build: Callable[..., nn.Module], options: dict, obstacle: str):
-    model = build("vit")
-    model.blocks[1].attn = AttentionRope(24, 3, **options)
-    with pytest.raises(ModelError, match=rf"blocks\.1\.attn: it has {obstacle}"):
-        add_scaling(model, attnscale=True)
-    assert not scales(model), "a refused model stays as it was"
-
-
-def test_shared_key_and_value_heads_are_refused():
-    model = Eva(**TINY, attn_type="rope", qkv_fused=False, num_kv_heads=1, use_rot_pos_emb=True)
-    with pytest.raises(ModelError, match="num_kv_heads"):
-        add_scaling(model, attnscale=True)
-    assert add_scaling(model, featscale=True) is model
+def test_where_nothing_folds_the_matrix_is_scaled(images: Tensor, options: dict):
+    stock = VisionTransformer(**TINY).eval()
+    for block in stock.blocks:
+        block.attn = AttentionRope(24, 3, **options).eval()
+    model = add_scaling(copy.deepcopy(stock), attnscale=True)
+    torch.testing.assert_close(model(images), stock(images), atol=1e-6, rtol=1e-5)
+    share_random_scales(model)
+    reference = copy.deepcopy(stock)
+    for ours, block in zip(model.blocks, reference.blocks, strict=True):
+        block.attn.fused_attn, block.attn.attn_drop = False, Split(ours.attn.lamb)
+    torch.testing.assert_close(model(images), reference(images), atol=1e-6, rtol=1e-5)
+    model(images).square().sum().backward()
+    found = [block.attn.lamb.grad.clone() for block in model.blocks]
+    model.zero_grad()
+    reference(images).square().sum().backward()
+    for gradient, block in zip(found, model.blocks, strict=True):
+        torch.testing.assert_close(gradient, block.attn.lamb.grad, atol=1e-5, rtol=1e-5)
 
 
 def test_mask_aware_and_attention_dropout_exclude_each_other(build: Callable[..., nn.Module]):
