@@ -10,7 +10,7 @@ PROFILE := $(if $(DATA_ROOT),data.root=$(DATA_ROOT),profile=mini)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm check format smoke figures ui lock clean-runs
+.PHONY: help setup test test-slurm check format smoke bench figures ui lock clean-runs
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -40,6 +40,9 @@ test-slurm: .venv/.installed ## the tests that start a private SLURM (Linux, roo
 
 smoke: .venv/.installed ## two rows of the mini table, the whole way, in about a minute
 	@$(PY) launch.py experiments/tables/smoke.yaml profile=mini --follow $(ARGS)
+
+bench: .venv/.installed ## speed and memory beside timm's own models and usual input pipelines: results/bench.md
+	@OMP_NUM_THREADS=1 $(PY) -m antioversmooth.bench $(ARGS)
 
 check: .venv/.installed ## lint, format and types
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

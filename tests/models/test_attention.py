@@ -9,12 +9,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from backbones import BUILDERS
-from textbook import named, share_random_scales, textbook
 from timm.models.cait import Cait
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from antioversmooth.bench.textbook import named, share_random_scales, textbook
 from antioversmooth.models import add_scaling
 
 METHODS = {

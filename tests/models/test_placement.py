@@ -11,12 +11,12 @@ import pytest
 import timm
 import torch
 from backbones import BUILDERS, TINY
-from textbook import share_random_scales
 from timm.layers.attention import AttentionRope
 from timm.models.vision_transformer import DiffParallelScalingBlock, ParallelScalingBlock, VisionTransformer
 from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
+from antioversmooth.bench.textbook import share_random_scales
 from antioversmooth.errors import ModelError
 from antioversmooth.models import add_scaling, remove_scaling
 from antioversmooth.models.placement import scales

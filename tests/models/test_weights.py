@@ -12,11 +12,11 @@ import safetensors.torch
 import timm
 import torch
 from backbones import TINY, randomised
-from textbook import share_random_scales
 from timm.models.cait import Cait
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from antioversmooth.bench.textbook import share_random_scales
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models import add_scaling
 from antioversmooth.models.weights import load_timm, load_weights, official_state, read_state, save_weights

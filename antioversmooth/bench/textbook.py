@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from types import MethodType
+from typing import Any
 
 import torch
 from timm.models.cait import ClassAttn
@@ -30,10 +31,13 @@ class SplitAttention(nn.Module):
         low_pass[..., self.excluded :] = 1 / (num_tokens - self.excluded)
         high_pass = attention - low_pass
         scaled = low_pass + (1 + self.lamb[:, None, None]) * high_pass
-        return self.dropout(scaled.contiguous())  # heads first in memory: a dropout mask is drawn in that order
+        dropped: Tensor = self.dropout(
+            scaled.contiguous()
+        )  # heads first in memory: a dropout mask is drawn in that order
+        return dropped
 
 
-def split_features(x: Tensor, block: nn.Module, doubled: bool, excluded: int) -> Tensor:
+def split_features(x: Tensor, block: Any, doubled: bool, excluded: int) -> Tensor:
     """x + s DC[x] + t HC[x], the two terms added twice where `doubled`, as in the released DeiT code."""
     tokens = x.flatten(1, -2)
     low_pass = tokens[:, excluded:].mean(1, keepdim=True).expand_as(tokens)
@@ -42,7 +46,8 @@ def split_features(x: Tensor, block: nn.Module, doubled: bool, excluded: int) ->
     tokens = tokens + added
     if doubled:
         tokens = tokens + added
-    return tokens.view_as(x)
+    scaled: Tensor = tokens.view_as(x)
+    return scaled
 
 
 def textbook(
@@ -51,7 +56,7 @@ def textbook(
     """A copy of a stock model with zero scales, in the explicit form."""
     model = copy.deepcopy(model)
     for block in [m for m in model.modules() if "attn" in m._modules and not isinstance(m.attn, ClassAttn)]:
-        attention = block.attn
+        attention: Any = block.attn
         if attnscale:
             attention.fused_attn = False
             attention.attn_drop = SplitAttention(attention.attn_drop, attention.num_heads, excluded)
@@ -60,14 +65,29 @@ def textbook(
     return model
 
 
-def _split_behind(block: nn.Module, doubled: bool, excluded: int) -> None:
+class SplitBehind:
+    """A forward hook that scales what an attention layer gives; copied along with the model that it is in."""
+
+    def __init__(self, block: nn.Module, doubled: bool, excluded: int) -> None:
+        self.block, self.doubled, self.excluded = block, doubled, excluded
+
+    def __call__(self, _: nn.Module, __: Any, output: Tensor) -> Tensor:
+        return split_features(output, self.block, self.doubled, self.excluded)
+
+
+def _split_map(block: Any, x: Tensor) -> Tensor:
+    """Behind the merging of windows and the undoing of the shift."""
+    return split_features(type(block)._attn(block, x), block, doubled=False, excluded=0)
+
+
+def _split_behind(block: Any, doubled: bool, excluded: int) -> None:
     dim = block.attn.proj.out_features
     block.lamb1, block.lamb2 = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
-    if isinstance(block, (SwinTransformerBlock, SwinTransformerV2Block)):
-        stock = block._attn  # merges windows and undoes the shift
-        block._attn = MethodType(lambda self, x: split_features(stock(x), self, False, 0), block)
+    has_windows = isinstance(block, (SwinTransformerBlock, SwinTransformerV2Block))
+    if has_windows:
+        block._attn = MethodType(_split_map, block)
     else:
-        block.attn.register_forward_hook(lambda _, __, output: split_features(output, block, doubled, excluded))
+        block.attn.register_forward_hook(SplitBehind(block, doubled, excluded))
 
 
 def named(model: nn.Module) -> dict[str, nn.Parameter]:

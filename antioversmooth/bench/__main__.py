@@ -1,0 +1,41 @@
+"""`python -m antioversmooth.bench`: measures, and writes bench.json, bench.md and the chart."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from antioversmooth import files
+from antioversmooth.bench.chart import draw
+from antioversmooth.bench.measure import QUICK, Effort, measure
+from antioversmooth.bench.report import markdown
+from antioversmooth.project import find_root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures as the arguments say; 0."""
+    parser = argparse.ArgumentParser(prog="python -m antioversmooth.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="tiny models, two rounds: whether it works at all")
+    parser.add_argument("--rounds", type=int, metavar="N", help="of whole models; default: 5")
+    parser.add_argument("--augmentations", type=int, metavar="N", help="views that must come out whole; default: 1000")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="of the models; default: cpu")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/")
+    given = parser.parse_args(arguments)
+    root = find_root()
+    folder = given.output or root / "results"
+    asked = {key: getattr(given, key) for key in ("rounds", "augmentations") if getattr(given, key)}
+    measured = measure(root, replace(QUICK if given.quick else Effort(), **asked), given.device)
+    files.write_json(folder / "bench.json", measured)
+    files.write_atomic(folder / "bench.md", markdown(measured))
+    written = [folder / "bench.json", folder / "bench.md", *draw(measured, folder)]
+    print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Everything in one run: what was measured, on what, as one JSON value."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import PIL
+import timm
+import torch
+import torchvision
+
+from antioversmooth import spec
+from antioversmooth.bench import models, pipeline, startup
+from antioversmooth.bench.timing import cpu_clock, cuda_clock
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    cases: tuple[models.Case, ...] = models.CASES
+    rounds: int = 5
+    """Of whole models."""
+    attention_rounds: int = 20
+    images: int = 40
+    """JPEG files, and training views a round."""
+    pipeline_rounds: int = 9
+    start_rounds: int = 2
+    augmentations: int = 1000
+    """Views of the training recipe that must come out whole."""
+
+
+QUICK = Effort(models.QUICK_CASES, rounds=2, attention_rounds=2, images=4, pipeline_rounds=2, start_rounds=1)
+
+
+def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, Any]:
+    """What `results/bench.json` holds; times are seconds of each round, by variant.
+
+    Args:
+        project: Holds `experiments/`.
+        device: Of the models; everything else happens on the CPU.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    clock = cuda_clock if device.type == "cuda" else cpu_clock
+    compared = {case.name: models.compare(case, device, clock, rounds=effort.rounds) for case in effort.cases}
+    attention = models.compare_attention(effort.cases[0], device, clock, rounds=effort.attention_rounds)
+    return {
+        "machine": machine(device),
+        "rounds": effort.rounds,
+        "models": compared,
+        "attention": attention,
+        "pipeline": _pipeline(project, effort),
+        "start": startup.first_steps(project, rounds=effort.start_rounds),
+        "checkpoint": startup.checkpoint_stall(project, effort.cases[0].tag, rounds=effort.start_rounds),
+    }
+
+
+def _pipeline(project: Path, effort: Effort) -> dict[str, Any]:
+    row = spec.load_experiment(project / "experiments" / "deit_s12.yaml", [])
+    with tempfile.TemporaryDirectory() as folder:
+        images = pipeline.write_photographs(Path(folder), effort.images)
+        size = sum(path.stat().st_size for path in Path(folder).iterdir()) / effort.images
+        times = pipeline.compare_pipelines(images, row.recipe, row.data, cpu_clock, rounds=effort.pipeline_rounds)
+        whole = pipeline.whole_views(images, row.recipe, row.data, number=effort.augmentations)
+    asked = {"augmentations": effort.augmentations, "whole": whole}
+    return {"images": effort.images, "mean_bytes": size, "round_s": times, **asked}
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers depend on besides this project."""
+    packages = {"torch": torch.__version__, "torchvision": torchvision.__version__, "timm": timm.__version__}
+    return {
+        "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread",
+        "python": platform.python_version(),
+        **packages,
+        "pillow": PIL.__version__,
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

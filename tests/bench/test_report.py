@@ -1,0 +1,56 @@
+"""A measurement becomes tables, goals and pictures; what is in them comes from its JSON alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from antioversmooth.bench.chart import draw
+from antioversmooth.bench.goals import goals
+from antioversmooth.bench.models import PLAIN, SCALINGS
+from antioversmooth.bench.pipeline import OURS, TIMM
+from antioversmooth.bench.report import markdown
+
+NAMES = (PLAIN, *(f"{scaling}{form}" for scaling in SCALINGS for form in ("", ", explicit")))
+
+
+@pytest.fixture
+def measured() -> dict[str, Any]:
+    """Everything equal to plain, and our input twice as fast as timm's."""
+    times, sizes = {name: [1.0, 2.0, 3.0] for name in NAMES}, dict.fromkeys(NAMES, 2**20)
+    case = {"images": 1, "forward_s": times, "step_s": times}
+    case |= dict.fromkeys(("peak_bytes", "saved_bytes", "moved_bytes"), sizes)
+    rounds = {"torchvision": [2.0], TIMM: [2.0], **{name: [1.0] for name in OURS}}
+    return {
+        "machine": {"processor": "abacus"},
+        "models": dict.fromkeys(("DeiT-S", "CaiT-S24", "Swin-S"), case),
+        "attention": {"forward_s": times, "backward_s": times},
+        "pipeline": {"images": 4, "mean_bytes": 1024, "round_s": rounds, "augmentations": 9, "whole": 9},
+        "start": {"import torch": [2.0]},
+        "checkpoint": {"training waits": [0.1]},
+    }
+
+
+def test_goals_that_ask_for_less_than_plain_are_missed_by_what_equals_it(measured: dict[str, Any]):
+    missed = {goal.what.partition(",")[0] for goal in goals(measured) if not goal.reached}
+    assert missed == {"CaiT-S24"}
+
+
+def test_the_report_names_the_machine_and_says_which_goals_are_missed(measured: dict[str, Any]):
+    text = markdown(json.loads(json.dumps(measured)))
+    assert "processor abacus" in text
+    assert text.count("**missed**") == 6
+    assert "| ours | 4 | 2.000 |" in text
+
+
+def test_a_measure_that_the_system_lacks_is_left_open(measured: dict[str, Any]):
+    for case in measured["models"].values():
+        case["peak_bytes"] = dict.fromkeys(NAMES)
+    assert "| - |" in markdown(measured)
+
+
+def test_the_chart_is_written_twice(measured: dict[str, Any], tmp_path: Path):
+    assert [path.stat().st_size > 0 for path in draw(measured, tmp_path)] == [True, True]
