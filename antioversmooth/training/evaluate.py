@@ -51,7 +51,7 @@ def run_of(target: Path) -> Run:
 
 def trained_model(target: Path, config: Experiment, *, average: bool = False) -> nn.Module:
     """The experiment's model with the weights of `target`, on the CPU; arguments as of `evaluate_checkpoint`."""
-    model = new_model(config, seed=0)
+    model: nn.Module = new_model(config, seed=0)
     if not average:
         load_trained(model, target, config)
         return model
