@@ -411,6 +411,8 @@ class RuntimeConfig:
     """Largest number of samples in one forward pass on a device; 0: global_batch / world size in one pass."""
     eval_batch: int = 250
     """Samples in one evaluation pass on a device."""
+    gradient_checkpointing: bool = False
+    """Keep the input of each block only, and compute the rest again in the backward pass: less memory, same numbers."""
     log_every: int = 50
     """Steps between two train records in the journal."""
     checkpoint_every_s: float = 300.0

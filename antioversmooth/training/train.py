@@ -54,10 +54,11 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
     data = open_data(config.data)
     loaders = make_loaders(config, seed=run.seed, local_world_size=ranks.place.local_world_size)
     evaluator = Evaluator(config, data.val, loaders, ranks)
-    model = new_model(config, run.seed).to(ranks.device)
+    model: Any = new_model(config, run.seed).to(ranks.device)
     if attempt.resume_from is None and config.recipe.init_from is not None:
         _start_from_weights(attempt, model, evaluator)
     if config.recipe.epochs > 0:
+        model.set_grad_checkpointing(config.runtime.gradient_checkpointing)
         trainer = Trainer(attempt, model, data.train, loaders=loaders, evaluator=evaluator, stop=stop)
         if attempt.resume_from is not None:
             trainer.load(attempt.resume_from.load())

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import Block
 from torch import nn
 
 from antioversmooth import journal
@@ -81,3 +83,25 @@ def test_steps_are_those_of_a_plain_loop(tiny_run: Callable[..., Run], passes: i
     for name, value in model.state_dict().items():
         for ours, expected in ((state["model"][name], value), (state["ema"][name], average[name])):
             assert torch.allclose(determined(name, ours), determined(name, expected), atol=1e-5, rtol=0), name
+
+
+@pytest.mark.parametrize("name", ["deit_s12_attnscale", "deit_s12_featscale"])
+def test_gradient_checkpointing_computes_blocks_again_and_changes_no_number(
+    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """With dropout and drop path on: what is drawn in the forward pass is drawn again."""
+    calls: list[int] = []
+    stock = Block.forward
+    monkeypatch.setattr(Block, "forward", lambda self, *args, **kw: (calls.append(1), stock(self, *args, **kw))[1])
+    losses, forwards = [], []
+    for checkpointing in ("false", "true"):
+        run = tiny_run(f"runtime.gradient_checkpointing={checkpointing}", "runtime.max_steps=2", name=name)
+        run = replace(run, dir=run.dir.with_name(f"{run.dir.name}-{checkpointing}"))
+        run.prepare()
+        calls.clear()
+        with pytest.raises(AttemptEnded):
+            train(run)
+        losses.append([record[journal.TRAIN_LOSS] for record in run.metrics()])
+        forwards.append(len(calls))
+    assert losses[0] == losses[1]
+    assert forwards[1] > forwards[0]
