@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_slurm import FakeSlurm
@@ -51,7 +52,7 @@ def crash(run: Run, attempt: int, message: str = "ValueError: no") -> None:
     journal.append(run.attempts_path, end)
 
 
-def status(*arguments: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+def status(*arguments: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     assert cli.main(["status", *arguments, "--json"]) == 0
     statuses = json.loads(capsys.readouterr().out)
     assert isinstance(statuses, list)
@@ -82,7 +83,7 @@ def test_status_tells_attempts_and_what_they_cost(
     (job.dir / "heartbeat").touch()
     (seen,) = status(*MINI, capsys=capsys)
     assert (seen["state"], seen["nodes"]) == ("running", "node[1-2]")
-    assert [attempt["reason"] for attempt in seen["attempts"]] == ["preempted", None]  # type: ignore[attr-defined]
+    assert [attempt["reason"] for attempt in seen["attempts"]] == ["preempted", None]
     assert seen["device_hours_used"] == pytest.approx(2.0, abs=0.1)
     cli.main(["status", *MINI])
     assert "2: preempted" in capsys.readouterr().out
