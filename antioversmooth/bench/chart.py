@@ -35,6 +35,7 @@ def draw(measured: dict[str, Any], folder: Path) -> list[Path]:
         for plot, (title, ratios) in zip(plots, _PANELS.items(), strict=True):
             _bars(plot, {name: ratios(case) for name, case in measured["models"].items()})
             plot.set_title(title)
+        plots[0].set_ylim(0.7)  # one for all, once all are drawn
         plots[0].set_ylabel("multiple of timm's own model")
         figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
         paths = [folder / "bench.svg", folder / "bench.png"]
@@ -55,4 +56,3 @@ def _bars(plot: Axes, groups: dict[str, dict[str, Spread]]) -> None:
         )
     plot.axhline(1, color="black", linewidth=1)
     plot.set_xticks(range(len(groups)), list(groups))
-    plot.set_ylim(0.7)

@@ -18,8 +18,9 @@ def markdown(measured: dict[str, Any]) -> str:
         f"Rendered from `bench.json` by `make bench`. {machine}.",
         "Times are of one CPU thread (or of the GPU), variants interleaved and rotated within each round; a ratio is "
         "taken within a round and given as its median, with the middle half of the rounds in brackets. Bytes saved for "
-        "backward and bytes moved by the operations of a step are exact. `explicit` is the textbook form: attention "
-        "matrix built, split, scaled and multiplied. Scales are not zero.",
+        "backward and bytes moved by the operations of a step are exact, for a step of 8 images (with fewer, what is "
+        "folded once a step weighs more); peak memory and times are of 1 or 2. `explicit` is the textbook form: "
+        "attention matrix built, split, scaled and multiplied. Scales are not zero.",
         *(_section(f"{name}, multiples of timm's own", _model(case)) for name, case in measured["models"].items()),
         _section("DeiT-S's attention layer alone, multiples of timm's own", _attention(measured["attention"])),
         _section("Input, one core", _pipeline(measured)),
@@ -43,12 +44,10 @@ def _model(case: dict[str, Any]) -> Iterator[list[str]]:
         ratios = [f"{exact(m, name).median:.3f}" if m[name] else "-" for m in measures]
         yield [name, _spread(forward[name]), _spread(step[name]), *ratios]
     seconds = [f"{spread(case[key][PLAIN]).median / case['images']:.3f} s" for key in ("forward_s", "step_s")]
-    sizes = [case[key][PLAIN] for key in ("peak_bytes", "saved_bytes", "moved_bytes")]
-    yield [
-        "*plain, an image*",
-        *seconds,
-        *(f"{size / case['images'] / 2**20:.0f} MiB" if size else "-" for size in sizes),
-    ]
+    peak = case["peak_bytes"][PLAIN]
+    sizes = [peak / case["images"] if peak else None]
+    sizes += [case[key][PLAIN] / case["exact_images"] for key in ("saved_bytes", "moved_bytes")]
+    yield ["*plain, an image*", *seconds, *(f"{size / 2**20:.0f} MiB" if size else "-" for size in sizes)]
 
 
 def _attention(times: dict[str, Any]) -> Iterator[list[str]]:
