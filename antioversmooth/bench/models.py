@@ -22,8 +22,9 @@ from antioversmooth.models.placement import add_scaling
 PLAIN = "plain"
 SCALINGS = ("attnscale", "featscale")
 EXACT_IMAGES = 8
-"""Images of the step whose bytes are counted, as where tests/models/test_measure.py holds DeiT's goals. In the one or two
-that are timed, weights that are folded once a step weigh more than in any training.
+"""Images of the step whose bytes are counted, as where tests/models/test_measure.py holds DeiT's goals.
+
+In the one or two that are timed, weights that are folded once a step weigh more than in any training.
 """
 
 
