@@ -10,7 +10,7 @@ PROFILE := $(if $(DATA_ROOT),data.root=$(DATA_ROOT),profile=mini)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm check format smoke bench figures ui lock clean-runs
+.PHONY: help setup test test-slurm check format smoke bench figures ui lock
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28

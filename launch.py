@@ -74,7 +74,10 @@ BACKEND_HELP = "auto: SLURM where sbatch answers, else processes of\nthis machin
 
 
 def _seeds(text: str) -> list[int]:
-    return [int(seed) for seed in text.split(",")]
+    seeds = [int(seed) for seed in text.split(",") if seed.strip().isdecimal()]
+    if len(seeds) < len(text.split(",")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of seeds such as 0,1,2")
+    return seeds
 
 
 def _is_override(word: str) -> bool:
@@ -118,6 +121,8 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
     pending = [run for run in runs if run.result() is None]
     if len(pending) < len(runs):
         print(f"{len(runs) - len(pending)} of {len(runs)} runs are done already and skipped", file=out)
+    for line in preflight.moved_data(runs):
+        print(line, file=out)
     preflight.check(pending, choice.backend, results)
     if not agreed(choice, pending, args):
         return 130

@@ -176,6 +176,7 @@ class Pool:
         run = worker.run
         self._release(worker)
         if ending in (Ending.done, Ending.stopped):
+            close_attempt(run, EndReason.cancelled, "ended before it could listen to signals")
             self._settle(run, Outcome.done if ending is Ending.done else Outcome.stopped)
             return
         if process.was_asked_to_end(run, self._began):  # before it could listen to signals

@@ -65,6 +65,19 @@ def _check_image_folder(data: DataConfig) -> None:
             raise DataError(f"data.root: there is no folder {folder}; {way_out}")
 
 
+def moved_data(runs: Sequence[Run]) -> list[str]:
+    """What to say of done runs whose images lay in another folder than the spec's now: it does not identify a run."""
+    lines = []
+    for run in runs:
+        then, now = ((run.result() or {}).get("data") or {}).get("root"), run.experiment.data.root
+        if then and now and Path(then).resolve() != Path(now).resolve():
+            lines.append(
+                f"{run.name} is done, with the images of {then}; data.root is {now} now. A folder does not identify a "
+                "run: if these are other images, say so with data.fingerprint or data.num_train"
+            )
+    return lines
+
+
 def check_writable(results: Path) -> None:
     """Raises LaunchError where the results folder cannot be made or written to."""
     try:
@@ -81,8 +94,8 @@ def check_space(runs: Sequence[Run], results: Path) -> None:
     free = shutil.disk_usage(results).free
     if needed > free:
         raise LaunchError(
-            f"{results} has {free / 2**30:.1f} GiB free; {CHECKPOINTS_KEPT} checkpoints of {len(runs)} runs need about "
-            f"{needed / 2**30:.1f} GiB; make room, or choose another folder with cluster.results=/path"
+            f"{results} has {free / 2**20:,.0f} MiB free; {CHECKPOINTS_KEPT} checkpoints of each run need about "
+            f"{needed / 2**20:,.0f} MiB; make room, or choose another folder with cluster.results=/path"
         )
 
 

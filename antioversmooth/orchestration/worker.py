@@ -62,6 +62,7 @@ class Worker:
                 pass_fds=[lock],
             )
         self._below: set[int] = set()
+        self._asked_to_end = False
 
     def poll(self) -> Ending | None:
         """How the attempt ended, once its last process is gone; None while it lives."""
@@ -90,6 +91,7 @@ class Worker:
 
     def terminate(self) -> None:
         """Asks it to save and to end."""
+        self._asked_to_end = True
         if self._process.poll() is None:
             os.kill(self._process.pid, signal.SIGTERM)
 
@@ -115,7 +117,8 @@ class Worker:
             return Ending.done
         ends = _ends(self.run)
         reason = ends[-1]["reason"] if len(ends) > self._ended_before else None
-        if code == STOPPED_EXIT or reason in RESUMABLE:
+        before_it_listened = self._asked_to_end and code in (-signal.SIGTERM, -signal.SIGINT)
+        if code == STOPPED_EXIT or reason in RESUMABLE or before_it_listened:
             return Ending.stopped
         if code == REFUSED_EXIT or reason == EndReason.disk_full.value:
             return Ending.refused

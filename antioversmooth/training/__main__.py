@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,15 +30,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run_attempt(directory: Path) -> int:
     """Trains the run of a directory with its output in the attempt's log folder; the exit code as `main`."""
+    code = 0
     try:
         train(Run.load(directory), redirect=True)
     except KeyboardInterrupt:
-        return RESUMABLE
+        code = RESUMABLE
     except Exception as err:
         if find_place(os.environ).rank == 0 or not isinstance(err, AntiOversmoothError):
             print(describe(err), file=sys.stderr)  # what all ranks know is said once
-        return exit_code(err)
-    return 0
+        code = exit_code(err)
+    _end_loading_processes()
+    return code
+
+
+def _end_loading_processes() -> None:
+    """Ends what loads data for this process, after whatever ended training.
+
+    Left to Python's exit they would be sent SIGTERM, which they ignore for the sake of schedulers that signal every
+    process of a job, and be waited for without end.
+    """
+    loading = multiprocessing.active_children()
+    if loading:
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would report them as lost
+        for process in loading:
+            process.kill()
+            process.join()
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def exit_code(error: Exception) -> int:

@@ -6,6 +6,7 @@ Shapes: B images, C channels, S pixels along a side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from PIL import Image
@@ -71,8 +72,11 @@ def _as_rgb(pixels: Tensor) -> Tensor:
 
 
 def _with_channels(channels: int) -> Callable[[Image.Image], Image.Image]:
-    mode = {1: "L", 3: "RGB"}[channels]
-    return lambda image: image if image.mode == mode else image.convert(mode)
+    return partial(_in_mode, {1: "L", 3: "RGB"}[channels])  # a partial, since loading processes may need a pickle
+
+
+def _in_mode(mode: str, image: Image.Image) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
 
 
 class FastCrop:

@@ -243,8 +243,9 @@ class Trainer:
         if vote.saves:
             self._save()
             self.writer.wait()
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None  # kept here it would keep itself, and the loaders with it
+        if failure is not None:
+            raise failure
         reason = {Vote.disk_full: EndReason.disk_full.value, Vote.superseded: SUPERSEDED}.get(vote, vote.name)
         raise AttemptEnded(reason, message)
 

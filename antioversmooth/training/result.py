@@ -51,6 +51,7 @@ def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similar
             "similarity": dict(similarity),
             "data": {
                 "name": config.data.name,
+                "root": config.data.root,
                 "num_train": len(data.train.labels),
                 "num_val": len(data.val.labels),
                 "fingerprint": data.fingerprint,

@@ -193,6 +193,18 @@ def test_a_signal_lets_runs_save_and_leaves_no_process(number: int, driver, told
     assert not starts(runs[2])
 
 
+def test_a_run_that_does_not_listen_to_signals_yet_is_stopped_not_failed(driver, told: Told, starts: Starts) -> None:
+    """Importing torch takes seconds, and a process dies of signals until it is through."""
+    run = told("linger done")
+    launcher = driver(run)
+    wait_for(lambda: len(starts(run)) == 1)
+    os.killpg(launcher.pid, signal.SIGINT)
+    output, _ = launcher.communicate(timeout=30)
+    assert launcher.returncode == 130
+    assert "failed" not in output
+    assert reasons(run) == ["cancelled"]
+
+
 def test_a_second_ctrl_c_ends_runs_that_do_not_listen(driver, told: Told, starts: Starts) -> None:
     run = told("deaf")
     launcher = driver(run)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from antioversmooth import spec
+from antioversmooth import files, spec
 from antioversmooth.errors import DataError, LaunchError, SpecError
 from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.backend import Backend
@@ -84,3 +84,12 @@ def test_too_little_space_is_refused_with_both_numbers(
 def test_the_estimate_of_parameters_is_near_enough(name: str, experiments: Path) -> None:
     model = spec.load_experiment(experiments / f"{name}.yaml").model
     assert preflight.parameters(model) == pytest.approx(MILLIONS[name] * 1e6, rel=0.3)
+
+
+def test_done_runs_whose_images_lay_elsewhere_are_told(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("deit_s12", f"data.root={tmp_path / 'new'}", profile="imagenet")
+    for root, said in ((tmp_path / "old", 1), (tmp_path / "new", 0), (None, 0)):
+        files.write_json(run.dir / "result.json", {"id": run.id, "data": {"root": root and str(root)}})
+        lines = preflight.moved_data([run])
+        assert len(lines) == said
+        assert not lines or f"the images of {tmp_path / 'old'}; data.root is {tmp_path / 'new'} now" in lines[0]

@@ -200,3 +200,10 @@ def test_unreadable_images_are_named_and_end_the_run_beyond_the_limit(
         assert last_end(run)["reason"] == "crash"
     (note,) = [r for r in run.attempts() if r["event"] == "corrupt-image"]
     assert note["file"] == str(damaged)
+
+
+def test_a_run_that_ends_beyond_the_limit_leaves_no_worker_to_wait_for(folder_run: Callable[..., Run]) -> None:
+    """Loading processes ignore the SIGTERM of schedulers; the process must end them itself, or it would never exit."""
+    run = folder_run("data.max_corrupt=0", "runtime.workers=1")
+    sorted((Path(str(run.experiment.data.root)) / "train").rglob("*.png"))[3].write_bytes(b"no image")
+    assert processes.train(run) == [2]
