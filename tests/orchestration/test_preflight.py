@@ -76,7 +76,7 @@ def test_too_little_space_is_refused_with_both_numbers(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
-    with pytest.raises(LaunchError, match=r"has 0\.0 GiB free; 3 checkpoints of 1 runs need about 2\.\d GiB"):
+    with pytest.raises(LaunchError, match=r"has 1 MiB free; 3 checkpoints of each run need about 2,\d{3} MiB"):
         preflight.check([make_run("deit_s24", "model.embed_dim=384", "model.num_heads=6")], Backend.local, tmp_path)
 
 
