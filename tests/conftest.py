@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from antioversmooth import runs, spec
 # time is never asserted, on a machine that others use too; failures are not kept: tests leave nothing behind
 settings.register_profile("project", deadline=None, database=None, max_examples=50)
 settings.load_profile("project")
+
+# a shell's background job ignores Ctrl-C, and so would every process that the tests start and press Ctrl-C on
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
