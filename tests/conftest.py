@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from browser import browser, chromium  # noqa: F401 (fixtures)
 from hypothesis import settings
 
 from antioversmooth import runs, spec

@@ -1,0 +1,88 @@
+"""A headless Chromium for what only a browser can tell: what a person sees, clicks, prints, and reads in the dark."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+
+PACKAGES = "chromium and chromium-driver (Debian: apt-get install chromium chromium-driver)"
+SWITCHES = (
+    "--headless",
+    "--no-sandbox",  # root, as in a container, has no other choice
+    "--disable-gpu",
+    "--disable-dev-shm-usage",  # containers have 64 MiB of it
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--force-color-profile=srgb",
+)
+
+
+def _programs() -> tuple[str, str] | None:
+    """Chromium and its driver; None where one is not installed."""
+    found = [
+        next(filter(None, map(shutil.which, names)), None)
+        for names in (("chromium", "chromium-browser"), ("chromedriver",))
+    ]
+    return (found[0], found[1]) if found[0] and found[1] else None
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """One Chromium for all tests of a process, with a profile of its own; without Chromium: skipped, in CI failed."""
+    programs = _programs()
+    if programs is None:
+        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        stop(f"needs {PACKAGES}")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = programs[0]
+    profile = tmp_path_factory.mktemp("chromium")
+    for switch in (*SWITCHES, f"--user-data-dir={profile}"):
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))  # named, so that none is downloaded
+    try:
+        yield driver
+    finally:
+        driver.quit()
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+@pytest.fixture
+def browser(chromium: Chrome) -> Chrome:
+    """The browser as it starts: an empty page of 1280 x 900 on a light screen, nothing in its log."""
+    chromium.set_window_size(1280, 900)
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    emulate(chromium)
+    chromium.get("about:blank")
+    chromium.delete_all_cookies()
+    chromium.get_log("browser")
+    return chromium
+
+
+def emulate(browser: Chrome, *, dark: bool = False, media: str = "") -> None:
+    """Lets pages believe in a light or a dark screen, or in `media="print"`."""
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": [scheme]})
+
+
+def narrow(browser: Chrome, width: int, height: int = 900) -> None:
+    """The window of a phone, narrower than Chromium's own limit."""
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def complaints(browser: Chrome) -> list[str]:
+    """What the browser logged since it was last asked: errors of scripts, refused requests, files not found."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
