@@ -10,7 +10,7 @@ PROFILE := $(if $(DATA_ROOT),data.root=$(DATA_ROOT),profile=mini)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm check format smoke bench figures ui lock
+.PHONY: help setup test test-slurm check format smoke bench figures ui docs lock
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -44,8 +44,12 @@ smoke: .venv/.installed ## two rows of the mini table, the whole way, in about a
 bench: .venv/.installed ## speed and memory beside timm's own models and usual input pipelines: results/bench.md
 	@OMP_NUM_THREADS=1 $(PY) -m antioversmooth.bench $(ARGS)
 
-check: .venv/.installed ## lint, format and types
+check: .venv/.installed ## lint, format, types, and the pages of docs/ with their links
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+	@$(MAKE) --no-print-directory docs
+
+docs: .venv/.installed ## README and docs/ as a site: docs/_build/index.html; a dead link fails
+	@$(PY) -m sphinx -W --keep-going -q docs docs/_build $(ARGS)
 
 format: .venv/.installed ## put the code into the format that `check` asks for
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .

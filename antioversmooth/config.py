@@ -226,7 +226,7 @@ class DataConfig:
     source: DataSource = MISSING
     """image_folder: `root`/train/<class>/*, `root`/val/<class>/*. mnist5k, digits: files inside installed packages."""
     root: str | None = off_identity(None)
-    """Folder of an image_folder; `${oc.env:IMAGENET,null}` in the shipped spec."""
+    """Folder of an image_folder; ``${oc.env:IMAGENET,null}`` in the shipped spec."""
     num_classes: int = MISSING
     """Classes; checked against the data when a run starts."""
     num_train: int = MISSING

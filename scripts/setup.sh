@@ -25,7 +25,7 @@ version() { "$1" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null; }
 
 # The exit status of pip, not of tee: it is left in a file, since /bin/sh has no pipefail.
 { .venv/bin/python -m pip install --disable-pip-version-check -r requirements.lock &&
-  .venv/bin/python -m pip install --disable-pip-version-check --no-deps --editable . ; echo $? > .venv/status; } 2>&1 | tee "$log"
+  .venv/bin/python -m pip install --disable-pip-version-check --no-deps --editable . ; echo $? > .venv/status; } 2>&1 | tee "$log" | grep -vE "^(Requirement already satisfied|Ignoring) "
 if [ "$(cat .venv/status 2>/dev/null)" != 0 ]; then
     if grep -qiE 'no space left|disk quota' "$log"; then
         fail "the disk is full; .venv needs about 7 GB and pip as much again for a moment (TMPDIR= moves that part)"
