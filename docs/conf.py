@@ -1,30 +1,80 @@
 """The site made of these pages and of README.md: `make docs`. A dead link or a missing page fails the build."""
 
+import json
+import typing
+from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
+
+from antioversmooth import config, runs
+from antioversmooth.spec import fields
 
 project = "antioversmooth"
 author = "The antioversmooth authors"
-README = Path(__file__).parents[1] / "README.md"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
-myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3  # links to #headings are checked, too
 autodoc_member_order = "bysource"
-autodoc_typehints = "signature"
-autodoc_class_signature = "separated"
 html_theme = "furo"
 html_title = "Anti-oversmoothing, reproduced"
 html_show_copyright = False
 html_show_sourcelink = False
 
+README = Path(__file__).parents[1] / "README.md"
 
-def put_readme_on_the_front_page(app, docname, source):
-    """Its links start at the root of the repository, those of a page in docs/."""
+
+def complete(app, docname: str, source: list[str]) -> None:
+    """What of a page is written elsewhere: the front page is README.md, the fields of a spec are those of config.py."""
     if docname == "index":
-        readme = README.read_text().replace("](docs/", "](").replace("](results/", "](../results/")
-        source[0] = readme + "\n" + source[0]
+        source[0] = readme() + source[0]
         app.env.note_dependency(str(README))
+    if docname == "spec":
+        source[0] += "\n".join(reference())
+        app.env.note_dependency(config.__file__)
 
 
-def setup(app):
-    app.connect("source-read", put_readme_on_the_front_page)
+def readme() -> str:
+    """Its links start at the root of the repository, those of a page in docs/."""
+    return README.read_text().replace("](docs/", "](").replace("](results/", "](../results/") + "\n"
+
+
+def reference() -> Iterator[str]:
+    """A table for each dataclass: key, type, default, meaning."""
+    for section, schema in {"row": config.Experiment, **fields.sections()}.items():
+        yield from table("A row" if schema is config.Experiment else f"`{section}:`", schema)
+    for title, schema in (("A table", config.Table), ("A figure", config.Figure)):
+        yield from table(title, schema)
+    for schema in (config.TableRow, config.PaperValue, config.FigureRow, config.Panel, config.ReferenceCurve):
+        yield from table(schema.__name__, schema)
+
+
+def table(title: str, schema: type) -> Iterator[str]:
+    defaults, docs, required = fields.defaults(schema), fields.docs(schema), fields.required(schema)
+    yield from ("", f"## {title}", "", (schema.__doc__ or "").split("\n\n")[0], "")
+    yield from ("| key | type | default | meaning |", "|---|---|---|---|")
+    for name, hint in fields.hints(schema).items():
+        default = "" if name in required else f"`{json.dumps(runs.plain(defaults[name]))}`"
+        if fields.is_config(fields.unwrap(hint)[0]):
+            default = ""
+        yield f"| `{name}` | {kind(hint)} | {default} | {docs[name].replace('|', chr(92) + '|')} |"
+
+
+WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "mapping", object: "any"}
+
+
+def kind(hint: object) -> str:
+    """A type as a writer of YAML says it."""
+    inner, optional = fields.unwrap(hint)
+    if element := fields.element(inner):
+        return f"list of {kind(element)}"
+    if fields.is_config(inner):
+        return inner.__name__
+    if isinstance(inner, type) and issubclass(inner, Enum):
+        word = ", ".join(choice.name for choice in inner)
+    else:
+        word = WORDS.get(typing.get_origin(inner) or inner, "any")
+    return f"{word}, or null" if optional and word != "any" else word
+
+
+def setup(app) -> None:
+    app.connect("source-read", complete)
