@@ -82,6 +82,14 @@ class ProcessStarter(Enum):
     torchrun = "torchrun"
 
 
+class Distillation(Enum):
+    """What a model learns from a teacher: its decision, or its softened probabilities."""
+
+    none = "none"
+    hard = "hard"
+    soft = "soft"
+
+
 class Precision(Enum):
     """Arithmetic of the forward and backward pass."""
 
@@ -179,6 +187,8 @@ class ModelConfig:
     """ViT: whether the DC part is the mean over class and patch tokens (released) or over patch tokens only."""
     mask_aware: bool = False
     """Swin AttnScale: leave pairs that a shifted window masks out of the mean (released code: included)."""
+    distillation_token: bool = field(default=False, metadata={"neutral": False})
+    """ViT: a distillation token beside the class token, each with a classifier; in evaluation they are averaged."""
 
     def __post_init__(self) -> None:
         with rules() as require:
@@ -195,6 +205,12 @@ class ModelConfig:
                 "model.image_size",
                 self.image_size,
                 f"a multiple of model.patch_size = {self.patch_size}",
+            )
+            require(
+                self.family is Family.vit or not self.distillation_token,
+                "model.distillation_token",
+                self.distillation_token,
+                f"only family vit has one, this is {self.family.value}",
             )
             if self.family is Family.swin:
                 require(
@@ -331,6 +347,17 @@ class RecipeConfig:
     """Where weights start: `timm:<tag>`, `file:<path>`, `run:<experiment>` (of the same seed); null: random."""
     init_allow_missing: list[str] = field(default_factory=list)
     """Patterns (fnmatch) of parameters that `init_from` need not hold, besides the scalings."""
+    distillation: Distillation = field(default=Distillation.none, metadata={"neutral": "none"})
+    """none; hard: cross entropy against the teacher's decision; soft: against its probabilities (both as DeiT's)."""
+    teacher: str | None = field(default=None, metadata={"neutral": None})
+    """Whom to learn from, frozen: `timm:<tag>`, `run:<experiment>` (of the same seed), or `file:<path>`, which holds
+    weights of `teacher_model`."""
+    teacher_model: str | None = field(default=None, metadata={"neutral": None})
+    """timm's name of the architecture behind `teacher: file:<path>`."""
+    distillation_alpha: float = field(default=0.5, metadata={"neutral": 0.5})
+    """Weight of the teacher's part of the loss; the labels' part has the rest."""
+    distillation_tau: float = field(default=1.0, metadata={"neutral": 1.0})
+    """soft: temperature that both models' logits are divided by."""
 
     def __post_init__(self) -> None:
         with rules() as require:
@@ -373,15 +400,48 @@ class RecipeConfig:
                     self.mix_group,
                     f"an even divisor of recipe.global_batch = {self.global_batch}",
                 )
-            if self.init_from is not None:
-                kind, _, path = self.init_from.partition(":")
-                self.init_from = f"file:{absolute(path)}" if kind == "file" else self.init_from
-                require(
-                    kind in ("timm", "file", "run"),
-                    "recipe.init_from",
-                    self.init_from,
-                    "timm:<tag>, file:<path> or run:<experiment>",
-                )
+            for key in ("init_from", "teacher"):
+                self._settle_origin(require, key)
+            self._require_sound_distillation(require)
+
+    def _settle_origin(self, require: Require, key: str) -> None:
+        """Weights from elsewhere are named in one of three ways; a path becomes one that every process can open."""
+        origin: str | None = getattr(self, key)
+        if origin is None:
+            return
+        kind, _, path = origin.partition(":")
+        right = "timm:<tag>, file:<path> or run:<experiment>"
+        require(kind in ("timm", "file", "run") and bool(path), f"recipe.{key}", origin, right)
+        if kind == "file" and path:
+            setattr(self, key, f"file:{absolute(path)}")
+
+    def _require_sound_distillation(self, require: Require) -> None:
+        distils = self.distillation is not Distillation.none
+        require(
+            self.teacher is not None if distils else self.teacher is None,
+            "recipe.teacher",
+            self.teacher,
+            f"recipe.distillation = {self.distillation.value} {'needs' if distils else 'has'} "
+            f"{'a' if distils else 'no'} teacher",
+        )
+        require(
+            self.epochs > 0 or not distils,
+            "recipe.distillation",
+            self.distillation.value,
+            "nothing is learnt in recipe.epochs = 0",
+        )
+        from_file = (self.teacher or "").startswith("file:")
+        require(
+            (self.teacher_model is not None) is from_file,
+            "recipe.teacher_model",
+            self.teacher_model,
+            "timm's name of the model, where recipe.teacher is a file, and only there",
+        )
+        for key, sound, right in (
+            ("distillation_alpha", 0 <= self.distillation_alpha <= 1, "a weight, 0 to 1"),
+            ("distillation_tau", self.distillation_tau > 0, "a temperature above 0"),
+        ):
+            require(sound, f"recipe.{key}", getattr(self, key), right)
 
     @property
     def mixes(self) -> bool:

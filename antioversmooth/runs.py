@@ -18,7 +18,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -59,17 +59,21 @@ def scientific(config: Any) -> dict[str, Any]:
     return result
 
 
-def identity(experiment: Experiment, seed: int, initial_weights: str | None = None) -> str:
-    """sha256 in hex over what a run computes: model, data, recipe, seed, revision, and the weights that it starts from.
+ORIGINS = {"init_from": "upstream", "teacher": "teacher"}
+"""Fields of a recipe that name weights from elsewhere; the fields of a run that hold the run behind `run:<name>`."""
+
+
+def identity(experiment: Experiment, seed: int, weights: Mapping[str, str] | None = None) -> str:
+    """sha256 in hex over what a run computes: model, data, recipe, seed, revision, and the weights that it takes over.
 
     Nodes, paths, labels and the git hash stay out: the same science is the same run, wherever it runs.
 
     Args:
-        initial_weights: What `recipe.init_from` stands for: the identity of another run, or the checksum of a file.
+        weights: What `recipe.init_from` and `recipe.teacher` stand for, where there are such: the identity of another
+            run, the checksum of a file, or timm's tag.
     """
     science = {**scientific(experiment), "seed": seed}
-    if initial_weights is not None:
-        science["recipe"] = {**science["recipe"], "init_from": initial_weights}
+    science["recipe"] = {**science["recipe"], **(weights or {})}
     canonical = json.dumps(science, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -86,6 +90,13 @@ class Run:
     """The run directory."""
     upstream: Run | None = None
     """The run whose final weights this one starts from."""
+    teacher: Run | None = None
+    """The run whose final weights this one learns from."""
+
+    @property
+    def needs(self) -> list[Run]:
+        """The runs that must be done before this one can start."""
+        return [run for run in (self.upstream, self.teacher) if run is not None]
 
     @property
     def name(self) -> str:
@@ -135,6 +146,7 @@ class Run:
             "id": self.id,
             "seed": self.seed,
             "upstream": str(self.upstream.dir) if self.upstream else None,
+            **({"teacher": str(self.teacher.dir)} if self.teacher else {}),
             "experiment": plain(self.experiment),
         }
         header = "# The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.\n"
@@ -173,22 +185,22 @@ class Run:
         except (yaml.YAMLError, KeyError, TypeError, OmegaConfBaseException, SpecError) as err:
             raise ResultError(f"{path} cannot be read: {err}") from err
         assert isinstance(experiment, Experiment)
-        upstream = cls.load(Path(content["upstream"])) if content["upstream"] else None
-        run_id = identity(experiment, content["seed"], _initial_weights(experiment, upstream))
+        before = {key: cls.load(Path(content[key])) for key in ORIGINS.values() if content.get(key)}
+        run_id = identity(experiment, content["seed"], _weights(experiment, before))
         if run_id != content["id"]:
             raise ResultError(
                 f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it says "
                 f"{content['id'][:8]}; launch the spec again instead"
             )
-        return cls(experiment, content["seed"], run_id, Path(directory), upstream)
+        return cls(experiment, content["seed"], run_id, Path(directory), **before)
 
 
 Upstream = Callable[[str], Experiment]
-"""Finds the experiment that `init_from: run:<name>` names."""
+"""Finds the experiment that `init_from: run:<name>` or `teacher: run:<name>` names."""
 
 
 def plan(experiments: Iterable[Experiment], seeds: Iterable[int], results: Path, upstream: Upstream) -> list[Run]:
-    """One run for each experiment and seed, those that others start from first, each only once.
+    """One run for each experiment and seed, those that others need first, each only once.
 
     Args:
         results: The results folder; runs go to its `runs/`.
@@ -198,40 +210,58 @@ def plan(experiments: Iterable[Experiment], seeds: Iterable[int], results: Path,
     for experiment in experiments:
         for seed in seeds:
             run = _plan_one(experiment, seed, results, upstream, ())
-            for needed in _with_upstream(run):
+            for needed in _with_needs(run):
                 planned.setdefault(needed.id, needed)
     return list(planned.values())
 
 
 def _plan_one(experiment: Experiment, seed: int, results: Path, upstream: Upstream, chain: tuple[str, ...]) -> Run:
-    before = None
-    kind, _, name = (experiment.recipe.init_from or "").partition(":")
-    if kind == "run":
+    before: dict[str, Run] = {}
+    for field, role in ORIGINS.items():
+        kind, name = _origin(experiment, field)
+        if kind != "run":
+            continue
         if name in (*chain, experiment.name):
-            raise SpecError(f"{name} would start from itself", where=f"{experiment.name}: recipe.init_from")
-        before = _plan_one(upstream(name), seed, results, upstream, (*chain, experiment.name))
-    run_id = identity(experiment, seed, _initial_weights(experiment, before))
+            raise SpecError(f"{name} would need itself", where=f"{experiment.name}: recipe.{field}")
+        before[role] = _plan_one(upstream(name), seed, results, upstream, (*chain, experiment.name))
+    run_id = identity(experiment, seed, _weights(experiment, before))
     directory = results / "runs" / experiment.name / f"seed{seed}-{run_id[:8]}"
-    return Run(experiment, seed, run_id, directory, before)
+    return Run(experiment, seed, run_id, directory, **before)
 
 
-def _with_upstream(run: Run) -> Iterator[Run]:
-    if run.upstream is not None:
-        yield from _with_upstream(run.upstream)
+def _with_needs(run: Run) -> Iterator[Run]:
+    for needed in run.needs:
+        yield from _with_needs(needed)
     yield run
 
 
-def _initial_weights(experiment: Experiment, upstream: Run | None) -> str | None:
-    kind, _, name = (experiment.recipe.init_from or "").partition(":")
-    if kind == "run":
-        if upstream is None:
-            raise SpecError("the run that it names is not known", where=f"{experiment.name}: recipe.init_from")
-        return f"run:{upstream.id}"
-    if kind == "file":
-        if not Path(name).is_file():
-            raise CheckpointError(f"{experiment.name}: recipe.init_from: there is no file {name}")
-        return f"sha256:{files.sha256(Path(name))}"
-    return experiment.recipe.init_from
+def _origin(experiment: Experiment, field: str) -> tuple[str, str]:
+    """Kind and name of the weights that a field of the recipe names; empty where there are none."""
+    kind, _, name = (getattr(experiment.recipe, field) or "").partition(":")
+    return kind, name
+
+
+def _weights(experiment: Experiment, before: Mapping[str, Run]) -> dict[str, str]:
+    """What stands for the weights of each origin in the identity.
+
+    Args:
+        before: The runs behind `run:<name>`, by what they are to this one.
+    """
+    found = {}
+    for field, role in ORIGINS.items():
+        kind, name = _origin(experiment, field)
+        where = f"{experiment.name}: recipe.{field}"
+        if kind == "run":
+            if role not in before:
+                raise SpecError("the run that it names is not known", where=where)
+            found[field] = f"run:{before[role].id}"
+        elif kind == "file":
+            if not Path(name).is_file():
+                raise CheckpointError(f"{where}: there is no file {name}")
+            found[field] = f"sha256:{files.sha256(Path(name))}"
+        elif kind:
+            found[field] = f"{kind}:{name}"
+    return found
 
 
 class RunState(Enum):

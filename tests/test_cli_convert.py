@@ -18,7 +18,7 @@ from antioversmooth.models.weights import load_weights, read_state
 from antioversmooth.runs import Run
 from antioversmooth.training.checkpoint import Checkpoint, save_state
 from antioversmooth.training.evaluate import trained_model
-from antioversmooth.training.train import new_model
+from antioversmooth.training.initial import new_model
 
 SMALL = ("profile=mini", "model.depth=2", "model.embed_dim=16", "model.num_heads=2")
 

@@ -28,7 +28,7 @@ def project(tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch) 
 def trained(project: Path, make_run: Callable[..., Run]) -> Run:
     """A run with weights."""
     from antioversmooth.training.checkpoint import Checkpoint, save_state
-    from antioversmooth.training.train import new_model
+    from antioversmooth.training.initial import new_model
 
     run = make_run("deit_s12", *SMALL)
     kept = Checkpoint.named(run.checkpoints_dir, 1, 1)

@@ -6,6 +6,7 @@ from typing import Any
 
 from timm.layers.weight_init import trunc_normal_
 from timm.models.cait import Cait
+from timm.models.deit import VisionTransformerDistilled
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -56,7 +57,8 @@ def build_model(
 
 
 def _vit(config: ModelConfig, *, proj_drop_rate: float, **sizes: Any) -> nn.Module:
-    return VisionTransformer(
+    kind = VisionTransformerDistilled if config.distillation_token else VisionTransformer
+    return kind(
         depth=config.depth,
         num_heads=config.num_heads,
         pos_drop_rate=proj_drop_rate,

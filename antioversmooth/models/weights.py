@@ -96,18 +96,34 @@ def load_timm(
     Raises:
         CheckpointError: No such tag, no way to fetch it, or it is of another model; names the keys.
     """
+    return _load(model, published(tag, overlay=overlay).state_dict(), f"timm:{tag}", allow_missing)
+
+
+def published(tag: str, *, overlay: Mapping[str, Any] | None = None, **options: Any) -> nn.Module:
+    """timm's own model with the weights that timm publishes under a tag.
+
+    Args:
+        tag: As in timm.create_model: cait_s24_224.fb_dist_in1k.
+        overlay: As of `load_timm`.
+        options: Of timm.create_model: in_chans, for example, to which timm adapts the first layer.
+
+    Raises:
+        CheckpointError: No such tag, or no way to fetch it.
+    """
     source = f"timm:{tag}"
     if overlay is None and not timm.is_model_pretrained(tag):
         near = get_close_matches(tag, timm.list_pretrained(), n=3, cutoff=0.5)
         raise CheckpointError(f"{source}: timm has no weights of that name; near it are {', '.join(near) or 'none'}")
     try:
-        published = timm.create_model(tag, pretrained=True, pretrained_cfg_overlay=dict(overlay or {}))
+        model: nn.Module = timm.create_model(
+            tag, pretrained=True, pretrained_cfg_overlay=dict(overlay or {}), **options
+        )
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as err:
         raise CheckpointError(
             f"{source} could not be loaded: {_first_line(err)}; fetch the file where there is a network, and use "
             "file:<path>"
         ) from err
-    return _load(model, published.state_dict(), source, allow_missing)
+    return model
 
 
 def save_weights(model: nn.Module, target: Path, *, metadata: Mapping[str, str] | None = None) -> None:

@@ -47,6 +47,7 @@ def _describe_run(run: Run, choice: Choice, snapshot: Snapshot, gpus: Sequence[s
         "dir": str(run.dir),
         "state": state(run).value,
         "starts_from": run.upstream.name if run.upstream else experiment.recipe.init_from,
+        "learns_from": run.teacher.name if run.teacher else experiment.recipe.teacher,
         "processes": placement.processes,
         "device": "GPU" if placement.on_gpu else "CPU",
         "device_batch": placement.device_batch,

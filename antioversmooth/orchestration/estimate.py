@@ -37,8 +37,13 @@ def estimate(run: Run, *, on_gpu: bool) -> Estimate:
         return Estimate(images / statistics.median(measured) / 3600, "measured")
     if not on_gpu:
         return Estimate(None, "not measured yet")
-    operations = 3 * 2 * multiply_adds(run.experiment) * images  # backward costs twice the forward pass
-    return Estimate(operations / A100_FLOPS / 3600, "A100, 35 % of peak")
+    per_image = 3 * multiply_adds(run.experiment)  # backward costs twice the forward pass
+    source = "A100, 35 % of peak"
+    if run.teacher is not None:
+        per_image += multiply_adds(run.teacher.experiment)
+    elif run.experiment.recipe.teacher is not None:
+        source += ", without the teacher"  # what it costs, timm knows: too heavy a question for a plan
+    return Estimate(2 * per_image * images / A100_FLOPS / 3600, source)
 
 
 def _measured_speeds(run: Run) -> Iterator[float]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from antioversmooth import runs
-from antioversmooth.config import Experiment
+from antioversmooth.config import Distillation, Experiment
 from antioversmooth.errors import LaunchError
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
@@ -36,7 +36,15 @@ def as_evaluation(experiment: Experiment) -> Experiment:
     """An experiment that starts from the final weights of another, trains nothing and evaluates."""
     if experiment.recipe.epochs == 0:
         return experiment
-    recipe = dataclasses.replace(experiment.recipe, epochs=0, warmup_epochs=0.0, init_from=f"run:{experiment.name}")
+    recipe = dataclasses.replace(
+        experiment.recipe,
+        epochs=0,
+        warmup_epochs=0.0,
+        init_from=f"run:{experiment.name}",
+        distillation=Distillation.none,
+        teacher=None,
+        teacher_model=None,
+    )
     return dataclasses.replace(
         experiment, name=f"{experiment.name}_eval", title=f"{experiment.title}, evaluated", recipe=recipe
     )

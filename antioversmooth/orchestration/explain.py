@@ -43,10 +43,10 @@ def _reached(run: Run, state: State) -> str:
 
 
 def _origin(run: Run) -> str:
-    """The run that this one waits for."""
-    if run.upstream is None or run.upstream.result() is not None:
-        return ""
-    return f"It starts from {run.upstream.name}, which is not done."
+    """The runs that this one waits for."""
+    needed = {"starts from": run.upstream, "learns from": run.teacher}
+    told = [f"{how} {other.name}" for how, other in needed.items() if other and other.result() is None]
+    return f"It {' and '.join(told)}, which {'is' if len(told) == 1 else 'are'} not done." if told else ""
 
 
 _GIVEN_UP = "Mend it; `antioversmooth retry --failed` then starts it again. The end of its log:\n"

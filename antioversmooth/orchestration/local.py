@@ -71,7 +71,7 @@ class Pool:
     """The runs of one launch, and the machine they share."""
 
     def __init__(self, runs: Sequence[Run], snapshot: Snapshot, say: Say, *, gpus: Sequence[str], cpus: int) -> None:
-        needed = {run.upstream.id for run in runs if run.upstream}
+        needed = {other.id for run in runs for other in run.needs}
         self._waiting = sorted(runs, key=lambda run: run.id not in needed)  # first what others wait for
         self._snapshot = snapshot
         self._say = say
@@ -122,17 +122,17 @@ class Pool:
 
     def _consider(self, run: Run) -> None:
         """Starts a waiting run, or settles it, or lets it wait on."""
-        upstream = self.outcomes.get(run.upstream.id) if run.upstream else None
-        if upstream in (Outcome.failed, Outcome.blocked):
+        before = {self.outcomes.get(needed.id) for needed in run.needs}
+        if before & {Outcome.failed, Outcome.blocked}:
             self._settle(run, Outcome.blocked)
-            self._say(f"{run.name} is blocked: the run that it starts from did not complete")
-        elif upstream is Outcome.stopped:
+            self._say(f"{run.name} is blocked: a run that it needs did not complete")
+        elif Outcome.stopped in before:
             self._settle(run, Outcome.stopped)
         elif run.result() is not None:
             self._settle(run, Outcome.done)
         elif process.was_asked_to_end(run, self._began):
             self._settle(run, Outcome.stopped)
-        elif run.upstream is None or run.upstream.result() is not None:
+        elif all(needed.result() is not None for needed in run.needs):
             placement = devices.place(run.experiment, self._gpus)
             if self._has_room(run, placement) and self._claim(run):
                 self._start(run, placement)

@@ -71,14 +71,14 @@ def retry(runs: Sequence[Run], failed: Sequence[Run], results: Path, say: Say, u
 
 
 def _with_dependents(runs: Sequence[Run], ids: set[str]) -> list[Run]:
-    """The runs with these ids, and those that are not done and start from one of them."""
+    """The runs with these ids, and those that are not done and need one of them."""
     chosen: list[Run] = []
     for run in runs:
-        if run.id in ids or (run.upstream in chosen and run.result() is None):
+        if run.id in ids or (run.result() is None and any(needed in chosen for needed in run.needs)):
             chosen.append(run)
     return chosen
 
 
 def _goes_to_slurm(run: Run) -> bool:
-    """Whether it was launched there; a run that never started goes where the run is that it starts from."""
-    return is_on_slurm(run) or (run.upstream is not None and _goes_to_slurm(run.upstream))
+    """Whether it was launched there; a run that never started goes where a run is that it needs."""
+    return is_on_slurm(run) or any(map(_goes_to_slurm, run.needs))

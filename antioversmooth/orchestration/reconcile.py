@@ -29,7 +29,7 @@ class Action(Enum):
     """Cancel its job, which will never get anywhere, and submit again."""
     give_up = "give up"
     blocked = "blocked"
-    """It starts from a run that will not be finished by itself."""
+    """It needs a run that will not be finished by itself."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,12 @@ def _tell_end(run: Run, state: State) -> None:
 
 
 def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot: Snapshot) -> Step:
-    run, needed = step.run, step.run.upstream
-    waits_for = None
-    if needed is not None and needed.result() is None:
-        waits_for = done[needed.id].job_id if needed.id in done else None
-        if waits_for is None:
-            return Step(run, Action.blocked, f"it starts from {needed.name}, which is not on its way", step.job_id)
+    run, waits_for = step.run, []
+    for needed in [needed for needed in run.needs if needed.result() is None]:
+        job_id = done[needed.id].job_id if needed.id in done else None
+        if job_id is None:
+            return Step(run, Action.blocked, f"it needs {needed.name}, which is not on its way", step.job_id)
+        waits_for.append(job_id)
     stuck = known[run.id].job_id if step.action is Action.replace else None
     return Step(run, step.action, step.why, submission.submit(run, snapshot, after=waits_for, instead_of=stuck or ""))
 

@@ -228,7 +228,7 @@ _WORDS = {
     "None": "SLURM has not looked at it yet",
     "Priority": "jobs of higher priority are before it",
     "Resources": "it is next, and waits for nodes to come free",
-    "Dependency": "the run that it starts from is not finished",
+    "Dependency": "a run that it needs is not finished",
     "DependencyNeverSatisfied": "the job that it waits for did not succeed: launch again",
     "BeginTime": "SLURM lets a requeued job wait for a moment",
     "JobHeldUser": "you hold it (scontrol release {id})",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
@@ -26,20 +26,20 @@ class Unreachable(LaunchError):
     """SLURM's controller did not answer, and may have taken the job nevertheless."""
 
 
-def submit(run: Run, snapshot: Snapshot, *, after: str | None = None, instead_of: str = "") -> str:
+def submit(run: Run, snapshot: Snapshot, *, after: Sequence[str] = (), instead_of: str = "") -> str:
     """Id of the one live job of a run: the job that is there already, else a new one.
 
     Args:
         run: The run; its directory is prepared.
         snapshot: The code that a new job runs.
-        after: Id of the job whose run this one starts from; a new job waits until that one has succeeded.
+        after: Ids of the jobs whose runs this one needs; a new job waits until they have succeeded.
         instead_of: Id of a job of this run that gets nowhere: it is cancelled, and does not count as live.
 
     Raises:
         LaunchError: SLURM refuses the job, or does not answer.
     """
     script = sbatch_script(run, snapshot.path)
-    dependencies = [f"afterok:{after}"] if after else []
+    dependencies = [":".join(["afterok", *after])] if after else []
     with jobs.submission_lock(run) as lock:
         try:
             return _live_or_new(run, script, snapshot, dependencies, instead_of, lock)

@@ -204,7 +204,8 @@ def _key(tags: dict[str, str]) -> tuple[str, ...]:
 def row_id(run: Run) -> str:
     """What the seeds of one row share: a hash of the science without the seed. Another science is another row."""
     before = row_id(run.upstream) if run.upstream else None
-    return _digest([], [run.experiment.name, runs.scientific(run.experiment), before])[:12]
+    taught = [row_id(run.teacher)] if run.teacher else []
+    return _digest([], [run.experiment.name, runs.scientific(run.experiment), before, *taught])[:12]
 
 
 def _digest(paths: Iterable[Path], value: Any = None) -> str:

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from antioversmooth.config import Experiment
 from antioversmooth.errors import SpecError
+from antioversmooth.runs import ORIGINS
 from antioversmooth.spec import check, commandline, defaults, fields, source
 from antioversmooth.spec.compose import compose
 from antioversmooth.spec.problems import Place, Problem, did_you_mean
@@ -128,7 +129,8 @@ class Row:
         if chosen is not None and said not in (chosen.value, MISSING):
             message = f"{said!r} is not the profile of the defaults, `{chosen.value}`, whose results folder is used"
             self.refuse("profile", message)
-        kind, _, name = str(self.reading.content.get("recipe", {}).get("init_from")).partition(":")
-        if kind == "run" and not source.exists(self.rows.folder / f"{name}.yaml"):
-            known = [path.stem for path in sorted(self.rows.folder.glob("*.yaml"))]
-            self.refuse("recipe.init_from", f"there is no row `{name}`; {did_you_mean(name, known)}")
+        for field in ORIGINS:
+            kind, _, name = str(self.reading.content.get("recipe", {}).get(field)).partition(":")
+            if kind == "run" and not source.exists(self.rows.folder / f"{name}.yaml"):
+                known = [path.stem for path in sorted(self.rows.folder.glob("*.yaml"))]
+                self.refuse(f"recipe.{field}", f"there is no row `{name}`; {did_you_mean(name, known)}")

@@ -10,7 +10,7 @@ from antioversmooth.models import remove_scaling
 from antioversmooth.models.weights import LoadReport, load_timm, save_weights
 from antioversmooth.runs import plain
 from antioversmooth.training.evaluate import load_trained, run_of
-from antioversmooth.training.train import new_model
+from antioversmooth.training.initial import new_model
 
 
 def convert(source: str, target: Path, experiment: Experiment | None = None, *, fold: bool = False) -> LoadReport:

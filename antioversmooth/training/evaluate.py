@@ -13,8 +13,8 @@ from antioversmooth.runs import Run
 from antioversmooth.training import checkpoint, distributed
 from antioversmooth.training.data import open_data
 from antioversmooth.training.evaluator import Evaluation, Evaluator
-from antioversmooth.training.initial import load_initial_weights
-from antioversmooth.training.train import make_loaders, new_model
+from antioversmooth.training.initial import load_initial_weights, new_model
+from antioversmooth.training.train import make_loaders
 
 
 def evaluate_checkpoint(

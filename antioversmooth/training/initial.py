@@ -6,10 +6,27 @@ from pathlib import Path
 
 from torch import nn
 
+from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError
+from antioversmooth.models import build_model
 from antioversmooth.models.weights import LoadReport, load_timm, load_weights
 from antioversmooth.runs import Run
 from antioversmooth.training.checkpoint import Checkpoint
+from antioversmooth.training.randomness import seed_everything, seed_for
+
+
+def new_model(config: Experiment, seed: int) -> nn.Module:
+    """The experiment's model with random weights, which follow from the seed."""
+    seed_everything(seed_for(seed, "weights"))
+    recipe = config.recipe
+    return build_model(
+        config.model,
+        num_classes=config.data.num_classes,
+        in_channels=config.data.in_channels,
+        dropout=recipe.dropout,
+        attention_dropout=recipe.attention_dropout,
+        drop_path=recipe.drop_path,
+    )
 
 
 def load_initial_weights(model: nn.Module, run: Run) -> LoadReport:
@@ -22,18 +39,26 @@ def load_initial_weights(model: nn.Module, run: Run) -> LoadReport:
     kind, _, name = (recipe.init_from or "").partition(":")
     if kind == "timm":
         return load_timm(model, name, allow_missing=recipe.init_allow_missing)
-    source = Path(name) if kind == "file" else _final_weights(run)
+    if kind == "file":
+        return load_weights(model, Path(name), allow_missing=recipe.init_allow_missing)
+    assert run.upstream is not None  # runs.plan and Run.load see to it
+    source = final_weights(run, run.upstream, "starts from")
     return load_weights(model, source, allow_missing=recipe.init_allow_missing)
 
 
-def _final_weights(run: Run) -> Path:
-    """The final checkpoint of the run that this one starts from."""
-    assert run.upstream is not None  # runs.plan and Run.load see to it
-    result = run.upstream.result()
-    final = (result or {}).get("checkpoint")
+def final_weights(run: Run, needed: Run, how: str) -> Path:
+    """The final checkpoint of a run that another one needs.
+
+    Args:
+        how: What the one does with the other: starts from, learns from.
+
+    Raises:
+        CheckpointError: It has not ended, or its checkpoint is gone.
+    """
+    final = (needed.result() or {}).get("checkpoint")
     if final is None:
-        raise CheckpointError(f"{run.name} starts from {run.upstream.name}, which has not ended: {run.upstream.dir}")
-    path = run.upstream.checkpoints_dir / str(final["file"])
+        raise CheckpointError(f"{run.name} {how} {needed.name}, which has not ended: {needed.dir}")
+    path = needed.checkpoints_dir / str(final["file"])
     if not Checkpoint.at(path).is_whole():
-        raise CheckpointError(f"{path} is missing or torn; it is what {run.name} starts from")
+        raise CheckpointError(f"{path} is missing or torn; it is what {run.name} {how}")
     return path

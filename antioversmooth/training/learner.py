@@ -7,12 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
+from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from antioversmooth.config import DataConfig, Precision, RecipeConfig
 from antioversmooth.training.augmentation import DevicePreprocessing
+from antioversmooth.training.distillation import Criterion, Teacher
 from antioversmooth.training.distributed import Ranks
 from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.loading import Batch
@@ -31,12 +32,24 @@ class Learner:
     Args:
         model: With its first weights, on the device.
         blocks: Which part of each global batch this rank sees.
+        teacher: Whom the model learns from, beside the labels.
         seed: The run's.
     """
 
     def __init__(
-        self, model: nn.Module, recipe: RecipeConfig, data: DataConfig, blocks: Blocks, ranks: Ranks, *, seed: int
+        self,
+        model: nn.Module,
+        recipe: RecipeConfig,
+        data: DataConfig,
+        blocks: Blocks,
+        ranks: Ranks,
+        *,
+        teacher: Teacher | None,
+        seed: int,
     ) -> None:
+        if teacher is not None and isinstance(model, VisionTransformerDistilled):
+            model.set_distilled_training(True)  # gives the logits of both classifiers, not their mean
+        self.teacher, self.criterion = teacher, Criterion(recipe)
         self.model, self.recipe, self.blocks, self.ranks, self.seed = model, recipe, blocks, ranks, seed
         self.ema = build_ema(model, recipe)
         self.optimizer = build_optimizer(model, recipe)
@@ -74,10 +87,11 @@ class Learner:
         images = self.preprocessing.training(batch.images, range(first_view, first_view + self.blocks.size))
         labels = batch.labels.to(self.ranks.device, non_blocking=True)
         images, targets = self.mixing(images, labels, first_view)
-        seed_everything(seed_for(self.seed, "dropout", step, block))
         with autocast(self.ranks.device, self.recipe.precision):
-            logits = self._parallel(images)
-        return F.cross_entropy(logits.float(), targets)
+            taught = None if self.teacher is None else self.teacher(images)
+            seed_everything(seed_for(self.seed, "dropout", step, block))
+            outputs = self._parallel(images)
+        return self.criterion(outputs, targets, taught)
 
     def _update(self) -> Tensor | None:
         norm = None

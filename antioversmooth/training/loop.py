@@ -15,6 +15,7 @@ from antioversmooth.journal import EndReason
 from antioversmooth.training.attempt import SUPERSEDED, Attempt
 from antioversmooth.training.checkpoint import CheckpointWriter, State
 from antioversmooth.training.data import Images
+from antioversmooth.training.distillation import Teacher
 from antioversmooth.training.evaluator import Evaluator
 from antioversmooth.training.learner import Learner
 from antioversmooth.training.loading import WHOLE, Batch, Loaders
@@ -30,6 +31,7 @@ class Trainer:
         attempt: The start of the run that this is.
         model: With its first weights, on the device.
         images: The training set.
+        teacher: Whom the model learns from, beside the labels.
         loaders: Make its batches.
         evaluator: Measures a model after each epoch.
         stop: Collects reasons to end early.
@@ -41,6 +43,7 @@ class Trainer:
         model: nn.Module,
         images: Images,
         *,
+        teacher: Teacher | None,
         loaders: Loaders,
         evaluator: Evaluator,
         stop: StopRequest,
@@ -50,7 +53,9 @@ class Trainer:
         self.recipe, self.runtime = self.config.recipe, self.config.runtime
         self.images, self.loaders, self.evaluator, self.stop = images, loaders, evaluator, stop
         self.blocks = self._blocks()
-        self.learner = Learner(model, self.recipe, self.config.data, self.blocks, self.ranks, seed=self.run.seed)
+        self.learner = Learner(
+            model, self.recipe, self.config.data, self.blocks, self.ranks, teacher=teacher, seed=self.run.seed
+        )
         self.meter = Meter(self.ranks)
         self.agreement = Agreement(self.ranks)
         self.writer = CheckpointWriter(self.run, attempt.number, attempt.is_superseded)

@@ -11,17 +11,16 @@ from torch import Tensor, nn
 from antioversmooth import journal
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.config import Experiment
-from antioversmooth.models import build_model
 from antioversmooth.runs import Run
 from antioversmooth.training import attempt as attempts
 from antioversmooth.training import distributed
 from antioversmooth.training.attempt import Attempt
 from antioversmooth.training.data import open_data
+from antioversmooth.training.distillation import load_teacher
 from antioversmooth.training.evaluator import Evaluator
-from antioversmooth.training.initial import load_initial_weights
+from antioversmooth.training.initial import load_initial_weights, new_model
 from antioversmooth.training.loading import Loaders
 from antioversmooth.training.loop import Trainer
-from antioversmooth.training.randomness import seed_everything, seed_for
 from antioversmooth.training.result import write_result
 from antioversmooth.training.signals import StopRequest
 
@@ -59,7 +58,15 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
         _start_from_weights(attempt, model, evaluator)
     if config.recipe.epochs > 0:
         model.set_grad_checkpointing(config.runtime.gradient_checkpointing)
-        trainer = Trainer(attempt, model, data.train, loaders=loaders, evaluator=evaluator, stop=stop)
+        trainer = Trainer(
+            attempt,
+            model,
+            data.train,
+            teacher=load_teacher(run, ranks),
+            loaders=loaders,
+            evaluator=evaluator,
+            stop=stop,
+        )
         if attempt.resume_from is not None:
             trainer.load(attempt.resume_from.load())
         trainer.fit()
@@ -67,20 +74,6 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
         attempt.check_fence()
         similarity = _record_similarity(attempt, model, evaluator)
         write_result(attempt, model, data, similarity=similarity)
-
-
-def new_model(config: Experiment, seed: int) -> nn.Module:
-    """The experiment's model with random weights, which follow from the seed."""
-    seed_everything(seed_for(seed, "weights"))
-    recipe = config.recipe
-    return build_model(
-        config.model,
-        num_classes=config.data.num_classes,
-        in_channels=config.data.in_channels,
-        dropout=recipe.dropout,
-        attention_dropout=recipe.attention_dropout,
-        drop_path=recipe.drop_path,
-    )
 
 
 def make_loaders(config: Experiment, *, seed: int, local_world_size: int = 1) -> Loaders:

@@ -16,6 +16,7 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
 # Exact counts of the official code (1,000 classes), by model group of the spec; then what each scaling adds.
 BASELINES = {
+    "deit_s12_distilled": 22_436_432,
     "deit_s12": 22_050_664,
     "deit_s24": 43_344_232,
     "deit_b12": 86_567_656,
@@ -25,6 +26,7 @@ BASELINES = {
     "swin_s": 49_606_258,
 }
 ADDED = {
+    "deit_s12_distilled": {"attnscale": 72, "featscale": 9_216},
     "deit_s12": {"attnscale": 72, "featscale": 9_216},
     "deit_s24": {"attnscale": 144, "featscale": 18_432},
     "deit_b12": {"attnscale": 144, "featscale": 18_432},

@@ -74,8 +74,8 @@ def told(make_run: Callable[..., Run]) -> Callable[..., Run]:
 
     def make(behaviour: str, name: str = "deit_s12", *overrides: str, seed: int = 0) -> Run:
         run = make_run(name, *overrides, seed=seed)
-        if run.upstream is not None:
-            run.upstream.prepare()
+        for needed in run.needs:
+            needed.prepare()
         (run.dir / "behaviour").write_text(behaviour)
         return run
 

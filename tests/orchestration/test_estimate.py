@@ -30,6 +30,16 @@ def test_nothing_measured_is_arithmetic_on_a_gpu_and_unknown_on_a_cpu(make_run: 
     assert estimate(run, on_gpu=False).device_hours is None
 
 
+def test_a_teacher_of_ours_costs_its_forward_pass(make_run: MakeRun) -> None:
+    alone = estimate(make_run("deit_s12", "recipe.epochs=300", profile="imagenet"), on_gpu=True)
+    taught = estimate(make_run("deit_s12_distilled", "recipe.teacher='run:deit_b12'", profile="imagenet"), on_gpu=True)
+    assert alone.device_hours is not None
+    assert taught.device_hours == pytest.approx(alone.device_hours * (1 + 17.5 / (3 * 4.6)), rel=0.05)
+    published = estimate(make_run("deit_s12_distilled", profile="imagenet"), on_gpu=True)
+    assert published.device_hours == pytest.approx(alone.device_hours)
+    assert "without the teacher" in published.source
+
+
 def test_the_runs_own_journal_replaces_arithmetic(make_run: MakeRun) -> None:
     run = make_run("deit_s12", "recipe.epochs=2")
     journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0, "world_size": 2})

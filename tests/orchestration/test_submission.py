@@ -120,7 +120,7 @@ def test_a_launcher_killed_while_sbatch_runs_leaves_one_job(
 def test_a_job_waits_for_the_run_it_starts_from_and_for_its_namesakes(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
-    submit(make_run(), snapshot, after="41")
+    submit(make_run(), snapshot, after=["41"])
     submit(make_run(seed=1), snapshot)
     assert [job["dependency"] for job in slurm.jobs()] == ["afterok:41,singleton", "singleton"]
 

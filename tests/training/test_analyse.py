@@ -17,7 +17,7 @@ from antioversmooth.training import checkpoint
 from antioversmooth.training.analyse import BATCH, analyse, validation_batches
 from antioversmooth.training.checkpoint import Checkpoint
 from antioversmooth.training.data import open_data
-from antioversmooth.training.train import new_model
+from antioversmooth.training.initial import new_model
 
 
 def save(run: Run, model: nn.Module, step: int = 1) -> Path:

@@ -12,7 +12,8 @@ from antioversmooth.runs import Run
 from antioversmooth.training.data import open_data
 from antioversmooth.training.distributed import Place, Ranks
 from antioversmooth.training.evaluator import Evaluator
-from antioversmooth.training.train import make_loaders, new_model
+from antioversmooth.training.initial import new_model
+from antioversmooth.training.train import make_loaders
 
 ALONE = Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
 

@@ -17,8 +17,9 @@ from antioversmooth.errors import AttemptEnded
 from antioversmooth.runs import Run
 from antioversmooth.training import checkpoint
 from antioversmooth.training.data import ArrayImages, open_data
+from antioversmooth.training.initial import new_model
 from antioversmooth.training.sampling import SampleOrder
-from antioversmooth.training.train import new_model, train
+from antioversmooth.training.train import train
 
 PLAIN = (
     "recipe.mix_prob=0",

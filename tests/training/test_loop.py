@@ -17,7 +17,7 @@ from torch import Tensor
 from antioversmooth import files, journal
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.runs import Run
-from antioversmooth.training import checkpoint, learner
+from antioversmooth.training import checkpoint, distillation, learner
 from antioversmooth.training.train import train
 
 LONG = ("recipe.epochs=2000", "runtime.checkpoint_every_s=0.05")
@@ -106,14 +106,14 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tiny_run("runtime.log_every=5", "runtime.checkpoint_every_s=0")
-    real: Callable[..., Tensor] = learner.F.cross_entropy
+    real: Callable[..., Tensor] = distillation.F.cross_entropy
 
     def overflowing(*arguments: Any) -> Tensor:
         calls.append(None)
         return real(*arguments) * (float("inf") if len(calls) == 8 else 1)
 
     calls: list[None] = []
-    monkeypatch.setattr(learner.F, "cross_entropy", overflowing)
+    monkeypatch.setattr(distillation.F, "cross_entropy", overflowing)
     with pytest.raises(AttemptEnded, match="step 7 is not a finite number"):
         train(run)
     assert last_end(run)["reason"] == "crash"
