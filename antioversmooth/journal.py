@@ -37,6 +37,8 @@ EMA_TOP5 = "ema/top5"
 EPOCH_SECONDS = "time/epoch_s"
 IMAGES_PER_SECOND = "throughput/images_per_s"
 PEAK_MEMORY = "memory/peak_gib"
+SYSTEM = "system/"
+"""What the names of a machine's own numbers begin with (training/system.py): MLflow shows them on a tab of their own."""
 TOKEN_SIMILARITY = "similarity/tokens"
 """Mean cosine between the tokens after a block; its records carry `layer` (1 at the input side) beside the step."""
 

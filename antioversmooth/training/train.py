@@ -13,7 +13,7 @@ from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.config import Experiment
 from antioversmooth.runs import Run
 from antioversmooth.training import attempt as attempts
-from antioversmooth.training import distributed
+from antioversmooth.training import distributed, system
 from antioversmooth.training.attempt import Attempt
 from antioversmooth.training.data import open_data
 from antioversmooth.training.distillation import load_teacher
@@ -44,7 +44,7 @@ def train(run: Run, *, redirect: bool = False) -> None:
         return
     with distributed.joined(run.experiment.runtime) as ranks:
         stop = StopRequest(supervised=ranks.place.source == "torchrun")
-        with attempts.opened(run, ranks, redirect=redirect) as attempt, stop.listening():
+        with attempts.opened(run, ranks, redirect=redirect) as attempt, system.watched(attempt), stop.listening():
             _train(attempt, stop)
 
 
