@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,23 +110,42 @@ def _keep(folder: Path | None, collected: dict[str, object]) -> None:
 # -- sync, ui ----------------------------------------------------------------------------------------------------------
 
 
+def _sync_arguments(parser: argparse.ArgumentParser) -> None:
+    spec_arguments(parser)
+    _models_argument(parser)
+    parser.add_argument("--json", action="store_true", help="a list, one value an MLflow experiment")
+
+
+def _models_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-models", action="store_true", help="leave out the final weights: seconds and space a run")
+
+
 def _sync(given: argparse.Namespace) -> int:
     from antioversmooth.reporting import mirror
+    from antioversmooth.reporting.logged_models import LoggedModels
     from antioversmooth.reporting.observe import observe
 
     request, results = request_of(given.specs)
     observed = [observe(run) for run in request.plan(given.seeds, results)]
     mirrored = mirror.sync(observed, request.tables, results)
+    models = LoggedModels(results)
+    logged = [] if given.no_models else models.sync(observed)
+    for problem in models.problems.values():
+        print(f"not logged as a model: {problem}", file=sys.stderr)
+    if given.json:
+        print(json.dumps([{**asdict(experiment), "models": len(logged)} for experiment in mirrored], indent=2))
+        return 0
     for experiment in mirrored:
         print(f"{experiment.name}: {experiment.num_changed} of {experiment.num_runs} runs brought up to date")
-    if not mirrored:
-        print("Nothing has run yet.")
+    print(f"{len(logged)} models logged" if mirrored else "Nothing has run yet.")
     return 0
 
 
 def _ui_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, default=5000, help="default: 5000, or another one where it is taken")
+    parser.add_argument("--port", type=int, metavar="N", help="0: any that is free; default: 5000, or any where taken")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")
     parser.add_argument("--every", type=float, default=15.0, metavar="SECONDS", help="between two syncs; default: 15")
+    _models_argument(parser)
 
 
 def _ui(given: argparse.Namespace) -> int:
@@ -134,7 +154,8 @@ def _ui(given: argparse.Namespace) -> int:
 
     root = find_root()
     tables = [spec.load_table(path) for path in sorted((root / "experiments" / "tables").glob("*.yaml"))]
-    ui.serve(root / "results", tables, port=given.port, every_s=given.every, out=sys.stdout)
+    place = ui.Place(given.host, given.port)
+    ui.serve(root / "results", tables, place, every_s=given.every, models=not given.no_models, out=sys.stdout)
     return 0
 
 
@@ -268,7 +289,7 @@ COMMANDS = {
     "evaluate": Command("accuracy of a run, of a checkpoint, or of a file of weights", _evaluate_arguments, _evaluate),
     "convert": Command("write weights as safetensors, or for the released code", _convert_arguments, _convert),
     "figures": Command("draw figures from what has run", _figures_arguments, _figures),
-    "sync": Command("bring MLflow up to date with the runs of rows or tables", spec_arguments, _sync),
+    "sync": Command("bring MLflow up to date with the runs of rows or tables", _sync_arguments, _sync),
     "ui": Command("open MLflow on all that has run, and keep it up to date", _ui_arguments, _ui),
     "schema": Command("print the JSON Schema of a kind of spec, for editors", _schema_arguments, _schema),
     "new": Command("start a new row from another one", _new_arguments, _new),

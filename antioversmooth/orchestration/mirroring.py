@@ -20,7 +20,7 @@ def mirroring(arguments: Sequence[str], project: Path, *, interval_s: float = IN
         arguments: What to sync, as on the command line: specs, overrides, `--seeds`.
     """
     over = threading.Event()
-    command = [sys.executable, "-m", "antioversmooth", "sync", *arguments]
+    command = [sys.executable, "-m", "antioversmooth", "sync", "--no-models", *arguments]  # weights wait until the end
 
     def repeat() -> None:
         while not over.wait(interval_s):

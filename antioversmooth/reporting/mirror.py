@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 from antioversmooth import journal, runs
 from antioversmooth.config import Table
 from antioversmooth.journal import VAL_TOP1, Record
-from antioversmooth.reporting import tracking
+from antioversmooth.reporting import logged_models, tracking
 from antioversmooth.reporting.observe import Observation, State
+from antioversmooth.reporting.tracking import ID, MIRRORED, ROW, TABLE
 from antioversmooth.runs import Run
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.entities import Run as MlflowRun
 
-ID, ROW, TABLE, MIRRORED = (f"antioversmooth.{key}" for key in ("id", "row", "table", "mirrored"))
-"""Tags: the run directory, the row or the table that an MLflow run stands for; and its mark."""
 PARENT = "mlflow.parentRunId"
 
 STATUS = {State.running: "RUNNING", State.failed: "FAILED", State.stopped: "KILLED", State.done: "FINISHED"}
@@ -69,6 +68,8 @@ class Mirrored:
     """Run directories that stand in it."""
     num_changed: int
     """Of those, how many this sync wrote to."""
+    rows: tuple[str, ...] = ()
+    """MLflow's ids of the runs that stand for rows, in the order of the rows' first runs."""
 
 
 def sync(observed: Sequence[Observation], tables: Sequence[Table], results: Path) -> list[Mirrored]:
@@ -106,29 +107,20 @@ class _Experiment:
     def __init__(self, client: MlflowClient, name: str, table: Table | None, results: Path) -> None:
         self.client, self.name, self.table = client, name, table
         self.id = tracking.experiment_id(client, name, results)
-        self.known = {_key(run.data.tags): run for run in self._search()}
-
-    def _search(self) -> list[MlflowRun]:
-        found: list[MlflowRun] = []
-        token = None
-        while True:
-            page = self.client.search_runs([self.id], max_results=1000, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return found
+        self.known = {_key(run.data.tags): run for run in tracking.runs(client, [self.id])}
 
     def sync(self, observed: Sequence[Observation]) -> Mirrored:
         rows: dict[str, list[Observation]] = {}
         for seen in observed:
             rows.setdefault(row_id(seen.run), []).append(seen)
-        changed = 0
+        changed, parents = 0, []
         for row, seeds in rows.items():
             parent = self._parent(row, seeds)
+            parents.append(parent.info.run_id)
             changed += sum(self._child(seen, parent) for seen in seeds)
         if self.table:
             self._files(self.table, observed[0].run.dir.parents[2])
-        return Mirrored(self.name, self.id, len(observed), changed)
+        return Mirrored(self.name, self.id, len(observed), changed, tuple(parents))
 
     def _find_or_create(self, tags: dict[str, str], name: str, start_s: float) -> MlflowRun:
         key = _key(tags)
@@ -146,7 +138,7 @@ class _Experiment:
         records = journal.read(seen.run.metrics_path)
         lineage = journal.superseded_after(seen.attempts)
         if len(journal.in_lineage(records[: mark.lines], lineage)) < mark.lines:
-            self.client.delete_run(self.known.pop(_key(tags)).info.run_id)
+            self._delete(self.known.pop(_key(tags)))
             mark = Mark()
         child = self._find_or_create(tags, seen.run.name, seen.attempts[0]["time"])
         self._mark(child, Mark(len(records)))
@@ -158,6 +150,10 @@ class _Experiment:
         self._set_status(child, STATUS[seen.state], seen.attempts[-1]["time"])
         self._mark(child, Mark(len(records), digest))
         return True
+
+    def _delete(self, run: MlflowRun) -> None:
+        logged_models.forget(self.client, run)
+        self.client.delete_run(run.info.run_id)
 
     def _parent(self, row: str, seeds: Sequence[Observation]) -> MlflowRun:
         """The run of a row: the mean over its done seeds, and what is to be said of all of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,10 @@ from antioversmooth.errors import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run as MlflowRun
+
+ID, ROW, TABLE, MIRRORED, MODEL = (f"antioversmooth.{key}" for key in ("id", "row", "table", "mirrored", "model"))
+"""Tags: the run directory, the row or the table that an MLflow run stands for; its mark; its logged model."""
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -88,3 +92,15 @@ def experiment_id(client: MlflowClient, name: str, results: Path) -> str:
     if is_server(store_uri(results)):
         return str(client.create_experiment(name))
     return str(client.create_experiment(name, artifact_location=(results.absolute() / "mlartifacts").as_uri()))
+
+
+def runs(client: MlflowClient, experiment_ids: Sequence[str]) -> list[MlflowRun]:
+    """All runs of MLflow experiments, however many."""
+    found: list[MlflowRun] = []
+    token = None
+    while True:
+        page = client.search_runs(list(experiment_ids), max_results=1000, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found

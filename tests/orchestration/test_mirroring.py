@@ -20,5 +20,5 @@ def test_syncs_follow_one_another_until_the_end(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(mirroring.subprocess, "run", run)
     with mirroring.mirroring(["table2", "--seeds", "0"], tmp_path, interval_s=0.01):
         assert twice.wait(30)
-    assert calls[0] == ["-m", "antioversmooth", "sync", "table2", "--seeds", "0"]
+    assert calls[0] == ["-m", "antioversmooth", "sync", "--no-models", "table2", "--seeds", "0"]
     assert "mirroring" not in {thread.name for thread in threading.enumerate()}

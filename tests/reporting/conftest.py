@@ -10,7 +10,7 @@ import pytest
 
 from antioversmooth import files, journal, spec
 from antioversmooth.config import Table
-from antioversmooth.reporting import document
+from antioversmooth.reporting import document, tracking
 from antioversmooth.reporting.aggregate import RowResult, aggregate
 from antioversmooth.reporting.document import Document
 from antioversmooth.reporting.observe import Observation, observe
@@ -171,6 +171,17 @@ class Lab:
         }
         files.write_json(run.dir / "result.json", {**result, **changes})
         return run
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its schema and nothing in it; making one takes seconds."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with tracking.opened(folder):
+            pass
+    return folder / "mlflow.db"
 
 
 @pytest.fixture

@@ -22,17 +22,6 @@ from antioversmooth.reporting.observe import observe
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy", "ignore::ResourceWarning")
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its schema and nothing in it."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        with tracking.opened(folder):
-            pass
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
 def store(lab: Lab, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     """A lab whose results folder has an empty MLflow database."""

@@ -17,8 +17,10 @@ from urllib.request import Request, urlopen
 import pytest
 from conftest import Lab
 
-from antioversmooth.errors import TrackingError
+from antioversmooth.errors import TrackingError, UserError
 from antioversmooth.reporting import ui
+from antioversmooth.reporting.mirror import Mirrored
+from antioversmooth.reporting.ui import Place
 
 ANSWERING = """
 import http.server, subprocess, sys
@@ -38,7 +40,7 @@ def results(tmp_path: Path) -> Path:
 
 def use(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Replaces MLflow's server by a program that gets the port."""
-    monkeypatch.setattr(ui, "command", lambda uri, results, port: [sys.executable, "-c", code, str(port)])
+    monkeypatch.setattr(ui, "command", lambda uri, results, place: [sys.executable, "-c", code, str(place.port)])
 
 
 def alive(pid: int) -> bool:
@@ -51,7 +53,7 @@ def alive(pid: int) -> bool:
 
 def test_a_server_and_its_children_end_with_the_block(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, ANSWERING)
-    with ui.server("sqlite://", results, 0, io.StringIO()) as (address, process):
+    with ui.server("sqlite://", results, anywhere(), io.StringIO()) as (address, process):
         with urlopen(f"{address}/health") as answer:
             assert answer.read() == b"OK"
         child = int((results / "mlflow.db.server.log").read_text().splitlines()[0])
@@ -64,22 +66,80 @@ def test_a_server_that_dies_is_one_message_with_its_log(results: Path, monkeypat
     use(monkeypatch, "raise SystemExit(3)")
     with (
         pytest.raises(TrackingError, match=r"does not answer .* its log is .*mlflow\.db\.server\.log"),
-        ui.server("sqlite://", results, 0, io.StringIO()),
+        ui.server("sqlite://", results, anywhere(), io.StringIO()),
     ):
         pass
 
 
-def test_a_port_that_is_taken_is_replaced() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        assert ui.free_port(port) != port
+def anywhere() -> Place:
+    return Place(port=ui.free_port(Place(port=0)))
 
 
-def test_only_loopback_listens() -> None:
-    command = ui.command("sqlite:////x", Path("/r"), 5000)
+KILLED = """
+import io, sys
+from pathlib import Path
+from antioversmooth.reporting import ui
+ui.command = lambda uri, results, place: [sys.executable, "-c", sys.argv[2], str(place.port)]
+with ui.server("sqlite://", Path(sys.argv[1]), ui.Place(port=ui.free_port(ui.Place(port=0))), io.StringIO()) as served:
+    print(served[1].pid, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_server_and_its_children_end_though_kill_9_took_who_asked_for_it(results: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(results), ANSWERING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        guard = int(process.stdout.readline())
+        child = int((results / "mlflow.db.server.log").read_text().splitlines()[0])
+        assert alive(guard)
+        assert alive(child)
+        process.kill()
+    deadline = time.monotonic() + 60
+    while (alive(guard) or alive(child)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(guard)
+    assert not alive(child)
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+def test_a_port_that_was_asked_for_and_is_taken_is_one_message(taken: int) -> None:
+    with pytest.raises(UserError, match=rf"cannot listen at 127\.0\.0\.1:{taken}: .*in use; --port 0 takes any"):
+        ui.free_port(Place(port=taken))
+
+
+def test_mlflows_own_port_is_replaced_where_it_is_taken(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ui, "PORT", taken)
+    assert ui.free_port(Place()) != taken
+
+
+def test_only_loopback_listens_unless_told_otherwise() -> None:
+    command = ui.command("sqlite:////x", Path("/r"), Place(port=5000))
     assert command[command.index("--host") + 1] == "127.0.0.1"
+    assert "--allowed-hosts" not in command
+
+
+def test_where_others_may_reach_it_requests_by_the_machines_name_are_allowed() -> None:
+    command = ui.command("sqlite:////x", Path("/r"), Place("0.0.0.0", 5000))
+    allowed = command[command.index("--allowed-hosts") + 1].split(",")
+    assert {f"{socket.gethostname()}:*", "127.0.0.1:*", "localhost:*"} <= set(allowed)
+
+
+def test_links_lead_to_mlflows_view_for_machine_learning() -> None:
+    experiment = Mirrored("table2", "7", num_runs=4, num_changed=0, rows=("a1", "b2"))
+    assert ui.links("http://127.0.0.1:5000", experiment) == {
+        "table": "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning",
+        "charts": "http://127.0.0.1:5000/#/experiments/7/runs?compareRunsMode=CHART&workflowType=machine_learning",
+        "compare": "http://127.0.0.1:5000/#/compare-runs?runs=%5B%22a1%22%2C%20%22b2%22%5D&experiments=%5B%227%22%5D",
+    }
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import psutil
@@ -43,7 +44,7 @@ def test_a_run_journals_samples_with_its_steps_and_times(tiny_run: MakeRun) -> N
     assert steps == sorted(steps)
     assert 0 <= steps[0] <= steps[-1] <= run.experiment.total_steps
     assert taken[-1]["epoch"] == pytest.approx(steps[-1] / run.experiment.steps_per_epoch)
-    assert all(later["time"] >= earlier["time"] for earlier, later in zip(taken, taken[1:], strict=False))
+    assert all(later["time"] >= earlier["time"] for earlier, later in pairwise(taken))
 
 
 def science(run: Run) -> list[tuple[Any, ...]]:
