@@ -482,8 +482,8 @@ class RuntimeConfig:
     heartbeat_s: float = 10.0
     """Seconds between two heartbeats."""
     system_every_s: float = 10.0
-    """Seconds between two samples of CPU, memory and GPUs in the journal, at first; later a percent of the attempt's age.
-    0: none."""
+    """Seconds between two samples of CPU, memory and GPUs in the journal, at first, later a percent of the attempt's
+    age; 0: none."""
     timeout_s: float = 600.0
     """Seconds that a rank waits for the others before the attempt ends as hung."""
 

@@ -38,7 +38,7 @@ EPOCH_SECONDS = "time/epoch_s"
 IMAGES_PER_SECOND = "throughput/images_per_s"
 PEAK_MEMORY = "memory/peak_gib"
 SYSTEM = "system/"
-"""What the names of a machine's own numbers begin with (training/system.py): MLflow shows them on a tab of their own."""
+"""What the names of a machine's own numbers begin with (training/system.py); MLflow has a tab for them."""
 TOKEN_SIMILARITY = "similarity/tokens"
 """Mean cosine between the tokens after a block; its records carry `layer` (1 at the input side) beside the step."""
 

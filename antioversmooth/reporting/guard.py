@@ -1,8 +1,8 @@
 """`python -m antioversmooth.reporting.guard COMMAND ...`: a server that never outlives whoever asked for it.
 
 The command runs until the guard's standard input ends, which is when its parent closes it or is gone, whatever killed
-the parent: a pipe needs no help from the system that one of Linux and macOS lacks. Run it as the leader of a session: the
-guard ends its whole process group, since a server starts workers of its own.
+the parent: a pipe needs no help from the system that one of Linux and macOS lacks. Run it as the leader of a session:
+the guard ends its whole process group, since a server starts workers of its own.
 """
 
 from __future__ import annotations

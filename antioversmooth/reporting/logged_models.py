@@ -1,8 +1,9 @@
 """The final weights of done runs as MLflow's logged models, with signature: `mlflow.pytorch.load_model` opens them.
 
-Written by `torch.export`: the model's graph and its weights as plain data, about four bytes a parameter. Nothing in it is
-a pickle, so that loading it executes no code, and it needs torch alone, neither timm nor this project. It takes torch and
-some seconds a run, which is why it is a step of its own beside mirror.py: once for each run, after the numbers.
+Written by `torch.export`: the model's graph and its weights as plain data, about four bytes a parameter. Nothing in it
+is a pickle, so that loading it executes no code, and it needs torch alone, neither timm nor this project. It takes
+torch and some seconds a run, which is why it is a step of its own beside mirror.py: once for each run, after the
+numbers.
 """
 
 from __future__ import annotations

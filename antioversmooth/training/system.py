@@ -1,7 +1,7 @@
 """How busy the machine is while an attempt trains, in the run's journal under MLflow's names.
 
-Measured by the first process of a run, of its own machine: a run on several nodes shows the first one. CPU and memory are
-those of the whole machine; GPUs are the ones that the process may use.
+Measured by the first process of a run, of its own machine: a run on several nodes shows the first one. CPU and memory
+are those of the whole machine; GPUs are the ones that the process may use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from antioversmooth.journal import SYSTEM
 from antioversmooth.training.attempt import Attempt
 
 PART = 100
-"""A sample is at most this part of an attempt's age after the one before: a run of three days has some 700, not 26,000."""
+"""A sample waits for this part of the attempt's age at least: a run of three days has some 700, not 26,000."""
 MEGABYTE = 1e6
 """As MLflow counts."""
 
