@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -15,11 +17,18 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: No space, no permission; `path` is as it was.
     """
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that takes the place of `path` when the block ends well, whole; else `path` is as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -33,11 +42,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The file's value, or None where there is no such file."""
+    """The file's value, or None where there is no such file.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    except RecursionError as err:
+        raise ValueError("nested too deeply") from err
 
 
 def sha256(path: Path) -> str:

@@ -94,7 +94,17 @@ def read(path: Path, *, holding: str = "") -> list[Record]:
     except FileNotFoundError:
         return []
     key = json.dumps(holding) if holding else ""
-    return [record for record in _parse([line for line in lines if line and key in line]) if isinstance(record, dict)]
+    return [record for record in _parse([line for line in lines if line and key in line]) if _is_record(record)]
+
+
+def _is_record(value: Any) -> bool:
+    """Whether a line is one of ours: a mapping that can be put in order. A run directory may come from anywhere."""
+    return isinstance(value, dict) and _NUMBERS.issuperset(map(type, map(value.get, _ORDER, _ABSENT)))
+
+
+_ORDER = ("time", "attempt", "step", "epoch")
+_ABSENT = (0, 0, 0, 0)
+_NUMBERS = {int, float}
 
 
 def _parse(lines: list[str]) -> list[Any]:
@@ -105,10 +115,10 @@ def _parse(lines: list[str]) -> list[Any]:
     """
     try:
         return list(json.loads(f"[{','.join(lines)}]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         values = []
         for line in lines:
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 values.append(json.loads(line))
         return values
 
@@ -121,7 +131,7 @@ def read_metrics(metrics: Path, attempts: Path) -> list[Record]:
 
 def superseded_after(attempts: Iterable[Record]) -> dict[int, float]:
     """For each attempt the last step that still counts: where the earliest later lineage took over."""
-    starts = sorted((r["attempt"], r.get("step", 0)) for r in attempts if r.get("event") == "start")
+    starts = sorted((r.get("attempt", 0), r.get("step", 0)) for r in attempts if r.get("event") == "start")
     limit: dict[int, float] = {}
     lowest = float("inf")
     for attempt, step in reversed(starts):

@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from antioversmooth import files, journal
 from antioversmooth.config import Experiment
-from antioversmooth.errors import CheckpointError, ResultError, SpecError
+from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
 
 
 def plain(value: Any) -> Any:
@@ -126,9 +126,12 @@ class Run:
             result = files.read_json(path)
         except ValueError as err:
             raise ResultError(f"{path} is not JSON ({err}); move it away and launch again") from err
-        if result is not None and result.get("id") != self.id:
-            raise ResultError(f"{path} is of run {result.get('id')}, not of {self.id}")
-        return dict(result) if result is not None else None
+        if result is None:
+            return None
+        if not isinstance(result, dict) or result.get("id") != self.id:
+            said = result.get("id") if isinstance(result, dict) else None
+            raise ResultError(f"{path} is of run {said}, not of {self.id}")
+        return result
 
     def metrics(self) -> list[journal.Record]:
         """The journal, without what later attempts superseded."""
@@ -136,7 +139,7 @@ class Run:
 
     def attempts(self) -> list[journal.Record]:
         """Start and end records of the attempts so far."""
-        return journal.read(self.attempts_path)
+        return [r for r in journal.read(self.attempts_path) if "attempt" in r and "time" in r]
 
     def prepare(self) -> None:
         """Makes the directory and writes `spec.yaml`; does nothing where they are there already."""
@@ -147,10 +150,17 @@ class Run:
             "seed": self.seed,
             "upstream": str(self.upstream.dir) if self.upstream else None,
             **({"teacher": str(self.teacher.dir)} if self.teacher else {}),
+            **self._files(),
             "experiment": plain(self.experiment),
         }
         header = "# The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.\n"
         files.write_atomic(self.dir / "spec.yaml", header + yaml.safe_dump(content, sort_keys=False))
+
+    def _files(self) -> dict[str, dict[str, str]]:
+        """Checksums of the files that the run takes weights from: they identify it where the files are not."""
+        weights = _weights(self.experiment, {role: run for role in ORIGINS.values() if (run := getattr(self, role))})
+        sums = {field: weight for field, weight in weights.items() if weight.startswith("sha256:")}
+        return {"files": sums} if sums else {}
 
     def new_attempt(self) -> int:
         """Number of a fresh attempt, from 1; its log folder is made exclusively, so that no two share a number."""
@@ -170,29 +180,80 @@ class Run:
 
     @classmethod
     def load(cls, directory: Path) -> Run:
-        """The run that lives in a directory.
+        """The run that lives in a directory, wherever that has been moved to since it ran.
 
         Raises:
             ResultError: There is no readable spec, or it is not what its id was made of.
         """
-        path = Path(directory) / "spec.yaml"
+        return cls._load(Path(directory), ())
+
+    @classmethod
+    def _load(cls, directory: Path, chain: tuple[Path, ...]) -> Run:
+        """The run of a directory; `chain` holds those of the runs that need it."""
+        path = directory / "spec.yaml"
+        content = _content(path)
         try:
-            content = yaml.safe_load(path.read_text())
             merged = OmegaConf.merge(OmegaConf.structured(Experiment), content["experiment"])
             experiment = OmegaConf.to_object(merged)
-        except FileNotFoundError as err:
-            raise ResultError(f"{directory} is not a run directory: it has no spec.yaml") from err
-        except (yaml.YAMLError, KeyError, TypeError, OmegaConfBaseException, SpecError) as err:
+        except (ValueError, KeyError, TypeError, RecursionError, OmegaConfBaseException, SpecError) as err:
             raise ResultError(f"{path} cannot be read: {err}") from err
         assert isinstance(experiment, Experiment)
-        before = {key: cls.load(Path(content[key])) for key in ORIGINS.values() if content.get(key)}
-        run_id = identity(experiment, content["seed"], _weights(experiment, before))
+        places = {role: _place(directory, content[role]) for role in ORIGINS.values() if content.get(role)}
+        if not {directory, *chain}.isdisjoint(places.values()):
+            raise ResultError(f"{path} says that the run needs itself")
+        before = {role: cls._load(place, (*chain, directory)) for role, place in places.items()}
+        try:
+            run_id = identity(experiment, content["seed"], _weights(experiment, before, content["files"]))
+        except UserError as err:
+            raise ResultError(f"{path}: {err}") from err
         if run_id != content["id"]:
             raise ResultError(
                 f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it says "
                 f"{content['id'][:8]}; launch the spec again instead"
             )
-        return cls(experiment, content["seed"], run_id, Path(directory), **before)
+        return cls(experiment, content["seed"], run_id, directory, **before)
+
+
+def _place(directory: Path, needed: str) -> Path:
+    """Where a run lies that another one needs: beside it, as after a move of all results, or where it was."""
+    recorded = Path(needed)
+    beside = directory.absolute().parents[1] / recorded.parent.name / recorded.name
+    return beside if (beside / "spec.yaml").is_file() else recorded
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe, and without aliases: a few lines of them can stand for more values than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias, which no run writes")
+        return super().compose_node(parent, index)
+
+
+_MAYBE = (str, type(None))
+_TYPES = {"id": (str,), "seed": (int,), "upstream": _MAYBE, "teacher": _MAYBE, "experiment": (dict,), "files": (dict,)}
+"""Of the keys of `spec.yaml`."""
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What a run's `spec.yaml` says. A run directory is something people send to each other: nothing in it is trusted.
+
+    Raises:
+        ResultError: It is missing, or not what `prepare` writes.
+    """
+    try:
+        text = path.read_text()
+        content = yaml.load(text, _PlainLoader)
+    except FileNotFoundError as err:
+        raise ResultError(f"{path.parent} is not a run directory: it has no spec.yaml") from err
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as err:
+        raise ResultError(f"{path} cannot be read: {err}") from err
+    if "${" in text:  # what `prepare` writes is resolved; ${oc.env:...} would read this machine's secrets
+        raise ResultError(f"{path} cannot be read: it holds an interpolation, which no run writes")
+    content = {"files": {}, **content} if isinstance(content, dict) else {}
+    if wrong := [key for key, kinds in _TYPES.items() if not isinstance(content.get(key), kinds)]:
+        raise ResultError(f"{path} cannot be read: it does not say what is its {', '.join(wrong)}")
+    return content
 
 
 Upstream = Callable[[str], Experiment]
@@ -241,11 +302,14 @@ def _origin(experiment: Experiment, field: str) -> tuple[str, str]:
     return kind, name
 
 
-def _weights(experiment: Experiment, before: Mapping[str, Run]) -> dict[str, str]:
+def _weights(
+    experiment: Experiment, before: Mapping[str, Run], recorded: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """What stands for the weights of each origin in the identity.
 
     Args:
         before: The runs behind `run:<name>`, by what they are to this one.
+        recorded: What stood for files that may not be on this machine any more, by the field that names them.
     """
     found = {}
     for field, role in ORIGINS.items():
@@ -256,9 +320,10 @@ def _weights(experiment: Experiment, before: Mapping[str, Run]) -> dict[str, str
                 raise SpecError("the run that it names is not known", where=where)
             found[field] = f"run:{before[role].id}"
         elif kind == "file":
-            if not Path(name).is_file():
+            there = Path(name).is_file()
+            if not there and field not in (recorded or {}):
                 raise CheckpointError(f"{where}: there is no file {name}")
-            found[field] = f"sha256:{files.sha256(Path(name))}"
+            found[field] = f"sha256:{files.sha256(Path(name))}" if there else str((recorded or {})[field])
         elif kind:
             found[field] = f"{kind}:{name}"
     return found

@@ -11,7 +11,19 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-ROOMS = ("config", "errors", "files", "journal", "spec", "runs", "cli", "orchestration", "reporting", "models")
+ROOMS = (
+    "config",
+    "errors",
+    "files",
+    "journal",
+    "spec",
+    "runs",
+    "outcome",
+    "cli",
+    "orchestration",
+    "reporting",
+    "models",
+)
 ROOMS += ("training", "analysis", "bench")
 BASE = {"config", "errors", "files", "journal"}
 MAY_IMPORT = {
@@ -20,12 +32,13 @@ MAY_IMPORT = {
     "journal": set(),
     "config": {"errors"},
     "runs": BASE,
+    "outcome": BASE,
     "spec": BASE | {"runs"},
     "orchestration": BASE | {"runs", "spec"},
-    "reporting": BASE | {"runs", "spec", "analysis"},  # to draw: of analysis only what needs no torch
+    "reporting": BASE | {"runs", "outcome", "spec", "analysis"},  # to draw: of analysis only what needs no torch
     "models": BASE | {"runs"},
     "analysis": BASE | {"models"},
-    "training": BASE | {"runs", "models", "analysis"},
+    "training": BASE | {"runs", "outcome", "models", "analysis"},
     "bench": BASE | {"project", "runs", "spec", "models", "training", "analysis"},  # it measures all of them
 }
 ALSO_LATER = {

@@ -92,14 +92,68 @@ def test_an_edited_spec_is_refused(make_run: MakeRun) -> None:
         Run.load(run.dir)
 
 
+HEAD = "id: a\nseed: 0\nupstream: null\n"
+
+
 @pytest.mark.parametrize(
-    "content", ["", "- a", "id: 1\n", "{", "experiment: {nam: x}\nid: a\nseed: 0\nupstream: null\n"]
-)
+    "content",
+    ["", "- a", "id: 1\n", "{", f"{HEAD}experiment: {{nam: x}}\n", f"{HEAD}experiment: {{revision: !!int x}}\n",
+     f"{HEAD}experiment: {{title: 2026-01-01}}\n", f"{HEAD}experiment: {'[' * 3000}", f"{HEAD}experiment: \xff",
+     f"{HEAD}experiment: !!python/object/apply:os.getcwd []\n"],
+)  # fmt: skip
 def test_a_spoilt_spec_is_one_clear_error(make_run: MakeRun, content: str) -> None:
     run = make_run()
     (run.dir / "spec.yaml").write_text(content)
     with pytest.raises(ResultError, match=r"spec\.yaml"):
         Run.load(run.dir)
+
+
+def test_a_spec_reads_no_variable_of_this_machine(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", "s3cret")
+    path = make_run().dir / "spec.yaml"
+    path.write_text(path.read_text().replace("title: DeiT-S", "title: ${oc.env:A_TOKEN}"))
+    with pytest.raises(ResultError, match="interpolation") as caught:
+        Run.load(path.parent)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_aliases_are_not_followed(make_run: MakeRun) -> None:
+    """Ten lines of them stand for a thousand million values."""
+    lines = [
+        "a0: &a0 [x, x, x, x, x, x, x, x]",
+        *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 8)}]" for i in range(1, 10)),
+    ]
+    run = make_run()
+    (run.dir / "spec.yaml").write_text("\n".join([*lines, "experiment: *a9", ""]))
+    with pytest.raises(ResultError, match="alias"):
+        Run.load(run.dir)
+
+
+def test_runs_that_were_moved_find_what_they_started_from(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("cait_s24_featscale")
+    assert run.upstream is not None
+    run.upstream.prepare()
+    (tmp_path / "results").rename(tmp_path / "moved")
+    moved = Run.load(tmp_path / "moved" / run.dir.relative_to(tmp_path / "results"))
+    assert moved.id == run.id
+    assert moved.upstream is not None
+    assert moved.upstream.dir.is_relative_to(tmp_path / "moved")
+
+
+def test_a_run_that_needs_itself_is_refused(make_run: MakeRun) -> None:
+    run = make_run("cait_s24_featscale")
+    path = run.dir / "spec.yaml"
+    path.write_text(path.read_text().replace(f"upstream: {run.upstream and run.upstream.dir}", f"upstream: {run.dir}"))
+    with pytest.raises(ResultError, match="needs itself"):
+        Run.load(run.dir)
+
+
+def test_a_run_knows_the_file_that_it_started_from_when_that_is_gone(make_run: MakeRun, tmp_path: Path) -> None:
+    weights = tmp_path / "a.pth"
+    weights.write_bytes(b"weights")
+    run = make_run("deit_s12", f"recipe.init_from='file:{weights}'")
+    weights.unlink()
+    assert Run.load(run.dir).id == run.id
 
 
 def test_a_row_that_starts_from_another_row_comes_after_it(experiments: Path, tmp_path: Path) -> None:

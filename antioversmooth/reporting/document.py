@@ -66,13 +66,19 @@ def build(table: Table, rows: Sequence[RowResult], seeds: list[int]) -> Document
         "comparable": setting.comparable,
         "complete": all(row.complete for row in rows),
         "seeds": seeds,
-        "rows": [_row(row, sources, setting) for row in rows],
+        "rows": [measured_row(row, sources, setting.comparable) for row in rows],
     }
 
 
-def _row(row: RowResult, sources: list[str], setting: words.Setting) -> dict[str, Any]:
+def measured_row(row: RowResult, sources: list[str], comparable: bool) -> dict[str, Any]:
+    """A row of the document.
+
+    Args:
+        sources: Of the paper's values, in the order of their footnotes.
+        comparable: Whether it was measured on what the paper measured on.
+    """
     paper = row.row.paper
-    difference = row.top1.mean - paper.top1 if setting.comparable and row.top1 and paper else None
+    difference = row.top1.mean - paper.top1 if comparable and row.top1 and paper else None
     return {
         "group": row.row.group,
         "label": row.row.label,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -63,7 +64,7 @@ class Observation:
     @property
     def num_attempts(self) -> int:
         """Times that the run was started."""
-        return len({r["attempt"] for r in self.attempts if "attempt" in r})
+        return len({r["attempt"] for r in self.attempts})
 
     @property
     def remaining_s(self) -> float | None:
@@ -95,17 +96,37 @@ def observe(run: Run, *, now: float | None = None) -> Observation:
     return Observation(run, state, problem, result, attempts, _epochs(run, attempts), older, origin)
 
 
-REQUIRED = ("metrics", "best", "parameters", "gmacs", "images_per_s", "device", "device_hours", "checkpoint")
+_NUMBER = (int, float)
+REQUIRED: dict[str, tuple[type, ...]] = {
+    "metrics": (dict,),
+    "best": (dict,),
+    "parameters": (int,),
+    "gmacs": _NUMBER,
+    "images_per_s": (*_NUMBER, type(None)),
+    "device": (str,),
+    "device_hours": _NUMBER,
+    "checkpoint": (dict, type(None)),
+}
+"""What a table takes from `result.json`."""
 
 
 def _result(run: Run) -> dict[str, Any] | None:
     result = run.result()
-    if result is not None:
-        absent = [key for key in REQUIRED if key not in result]
-        absent += [] if journal.VAL_TOP1 in result.get("metrics", {}) else [f"metrics.{journal.VAL_TOP1}"]
-        if absent:
-            raise ResultError(f"{run.dir / 'result.json'} lacks {', '.join(absent)}; move it away and launch again")
+    if result is not None and (absent := list(_absent(result))):
+        raise ResultError(f"{run.dir / 'result.json'} lacks {', '.join(absent)}; move it away and launch again")
     return result
+
+
+def _absent(result: dict[str, Any]) -> Iterator[str]:
+    """Keys that are missing, or whose value is of another type. A run directory may come from anywhere."""
+    yield from (key for key, kinds in REQUIRED.items() if not isinstance(result.get(key, ()), kinds))
+    for part in ("metrics", "best", "start"):
+        values = result.get(part)
+        if isinstance(values, dict) and not isinstance(values.get(journal.VAL_TOP1), _NUMBER):
+            yield f"{part}.{journal.VAL_TOP1}"
+    layers = (result.get("similarity") or {}).get("tokens", []) if isinstance(result.get("similarity"), dict) else []
+    if not isinstance(layers, list) or not all(isinstance(layer, _NUMBER) for layer in layers):
+        yield "similarity.tokens"
 
 
 def _unfinished(run: Run, attempts: list[Record], has_older: bool, now: float | None) -> tuple[State, str]:
@@ -131,7 +152,8 @@ def _stopped(attempts: list[Record]) -> tuple[State, str]:
 
 def _epochs(run: Run, attempts: list[Record]) -> list[Record]:
     records = journal.read(run.metrics_path, holding=journal.VAL_TOP1)
-    return journal.in_lineage(records, journal.superseded_after(attempts))
+    scores = [r for r in records if "epoch" in r and isinstance(r.get(journal.VAL_TOP1), _NUMBER)]
+    return journal.in_lineage(scores, journal.superseded_after(attempts))
 
 
 def _older(run: Run) -> list[str]:
@@ -149,8 +171,8 @@ PACKAGES = {"torch", "torchvision", "timm", "numpy", "pillow"}
 
 
 def _provenance(run: Run, attempts: list[Record]) -> dict[str, Any]:
-    intent = files.read_json(run.dir / "intent.json") or {}
-    recorded = files.read_json(run.dir / "provenance.json") or {}
+    intent, recorded = _mapping(run.dir / "intent.json"), _mapping(run.dir / "provenance.json")
+    packages = recorded.get("packages")
     starts = [r for r in attempts if r.get("event") == "start"]
     return {
         "commits": _distinct(starts, "commit"),
@@ -160,9 +182,18 @@ def _provenance(run: Run, attempts: list[Record]) -> dict[str, Any]:
         "hosts": _distinct(starts, "host"),
         "job_ids": _distinct(starts, "job_id"),
         "python": recorded.get("python"),
-        "packages": {k: v for k, v in recorded.get("packages", {}).items() if k.lower() in PACKAGES},
+        "packages": {k: v for k, v in packages.items() if k.lower() in PACKAGES} if isinstance(packages, dict) else {},
         "ends": [str(r["reason"]) for r in attempts if r.get("event") == "end" and "reason" in r],
     }
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """A JSON file's mapping; empty where there is none, or none that can be read: no number depends on it."""
+    try:
+        value = files.read_json(path)
+    except (ValueError, OSError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _distinct(records: list[Record], key: str) -> list[str]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from antioversmooth import files, journal
 from antioversmooth.models.measure import count_parameters, multiply_adds
+from antioversmooth.outcome import outcome
 from antioversmooth.runs import Run
 from antioversmooth.training import checkpoint
 from antioversmooth.training.attempt import Attempt
 from antioversmooth.training.data import ImageData
-
-FINAL_METRICS = (journal.VAL_TOP1, journal.VAL_TOP5, journal.VAL_LOSS, journal.EMA_TOP1, journal.EMA_TOP5)
 
 
 def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similarity: Mapping[str, Any]) -> None:
@@ -27,8 +25,6 @@ def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similar
             number of `images` it was measured on.
     """
     run, config = attempt.run, attempt.run.experiment
-    records = run.metrics()
-    evaluated = [r for r in records if journal.VAL_TOP1 in r]
     side = config.model.image_size
     files.write_json(
         run.dir / "result.json",
@@ -36,14 +32,11 @@ def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similar
             "id": run.id,
             "experiment": config.name,
             "seed": run.seed,
-            "metrics": {key: evaluated[-1][key] for key in FINAL_METRICS if key in evaluated[-1]},
-            "best": _best(evaluated),
-            "start": _start(records),
+            **outcome(run.metrics()),
             "epochs": config.recipe.epochs,
             "steps": config.total_steps,
             "parameters": count_parameters(model),
             "gmacs": multiply_adds(model, (config.data.in_channels, side, side)),
-            "images_per_s": _median(records, journal.IMAGES_PER_SECOND),
             "device": attempt.ranks.device_name,
             "world_size": attempt.ranks.world_size,
             **_effort(run),
@@ -59,24 +52,6 @@ def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similar
             "finished": time.time(),
         },
     )
-
-
-def _best(evaluated: Sequence[journal.Record]) -> dict[str, float]:
-    """The best epoch, the first of several; chosen on the validation set, so no number to compare with."""
-    trained = [r for r in evaluated if r["step"] > 0] or evaluated
-    best = max(trained, key=lambda r: float(r[journal.VAL_TOP1]))
-    return {journal.VAL_TOP1: best[journal.VAL_TOP1], "epoch": best["epoch"]}
-
-
-def _start(records: Sequence[journal.Record]) -> dict[str, float] | None:
-    """What the initial weights reached before any training; None where training started from scratch."""
-    at_start = [r[journal.START_TOP1] for r in records if journal.START_TOP1 in r]
-    return {journal.VAL_TOP1: at_start[-1]} if at_start else None
-
-
-def _median(records: Sequence[journal.Record], key: str) -> float | None:
-    values = [r[key] for r in records if key in r]
-    return statistics.median(values) if values else None
 
 
 def _effort(run: Run) -> dict[str, float | int]:

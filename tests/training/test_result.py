@@ -6,7 +6,7 @@ import pytest
 
 from antioversmooth import journal
 from antioversmooth.runs import Run
-from antioversmooth.training.result import _best, _effort
+from antioversmooth.training.result import _effort
 
 
 def test_effort_is_summed_over_attempts_and_a_killed_one_counts_up_to_its_last_record(
@@ -22,12 +22,3 @@ def test_effort_is_summed_over_attempts_and_a_killed_one_counts_up_to_its_last_r
     assert effort["seconds"] == 30 + 60
     assert effort["device_hours"] == pytest.approx((30 * 2 + 60 * 4) / 3600)
     assert effort["attempts"] == 2
-
-
-def test_the_best_epoch_is_the_first_of_the_highest_and_never_the_start() -> None:
-    records = [
-        {"step": step, "epoch": epoch, journal.VAL_TOP1: top1}
-        for step, epoch, top1 in [(0, 0, 99.0), (10, 1, 70.0), (20, 2, 80.0), (30, 3, 80.0)]
-    ]
-    assert _best(records) == {journal.VAL_TOP1: 80.0, "epoch": 2}
-    assert _best(records[:1]) == {journal.VAL_TOP1: 99.0, "epoch": 0}
