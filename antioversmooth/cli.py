@@ -1,7 +1,8 @@
 """`antioversmooth COMMAND`: what people type about runs that exist; `launch.py` is what starts them.
 
-A command is a class with the arguments that it takes and a `run` that returns the exit code: 0 good, 2 a mistake that
-the message explains, 3 a table that is not complete. Nothing heavier than argparse is imported before a command runs.
+A command is a class with the arguments that it takes and a `run` that returns the exit code: 0 good, 1 a table that its
+runs contradict, 2 a mistake that the message explains, 3 a table that is not complete or whose runs are gone. Nothing
+heavier than argparse is imported before a command runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from antioversmooth.commands import Command, request_of, spec_arguments
 from antioversmooth.errors import ResultError, SpecError, UserError
 from antioversmooth.operations import OPERATIONS
 from antioversmooth.project import find_root, find_spec
+from antioversmooth.sharing import SHARING
 
 if TYPE_CHECKING:
     from antioversmooth.config import Experiment
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command.run(inner.parse_intermixed_args(given.arguments))
     except KeyboardInterrupt:
         return 130
-    except (UserError, ResultError) as err:
+    except (UserError, ResultError, OSError) as err:  # OSError: no space, no permission; it names the file
         print(f"antioversmooth {given.command}: {err}", file=sys.stderr)
         return 2
 
@@ -291,6 +293,7 @@ COMMANDS = {
     "figures": Command("draw figures from what has run", _figures_arguments, _figures),
     "sync": Command("bring MLflow up to date with the runs of rows or tables", _sync_arguments, _sync),
     "ui": Command("open MLflow on all that has run, and keep it up to date", _ui_arguments, _ui),
+    **SHARING,
     "schema": Command("print the JSON Schema of a kind of spec, for editors", _schema_arguments, _schema),
     "new": Command("start a new row from another one", _new_arguments, _new),
 }

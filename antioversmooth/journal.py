@@ -21,6 +21,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from antioversmooth.redact import redact
+
 Record = dict[str, Any]
 
 # The one spelling of every metric, from here to the header of a table. Accuracies in percent.
@@ -61,9 +63,11 @@ def append(path: Path, record: Record) -> None:
 
     Args:
         path: The journal; created where it is missing.
-        record: Numbers and strings. A `time` (seconds since 1970) is added where there is none.
+        record: Numbers and strings, of which secrets are hidden. A `time` (seconds since 1970) is added where there is
+            none.
     """
-    line = json.dumps({"time": round(time.time(), 3), **record}, allow_nan=True) + "\n"
+    told = {key: redact(value) if isinstance(value, str) else value for key, value in record.items()}
+    line = json.dumps({"time": round(time.time(), 3), **told}, allow_nan=True) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         if _ends_torn(path):  # a writer was killed mid-line: its line is lost, ours must not be glued to it

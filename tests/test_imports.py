@@ -25,11 +25,12 @@ ROOMS = (
     "models",
 )
 ROOMS += ("training", "analysis", "bench")
-BASE = {"config", "errors", "files", "journal"}
+BASE = {"config", "errors", "files", "redact", "journal"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
-    "journal": set(),
+    "redact": set(),
+    "journal": {"redact"},
     "config": {"errors"},
     "runs": BASE,
     "outcome": BASE,

@@ -11,6 +11,7 @@ from typing import Any
 
 from antioversmooth import files, journal
 from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.redact import redact
 from antioversmooth.runs import Run
 
 
@@ -26,7 +27,7 @@ def write_intent(run: Run, backend: str, snapshot: Snapshot) -> dict[str, Any]:
         "backend": backend,
         "user": getpass.getuser(),
         "host": socket.gethostname(),
-        "command": shlex.join(sys.argv),
+        "command": redact(shlex.join(sys.argv)),
         "commit": snapshot.commit,
         "dirty": snapshot.dirty,
         "snapshot": snapshot.id,

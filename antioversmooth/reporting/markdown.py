@@ -44,12 +44,32 @@ def update_readme(path: Path, document: Document) -> bool:
     Raises:
         UserError: The file does not hold the two markers, once each and in order.
     """
-    begin, end = (f"<!-- {document['name']}:{side} -->" for side in ("begin", "end"))
     text = path.read_text()
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+    parts = _around(text, document)
+    if parts is None:
+        begin, end = _markers(document)
         raise UserError(f"{path}: needs one {begin} and, after it, one {end}")
-    before, after = text[: text.index(begin) + len(begin)], text[text.index(end) :]
-    updated = f"{before}\n{render(document)}{after}"
+    updated = f"{parts[0]}\n{render(document)}{parts[2]}"
     if updated != text:
         files.write_atomic(path, updated)
     return updated != text
+
+
+def block(text: str, document: Document) -> str | None:
+    """What stands between the table's markers, where it is this very table: another profile has the same markers."""
+    parts = _around(text, document)
+    inside = parts[1].removeprefix("\n") if parts else ""
+    return inside if inside.startswith(f"### {escape(document['title'])}\n") else None
+
+
+def _markers(document: Document) -> tuple[str, str]:
+    return f"<!-- {document['name']}:begin -->", f"<!-- {document['name']}:end -->"
+
+
+def _around(text: str, document: Document) -> tuple[str, str, str] | None:
+    """The text up to and with the first marker, between the two, and from the second; None unless each stands once."""
+    begin, end = _markers(document)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        return None
+    start, stop = text.index(begin) + len(begin), text.index(end)
+    return text[:start], text[start:stop], text[stop:]

@@ -30,6 +30,23 @@ def write(document: Document, folder: Path) -> list[Path]:
     return paths
 
 
+def compare(document: Document, path: Path, readme: Path | None) -> dict[str, bool]:
+    """The files that are made from a committed JSON, those that are there, and whether they are what it renders to.
+
+    Args:
+        path: Of the JSON; the other formats lie beside it.
+        readme: A file that may hold the table between its markers.
+    """
+    beside = {path.with_suffix(f".{suffix}"): render for suffix, render in FORMATS.items()}
+    same = {other.name: _text(other) == render(document) for other, render in beside.items() if other.is_file()}
+    block = markdown.block(_text(readme), document) if readme else None
+    return same if block is None else {**same, "README.md": block == markdown.render(document)}
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode(errors="replace")
+
+
 _KEEPS_SCIENCE = re.compile(r"[+~]*(profile|cluster|runtime|data\.root|data\.max_corrupt)\b")
 
 

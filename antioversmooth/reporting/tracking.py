@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from antioversmooth.errors import TrackingError
+from antioversmooth.redact import redact
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,7 +82,7 @@ def opened(results: Path) -> Iterator[MlflowClient]:
 
 def _first_line(err: Exception, uri: str) -> str:
     line = next(iter(str(err).splitlines()), type(err).__name__).rstrip(". ")
-    return line.replace(uri, shown(uri))
+    return redact(line.replace(uri, shown(uri)))
 
 
 def experiment_id(client: MlflowClient, name: str, results: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -283,7 +283,12 @@ def _journal_checks(seed: str, seen: Observation) -> Iterator[Check]:
     if not seen.epochs:
         yield Check(f"{seed}: metrics.jsonl", Verdict.gone, reason="holds no evaluation of this run")
         return
-    for key, derived in outcome.outcome(seen.run.metrics()).items():
+    try:
+        again = outcome.outcome(seen.run.metrics())
+    except (KeyError, TypeError, ValueError) as err:
+        yield Check(f"{seed}: metrics.jsonl", Verdict.differs, reason=f"is no journal of a run: {err!r}")
+        return
+    for key, derived in again.items():
         recorded = seen.result.get(key)
         verdict = Verdict.confirmed if _equal(recorded, derived) else Verdict.differs
         said = f"result.json says {_shown(recorded)}, metrics.jsonl {_shown(derived)}"
@@ -309,10 +314,68 @@ def _checksums(run: Run, checkpoints: bool) -> Iterator[tuple[Path, str]]:
         yield run.checkpoints_dir / Path(str(final.get("file"))).name, str(final.get("sha256"))
 
 
-# -- renderings --------------------------------------------------------------------------------------------------------
+# -- telling -----------------------------------------------------------------------------------------------------------
 
 
-def renderings(document: Document, path: Path, formats: Mapping[str, Callable[[Document], str]]) -> dict[Path, bool]:
-    """The files beside a committed table, and whether each is what its JSON renders to."""
-    beside = {path.with_suffix(f".{suffix}"): render for suffix, render in formats.items()}
-    return {other: other.read_text() == render(document) for other, render in beside.items() if other.is_file()}
+def count(reports: Sequence[RowReport]) -> dict[str, int]:
+    """How many values have each verdict."""
+    return {verdict.value: sum(len(report.having(verdict)) for report in reports) for verdict in Verdict}
+
+
+def as_json(document: Document, reports: Sequence[RowReport], rendered: Mapping[str, bool]) -> dict[str, Any]:
+    """Every value and what became of it."""
+    return {
+        "table": document.get("name"),
+        "title": document.get("title"),
+        "counts": count(reports),
+        "renderings": dict(rendered),
+        "rows": [
+            {
+                "group": report.group,
+                "label": report.label,
+                "checks": [
+                    {
+                        "key": check.key,
+                        "verdict": check.verdict.value,
+                        "committed": check.committed,
+                        "derived": check.derived,
+                        "reason": check.reason,
+                    }
+                    for check in report.checks
+                ],
+            }
+            for report in reports
+        ],
+    }
+
+
+def lines(reports: Sequence[RowReport], rendered: Mapping[str, bool]) -> Iterator[str]:
+    """A line for each row, those below it that it has to be told about, and the sum."""
+    for report in reports:
+        name = ", ".join(filter(None, [report.group, report.label]))
+        yield f"  {name}: {_summary(report)}"
+        for verdict in (Verdict.differs, Verdict.foreign, Verdict.gone):
+            told = dict.fromkeys(_line(check) for check in report.having(verdict))
+            yield from (f"      {verdict.value:<8}  {line}" for line in told)
+    same, other = ([name for name, equal in rendered.items() if equal is kind] for kind in (True, False))
+    if same:
+        yield f"  rendered from this JSON, to the byte: {', '.join(same)}"
+    if other:
+        yield f"  NOT what this JSON renders to: {', '.join(other)}; `antioversmooth render` writes them again"
+    yield ", ".join(f"{number} {verdict}" for verdict, number in count(reports).items())
+
+
+def _summary(report: RowReport) -> str:
+    worst = next(
+        v
+        for v in (Verdict.differs, Verdict.foreign, Verdict.gone, Verdict.confirmed)
+        if report.having(v) or v is Verdict.confirmed
+    )
+    confirmed = f"{len(report.having(Verdict.confirmed))} values confirmed"
+    return confirmed if worst is Verdict.confirmed else f"{worst.value.upper()}; {confirmed}"
+
+
+def _line(check: Check) -> str:
+    """What is gone is told once, not for each value that came from it."""
+    absent = check.verdict in (Verdict.gone, Verdict.foreign) and check.reason.startswith("seed ")
+    return check.reason if absent else str(check)

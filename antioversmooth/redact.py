@@ -1,0 +1,33 @@
+"""Keeps secrets out of what is recorded, since records are shared: command lines, messages of errors, bundles."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+HIDDEN = "***"
+
+_NAME = r"token|secret|passw(?:or)?d|credential|api_?key|access_?key|private_?key"
+_IN_A_URI = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
+_NAMED = re.compile(rf"((?:{_NAME})['\"]?\s*[=:]\s*['\"]?)[^\s'\"&;,)}}\]]+", re.IGNORECASE)
+_BEARER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+_SECRET_VARIABLE = re.compile(_NAME, re.IGNORECASE)
+MIN_LENGTH = 6
+"""Of a variable's value that is looked for: shorter ones are words that stand in texts by chance."""
+
+
+def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """The text with *** for names and passwords in URIs, for what is called a token, a key or a password, and for the
+    value of each environment variable with such a name.
+
+    Args:
+        environment: Default: this process's.
+    """
+    values = os.environ if environment is None else environment
+    for name, value in values.items():
+        if len(value) >= MIN_LENGTH and _SECRET_VARIABLE.search(name):
+            text = text.replace(value, HIDDEN)
+    text = _IN_A_URI.sub(HIDDEN, text)
+    text = _NAMED.sub(rf"\1{HIDDEN}", text)
+    return _BEARER.sub(rf"\1{HIDDEN}", text)

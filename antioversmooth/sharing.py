@@ -1,0 +1,115 @@
+"""The commands with which a result is checked, and handed to others: verify, render, export, import."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from antioversmooth.commands import Command, request_of
+from antioversmooth.errors import SpecError, UserError
+from antioversmooth.project import find_root, find_spec
+
+if TYPE_CHECKING:
+    from antioversmooth.config import Table
+
+DIFFERS, GONE = 1, 3
+"""Exit codes of `verify`; 0 only where everything is confirmed."""
+
+# -- verify, render ----------------------------------------------------------------------------------------------------
+
+
+def _table_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "tables",
+        nargs="+",
+        metavar="TABLE|FILE.json|KEY=VALUE",
+        help="table, and overrides such as profile=mini; or JSON",
+    )
+
+
+def _verify_arguments(parser: argparse.ArgumentParser) -> None:
+    _table_arguments(parser)
+    parser.add_argument("--results", type=Path, metavar="DIR", help="holds runs/; default: the folder of the JSON")
+    parser.add_argument("--without-checkpoints", action="store_true", help="do not ask for the files of weights")
+    parser.add_argument("--json", action="store_true", help="every value and what became of it")
+
+
+def _verify(given: argparse.Namespace) -> int:
+    codes = [_verify_one(path, spec, given) for path, spec in _committed(given.tables)]
+    return DIFFERS if DIFFERS in codes else max(codes)
+
+
+def _verify_one(path: Path, spec: Table | None, given: argparse.Namespace) -> int:
+    from antioversmooth.reporting import tables, verify
+
+    document = verify.load(path)
+    reports = verify.verify(document, given.results or path.parent, spec, checkpoints=not given.without_checkpoints)
+    rendered = tables.compare(document, path, find_readme(path))
+    counts = verify.count(reports)
+    if given.json:
+        print(json.dumps(verify.as_json(document, reports, rendered), indent=2))
+    else:
+        print("\n".join([f"{path}: {document['title']}", *verify.lines(reports, rendered)]))
+    if counts["differs"] or counts["foreign"] or not all(rendered.values()):
+        return DIFFERS
+    return GONE if counts["gone"] else 0
+
+
+def find_readme(path: Path) -> Path | None:
+    """README.md of the project that a committed table lies in; None outside of one."""
+    try:
+        readme = find_root(path.absolute().parent) / "README.md"
+    except UserError:
+        return None
+    return readme if readme.is_file() else None
+
+
+def _committed(words: Sequence[str]) -> list[tuple[Path, Table | None]]:
+    """The JSON of each table that is named, and its spec where there is one.
+
+    Raises:
+        SpecError: All that is wrong with specs and overrides.
+    """
+    found = [(Path(word), _spec_of(Path(word))) for word in words if word.endswith(".json")]
+    specs = [word for word in words if not word.endswith(".json")]
+    if not specs:
+        return found
+    request, results = request_of(specs)
+    if not request.tables:
+        raise SpecError(f"names no table; tables lie in {request.folder}/tables", where=" ".join(specs))
+    return [*found, *((request.results(results) / f"{table.name}.json", table) for table in request.tables)]
+
+
+def _spec_of(path: Path) -> Table | None:
+    from antioversmooth import spec
+
+    try:
+        return spec.load_table(find_spec(path.stem, find_root(path.absolute().parent)))
+    except UserError:
+        return None
+
+
+def _render_arguments(parser: argparse.ArgumentParser) -> None:
+    _table_arguments(parser)
+    parser.add_argument("--readme", action="store_true", help="put the table between its markers in README.md, too")
+
+
+def _render(given: argparse.Namespace) -> int:
+    from antioversmooth.reporting import markdown, tables, verify
+
+    for path, _ in _committed(given.tables):
+        document = verify.load(path)
+        print(f"written: {', '.join(map(str, tables.write(document, path.parent)))}", file=sys.stderr)
+        if given.readme:
+            markdown.update_readme(find_root(path.absolute().parent) / "README.md", document)
+    return 0
+
+
+SHARING = {
+    "verify": Command("hold a committed table against the runs that it was made from", _verify_arguments, _verify),
+    "render": Command("write a committed table's files again, from its JSON", _render_arguments, _render),
+}
