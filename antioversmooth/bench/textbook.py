@@ -14,6 +14,7 @@ import torch
 from timm.models.cait import ClassAttn
 from timm.models.swin_transformer import SwinTransformerBlock
 from timm.models.swin_transformer_v2 import SwinTransformerV2Block
+from timm.models.swin_transformer_v2_cr import SwinTransformerV2CrBlock
 from torch import Tensor, nn
 
 
@@ -75,17 +76,25 @@ class SplitBehind:
         return split_features(output, self.block, self.doubled, self.excluded)
 
 
+_MAP_BRANCHES = {
+    SwinTransformerBlock: "_attn",
+    SwinTransformerV2Block: "_attn",
+    SwinTransformerV2CrBlock: "_shifted_window_attn",
+}
+"""timm's names for the attention branch of blocks with windows."""
+
+
 def _split_map(block: Any, x: Tensor) -> Tensor:
     """Behind the merging of windows and the undoing of the shift."""
-    return split_features(type(block)._attn(block, x), block, doubled=False, excluded=0)
+    stock = getattr(type(block), _MAP_BRANCHES[type(block)])
+    return split_features(stock(block, x), block, doubled=False, excluded=0)
 
 
 def _split_behind(block: Any, doubled: bool, excluded: int) -> None:
     dim = block.attn.proj.out_features
     block.lamb1, block.lamb2 = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(dim))
-    has_windows = isinstance(block, (SwinTransformerBlock, SwinTransformerV2Block))
-    if has_windows:
-        block._attn = MethodType(_split_map, block)
+    if type(block) in _MAP_BRANCHES:
+        setattr(block, _MAP_BRANCHES[type(block)], MethodType(_split_map, block))
     else:
         block.attn.register_forward_hook(SplitBehind(block, doubled, excluded))
 

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from timm.layers.attention import Attention, AttentionRope
-from timm.models import beit, eva, swin_transformer, swin_transformer_v2
+from timm.models import beit, eva, swin_transformer, swin_transformer_v2, swin_transformer_v2_cr
 from timm.models.cait import TalkingHeadAttn
+from timm.models.vision_transformer_relpos import RelPosAttention
 from torch import Tensor, nn
 
+from antioversmooth.errors import ModelError
 from antioversmooth.models import scaling
 from antioversmooth.models.scaling import Projection
 
@@ -71,9 +73,16 @@ class ScaledAttention(nn.Module):
     v_proj: Any
     proj: Any
     proj_drop: Any
+    attn_drop: Any
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """[B, N, C] -> [B, N, C]."""
+        """[B, N, C] -> [B, N, C].
+
+        Raises:
+            ModelError: The layer was changed, or is called, in a way that the scalings are not right for.
+        """
+        self._require_form()
+        _require_unmasked(**kwargs)
         output = super().forward(x, *args, **kwargs)  # [B, N, H * head_dim]: both held modules passed it through
         projection = Projection(self.proj.weight, self.proj.bias)
         if self.lamb is not None and self.folded:
@@ -91,6 +100,21 @@ class ScaledAttention(nn.Module):
         """m(x), [B, 1, C]; a layer whose queries have different means gives [B, N, C]."""
         return scaling.token_mean(x[:, self.excluded :], 1)
 
+    def _require_form(self) -> None:
+        """Holds the layer to the dropout and the kind of attention that `add_scaling` chose AttnScale's form for."""
+        if self.lamb is None:
+            return
+        if self.folded and self.training and self.attn_drop.p > 0:
+            raise ModelError(
+                f"attention dropout was set to {self.attn_drop.p:g} behind AttnScale's back, which must be applied in "
+                "front of it: build the model with attn_drop_rate, then add_scaling"
+            )
+        if not self.folded and getattr(self, "fused_attn", False):
+            raise ModelError(
+                "fused attention was turned on behind AttnScale's back, which needs the attention matrix here: leave "
+                "it off, or remove_scaling first"
+            )
+
     def value(self, x: Tensor) -> Tensor:
         """The values of tokens x, all heads side by side."""
         if self.qkv is None:
@@ -100,6 +124,15 @@ class ScaledAttention(nn.Module):
         width = weight.shape[0] // 3
         v_bias = getattr(self, "v_bias", None) if bias is None else bias[-width:]
         return F.linear(x, weight[-width:], v_bias)
+
+
+def _require_unmasked(attn_mask: Tensor | None = None, is_causal: bool = False, **_: Any) -> None:
+    """Refuses the masks of ViT-like layers; Swin's are positional, and part of what was released."""
+    if attn_mask is not None or is_causal:
+        raise ModelError(
+            "the scalings take means over all tokens, and a mask keeps some from others: they would leak through the "
+            "mean. Call the model without attention masks and padded tokens (NaFlexViT: with image tensors)"
+        )
 
 
 class RescaledDropout(nn.Dropout):
@@ -124,6 +157,10 @@ class ScaledVitAttention(ScaledAttention, Attention):
 
 class ScaledRopeAttention(ScaledAttention, AttentionRope):
     """EVA and ViT with rotary embeddings."""
+
+
+class ScaledRelPosAttention(ScaledAttention, RelPosAttention):
+    """ViT with relative positions."""
 
 
 class ScaledBeitAttention(ScaledAttention, beit.Attention):
@@ -166,6 +203,10 @@ class ScaledWindowAttentionV2(WindowMean, swin_transformer_v2.WindowAttention):
     """Swin-V2."""
 
 
+class ScaledWindowAttentionV2Cr(WindowMean, swin_transformer_v2_cr.WindowMultiHeadAttention):
+    """Swin-V2-CR, timm's own version of it."""
+
+
 class FeatScaleSwinBlock(swin_transformer.SwinTransformerBlock):
     """Swin: FeatScale over the whole map, after windows are merged and the shift is undone."""
 
@@ -181,6 +222,15 @@ class FeatScaleSwinBlockV2(swin_transformer_v2.SwinTransformerV2Block):
     def _attn(self, x: Tensor) -> Tensor:
         """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
         stock: Any = super()._attn
+        return _feat_scale_map(self, stock(x))
+
+
+class FeatScaleSwinBlockV2Cr(swin_transformer_v2_cr.SwinTransformerV2CrBlock):
+    """Swin-V2-CR: as Swin."""
+
+    def _shifted_window_attn(self, x: Tensor) -> Tensor:
+        """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
+        stock: Any = super()._shifted_window_attn
         return _feat_scale_map(self, stock(x))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from timm.layers.attention import Attention, AttentionRope
-from timm.models import beit, eva, swin_transformer, swin_transformer_v2
+from timm.models import beit, eva, swin_transformer, swin_transformer_v2, swin_transformer_v2_cr
 from timm.models.cait import ClassAttn, TalkingHeadAttn
+from timm.models.vision_transformer_relpos import RelPosAttention
 from torch import nn
 
 from antioversmooth.config import ScalingVariant
@@ -19,17 +20,24 @@ from antioversmooth.models import attention as scaled
 _ATTENTION: dict[type[nn.Module], type[scaled.ScaledAttention]] = {
     Attention: scaled.ScaledVitAttention,
     AttentionRope: scaled.ScaledRopeAttention,
+    RelPosAttention: scaled.ScaledRelPosAttention,
     beit.Attention: scaled.ScaledBeitAttention,
     eva.EvaAttention: scaled.ScaledEvaAttention,
     swin_transformer.WindowAttention: scaled.ScaledWindowAttention,
     swin_transformer_v2.WindowAttention: scaled.ScaledWindowAttentionV2,
+    swin_transformer_v2_cr.WindowMultiHeadAttention: scaled.ScaledWindowAttentionV2Cr,
     TalkingHeadAttn: scaled.ScaledTalkingHeads,
 }
 _MAP_BLOCKS: dict[type[nn.Module], type[nn.Module]] = {
     swin_transformer.SwinTransformerBlock: scaled.FeatScaleSwinBlock,
     swin_transformer_v2.SwinTransformerV2Block: scaled.FeatScaleSwinBlockV2,
+    swin_transformer_v2_cr.SwinTransformerV2CrBlock: scaled.FeatScaleSwinBlockV2Cr,
 }
-_WINDOWS = (swin_transformer.WindowAttention, swin_transformer_v2.WindowAttention)
+_WINDOWS = (
+    swin_transformer.WindowAttention,
+    swin_transformer_v2.WindowAttention,
+    swin_transformer_v2_cr.WindowMultiHeadAttention,
+)
 _STOCK = {placed: stock for table in (_ATTENTION, _MAP_BLOCKS) for stock, placed in table.items()}
 
 SCALES = ("lamb", "lamb1", "lamb2")
@@ -49,7 +57,7 @@ def add_scaling(
     """The model itself, with zero scales in each of its self-attention blocks: its outputs are what they were.
 
     Args:
-        model: A built model of timm: ViT, DeiT, BEiT, EVA, CaiT, Swin or Swin-V2; pre-trained or not.
+        model: A built model of timm: ViT, DeiT, BEiT, EVA, CaiT, Swin, Swin-V2 or kin; pre-trained or not.
         attnscale: Add `<block>.attn.lamb`, one scalar a head.
         featscale: Add `<block>.lamb1` (DC) and `<block>.lamb2` (HC), one number a channel.
         variant: FeatScale's form in ViT-like models: `released` (1 + 2s, 1 + 2t) or `paper` (1 + s, 1 + t).
@@ -68,7 +76,7 @@ def add_scaling(
         _require_known(name, block, attention)
         if attnscale:
             _require_exact(name, attention, mask_aware=mask_aware)
-    excluded = 0 if class_token_in_mean else getattr(model, "num_prefix_tokens", 0)
+    excluded = 0 if class_token_in_mean else _num_prefix_tokens(model, attentions)
     for _, block, attention in attentions:
         _place(attention, excluded, mask_aware=mask_aware)
         if attnscale:
@@ -117,7 +125,17 @@ def _self_attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
         found = True
         yield f"{name}.attn", block, attention
     if not found:
-        raise ModelError(f"{type(model).__name__} has no block with an attention layer `attn` to scale")
+        kind = type(model).__name__
+        raise ModelError(f"{kind} has no block with an attention layer `attn` to scale{_nearest(model)}")
+
+
+def _nearest(model: nn.Module) -> str:
+    """Where a model without `attn` mixes its tokens, if that can be told from names; for the message."""
+    for name, module in model.named_modules():
+        kind = type(module).__name__.lower()
+        if "attention" in kind or "attn" in kind or any(child.startswith("attn") for child in module._modules):
+            return f"; {name} is a {_path(type(module))}, whose algebra is not known here"
+    return ""
 
 
 def _require_known(name: str, block: nn.Module, attention: Any) -> None:
@@ -130,8 +148,12 @@ def _require_known(name: str, block: nn.Module, attention: Any) -> None:
 
 def _require_kind(name: str, module: nn.Module, known: Iterable[type]) -> None:
     if type(module) not in known:
-        paths = [f"{kind.__module__}.{kind.__name__}" for kind in (type(module), *known)]
-        raise ModelError(f"{name} is a {paths[0]}, whose algebra is not known here; known are {', '.join(paths[1:])}")
+        paths = ", ".join(map(_path, known))
+        raise ModelError(f"{name} is a {_path(type(module))}, whose algebra is not known here; known are {paths}")
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__name__}"
 
 
 def _require_exact(name: str, attention: Any, *, mask_aware: bool) -> None:
@@ -149,9 +171,19 @@ def _folds(attention: Any) -> bool:
     )
 
 
+def _num_prefix_tokens(model: Any, attentions: Iterable[tuple[str, nn.Module, Any]]) -> int:
+    """Tokens in front of the patches; none where they join later (CaiT), or never (Swin)."""
+    if any(isinstance(attention, (TalkingHeadAttn, *_WINDOWS)) for _, _, attention in attentions):
+        return 0
+    if not hasattr(model, "num_prefix_tokens"):
+        raise ModelError(
+            f"{type(model).__name__} does not say how many class tokens it has (num_prefix_tokens), so they cannot "
+            "stay out of the mean: leave class_token_in_mean at True"
+        )
+    return int(model.num_prefix_tokens)
+
+
 def _place(attention: Any, excluded: int, *, mask_aware: bool) -> None:
-    if isinstance(attention, (TalkingHeadAttn, *_WINDOWS)):
-        excluded = 0  # no class token is among their tokens
     _become(attention, _ATTENTION[type(attention)])
     _become(attention.proj, scaled.HeldLinear)
     _become(attention.proj_drop, scaled.HeldDropout)
@@ -186,7 +218,7 @@ def _place_featscale(block: Any, attention: Any, released: bool) -> None:
 
 
 def _exempt_from_weight_decay(model: Any) -> None:
-    model.no_weight_decay = partial(_without_decay, model.no_weight_decay, frozenset(scales(model)))
+    model.no_weight_decay = partial(_without_decay, getattr(model, "no_weight_decay", set), frozenset(scales(model)))
 
 
 def _without_decay(stock: Callable[[], set[str]], added: frozenset[str]) -> set[str]:

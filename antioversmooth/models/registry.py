@@ -6,8 +6,9 @@ Each takes timm's keyword arguments for its backbone, and `scaling_variant`, `cl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from timm.models import (
@@ -38,7 +39,10 @@ class _Backbone(NamedTuple):
     kind: Callable[..., nn.Module]
     layout: Callable[..., dict[str, Tensor]]
     sizes: dict[str, Any]
-    classifier: str = "head"
+    cfg: Mapping[str, Any] = MappingProxyType({"classifier": "head"})
+    """What its entry in timm's registry says besides."""
+    features: Mapping[str, Any] = MappingProxyType({"out_indices": 3, "feature_cls": "getter"})
+    """How timm takes features from it."""
 
 
 def _vit(depth: int, embed_dim: int, num_heads: int) -> _Backbone:
@@ -68,7 +72,11 @@ _BACKBONES = {
     "cait_M36": _cait(384, 768, 36, 16, 1e-6),
     "cait_M48": _cait(448, 768, 48, 16, 1e-6),
     "swin_small_patch4_window7_224": _Backbone(
-        swin_transformer.SwinTransformer, swin_transformer.checkpoint_filter_fn, _SWIN_SMALL, "head.fc"
+        swin_transformer.SwinTransformer,
+        swin_transformer.checkpoint_filter_fn,
+        _SWIN_SMALL,
+        {"classifier": "head.fc", "pool_size": (7, 7)},
+        {"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
     ),
 }
 
@@ -88,8 +96,8 @@ def _pretrained_cfg(name: str, backbone: _Backbone) -> dict[str, Any]:
         "interpolation": "bicubic",
         "crop_pct": 1.0 if "cait" in name else 0.875,
         "first_conv": "patch_embed.proj",
-        "classifier": backbone.classifier,
         "license": "mit",
+        **backbone.cfg,
     }
     if name in _RELEASED:
         cfg |= {"hf_hub_id": _HUB, "hf_hub_filename": _RELEASED[name]}
@@ -122,7 +130,7 @@ def _entrypoint(name: str, method: str, backbone: _Backbone) -> Callable[..., nn
             name,
             pretrained,
             pretrained_filter_fn=backbone.layout,
-            feature_cfg={"out_indices": 3, "feature_cls": "getter"},
+            feature_cfg=dict(backbone.features),
             **{**backbone.sizes, **kwargs},
         )
         return model

@@ -8,14 +8,15 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from backbones import BUILDERS
+from backbones import BUILDERS, TINY
+from comparison import assert_equal_numbers, gradients
 from timm.models.cait import Cait
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from antioversmooth.bench.textbook import named, share_random_scales, textbook
-from antioversmooth.models import add_scaling
+from antioversmooth.bench.textbook import share_random_scales, textbook
+from antioversmooth.models import add_scaling, remove_scaling
 
 METHODS = {
     "attnscale": {"attnscale": True},
@@ -30,24 +31,6 @@ FAMILY = pytest.mark.parametrize("kind", ["vit", "cait", "swin"])
 def doubled(kind: str) -> bool:
     """Whether the released form counts FeatScale's terms twice."""
     return kind != "cait" and not kind.startswith("swin")
-
-
-def gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Logits, and the gradient of every parameter of a sum-of-squares loss; dropout and drop path seeded."""
-    torch.manual_seed(7)
-    model.zero_grad()
-    logits = model(images)
-    logits.square().sum().backward()
-    found = {name: p.grad for name, p in named(model).items() if p.grad is not None}
-    return {"logits": logits.detach(), **found}
-
-
-def assert_equal_numbers(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float) -> None:
-    """Every tensor within `tolerance` of the largest entry of its reference, or of 1 where that is smaller."""
-    assert ours.keys() == theirs.keys()
-    for name, reference in theirs.items():
-        error = (ours[name] - reference).abs().max() / reference.abs().max().clamp(min=1)
-        assert error <= tolerance, f"{name}: {error:.2e}"
 
 
 @KIND
@@ -198,6 +181,52 @@ def test_copies_and_pickles_are_independent_models(
         model.load_state_dict(duplicate.state_dict())
 
 
+def resized(model: nn.Module) -> Tensor:
+    model.set_input_size((48, 48), **({"window_size": (4, 4)} if hasattr(model, "layers") else {}))
+    return model(torch.ones(1, 3, 48, 48).cumsum(-1) / 48)
+
+
+def checkpointed(model: nn.Module, images: Tensor) -> Tensor:
+    model.set_grad_checkpointing(True)
+    return gradients(model, images)["logits"]
+
+
+def reclassified(model: nn.Module, images: Tensor) -> Tensor:
+    model.reset_classifier(0)
+    return model(images)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:timm.layers.interpolate")  # where timm resizes BEiT's tables
+@KIND
+def test_the_rest_of_timm_works_as_before(build: Callable[..., nn.Module], images: Tensor, kind: str):
+    """Features, no classifier, recomputed blocks, and another size of images, where N is another one too."""
+    stock = build(kind)
+    explicit = textbook(stock, **METHODS["both"], doubled=doubled(kind))
+    ours = add_scaling(stock, **METHODS["both"])
+    share_random_scales(ours, explicit)
+    ways: dict[str, Callable[[nn.Module], Tensor]] = {
+        "features": lambda m: m.forward_intermediates(images, indices=1, intermediates_only=True)[0],
+        "checkpointing": lambda m: checkpointed(m, images),
+        "no classifier": lambda m: reclassified(m, images),
+    }
+    if kind != "cait":  # timm's has no set_input_size
+        ways["another size"] = resized
+    for name, way in ways.items():
+        torch.testing.assert_close(way(ours), way(explicit), atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_caits_folded_bias_follows_the_number_of_tokens(build: Callable[..., nn.Module]):
+    """- w / N: weights that were trained at one size are right at another, and fold there."""
+    small, images = add_scaling(build("cait"), attnscale=True), torch.randn(2, 3, 48, 48)
+    share_random_scales(small)
+    stock = Cait(**{**TINY, "img_size": 48}, init_values=0.5).eval()
+    explicit, large = textbook(stock, attnscale=True), add_scaling(copy.deepcopy(stock), attnscale=True)
+    large.load_state_dict({**small.state_dict(), "pos_embed": large.pos_embed})
+    share_random_scales(large, explicit)
+    torch.testing.assert_close(large(images), explicit(images), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(remove_scaling(large)(images), explicit(images), atol=1e-5, rtol=1e-5)
+
+
 @FAMILY
 @METHOD
 def test_models_export_whole(build: Callable[..., nn.Module], images: Tensor, kind: str, method: str):
@@ -219,19 +248,25 @@ def test_training_compiles_without_graph_breaks(build: Callable[..., nn.Module],
     assert all(p.grad is not None for p in model.parameters())
 
 
+DROPS = {"proj_drop_rate": 0.2, "drop_path_rate": 0.1}
+"""As the deep recipe of DeiT has them."""
 FULL_SIZE = {
-    "deit_s12": lambda: VisionTransformer(embed_dim=384, num_heads=6, depth=12),
-    "cait_s24": lambda: Cait(embed_dim=384, num_heads=8, depth=24, init_values=0.1),
-    "swin_s": lambda: SwinTransformer(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), drop_path_rate=0.0),
+    "deit_s12": lambda: VisionTransformer(embed_dim=384, num_heads=6, depth=12, **DROPS),
+    "cait_s24": lambda: Cait(embed_dim=384, num_heads=8, depth=24, init_values=0.1, **DROPS),
+    "swin_s": lambda: SwinTransformer(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), **DROPS),
 }
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["attnscale", "featscale"])
 @pytest.mark.parametrize("name", FULL_SIZE)
-def test_full_size_models_equal_the_textbook_form(name: str):
+def test_full_size_models_equal_the_textbook_form(name: str, method: str):
+    """In evaluation, and in training with dropout and drop path."""
     torch.manual_seed(0)
     stock, images = FULL_SIZE[name](), torch.randn(1, 3, 224, 224)
-    explicit = textbook(stock, **METHODS["both"], doubled=name.startswith("deit"))
-    ours = add_scaling(stock, **METHODS["both"])
+    explicit = textbook(stock, **METHODS[method], doubled=name.startswith("deit"))
+    ours = add_scaling(stock, **METHODS[method])
     share_random_scales(ours, explicit, std=0.1)
-    assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-5)
+    for training in (False, True):
+        found = [gradients(model.train(training), images) for model in (ours, explicit)]
+        assert_equal_numbers(*found, 1e-5)

@@ -58,9 +58,62 @@ def test_timm_arguments_and_those_of_the_scaling_are_taken():
 
 
 @pytest.mark.parametrize(
+    ("name", "stock"),
+    [
+        ("attnscale_small_12", "deit_small_patch16_224"),
+        ("featscale_small_12", "deit_small_patch16_224"),
+        ("attnscale_base_12", "deit_base_patch16_224"),
+        *[(f"attnscale_cait_{size.upper()}_224", f"cait_{size}_224") for size in ("xxs24", "s24")],
+        *[(f"featscale_cait_{size.upper()}", f"cait_{size}_384") for size in ("xxs36", "xs24", "s36")],
+        ("attnscale_cait_M48", "cait_m48_448"),
+        ("attnscale_swin_small_patch4_window7_224", "swin_small_patch4_window7_224"),
+        ("featscale_swin_small_patch4_window7_224", "swin_small_patch4_window7_224"),
+    ],
+)
+def test_all_but_the_scales_is_timms_own_model(name: str, stock: str):
+    """The same keys and shapes, and the same way to prepare an image."""
+    with torch.device("meta"):
+        ours, timms = timm.create_model(name), timm.create_model(stock)
+    state = {key: value.shape for key, value in ours.state_dict().items() if key not in scales(ours)}
+    assert state == {key: value.shape for key, value in timms.state_dict().items()}
+    same = ("input_size", "interpolation", "mean", "std", "first_conv", "classifier", "num_classes", "pool_size")
+    cfgs = [get_pretrained_cfg(n).to_dict() for n in (name, stock)]
+    assert [cfgs[0].get(key) for key in same] == [cfgs[1].get(key) for key in same]
+
+
+@pytest.mark.parametrize(
+    ("name", "stock"),
+    [
+        ("attnscale_small_12", "deit_small_patch16_224"),
+        ("featscale_cait_XXS24_224", "cait_xxs24_224"),
+        ("featscale_swin_small_patch4_window7_224", "swin_small_patch4_window7_224"),
+    ],
+)
+def test_features_are_taken_where_timm_takes_them(name: str, stock: str):
+    with torch.device("meta"):
+        ours, timms = (timm.create_model(n, features_only=True) for n in (name, stock))
+    assert ours.feature_info.get_dicts() == timms.feature_info.get_dicts()
+
+
+@pytest.mark.parametrize("name", ["attnscale_small_12", "featscale_swin_small_patch4_window7_224"])
+def test_features_carry_the_scalings(name: str):
+    torch.manual_seed(0)
+    sizes = {"depths": (1, 1), "num_heads": (1, 2)} if "swin" in name else {"depth": 3, "num_heads": 2}
+    model = timm.create_model(name, features_only=True, img_size=56, embed_dim=16, out_indices=(0, 1), **sizes).eval()
+    images = torch.randn(1, 3, 56, 56)
+    before = model(images)
+    with torch.no_grad():
+        for parameter in scales(model).values():
+            parameter.fill_(0.5)
+    assert not any(torch.equal(a, b) for a, b in zip(before, model(images), strict=True))
+
+
+@pytest.mark.parametrize(
     ("name", "file"),
     [
         ("featscale_small_12", "featscale_small_12.pth"),
+        ("featscale_cait_XXS24_224", "featscale_cait_xxs24_224.pth"),
+        ("attnscale_small_12", "attnscale_small_12.pth"),
         ("attnscale_cait_XXS24_224", "attnscale_cait_xxs24_224.pth"),
         ("attnscale_small_24", None),
     ],
