@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Mapping
 
-HIDDEN = "***"
+HIDDEN = "(hidden)"
+"""Also inside YAML, where *** would be an alias."""
 
 _NAME = r"token|secret|passw(?:or)?d|credential|api_?key|access_?key|private_?key"
 _IN_A_URI = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
-_NAMED = re.compile(rf"((?:{_NAME})['\"]?\s*[=:]\s*['\"]?)[^\s'\"&;,)}}\]]+", re.IGNORECASE)
+_NAMED = re.compile(rf"((?:{_NAME})['\"]?\s*[=:]\s*['\"]?)(?!(?:true|false|null)\b)[^\s'\"&;,()}}\]]+", re.IGNORECASE)
 _BEARER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(_NAME, re.IGNORECASE)
 MIN_LENGTH = 6
@@ -18,8 +19,8 @@ MIN_LENGTH = 6
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text with *** for names and passwords in URIs, for what is called a token, a key or a password, and for the
-    value of each environment variable with such a name.
+    """The text with (hidden) for names and passwords in URIs, for what is called a token, a key or a password, and
+    for the value of each environment variable with such a name.
 
     Args:
         environment: Default: this process's.

@@ -256,6 +256,11 @@ def _content(path: Path) -> dict[str, Any]:
     return content
 
 
+def profile_folder(results: Path, profile: str) -> Path:
+    """Where runs and tables of a profile lie: one that is not the paper's has its own folder, lest it be mistaken."""
+    return results if profile == "imagenet" else results / profile
+
+
 Upstream = Callable[[str], Experiment]
 """Finds the experiment that `init_from: run:<name>` or `teacher: run:<name>` names."""
 

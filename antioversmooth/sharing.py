@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antioversmooth.commands import Command, request_of
+from antioversmooth.commands import Command, request_of, seeds
 from antioversmooth.errors import SpecError, UserError
 from antioversmooth.project import find_root, find_spec
 
 if TYPE_CHECKING:
     from antioversmooth.config import Table
+    from antioversmooth.runs import Run
 
 DIFFERS, GONE = 1, 3
 """Exit codes of `verify`; 0 only where everything is confirmed."""
@@ -109,7 +110,68 @@ def _render(given: argparse.Namespace) -> int:
     return 0
 
 
+# -- export, import ----------------------------------------------------------------------------------------------------
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "specs",
+        nargs="+",
+        metavar="RUN|SPEC|KEY=VALUE",
+        help="run directories; or rows and tables, and overrides such as profile=mini",
+    )
+    parser.add_argument("--seeds", type=seeds, default=[0], metavar="0,1,2", help="of rows and tables; default: 0")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: named after what is in it, .tar")
+    parser.add_argument("--without-checkpoints", action="store_true", help="leave the final weights out")
+    parser.add_argument("--allow-partial", action="store_true", help="leave out runs that are not done")
+
+
+def _export(given: argparse.Namespace) -> int:
+    from antioversmooth.reporting import bundle
+
+    runs, name = _to_export(given)
+    if given.allow_partial:
+        runs = [run for run in runs if run.result() is not None]
+    if not runs:
+        raise UserError("none of these runs is done, so there is no result to check")
+    target = given.output or Path(f"{name}.tar")
+    held = bundle.export(runs, target, checkpoints=not given.without_checkpoints)
+    print(f"{target}: {len(held)} runs, {target.stat().st_size / 2**20:,.1f} MiB")
+    return 0
+
+
+def _to_export(given: argparse.Namespace) -> tuple[list[Run], str]:
+    """The runs that are named, and a name for all of them together."""
+    from antioversmooth.reporting import bundle
+    from antioversmooth.runs import Run
+
+    directories = [Path(word) for word in given.specs if (Path(word) / "spec.yaml").is_file()]
+    if len(directories) == len(given.specs):
+        runs = [Run.load(directory) for directory in directories]
+        return runs, bundle.place(runs[0]).replace("/", "-") if len(runs) == 1 else "runs"
+    request, results = request_of(given.specs)
+    named = request.tables or request.experiments
+    profile = request.experiments[0].profile
+    return request.plan(given.seeds, results), f"{named[0].name if len(named) == 1 else 'runs'}-{profile}"
+
+
+def _import_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundles", nargs="+", type=Path, metavar="FILE", help="what `export` wrote")
+
+
+def _import(given: argparse.Namespace) -> int:
+    from antioversmooth.reporting.unbundle import import_bundle
+
+    results = find_root() / "results"
+    for path in given.bundles:
+        for imported in import_bundle(path, results):
+            print(f"{imported.run.name}: {'put into' if imported.is_new else 'is already in'} {imported.run.dir}")
+    return 0
+
+
 SHARING = {
     "verify": Command("hold a committed table against the runs that it was made from", _verify_arguments, _verify),
     "render": Command("write a committed table's files again, from its JSON", _render_arguments, _render),
+    "export": Command("pack runs that are done into a file that others can check", _export_arguments, _export),
+    "import": Command("put the runs of such a file among the results", _import_arguments, _import),
 }

@@ -120,6 +120,7 @@ def test_seeds_are_different_whole_numbers(project: Path, seeds: str) -> None:
     assert ended.value.code == 2
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 def test_sync_mirrors_nothing_where_nothing_ran(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,6 +166,9 @@ def _ever_ran(directory: Path) -> bool:
     return (directory / "attempts.jsonl").exists() or (directory / "result.json").exists()
 
 
+IMPORTED = "imported.json"
+"""In the directory of a run that came out of a bundle: from which, and the checksums of its files."""
+
 PACKAGES = {"torch", "torchvision", "timm", "numpy", "pillow"}
 """Those whose version can move a number; `provenance.json` has all."""
 
@@ -184,7 +187,20 @@ def _provenance(run: Run, attempts: list[Record]) -> dict[str, Any]:
         "python": recorded.get("python"),
         "packages": {k: v for k, v in packages.items() if k.lower() in PACKAGES} if isinstance(packages, dict) else {},
         "ends": [str(r["reason"]) for r in attempts if r.get("event") == "end" and "reason" in r],
+        **_imported(run),
     }
+
+
+def _imported(run: Run) -> dict[str, str]:
+    """From which bundle a run came, where it did not run here."""
+    origin = _mapping(run.dir / IMPORTED)
+    return {"imported": f"{origin.get('bundle')}, sha256 {str(origin.get('sha256'))[:12]}"} if origin else {}
+
+
+def imported_files(run: Run) -> dict[str, str]:
+    """Checksums of the files of a run as they came out of a bundle; empty where it did not."""
+    noted = _mapping(run.dir / IMPORTED).get("files")
+    return {str(name): str(checksum) for name, checksum in noted.items()} if isinstance(noted, dict) else {}
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -132,6 +132,7 @@ FACTS: dict[str, Callable[[Seed], str]] = {
     "start": _of_result("start"),
     "attempts": lambda seed: str(seed["attempts"] or ""),
     "attempts ended": _of_provenance("ends"),
+    "imported from": _of_provenance("imported"),
     "back end": _of_provenance("backend"),
     "hosts": _of_provenance("hosts"),
     "jobs": _of_provenance("job_ids"),

@@ -18,10 +18,11 @@ from typing import Any
 from antioversmooth import files, outcome
 from antioversmooth.config import PaperValue, Table, TableRow
 from antioversmooth.errors import ResultError, UserError
+from antioversmooth.reporting import bundle
 from antioversmooth.reporting import document as documents
 from antioversmooth.reporting.aggregate import aggregate
 from antioversmooth.reporting.document import Document
-from antioversmooth.reporting.observe import Observation, observe
+from antioversmooth.reporting.observe import Observation, imported_files, observe
 from antioversmooth.runs import Run
 
 Row = dict[str, Any]
@@ -199,6 +200,8 @@ FROM_ELSEWHERE = ("group", "label", "experiment", "baseline", "paper", "seeds")
 """Keys of a row that come from the table's spec, or are checked one seed at a time."""
 FROM_BESIDE = ("seed", "id", "older", "problem")
 """Keys of a seed that name it, or tell of what lies beside its run."""
+OF_THE_WAY = ("imported",)
+"""Keys that tell how a run came here."""
 
 
 def _row_checks(row: Row, again: Row, seeds: Sequence[_Found], baseline: Sequence[_Found]) -> Iterator[Check]:
@@ -229,7 +232,7 @@ def _compared(key: str, committed: Any, derived: Any, missing: tuple[Verdict, st
     """A check for each value in a part of the JSON. What it does not say is not asked of the runs."""
     if isinstance(committed, dict):
         inner = derived if isinstance(derived, dict) else {}
-        for name, value in committed.items():
+        for name, value in ((name, value) for name, value in committed.items() if name not in OF_THE_WAY):
             yield from _compared(f"{key}.{name}", value, inner.get(name), missing)
     elif missing:
         if committed is not None:
@@ -308,10 +311,14 @@ def _file_checks(seed: str, run: Run, checkpoints: bool) -> Iterator[Check]:
 
 
 def _checksums(run: Run, checkpoints: bool) -> Iterator[tuple[Path, str]]:
-    result = run.result() or {}
-    final = result.get("checkpoint") or {}
-    if checkpoints and final:
-        yield run.checkpoints_dir / Path(str(final.get("file"))).name, str(final.get("sha256"))
+    """The final weights, and all that came in a bundle."""
+    final = (run.result() or {}).get("checkpoint") or {}
+    came = {name: checksum for name, checksum in imported_files(run).items() if bundle.NAMES.fullmatch(name)}
+    if final:
+        came[f"checkpoints/{Path(str(final.get('file'))).name}"] = str(final.get("sha256"))
+    for name, checksum in came.items():
+        if checkpoints or not name.endswith(".pt"):
+            yield run.dir / name, checksum
 
 
 # -- telling -----------------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def _spread(seeds: Sequence[int]) -> str:
 
 def notes(rows: Sequence[RowResult]) -> list[str]:
     """What a reader must know beside the caption."""
-    return [*_confidence(rows), *_deviations(rows), *_code(rows), *_stale(rows), *_problems(rows)]
+    return [*_confidence(rows), *_deviations(rows), *_code(rows), *_imported(rows), *_stale(rows), *_problems(rows)]
 
 
 def _confidence(rows: Sequence[RowResult]) -> Iterator[str]:
@@ -121,6 +121,18 @@ def _code(rows: Sequence[RowResult]) -> Iterator[str]:
     if len(ran) > 1:
         which = "; ".join(f"{snapshot}: {_few(names)}" for snapshot, names in ran.items())
         yield f"Runs started from different snapshots of the code ({which})."
+
+
+def _imported(rows: Sequence[RowResult]) -> Iterator[str]:
+    """Runs that others made are named, by the bundle that they came in."""
+    came: dict[str, list[str]] = {}
+    for row in rows:
+        for seen in row.seeds:
+            if origin := (seen.provenance or {}).get("imported"):
+                came.setdefault(origin, []).append(seen.run.name)
+    if came:
+        which = "; ".join(f"{origin}: {_few(names)}" for origin, names in came.items())
+        yield f"Imported, not run here ({which})."
 
 
 def _few(names: Sequence[str]) -> str:

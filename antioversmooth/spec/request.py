@@ -52,7 +52,7 @@ class Request:
             raise SpecError(f"rows of different profiles or result folders cannot be one request: {sorted(chosen)}")
         profile, moved = chosen.pop()
         base = Path(moved).expanduser().absolute() if moved else results
-        return base if profile == "imagenet" else base / profile
+        return runs.profile_folder(base, profile)
 
 
 def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:

@@ -1,0 +1,415 @@
+"""Runs packed by one group and checked by another; and what a bundle must not be able to do."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROW, Lab
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from antioversmooth import cli, files, spec
+from antioversmooth.errors import ResultError, UserError
+from antioversmooth.reporting import bundle, document, tables, unbundle
+from antioversmooth.reporting.observe import observe
+from antioversmooth.runs import Run
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Lab:
+    """The project of another group."""
+    return Lab(tmp_path / "other")
+
+
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def packed(lab: Lab, *runs: Run) -> Path:
+    target = lab.root / "runs.tar"
+    bundle.export(runs or (lab.finish_honestly(lab.run("wide"), 93.0),), target)
+    return target
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    """Of every file and link below a folder, its content."""
+    return {
+        str(path.relative_to(folder)): os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+# -- the way it is meant -----------------------------------------------------------------------------------------------
+
+
+def test_another_group_gets_the_same_table_and_can_confirm_it(
+    lab: Lab, other: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.fill_honestly()
+    tables.write(lab.collect(0, 1), other.results / "mini")
+    with inside(lab.root):
+        assert cli.main(["export", "small", "--seeds", "0,1", "-o", "all.tar"]) == 0
+    with inside(other.root):
+        assert cli.main(["verify", "small"]) == 3
+        assert cli.main(["import", str(lab.root / "all.tar")]) == 0
+        assert capsys.readouterr().out.count("put into") == 6
+        assert cli.main(["verify", "small"]) == 0
+        assert cli.main(["table", "small", "--seeds", "0,1"]) == 0
+    ours, theirs = lab.collect(0, 1), other.collect(0, 1)
+    assert [row["top1"] for row in theirs["rows"]] == [row["top1"] for row in ours["rows"]]
+    assert theirs["notes"][-1].startswith("Imported, not run here (all.tar, sha256 ")
+    assert theirs["rows"][0]["seeds"][0]["provenance"]["imported"].startswith("all.tar, sha256 ")
+
+
+def test_the_same_runs_are_the_same_bytes_wherever_and_whenever(lab: Lab, other: Lab) -> None:
+    first = packed(lab)
+    os.utime(next(lab.results.rglob("result.json")), (1, 1))
+    second = lab.root / "later.tar"
+    bundle.export([Run.load(lab.run("wide").dir)], second)
+    unbundle.import_bundle(first, other.results)
+    third = other.root / "again.tar"
+    bundle.export([Run.load(other.run("wide").dir)], third)
+    assert first.read_bytes() == second.read_bytes() == third.read_bytes()
+
+
+def test_any_tar_reads_it_and_the_manifest_names_every_file(lab: Lab, tmp_path: Path) -> None:
+    with tarfile.open(packed(lab)) as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    manifest = json.loads((tmp_path / "unpacked" / "manifest.json").read_text())
+    (entry,) = manifest["runs"]
+    folder = tmp_path / "unpacked" / "runs" / entry["place"]
+    assert set(files_below(folder)) == set(entry["files"])
+    assert all(files.sha256(folder / name) == said["sha256"] for name, said in entry["files"].items())
+    assert {"spec.yaml", "intent.json", "attempts.jsonl", "metrics.jsonl", "provenance.json", "result.json"} < set(
+        entry["files"]
+    )
+    assert any(name.endswith(".pt") for name in entry["files"])
+
+
+def test_weights_can_stay_behind_and_the_analysis_comes_along(lab: Lab, other: Lab) -> None:
+    run = lab.finish_honestly(lab.run("wide"), 93.0)
+    files.write_json(run.dir / "analysis" / "analysis.json", {"similarity": [0.5]})
+    target = lab.root / "light.tar"
+    bundle.export([run], target, checkpoints=False)
+    (imported,) = unbundle.import_bundle(target, other.results)
+    assert sorted(path.name for path in imported.run.dir.rglob("*") if path.is_file()) == [
+        "analysis.json", "attempts.jsonl", "imported.json", "intent.json", "metrics.jsonl", "provenance.json",
+        "result.json", "spec.yaml",
+    ]  # fmt: skip
+
+
+def test_what_a_run_started_from_comes_along_and_is_found_at_its_new_place(lab: Lab, other: Lab) -> None:
+    text = ROW.replace("NAME", "tuned").replace("WIDTH", "8").replace("SCALING", "none")
+    (lab.root / "experiments" / "tuned.yaml").write_text(text.replace("recipe: {", 'recipe: {init_from: "run:deep", '))
+    deep, tuned = spec.load([lab.root / "experiments" / "tuned.yaml"]).plan([0], lab.results)
+    for run in (deep, tuned):
+        run.prepare()
+        lab.finish_honestly(run, 91.0)
+    imported = unbundle.import_bundle(packed(lab, tuned), other.results)
+    assert [one.run.id for one in imported] == [deep.id, tuned.id]
+    assert imported[1].run.upstream is not None
+    assert imported[1].run.upstream.dir.is_relative_to(other.results)
+
+
+def test_importing_twice_changes_nothing(lab: Lab, other: Lab) -> None:
+    target = packed(lab)
+    assert [one.is_new for one in unbundle.import_bundle(target, other.results)] == [True]
+    before = files_below(other.results)
+    assert [one.is_new for one in unbundle.import_bundle(target, other.results)] == [False]
+    assert files_below(other.results) == before
+
+
+def test_no_run_is_overwritten_and_then_none_is_imported(lab: Lab, other: Lab) -> None:
+    wide, deep = lab.finish_honestly(lab.run("wide"), 93.0), lab.finish_honestly(lab.run("deep"), 90.0)
+    other.finish_honestly(other.run("wide"), 92.0)  # the same science, another outcome
+    before = files_below(other.results)
+    with pytest.raises(UserError, match=r"is there already, and its metrics\.jsonl is another; nothing was imported"):
+        unbundle.import_bundle(packed(lab, deep, wide), other.results)
+    assert files_below(other.results) == before
+
+
+def test_a_run_that_is_not_done_is_not_packed(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.fill()
+    with inside(lab.root):
+        assert cli.main(["export", "small", "--without-checkpoints"]) == 2
+        assert "wide seed 0 is not done" in capsys.readouterr().err
+        assert not list(lab.root.glob("*.tar"))
+        assert cli.main(["export", "small", "--without-checkpoints", "--allow-partial"]) == 0
+        assert capsys.readouterr().out.startswith("small-mini.tar: 2 runs")
+        assert cli.main(["export", "wide", "--allow-partial"]) == 2
+
+
+def test_weights_that_are_gone_are_said(lab: Lab) -> None:
+    run = lab.finish_honestly(lab.run("wide"), 93.0)
+    next(run.checkpoints_dir.glob("*.pt")).unlink()
+    with pytest.raises(UserError, match="--without-checkpoints"):
+        bundle.export([run], lab.root / "x.tar")
+
+
+def test_no_secret_leaves_with_a_bundle(lab: Lab, other: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "hunter2hunter2")
+    run = lab.finish_honestly(lab.run("wide"), 93.0)
+    intent = {**files.read_json(run.dir / "intent.json"), "command": "launch.py x --uri https://ada:s3cret@example.org"}
+    files.write_json(run.dir / "intent.json", {**intent, "note": "hunter2hunter2"})
+    path = run.dir / "spec.yaml"
+    path.write_text(path.read_text().replace("setup: []", "setup:\n    - export WANDB_API_KEY=s3cret"))
+    assert "s3cret" in path.read_text()
+    target = packed(lab, run)
+    assert b"s3cret" not in target.read_bytes()
+    assert b"hunter2" not in target.read_bytes()
+    (imported,) = unbundle.import_bundle(target, other.results)
+    assert (
+        files.read_json(imported.run.dir / "intent.json")["command"] == "launch.py x --uri https://(hidden)@example.org"
+    )
+
+
+def test_imported_files_take_the_users_umask(lab: Lab, other: Lab) -> None:
+    target, before = packed(lab), os.umask(0o027)
+    try:
+        (imported,) = unbundle.import_bundle(target, other.results)
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in imported.run.dir.rglob("*") if path.is_file()}
+    assert modes == {0o640}
+
+
+# -- what it must not be able to do ------------------------------------------------------------------------------------
+
+Members = list[tuple[tarfile.TarInfo, bytes]]
+
+
+def members_of(path: Path) -> Members:
+    with tarfile.open(path) as tar:
+        return [(member, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
+
+
+def write(path: Path, members: Members) -> Path:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def with_manifest(members: Members, edit: Callable[[dict[str, Any]], object]) -> Members:
+    manifest = json.loads(members[0][1])
+    edit(manifest)
+    content = json.dumps(manifest).encode()
+    head = copy.copy(members[0][0])
+    head.size = len(content)
+    return [(head, content), *members[1:]]
+
+
+def replaced(members: Members, name: str, content: bytes) -> Members:
+    """A file of the run exchanged, and the manifest made to fit: what somebody would do who wants to deceive."""
+    changed = []
+    for member, before in members:
+        if member.name.endswith(f"/{name}"):
+            member = copy.copy(member)
+            member.size = len(content)
+            before = content
+        changed.append((member, before))
+    sums = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    return with_manifest(changed, lambda manifest: manifest["runs"][0]["files"].update({name: sums}))
+
+
+def renamed(members: Members, to: str, **changes: Any) -> Members:
+    """The last member under another name, of another kind."""
+    member, content = copy.copy(members[-1][0]), members[-1][1]
+    member.name = to
+    for key, value in changes.items():
+        setattr(member, key, value)
+    return [*members[:-1], (member, content if member.isreg() else b"")]
+
+
+def add_to_manifest(name: str) -> Callable[[dict[str, Any]], object]:
+    return lambda manifest: manifest["runs"][0]["files"].update({name: {"sha256": "0" * 64, "bytes": 0}})
+
+
+def in_file(name: str, **values: object) -> Callable[[Members], Members]:
+    return lambda members: with_manifest(
+        members, lambda manifest: manifest["runs"][0]["files"].setdefault(name, {"sha256": "0" * 64}).update(values)
+    )
+
+
+def in_run(key: str, value: object) -> Callable[[Members], Members]:
+    return lambda members: with_manifest(members, lambda manifest: manifest["runs"][0].update({key: value}))
+
+
+SPOILT: dict[str, Callable[[Members], Members]] = {
+    "an absolute path": lambda m: renamed(m, "/tmp/evil"),
+    "a path upwards": lambda m: renamed(m, "runs/../../../evil"),
+    "a link": lambda m: renamed(m, m[-1][0].name, type=tarfile.SYMTYPE, linkname="/etc/passwd", size=0),
+    "a hard link": lambda m: renamed(m, m[-1][0].name, type=tarfile.LNKTYPE, linkname="/etc/passwd", size=0),
+    "a device": lambda m: renamed(m, m[-1][0].name, type=tarfile.CHRTYPE, devmajor=1, devminor=3, size=0),
+    "a pipe": lambda m: renamed(m, m[-1][0].name, type=tarfile.FIFOTYPE, size=0),
+    "a folder": lambda m: renamed(m, m[-1][0].name, type=tarfile.DIRTYPE, size=0),
+    "a file twice": lambda m: [*m, m[-1]],
+    "a file too few": lambda m: m[:-1],
+    "a file too many": lambda m: [*m, (tarfile.TarInfo("runs/evil"), b"")],
+    "no manifest": lambda m: m[1:],
+    "a manifest at the end": lambda m: [*m[1:], m[0]],
+    "an upward path in the manifest": lambda m: with_manifest(m, add_to_manifest("../../evil")),
+    "an absolute path in the manifest": lambda m: with_manifest(m, add_to_manifest("/tmp/evil")),
+    "code in the manifest": lambda m: with_manifest(m, add_to_manifest("analysis/../sitecustomize.py")),
+    "a log": lambda m: with_manifest(m, add_to_manifest("logs/attempt1/rank0.err")),
+    "a mark of its own": lambda m: with_manifest(m, add_to_manifest("imported.json")),
+    "a place upwards": in_run("place", "../../evil/seed0-00000000"),
+    "another place": in_run("place", "deep/seed0-00000000"),
+    "a profile upwards": in_run("profile", "../../evil"),
+    "another profile": in_run("profile", "imagenet"),
+    "another id": in_run("id", "0" * 64),
+    "no files": in_run("files", {}),
+    "files of another type": in_run("files", [1]),
+    "another format": lambda m: with_manifest(m, lambda manifest: manifest.update(format=2)),
+    "no runs": lambda m: with_manifest(m, lambda manifest: manifest.update(runs=[])),
+    "a run twice": lambda m: with_manifest(m, lambda manifest: manifest.update(runs=2 * manifest["runs"])),
+    "a negative size": in_file("spec.yaml", bytes=-1),
+    "a size beyond every disk": in_file("checkpoints/step1-attempt1.pt", bytes=2**60),
+    "a wrong checksum": in_file("spec.yaml", sha256="0" * 64),
+    "a changed spec": lambda m: replaced(m, "spec.yaml", m[1][1].replace(b"epochs: 4", b"epochs: 400")),
+    "a spec with a tag": lambda m: replaced(m, "spec.yaml", b"!!python/object/apply:os.system ['touch evil']\n"),
+    "a spec that reads a variable": lambda m: replaced(m, "spec.yaml", m[1][1].replace(b"Row wide", b"${oc.env:HOME}")),
+    "a spec nested without end": lambda m: replaced(m, "spec.yaml", b"[" * 5000),
+    "a result of another run": lambda m: replaced(m, "result.json", b'{"id": "0"}'),
+    "a result of another type": lambda m: replaced(m, "result.json", b"[1]"),
+    "a result without numbers": lambda m: replaced(m, "result.json", json.dumps({"id": run_id(m)}).encode()),
+    "other weights": lambda m: replaced(m, "checkpoints/step00000032-attempt1.pt", b"others"),
+}  # fmt: skip
+
+
+def run_id(members: Members) -> str:
+    return str(json.loads(members[0][1])["runs"][0]["id"])
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_spoilt_bundle_is_one_message_and_leaves_nothing(
+    lab: Lab, other: Lab, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoilt = write(lab.root / "spoilt.tar", SPOILT[how](members_of(packed(lab))))
+    before = files_below(lab.root)
+    with inside(other.root):
+        assert cli.main(["import", str(spoilt)]) == 2
+    assert "spoilt.tar" in capsys.readouterr().err
+    assert files_below(lab.root) == before
+    assert not [path for path in other.results.rglob("*") if path.is_file()]
+    assert not Path("/tmp/evil").exists()
+
+
+def test_a_file_with_holes_is_refused(lab: Lab, other: Lab) -> None:
+    """GNU's sparse format lets a hundred bytes stand for a disk full of zeros."""
+    members = members_of(packed(lab))
+    member = copy.copy(members[-1][0])
+    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**50)}
+    write(lab.root / "holes.tar", [*members[:-1], (member, members[-1][1])])
+    with pytest.raises(UserError, match=r"holes\.tar"):
+        unbundle.import_bundle(lab.root / "holes.tar", other.results)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x1f\x8b" + b"x" * 600, b"\0" * 1024])
+def test_what_is_no_tar_is_one_message(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.tar").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.tar is no bundle"):
+        unbundle.import_bundle(tmp_path / "x.tar", tmp_path / "results")
+    with pytest.raises(UserError, match=r"there is no .*y\.tar"):
+        unbundle.import_bundle(tmp_path / "y.tar", tmp_path / "results")
+
+
+MANY = settings(max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def whole(lab: Lab) -> bytes:
+    return packed(lab).read_bytes()
+
+
+@MANY
+@given(data=st.data())
+def test_whatever_happened_to_a_bundle_it_is_whole_or_refused(lab: Lab, whole: bytes, data: st.DataObject) -> None:
+    """Bytes flipped, cut out, doubled: no traceback, nothing outside, and what is imported is what was exported."""
+    damaged = bytearray(whole)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.one_of(st.integers(0, 1024), st.integers(0, len(damaged))))
+        cut = data.draw(st.sampled_from([0, 1, 8, 512, 4096]))
+        damaged[at : at + cut] = data.draw(st.one_of(st.binary(max_size=9), st.sampled_from([b"\0" * 512, b"9" * 12])))
+    check_import(lab, bytes(damaged))
+
+
+NAMES = st.one_of(st.text(max_size=12), st.sampled_from(["spec.yaml", "result.json", "../x", "/x"]))
+KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE])
+
+
+@MANY
+@given(
+    place=st.sampled_from(["wide/seed0-00000000", "../x/seed0-00000000", ""]),
+    packed_files=st.lists(st.tuples(NAMES, st.binary(max_size=80), KINDS), max_size=4),
+)
+def test_whatever_somebody_packed_it_is_refused(
+    lab: Lab, place: str, packed_files: list[tuple[str, bytes, bytes]]
+) -> None:
+    said = {name: {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)} for name, text, _ in packed_files}
+    manifest = {"format": 1, "runs": [{"place": place, "id": "0" * 64, "profile": "mini", "files": said}]}
+    members = [(tarfile.TarInfo("manifest.json"), json.dumps(manifest).encode())]
+    for name, content, kind in packed_files:
+        member = tarfile.TarInfo(f"runs/{place}/{name}".replace("\0", "0"))
+        member.type, member.linkname = kind, "/etc/passwd"
+        members.append((member, content))
+    for member, content in members:
+        member.size = len(content)
+    target = write(lab.root / "packed.tar", [(m, c) for m, c in members if not has_surrogate(m.name)])
+    check_import(lab, target.read_bytes())
+
+
+def has_surrogate(text: str) -> bool:
+    return any(0xD800 <= ord(character) < 0xE000 for character in text)
+
+
+def check_import(lab: Lab, data: bytes) -> None:
+    """Imports into a fresh folder: the very run, or a refusal that leaves nothing."""
+    place = lab.root / "fuzzed"
+    (lab.root / "fuzzed.tar").write_bytes(data)
+    before = files_below(lab.root)
+    try:
+        imported = unbundle.import_bundle(lab.root / "fuzzed.tar", place)
+    except (UserError, ResultError):
+        assert files_below(lab.root) == before
+        return
+    assert [one.run.id for one in imported] == [lab.run("wide").id]
+    for one in imported:
+        for name, checksum in files.read_json(one.run.dir / "imported.json")["files"].items():
+            assert files.sha256(one.run.dir / name) == checksum
+        assert observe(one.run).result is not None
+    shutil.rmtree(place)
+    assert files_below(lab.root) == before
+
+
+def test_a_disk_that_is_full_leaves_nothing_behind(
+    lab: Lab, other: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> str:
+        raise OSError(28, "No space left on device", "checkpoints/x.pt")
+
+    target = packed(lab)
+    monkeypatch.setattr(unbundle, "_copy", full)
+    with inside(other.root):
+        assert cli.main(["import", str(target)]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert not [path for path in other.results.rglob("*") if path.is_file()]
+    assert document.collect(other.table(), other.request(), [0], other.results)["rows"][2]["state"] == "missing"
