@@ -43,8 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line: `specs` are paths, `overrides` everything that changes a spec."""
+    asked = parser()
+    args = asked.parse_intermixed_args(arguments)
+    args.overrides = [*_flag_overrides(args), *(word for word in args.specs if _is_override(word))]
+    args.specs = [word for word in args.specs if not _is_override(word)]
+    if not args.specs:
+        asked.error("which spec? for example experiments/deit_s12.yaml or experiments/tables/table2.yaml")
+    return args
+
+
+def parser() -> argparse.ArgumentParser:
+    """What the command line may say."""
     parser = argparse.ArgumentParser("launch.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("specs", nargs="+", metavar="SPEC|key=value", help="rows, tables, and overrides of their specs")
+    parser.add_argument("specs", nargs="+", metavar="SPEC|KEY=VALUE", help="rows, tables, and overrides of their specs")
     cluster = parser.add_argument_group("where")
     cluster.add_argument("--backend", choices=("auto", "slurm", "local", "inline"), default="auto", help=BACKEND_HELP)
     cluster.add_argument("--cluster", metavar="NAME", help="cluster profile: experiments/cluster/NAME.yaml")
@@ -62,12 +73,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     how.add_argument("--yes", action="store_true", help="SLURM: do not ask before submitting")
     how.add_argument("--prune", action="store_true", help="SLURM: cancel jobs of rows whose spec was edited since")
     how.add_argument("--json", action="store_true", help="the plan or the outcome as JSON; progress goes to stderr")
-    args = parser.parse_intermixed_args(arguments)
-    args.overrides = [*_flag_overrides(args), *(word for word in args.specs if _is_override(word))]
-    args.specs = [word for word in args.specs if not _is_override(word)]
-    if not args.specs:
-        parser.error("which spec? for example experiments/deit_s12.yaml or experiments/tables/table2.yaml")
-    return args
+    return parser
 
 
 BACKEND_HELP = "auto: SLURM where sbatch answers, else processes of\nthis machine; inline: in this process, to debug"

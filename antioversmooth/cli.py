@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<10}{command.help}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<12}{command.help}" for name, command in COMMANDS.items()]
     return "\n".join(["Looks after runs and their results.", "", "commands:", *lines])
 
 
@@ -186,7 +186,7 @@ def _analyze(given: argparse.Namespace) -> int:
 
 
 def _figures_arguments(parser: argparse.ArgumentParser) -> None:
-    spec_arguments(parser)
+    spec_arguments(parser, of="FIGURE")
     parser.add_argument("--images", type=int, default=128, metavar="N", help="validation images; default: 128")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: figures/ in the profile's results folder")
 
@@ -284,7 +284,21 @@ def _new(given: argparse.Namespace) -> int:
     return 0
 
 
-COMMANDS = {
+# -- completion --------------------------------------------------------------------------------------------------------
+
+
+def _completion_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh"), help="that sources what is printed")
+
+
+def _completion(given: argparse.Namespace) -> int:
+    from antioversmooth.completion import script
+
+    print(script(given.shell, COMMANDS, find_root()))
+    return 0
+
+
+COMMANDS: dict[str, Command] = {
     **OPERATIONS,
     "table": Command("render a table from what has run", _table_arguments, _table),
     "analyze": Command("measure and draw the layers of a run, or of a file of weights", _analyze_arguments, _analyze),
@@ -296,4 +310,5 @@ COMMANDS = {
     **SHARING,
     "schema": Command("print the JSON Schema of a kind of spec, for editors", _schema_arguments, _schema),
     "new": Command("start a new row from another one", _new_arguments, _new),
+    "completion": Command("print what makes bash or zsh complete all of this", _completion_arguments, _completion),
 }

@@ -33,12 +33,16 @@ def seeds(text: str) -> list[int]:
     return numbers
 
 
-def spec_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    """Adds specs, overrides and `--seeds`."""
+def spec_arguments(parser: argparse.ArgumentParser, *, required: bool = True, of: str = "SPEC") -> None:
+    """Adds specs, overrides and `--seeds`.
+
+    Args:
+        of: What the specs are of, for the help and for completion.
+    """
     parser.add_argument(
         "specs",
         nargs="+" if required else "*",
-        metavar="SPEC|KEY=VALUE",
+        metavar=f"{of}|KEY=VALUE",
         help="row or table: a path or a name; overrides such as profile=mini",
     )
     parser.add_argument("--seeds", type=seeds, default=[0], metavar="0,1,2", help="default: 0")
