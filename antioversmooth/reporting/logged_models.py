@@ -50,6 +50,8 @@ class LoggedModels:
             TrackingError: MLflow does not answer, or refuses. Calling again completes what was begun.
         """
         done = [seen for seen in observed if seen.result and seen.result["checkpoint"]]
+        if not done:
+            return []
         with tracking.opened(self.results) as client:
             lacking = _lacking(client, [seen.run.id for seen in done])
         wanted = [seen for seen in done if seen.run.id in lacking and seen.run.id not in self.problems]
