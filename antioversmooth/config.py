@@ -489,12 +489,17 @@ class RuntimeConfig:
 
 
 _OWN_OPTIONS = {
-    "account", "array", "chdir", "constraint", "cpus-per-task", "dependency", "error", "exclude", "export",
-    "gpus-per-node", "gres", "job-name", "mail-type", "mail-user", "mem", "no-requeue", "nodes", "ntasks",
-    "ntasks-per-node", "open-mode", "output", "parsable", "partition", "qos", "quiet", "requeue", "signal",
-    "test-only", "time", "wait", "wrap",
+    "account", "array", "chdir", "clusters", "constraint", "cpus-per-task", "dependency", "error", "exclude", "export",
+    "export-file", "gid", "gpus-per-node", "gres", "help", "job-name", "mail-type", "mail-user", "mem", "no-requeue",
+    "nodes", "ntasks", "ntasks-per-node", "open-mode", "output", "parsable", "partition", "qos", "quiet", "requeue",
+    "signal", "test-only", "time", "uid", "usage", "version", "wait", "wrap",
 }  # fmt: skip
 """sbatch options that a profile says by fields of its own, or that the launcher decides."""
+
+
+def _is_own_option(option: str) -> bool:
+    """Whether sbatch reads this as an option that is not a profile's to set; it takes abbreviations, too."""
+    return option != "gpus" and any(own.startswith(option) for own in _OWN_OPTIONS)
 
 
 def _is_line(text: str) -> bool:
@@ -538,7 +543,7 @@ class ClusterConfig:
     setup: list[str] = field(default_factory=list)
     """Shell lines that the batch script runs before the job (module load ...); trusted, as your own shell start-up."""
     sbatch: dict[str, Any] = field(default_factory=dict)
-    """Further sbatch options, by long name without dashes; true for an option without a value."""
+    """Further sbatch options, by long name without dashes; true for an option without a value, null for none."""
     starter: ProcessStarter = ProcessStarter.srun
     """srun: one task for each process. torchrun: one torchrun agent a node, which starts its processes."""
     signal_delay_s: int = 180
@@ -582,10 +587,14 @@ class ClusterConfig:
             require(fits, f"cluster.setup[{i}]", line, right)
         for option, value in self.sbatch.items():
             key = f"cluster.sbatch.{option}"
-            require(re.fullmatch(r"[a-z][a-z0-9-]*", str(option)) is not None, key, option, "sbatch's long option name")
-            require(option not in _OWN_OPTIONS, key, value, "a field of `cluster`, or the launcher, says that already")
+            named = re.fullmatch(r"[a-z][a-z0-9-]*", str(option)) is not None
+            require(named, key, option, "a long option of sbatch, without its dashes")
+            taken = named and _is_own_option(str(option))
+            require(not taken, key, value, "a field of `cluster`, or the launcher, says that already")
             require(value is not False, key, value, "true, or the option left out")
-            require(str(value).isprintable(), key, value, "one line of text")
+            is_word = value is None or isinstance(value, (str, int, float))
+            require(is_word, key, value, "one word or number, true, or null")
+            require(not is_word or str(value).isprintable(), key, value, "one line of text")
 
     @property
     def processes_per_node(self) -> int:

@@ -69,7 +69,7 @@ def _options(run: Run) -> dict[str, Any]:
         "exclude": ",".join(cluster.exclude) or None,
         "mail_user": cluster.mail_user,
         "mail_type": ",".join(cluster.mail_type) if cluster.mail_user else None,
-        "additional_parameters": {**cluster.sbatch, **requeue},
+        "additional_parameters": {k: v for k, v in cluster.sbatch.items() if v is not None} | requeue,
         # Without these a dead rank leaves the others waiting until the time limit, and since SLURM 22.05 srun no longer
         # takes the CPUs of a task over from sbatch.
         "srun_args": [f"--cpus-per-task={_task_cpus(cluster)}", "--kill-on-bad-exit=1", f"--wait={wait_s}"],

@@ -87,10 +87,20 @@ def _not_possible(override: Override, value: str) -> str | None:
         return "`@` belongs into the `defaults` of a file"
     if override.is_sweep_override():
         return f"{value!r} is several values, and each row is one run a seed; launch once for each"
-    free = f"{override.key_or_group}.".startswith("cluster.sbatch.")
-    if free is not (override.is_add() or override.is_force_add()):
-        return "sbatch options are added: write +" + override.key_or_group if free else "leave out the `+`"
+    if (override.is_add() or override.is_force_add()) and not _is_free(override.key_or_group):
+        return "leave out the `+`"
     return None
+
+
+def _is_free(key: str) -> bool:
+    """Whether keys below this one are the user's own, so that an override may bring a new one."""
+    return f"{key}.".startswith("cluster.sbatch.")
+
+
+def for_hydra(override: str) -> str:
+    """The override as hydra wants it: `++` where it may bring a new key, though a person need not say so."""
+    bare = override.lstrip("+")
+    return f"++{bare}" if _is_free(bare.partition("=")[0]) else override
 
 
 def _nested(keys: Sequence[str], override: Override, place: Place, key_place: Place, text: str) -> Node:

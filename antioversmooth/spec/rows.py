@@ -38,7 +38,7 @@ class Rows:
         row = Row(self, path)
         if not row.problems:
             try:
-                return compose(path, self.overrides), []
+                return compose(path, [commandline.for_hydra(text) for text in self.overrides]), []
             except SpecError as err:
                 refused = err
         row.explain()

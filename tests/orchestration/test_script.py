@@ -90,11 +90,32 @@ def test_a_comment_stays_one_directive_and_runs_nothing(make_run: MakeRun, tmp_p
 
 
 @pytest.mark.parametrize(
-    "option", ["output", "wrap", "array", "dependency", "job-name", "-p", "Partition", "x=y --uid"]
+    "option",
+    [
+        "output",
+        "outpu",
+        "wrap",
+        "array",
+        "dependency",
+        "job-name",
+        "job-n",
+        "uid",
+        "clusters",
+        "-p",
+        "Partition",
+        "x=y --uid",
+    ],
 )
 def test_options_that_are_not_a_profile_s_to_set_are_refused(option: str) -> None:
     with pytest.raises(SpecError, match=r"cluster\.sbatch"):
         ClusterConfig(name="site", sbatch={option: "x"})
+
+
+def test_an_option_of_the_site_can_be_dropped(make_run: MakeRun) -> None:
+    kept = make_run("deit_s12", "cluster=example_site", profile="imagenet")
+    dropped = make_run("deit_s12", "cluster=example_site", "cluster.sbatch.reservation=null", profile="imagenet")
+    assert "#SBATCH --reservation=cvpr" in directives(sbatch_script(kept, SNAPSHOT))
+    assert "reservation" not in sbatch_script(dropped, SNAPSHOT)
 
 
 @pytest.mark.parametrize("line", ["#SBATCH --uid=0", "true\n#SBATCH --uid=0", "  # a comment"])

@@ -37,6 +37,8 @@ def test_the_walk_merges_what_hydra_composes(name: str, overrides: list[str], ex
         ["recipe=imagenet/swin", "recipe.epochs=7", "recipe.warmup_epochs=2", "recipe.betas=[0.8,0.9]"],
         ["profile=mini", "data=imagenet", "model=imagenet/deit_s24", "runtime={workers: 2}"],
         ["+cluster.sbatch={reservation: x, exclusive: true}", "recipe.warmup_lr=${recipe.min_lr}"],
+        ["cluster.sbatch.reservation=x", "+cluster.sbatch.cpu-freq=high", "++cluster.sbatch.comment='a b'"],
+        ["cluster=example_site", "cluster.sbatch.reservation=null", "cluster.sbatch={exclusive: true}"],
         ["recipe.clip_grad=null", "cluster.exclude=['node[03-05]',node9]", "title='a, b'"],
     ],
     ids=" ".join,
