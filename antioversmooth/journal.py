@@ -53,6 +53,7 @@ class EndReason(Enum):
     timeout = "timeout"
     crash = "crash"
     hang = "hang"
+    out_of_memory = "out-of-memory"
     node_fail = "node-fail"
     disk_full = "disk-full"
     cancelled = "cancelled"

@@ -138,8 +138,10 @@ class Run:
         return journal.read_metrics(self.metrics_path, self.attempts_path)
 
     def attempts(self) -> list[journal.Record]:
-        """Start and end records of the attempts so far."""
-        return [r for r in journal.read(self.attempts_path) if "attempt" in r and "time" in r]
+        """Records of the attempts so far; of each attempt one end: the last word, by whoever knew most."""
+        records = [r for r in journal.read(self.attempts_path) if "attempt" in r and "time" in r]
+        last = {r["attempt"]: i for i, r in enumerate(records) if r.get("event") == "end"}
+        return [r for i, r in enumerate(records) if r.get("event") != "end" or last[r["attempt"]] == i]
 
     def prepare(self) -> None:
         """Makes the directory and writes `spec.yaml`; does nothing where they are there already."""

@@ -203,6 +203,20 @@ def test_attempt_numbers_are_never_shared(make_run: MakeRun) -> None:
     assert [run.new_attempt() for _ in range(11)] == list(range(1, 12))
 
 
+def test_the_last_word_on_the_end_of_an_attempt_counts(make_run: MakeRun) -> None:
+    run = make_run()
+    for attempt, event, reason in [
+        (1, "start", ""),
+        (1, "end", "crash"),
+        (2, "start", ""),
+        (1, "end", "out-of-memory"),
+    ]:
+        journal.append(run.attempts_path, {"attempt": attempt, "event": event, "reason": reason})
+    assert [(r["attempt"], r["event"], r["reason"]) for r in run.attempts()] == [
+        (1, "start", ""), (2, "start", ""), (1, "end", "out-of-memory"),
+    ]  # fmt: skip
+
+
 def test_states_follow_the_directory(make_run: MakeRun) -> None:
     run = make_run()
     assert runs.state(run) is RunState.missing

@@ -7,6 +7,7 @@ it. The batch script outlives them, and this reads from the run directory whethe
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from antioversmooth.journal import EndReason, Record
 from antioversmooth.orchestration import jobs, scheduler, submission
 from antioversmooth.orchestration.budget import Verdict, verdict
 from antioversmooth.orchestration.scheduler import RUNNING, Job
+from antioversmooth.orchestration.script import job_folder
 from antioversmooth.orchestration.worker import close_attempt
 from antioversmooth.runs import Run
 
@@ -30,10 +32,12 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     """
     if run.result() is not None:
         return 0
-    end = _end_of_turn(run, code, started)
+    log, size = _said_by_slurm(run, job_id)
+    cause = _OUT_OF_MEMORY if code and _MEMORY_IS_SHORT.search(log) else None
+    end = _end_of_turn(run, code, started, cause)
     (job,) = scheduler.queue(f"--jobs={job_id}")
-    attempt = end["attempt"] if end else None
-    jobs.note(run, "ended", job_id=job_id, code=code, attempt=attempt, state=job.state)
+    facts = {"attempt": end["attempt"]} if end else cause or {}
+    jobs.note(run, "ended", job_id=job_id, code=code, state=job.state, log_size=size, **facts)
     judged = _may_go_on(run, end, job)
     print(f"{run.name}: srun ended with {code}; goes on: {'yes' if judged.again else 'no'}: {judged.why}", flush=True)
     if judged.again:
@@ -41,7 +45,23 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     return code or os.EX_TEMPFAIL  # 0 would start the runs that wait for this one
 
 
-def _end_of_turn(run: Run, code: int, started: float) -> Record | None:
+def _said_by_slurm(run: Run, job_id: str) -> tuple[str, int]:
+    """What srun and slurmstepd said in this turn of the job, and how long their log is now."""
+    log = job_folder(run) / f"{job_id}_0_log.err"
+    said = log.read_bytes() if log.is_file() else b""
+    turns = [r.get("log_size", 0) for r in jobs.events(run) if r["event"] == "ended" and r["job_id"] == job_id]
+    return said[max(turns, default=0) :].decode(errors="replace"), len(said)
+
+
+_MEMORY_IS_SHORT = re.compile(r"oom[-_ ]?kill|out of memory|exceeded (job )?memory limit", re.IGNORECASE)
+"""SLURM's words for it, which differ with its version and with what watches the memory."""
+_OUT_OF_MEMORY: Record = {
+    "reason": EndReason.out_of_memory.value,
+    "message": "SLURM killed it for lack of memory: raise cluster.mem_gb",
+}
+
+
+def _end_of_turn(run: Run, code: int, started: float, cause: Record | None) -> Record | None:
     """The end record of the attempt that was made since then, written here where its processes could not.
 
     Rank 0 and the batch script share a node and so a clock.
@@ -49,6 +69,9 @@ def _end_of_turn(run: Run, code: int, started: float) -> Record | None:
     ours = {r["attempt"] for r in run.attempts() if r["event"] == "start" and r["time"] >= started}
     if not ours:
         return None
+    if cause:  # the ranks that were left only know that they lost one
+        told_by_ranks = {EndReason.crash.value, EndReason.hang.value}
+        close_attempt(run, EndReason(cause["reason"]), cause["message"], instead_of=told_by_ranks)
     close_attempt(run, EndReason.crash, f"its processes are gone, srun ended with {code}")
     return next(r for r in run.attempts() if r["event"] == "end" and r["attempt"] == max(ours))
 

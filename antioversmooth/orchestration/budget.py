@@ -17,7 +17,7 @@ from antioversmooth.runs import Run
 USER_ERROR = 2
 """Exit code of a process that cannot run until a person mends something."""
 
-_CRASHES = {EndReason.crash.value, EndReason.hang.value}
+_CRASHES = {EndReason.crash.value, EndReason.hang.value, EndReason.out_of_memory.value}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def _judge(run: Run, attempts: list[Record], endings: list[Record]) -> Verdict:
     if endings and endings[-1]["code"] == USER_ERROR:
         return Verdict(False, "it cannot start until something is mended")
     # Ranks that lose the others crash, but not by a fault of theirs where SLURM was ending the job: a node was lost.
-    excused = {r["attempt"] for r in endings if r["state"] != RUNNING}
+    excused = {r.get("attempt") for r in endings if r["state"] != RUNNING}
     crashes = sum(r["reason"] in _CRASHES and r["attempt"] not in excused for r in ends)
     if crashes >= cluster.max_crashes:
         return Verdict(False, f"it crashed {crashes} times (cluster.max_crashes)")
@@ -64,7 +64,7 @@ def _fruitless(run: Run, attempts: list[Record], endings: list[Record]) -> int:
         if step > begun:
             break
         count += 1
-    jobs_without_attempt = list(takewhile(lambda r: r["attempt"] is None, reversed(endings)))
+    jobs_without_attempt = list(takewhile(lambda r: "attempt" not in r, reversed(endings)))
     return count + len(jobs_without_attempt)
 
 

@@ -1,9 +1,10 @@
 """jobs.jsonl: what was asked of SLURM for a run and what came of it, one line an event.
 
-{"time", "event": "submitted", "job_id"}                        a job was handed to SLURM, or found there
-{"time", "event": "ended", "job_id", "code", "attempt", "why"}  the batch script saw its processes end
-{"time", "event": "cancelled"}                                  a person wants no job for this run
-{"time", "event": "retry"}                                      a person grants the run a fresh start of its budgets
+{"time", "event": "submitted", "job_id"}                a job was handed to SLURM, or found there
+{"time", "event": "ended", "job_id", "code", "attempt", "state", "log_size"}  the batch script saw its processes end;
+                                   where they got to no attempt, without one, and with SLURM's "reason" and "message"
+{"time", "event": "cancelled"}                          a person wants no job for this run
+{"time", "event": "retry"}                              a person grants the run a fresh start of its budgets
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from antioversmooth.runs import Run
 
 
 def note(run: Run, event: str, **facts: Any) -> None:
-    """Adds an event."""
-    journal.append(run.dir / "jobs.jsonl", {"event": event, **facts})
+    """Adds an event; facts that are None are left out."""
+    known = {key: value for key, value in facts.items() if value is not None}
+    journal.append(run.dir / "jobs.jsonl", {"event": event, **known})
 
 
 def events(run: Run) -> list[Record]:

@@ -98,7 +98,7 @@ _ENDS = {
     Phase.preempted: EndReason.preempted,
     Phase.timed_out: EndReason.timeout,
     Phase.node_failure: EndReason.node_fail,
-    Phase.out_of_memory: EndReason.crash,
+    Phase.out_of_memory: EndReason.out_of_memory,
     Phase.failed: EndReason.crash,
     Phase.lost: EndReason.crash,
     Phase.cancelled_running: EndReason.cancelled,

@@ -203,7 +203,7 @@ def _told_ending(run: Run, job_id: str) -> Record | None:
     records = [r for r in run.attempts() if r["event"] == "start" and str(r.get("job_id")) == job_id]
     numbers = {r["attempt"] for r in records}
     ends = [r for r in run.attempts() if r["event"] == "end" and r["attempt"] in numbers]
-    noted = [r for r in _endings(run) if r["job_id"] == job_id and r["attempt"] is None]
+    noted = [r for r in _endings(run) if r["job_id"] == job_id and "attempt" not in r]
     return max([*ends, *noted], key=lambda r: r["time"], default=None)
 
 
@@ -211,6 +211,7 @@ _REASONS = {
     EndReason.preempted: Phase.preempted,
     EndReason.timeout: Phase.timed_out,
     EndReason.node_fail: Phase.node_failure,
+    EndReason.out_of_memory: Phase.out_of_memory,
     EndReason.cancelled: Phase.stopped,
 }
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
@@ -156,11 +156,15 @@ def launcher_log(run: Run) -> Path:
     return run.dir / "logs" / "launcher.log"
 
 
-def close_attempt(run: Run, reason: EndReason, message: str) -> None:
-    """Writes the end of the newest attempt where it could not do so itself, because it was killed."""
+def close_attempt(run: Run, reason: EndReason, message: str, *, instead_of: Container[str] = ()) -> None:
+    """Writes the end of the newest attempt where it could not do so itself, because it was killed.
+
+    Args:
+        instead_of: Reasons that it may have given itself, and that this one knows better than.
+    """
     records = run.attempts()
     started = [r["attempt"] for r in records if r.get("event") == "start"]
-    ended = {r["attempt"] for r in records if r.get("event") == "end"}
+    ended = {r["attempt"] for r in records if r.get("event") == "end" and r["reason"] not in instead_of}
     if started and max(started) not in ended:
         step = max((r.get("step", 0) for r in run.metrics()), default=0)
         end = {"attempt": max(started), "event": "end", "reason": reason.value, "step": step, "message": message}

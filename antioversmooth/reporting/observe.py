@@ -29,7 +29,7 @@ class State(Enum):
     missing = "missing"
 
 
-FAILURES = {EndReason.crash.value, EndReason.hang.value, EndReason.disk_full.value}
+FAILURES = {r.value for r in (EndReason.crash, EndReason.hang, EndReason.out_of_memory, EndReason.disk_full)}
 
 
 @dataclass(frozen=True)

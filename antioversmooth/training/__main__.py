@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import multiprocessing
 import os
 import signal
@@ -25,6 +26,9 @@ _RESUMABLE_REASONS = (EndReason.preempted.value, EndReason.timeout.value, EndRea
 def main(arguments: Sequence[str] | None = None) -> int:
     """Trains the run of a directory; 0 completed, 75 ended early and resumable, 2 a user's mistake, 1 anything else."""
     (directory,) = sys.argv[1:] if arguments is None else arguments
+    faulthandler.enable(
+        file=2
+    )  # what is aborted from within a library, as NCCL does with ranks that hang, says where it was
     return run_attempt(Path(directory))
 
 

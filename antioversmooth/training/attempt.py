@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from antioversmooth import files, journal
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, LaunchError, UserError
 from antioversmooth.journal import EndReason
@@ -251,6 +253,9 @@ def end_of(error: BaseException) -> tuple[EndReason | None, str]:
         return EndReason.cancelled, message
     if isinstance(error, RuntimeError) and "timed out" in message.lower():  # how gloo reports a rank that never came
         return EndReason.hang, message
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        way_out = "runtime.device_batch and runtime.gradient_checkpointing make it smaller and change no number"
+        return EndReason.out_of_memory, f"{message.splitlines()[0]}; {way_out}"
     return EndReason.crash, message
 
 

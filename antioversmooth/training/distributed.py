@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from antioversmooth.config import RuntimeConfig
 from antioversmooth.errors import LaunchError
+from antioversmooth.training.watchdog import Progress
 
 T = TypeVar("T")
 
@@ -81,6 +82,8 @@ class Ranks:
     device: torch.device
     control: dist.ProcessGroup | None
     """Group over the CPU for decisions and sums, apart from the gradients' and without the device; None: alone."""
+    progress: Progress = field(default_factory=Progress, compare=False)
+    """Of this process."""
 
     @property
     def rank(self) -> int:

@@ -72,6 +72,7 @@ class Evaluator:
         model.eval()
         sums = torch.zeros(4, self.num_classes, dtype=torch.float64, device=self.ranks.device)
         for batch in self.batches:
+            self.ranks.progress.mark()
             labels = batch.labels.to(self.ranks.device, non_blocking=True)
             with autocast(self.ranks.device, self.precision):
                 logits = model(self.preprocessing.normalise(batch.images))

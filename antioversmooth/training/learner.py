@@ -140,5 +140,5 @@ def _parallel(model: nn.Module, ranks: Ranks) -> nn.Module:
         model,
         device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None,
         gradient_as_bucket_view=True,  # one copy of the gradients less
-        broadcast_buffers=False,  # these models have none that training changes
+        forward_sync_buffers=False,  # these models have none that training changes
     )

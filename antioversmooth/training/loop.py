@@ -126,6 +126,7 @@ class Trainer:
             loss, grad_norm = self.learner.learn(self.step, batches)
             self.meter.add(self.step, loss, grad_norm)
             self.attempt.step += 1
+            self.ranks.progress.mark()
             ends_epoch = self.step % self.config.steps_per_epoch == 0
             if ends_epoch or self.step % self.runtime.log_every == 0:
                 self._record_training()

@@ -23,6 +23,7 @@ from antioversmooth.training.loading import Loaders
 from antioversmooth.training.loop import Trainer
 from antioversmooth.training.result import write_result
 from antioversmooth.training.signals import StopRequest
+from antioversmooth.training.watchdog import watching
 
 SIMILARITY_IMAGES = 128
 """Validation images that the token similarity is measured on."""
@@ -44,7 +45,12 @@ def train(run: Run, *, redirect: bool = False) -> None:
         return
     with distributed.joined(run.experiment.runtime) as ranks:
         stop = StopRequest(supervised=ranks.place.source == "torchrun")
-        with attempts.opened(run, ranks, redirect=redirect) as attempt, system.watched(attempt), stop.listening():
+        with (
+            attempts.opened(run, ranks, redirect=redirect) as attempt,
+            system.watched(attempt),
+            watching(attempt),
+            stop.listening(),
+        ):
             _train(attempt, stop)
 
 

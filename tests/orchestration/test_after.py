@@ -71,6 +71,31 @@ def test_a_killed_rank_ends_the_attempt_as_a_crash_and_the_run_goes_on(
     assert requeued(slurm)
 
 
+OOM = [
+    "srun: error: node1: task 1: Out Of Memory",
+    "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0. Some of the step tasks have been OOM Killed.",
+    "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=1.0.",
+    "slurmstepd: error: Step 1.0 exceeded memory limit (2097152 > 1048576), being killed",
+]
+
+
+@pytest.mark.parametrize("words", OOM)
+def test_lack_of_memory_is_read_from_what_slurm_says(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt, words: str
+) -> None:
+    """The rank that was left knows no better than that it lost the other one."""
+    run = start()
+    end(run, begin_attempt(run, "1"), "crash")
+    log = run.dir / "slurm" / "1_0_log.err"
+    log.write_text(f"{words}\n")
+    finish(run, 137, 0.0, "1")
+    assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == ["out-of-memory"]
+    slurm.change("1", state="RUNNING")
+    begin_attempt(run, "1")
+    finish(run, 137, 0.0, "1")  # the log of the job goes on in each turn
+    assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == ["out-of-memory", "crash"]
+
+
 def test_a_run_that_was_told_to_stop_does_not_go_on(
     start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
 ) -> None:
@@ -118,7 +143,7 @@ def test_a_turn_without_an_attempt_is_noted_as_such(
     run = start()
     end(run, begin_attempt(run, "1"), "preempted")
     finish(run, 1, time.time() + 1, "1")
-    assert jobs.events(run)[-1]["attempt"] is None
+    assert "attempt" not in jobs.events(run)[-1]
 
 
 def test_where_requeue_is_forbidden_the_job_submits_its_successor(

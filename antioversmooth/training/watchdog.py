@@ -1,0 +1,80 @@
+"""Ends a process that hangs, and has it say where: all its stacks go to its log.
+
+Where one rank hangs, those that wait for it end after `runtime.timeout_s`, the time limit of their group, and the
+launcher ends the rest. The stacks are written a little earlier, while the rank that hangs still lives. Where all hang,
+or there is only one, nobody else would end the attempt, and so it ends itself a little later.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from antioversmooth.journal import EndReason
+
+if TYPE_CHECKING:
+    from antioversmooth.training.attempt import Attempt
+
+SAY_AT, END_AT = 0.75, 1.25
+"""Parts of `runtime.timeout_s` without progress."""
+LOOKS = 20
+"""How often it looks within `runtime.timeout_s`."""
+
+
+class Progress:
+    """Counts what a process gets done: steps, and batches of an evaluation."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def mark(self) -> None:
+        """Something got done; the first time starts the watch."""
+        self.count += 1
+
+
+@contextmanager
+def watching(attempt: Attempt) -> Iterator[None]:
+    """Watches over the progress of this process meanwhile."""
+    over = threading.Event()
+    thread = threading.Thread(target=_watch, args=(attempt, over), name="watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _watch(attempt: Attempt, over: threading.Event) -> None:
+    """Counts its own looks rather than the clock, which goes on while the whole process is suspended."""
+    seen, looks = 0, 0
+    while not over.wait(attempt.run.experiment.runtime.timeout_s / LOOKS):
+        if attempt.ranks.progress.count == seen:
+            looks += bool(seen)
+        else:
+            seen, looks = attempt.ranks.progress.count, 0
+        if looks == round(SAY_AT * LOOKS):
+            _say_where()
+        elif looks == round(END_AT * LOOKS):
+            _end(attempt)
+
+
+def _say_where() -> None:
+    print("no progress for a long time; this is where each thread stands:", file=sys.stderr, flush=True)
+    faulthandler.dump_traceback(file=2, all_threads=True)
+
+
+def _end(attempt: Attempt) -> None:
+    limit = attempt.run.experiment.runtime.timeout_s
+    message = f"rank {attempt.ranks.rank} got no further for {END_AT * limit:.0f} s; its log says where it stands"
+    with suppress(OSError):
+        if attempt.ranks.is_main:
+            attempt.note("end", reason=EndReason.hang.value, step=attempt.step, message=message)
+        else:
+            attempt.note_from_any_rank("failure", rank=attempt.ranks.rank, message=message)
+    os._exit(1)  # the main thread cannot be interrupted where it hangs

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from antioversmooth.runs import Run
+from antioversmooth.training import watchdog
+from antioversmooth.training.attempt import Attempt
+from antioversmooth.training.distributed import Place, Ranks
+
+
+@pytest.fixture
+def exits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set where the process would have ended."""
+    exited = threading.Event()
+    monkeypatch.setattr("antioversmooth.training.watchdog.os._exit", lambda code: exited.set())
+    return exited
+
+
+@pytest.fixture
+def attempt(tiny_run: Callable[..., Run]) -> Callable[..., Attempt]:
+    def make(rank: int = 0) -> Attempt:
+        run = tiny_run("runtime.timeout_s=0.4")
+        ranks = Ranks(Place(rank, 2, rank, 2, "torchrun"), torch.device("cpu"), None)
+        return Attempt(run, ranks, run.new_attempt(), None)
+
+    return make
+
+
+class Looks(threading.Event):
+    """Lets so many looks pass at once, and does something before each."""
+
+    def __init__(self, number: int, before: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self._left, self._before = number, before
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._left -= 1
+        self._before()
+        return self._left < 0
+
+
+def test_a_process_that_gets_no_further_says_where_it_stands_and_ends_as_hung(
+    attempt: Callable[..., Attempt], exits: threading.Event, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hung = attempt()
+    with watchdog.watching(hung):
+        hung.ranks.progress.mark()
+        assert exits.wait(60)
+    end = hung.run.attempts()[-1]
+    assert (end["event"], end["reason"]) == ("end", "hang")
+    assert "rank 0 got no further" in end["message"]
+    said = capfd.readouterr().err
+    assert "test_a_process_that_gets_no_further_says_where_it_stands" in said, "the stack of the main thread"
+
+
+def test_the_stacks_are_there_before_the_others_give_up(
+    attempt: Callable[..., Attempt], exits: threading.Event, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hung = attempt()
+    hung.ranks.progress.mark()
+    watchdog._watch(hung, Looks(watchdog.LOOKS))
+    assert "this is where each thread stands" in capfd.readouterr().err
+    assert not exits.is_set()
+
+
+def test_another_rank_s_hang_is_no_end_of_the_attempt(attempt: Callable[..., Attempt], exits: threading.Event) -> None:
+    hung = attempt(1)
+    hung.ranks.progress.mark()
+    watchdog._watch(hung, Looks(2 * watchdog.LOOKS))
+    assert exits.is_set()
+    assert [record["event"] for record in hung.run.attempts()] == ["failure"]
+
+
+def test_who_gets_on_is_left_alone_and_so_is_who_has_not_begun(
+    attempt: Callable[..., Attempt], exits: threading.Event, capfd: pytest.CaptureFixture[str]
+) -> None:
+    waiting, busy = attempt(), attempt()
+    watchdog._watch(waiting, Looks(5 * watchdog.LOOKS))
+    watchdog._watch(busy, Looks(5 * watchdog.LOOKS, before=busy.ranks.progress.mark))
+    assert not exits.is_set()
+    assert not capfd.readouterr().err
