@@ -10,7 +10,7 @@ PROFILE := $(if $(DATA_ROOT),data.root=$(DATA_ROOT),profile=mini)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm check format smoke bench figures ui docs lock
+.PHONY: help setup test test-slurm slurm-shell check format smoke bench figures ui docs lock
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -36,7 +36,10 @@ test: .venv/.installed ## every test that needs no SLURM
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not slurm" $(ARGS)
 
 test-slurm: .venv/.installed ## the tests that start a private SLURM (Linux, root, Debian's SLURM packages)
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -m slurm tests/slurm $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slurm tests/slurm $(ARGS)
+
+slurm-shell: .venv/.installed ## a shell on a private SLURM, to try things by hand
+	@$(PY) tests/slurm/shell.py
 
 smoke: .venv/.installed ## two rows of the mini table, the whole way, in about a minute
 	@$(PY) launch.py experiments/tables/smoke.yaml profile=mini --follow $(ARGS)

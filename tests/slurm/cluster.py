@@ -1,28 +1,33 @@
 """A private real SLURM: munge, slurmctld, a slurmd for each node, and on request slurmdbd with MariaDB.
 
-Everything (configuration, keys, spool, logs, database, clients) lies in one folder, all daemons run in namespaces that
-nobody outside can reach, and `down` leaves no process. Needs root and Debian's packages; see `missing`.
+Everything (configuration, keys, spool, logs, database, clients) lies in one folder, and `down` leaves no process. As
+root the daemons run in namespaces that nobody outside can reach; else, or with SHARED_LOOPBACK=1, on this machine's
+loopback, which is the weaker test (see machines.py). Needs Debian's packages; see `missing`.
 """
 
 from __future__ import annotations
 
+import getpass
 import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
+from functools import cache
 from pathlib import Path
 
-from machines import Machine, namespaces_are_allowed, wait_until
+from machines import OWNER, Machine, OwnMachine, SharedMachine, kill_all, namespaces_are_allowed, wait_until
 
 PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core iproute2"
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd", "ip", "unshare")
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd")
 CLIENTS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "sinfo", "sacctmgr")
 REQUEUE_DELAY_S = 5
 """Seconds that a requeued job waits; SLURM takes less than 5 for its default of 120."""
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 os.environ["PATH"] += f"{os.pathsep}/usr/sbin{os.pathsep}/sbin"
+PATH = os.environ["PATH"]  # before any cluster puts its clients on it
 
 
 def missing() -> str | None:
@@ -33,16 +38,19 @@ def missing() -> str | None:
             f"no {', '.join(absent)}: apt-get install --no-install-recommends {PACKAGES} (Debian, Ubuntu; the services "
             "that come with them need not run)"
         )
-    if os.geteuid() != 0:
-        return "SLURM's daemons switch users: run this as root"
-    if not namespaces_are_allowed():
-        return "this machine allows no network namespaces: run on a machine or in a container with CAP_SYS_ADMIN"
     return None
 
 
-def tracking() -> list[str]:
-    """The kinds of process tracking that work here; they differ in which processes get a job's signals."""
-    return ["linuxproc", *(["cgroup"] if (FREEZER / "cgroup.procs").exists() else [])]
+@cache
+def shares_loopback() -> bool:
+    """Whether the nodes of clusters share this machine's loopback: on request, and where namespaces are not allowed."""
+    wanted = os.environ.get("SHARED_LOOPBACK", "") not in ("", "0")
+    return wanted or os.geteuid() != 0 or not namespaces_are_allowed()
+
+
+def tracking() -> str:
+    """How processes are tracked where it can be chosen: as on most clusters by cgroup, which needs root and its v1."""
+    return "cgroup" if os.geteuid() == 0 and (FREEZER / "cgroup.procs").exists() else "linuxproc"
 
 
 class Cluster:
@@ -50,32 +58,47 @@ class Cluster:
 
     Args:
         folder: Where all of it lies; short, since paths of Unix sockets must be.
-        nodes: Number of nodes, named node1, node2, ...
+        nodes: Number of nodes.
         accounting: Whether there is a slurmdbd, and so a sacct that answers.
-        proctrack: linuxproc or cgroup.
+        proctrack: linuxproc or cgroup; they differ in which processes get a job's signals.
+        shared: Whether its nodes share this machine's loopback.
     """
 
-    def __init__(self, folder: Path, *, nodes: int, accounting: bool, proctrack: str) -> None:
+    def __init__(self, folder: Path, *, nodes: int, accounting: bool, proctrack: str, shared: bool) -> None:
         self.folder = folder
         self.accounting = accounting
         self.proctrack = proctrack
-        hosts = folder / "hosts"
-        self.login = Machine("login", 1, hosts)
-        self.nodes = {f"node{n}": Machine(f"node{n}", 10 + n, hosts) for n in range(1, nodes + 1)}
+        self.shared = shared
+        self.login: Machine
+        machines: list[Machine]
+        if shared:
+            self.login = SharedMachine(1, folder)
+            machines = [SharedMachine(10 + n, folder) for n in range(1, nodes + 1)]
+        else:
+            hosts, stem = folder / "hosts", f"n{os.getpid()}x"  # cgroups bear the names of nodes
+            self.login = switch = OwnMachine("login", 1, hosts)
+            machines = [OwnMachine(f"{stem}{n}", 10 + n, hosts, switch) for n in range(1, nodes + 1)]
+        self.nodes = {machine.name: machine for machine in machines}
+        self._ports = dict(zip(("controller", "database", *self.nodes), _free_ports(nodes + 2), strict=True))
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment in which SLURM's clients mean this cluster."""
-        own = {"SLURM_CONF": str(self.folder / "etc/slurm.conf"), "MYSQL_UNIX_PORT": str(self.folder / "db/socket")}
+        own = {
+            "SLURM_CONF": str(self.folder / "etc/slurm.conf"),
+            "MYSQL_UNIX_PORT": str(self.folder / "db/socket"),
+            OWNER: str(self.folder),
+        }
         outer = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SRUN"))}
-        return {**outer, **own, "PATH": f"{self.folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+        return {**outer, **own, "PATH": f"{self.folder / 'bin'}{os.pathsep}{PATH}"}
 
     def up(self) -> None:
         """Starts everything; returns when all nodes are idle."""
         try:
             self._write_files()
             self.login.power_on()
-            (self.folder / "login.pid").write_text(str(self.login.first_pid))
+            if isinstance(self.login, OwnMachine):
+                (self.folder / "login.pid").write_text(str(self.login.first_pid))
             self._start_munge()
             if self.accounting:
                 self._start_database()
@@ -91,6 +114,7 @@ class Cluster:
         """Ends every process; leaves the folder, with its logs."""
         for machine in (*self.nodes.values(), self.login):
             machine.power_off()
+        kill_all(self.folder)  # also what was started from here: launchers, clients
         for name in self.nodes:
             self._remove_cgroups(name)
 
@@ -107,7 +131,7 @@ class Cluster:
 
     def power_on(self, node: str) -> None:
         """Boots a node."""
-        self.nodes[node].power_on(self.login)
+        self.nodes[node].power_on()
         self.start_slurmd(node)
 
     def power_off(self, node: str) -> None:
@@ -142,7 +166,7 @@ class Cluster:
     def _start_munge(self) -> None:
         munge = self.folder / "munge"
         files = [f"--{kind}={munge / kind}" for kind in ("socket", "key-file", "pid-file", "log-file", "seed-file")]
-        self.login.run("munged", "--force", *files)
+        self.login.run("munged", "--force", *files, env=self.environment)
 
     def _start_database(self) -> None:
         """MariaDB without users on an empty folder, reached through a socket; slurmdbd makes its tables itself."""
@@ -157,7 +181,8 @@ class Cluster:
         fast = ["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-lock-wait-timeout=900"]
         server = ["mariadbd", "--no-defaults", *paths, *small, *fast, "--skip-networking", "--skip-grant-tables"]
         # alone among the daemons it does not go into the background by itself
-        self.login.run("sh", "-c", f"setsid {shlex.join([*server, '--user=root'])} >/dev/null 2>&1 &")
+        user = ["--user=root"] if os.geteuid() == 0 else []
+        self.login.run("sh", "-c", f"setsid {shlex.join([*server, *user])} >/dev/null 2>&1 &", env=self.environment)
         wait_until((db / "socket").exists, "database")
         self.login.run("slurmdbd", env=self.environment)
         log = self.folder / "log/slurmdbd.log"
@@ -178,54 +203,73 @@ class Cluster:
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
         machines = [self.login, *self.nodes.values()]
-        hosts = ["127.0.0.1 localhost", *(f"{machine.address} {machine.name}" for machine in machines)]
+        hosts = ["127.0.0.1 localhost", *(f"{machine.address} {machine.host_name}" for machine in machines)]
         (self.folder / "hosts").write_text("\n".join(hosts) + "\n")
         for number in range(2):
             (self.folder / f"dev/nvidia{number}").symlink_to("/dev/null")  # a GPU must be a character device
         for name, text in self._configuration().items():
             (self.folder / "etc" / name).write_text(text)
             (self.folder / "etc" / name).chmod(0o600)
-        for client in CLIENTS:
+        for client in CLIENTS if not self.shared else ():
             self._write_client(client)
 
     def _write_client(self, client: str) -> None:
-        """A client for the host, which shares no network with the cluster; on the nodes it is the real one."""
+        """A client for the host, which is on no network of the cluster; on its machines it is the real one."""
         network = f"nsenter --net=/proc/$(cat {self.folder}/login.pid)/ns/net"
         program = self.folder / "bin" / client
         program.write_text(
-            f'#!/bin/sh\ncase $(uname -n) in login|node*) exec {shutil.which(client)} "$@";; esac\n'
+            f"#!/bin/sh\ncase $(uname -n) in {'|'.join((self.login.name, *self.nodes))}) "
+            f'exec {shutil.which(client)} "$@";; esac\n'
             f'exec {network} {shutil.which(client)} "$@"\n'
         )
         program.chmod(0o755)
 
     def _configuration(self) -> dict[str, str]:
-        socket = self.folder / "munge/socket"
+        munge = self.folder / "munge/socket"
         storage = (
             f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost={self.login.address}\n"
-            f"AccountingStoragePass={socket}"  # connections to slurmdbd take munge's socket from here only
+            f"AccountingStoragePort={self._ports['database']}\n"
+            f"AccountingStoragePass={munge}"  # connections to slurmdbd take munge's socket from here only
             if self.accounting
             else "AccountingStorageType=accounting_storage/none"
         )
-        nodes = "\n".join(f"NodeName={name} NodeAddr={node.address}" for name, node in self.nodes.items())
+        nodes = "\n".join(
+            f"NodeName={name} NodeHostname={node.host_name} NodeAddr={node.address} Port={self._ports[name]}"
+            for name, node in self.nodes.items()
+        )
+        common = {
+            "folder": self.folder, "munge": munge, "login": self.login.host_name, "user": getpass.getuser(),
+            "address": self.login.address,
+        }  # fmt: skip
         return {
             "slurm.conf": SLURM_CONF.format(
-                folder=self.folder, socket=socket, controller=self.login.address, proctrack=self.proctrack,
-                delay=REQUEUE_DELAY_S, storage=storage, nodes=nodes,
+                **common, port=self._ports["controller"], proctrack=self.proctrack, delay=REQUEUE_DELAY_S,
+                storage=storage, nodes=nodes,
             ),
-            "slurmdbd.conf": SLURMDBD_CONF.format(folder=self.folder, socket=socket, controller=self.login.address),
+            "slurmdbd.conf": SLURMDBD_CONF.format(**common, port=self._ports["database"]),
             "gres.conf": f"NodeName={','.join(self.nodes)} Name=gpu File={self.folder}/dev/nvidia[0-1]\n",
             "cgroup.conf": "CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nCgroupAutomount=no\n",
         }  # fmt: skip
 
 
+def _free_ports(count: int) -> list[int]:
+    """Ports of this machine that nobody listens at."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
 SLURM_CONF = """
 ClusterName=private
-SlurmctldHost=login({controller})
-SlurmUser=root
-SlurmdUser=root
+SlurmctldHost={login}({address})
+SlurmctldPort={port}
+SlurmUser={user}
+SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={socket},cred_expire={delay}
+AuthInfo=socket={munge},cred_expire={delay}
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/run/slurmctld.pid
@@ -237,6 +281,8 @@ SlurmdSyslogDebug=quiet
 ProctrackType=proctrack/{proctrack}
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=1
+JobAcctGatherParams=OverMemoryKill
 MpiDefault=none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -261,10 +307,11 @@ PartitionName=evicted Nodes=ALL PriorityTier=1 PreemptMode=CANCEL GraceTime=0
 
 SLURMDBD_CONF = """
 AuthType=auth/munge
-AuthInfo=socket={socket}
-DbdHost=login
-DbdAddr={controller}
-SlurmUser=root
+AuthInfo=socket={munge}
+DbdHost={login}
+DbdAddr={address}
+DbdPort={port}
+SlurmUser={user}
 PidFile={folder}/run/slurmdbd.pid
 LogFile={folder}/log/slurmdbd.log
 StorageType=accounting_storage/mysql

@@ -17,6 +17,7 @@ from machines import wait_until
 from antioversmooth import journal, spec
 from antioversmooth.journal import TRAIN_LOSS, Record
 from antioversmooth.orchestration import snapshot, submission
+from antioversmooth.orchestration.script import job_name
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
@@ -24,15 +25,27 @@ EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CHECKPOINT_EVERY_S = 0.5
 SMALL = [
     "profile=mini", "model.depth=1", "model.embed_dim=16", "model.num_heads=2", "recipe.global_batch=8",
-    "recipe.mix_group=2", "recipe.warmup_epochs=0", "recipe.epochs=1", "runtime.log_every=1", "runtime.heartbeat_s=1",
+    "recipe.mix_group=2", "recipe.warmup_epochs=0", "recipe.epochs=1", "recipe.hflip=0.5", "runtime.log_every=1",
+    "runtime.heartbeat_s=1",
     f"runtime.checkpoint_every_s={CHECKPOINT_EVERY_S}", "runtime.timeout_s=120", "cluster.nodes=2",
-    "cluster.gpus_per_node=0", "cluster.cpus_per_task=1",
+    "cluster.gpus_per_node=0", "cluster.cpus_per_task=1", "cluster.mem_gb=3",
 ]  # fmt: skip
-"""500 steps in two ranks, five seconds where nothing else runs; every step in the journal."""
+"""500 steps in two ranks, some seconds where nothing else runs; every step in the journal.
+
+Images are flipped at random since views that vary are made when they are needed: a start costs a second less.
+"""
 
 
-once = pytest.mark.parametrize("lab", [cluster.tracking()[-1]], indirect=True)
-"""For what does not depend on how SLURM tracks processes, and so on who gets a job's signals."""
+LABS: dict[str, dict[str, Any]] = {
+    "accounted": {"accounting": True, "proctrack": cluster.tracking()},
+    "bare": {"accounting": False, "proctrack": "linuxproc"},
+}
+"""The clusters: as sites with accounting mostly are, and without it; processes are tracked otherwise, too."""
+
+
+def on(name: str) -> pytest.MarkDecorator:
+    """Runs a test on one cluster, where it does not matter how SLURM tracks processes and whether it has accounting."""
+    return pytest.mark.parametrize("lab", [name], indirect=True)
 
 
 class Lab:
@@ -42,7 +55,8 @@ class Lab:
         self.cluster = private
         self._folder = folder
         self.code: Snapshot = snapshot.take(folder / "results")
-        self._reference: Run | None = None
+        self._reference = self.new_run("undisturbed")
+        self.submit(self._reference)
 
     def new_run(self, name: str, *overrides: str, seed: int = 0, **sbatch: str | bool) -> Run:
         """A prepared run in a results folder of its own, so that the same experiment can be run twice.
@@ -62,14 +76,11 @@ class Lab:
 
     def reference(self) -> Run:
         """The run that nobody disturbed."""
-        if self._reference is None:
-            self._reference = self.new_run("undisturbed")
-            self.submit(self._reference)
         self.wait_done(self._reference)
         return self._reference
 
     def wait_done(self, run: Run, *, seconds: float = 240) -> None:
-        self._wait(run, lambda: run.result() is not None, "result", seconds)
+        self._wait(run, lambda: run.result() is not None and "completed" in ends(run), "result", seconds)
 
     def wait_saved(self, run: Run, *, attempt: int = 1, seconds: float = 120) -> None:
         """Waits until an attempt has saved a checkpoint and gone on a little from there."""
@@ -119,6 +130,11 @@ class Lab:
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+    def nodes_of(self, run: Run) -> list[str]:
+        """The nodes of the run's job, the first one first."""
+        names = self.cluster.ask("squeue", "--noheader", f"--name={job_name(run)}", "--states=running", "--format=%N")
+        return self.cluster.ask("scontrol", "show", "hostnames", names).split()
 
     def kill_rank(self, run: Run, rank: int) -> None:
         os.kill(self.processes(run)[rank], signal.SIGKILL)

@@ -1,6 +1,7 @@
-"""The machines of a private cluster, made of Linux namespaces: own host name, own network, own loopback, own processes.
+"""The machines of a private cluster: made of Linux namespaces where that is allowed, else on this machine's loopback.
 
-On one shared loopback a launcher that says MASTER_ADDR=127.0.0.1 passes; here it fails, as it does on a cluster.
+With namespaces each has its own host name, network, loopback and processes, so that a launcher that says
+MASTER_ADDR=127.0.0.1 fails, as it does on a cluster. On a shared loopback it passes: that is the weaker test.
 """
 
 from __future__ import annotations
@@ -8,12 +9,17 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 SUBNET = "10.131.0"  # exists only inside the namespaces that are made here
+OWNER = "ANTIOVERSMOOTH_PRIVATE_SLURM"
+"""Environment variable of every process of a cluster: its folder."""
 
 
 def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 30) -> None:
@@ -31,81 +37,161 @@ def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 3
 
 def namespaces_are_allowed() -> bool:
     """Whether this process may make network, process, mount and host-name namespaces, and link them."""
-    if not all(shutil.which(tool) for tool in ("unshare", "nsenter", "ip")):
+    if not all(shutil.which(tool) for tool in ("unshare", "nsenter", "setpriv", "ip")):
         return False
     trial = "ip link add name v0 type veth peer name v1 && ip link add name b0 type bridge && hostname x"
     command = ["unshare", "-n", "-m", "-u", "-p", "--mount-proc", "--fork", "--kill-child", "sh", "-c", trial]
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-class Machine:
-    """A machine of its own. Killing its first process is pulling the plug: nothing on it survives.
+class Machine(Protocol):
+    """A machine of a cluster."""
+
+    name: str
+    address: str
+    host_name: str
+    """What its processes are told when they ask where they are."""
+
+    def power_on(self) -> None:
+        """Starts it."""
+
+    def power_off(self) -> None:
+        """Pulls the plug: ends all its processes at once."""
+
+    def run(self, *command: str, env: dict[str, str] | None = None) -> str:
+        """Output of a command on this machine.
+
+        Raises:
+            RuntimeError: It failed, with what it said.
+        """
+
+
+def _run(command: list[str], name: str, env: dict[str, str] | None) -> str:
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd="/"
+    )
+    if done.returncode:
+        raise RuntimeError(f"{name}: {' '.join(command)}: {done.stdout.decode()}")
+    return done.stdout.decode().strip()
+
+
+class OwnMachine:
+    """A machine of its own. It ends with the process that made it, however that one ends, and nothing on it survives.
 
     Args:
+        number: Within its cluster; 1 holds the switch that the others are wired to.
         hosts: The file that its processes see as /etc/hosts.
+        switch: The machine that holds the switch; None for itself.
     """
 
-    def __init__(self, name: str, number: int, hosts: Path) -> None:
-        self.name = name
+    def __init__(self, name: str, number: int, hosts: Path, switch: OwnMachine | None = None) -> None:
+        self.name = self.host_name = name
         self.address = f"{SUBNET}.{number}"
         self._hosts = hosts
+        self._switch = switch
         self._plug: subprocess.Popen[bytes] | None = None
         self.first_pid = 0
         """Of its first process, as seen from here."""
 
-    def power_on(self, switch: Machine | None = None) -> None:
-        """Starts it, wired to the machine that holds the switch, which is itself where none is given."""
+    def power_on(self) -> None:
         setup = f"hostname {self.name} && mount --bind {self._hosts} /etc/hosts && ip link set lo up"
-        unshare = ["unshare", "-n", "-m", "-u", "-p", "--mount-proc", "--fork", "--kill-child"]
+        # killed with its maker, by the kernel, so that an interrupted or killed test run leaves no machine behind
+        unshare = ["setpriv", "--pdeathsig", "KILL", "unshare", "-n", "-m", "-u", "-p", "--mount-proc", "--fork"]
         # `wait` keeps bash as the first process, where it collects orphans
         life = f"{setup} && {{ sleep infinity & wait; }}"
-        self._plug = subprocess.Popen([*unshare, "bash", "-c", life], stderr=subprocess.DEVNULL)
+        command = [*unshare, "--kill-child", "bash", "-c", life]
+        self._plug = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         children = Path(f"/proc/{self._plug.pid}/task/{self._plug.pid}/children")
         wait_until(lambda: children.read_text().split(), f"first process of {self.name}")
         self.first_pid = int(children.read_text().split()[0])
-        wait_until(lambda: self.run("hostname", check=False) == self.name, f"host name of {self.name}")
-        if switch is None:
+        wait_until(self._is_named, f"host name of {self.name}")
+        if self._switch is None:
             self._net("link", "add", "name", "switch", "type", "bridge")
             device = "switch"
         else:
             cable = f"to-{self.name}"
             peer = ["peer", "name", "eth0", "netns", str(self.first_pid)]
-            switch._net("link", "add", "name", cable, "type", "veth", *peer)
-            switch._net("link", "set", cable, "master", "switch", "up")
+            self._switch._net("link", "add", "name", cable, "type", "veth", *peer)
+            self._switch._net("link", "set", cable, "master", "switch", "up")
             device = "eth0"
         self._net("addr", "add", f"{self.address}/24", "dev", device)
         self._net("link", "set", device, "up")
 
+    def _is_named(self) -> bool:
+        asked = subprocess.run([*self._enter, "hostname"], capture_output=True, text=True)
+        return asked.stdout.strip() == self.name
+
     def power_off(self) -> None:
-        """Ends all its processes at once."""
         if self._plug is not None:
             os.kill(self.first_pid, signal.SIGKILL)
             self._plug.wait(10)
             self._plug = None
 
     @property
-    def is_on(self) -> bool:
-        return self._plug is not None
-
-    @property
-    def enter(self) -> list[str]:
+    def _enter(self) -> list[str]:
         """What a command starts with to run on this machine."""
         return ["nsenter", "-t", str(self.first_pid), "-n", "-m", "-u", "-p", "--"]
 
-    @property
-    def network(self) -> list[str]:
-        """What a command starts with to talk over this machine's network while it stays here otherwise."""
-        return ["nsenter", "-t", str(self.first_pid), "-n", "--"]
-
-    def run(self, *command: str, check: bool = True, env: dict[str, str] | None = None) -> str:
-        """Output of a command on this machine."""
-        # files, not pipes: a daemon that keeps them open must not keep us waiting
-        done = subprocess.run(
-            [*self.enter, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd="/"
-        )
-        if check and done.returncode:
-            raise RuntimeError(f"{self.name}: {' '.join(command)}: {done.stdout.decode()}")
-        return done.stdout.decode().strip()
+    def run(self, *command: str, env: dict[str, str] | None = None) -> str:
+        return _run([*self._enter, *command], self.name, env)
 
     def _net(self, *arguments: str) -> None:
-        subprocess.run([*self.network, "ip", *arguments], check=True)
+        network = ["nsenter", "-t", str(self.first_pid), "-n", "--"]
+        subprocess.run([*network, "ip", *arguments], check=True)
+
+
+class SharedMachine:
+    """A name for a part of this machine's processes. It is powered off by killing them.
+
+    Nodes are called by addresses of the loopback, which resolve to themselves without a line in /etc/hosts.
+
+    Args:
+        number: Within its cluster.
+        folder: The folder of its cluster, by which its processes are known.
+    """
+
+    def __init__(self, number: int, folder: Path) -> None:
+        self.name = self.address = f"127.0.0.{number}"
+        self.host_name = socket.gethostname().partition(".")[0]
+        self._folder = folder
+
+    def power_on(self) -> None:
+        pass
+
+    def power_off(self) -> None:
+        kill_all(self._folder, self.name)
+
+    def run(self, *command: str, env: dict[str, str] | None = None) -> str:
+        # what slurmd starts knows its node by this variable, and slurmd itself with it
+        return _run([*command], self.name, {**(env or os.environ), "SLURMD_NODENAME": self.name})
+
+
+def kill_all(folder: Path, node: str | None = None) -> None:
+    """Kills every process of a cluster, or of one of its nodes, until there is none."""
+
+    def killed() -> bool:
+        found = [int(proc.name) for proc in Path("/proc").glob("[0-9]*") if _belongs(proc, folder, node)]
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not found
+
+    wait_until(killed, f"end of the processes of {node or folder}")
+
+
+def _belongs(proc: Path, folder: Path, node: str | None) -> bool:
+    """Whether a process is one of a cluster's, or of a node's: by its environment, or by the log that it writes to.
+
+    A slurmstepd writes its title over its environment.
+    """
+    if proc.name == str(os.getpid()):
+        return False
+    try:
+        environment = (proc / "environ").read_bytes().split(b"\0")
+        opened = {os.readlink(link) for link in (proc / "fd").iterdir()}
+    except OSError:  # it has ended, or is another user's
+        return False
+    ours = f"{OWNER}={folder}".encode() in environment
+    if node is None:
+        return ours or any(path.startswith(f"{folder}/log/") for path in opened)
+    return (ours and f"SLURMD_NODENAME={node}".encode() in environment) or f"{folder}/log/{node}.log" in opened

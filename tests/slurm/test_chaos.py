@@ -6,8 +6,9 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from lab import Lab, assert_nothing_lost_or_doubled, once
+from lab import Lab, assert_nothing_lost_or_doubled, on, starts
 from machines import wait_until
 
 from antioversmooth.orchestration.reconcile import reconcile
@@ -17,72 +18,96 @@ from antioversmooth.orchestration.state import Phase, states
 from antioversmooth.runs import Run
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "20"))
-PATIENT = [
-    "recipe.epochs=5", "cluster.max_crashes=1000", "cluster.max_without_progress=1000", "cluster.nodes=1",
-    "cluster.tasks_per_node=2",
-]  # fmt: skip
+ROWS = 3
+"""Runs at a time; another seed takes the place of one that is done, so that there is always something to hurt."""
+PATIENT = ["cluster.max_crashes=1000", "cluster.max_without_progress=1000"]
+SHAPES = (["cluster.nodes=2"], ["cluster.nodes=1"], ["cluster.nodes=1", "cluster.tasks_per_node=2"])
 
 
 class Chaos:
-    """Random faults, the same ones for the same seed."""
+    """A table of runs, and random faults: the same ones for the same seed, as far as timing lets them."""
 
-    def __init__(self, lab: Lab, table: list[Run], seed: int) -> None:
+    def __init__(self, lab: Lab, seed: int) -> None:
         self._lab = lab
-        self._table = table
         self._random = random.Random(seed)
+        self.table: list[Run] = []
+
+    def reconcile(self) -> int:
+        """What a `--follow` does between two looks; how many runs are not done."""
+        reconcile(self.table, self._lab.code, asked=False)
+        return sum(run.result() is None for run in self.table)
+
+    def fill(self) -> None:
+        """Tops the table up."""
+        while sum(run.result() is None for run in self.table) < ROWS:
+            seed = len(self.table)
+            self.table.append(self._lab.new_run("chaos", *PATIENT, *SHAPES[seed % len(SHAPES)], seed=seed))
+        self.reconcile()
 
     def strike(self) -> str:
-        """Does one thing to a cluster or to a run; its name."""
-        faults: list[Callable[[], None]] = [
+        """Does one thing to the cluster or to a run, as soon as there is something to do it to; its name."""
+        faults: list[Callable[[], bool]] = [
             self.kill_a_rank, self.warn_a_job, self.requeue_a_job, self.restart_the_controller, self.cycle_a_node,
+            self.restart_a_slurmd,
         ]  # fmt: skip
-        fault = self._random.choices(faults, weights=[6, 4, 4, 1, 2])[0]
-        fault()
-        return fault.__name__
+        while True:
+            fault = self._random.choices(faults, weights=[6, 4, 4, 1, 2, 1])[0]
+            if fault():
+                return fault.__name__
+            time.sleep(0.2)
+            self.fill()
 
-    def kill_a_rank(self) -> None:
-        victims = [(run, rank) for run in self._table for rank in self._lab.processes(run)]
+    def kill_a_rank(self) -> bool:
+        victims = [(run, rank) for run in self.table for rank in self._lab.processes(run)]
         if victims:
             self._lab.kill_rank(*self._random.choice(victims))
+        return bool(victims)
 
-    def warn_a_job(self) -> None:
-        self._to_a_running_job("scancel", "--signal=USR2")
+    def warn_a_job(self) -> bool:
+        return self._to_a_running_job("scancel", "--signal=USR2")
 
-    def requeue_a_job(self) -> None:
-        self._to_a_running_job("scontrol", "requeue")
+    def requeue_a_job(self) -> bool:
+        return self._to_a_running_job("scontrol", "requeue")
 
-    def _to_a_running_job(self, *command: str) -> None:
-        known = states(self._table).values()
+    def _to_a_running_job(self, *command: str) -> bool:
+        known = states(self.table).values()
         running = sorted(state.job_id for state in known if state.phase is Phase.running and state.job_id)
-        if running:
+        if not running:
+            return False
+        with suppress(RuntimeError):  # it has just ended
             self._lab.cluster.ask(*command, self._random.choice(running))
+        return True
 
-    def restart_the_controller(self) -> None:
+    def restart_the_controller(self) -> bool:
         self._lab.cluster.stop_controller()
         self._lab.cluster.start_controller()
+        return True
 
-    def cycle_a_node(self) -> None:
+    def cycle_a_node(self) -> bool:
         node = self._random.choice(sorted(self._lab.cluster.nodes))
         self._lab.cluster.power_off(node)
         time.sleep(1)
         self._lab.cluster.power_on(node)
+        return True
+
+    def restart_a_slurmd(self) -> bool:
+        node = self._random.choice(sorted(self._lab.cluster.nodes))
+        self._lab.cluster.kill_slurmd(node)
+        time.sleep(1)
+        self._lab.cluster.start_slurmd(node)
+        return True
 
 
-@once
+@on("bare")
 def test_a_table_survives_random_faults(lab: Lab) -> None:
-    table = [lab.new_run("chaos", *PATIENT, seed=number) for number in range(3)]
-    chaos, struck = Chaos(lab, table, seed=0), []
+    chaos, struck = Chaos(lab, seed=0), []
     for _ in range(ROUNDS):
-        reconcile(table, lab.code, asked=False)
-        time.sleep(4)
+        chaos.fill()
+        time.sleep(3)
         struck.append(chaos.strike())
-
-    def all_done() -> bool:
-        reconcile(table, lab.code, asked=False)
-        return all(run.result() is not None for run in table)
-
-    wait_until(all_done, f"end of all runs after {struck}", seconds=600)
-    for run in table:
+    wait_until(lambda: not chaos.reconcile(), f"end of all runs after {struck}", seconds=600)
+    for run in chaos.table:
         assert_nothing_lost_or_doubled(run)
-    names = {job_name(run) for run in table}
+    assert sum(len(starts(run)) for run in chaos.table) > len(chaos.table), f"nothing was hurt by {struck}"
+    names = {job_name(run) for run in chaos.table}
     wait_until(lambda: not names & {job.name for job in queue() if job.stage is not Stage.over}, "end of the last jobs")

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import pytest
 from lab import (
     CHECKPOINT_EVERY_S,
     Lab,
@@ -13,7 +14,7 @@ from lab import (
     assert_same_weights,
     ends,
     lost_steps,
-    once,
+    on,
     starts,
 )
 from machines import wait_until
@@ -40,14 +41,16 @@ def assert_it_went_on(lab: Lab, run: Run, *reasons: str) -> None:
     assert_same_weights(run, lab.reference())
 
 
-@once
+@on("accounted")
 def test_the_time_limit(lab: Lab) -> None:
     run = lab.new_run("limit", "cluster.time_min=30", "cluster.signal_delay_s=90")
     job = lab.submit(run)
     lab.wait_saved(run)
     with lab.paused(run):  # SLURM looks at time limits every half minute, and wakes whom it has to tell something
-        lab.cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=2")
-        wait_until(lambda: ends(run), "warning", seconds=90)
+        minutes = int((time.time() - starts(run)[0]["time"]) / 60) + 2
+        lab.cluster.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
+        wait_until(lambda: ends(run), "warning", seconds=120)
+        lab.cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=30")  # of its next turn, too
     assert_it_went_on(lab, run, "timeout")
     assert not lost_steps(run, 1)
 
@@ -61,6 +64,7 @@ def test_the_warning_signal(lab: Lab) -> None:
     assert not lost_steps(run, 1)
 
 
+@on("bare")
 def test_the_warning_signal_before_training_listens(lab: Lab) -> None:
     """It comes while torch is being imported, which takes seconds."""
     run = lab.new_run("warned-early")
@@ -89,7 +93,7 @@ def test_preemption_by_a_job_of_higher_priority(lab: Lab) -> None:
     assert not lost_steps(run, 1)
 
 
-@once
+@on("accounted")
 def test_preemption_that_cancels_is_answered_by_the_reconciler(lab: Lab) -> None:
     run = lab.new_run("evicted", "cluster.partition=evicted")
     first = lab.submit(run)
@@ -102,6 +106,7 @@ def test_preemption_that_cancels_is_answered_by_the_reconciler(lab: Lab) -> None
     assert_it_went_on(lab, run, "preempted")
 
 
+@on("accounted")
 def test_a_rank_killed(lab: Lab) -> None:
     run = lab.new_run("rank-killed")
     lab.submit(run)
@@ -110,7 +115,7 @@ def test_a_rank_killed(lab: Lab) -> None:
     assert_it_went_on(lab, run, "crash")
 
 
-@once
+@on("accounted")
 def test_rank_zero_killed_in_the_middle_of_a_checkpoint(lab: Lab) -> None:
     run = lab.new_run("torn")
     lab.submit(run)
@@ -122,38 +127,39 @@ def test_rank_zero_killed_in_the_middle_of_a_checkpoint(lab: Lab) -> None:
     assert_it_went_on(lab, run, "crash")
 
 
-@once
+@on("accounted")
 def test_a_node_without_power(lab: Lab) -> None:
     run = lab.new_run("node-down")
     lab.submit(run)
     lab.wait_saved(run)
-    lab.cluster.power_off("node2")
+    node = lab.nodes_of(run)[1]
+    lab.cluster.power_off(node)
     try:
         assert_it_went_on(lab, run, "crash")  # what rank 0 makes of a peer that is gone; the budget knows better
         assert jobs.events(run)[-1]["state"] != RUNNING
     finally:
-        lab.cluster.power_on("node2")
+        lab.cluster.power_on(node)
 
 
-@once
+@on("accounted")
 def test_an_attempt_that_slurm_has_given_up_writes_nothing_any_more(lab: Lab) -> None:
     """Its slurmd dies and its processes freeze; they wake up when the next attempt is well on its way."""
     run = lab.new_run("split-brain", "cluster.nodes=1", "cluster.tasks_per_node=2")
     lab.submit(run)
     lab.wait_saved(run)
-    host = starts(run)[0]["host"]
+    node = lab.nodes_of(run)[0]
     with lab.paused(run) as old:
-        lab.cluster.kill_slurmd(host)
+        lab.cluster.kill_slurmd(node)
         lab.wait_saved(run, attempt=2)
     lab.wait_done(run)
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}/root") for pid in old), "end of the old processes")
     assert [r["attempt"] for r in starts(run)] == [1, 2]
     assert_nothing_lost_or_doubled(run)
     assert_same_weights(run, lab.reference())
-    lab.cluster.start_slurmd(host)
+    lab.cluster.start_slurmd(node)
 
 
-@once
+@on("bare")
 def test_a_cancelled_run_stays_away_until_it_is_asked_for(lab: Lab) -> None:
     run = lab.new_run("cancelled")
     job = lab.submit(run)
@@ -166,7 +172,7 @@ def test_a_cancelled_run_stays_away_until_it_is_asked_for(lab: Lab) -> None:
     assert_it_went_on(lab, run, "preempted")
 
 
-@once
+@on("bare")
 def test_where_requeue_is_forbidden_a_chain_of_jobs_ends_as_one_run(lab: Lab) -> None:
     run = lab.new_run("chain", "cluster.requeue=false")
     job = lab.submit(run)
@@ -176,10 +182,38 @@ def test_where_requeue_is_forbidden_a_chain_of_jobs_ends_as_one_run(lab: Lab) ->
     assert starts(run)[0]["job_id"] == job != starts(run)[1]["job_id"]
 
 
-@once
+@on("accounted")
 def test_torchrun_agents_pass_the_warning_on(lab: Lab) -> None:
     run = lab.new_run("agents", "cluster.starter=torchrun", "cluster.nodes=2")
     job = lab.submit(run)
     lab.wait_saved(run)
     lab.cluster.ask("scancel", "--signal=USR2", job)
     assert_it_went_on(lab, run, "timeout")
+
+
+@on("bare")
+def test_a_rank_that_hangs_ends_the_attempt_and_says_where(lab: Lab) -> None:
+    """It stands still, as in a broken driver; the other one does not wait for it until the time limit."""
+    run = lab.new_run("hung", "runtime.timeout_s=20")
+    lab.submit(run)
+    lab.wait_saved(run)
+    os.kill(lab.processes(run)[1], signal.SIGSTOP)
+    assert_it_went_on(lab, run, "hang")
+    stacks = (run.dir / "logs" / "attempt1" / "rank0.err").read_text()
+    assert "this is where each thread stands" in stacks
+    assert "_train_to_the_end" in stacks
+
+
+@on("bare")
+@pytest.mark.parametrize("mem_gb", [0.2, 1.5], ids=["to import torch", "for its first step"])
+def test_a_run_without_memory_is_told_from_one_that_crashed(lab: Lab, mem_gb: float) -> None:
+    big = ["model.embed_dim=512", "recipe.global_batch=2000", "recipe.hflip=0"]
+    few = ["cluster.max_crashes=1", "cluster.max_without_progress=1"]
+    run = lab.new_run(f"memory-{mem_gb}", *big, *few, f"cluster.mem_gb={mem_gb}")
+    job = lab.submit(run)
+    wait_until(lambda: not states([run])[run.id].is_live, "end of the job", seconds=90)
+    state = states([run])[run.id]
+    assert (state.phase, state.job_id) == (Phase.out_of_memory, job), lab.account(run)
+    assert "raise cluster.mem_gb" in state.detail
+    assert ends(run) == ["out-of-memory"] * len(starts(run))
+    assert reconcile.reconcile([run], lab.code, asked=False)[0].action is Action.give_up

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import runpy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from lab import Lab, once
+from lab import SMALL, Lab, on
 from machines import wait_until
 
 from antioversmooth.errors import LaunchError
@@ -17,17 +19,19 @@ from antioversmooth.orchestration.script import job_name
 from antioversmooth.orchestration.state import Phase, states
 from antioversmooth.runs import Run
 
-pytestmark = once
+pytestmark = on("bare")
 PROJECT = Path(__file__).parents[2]
-LAUNCHER = """
-import os, signal, sys
+LAUNCHERS = """
+import json, os, signal, sys
 from pathlib import Path
+from antioversmooth.orchestration.script import sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.submission import submit
 from antioversmooth.runs import Run
 
-run, code, kill_at = Run.load(Path(sys.argv[1])), Path(sys.argv[2]), int(sys.argv[3])
-lines = 0
+code, wanted = Path(sys.argv[1]), [(Run.load(Path(directory)), kill_at) for directory, kill_at in json.load(sys.stdin)]
+sbatch_script(wanted[0][0], code)  # what it imports is there when the launchers begin
+ours, lines = os.getpid(), 0
 
 def count(frame, event, argument):
     global lines
@@ -39,17 +43,38 @@ def count(frame, event, argument):
             os.kill(os.getpid(), signal.SIGKILL)
     return count
 
-sys.settrace(count)
-submit(run, Snapshot(code.name, code, None, False))
-sys.settrace(None)
-print(lines)
+def launch(run):
+    sys.settrace(count)
+    submit(run, Snapshot(code.name, code, None, False))
+    sys.settrace(None)
+    os.write(1, f"{lines}\\n".encode())
+
+children = []
+for run, kill_at in wanted:
+    child = os.fork()
+    if child == 0:
+        try:
+            launch(run)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    children.append(child)
+print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
 """
-"""Submits a run; kills itself at one of the lines on the way, and otherwise says how many there are."""
+"""Launchers at once, each in a process of its own: submits a run, kills itself at a line on the way, or 0: at none.
+
+Prints how many lines those ran that were not killed, and then how each one ended.
+"""
 
 
-def launcher(lab: Lab, run: Run, kill_at: int = 0) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", LAUNCHER, str(run.dir), str(lab.code.path), str(kill_at)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def launch(lab: Lab, wanted: list[tuple[Run, int]]) -> tuple[list[int], list[int]]:
+    """Lines that launchers ran on their way, of those that got to its end; and how each ended."""
+    given = json.dumps([(str(run.dir), kill_at) for run, kill_at in wanted])
+    command = [sys.executable, "-c", LAUNCHERS, str(lab.code.path)]
+    told = subprocess.run(command, input=given, capture_output=True, text=True, timeout=300)
+    *lines, ends = told.stdout.splitlines()
+    assert not told.stderr
+    return [int(line) for line in lines], [int(end) for end in ends.split()]
 
 
 def jobs_of(lab: Lab, run: Run) -> list[str]:
@@ -58,21 +83,17 @@ def jobs_of(lab: Lab, run: Run) -> list[str]:
 
 def test_twenty_launchers_at_once_submit_one_job(lab: Lab) -> None:
     run = lab.new_run("twenty", hold=True)
-    launchers = [launcher(lab, run) for _ in range(20)]
-    told = [process.communicate()[0] for process in launchers]
-    assert all(map(int, told))
+    assert launch(lab, [(run, 0)] * 20)[1] == [0] * 20
     assert len(jobs_of(lab, run)) == 1
 
 
 def test_a_launcher_killed_anywhere_leaves_one_job_after_the_next_launch(lab: Lab) -> None:
-    total = int(launcher(lab, lab.new_run("unkilled", hold=True)).communicate()[0])
+    (total,), _ = launch(lab, [(lab.new_run("unkilled", hold=True), 0)])
     points = sorted({1 + total * k // 16 for k in range(16)} | {total})
     assert len(points) >= 12
-    for point in points:
-        run = lab.new_run(f"killed-at-{point}", hold=True)
-        killed = launcher(lab, run, point)
-        killed.communicate()
-        assert killed.returncode == -9
+    runs = {point: lab.new_run(f"killed-at-{point}", hold=True) for point in points}
+    assert launch(lab, [(run, point) for point, run in runs.items()])[1] == [-9] * len(points)
+    for point, run in runs.items():
         job = submission.submit(run, lab.code)
         assert jobs_of(lab, run) == [job], f"killed at line {point} of {total}"
 
@@ -126,7 +147,7 @@ def test_a_run_in_a_folder_with_an_evil_name_runs_nothing_but_itself(
 
 def test_two_jobs_on_one_node_meet_at_two_ports(lab: Lab) -> None:
     shape = ("cluster.nodes=1", "cluster.tasks_per_node=2")
-    both = [lab.new_run(name, *shape, nodelist="node1") for name in ("one", "two")]
+    both = [lab.new_run(name, *shape, nodelist=next(iter(lab.cluster.nodes))) for name in ("one", "two")]
     for run in both:
         submission.submit(run, lab.code)
     for run in both:
@@ -159,3 +180,21 @@ def test_a_controller_that_is_down_is_named(lab: Lab) -> None:
     finally:
         lab.cluster.start_controller()
     wait_until(lambda: states([run])[run.id].phase is Phase.held, "the job, after the controller came back")
+
+
+def test_evaluation_is_a_job_as_training_is(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = lab.reference()
+    results = trained.dir.parents[3]
+    words = [*SMALL, "--backend=slurm", f"cluster.results={results}", "--yes", "--json"]
+    main = runpy.run_path(str(PROJECT / "launch.py"))["main"]
+    assert main(["deit_s12", *words, "--eval"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["experiment"], told["outcome"]) == ("deit_s12_eval", "submitted")
+    run = Run.load(Path(told["dir"]))
+    lab.wait_done(run)
+    result, reference = run.result(), trained.result()
+    assert result is not None
+    assert reference is not None
+    assert result["metrics"]["val/top1"] == reference["metrics"]["val/top1"]
+    assert run.attempts()[0]["job_id"]
+    assert states([run])[run.id].phase is Phase.done

@@ -1,0 +1,31 @@
+"""A shell on a private SLURM, to try things by hand: `make slurm-shell`, or `python tests/slurm/shell.py COMMAND...`.
+
+    sinfo; python launch.py deit_s12 profile=mini --nodes 2 --gpus-per-node 0 --follow
+
+The cluster ends with the shell. Its partitions are main, low (pre-empted by main) and evicted (cancelled by main).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import cluster
+from conftest import private_cluster
+
+
+def main(command: list[str]) -> int:
+    why = cluster.missing()
+    if why:
+        print(why, file=sys.stderr)
+        return 2
+    shared = cluster.shares_loopback()
+    how = "on a shared loopback" if shared else "each with a network of its own"
+    with private_cluster(nodes=3, accounting=True, proctrack=cluster.tracking(), shared=shared) as (private, _):
+        print(f"nodes {', '.join(private.nodes)}, {how}; logs in {private.folder / 'log'}", file=sys.stderr, flush=True)
+        return subprocess.run(command or [os.environ.get("SHELL", "/bin/sh")]).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
