@@ -173,6 +173,7 @@ def _analyze_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _analyze(given: argparse.Namespace) -> int:
     from antioversmooth.analysis import drawing, overview
+    from antioversmooth.reporting import gallery
     from antioversmooth.training.analyse import analyse
 
     found = analyse(given.target, _row(given), num_images=given.images)
@@ -181,6 +182,7 @@ def _analyze(given: argparse.Namespace) -> int:
     written = found.write(folder)
     for picture in overview.pictures(found):
         written += drawing.write(picture, folder)
+    written.append(gallery.write(folder, found.title))
     print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
 
@@ -203,7 +205,7 @@ def _draw(path: Path, overrides: list[str], given: argparse.Namespace, results: 
     """Draws one figure; whether any of its rows is done."""
     from antioversmooth import spec
     from antioversmooth.analysis import drawing
-    from antioversmooth.reporting import figures
+    from antioversmooth.reporting import figures, gallery
 
     figure, request = spec.load_figure(path, overrides)
     folder = figures.destination(request, results, given.output)
@@ -213,7 +215,8 @@ def _draw(path: Path, overrides: list[str], given: argparse.Namespace, results: 
     elif folder is None:
         print(f"{figure.name}: overrides make these other rows than the figure's; name --output", file=sys.stderr)
     else:
-        print(f"written: {', '.join(map(str, drawing.write(picture, folder)))}", file=sys.stderr)
+        written = [*drawing.write(picture, folder), gallery.write(folder)]
+        print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
     return picture is not None
 
 

@@ -103,6 +103,7 @@ class PanelKind(Enum):
 
     token_similarity = "token_similarity"
     token_similarity_off_diagonal = "token_similarity_off_diagonal"
+    token_similarity_difference = "token_similarity_difference"
     attention_similarity = "attention_similarity"
     attention_similarity_off_diagonal = "attention_similarity_off_diagonal"
     energy = "energy"

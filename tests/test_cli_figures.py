@@ -39,10 +39,11 @@ def trained(project: Path, make_run: Callable[..., Run]) -> Run:
 def test_analyze_leaves_numbers_and_pictures_in_the_run(trained: Run) -> None:
     assert cli.main(["analyze", str(trained.dir), "--images", "8"]) == 0
     found = {path.name for path in (trained.dir / "analysis").iterdir()}
-    pictures = ("similarity", "spectra", "frequencies", "bounds", "scales")
+    pictures = ("similarity", "spectra", "frequencies", "bounds", "scales", "heads")
     assert found == {f"{name}.{end}" for name in pictures for end in ("json", "csv", "png", "svg")} | {
         "analysis.json",
         "analysis.csv",
+        "index.html",
     }
 
 
@@ -70,7 +71,9 @@ def test_figures_are_drawn_from_what_has_run(project: Path, capsys: pytest.Captu
         files.write_json(run.dir / "result.json", {"id": run.id, "similarity": {"tokens": [0.5] * 24}})
     assert cli.main(["figures", "similarity_deit_s24", "profile=mini"]) == 0
     folder = project / "results" / "mini" / "figures"
-    assert sorted(path.suffix for path in folder.iterdir()) == [".csv", ".json", ".png", ".svg"]
+    assert sorted(path.suffix for path in folder.iterdir()) == [".csv", ".html", ".json", ".png", ".svg"]
+    assert cli.main(["figures", "similarity_deit_s24", "profile=mini", "--output", "mine"]) == 0
+    assert (project / "mine" / "index.html").read_text() == (folder / "index.html").read_text()
 
 
 def test_figures_of_other_rows_need_a_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

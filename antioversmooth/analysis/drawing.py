@@ -96,7 +96,7 @@ def draw(picture: Picture) -> dict[str, bytes]:
 def _canvas(picture: Picture) -> Canvas:
     from matplotlib.figure import Figure as Canvas
 
-    columns = 2 if len(picture.panels) == 4 else min(3, len(picture.panels))
+    columns = 2 if len(picture.panels) == 4 else min(3 if len(picture.panels) <= 9 else 4, len(picture.panels))
     lines = -(-len(picture.panels) // columns)
     width = 4.4 * columns
     notes = [line for note in picture.notes for line in textwrap.wrap(note, int(19 * width))]
@@ -129,9 +129,10 @@ def _plot(canvas: Canvas, plot: Plot, panel: Axes, groups: list[str]) -> None:
         _plot_layers(canvas, plot, panel)
         return
     places = dict(zip(groups, palette.places(groups), strict=True))
+    own = [group for group in groups if any(curve.group == group for curve in panel.curves)]
     for curve in panel.curves:
         # markers in turn: where curves lie on each other, each is still seen
-        turn = groups.index(curve.group), len(groups)
+        turn = own.index(curve.group), len(own)
         _plot_curve(plot, curve, places[curve.group], turn)
     if len(panel.curves) > 1:
         plot.legend()

@@ -130,6 +130,19 @@ def _each_layer(values: Callable[[Analysis], Places]) -> Curves:
     return curves
 
 
+def _difference(values: Callable[[Analysis], Places]) -> Curves:
+    """How far rows are from the mean of the first one, whose own band is what seeds alone do."""
+
+    def curves(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
+        center = _merged(rows[0].label, [values(seed) for seed in rows[0].seeds])
+        against = dict(zip(center.x, center.y, strict=True))
+        for row in rows:
+            found = [values(seed) for seed in row.seeds]
+            yield _merged(row.label, [{k: v - against[k] for k, v in seed.items() if k in against} for seed in found])
+
+    return curves
+
+
 def _plain(name: str) -> Callable[[Analysis], Places]:
     return lambda analysis: {float(layer): value for layer, value in analysis.measures.get(name, {}).items()}
 
@@ -250,6 +263,12 @@ _KINDS = {
         "layer",
         "mean cos over pairs i ≠ j",
         _each_layer(_plain("tokens/off_diagonal")),
+    ),
+    PanelKind.token_similarity_difference: _Kind(
+        "Tokens, against the baseline",
+        "layer",
+        "mean |cos| minus the baseline's",
+        _difference(_plain("tokens/similarity")),
     ),
     PanelKind.attention_similarity: _Kind(
         "Attention maps, the authors' definition",

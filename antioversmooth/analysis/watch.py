@@ -67,10 +67,9 @@ def watching_tokens(model: nn.Module, see: Callable[[int, Tensor], None]) -> Ite
 
     Layers count from 1, layer 0 is what enters the first block. Swin's maps [B, height, width, C] come flattened.
     """
-    maps = getattr(model, "output_fmt", "NLC") == "NHWC"
 
     def flat(tokens: Tensor) -> Tensor:
-        return tokens.flatten(1, 2) if maps else tokens
+        return tokens.flatten(1, 2) if tokens.ndim == 4 else tokens
 
     def seen_before(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         see(0, flat(inputs[0]))

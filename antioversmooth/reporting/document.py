@@ -60,6 +60,7 @@ def build(table: Table, rows: Sequence[RowResult], seeds: list[int]) -> Document
         "title": words.title(table, setting),
         "caption": words.caption(table, setting, rows, seeds),
         "notes": words.notes(rows),
+        **({"figures": list(table.figures)} if table.figures else {}),
         "sources": sources,
         "profile": setting.profile,
         "data": {"name": setting.data, "num_train": setting.num_train, "num_val": setting.num_val},

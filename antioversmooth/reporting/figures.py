@@ -15,18 +15,22 @@ from antioversmooth.analysis.drawing import Picture
 from antioversmooth.analysis.panels import Row, axes
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Figure, PanelKind, Table
-from antioversmooth.reporting import tables, words
+from antioversmooth.reporting import gallery, tables, words
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 
-JOURNALED = {PanelKind.token_similarity, PanelKind.token_similarity_off_diagonal}
+JOURNALED = {
+    PanelKind.token_similarity,
+    PanelKind.token_similarity_off_diagonal,
+    PanelKind.token_similarity_difference,
+}
 """What every `result.json` holds: drawn without a model, and without torch."""
 NUM_IMAGES = 128
 """Validation images that a run is analysed on, unless it says otherwise."""
 
 
 def render(table: Table, request: Request, seeds: Sequence[int], results: Path) -> list[Path]:
-    """Draws the figures that a table names, into the folder of its results; returns the files.
+    """Draws the figures that a table names, into the folder of its results, with a page of them; returns the files.
 
     Nothing is drawn where the table itself is not written, nor before a row of the figure is done.
 
@@ -39,7 +43,8 @@ def render(table: Table, request: Request, seeds: Sequence[int], results: Path) 
         return []
     specs = [request.folder / "figures" / f"{name}.yaml" for name in table.figures]
     drawn = [picture(*spec.load_figure(path, request.overrides), seeds, results) for path in specs]
-    return [path for found in drawn if found for path in drawing.write(found, folder)]
+    written = [path for found in drawn if found for path in drawing.write(found, folder)]
+    return [*written, gallery.write(folder)] if written else []
 
 
 def destination(request: Request, results: Path, output: Path | None = None) -> Path | None:
@@ -73,9 +78,10 @@ def picture(
     if not measured:
         return None
     setting = words.Setting.of(next(r.experiment for r in runs if r.experiment.name == measured[0].experiment))
-    panels = [axes(panel, measured, published=setting.comparable) for panel in figure.panels]
+    published = setting.comparable and not tables.alters_science(request)
+    panels = [axes(panel, measured, published=published) for panel in figure.panels]
     title = figure.title if setting.comparable else f"{figure.title} ({setting.data}, {setting.profile} profile)"
-    return Picture(figure.name, title, list(_notes(figure, rows, seeds, setting)), panels)
+    return Picture(figure.name, title, list(_notes(figure, rows, seeds, setting, published)), panels)
 
 
 def from_result(run: Run) -> Analysis:
@@ -111,7 +117,9 @@ def _weights(run: Run) -> str:
     return Analysis.weights_name(kept["file"], kept["sha256"]) if kept else str(run.experiment.recipe.init_from)
 
 
-def _notes(figure: Figure, rows: Sequence[Row], seeds: Sequence[int], setting: words.Setting) -> Iterator[str]:
+def _notes(
+    figure: Figure, rows: Sequence[Row], seeds: Sequence[int], setting: words.Setting, published: bool
+) -> Iterator[str]:
     if figure.caption:
         yield figure.caption
     absent = [row.label for row in rows if len(row.seeds) < len(seeds)]
@@ -124,7 +132,7 @@ def _notes(figure: Figure, rows: Sequence[Row], seeds: Sequence[int], setting: w
     )
     images = max(seed.num_images for row in rows for seed in row.seeds)
     yield f"{setting.data} ({setting.profile} profile), {images:,} validation images. {spread}"
-    if setting.comparable:
+    if published:
         yield from dict.fromkeys(
             f"Published ({curve.confidence}, {words.CONFIDENCE[curve.confidence]}): {curve.source}."
             for panel in figure.panels

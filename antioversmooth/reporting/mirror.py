@@ -170,7 +170,7 @@ class _Experiment:
 
     def _files(self, table: Table, folder: Path) -> None:
         """The rendered files of the table and of its figures, as artifacts of a run of their own."""
-        names = [table.name, *(f"figures/{name}" for name in table.figures)]
+        names = [table.name, *(f"figures/{name}" for name in (*table.figures, "index") if table.figures)]
         paths = [path for name in names for path in sorted(folder.glob(f"{name}.*"))]
         if not paths:
             return

@@ -7,7 +7,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from antioversmooth.reporting import cells
+from antioversmooth.reporting import cells, gallery
 from antioversmooth.reporting.cells import Column, Row
 from antioversmooth.reporting.chart import Line, Series, line_chart
 from antioversmooth.reporting.document import Document
@@ -30,6 +30,7 @@ def render(document: Document) -> str:
         *_caption(document),
         *_table(document),
         *_figures(document),
+        *_gallery(document),
         "<footer>",
         *(f"<p>{escape(remark)}</p>" for remark in cells.remarks(document)),
         "</footer>",
@@ -165,6 +166,11 @@ def _figures(document: Document) -> Iterator[str]:
         x_label="layer",
         y_label="mean cosine between the tokens after a block",
     )
+
+
+def _gallery(document: Document) -> Iterator[str]:
+    if document.get("figures"):
+        yield f'<p>More pictures, with their numbers: <a href="figures/{gallery.PAGE}">the page of figures</a>.</p>'
 
 
 def _section(

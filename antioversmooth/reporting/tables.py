@@ -59,5 +59,9 @@ def destination(request: Request, results: Path, output: Path | None = None) -> 
     Args:
         results: The project's results folder.
     """
-    altered = any(not _KEEPS_SCIENCE.match(override) for override in request.overrides)
-    return output or (None if altered else request.results(results))
+    return output or (None if alters_science(request) else request.results(results))
+
+
+def alters_science(request: Request) -> bool:
+    """Whether overrides make the rows other experiments than their specs say."""
+    return any(not _KEEPS_SCIENCE.match(override) for override in request.overrides)

@@ -66,6 +66,15 @@ def test_an_overview_shows_what_there_is() -> None:
     assert pictures[0].notes == ["DeiT-S; weights a.pt; mean over 1,000 validation images."]
 
 
+def test_spectra_are_drawn_for_each_head_of_the_layers_that_have_it() -> None:
+    """Swin's stages have more and more heads."""
+    spectra = {1: [[1.0, 4.0, 2.0]], 2: [[1.0, 8.0, 2.0], [2.0, 4.0, 1.0]]}
+    heads = overview.pictures(Analysis("Swin", "", 1, 2, {"attention/spectrum": spectra}))[-1]
+    assert [(panel.title, len(panel.curves)) for panel in heads.panels] == [("Head 1", 2), ("Head 2", 1)]
+    assert list(heads.panels[1].curves[0].y) == [0.5, 1.0, 0.25]
+    assert drawing.draw(heads)["png"].startswith(b"\x89PNG")
+
+
 def test_values_are_read_and_drawn_without_torch() -> None:
     """The control plane draws what was journaled on machines that have no GPU and no time."""
     program = (

@@ -52,6 +52,14 @@ def test_a_value_for_each_layer() -> None:
     assert list(curve.y) == [0.5, 0.25]
 
 
+def test_differences_are_from_the_mean_of_the_baselines_seeds() -> None:
+    rows = [row(analysis(), analysis(3.0)), row(analysis(4.0), label="FeatScale")]
+    baseline, other = axes(Panel(PanelKind.token_similarity_difference), rows).curves
+    assert list(baseline.y) == pytest.approx([0.0, 0.0, 0.0])
+    assert list(baseline.high) == pytest.approx([0.1, 0.2, 0.4]), "what seeds alone do"
+    assert list(other.y) == pytest.approx([0.2, 0.4, 0.8])
+
+
 def test_several_seeds_are_their_mean_in_a_band() -> None:
     (curve,) = axes(Panel(PanelKind.token_similarity), [row(analysis(), analysis(3.0))]).curves
     assert list(curve.y) == pytest.approx([0.2, 0.4, 0.8])

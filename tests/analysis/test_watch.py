@@ -98,6 +98,6 @@ def test_tokens_are_seen_before_the_first_block_and_after_each(
     with evaluating(model), watching_tokens(model, lambda layer, tokens: seen.update({layer: tuple(tokens.shape)})):
         model(images)
     assert list(seen) == [0, 1, 2, 3]
-    patches = {"vit_registers": 20, "cait": 16, "swin": 256, "swin_v2": 256}.get(kind, 17)
+    patches = {"vit_registers": 20, "cait": 16, "swin": 256, "swin_v2": 256, "swin_v2_cr": 256}.get(kind, 17)
     assert seen[0][:2] == (3, patches)
     assert seen[3][:2] == (3, 64 if kind.startswith("swin") else patches)

@@ -108,6 +108,18 @@ def test_published_curves_stand_beside_the_papers_setting(experiments: Path, tmp
     assert found.notes[-1] == "Published (D, derived): a plot."
 
 
+def test_published_curves_stand_beside_nothing_but_the_rows_that_they_are_of(experiments: Path, tmp_path: Path) -> None:
+    """The paper's data, and another depth."""
+    request = spec.load([experiments / "deit_s12.yaml"], ["model.depth=6"])
+    (run,) = request.plan([0], tmp_path)
+    run.prepare()
+    files.write_json(run.dir / "result.json", {"id": run.id, "similarity": {"tokens": [0.1]}, "checkpoint": None})
+    found = figures.picture(FIGURE, request, [0], tmp_path)
+    assert found is not None
+    assert [curve.label for curve in found.panels[0].curves] == ["deit_s12"]
+    assert not any("Published" in note for note in found.notes)
+
+
 def test_an_analysis_in_the_run_is_used_while_it_is_of_these_weights_and_images(
     finish: Callable[..., list[Run]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +154,7 @@ def test_a_table_draws_the_figures_that_it_names_into_its_own_folder(experiments
         files.write_json(run.dir / "result.json", {"id": run.id, "similarity": {"tokens": [0.1] * 24}})
     written = figures.render(table("similarity_deit_s24"), request, [0], tmp_path)
     names = [f"similarity_deit_s24.{end}" for end in ("json", "csv", "png", "svg")]
-    assert written == [tmp_path / "mini" / "figures" / name for name in names]
+    assert written == [tmp_path / "mini" / "figures" / name for name in [*names, "index.html"]]
     assert all(path.stat().st_size > 0 for path in written)
 
 

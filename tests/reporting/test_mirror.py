@@ -106,13 +106,15 @@ def test_what_was_measured_and_drawn_is_with_its_run_and_its_table(store: Lab) -
     figures = store.results / "mini" / "figures"
     files.write_atomic(figures / "deep_similarity.svg", "<svg/>")
     files.write_atomic(figures / "of_another_table.svg", "<svg/>")
+    files.write_atomic(figures / "index.html", "<html/>")
     tables.write(store.collect(0), store.results / "mini")
     table = replace(store.table(), figures=["deep_similarity"])
     seen = [observe(run, now=NOON + 1) for run in Discovery(store.results).runs()]
     mirror.sync(seen, [table], store.results)
     held = content(store)
     assert "similarity.svg" in held["deep seed 0"]["artifacts"]
-    assert [name for name in held["small (files)"]["artifacts"] if "svg" in name] == ["deep_similarity.svg"]
+    held_files = held["small (files)"]["artifacts"]
+    assert [name for name in held_files if "svg" in name or "index" in name] == ["deep_similarity.svg", "index.html"]
 
 
 def test_status_follows_the_run(store: Lab) -> None:
