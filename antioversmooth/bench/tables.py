@@ -1,0 +1,101 @@
+"""How long a table takes: `python -m antioversmooth.bench.tables` makes a thousand runs of 300 epochs and renders them.
+
+What is timed is what a person waits for: the process of `antioversmooth table`, from its start to its end, in the
+project's own table with as many seeds as make so many runs. Which heavy modules it imported is told beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from antioversmooth import files, journal, spec
+from antioversmooth.project import find_root
+from antioversmooth.runs import Run
+
+HEAVY = ("torch", "timm", "mlflow", "matplotlib", "pandas", "numpy")
+PROGRAM = (
+    "import sys; from antioversmooth import cli; code = cli.main(sys.argv[1:]); "
+    "print('imported:', *sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr); sys.exit(code)"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fabricates, measures and prints; 0."""
+    parser = argparse.ArgumentParser(prog="python -m antioversmooth.bench.tables", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=84, help="of each of table2's 12 rows; default: 84, 1,008 runs")
+    parser.add_argument("--epochs", type=int, default=300, help="of each run; default: 300")
+    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder)
+        (project / "experiments").symlink_to(find_root() / "experiments")
+        num_runs = fabricate(project, list(range(given.seeds)), given.epochs)
+        seconds, loaded = zip(*(render(project, given.seeds, given.epochs) for _ in range(given.rounds)), strict=True)
+    print(f"{num_runs:,} runs x {given.epochs} epochs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(
+        f"antioversmooth table: median {statistics.median(seconds):.2f} s, {min(seconds):.2f} to {max(seconds):.2f} s"
+    )
+    print(f"of {', '.join(HEAVY)} it imported: {', '.join(sorted(set(loaded[0]) & set(HEAVY))) or 'none'}")
+    return 0
+
+
+def _overrides(epochs: int) -> list[str]:
+    return ["profile=mini", f"recipe.epochs={epochs}"]
+
+
+def fabricate(project: Path, seeds: Sequence[int], epochs: int) -> int:
+    """Runs that are done, as training leaves them behind; returns how many."""
+    request = spec.load([project / "experiments" / "tables" / "table2.yaml"], _overrides(epochs))
+    planned = request.plan(seeds, project / "results")
+    for run in planned:
+        run.dir.mkdir(parents=True)
+        _write(run, epochs)
+    return len(planned)
+
+
+def _write(run: Run, epochs: int) -> None:
+    start = {"time": 1.7e9, "attempt": 1, "event": "start", "step": 0, "host": "node7", "commit": "c0ffee"}
+    end = {"time": 1.7e9 + 60 * epochs, "attempt": 1, "event": "end", "reason": "completed"}
+    run.attempts_path.write_text("".join(json.dumps(record) + "\n" for record in (start, end)))
+    run.metrics_path.write_text("".join(line for epoch in range(1, epochs + 1) for line in _epoch(run, epoch)))
+    scores = {journal.VAL_TOP1: 70.0 + run.seed % 7 / 10, journal.VAL_TOP5: 90.0, journal.VAL_LOSS: 1.0}
+    measured = {"parameters": 22_050_664, "gmacs": 4.6, "images_per_s": 900.0, "device": "A GPU", "device_hours": 300.0}
+    origin = {"checkpoint": {"file": "x.pt", "sha256": "0" * 64}, "similarity": {"tokens": [0.5] * 24}, "start": None}
+    best = {"best": {journal.VAL_TOP1: 71.0, "epoch": epochs - 1}}
+    files.write_json(run.dir / "result.json", {"id": run.id, "metrics": scores, **best, **measured, **origin})
+    files.write_json(run.dir / "intent.json", {"backend": "slurm", "dirty": False})
+    files.write_json(
+        run.dir / "provenance.json", {"python": "3.11.7", "packages": {"torch": "2.14.1", "timm": "1.0.31"}}
+    )
+
+
+def _epoch(run: Run, epoch: int) -> list[str]:
+    """The lines of one epoch: five of the training loss, one of the evaluation."""
+    now = {"time": 1.7e9 + 60 * epoch, "attempt": 1, "step": epoch * run.experiment.steps_per_epoch, "epoch": epoch}
+    training = json.dumps(
+        {**now, journal.TRAIN_LOSS: 2.0 / epoch, journal.TRAIN_LR: 1e-3, journal.TRAIN_GRAD_NORM: 1.0}
+    )
+    evaluation = {journal.VAL_TOP1: 70.0 - 20 / epoch, journal.VAL_TOP5: 90.0, journal.VAL_LOSS: 1.0 + 1 / epoch}
+    return [*[training + "\n"] * 5, json.dumps({**now, **evaluation, journal.EPOCH_SECONDS: 60.0}) + "\n"]
+
+
+def render(project: Path, num_seeds: int, epochs: int) -> tuple[float, list[str]]:
+    """Seconds of one `antioversmooth table`, and the modules that it loaded."""
+    seeds = ",".join(map(str, range(num_seeds)))
+    command = [sys.executable, "-c", PROGRAM, "table", "table2", *_overrides(epochs), "--seeds", seeds]
+    began = time.perf_counter()
+    done = subprocess.run([*command, "--output", "tables"], cwd=project, capture_output=True, text=True, check=True)
+    return time.perf_counter() - began, done.stderr.splitlines()[-1].split()[1:]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
