@@ -11,6 +11,8 @@ from antioversmooth.reporting.document import Document
 Row = dict[str, Any]
 
 EMPTY = "–"
+MODEL, STATE = "model", "state"
+"""Headers of columns that the page treats by themselves."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def _all(document: Document, digits: int) -> list[Column]:
     paper = "paper" if document["comparable"] else "paper (ImageNet-1k)"
     return [
         Column("backbone", lambda row: str(row["group"])),
-        Column("model", lambda row: str(row["label"])),
+        Column(MODEL, lambda row: str(row["label"])),
         Column("top-1 (%)", lambda row: sample(row["top1"], digits), lambda row: _mean(row["top1"])),
         Column(paper, _paper, lambda row: row["paper"] and row["paper"]["top1"]),
         Column("ours − paper", lambda row: signed(row["difference"], digits), lambda row: row["difference"]),
@@ -58,7 +60,7 @@ def _all(document: Document, digits: int) -> list[Column]:
         Column("device", lambda row: str(row["device"])),
         Column("epochs", lambda row: _count(row["epochs"]), lambda row: row["epochs"]),
         Column("device-hours", lambda row: significant(row["device_hours"]), lambda row: row["device_hours"]),
-        Column("state", lambda row: str(row["state"])),
+        Column(STATE, lambda row: str(row["state"])),
     ]
 
 

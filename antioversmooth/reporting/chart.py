@@ -75,10 +75,18 @@ def line_chart(series: Sequence[Series], *, x_label: str, y_label: str) -> str:
             *paths,
             "</svg>",
             '<ul class="legend">',
-            *(f'<li class="{colour}">{escape(s.label)}</li>' for colour, s in zip(classes, series, strict=True)),
+            *(_key(colour, s.label) for colour, s in zip(classes, series, strict=True)),
             "</ul>",
         ]
     )
+
+
+def _key(colour: str, label: str) -> str:
+    """An entry of the legend: its line drawn as in the chart, since colours are lost on some eyes and printers."""
+    line = (
+        f'<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><line class="{colour}" x2="28" y1="4" y2="4"/></svg>'
+    )
+    return f"<li>{line}{escape(label)}</li>"
 
 
 def _axis(values: Sequence[float], start: float, end: float) -> Axis:

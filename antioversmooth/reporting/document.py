@@ -98,6 +98,7 @@ def measured_row(row: RowResult, sources: list[str], comparable: bool) -> dict[s
         "device": row.device,
         "epochs": row.epochs,
         "device_hours": row.device_hours,
+        "spec": runs.scientific(row.seeds[0].run.experiment) if row.seeds else None,
         "seeds": [_seed(seen) for seen in row.seeds],
     }
 
@@ -111,10 +112,19 @@ def _seed(seen: Observation) -> dict[str, Any]:
         "problem": seen.problem,
         "attempts": seen.num_attempts,
         "older": seen.older,
-        "result": {k: v for k, v in (seen.result or {}).items() if k not in ("id", "experiment", "seed")} or None,
+        "result": _result(seen.result) if seen.result else None,
         "curve": _curve(seen.epochs),
         "provenance": seen.provenance,
     }
+
+
+def _result(result: dict[str, Any]) -> dict[str, Any]:
+    """The result without what names the run, and without the folder of the data, which is its maker's alone."""
+    kept = {key: value for key, value in result.items() if key not in ("id", "experiment", "seed")}
+    data = kept.get("data")
+    if isinstance(data, dict):
+        kept["data"] = {key: value for key, value in data.items() if key != "root"}
+    return kept
 
 
 def _curve(epochs: list[journal.Record]) -> dict[str, list[float]]:

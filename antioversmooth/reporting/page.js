@@ -13,17 +13,35 @@ function compare(a, b) {
   return a - b;
 }
 
+// Up, down, and back to the order of the paper.
+const next = { null: "ascending", ascending: "descending", descending: null };
+
 headers.forEach((header, column) => {
   header.firstElementChild.addEventListener("click", () => {
-    const falls = header.getAttribute("aria-sort") === "ascending";
+    const order = next[header.getAttribute("aria-sort")];
     headers.forEach((other) => other.removeAttribute("aria-sort"));
-    header.setAttribute("aria-sort", falls ? "descending" : "ascending");
+    if (order) header.setAttribute("aria-sort", order);
     const known = (body) => body.rows[0].cells[column].dataset.value !== "";
-    bodies.sort((a, b) =>
-      known(b) - known(a) || (falls ? -1 : 1) * compare(key(a, column), key(b, column)));
-    table.append(...bodies);
+    const sign = order === "descending" ? -1 : 1;
+    const sorted = [...bodies].sort((a, b) =>
+      known(b) - known(a) || sign * compare(key(a, column), key(b, column)));
+    table.append(...(order ? sorted : bodies));
   });
 });
 
-// Paper has no triangles to click on.
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((it) => { it.open = true; }));
+// Every cell unfolds where its row comes from, unless the click only selected text.
+bodies.forEach((body) => {
+  const more = body.querySelector("details");
+  if (!more) return;
+  body.rows[0].addEventListener("click", () => {
+    if (getSelection().isCollapsed) more.open = !more.open;
+  });
+});
+
+const unfold = document.getElementById("unfold");
+unfold.addEventListener("click", () => {
+  const open = unfold.getAttribute("aria-expanded") !== "true";
+  unfold.setAttribute("aria-expanded", open);
+  unfold.textContent = open ? "Fold all provenance" : "Unfold all provenance";
+  document.querySelectorAll(".more > td > details").forEach((it) => { it.open = open; });
+});

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from html import escape
 from importlib import resources
-from typing import Any
 
-from antioversmooth.reporting import cells, gallery
+from antioversmooth.reporting import cells, facts, gallery
 from antioversmooth.reporting.cells import Column, Row
 from antioversmooth.reporting.chart import Line, Series, line_chart
 from antioversmooth.reporting.document import Document
-
-Seed = dict[str, Any]
 
 
 def render(document: Document) -> str:
@@ -26,6 +23,7 @@ def render(document: Document) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{escape(document['title'])}</title>",
         f"<style>\n{_asset('page.css')}</style>",
+        "<main>",
         f"<h1>{escape(document['title'])}</h1>",
         *_caption(document),
         *_table(document),
@@ -34,6 +32,7 @@ def render(document: Document) -> str:
         "<footer>",
         *(f"<p>{escape(remark)}</p>" for remark in cells.remarks(document)),
         "</footer>",
+        "</main>",
         f"<script>\n{_asset('page.js')}</script>",
         "</html>",
     ]
@@ -55,14 +54,21 @@ def _caption(document: Document) -> Iterator[str]:
 
 def _table(document: Document) -> Iterator[str]:
     columns = cells.columns(document)
-    yield '<div class="wide"><table class="results">'
+    yield '<p class="tools"><button type="button" id="unfold" aria-expanded="false">Unfold all provenance</button></p>'
+    yield '<div class="wide" tabindex="0" role="region" aria-label="results"><table class="results">'
+    yield f'<caption class="unseen">{escape(document["title"])}. A click on a heading sorts by it.</caption>'
     yield "<thead><tr>" + "".join(map(_header, columns)) + "</tr></thead>"
     for row in document["rows"]:
-        yield "<tbody><tr>" + "".join(_cell(column, row) for column in columns) + "</tr>"
+        yield f'<tbody class="{_kind(row)}"><tr>' + "".join(_cell(column, row) for column in columns) + "</tr>"
         if row["seeds"]:
-            yield f'<tr class="more"><td colspan="{len(columns)}">{_details(row)}</td></tr>'
+            yield f'<tr class="more"><td colspan="{len(columns)}">{facts.details(row)}</td></tr>'
         yield "</tbody>"
     yield "</table></div>"
+
+
+def _kind(row: Row) -> str:
+    """Whether a row's numbers are whole, from literature, or still to be waited for."""
+    return "quoted" if row["state"] == "quoted" else "done" if row["state"].startswith("done") else "open"
 
 
 def _header(column: Column) -> str:
@@ -72,84 +78,14 @@ def _header(column: Column) -> str:
 
 def _cell(column: Column, row: Row) -> str:
     text = escape(column.text(row) or cells.EMPTY)
+    if column.header == cells.MODEL:  # a narrow screen has room for one of the two
+        return f'<th scope="row"><small>{escape(row["group"])}</small>{text}</th>'
+    if column.header == cells.STATE:
+        return f'<td><span class="state">{text}</span></td>'
     if column.value is None:
         return f"<td>{text}</td>"
     value = column.value(row)
     return f'<td class="number" data-value="{"" if value is None else value}">{text}</td>'
-
-
-def _details(row: Row) -> str:
-    seeds = row["seeds"]
-    summary = " · ".join(f"seed {seed['seed']}: {_brief(seed)}" for seed in seeds)
-    facts = [(name, [fact(seed) for seed in seeds]) for name, fact in FACTS.items()]
-    lines = [
-        f"<details><summary>{escape(summary)}</summary>",
-        '<table class="facts">',
-        *(
-            f'<tr><th scope="row">{escape(name)}</th>' + "".join(f"<td>{escape(text)}</td>" for text in texts) + "</tr>"
-            for name, texts in facts
-            if any(texts)
-        ),
-        "</table></details>",
-    ]
-    return "\n".join(lines)
-
-
-def _brief(seed: Seed) -> str:
-    result = seed["result"]
-    return f"{result['metrics']['val/top1']:g} %" if result else str(seed["state"])
-
-
-def _of_result(*path: str) -> Callable[[Seed], str]:
-    return lambda seed: _text(_dig(seed["result"], path))
-
-
-def _of_provenance(key: str) -> Callable[[Seed], str]:
-    return lambda seed: _text(_dig(seed["provenance"], (key,)))
-
-
-def _dig(value: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _text(value: Any) -> str:
-    """A fact for people; empty where there is none."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-FACTS: dict[str, Callable[[Seed], str]] = {
-    "run": lambda seed: f"seed {seed['seed']}, {seed['id']}",
-    "state": lambda seed: ", ".join(filter(None, [seed["state"], seed["problem"]])),
-    "last epoch": _of_result("metrics"),
-    "best epoch": _of_result("best"),
-    "start": _of_result("start"),
-    "attempts": lambda seed: str(seed["attempts"] or ""),
-    "attempts ended": _of_provenance("ends"),
-    "imported from": _of_provenance("imported"),
-    "back end": _of_provenance("backend"),
-    "hosts": _of_provenance("hosts"),
-    "jobs": _of_provenance("job_ids"),
-    "device": _of_result("device"),
-    "processes": _of_result("world_size"),
-    "training seconds": _of_result("seconds"),
-    "commit": _of_provenance("commits"),
-    "uncommitted changes": _of_provenance("uncommitted_changes"),
-    "code snapshot": _of_provenance("snapshots"),
-    "Python": _of_provenance("python"),
-    "packages": _of_provenance("packages"),
-    "data": _of_result("data"),
-    "checkpoint": _of_result("checkpoint"),
-    "older runs, not counted": lambda seed: _text(seed["older"]),
-}
-"""What a row unfolds: name, and the text for one seed."""
 
 
 # -- figures -----------------------------------------------------------------------------------------------------------
@@ -195,5 +131,5 @@ def _accuracy(row: Row) -> list[Line]:
 
 
 def _similarity(row: Row) -> list[Line]:
-    found = [_dig(seed["result"], ("similarity", "tokens")) for seed in row["seeds"]]
+    found = [facts.dig(seed["result"], ("similarity", "tokens")) for seed in row["seeds"]]
     return [Line(range(1, len(values) + 1), values) for values in found if values]

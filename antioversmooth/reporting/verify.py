@@ -208,7 +208,7 @@ def _row_checks(row: Row, again: Row, seeds: Sequence[_Found], baseline: Sequenc
     absent = _absence(seeds)
     for key in (key for key in row if key not in FROM_ELSEWHERE):
         missing = absent or (_absence(baseline) if key == "gain" else None)
-        if any(one.never_ran for one in seeds) and key in ("state", "epochs"):
+        if any(one.never_ran for one in seeds) and key in ("state", "epochs", "spec"):
             continue  # said of runs that have no directory yet, from the spec
         yield from _compared(key, row[key], again.get(key), missing)
 
