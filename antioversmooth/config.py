@@ -98,6 +98,14 @@ class Precision(Enum):
     float16 = "float16"
 
 
+class Compiler(Enum):
+    """Backend of torch.compile; aot_eager traces as inductor does, and generates no code."""
+
+    none = "none"
+    inductor = "inductor"
+    aot_eager = "aot_eager"
+
+
 class PanelKind(Enum):
     """What a panel of a figure draws; the measures behind it are those of `analysis.record.MEASURES`."""
 
@@ -462,7 +470,7 @@ class RecipeConfig:
 
 @dataclass
 class RuntimeConfig:
-    """How a run runs; nothing here changes a number."""
+    """How a run runs; nothing here changes what is computed."""
 
     workers: int = -1
     """Data-loading processes per device; -1: from the CPUs that the job was given."""
@@ -474,6 +482,9 @@ class RuntimeConfig:
     """Samples in one evaluation pass on a device."""
     gradient_checkpointing: bool = False
     """Keep the input of each block only, and compute the rest again in the backward pass: less memory, same numbers."""
+    compile: Compiler = Compiler.none
+    """Compile the model for training: faster on a GPU after a minute at each start. The same computation in other
+    kernels, so numbers move by rounding, as on another device; evaluation stays as it is."""
     log_every: int = 50
     """Steps between two train records in the journal."""
     checkpoint_every_s: float = 300.0

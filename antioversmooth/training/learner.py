@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -11,7 +11,7 @@ from timm.models.deit import VisionTransformerDistilled
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from antioversmooth.config import DataConfig, Precision, RecipeConfig
+from antioversmooth.config import Compiler, DataConfig, Precision, RecipeConfig
 from antioversmooth.training.augmentation import DevicePreprocessing
 from antioversmooth.training.distillation import Criterion, Teacher
 from antioversmooth.training.distributed import Ranks
@@ -33,6 +33,7 @@ class Learner:
         model: With its first weights, on the device.
         blocks: Which part of each global batch this rank sees.
         teacher: Whom the model learns from, beside the labels.
+        compiler: Of the forward and backward pass; `model`, and so its copies and checkpoints, stay as they are.
         seed: The run's.
     """
 
@@ -45,6 +46,7 @@ class Learner:
         ranks: Ranks,
         *,
         teacher: Teacher | None,
+        compiler: Compiler,
         seed: int,
     ) -> None:
         if teacher is not None and isinstance(model, VisionTransformerDistilled):
@@ -62,6 +64,7 @@ class Learner:
         )
         self.mixing = Mixing(recipe, data.num_classes, seed=seed)
         self._parallel = _parallel(model, ranks)
+        self._forward = _compiled(self._parallel, compiler)
 
     def learn(self, step: int, batches: Iterator[Batch]) -> tuple[Tensor, Tensor | None]:
         """One step; takes this rank's blocks of it from `batches`.
@@ -90,7 +93,7 @@ class Learner:
         with autocast(self.ranks.device, self.recipe.precision):
             taught = None if self.teacher is None else self.teacher(images)
             seed_everything(seed_for(self.seed, "dropout", step, block))
-            outputs = self._parallel(images)
+            outputs = self._forward(images)
         return self.criterion(outputs, targets, taught)
 
     def _update(self) -> Tensor | None:
@@ -142,3 +145,12 @@ def _parallel(model: nn.Module, ranks: Ranks) -> nn.Module:
         gradient_as_bucket_view=True,  # one copy of the gradients less
         forward_sync_buffers=False,  # these models have none that training changes
     )
+
+
+def _compiled(model: nn.Module, compiler: Compiler) -> Callable[[Tensor], Any]:
+    if compiler is Compiler.none:
+        return model
+    # dropout draws what it draws in eager mode
+    options: dict[str, Any] | None = {"fallback_random": True} if compiler is Compiler.inductor else None
+    compiled: Callable[[Tensor], Any] = torch.compile(model, backend=compiler.value, options=options, dynamic=False)
+    return compiled

@@ -54,7 +54,14 @@ class Trainer:
         self.images, self.loaders, self.evaluator, self.stop = images, loaders, evaluator, stop
         self.blocks = self._blocks()
         self.learner = Learner(
-            model, self.recipe, self.config.data, self.blocks, self.ranks, teacher=teacher, seed=self.run.seed
+            model,
+            self.recipe,
+            self.config.data,
+            self.blocks,
+            self.ranks,
+            teacher=teacher,
+            compiler=self.runtime.compile,
+            seed=self.run.seed,
         )
         self.meter = Meter(self.ranks)
         self.agreement = Agreement(self.ranks)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
+import processes
 import pytest
 import torch
 import torch.nn.functional as F
@@ -106,3 +108,47 @@ def test_gradient_checkpointing_computes_blocks_again_and_changes_no_number(
         forwards.append(len(calls))
     assert losses[0] == losses[1]
     assert forwards[1] > forwards[0]
+
+
+@pytest.fixture
+def compiled_losses(tiny_run: Callable[..., Run]) -> Callable[..., list[float]]:
+    """Losses of two steps on so many ranks, with dropout and drop path on; their checkpoint has plain names."""
+
+    def measure(name: str, compiler: str, *overrides: str, ranks: int = 1) -> list[float]:
+        run = tiny_run(f"runtime.compile={compiler}", "runtime.max_steps=2", *overrides, name=name)
+        for needed in run.needs:
+            needed.prepare()
+        run = replace(run, dir=run.dir.with_name(f"{run.dir.name}-{compiler}-{ranks}"))
+        run.prepare()
+        assert processes.train(run, ranks=ranks) == [os.EX_TEMPFAIL] * ranks
+        keys = new_model(run.experiment, 0).state_dict().keys()
+        state = checkpoint.lineage(run)[0].load()
+        assert state["model"].keys() == state["ema"].keys() == keys
+        return [record[journal.TRAIN_LOSS] for record in run.metrics()]
+
+    return measure
+
+
+@pytest.mark.parametrize("name", ["deit_s12_attnscale", "deit_s12_featscale"])
+@pytest.mark.parametrize("checkpointing", ["false", "true"])
+def test_a_compiled_step_is_the_same_step(
+    compiled_losses: Callable[..., list[float]], name: str, checkpointing: str
+) -> None:
+    """The same masks of dropout, too; a checkpoint keeps the plain names of its weights."""
+    overrides = f"runtime.gradient_checkpointing={checkpointing}"
+    eager, compiled = (compiled_losses(name, compiler, overrides) for compiler in ("none", "aot_eager"))
+    assert compiled == pytest.approx(eager, abs=1e-6, rel=0)
+
+
+def test_ranks_compile_each_their_own_and_agree(compiled_losses: Callable[..., list[float]]) -> None:
+    """With two passes a step: gradients are exchanged with the second one only."""
+    passes = "runtime.device_batch=32"
+    eager, compiled = (compiled_losses("deit_s12_attnscale", c, passes, ranks=2) for c in ("none", "aot_eager"))
+    assert compiled == pytest.approx(eager, abs=1e-6, rel=0)
+
+
+@pytest.mark.slow
+def test_generated_code_computes_the_same_step(compiled_losses: Callable[..., list[float]]) -> None:
+    small = ("runtime.gradient_checkpointing=true", "model.depth=1")
+    eager, compiled = (compiled_losses("deit_s12_featscale", c, *small) for c in ("none", "inductor"))
+    assert compiled == pytest.approx(eager, abs=1e-5, rel=0)
