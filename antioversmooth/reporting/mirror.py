@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antioversmooth import journal, runs
-from antioversmooth.config import Table
+from antioversmooth.config import Experiment, Table
 from antioversmooth.journal import VAL_TOP1, Record
 from antioversmooth.reporting import logged_models, tracking
 from antioversmooth.reporting.observe import Observation, State
@@ -34,6 +34,9 @@ PARENT = "mlflow.parentRunId"
 
 STATUS = {State.running: "RUNNING", State.failed: "FAILED", State.stopped: "KILLED", State.done: "FINISHED"}
 """MLflow's words; for a row, the first that fits one of its seeds. What ended early is killed until it is resumed."""
+
+ROW_MEAN, ROW_STD = "row/top1_mean", "row/top1_std"
+"""Over the seeds of a row; names of their own, since one chart with the seeds' curves would mix two kinds of steps."""
 
 ARTIFACTS = ("spec.yaml", "result.json", "provenance.json")
 NOT_METRICS = {"time", "attempt", "step", "epoch", "layer"}
@@ -68,8 +71,8 @@ class Mirrored:
     """Run directories that stand in it."""
     num_changed: int
     """Of those, how many this sync wrote to."""
-    rows: tuple[str, ...] = ()
-    """MLflow's ids of the runs that stand for rows, in the order of the rows' first runs."""
+    compared: tuple[str, ...] = ()
+    """MLflow's ids of one run of each row: its first seed."""
 
 
 def sync(observed: Sequence[Observation], tables: Sequence[Table], results: Path) -> list[Mirrored]:
@@ -113,14 +116,14 @@ class _Experiment:
         rows: dict[str, list[Observation]] = {}
         for seen in observed:
             rows.setdefault(row_id(seen.run), []).append(seen)
-        changed, parents = 0, []
+        changed, first = 0, []
         for row, seeds in rows.items():
             parent = self._parent(row, seeds)
-            parents.append(parent.info.run_id)
             changed += sum(self._child(seen, parent) for seen in seeds)
+            first.append(self.known[_key(_child_tags(seeds[0], parent))].info.run_id)
         if self.table:
             self._files(self.table, observed[0].run.dir.parents[2])
-        return Mirrored(self.name, self.id, len(observed), changed, tuple(parents))
+        return Mirrored(self.name, self.id, len(observed), changed, tuple(first))
 
     def _find_or_create(self, tags: dict[str, str], name: str, start_s: float) -> MlflowRun:
         key = _key(tags)
@@ -130,7 +133,7 @@ class _Experiment:
 
     def _child(self, seen: Observation, parent: MlflowRun) -> bool:
         """Mirrors a run; returns whether there was anything to do."""
-        tags = {ID: seen.run.id, PARENT: parent.info.run_id}
+        tags = _child_tags(seen, parent)
         mark = Mark.of(self.known.get(_key(tags)))
         digest = _digest(_artifacts(seen.run), [seen.state.value, seen.attempts, _size(seen.run.metrics_path)])
         if mark.digest == digest:
@@ -144,7 +147,8 @@ class _Experiment:
         self._mark(child, Mark(len(records)))
         sent = mark.lines if mark.digest else 0  # what was interrupted is sent again: MLflow ignores what it has
         metrics = _metrics(journal.in_lineage(records[sent:], lineage)) + _outcome(seen)
-        self.client.log_batch(child.info.run_id, metrics, [] if sent else _params(seen.run), _tags(_facts(seen)))
+        params = [] if sent else _params(seen.run.experiment, seed=seen.run.seed)
+        self.client.log_batch(child.info.run_id, metrics, params, _tags(_facts(seen)))
         for path in _artifacts(seen.run):
             self.client.log_artifact(child.info.run_id, str(path))
         self._set_status(child, STATUS[seen.state], seen.attempts[-1]["time"])
@@ -162,7 +166,7 @@ class _Experiment:
         digest = _digest([], sorted((seen.run.id, seen.state.value) for seen in seeds))
         if Mark.of(parent).digest != digest:
             facts = {"experiment": experiment.name, "profile": experiment.profile}
-            self.client.log_batch(parent.info.run_id, _means(seeds), tags=_tags(facts))
+            self.client.log_batch(parent.info.run_id, _means(seeds), _params(experiment), _tags(facts))
             status = next(s for s in STATUS if any(seen.state is s for seen in seeds))
             self._set_status(parent, STATUS[status], max(seen.attempts[-1]["time"] for seen in seeds))
             self._mark(parent, Mark(0, digest))
@@ -190,6 +194,10 @@ class _Experiment:
 
     def _mark(self, run: MlflowRun, mark: Mark) -> None:
         self.client.set_tag(run.info.run_id, MIRRORED, str(mark))
+
+
+def _child_tags(seen: Observation, parent: MlflowRun) -> dict[str, str]:
+    return {ID: seen.run.id, PARENT: parent.info.run_id}
 
 
 def _key(tags: dict[str, str]) -> tuple[str, ...]:
@@ -251,17 +259,17 @@ def _means(row: Sequence[Observation]) -> list[Metric]:
     accuracies = [seen.result["metrics"][VAL_TOP1] for seen in done if seen.result]
     records: list[Record] = []
     for n, seen in enumerate(done, start=1):
-        spread = {f"{VAL_TOP1}_std": statistics.stdev(accuracies[:n])} if n > 1 else {}
-        mean = {VAL_TOP1: math.fsum(accuracies[:n]) / n}
+        spread = {ROW_STD: statistics.stdev(accuracies[:n])} if n > 1 else {}
+        mean = {ROW_MEAN: math.fsum(accuracies[:n]) / n}
         records.append({"time": seen.attempts[-1]["time"], "step": n, **mean, **spread})
     return _metrics(records)
 
 
-def _params(run: Run) -> list[Param]:
+def _params(experiment: Experiment, **more: int) -> list[Param]:
     """The scientific fields, flattened: exactly what cannot change for this id, since MLflow's params cannot either."""
     from mlflow.entities import Param
 
-    fields = {**runs.scientific(run.experiment), "seed": run.seed}
+    fields = {**runs.scientific(experiment), **more}
     return [Param(key, value) for key, value in flatten(fields).items()]
 
 

@@ -20,6 +20,7 @@ from urllib.request import urlopen
 
 from antioversmooth.config import Table
 from antioversmooth.errors import TrackingError, UserError
+from antioversmooth.journal import VAL_TOP1
 from antioversmooth.reporting import mirror, tracking
 from antioversmooth.reporting.discover import Discovery
 from antioversmooth.reporting.guard import END_S
@@ -143,14 +144,13 @@ def _announce(address: str, mirrored: Sequence[Mirrored], discovery: Discovery, 
 
 def links(address: str, experiment: Mirrored) -> dict[str, str]:
     """The pages of MLflow that people want of an experiment, in its view for machine learning."""
-    runs = f"{address}/#/experiments/{experiment.experiment_id}/runs"
-    found = {
-        "table": f"{runs}?workflowType=machine_learning",
-        "charts": f"{runs}?compareRunsMode=CHART&workflowType=machine_learning",
-    }
-    if 1 < len(experiment.rows) <= COMPARED:
-        rows, ids = (quote(json.dumps(v)) for v in (list(experiment.rows), [experiment.experiment_id]))
-        found["compare"] = f"{address}/#/compare-runs?runs={rows}&experiments={ids}"
+    here = f"{address}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    # sorted by a number, MLflow lists the seeds beside each other; else folded into their rows, which have no curves
+    best = f"&orderByKey={quote(f'metrics.`{VAL_TOP1}`', safe='')}&orderByAsc=false"
+    found = {"table": here, "charts": f"{here}&compareRunsMode=CHART{best}"}
+    if 1 < len(experiment.compared) <= COMPARED:
+        ids, home = (quote(json.dumps(v), safe="") for v in (experiment.compared, [experiment.experiment_id]))
+        found["compare"] = f"{address}/#/compare-runs?runs={ids}&experiments={home}"
     return found
 
 

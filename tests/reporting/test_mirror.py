@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import multiprocessing
+import random
 import shutil
+import signal
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import NOON, Lab
 
-from antioversmooth import files, journal
+from antioversmooth import files, journal, spec
 from antioversmooth.errors import TrackingError
 from antioversmooth.reporting import mirror, tables, tracking
 from antioversmooth.reporting.discover import Discovery
@@ -88,6 +93,8 @@ def test_params_are_the_science_and_the_seed(store: Lab) -> None:
     assert params["recipe.betas"] == "[0.9, 0.999]"
     assert params["seed"] == "3"
     assert not [key for key in params if key.startswith(("cluster", "runtime"))]
+    row = content(store)["Row deep_featscale"]["params"]
+    assert row == {key: value for key, value in params.items() if key != "seed"}
 
 
 def test_tags_and_artifacts_say_where_a_run_comes_from(store: Lab) -> None:
@@ -143,8 +150,8 @@ def test_the_row_holds_the_mean_over_the_seeds_so_far(store: Lab) -> None:
         store.finish(store.run("deep", seed), accuracy)
     sync(store)
     metrics = content(store)["Row deep"]["metrics"]
-    assert [(step, value) for step, _, value in metrics["val/top1"]] == [(1, 90.0), (2, 91.0)]
-    assert metrics["val/top1_std"][0][2] == pytest.approx(2**0.5, abs=1e-12)
+    assert [(step, value) for step, _, value in metrics["row/top1_mean"]] == [(1, 90.0), (2, 91.0)]
+    assert metrics["row/top1_std"][0][2] == pytest.approx(2**0.5, abs=1e-12)
 
 
 def test_seeds_of_another_science_have_a_row_of_their_own(store: Lab) -> None:
@@ -153,7 +160,7 @@ def test_seeds_of_another_science_have_a_row_of_their_own(store: Lab) -> None:
     sync(store)
     with tracking.opened(store.results) as client:
         found = client.search_runs([client.get_experiment_by_name("small (mini: Digits)").experiment_id])
-    means = sorted(run.data.metrics["val/top1"] for run in found if run.info.run_name == "Row deep")
+    means = sorted(run.data.metrics["row/top1_mean"] for run in found if run.info.run_name == "Row deep")
     assert means == [10.0, 90.0]
 
 
@@ -300,3 +307,49 @@ def test_flatten_gives_dotted_keys() -> None:
         "d": "x",
         "e": "null",
     }
+
+
+def mirror_there(root: str) -> None:
+    """What a process of its own does: a sync of the lab in this folder, and word when it begins."""
+    results = Path(root) / "results"
+    table = spec.load_table(Path(root) / "experiments" / "tables" / "small.yaml")
+    seen = [observe(run, now=NOON + 1) for run in Discovery(results).runs()]
+    (results / "begun").touch()
+    mirror.sync(seen, [table], results)
+
+
+def test_kill_9_at_any_moment_and_a_second_sync_equal_a_clean_one(store: Lab, tmp_path: Path) -> None:
+    store.fill()
+    tables.write(store.collect(0, 1), store.results / "mini")
+    trials = [elsewhere(store, tmp_path / f"trial{number}") for number in range(4)]
+    sync(store)
+    clean = without_ids(content(store))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mlflow", "antioversmooth.reporting.mirror"])
+    moments, killed = random.Random(0), 0
+    for trial in trials:
+        process = context.Process(target=mirror_there, args=(str(trial.root),))
+        process.start()
+        while not (trial.results / "begun").exists():
+            time.sleep(0.005)
+        process.join(moments.uniform(0, 1.5))
+        process.kill()
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
+        sync(trial)
+        assert without_ids(content(trial)) == clean
+    assert killed
+
+
+def elsewhere(lab: Lab, root: Path) -> Lab:
+    """A copy of a lab, with a database of its own."""
+    root.mkdir()
+    for folder in ("experiments", "results"):
+        shutil.copytree(lab.root / folder, root / folder)
+    other = copy.copy(lab)
+    other.root, other.results = root, root / "results"
+    return other
+
+
+def without_ids(held: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: {**run, "tags": {**run["tags"], "mlflow.parentRunId": None}} for name, run in held.items()}
