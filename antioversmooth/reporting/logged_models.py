@@ -141,17 +141,15 @@ def _metadata(run: Run) -> dict[str, Any]:
 
 
 def _upload(client: MlflowClient, seen: Observation, homes: Sequence[str], folder: Path) -> None:
-    """Logs what `export` wrote, for the MLflow runs that still have no model; the tag that says so comes last."""
-    fresh = [client.get_run(home) for home in homes]  # another process may have been here since
-    fresh = [run for run in fresh if MODEL not in run.data.tags]
-    if not fresh:
-        return
-    model = _create(client, seen.run, fresh[0])
-    _name_itself(folder, model, fresh[0])
-    client.log_model_artifacts(model.model_id, str(folder))
-    client.finalize_logged_model(model.model_id, "READY")
-    for run in fresh:
-        _link(client, seen, run, model)
+    """Logs what `export` wrote, in each table of the run: MLflow shows a model in its own experiment only."""
+    for home in map(client.get_run, homes):
+        if MODEL in home.data.tags:  # another process has been here since
+            continue
+        model = _create(client, seen.run, home)
+        _name_itself(folder, model, home)
+        client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, "READY")
+        _link(client, seen, home, model)
 
 
 def _create(client: MlflowClient, run: Run, home: MlflowRun) -> LoggedModel:
@@ -172,7 +170,7 @@ def _name_itself(folder: Path, model: LoggedModel, home: MlflowRun) -> None:
 
 
 def _link(client: MlflowClient, seen: Observation, home: MlflowRun, model: LoggedModel) -> None:
-    """Shows the model with a run, and the run's final numbers with the model."""
+    """Shows the model with a run, and the run's final numbers with the model; the tag that says so comes last."""
     from mlflow.entities import LoggedModelOutput
 
     assert seen.result is not None
