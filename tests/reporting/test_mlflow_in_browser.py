@@ -1,4 +1,4 @@
-"""MLflow's own pages on mirrored runs, as a person sees them: the links that `antioversmooth ui` prints, in Chromium."""
+"""MLflow's own pages on mirrored runs, as a person sees them in Chromium: what the links of `antioversmooth ui` lead to."""
 
 from __future__ import annotations
 
