@@ -1,4 +1,4 @@
-"""MLflow's own pages on mirrored runs, as a person sees them in Chromium: what the links of `antioversmooth ui` lead to."""
+"""MLflow's own pages on mirrored runs, in Chromium: what a person sees behind the links of `antioversmooth ui`."""
 
 from __future__ import annotations
 
