@@ -250,12 +250,13 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fold", action="store_true", help="fold the scaling away: a plain timm model (CaiT's AttnScale)"
     )
+    parser.add_argument("--average", action="store_true", help="write the moving average of the weights")
 
 
 def _convert(given: argparse.Namespace) -> int:
     from antioversmooth.training.convert import convert
 
-    report = convert(given.source, given.target, _row(given), fold=given.fold)
+    report = convert(given.source, given.target, _row(given), fold=given.fold, average=given.average)
     print("\n".join([*report.lines(), f"written: {given.target}"]))
     return 0
 

@@ -106,6 +106,7 @@ def test_caits_attnscale_folds_into_a_plain_timm_model(trained: Callable[[str], 
         ("deit_s12_attnscale", ["--fold"], "blocks.0.attn.lamb is not zero and cannot be folded"),
         ("deit_s12_attnscale", ["--spec", "deit_s12_featscale", *SMALL], "its scales are those of another method"),
         ("deit_s12", ["--spec", "cait_xxs24", *SMALL], "does not fit this Cait: it lacks"),
+        ("deit_s12", ["--average"], "holds no moving average"),
         ("deit_s12", ["model.depth=3"], "model.depth=3: changes a row, and none is named; add --spec ROW"),
     ],
 )

@@ -35,6 +35,9 @@ State = dict[str, Tensor]
 _NESTED = ("model", "state_dict", "model_ema")
 """Keys that a checkpoint keeps its weights under, the first that is there."""
 
+_AVERAGES = ("ema", "model_ema", "state_dict_ema")
+"""The same for their moving average: ours, DeiT's, timm's."""
+
 _SWIN_BUFFERS = ("attn_mask", "relative_position_index")
 
 
@@ -69,18 +72,21 @@ class LoadReport:
         return [f"{self.source}: {self.taken} tensors taken as they are", *listed]
 
 
-def load_weights(model: nn.Module, source: Path, *, allow_missing: Sequence[str] = ()) -> LoadReport:
+def load_weights(
+    model: nn.Module, source: Path, *, allow_missing: Sequence[str] = (), average: bool = False
+) -> LoadReport:
     """Puts the weights of a file into the model.
 
     Args:
         source: `.safetensors`, or what torch.save wrote: a state dict, or one under "model", "state_dict" or
             "model_ema"; in timm's or in the official layout of DeiT, CaiT or Swin, or a checkpoint of ours.
         allow_missing: Patterns (fnmatch) of parameters that the file need not hold, besides the scales.
+        average: Take the moving average of the weights that the file holds beside them.
 
     Raises:
         CheckpointError: The file is missing or torn, or of another model; names the keys.
     """
-    return _load(model, read_state(Path(source)), str(source), allow_missing)
+    return _load(model, read_state(Path(source), average=average), str(source), allow_missing)
 
 
 def load_timm(
@@ -165,8 +171,11 @@ def _official_swin_key(key: str) -> str:
     return key.replace("head.fc.", "head.")
 
 
-def read_state(source: Path) -> State:
+def read_state(source: Path, *, average: bool = False) -> State:
     """The tensors of a file by name, without the prefixes of wrappers; nothing in it is executed.
+
+    Args:
+        average: Those of the moving average that it holds.
 
     Raises:
         CheckpointError: The file is missing, torn, or holds no state dict.
@@ -177,7 +186,12 @@ def read_state(source: Path) -> State:
         raise CheckpointError(f"{source}: there is no such file") from err
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as err:
         raise CheckpointError(f"{source} is torn, or holds more than weights: {_first_line(err)}") from err
-    state = next((content[key] for key in _NESTED if key in content), content) if isinstance(content, dict) else {}
+    found: dict[str, Any] = content if isinstance(content, dict) else {}
+    if average:
+        found = {key: found[key] for key in _AVERAGES if found.get(key) is not None}
+        if not found:
+            raise CheckpointError(f"{source} holds no moving average, under none of {', '.join(_AVERAGES)}")
+    state = next((found[key] for key in (*_NESTED, *_AVERAGES) if key in found), found)
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()) or not state:
         raise CheckpointError(f"{source} holds no state dict, neither as it is nor under {', '.join(_NESTED)}")
     return dict(clean_state_dict(state))

@@ -52,26 +52,24 @@ def run_of(target: Path) -> Run:
 def trained_model(target: Path, config: Experiment, *, average: bool = False) -> nn.Module:
     """The experiment's model with the weights of `target`, on the CPU; arguments as of `evaluate_checkpoint`."""
     model: nn.Module = new_model(config, seed=0)
-    if not average:
-        load_trained(model, target, config)
-        return model
-    path = weights_of(target)
-    weights = checkpoint.load_state(path)["ema"]
-    if weights is None:
-        raise CheckpointError(f"{path} holds no moving average")
-    model.load_state_dict(weights)
+    load_trained(model, target, config, average=average)
     return model
 
 
-def load_trained(model: nn.Module, target: Path, config: Experiment) -> LoadReport:
+def load_trained(model: nn.Module, target: Path, config: Experiment, *, average: bool = False) -> LoadReport:
     """Puts the weights of a run, a checkpoint or a file into the experiment's model; says what became of each key.
+
+    Args:
+        average: The moving average that stands beside them in a checkpoint.
 
     Raises:
         CheckpointError: There are no such weights, or they are of another model.
     """
     if only_evaluates(target, config):
+        if average:
+            raise CheckpointError(f"{target} trained nothing, so there is no moving average of its weights")
         return load_initial_weights(model, run_of(target))
-    return load_weights(model, weights_of(target))
+    return load_weights(model, weights_of(target), average=average)
 
 
 def only_evaluates(target: Path, config: Experiment) -> bool:

@@ -13,9 +13,9 @@ from tiny import SOFTMAX
 from torch import Tensor, nn
 
 from antioversmooth.analysis import bounds
-from antioversmooth.analysis.spectra import high_pass_norm, low_pass_norm
+from antioversmooth.analysis.spectra import high_pass, high_pass_norm, low_pass, low_pass_norm
 from antioversmooth.analysis.watch import Attended, evaluating, watching_attention
-from antioversmooth.models.scaling import attn_scale_matrix
+from antioversmooth.models.scaling import attn_scale_matrix, feat_scale
 
 sizes = st.sampled_from([2, 3, 5, 9, 16, 197])
 seeds = st.integers(0, 2**16)
@@ -72,6 +72,27 @@ def test_theorem_1_high_frequencies_of_powers_vanish(num_tokens: int, spread: fl
     z = x.abs()[:, None]  # a DC part that is not zero by chance
     far = torch.linalg.matrix_power(attention, 2**18) @ z
     assert (high_pass_norm(far) / low_pass_norm(far)).item() <= 1e-9
+
+
+@given(num_tokens=sizes, spread=st.floats(0.1, 2), seed=seeds)
+def test_corollary_2_products_of_different_layers_are_low_pass_too(num_tokens: int, spread: float, seed: int) -> None:
+    """|HC[A_t ... A_2 A_1 z]| / |DC[...]| goes to zero, each A another one."""
+    x = draw(num_tokens, spread, seed)[1].abs()[:, None]
+    entered = (high_pass_norm(x) / low_pass_norm(x)).item()
+    for layer in range(60):
+        logits, _, _ = draw(num_tokens, spread, seed + 1 + layer)
+        x = logits.clamp(-1, 1).softmax(-1) @ x  # bounds what one layer can leave away from all of it
+    assert (high_pass_norm(x) / low_pass_norm(x)).item() <= 1e-6 * entered
+
+
+@given(num_tokens=sizes, seed=seeds, repeats=st.sampled_from([1, 2]))
+def test_featscale_leaves_at_most_the_largest_one_plus_t(num_tokens: int, seed: int, repeats: int) -> None:
+    x = draw(num_tokens, 1.0, seed)[1]
+    s, t = (repeats * torch.randn(x.shape[-1], dtype=torch.float64) for _ in "st")
+    scaled = feat_scale(x, s, t, x.mean(1, keepdim=True))
+    torch.testing.assert_close(high_pass(scaled), (1 + t) * high_pass(x), atol=1e-10, rtol=1e-10)
+    torch.testing.assert_close(low_pass(scaled), (1 + s) * low_pass(x), atol=1e-10, rtol=1e-10)
+    assert high_pass_norm(scaled).item() <= (1 + t).abs().max().item() * high_pass_norm(x).item() * (1 + 1e-9)
 
 
 def test_decay_is_that_of_explicit_powers() -> None:

@@ -10,12 +10,14 @@ import pytest
 import torch
 from backbones import BUILDERS, TINY
 from comparison import assert_equal_numbers, gradients
+from hypothesis import given
+from hypothesis import strategies as st
 from timm.models.cait import Cait
 from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from antioversmooth.bench.textbook import share_random_scales, textbook
+from antioversmooth.bench.textbook import named, share_random_scales, textbook
 from antioversmooth.models import add_scaling, remove_scaling
 
 METHODS = {
@@ -43,6 +45,48 @@ def test_scaled_models_equal_the_textbook_form(build: Callable[..., nn.Module], 
     assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-5)
     ours, explicit, images = ours.double(), explicit.double(), images.double()
     assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-12)
+
+
+HALF = {torch.bfloat16: 2e-2, torch.float16: 3e-3}
+TOLERANCES = {torch.float64: 1e-11, torch.float32: 1e-5, **HALF}
+
+
+@given(
+    batch=st.integers(1, 3),
+    heads=st.integers(1, 4),
+    channels=st.sampled_from([2, 8, 16]),
+    tokens=st.integers(1, 20),
+    spread=st.floats(0, 1.5),
+    dtype=st.sampled_from(list(TOLERANCES)),
+    method=st.sampled_from(list(METHODS)),
+    options=st.fixed_dictionaries({"qkv_bias": st.booleans(), "proj_bias": st.booleans(), "qk_norm": st.booleans()}),
+    seed=st.integers(0, 2**16),
+)
+def test_fused_blocks_equal_the_explicit_form_for_any_shape_type_and_scale(
+    batch: int,
+    heads: int,
+    channels: int,
+    tokens: int,
+    spread: float,
+    dtype: torch.dtype,
+    method: str,
+    options: dict[str, bool],
+    seed: int,
+):
+    """In half precision against the explicit form of the same numbers in double: both round, one by one."""
+    torch.manual_seed(seed)
+    stock = nn.Sequential(Block(heads * channels, heads, **options)).eval()
+    explicit, ours = textbook(stock, **METHODS[method], doubled=True), add_scaling(stock, **METHODS[method])
+    share_random_scales(ours, explicit, std=spread)
+    x = torch.randn(batch, tokens, heads * channels)
+    ours, x = ours.to(dtype), x.to(dtype)
+    with torch.no_grad():
+        for name, parameter in named(explicit).items():
+            parameter.copy_(named(ours)[name])
+        expected, found = explicit.double()(x.double()), ours(x)
+    assert found.dtype == dtype
+    size = expected.abs().max().clamp(min=1)
+    assert ((found.double() - expected).abs().max() / size).item() <= TOLERANCES[dtype]
 
 
 @FAMILY

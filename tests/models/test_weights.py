@@ -6,12 +6,15 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import timm
 import torch
-from backbones import TINY, randomised
+from backbones import BUILDERS, TINY, randomised
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from timm.models.cait import Cait
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -101,32 +104,130 @@ def test_only_two_kinds_of_files_are_written(build: Callable[..., nn.Module], tm
         save_weights(build("vit"), tmp_path / "weights.onnx")
 
 
-@pytest.mark.parametrize(
-    ("name", "keys", "some"),
-    [
-        ("attnscale_small_12", 152 + 12, {"blocks.11.attn.lamb", "head.weight"}),
-        ("featscale_small_24", 296 + 48, {"blocks.23.lamb1", "blocks.23.lamb2"}),
-        ("featscale_cait_S24_224", 476 + 48, {"blocks.23.lamb2", "blocks_token_only.1.gamma_1"}),
-        (
-            "attnscale_swin_small_patch4_window7_224",
-            364 + 24,
-            {
-                "layers.2.blocks.17.attn.lamb",
-                "layers.0.downsample.reduction.weight",
-                "head.bias",
-                "layers.0.blocks.1.attn_mask",
-                "layers.3.blocks.1.attn.relative_position_index",
-            },
-        ),
+BLOCKS = {
+    **{f"small_{depth}": [(f"blocks.{i}", 6, 384) for i in range(depth)] for depth in (12, 24)},
+    "cait_XXS24_224": [(f"blocks.{i}", 4, 192) for i in range(24)],
+    "cait_S24_224": [(f"blocks.{i}", 8, 384) for i in range(24)],
+    "swin_small_patch4_window7_224": [
+        (f"layers.{stage}.blocks.{i}", 3 * 2**stage, 96 * 2**stage)
+        for stage, depth in enumerate((2, 2, 18, 2))
+        for i in range(depth)
     ],
-)
-def test_official_layout_has_the_keys_of_the_released_code(name: str, keys: int, some: set[str]):
+}
+"""Name of each block of the released models, its heads and its channels."""
+BASE_KEYS = {"small_12": 152, "small_24": 296, "cait_XXS24_224": 476, "cait_S24_224": 476}
+BASE_KEYS |= {"swin_small_patch4_window7_224": 364}
+"""Keys of the official baselines' state dicts, counted there."""
+
+
+@pytest.mark.parametrize("method", ["attnscale", "featscale"])
+@pytest.mark.parametrize("backbone", BASE_KEYS)
+def test_official_layout_has_the_keys_and_shapes_of_the_released_code(backbone: str, method: str):
     with torch.device("meta"):
-        model = timm.create_model(name)
-    state = official_state(model.to_empty(device="cpu"))
-    assert len(state) == keys
-    assert some <= state.keys()
-    assert not {key for key in state if key.startswith("layers.3.downsample")}
+        model = timm.create_model(f"{method}_{backbone}")
+    state = {key: list(value.shape) for key, value in official_state(model.to_empty(device="cpu")).items()}
+    added: dict[str, list[int]] = {}
+    for block, heads, channels in BLOCKS[backbone]:
+        if method == "attnscale":
+            added[f"{block}.attn.lamb"] = [heads]
+        else:
+            added |= {f"{block}.lamb1": [channels], f"{block}.lamb2": [channels]}
+    assert {key: shape for key, shape in state.items() if "lamb" in key} == added
+    assert len(state) == BASE_KEYS[backbone] + len(added)
+
+
+def test_official_swin_holds_its_buffers_and_merges_patches_at_the_end_of_a_stage():
+    """224 pixels: maps of 56, 28, 14 and 7 tokens a side, so that the last stage shifts nothing."""
+    with torch.device("meta"):
+        model = timm.create_model("attnscale_swin_small_patch4_window7_224")
+    state = {key: list(value.shape) for key, value in official_state(model.to_empty(device="cpu")).items()}
+    masks = {key: shape for key, shape in state.items() if key.endswith("attn_mask")}
+    windows = {0: 64, 1: 16, 2: 4}
+    assert masks == {
+        f"layers.{stage}.blocks.{i}.attn_mask": [windows[stage], 49, 49]
+        for stage, depth in enumerate((2, 2, 18))
+        for i in range(1, depth, 2)
+    }
+    indices = [shape for key, shape in state.items() if key.endswith("relative_position_index")]
+    assert indices == [[49, 49]] * 24
+    merging = {key: shape for key, shape in state.items() if "downsample.reduction" in key}
+    assert merging == {f"layers.{i}.downsample.reduction.weight": [192 * 2**i, 384 * 2**i] for i in range(3)}
+    assert state["head.weight"] == [1000, 768]
+
+
+def trained_checkpoint(model: nn.Module, images: Tensor) -> dict[str, Any]:
+    """What DeiT's and Swin's training code saves after a step: everything."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
+    average = {key: value.clone() for key, value in official_state(model).items()}
+    outputs = model.train()(images)
+    sum(output.square().sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,))).backward()
+    optimizer.step()
+    scheduler.step()
+    model.eval()
+    return {
+        "model": official_state(model),
+        "model_ema": average,
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": scheduler.state_dict(),
+        "scaler": {"scale": 65536.0, "growth_factor": 2.0, "_growth_tracker": 1},
+        "epoch": 299,
+        "max_accuracy": 80.7,
+        "args": argparse.Namespace(lr=5e-4, distillation_type="none", data_path=None),
+    }
+
+
+@KINDS
+def test_a_full_training_checkpoint_gives_its_weights_or_their_average(
+    build: Callable[..., nn.Module], fresh: Callable[[str], nn.Module], images: Tensor, tmp_path: Path, kind: str
+):
+    trained = scaled(build(kind))
+    before = trained(images)
+    torch.save(trained_checkpoint(trained, images), tmp_path / "checkpoint.pth")
+    model, average = fresh(kind), fresh(kind)
+    load_weights(model, tmp_path / "checkpoint.pth")
+    load_weights(average, tmp_path / "checkpoint.pth", average=True)
+    assert torch.equal(model(images), trained(images))
+    assert torch.equal(average(images), before)
+    assert not torch.equal(average(images), model(images))
+
+
+def test_a_file_without_a_moving_average_says_so(build: Callable[..., nn.Module], tmp_path: Path):
+    save_weights(build("vit"), tmp_path / "weights.safetensors")
+    torch.save({"model": build("vit").state_dict(), "ema": None}, tmp_path / "weights.pt")
+    for name in ("weights.safetensors", "weights.pt"):
+        with pytest.raises(CheckpointError, match=f"{name} holds no moving average, under none of ema, model_ema"):
+            load_weights(build("vit"), tmp_path / name, average=True)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["vit", "deit_distilled", "deit3", "cait", "swin"]),
+    methods=st.sampled_from([{"attnscale": True}, {"featscale": True}, {"attnscale": True, "featscale": True}]),
+    nested=st.sampled_from([None, "model", "state_dict", "model_ema"]),
+    prefix=st.sampled_from(["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]),
+    official=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_any_combination_of_layout_and_wrapping_comes_back_bit_by_bit(
+    tmp_path: Path,
+    kind: str,
+    methods: dict[str, bool],
+    nested: str | None,
+    prefix: str,
+    official: bool,
+    seed: int,
+):
+    torch.manual_seed(seed)
+    trained, model = (add_scaling(randomised(BUILDERS[kind]()), **methods) for _ in range(2))
+    share_random_scales(trained)
+    state = official_state(trained) if official else trained.state_dict()
+    wrapped = {f"{prefix}{key}": value for key, value in state.items()}
+    torch.save(wrapped if nested is None else {nested: wrapped, "epoch": 3}, tmp_path / "weights.pth")
+    report = load_weights(model, tmp_path / "weights.pth")
+    assert all(torch.equal(value, trained.state_dict()[key]) for key, value in model.state_dict().items())
+    assert report.taken + len(report.renamed) + len(report.dropped) == len(state), "every key is accounted for"
+    assert (report.missing, report.adapted, report.reset) == ((), (), ())
 
 
 def test_a_checkpoint_of_ours_gives_its_model(
