@@ -39,11 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         project = Path(folder)
         (project / "experiments").symlink_to(find_root() / "experiments")
         num_runs = fabricate(project, list(range(given.seeds)), given.epochs)
-        seconds, loaded = zip(*(render(project, given.seeds, given.epochs) for _ in range(given.rounds)), strict=True)
+        found = [render(project, given.seeds, given.epochs) for _ in range(given.rounds)]
+    wall, cpu, loaded = zip(*found, strict=True)
     print(f"{num_runs:,} runs x {given.epochs} epochs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    print(
-        f"antioversmooth table: median {statistics.median(seconds):.2f} s, {min(seconds):.2f} to {max(seconds):.2f} s"
-    )
+    for name, seconds in (("by the clock", wall), ("of CPU", cpu)):
+        spread = f"{min(seconds):.2f} to {max(seconds):.2f} s"
+        print(f"antioversmooth table, {name}: median {statistics.median(seconds):.2f} s, {spread}")
     print(f"of {', '.join(HEAVY)} it imported: {', '.join(sorted(set(loaded[0]) & set(HEAVY))) or 'none'}")
     return 0
 
@@ -88,13 +89,15 @@ def _epoch(run: Run, epoch: int) -> list[str]:
     return [*[training + "\n"] * 5, json.dumps({**now, **evaluation, journal.EPOCH_SECONDS: 60.0}) + "\n"]
 
 
-def render(project: Path, num_seeds: int, epochs: int) -> tuple[float, list[str]]:
-    """Seconds of one `antioversmooth table`, and the modules that it loaded."""
+def render(project: Path, num_seeds: int, epochs: int) -> tuple[float, float, list[str]]:
+    """Seconds of one `antioversmooth table`, by the clock and of CPU, and the modules that it loaded."""
     seeds = ",".join(map(str, range(num_seeds)))
     command = [sys.executable, "-c", PROGRAM, "table", "table2", *_overrides(epochs), "--seeds", seeds]
-    began = time.perf_counter()
+    began, before = time.perf_counter(), os.times()
     done = subprocess.run([*command, "--output", "tables"], cwd=project, capture_output=True, text=True, check=True)
-    return time.perf_counter() - began, done.stderr.splitlines()[-1].split()[1:]
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - began, cpu, done.stderr.splitlines()[-1].split()[1:]
 
 
 if __name__ == "__main__":
