@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from itertools import groupby
 
 from antioversmooth.reporting import cells
@@ -32,33 +33,43 @@ OMITTED = {"best epoch", "images/s", "device", "epochs", "device-hours"}
 """Columns that a printed page has no room for; the other formats have them."""
 
 
+def _omitted(document: Document) -> set[str]:
+    """And the state, where it is the same for all rows: done, with the seeds that the caption names."""
+    alike = document["complete"] and all(row["seeds"] for row in document["rows"])
+    return OMITTED | {cells.STATE} if alike else OMITTED
+
+
 def render(document: Document) -> str:
     """A `table` environment with caption, rows by group, sources and notes."""
-    columns, rows = _printed(*cells.table(document))
-    bodies = ["\n".join(map(_line, body)) for body in _by_group(cells.grouped(rows))]
+    columns, rows = _printed(*cells.table(document), _omitted(document))
+    bodies = ["\n".join(_body(body)) for body in _by_group(cells.grouped(rows))]
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
             r"\begin{table}",
-            r"\centering\small",
+            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
             rf"\caption{{{escape(document['title'])}. {' '.join(map(escape, document['caption']))}}}",
             rf"\label{{tab:{document['name']}}}",
-            rf"\begin{{tabular}}{{{''.join('l' if column.value is None else 'r' for column in columns)}}}",
+            r"\par\medskip",
+            rf"\begin{{tabular}}{{{''.join('l' if column.value is None else 'r' for column in columns[1:])}}}",
             r"\toprule",
-            _line([column.header for column in columns]),
+            _line([column.header for column in columns[1:]]),
             r"\midrule",
             "\n\\midrule\n".join(bodies),
             r"\bottomrule",
             r"\end{tabular}",
-            *(rf"\par\smallskip{{\footnotesize {escape(remark)}\par}}" for remark in cells.remarks(document)),
+            r"\par\medskip\raggedright",
+            *(rf"{escape(remark)}\par" for remark in cells.remarks(document)),
             r"\end{table}",
             "",
         ]
     )
 
 
-def _printed(columns: list[cells.Column], rows: list[list[str]]) -> tuple[list[cells.Column], list[list[str]]]:
-    kept = [index for index, column in enumerate(columns) if column.header not in OMITTED]
+def _printed(
+    columns: list[cells.Column], rows: list[list[str]], omitted: set[str]
+) -> tuple[list[cells.Column], list[list[str]]]:
+    kept = [index for index, column in enumerate(columns) if column.header not in omitted]
     return [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
 
 
@@ -70,6 +81,14 @@ def _by_group(rows: list[list[str]]) -> list[list[list[str]]]:
     return [
         [row for _, row in members] for _, members in groupby(zip(numbers, rows, strict=True), lambda item: item[0])
     ]
+
+
+def _body(rows: list[list[str]]) -> Iterator[str]:
+    """The rows of a group below its name: a column of names would not leave the numbers enough of the page."""
+    name, width = rows[0][0], len(rows[0]) - 1
+    if name != cells.EMPTY:
+        yield rf"\multicolumn{{{width}}}{{l}}{{\itshape {escape(name)}}} \\"
+    yield from (_line(row[1:]) for row in rows)
 
 
 def _line(texts: list[str]) -> str:
