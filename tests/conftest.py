@@ -22,6 +22,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listings of data sets are kept with the test, not in the home folder of whoever runs it."""
+    monkeypatch.setenv("ANTIOVERSMOOTH_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def experiments() -> Path:
     """The specs that the project ships."""

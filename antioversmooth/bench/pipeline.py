@@ -20,8 +20,9 @@ from torchvision.transforms import v2
 from antioversmooth.bench.timing import Clock, Times, interleaved
 from antioversmooth.config import DataConfig, RecipeConfig
 from antioversmooth.errors import DataError
+from antioversmooth.sources.stored import Stored, packed
 from antioversmooth.training.augmentation import Transform, train_transform
-from antioversmooth.training.data import FolderImages
+from antioversmooth.training.data import FileImages
 from antioversmooth.training.loading import Views
 from antioversmooth.training.randomness import seed_everything
 from antioversmooth.training.sampling import View
@@ -37,7 +38,7 @@ OURS = {"ours": 1, "ours, repeated augmentation": 3}
 """Views of an image that follow one another, which one decode serves."""
 
 
-def write_photographs(folder: Path, number: int) -> FolderImages:
+def write_photographs(folder: Path, number: int) -> FileImages:
     """JPEG files in a new folder.
 
     Raises:
@@ -54,7 +55,7 @@ def write_photographs(folder: Path, number: int) -> FolderImages:
         crop = photograph.crop((left, upper, left + width, upper + height)).resize(SIZE, Image.Resampling.BICUBIC)
         noisy = np.asarray(crop) + generator.normal(0, 6, (SIZE[1], SIZE[0], 3))
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / path, quality=QUALITY)
-    return FolderImages(folder, np.array([path.encode() for path in paths]), np.zeros(number, np.int64))
+    return FileImages(Stored(folder, packed(paths), np.zeros(number, np.int64)))
 
 
 def _photographs() -> list[Path]:
@@ -66,7 +67,7 @@ def _photographs() -> list[Path]:
 
 
 def compare_pipelines(
-    images: FolderImages, recipe: RecipeConfig, data: DataConfig, clock: Clock, *, rounds: int
+    images: FileImages, recipe: RecipeConfig, data: DataConfig, clock: Clock, *, rounds: int
 ) -> Times:
     """Seconds that one image after another takes, all of `images` a round, in each pipeline."""
     transform = train_transform(recipe, data, SIDE)
@@ -76,14 +77,14 @@ def compare_pipelines(
     return interleaved({**usual, **ours}, clock, rounds=rounds)
 
 
-def _each(images: FolderImages, transform: Callable[[Image.Image], object]) -> None:
+def _each(images: FileImages, transform: Callable[[Image.Image], object]) -> None:
     seed_everything(0)
     for index in range(len(images.labels)):
         with Image.open(images.name(index)) as image:
             transform(image.convert("RGB"))
 
 
-def _views(images: FolderImages, transform: Transform, repeats: int) -> None:
+def _views(images: FileImages, transform: Transform, repeats: int) -> None:
     views = Views(images, transform, seed=0)
     for number in range(len(views)):
         views[View(number, number // repeats)]
@@ -113,7 +114,7 @@ def _torchvision_transform() -> Callable[[Image.Image], object]:
     return transform
 
 
-def whole_views(images: FolderImages, recipe: RecipeConfig, data: DataConfig, *, number: int) -> int:
+def whole_views(images: FileImages, recipe: RecipeConfig, data: DataConfig, *, number: int) -> int:
     """How many of so many views came out as bytes of the right shape; an augmentation that fails ends it."""
     views = Views(images, train_transform(recipe, data, SIDE), seed=1)
     per_image = -(-number // len(views))

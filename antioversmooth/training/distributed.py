@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -33,6 +33,14 @@ class Place:
     """torchrun, slurm or alone."""
     master: tuple[str, int] | None = None
     """Address and port where the ranks meet; None: the environment holds them already, or there is nobody to meet."""
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of this process: of its SLURM task, which the ranks of a torchrun agent share; else of the machine."""
+        of_task = os.environ.get("SLURM_CPUS_PER_TASK")
+        if of_task and self.source == "slurm":
+            return int(of_task)
+        return max(1, (int(of_task) if of_task else len(os.sched_getaffinity(0))) // self.local_world_size)
 
 
 def find_place(environment: Mapping[str, str]) -> Place:
@@ -113,6 +121,14 @@ class Ranks:
         dist.broadcast_object_list(box, src=0, group=self.control)
         return box[0]
 
+    def gather(self, value: T) -> list[T]:
+        """What each rank passes, by rank, on every rank."""
+        if self.control is None:
+            return [value]
+        box: list[T | None] = [None] * self.world_size
+        dist.all_gather_object(box, value, group=self.control)
+        return cast(list[T], box)
+
     def sum(self, values: Tensor) -> Tensor:
         """The sum over all ranks, on the CPU."""
         total = values.detach().to("cpu", copy=True)
@@ -154,7 +170,7 @@ def _device(place: Place) -> torch.device:
 
 def _set_threads(runtime: RuntimeConfig, place: Place, device: torch.device) -> None:
     """One thread for local CPU runs: two that spin beside each other on a busy machine cost 4 to 7 times the time."""
-    scheduled = int(os.environ.get("SLURM_CPUS_PER_TASK", "0")) if place.source == "slurm" else 0
+    scheduled = place.cpus if "SLURM_CPUS_PER_TASK" in os.environ else 0
     threads = runtime.threads or scheduled or (1 if device.type == "cpu" else 0)
     if threads:
         torch.set_num_threads(threads)

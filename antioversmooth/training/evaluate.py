@@ -36,7 +36,7 @@ def evaluate_checkpoint(
     config = experiment or run_of(target).experiment
     with distributed.joined(config.runtime) as ranks:
         images = open_data(data or config.data).val
-        loaders = make_loaders(config, seed=0, local_world_size=ranks.place.local_world_size)
+        loaders = make_loaders(config, seed=0, cpus=ranks.place.cpus)
         model = trained_model(target, config, average=average)
         return Evaluator(config, images, loaders, ranks)(model.to(ranks.device))
 

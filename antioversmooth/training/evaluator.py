@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 from antioversmooth import journal
 from antioversmooth.config import Experiment, Precision
 from antioversmooth.training.augmentation import DevicePreprocessing
-from antioversmooth.training.data import Images
+from antioversmooth.training.data import Images, check_readable
 from antioversmooth.training.distributed import Ranks
-from antioversmooth.training.loading import Loaders
+from antioversmooth.training.loading import WHOLE, Loaders
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Evaluation:
     num_images: int
     images_per_s: float
     """Over all ranks, data loading included."""
+    unreadable: tuple[str, ...] = ()
+    """Images that could not be read, and count nowhere."""
 
     def metrics(self) -> dict[str, float]:
         """As the journal names them."""
@@ -41,13 +44,17 @@ class Evaluation:
 class Evaluator:
     """Evaluates models on one split; called by every rank together, gives the same on all of them.
 
+    Raises:
+        DataError: More images than `data.max_corrupt` cannot be read.
+
     Args:
         images: The split.
         loaders: Make this rank's share of its batches.
     """
 
     def __init__(self, experiment: Experiment, images: Images, loaders: Loaders, ranks: Ranks) -> None:
-        self.num_classes = experiment.data.num_classes
+        self.data = experiment.data
+        self.images = images
         self.precision = experiment.recipe.precision
         self.ranks = ranks
         self.batches = loaders.evaluation(images, rank=ranks.rank, world_size=ranks.world_size)
@@ -55,8 +62,10 @@ class Evaluator:
 
     def __call__(self, model: nn.Module) -> Evaluation:
         started = time.perf_counter()
-        images, top1, top5, loss = self.ranks.sum(self._sums(model))
+        sums, unreadable = self._sums(model)
+        images, top1, top5, loss = self.ranks.sum(sums)
         total = images.sum()
+        names = self._names(unreadable) if total < len(self.images.labels) else []
         return Evaluation(
             top1=float(100 * top1.sum() / total),
             top5=float(100 * top5.sum() / total),
@@ -64,20 +73,34 @@ class Evaluator:
             per_class=(100 * top1 / images).tolist(),
             num_images=int(total),
             images_per_s=float(total) / (time.perf_counter() - started),
+            unreadable=tuple(names),
         )
 
+    def _names(self, unreadable: list[int]) -> list[str]:
+        """Of all ranks' unreadable images; ends it, on every rank, where they are too many."""
+        names = [self.images.name(index) for index in sorted(chain(*self.ranks.gather(unreadable)))]
+        check_readable(names, self.data.max_corrupt)
+        return names
+
     @torch.no_grad()
-    def _sums(self, model: nn.Module) -> Tensor:
-        """Images, hits in the first place, hits in the first five, and loss, by class. Shape: [4, num_classes]."""
+    def _sums(self, model: nn.Module) -> tuple[Tensor, list[int]]:
+        """Images, hits in the first place, hits in the first five, and loss, by class; and what could not be read.
+
+        Shape of the sums: [4, num_classes].
+        """
         model.eval()
-        sums = torch.zeros(4, self.num_classes, dtype=torch.float64, device=self.ranks.device)
+        sums = torch.zeros(4, self.data.num_classes, dtype=torch.float64, device=self.ranks.device)
+        unreadable: list[int] = []
         for batch in self.batches:
             self.ranks.progress.mark()
+            readable = batch.corrupt == WHOLE  # others were replaced by a neighbour, which counts by itself
+            unreadable += batch.corrupt[~readable].tolist()
             labels = batch.labels.to(self.ranks.device, non_blocking=True)
             with autocast(self.ranks.device, self.precision):
                 logits = model(self.preprocessing.normalise(batch.images))
-            sums.index_add_(1, labels, _scores(logits.float(), labels))
-        return sums
+            scores = _scores(logits.float(), labels) * readable.to(self.ranks.device, non_blocking=True)
+            sums.index_add_(1, labels, scores)
+        return sums, unreadable
 
 
 def _scores(logits: Tensor, labels: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ Shapes: B images, C channels, S pixels along a side.
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -20,6 +19,8 @@ from antioversmooth.training.data import Images
 from antioversmooth.training.randomness import seed_everything, seed_for
 from antioversmooth.training.sampling import Blocks, View
 
+SMALL = 64
+"""Pixels along a side up to which images in memory stay there as views, and need no loading processes."""
 WHOLE = -1
 """In `Batch.corrupt`: the image could be read."""
 
@@ -63,7 +64,7 @@ class Views(Dataset[tuple[Tensor, int, int]]):
         for neighbour in (index, *range(index + 1, len(self)), *range(last, -1, -1)):
             try:
                 image = self.images.open(neighbour)
-            except (OSError, SyntaxError, ValueError):  # what Pillow raises about a damaged file
+            except OSError:
                 continue
             corrupt = WHOLE if neighbour == index else index
             return image, int(self.images.labels[neighbour]), corrupt
@@ -74,7 +75,7 @@ class Loaders:
     """Makes the batches of a run.
 
     Args:
-        local_world_size: Ranks on this node, which share its CPUs.
+        cpus: That this process may use, itself and its loading processes.
     """
 
     def __init__(
@@ -85,14 +86,14 @@ class Loaders:
         *,
         image_size: int,
         seed: int,
-        local_world_size: int = 1,
+        cpus: int = 1,
     ) -> None:
         self.data = data
         self.recipe = recipe
         self.runtime = runtime
         self.image_size = image_size
         self.seed = seed
-        self.local_world_size = local_world_size
+        self.cpus = cpus
 
     def training(self, images: Images, blocks: Blocks) -> Iterator[Batch]:
         """The batches of all blocks, in order; ends after the last."""
@@ -110,10 +111,11 @@ class Loaders:
         self, images: Images, transform: Transform, blocks: Iterable[list[View]], *, fixed: bool
     ) -> Iterable[Batch]:
         views = Views(images, transform, self.seed)
-        if images.in_memory and fixed:
+        small = images.in_memory and self.image_size <= SMALL
+        if small and fixed:
             return FixedBatches(views, blocks)
-        workers = self.runtime.workers
-        workers = default_workers(images, self.local_world_size) if workers < 0 else workers
+        # The CPUs given, less one for this process; of small images in memory a view is made faster than handed over.
+        workers = self.runtime.workers if self.runtime.workers >= 0 else 0 if small else self.cpus - 1
         return DataLoader(
             views,
             batch_sampler=blocks,
@@ -148,12 +150,3 @@ def _start_worker(_: int) -> None:
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-
-
-def default_workers(images: Images, local_world_size: int) -> int:
-    """Loading processes per rank: the CPUs that it was given, less one for itself; none for images in memory."""
-    if images.in_memory:
-        return 0
-    per_task = os.environ.get("SLURM_CPUS_PER_TASK")
-    cpus = int(per_task) if per_task else len(os.sched_getaffinity(0)) // local_world_size
-    return max(cpus - 1, 0)

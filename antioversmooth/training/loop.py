@@ -14,7 +14,7 @@ from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.journal import EndReason
 from antioversmooth.training.attempt import SUPERSEDED, Attempt
 from antioversmooth.training.checkpoint import CheckpointWriter, State
-from antioversmooth.training.data import Images
+from antioversmooth.training.data import Images, check_readable
 from antioversmooth.training.distillation import Teacher
 from antioversmooth.training.evaluator import Evaluator
 from antioversmooth.training.learner import Learner
@@ -72,7 +72,7 @@ class Trainer:
         self._saved_at = time.monotonic()
         self._saved_step = -1
         self._fence_checked_at = time.monotonic()
-        self._corrupt: set[int] = set()
+        self._unreadable: set[str] = set()
         self._failure: BaseException | None = None
 
     @property
@@ -142,22 +142,19 @@ class Trainer:
             self._boundary()
 
     def _watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches; images that could not be read are named in the journal, and end the run beyond the limit."""
-        for batch in batches:
-            for index in set(batch.corrupt[batch.corrupt != WHOLE].tolist()) - self._corrupt:
-                self._corrupt.add(index)
-                name = self.images.name(index)
-                self.attempt.note_from_any_rank("corrupt-image", file=name, rank=self.ranks.rank)
-            if len(self._corrupt) > self.config.data.max_corrupt:
-                self._failure = self._too_many_corrupt()
-            yield batch
+        """The batches; images that could not be read are named in the journal, and end the run beyond the limit.
 
-    def _too_many_corrupt(self) -> DataError:
-        names = [self.images.name(index) for index in sorted(self._corrupt)]
-        return DataError(
-            f"{len(names)} image(s) cannot be read, data.max_corrupt allows {self.config.data.max_corrupt}: "
-            f"{', '.join(names[:5])}; restore them, or raise data.max_corrupt"
-        )
+        Those of all ranks count together, as far as they stand in the journal when a rank finds another one.
+        """
+        for batch in batches:
+            found = {self.images.name(index) for index in batch.corrupt[batch.corrupt != WHOLE].tolist()}
+            if not found <= self._unreadable:
+                self._unreadable = self.attempt.note_unreadable(found)
+                try:
+                    check_readable(self._unreadable, self.config.data.max_corrupt)
+                except DataError as err:
+                    self._failure = err
+            yield batch
 
     def _record_training(self) -> None:
         reading = self._healthy(self.meter.read())
@@ -176,7 +173,10 @@ class Trainer:
 
     def _finish_epoch(self) -> None:
         epoch_s = self.clock.epoch_s()
-        metrics = self.evaluator(self.learner.model).metrics()
+        evaluation = self.evaluator(self.learner.model)
+        if evaluation.unreadable and self.ranks.is_main:
+            self.attempt.note_unreadable(evaluation.unreadable)
+        metrics = evaluation.metrics()
         if self.learner.ema is not None:
             average = self.evaluator(self.learner.ema.module)
             metrics |= {journal.EMA_TOP1: average.top1, journal.EMA_TOP5: average.top5}

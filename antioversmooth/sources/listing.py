@@ -1,0 +1,138 @@
+"""The images of the layout that a spec names, held against what the spec says of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from antioversmooth.config import DataConfig, DataSource
+from antioversmooth.errors import DataError
+from antioversmooth.sources import cache, cifar, folder, huggingface, inaturalist, tar, webdataset
+from antioversmooth.sources.cifar import Pixels
+from antioversmooth.sources.missing import missing
+from antioversmooth.sources.stored import Encoded, Stored, packed
+
+Images = Encoded | Pixels
+SPLITS = ("train", "val")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Both splits of a data set, without an image opened."""
+
+    classes: Sequence[str]
+    """Name of each class, by its number."""
+    train: Images
+    val: Images
+    fingerprint: str
+    """sha256 over what is cheap to look at: names, classes and, where the layout lists them, sizes of all images; of
+    sets that are one or two files, over their content."""
+
+
+Scan = Callable[[DataConfig, str], tuple[list[str], Stored, list[Path]]]
+SCANS: dict[DataSource, Scan] = {
+    DataSource.image_folder: folder.scan,
+    DataSource.tar: tar.scan,
+    DataSource.webdataset: webdataset.scan,
+    DataSource.inaturalist: inaturalist.scan,
+}
+"""Layouts of which one split is listed at a time, as `Stored` images."""
+
+
+def listed(config: DataConfig) -> Listing:
+    """What lies at `data.root`.
+
+    Raises:
+        DataError: Nothing that the layout asks for, or not what the spec says: other counts, classes or content.
+    """
+    _check_root(config)
+    if config.source in SCANS:
+        found = _scanned(config, SCANS[config.source])
+    else:
+        read = cifar.read if config.source is DataSource.cifar100 else huggingface.read
+        classes, splits, fingerprint = read(config)
+        found = Listing(classes, splits["train"], splits["val"], fingerprint)
+    check(config, len(found.classes), len(found.train.labels), len(found.val.labels), found.fingerprint)
+    _check_labels(config, found)
+    return found
+
+
+def check(config: DataConfig, num_classes: int, num_train: int, num_val: int, fingerprint: str) -> None:
+    """Raises DataError where this is not what the spec says."""
+    where = f" under {config.root}" if config.root else ""
+    if num_classes < 2:
+        raise DataError(
+            f"{config.name}{where} has a single class, and there is nothing to tell apart; is it all of it?"
+        )
+    found: dict[str, object] = {"num_classes": num_classes, "num_train": num_train, "num_val": num_val}
+    found |= {"fingerprint": fingerprint} if config.fingerprint else {}
+    for key, value in found.items():
+        if value != getattr(config, key):
+            raise DataError(
+                f"data.{key}: the spec says {getattr(config, key)!r}, {config.name}{where} has {value!r}; if that is "
+                f"the data you mean, say so with data.{key}={value} (it makes it another run)"
+            )
+
+
+def _check_labels(config: DataConfig, found: Listing) -> None:
+    counts = np.bincount(found.train.labels, minlength=len(found.classes))
+    empty = [found.classes[label] for label in np.flatnonzero(counts == 0).tolist()]
+    if empty:
+        raise DataError(f"{config.root}: no training image of {len(empty)} class(es): {', '.join(empty[:5])}")
+    if found.val.labels.max() >= len(found.classes):
+        raise DataError(
+            f"{config.root}: a validation image has label {found.val.labels.max()}, classes are 0 to "
+            f"{len(found.classes) - 1}"
+        )
+
+
+def _check_root(config: DataConfig) -> None:
+    if not config.root:
+        raise missing(config, f"{config.name} has no folder")
+    if not Path(config.root).is_dir():
+        raise missing(config, f"there is no folder {config.root}")
+
+
+def _scanned(config: DataConfig, scan: Scan) -> Listing:
+    root = Path(config.root or "")
+    key = {"root": str(root.resolve()), "source": config.source.value, "label": config.label}
+    key |= {"train": config.train, "val": config.val}
+    found = cache.kept(key, lambda: _scan(config, scan))
+    classes = [os.fsdecode(name) for name in found["classes"].tolist()]
+    train, val = (_stored(root, found, split) for split in SPLITS)
+    return Listing(classes, train, val, str(found["fingerprint"]))
+
+
+def _scan(config: DataConfig, scan: Scan) -> tuple[cache.Arrays, list[Path]]:
+    """The arrays that both splits are made of, and what tells whether they have changed."""
+    (classes, train, looked_at), (val_classes, val, looked_at_too) = (scan(config, split) for split in SPLITS)
+    if classes != val_classes:
+        differing = sorted(set(classes) ^ set(val_classes))
+        raise DataError(f"{config.root}: train and val hold different classes: {', '.join(differing[:5])}, ...")
+    arrays: cache.Arrays = {"classes": packed(classes), "fingerprint": np.array(_fingerprint(config, train, val))}
+    for split, images in zip(SPLITS, (train, val), strict=True):
+        parts = {"names": images.names, "labels": images.labels, "places": images.places}
+        parts |= {"archives": packed(images.archives), "root": np.array(os.path.relpath(images.root, config.root))}
+        arrays |= {f"{split}_{name}": part for name, part in parts.items()}
+    return arrays, [*looked_at, *looked_at_too]
+
+
+def _stored(root: Path, found: cache.Arrays, split: str) -> Stored:
+    archives = tuple(os.fsdecode(name) for name in found[f"{split}_archives"].tolist())
+    names, labels, places = (found[f"{split}_{part}"] for part in ("names", "labels", "places"))
+    return Stored(root / str(found[f"{split}_root"]), names, labels, archives, places)
+
+
+def _fingerprint(config: DataConfig, *splits: Stored) -> str:
+    """Over the names of all images; where these do not tell the class, over classes, and over sizes that are known."""
+    names = hashlib.sha256()
+    for images in splits:
+        names.update(b"\n".join(images.names.tolist()))
+        if config.source is not DataSource.image_folder:
+            names.update(images.labels.tobytes() + images.places[:, 2].tobytes())
+    return names.hexdigest()
