@@ -37,8 +37,7 @@ MAY_IMPORT = {
     "spec": BASE | {"runs"},
     "sources": BASE,
     "orchestration": BASE | {"runs", "spec", "sources"},
-    "reporting": BASE
-    | {"runs", "outcome", "spec", "sources", "analysis"},  # of analysis only what needs no torch
+    "reporting": BASE | {"runs", "outcome", "spec", "sources", "analysis"},  # of analysis only what needs no torch
     "models": BASE | {"runs"},
     "analysis": BASE | {"models"},
     "training": BASE | {"runs", "outcome", "sources", "models", "analysis"},

@@ -19,6 +19,8 @@ from torch import Tensor
 
 PLAIN = {"Gray", "YCbCr"}
 """Colour spaces of JPEGs that mean the same to both; CMYK and its kin are Pillow's."""
+LARGEST = 50_000_000
+"""Pixels of an image beyond which Pillow decides whether it may be what it says."""
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, Image.DecompressionBombError)
 """What Pillow raises about a damaged file, depending on the format and on where the damage is."""
 
@@ -43,8 +45,8 @@ def _fast(content: bytes) -> npt.NDArray[np.uint8] | None:
     if content[:2] != b"\xff\xd8":
         return None
     try:
-        _, _, colours, _ = simplejpeg.decode_jpeg_header(content, strict=True)
-        if colours not in PLAIN:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content, strict=True)
+        if colours not in PLAIN or height * width > LARGEST:
             return None
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(content, "RGB", strict=True)
     except ValueError:
