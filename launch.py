@@ -184,6 +184,8 @@ def conclude(runs: Sequence[Run], became: Mapping[str, Outcome], as_json: bool, 
         print(f"{len(names)} of {len(runs)} {outcome.value}: {', '.join(names)}", file=out)
     if any(outcome.value == "stopped" for outcome in outcomes):
         print("The same command continues.", file=out)
+    if any(outcome.value == "submitted" for outcome in outcomes):
+        print("How they get on: python -m antioversmooth status; to stay and see: the same command, --follow", file=out)
 
 
 def _told(run: Run, outcome: Outcome) -> dict[str, object]:

@@ -58,9 +58,10 @@ _ON_SLURM = {
 
 
 def _next_on_slurm(run: Run, state: State) -> str:
-    action, why = decide(state, verdict(run), asked=False)
+    judged = verdict(run)
+    action, _ = decide(state, judged, asked=False)
     if action is Action.give_up:
-        return f"It was given up: {why}. {_GIVEN_UP}{last_words(run)}"
+        return f"It was given up: {judged.why}. {_GIVEN_UP}{last_words(run)}"
     if action is Action.replace:
         return "The next launch, or a --follow that runs, replaces its job."
     if action is Action.submit:

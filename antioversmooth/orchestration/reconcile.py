@@ -63,7 +63,7 @@ def decide(state: State, judged: Verdict, *, asked: bool) -> tuple[Action, str]:
     if state.phase in ENDED_BY_A_PERSON:
         return (Action.submit, "asked for again") if asked else (Action.leave, state.words)
     if not judged.again:
-        return Action.give_up, judged.why
+        return Action.give_up, f"{state.words}; {judged.why}"
     return Action.submit, state.words
 
 
@@ -134,9 +134,12 @@ def left_over(runs: Iterable[Run]) -> list[tuple[Run, str]]:
 
 
 def last_words(run: Run) -> str:
-    """The end of the log that says most about why a run failed."""
+    """The end of the log that says most about why a run failed: of its last attempt, else of its last job."""
     raw = max((run.dir / "slurm").glob("*.err"), key=lambda log: log.stat().st_mtime, default=None)
-    lines = last_lines(run, 12) or (raw.read_text(errors="replace").splitlines()[-12:] if raw else [])
+    of_job = raw.read_text(errors="replace").splitlines()[-12:] if raw else []
+    ended = [r for r in jobs.events(run) if r["event"] == "ended"]
+    got_to_no_attempt = bool(ended) and "attempt" not in ended[-1]
+    lines = (of_job or last_lines(run, 12)) if got_to_no_attempt else (last_lines(run, 12) or of_job)
     return "\n".join(f"    {line}" for line in lines)
 
 

@@ -55,12 +55,23 @@ def launch(
     except KeyboardInterrupt:
         say("no longer following; the jobs go on")
         interrupted = True
+    if not follow:
+        update({step.run.id: _outcome(step).value for step in steps})
     return Launched({step.run.id: _outcome(step) for step in steps}, interrupted)
 
 
+_DONE = {
+    Action.leave: "left as it is",
+    Action.submit: "submitted",
+    Action.replace: "submitted in place of one that gets nowhere",
+    Action.give_up: "given up",
+    Action.blocked: "blocked",
+}
+
+
 def _told(step: Step) -> str:
-    job = f"job {step.job_id}, " if step.job_id else ""
-    told = f"{step.run.name}: {job}{step.action.value} ({step.why})"
+    job = f"job {step.job_id} " if step.job_id else ""
+    told = f"{step.run.name}: {job}{_DONE[step.action]} ({step.why})"
     return f"{told}\n{last_words(step.run)}" if step.action is Action.give_up else told
 
 

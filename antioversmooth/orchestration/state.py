@@ -139,19 +139,23 @@ def _waiting(run: Run, job: Job) -> State:
 
 def _active(run: Run, job: Job, now: float) -> State:
     attempts = [r for r in run.attempts() if str(r.get("job_id")) == job.id]
-    silent_s = now - max(_heartbeat(run), _started(job)) if attempts else 0.0
-    if attempts and job.state == RUNNING and silent_s > run.experiment.runtime.timeout_s:
+    if job.state != RUNNING:
+        return State(Phase.running, job.state.lower(), job.id, job.nodes)
+    begun = [r["time"] for r in attempts if r["event"] == "start" and r["time"] >= _started(job)]
+    if not begun:  # lines of setup may take their time
+        return State(Phase.running, "its processes are starting", job.id, job.nodes)
+    silent_s = now - max(_heartbeat(run), *begun)
+    if silent_s > run.experiment.runtime.timeout_s:
         return State(Phase.hung, f"no sign of life for {silent_s:.0f} s on {job.nodes}", job.id, job.nodes)
-    detail = "" if job.state == RUNNING else job.state.lower()
-    return State(Phase.running, detail, job.id, job.nodes)
+    return State(Phase.running, "", job.id, job.nodes)
 
 
 def _started(job: Job) -> float:
     """When this turn of an active job began, in seconds since 1970; SLURM tells it in local time."""
     try:
         return datetime.fromisoformat(job.start).timestamp()
-    except ValueError:  # N/A, while the job is being set up
-        return time.time()
+    except ValueError:  # N/A
+        return 0.0
 
 
 def _heartbeat(run: Run) -> float:

@@ -21,6 +21,9 @@ from antioversmooth.orchestration.script import job_folder, job_name, sbatch_scr
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
+PATIENCE_S = 5.0
+"""Seconds until SLURM is asked once more."""
+
 
 class Unreachable(LaunchError):
     """SLURM's controller did not answer, and may have taken the job nevertheless."""
@@ -44,7 +47,7 @@ def submit(run: Run, snapshot: Snapshot, *, after: Sequence[str] = (), instead_o
         try:
             return _live_or_new(run, script, snapshot, dependencies, instead_of, lock)
         except Unreachable:
-            time.sleep(5)  # a controller that restarts or is busy; it may have the job by now
+            time.sleep(PATIENCE_S)  # a controller that restarts or is busy; it may have the job by now
             return _live_or_new(run, script, snapshot, dependencies, instead_of, lock)
 
 
@@ -109,6 +112,9 @@ def rehearse(runs: Iterable[Run], snapshot: Snapshot) -> None:
         if shape not in asked:
             asked.add(shape)
             done = _sbatch("--test-only", script=script)
+            if "not available" in done.stderr:
+                time.sleep(PATIENCE_S)  # nodes are not there yet where SLURM's controller has just been started
+                done = _sbatch("--test-only", script=script)
             if done.returncode:
                 raise LaunchError(f"{run.name}: SLURM would refuse the job: {plain_words(done.stderr)}")
 

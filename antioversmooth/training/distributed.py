@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TypeVar, cast
 
 import torch
@@ -161,6 +163,7 @@ def joined(runtime: RuntimeConfig) -> Iterator[Ranks]:
 
 def _device(place: Place) -> torch.device:
     if not torch.cuda.is_available():
+        _check_that_no_gpu_was_given()
         return torch.device("cpu")
     # With --gpus-per-task=1 each task sees only its own GPU, as number 0.
     device = torch.device("cuda", place.local_rank % torch.cuda.device_count())
@@ -168,9 +171,23 @@ def _device(place: Place) -> torch.device:
     return device
 
 
+DRIVER = Path("/proc/driver/nvidia/version")
+
+
+def _check_that_no_gpu_was_given() -> None:
+    """Raises LaunchError where a process has GPUs that torch cannot use: on the CPU the run would take years."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given and DRIVER.exists():
+        raise LaunchError(
+            f"{socket.gethostname()}: this process was given GPU {given}, and torch {torch.__version__} sees none: is "
+            "the driver too old for its CUDA? cluster.gpus_per_node=0 would train on CPUs"
+        )
+
+
 def _set_threads(runtime: RuntimeConfig, place: Place, device: torch.device) -> None:
     """One thread for local CPU runs: two that spin beside each other on a busy machine cost 4 to 7 times the time."""
-    scheduled = place.cpus if "SLURM_CPUS_PER_TASK" in os.environ else 0
+    at_hand = len(os.sched_getaffinity(0))  # SLURM may count more than there are
+    scheduled = min(place.cpus, at_hand) if "SLURM_CPUS_PER_TASK" in os.environ else 0
     threads = runtime.threads or scheduled or (1 if device.type == "cpu" else 0)
     if threads:
         torch.set_num_threads(threads)

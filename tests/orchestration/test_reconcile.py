@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def test_what_is_on_its_way_or_not_known_is_left_alone(phase: Phase) -> None:
 )
 def test_what_ended_by_itself_is_submitted_again_within_its_budget(phase: Phase) -> None:
     assert decide(State(phase), MAY, asked=False)[0] is Action.submit
-    assert decide(State(phase), MAY_NOT, asked=False) == (Action.give_up, "may not")
+    assert decide(State(phase), MAY_NOT, asked=False) == (Action.give_up, f"{phase.value}; may not")
 
 
 @pytest.mark.parametrize("phase", [Phase.cancelled_pending, Phase.cancelled_running, Phase.stopped])
@@ -91,7 +92,7 @@ def test_a_silent_job_is_replaced_though_it_takes_a_while_to_go(
 ) -> None:
     run = make_run("deit_s12", "runtime.timeout_s=1")
     submit(run, snapshot)
-    begin_attempt(run, "1")
+    begin_attempt(run, "1", time=time.time() - 60)
     slurm.change("1", state="RUNNING", nodes="node1", start="2020-01-01T00:00:00")
     (tmp_path / "bin" / "scancel").write_text("#!/bin/sh\n")  # its processes need a while to end
     (step,) = reconcile([run], snapshot, asked=False)

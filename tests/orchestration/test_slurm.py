@@ -23,7 +23,7 @@ def test_a_launch_submits_and_leaves(slurm: FakeSlurm, make_run: MakeRun, snapsh
     run, said = make_run(), []
     launched = launch([run], snapshot, said.append, silent, follow=False)
     assert launched == Launched({run.id: Outcome.submitted})
-    assert said == ["deit_s12 seed 0: job 1, submit (not launched yet)"]
+    assert said == ["deit_s12 seed 0: job 1 submitted (not launched yet)"]
 
 
 def test_nothing_is_submitted_if_slurm_would_refuse_one(

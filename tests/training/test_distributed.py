@@ -1,8 +1,14 @@
 from __future__ import annotations
 
-import pytest
+from contextlib import nullcontext
+from pathlib import Path
 
+import pytest
+import torch
+
+from antioversmooth.config import RuntimeConfig
 from antioversmooth.errors import LaunchError
+from antioversmooth.training import distributed
 from antioversmooth.training.distributed import Place, find_place, first_host
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
@@ -53,3 +59,18 @@ def test_the_first_host_of_a_compact_list(nodelist: str, host: str) -> None:
 def test_an_empty_list_is_refused() -> None:
     with pytest.raises(LaunchError, match="names no node"):
         first_host("")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
+@pytest.mark.parametrize(("given", "driver", "refused"), [("0,1", True, True), ("", True, False), ("0", False, False)])
+def test_a_gpu_that_torch_cannot_use_is_no_reason_to_train_on_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, driver: bool, refused: bool
+) -> None:
+    """Without a driver there is no GPU, whatever a scheduler counts."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(distributed, "DRIVER", tmp_path)
+    if not driver:
+        monkeypatch.setattr(distributed, "DRIVER", tmp_path / "nowhere")
+    context = pytest.raises(LaunchError, match=f"GPU {given}, and torch .* sees none") if refused else nullcontext()
+    with context, distributed.joined(RuntimeConfig()) as ranks:
+        assert ranks.device.type == "cpu"
