@@ -193,6 +193,8 @@ class ModelConfig:
     """timm: truncated normal of std 0.02. xavier: Xavier uniform, for narrow models that should learn in minutes."""
     position_embedding_std: float = 0.02
     """Standard deviation of the position embedding at the start (ViT and CaiT)."""
+    class_token_std: float | None = field(default=None, metadata={"neutral": None})
+    """ViT: standard deviation of the class token at the start, 0.02 in the released code; none: timm's 1e-6."""
     scaling: Scaling = Scaling.none
     """none, attnscale or featscale."""
     scaling_variant: ScalingVariant = ScalingVariant.released
@@ -225,6 +227,12 @@ class ModelConfig:
                 "model.distillation_token",
                 self.distillation_token,
                 f"only family vit has one, this is {self.family.value}",
+            )
+            require(
+                self.family is Family.vit or self.class_token_std is None,
+                "model.class_token_std",
+                self.class_token_std,
+                f"only family vit starts its class token so, this is {self.family.value}",
             )
             if self.family is Family.swin:
                 require(
@@ -687,6 +695,13 @@ class Experiment:
                 "recipe.global_batch",
                 self.recipe.global_batch,
                 f"at most data.num_train = {self.data.num_train}",
+            )
+            excluding = self.model.mask_aware and self.model.scaling is Scaling.attnscale
+            require(
+                not excluding or self.recipe.attention_dropout == 0,
+                "recipe.attention_dropout",
+                self.recipe.attention_dropout,
+                "0 with model.mask_aware, whose AttnScale has no form that dropout falls on",
             )
 
     @property

@@ -92,9 +92,11 @@ _BACKBONES = {Family.vit: _vit, Family.cait: _cait, Family.swin: _swin}
 
 
 def _initialise(backbone: nn.Module, config: ModelConfig) -> None:
-    """What differs from timm's own start: the position embedding's size, and Xavier where it is asked for."""
+    """What differs from timm's own start: the size of embeddings, and Xavier where it is asked for."""
     if getattr(backbone, "pos_embed", None) is not None:
         trunc_normal_(backbone.pos_embed, std=config.position_embedding_std)
+    if config.class_token_std is not None:
+        trunc_normal_(backbone.cls_token, std=config.class_token_std)
     if config.init is Initialisation.xavier:
         for module in backbone.modules():
             if isinstance(module, nn.Linear):

@@ -39,6 +39,8 @@ def of_row(experiment: Experiment) -> Iterator[str]:
     yield from of_model(experiment.model)
     recipe = experiment.recipe
     at_paper_size = experiment.profile == "imagenet"
+    if at_paper_size and recipe.epochs and recipe.mixes:
+        yield "Mixup and CutMix are drawn for a few samples at a time; in the released code for a device's whole batch"
     if at_paper_size and experiment.model.family is Family.vit and recipe.epochs not in (0, PUBLISHED_EPOCHS):
         yield f"{recipe.epochs} epochs, where published DeiT baselines have {PUBLISHED_EPOCHS}"
     if "_dist_" in (recipe.init_from or ""):
@@ -51,4 +53,13 @@ def notes(experiments: Sequence[Experiment]) -> list[str]:
     for experiment in experiments:
         for deviation in of_row(experiment):
             concerned.setdefault(deviation, []).append(experiment.name)
-    return [f"{deviation} ({', '.join(names)})." for deviation, names in concerned.items()]
+    rows = list(dict.fromkeys(experiment.name for experiment in experiments))
+    return [f"{deviation} ({_brief(names, rows)})." for deviation, names in concerned.items()]
+
+
+def _brief(names: Sequence[str], rows: Sequence[str]) -> str:
+    """The names; where they are most of the rows, those that are missing."""
+    others = [row for row in rows if row not in names]
+    if 2 * len(others) >= len(names) or len(rows) == 1:
+        return ", ".join(names)
+    return f"all rows but {', '.join(others)}" if others else "all rows"

@@ -107,6 +107,17 @@ def test_position_embedding_starts_at_the_size_asked_for(family: Family):
     assert model.pos_embed.std().item() == pytest.approx(0.5, rel=0.15)
 
 
+def test_class_token_starts_as_released_where_a_spec_says_so():
+    """And timm's own start draws the same numbers as before."""
+    torch.manual_seed(0)
+    released = build_model(vit(class_token_std=0.02, embed_dim=2048), num_classes=3)
+    assert released.cls_token.std().item() == pytest.approx(0.02, rel=0.15)
+    torch.manual_seed(0)
+    assert build_model(vit(), num_classes=3).cls_token.abs().max() < 1e-4
+    config = spec.load_experiment(EXPERIMENTS / "deit_s24.yaml").model
+    assert (config.class_token_std, config.position_embedding_std) == (0.02, 0.02)
+
+
 def test_dropout_is_where_deit_has_it_and_not_before_the_classifier():
     model = build_model(vit(), num_classes=3, dropout=0.2, attention_dropout=0.1)
     block = model.blocks[0]

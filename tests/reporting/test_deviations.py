@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,11 @@ def notes(experiments: Path, row: str, *overrides: str) -> str:
         ("deit_s12_attnscale", ["model.class_token_in_mean=false"], "leaves the class token out"),
         ("swin_s_attnscale", [], "masked pairs of shifted windows too, as released"),
         ("swin_s_attnscale", ["model.mask_aware=true"], "leaves masked pairs"),
+        (
+            "swin_s",
+            [],
+            "in the released code for a device's whole batch (swin_s).",
+        ),
         ("deit_s12", [], "500 epochs, where published DeiT baselines have 300 (deit_s12)."),
         ("cait_s24_featscale", [], "Starts from timm:cait_s24_224.fb_dist_in1k, a distilled model"),
     ],
@@ -34,10 +41,10 @@ def test_a_rows_deviation_is_said(experiments: Path, row: str, overrides: list[s
 @pytest.mark.parametrize(
     ("row", "overrides"),
     [
-        ("deit_s12", ["recipe=imagenet/deit_12_300"]),
+        ("deit_s12", ["recipe=imagenet/deit_12_300", "recipe.mix_prob=0"]),
         ("deit_s12", ["profile=mini"]),
         ("cait_s24_featscale", ["profile=mini"]),
-        ("swin_s_featscale", []),
+        ("swin_s_featscale", ["recipe.mix_prob=0"]),
     ],
 )
 def test_what_does_not_concern_a_row_is_not_said(experiments: Path, row: str, overrides: list[str]) -> None:
@@ -50,3 +57,46 @@ def test_rows_with_the_same_deviation_share_a_sentence(experiments: Path) -> Non
     forms = [note for note in said if note.startswith("FeatScale's form")]
     assert len(forms) == 2
     assert sum("includes the class token" in note for note in said) == 1
+
+
+def test_a_deviation_of_most_rows_names_the_others(experiments: Path) -> None:
+    said = deviations.notes(spec.load([experiments / "tables" / "table2.yaml"]).experiments)
+    assert any(note.endswith("for a device's whole batch (all rows but cait_s24).") for note in said)
+    trained = [spec.load_experiment(experiments / f"{row}.yaml") for row in ("deit_s12", "swin_s")]
+    assert deviations.notes(trained)[0].endswith("for a device's whole batch (all rows).")
+
+
+LEDGER = {
+    "FeatScale's form on DeiT": "counts its terms twice",
+    "DeiT's mean over tokens": "means run over the class token",
+    "Swin's AttnScale": "masked pairs of shifted windows included",
+    "500 epochs": "500 epochs for DeiT",
+    "Mixup and CutMix": "Mixup and CutMix",
+    "Starts from": "CaiT's starting point",
+}
+"""How a note begins, and the line of docs/fidelity.md that it is about."""
+
+
+def lines(experiments: Path) -> list[list[str]]:
+    """The cells of the ledger's lines."""
+    text = (experiments.parent / "docs" / "fidelity.md").read_text()
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row] for row in rows if row[1].strip() != "what"]
+
+
+def test_the_ledger_marks_what_tables_say_and_nothing_else(experiments: Path) -> None:
+    rows = [path.stem for path in experiments.glob("*.yaml")]
+    said = {note for row in rows for note in deviations.notes([spec.load_experiment(experiments / f"{row}.yaml")])}
+    marked = [row[1] for row in lines(experiments) if row[0] == "●"]
+    for note in said:
+        (line,) = {line for start, line in LEDGER.items() if note.startswith(start)}
+        assert sum(line in row for row in marked) == 1, note
+    assert len(marked) == len(LEDGER)
+
+
+def test_every_line_of_the_ledger_names_rows_that_exist(experiments: Path) -> None:
+    rows = [path.stem for path in experiments.glob("*.yaml")]
+    for line in lines(experiments):
+        assert len(line) == 6, line
+        for pattern in re.findall("`([^`]+)`", line[-1]):
+            assert any(fnmatch(row, pattern) for row in rows), pattern
