@@ -328,6 +328,10 @@ _LABELS: dict[DataSource, tuple[str, ...]] = {
 """What `data.label` may be; * is anything."""
 
 
+_INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+"""Resampling that both Pillow and torchvision's kernels know."""
+
+
 @dataclass
 class RecipeConfig:
     """How a model is trained and evaluated. Batch and learning rate are of the optimizer step, over all devices."""
@@ -377,6 +381,9 @@ class RecipeConfig:
     samples, so that the result does not depend on how many devices the batch is dealt to."""
     rand_augment: str | None = "rand-m9-mstd0.5-inc1"
     """timm's auto-augment string; null: off."""
+    rand_augment_interpolation: str | None = field(default=None, metadata={"neutral": None})
+    """Resampling in `rand_augment`'s rotations, shears and translations; null: as `interpolation`. nearest, the default
+    of torchvision's RandAugment, makes views in three quarters of the time, and is another recipe."""
     color_jitter: float = 0.4
     """Strength of colour jitter; used where `rand_augment` is null."""
     hflip: float = 0.5
@@ -443,6 +450,9 @@ class RecipeConfig:
                 self.ema_decay,
                 "between 0 and 1, or null",
             )
+            for key in ("interpolation", "rand_augment_interpolation"):
+                fits = getattr(self, key) in (*_INTERPOLATIONS, *([None] if key != "interpolation" else []))
+                require(fits, f"recipe.{key}", getattr(self, key), f"one of {', '.join(_INTERPOLATIONS)}")
             require(0 < self.eval_crop <= 1, "recipe.eval_crop", self.eval_crop, "above 0 and at most 1")
             require(
                 self.repeated_augmentation >= 1, "recipe.repeated_augmentation", self.repeated_augmentation, "1 or more"

@@ -7,6 +7,7 @@ size and the entropy of ImageNet's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,8 +35,13 @@ QUALITY = 91
 SIDE = 224
 """Pixels along one side of a view."""
 TIMM = "timm, float"
-OURS = {"ours": 1, "ours, repeated augmentation": 3}
-"""Views of an image that follow one another, which one decode serves."""
+OURS = {
+    "ours": (1, None),
+    "ours, repeated augmentation": (3, None),
+    "ours, nearest": (1, "nearest"),
+    "ours, nearest, repeated augmentation": (3, "nearest"),
+}
+"""Views of an image that follow one another, which one decode serves; and `rand_augment_interpolation`."""
 
 
 def write_photographs(folder: Path, number: int) -> FileImages:
@@ -70,10 +76,12 @@ def compare_pipelines(
     images: FileImages, recipe: RecipeConfig, data: DataConfig, clock: Clock, *, rounds: int
 ) -> Times:
     """Seconds that one image after another takes, all of `images` a round, in each pipeline."""
-    transform = train_transform(recipe, data, SIDE)
     opened = {"torchvision": _torchvision_transform(), TIMM: _timm_transform(recipe)}
     usual = {name: partial(_each, images, how) for name, how in opened.items()}
-    ours = {name: partial(_views, images, transform, repeats) for name, repeats in OURS.items()}
+    ours = {}
+    for name, (repeats, interpolation) in OURS.items():
+        transform = train_transform(replace(recipe, rand_augment_interpolation=interpolation), data, SIDE)
+        ours[name] = partial(_views, images, transform, repeats)
     return interleaved({**usual, **ours}, clock, rounds=rounds)
 
 

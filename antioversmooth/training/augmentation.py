@@ -5,19 +5,19 @@ Shapes: B images, C channels, S pixels along a side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
 from PIL import Image
-from timm.data.auto_augment import posterize
+from timm.data.auto_augment import AugmentOp, posterize
 from timm.data.random_erasing import RandomErasing
-from timm.data.transforms import RandomResizedCropAndInterpolation, str_to_interp_mode
+from timm.data.transforms import RandomResizedCropAndInterpolation, str_to_interp_mode, str_to_pil_interp
 from timm.data.transforms_factory import transforms_imagenet_eval, transforms_imagenet_train
 from torch import Tensor
 from torchvision.transforms import Compose
 from torchvision.transforms.functional import to_pil_image
-from torchvision.transforms.v2.functional import resized_crop
+from torchvision.transforms.v2.functional import resize
 
 from antioversmooth.config import DataConfig, RecipeConfig
 from antioversmooth.training.randomness import seed_everything, seed_for
@@ -44,6 +44,8 @@ def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> 
         separate=True,
     )
     _guard_posterize(augment)
+    if recipe.rand_augment_interpolation is not None:
+        _resample(augment, recipe.rand_augment_interpolation)
     crop.transforms[0] = FastCrop(crop.transforms[0], recipe.interpolation)
     return _composed(_as_rgb, crop, augment, _with_channels(data.in_channels), to_bytes)
 
@@ -92,16 +94,28 @@ class FastCrop:
 
     def __call__(self, pixels: Tensor) -> Image.Image:
         """[3, height, width] uint8 to an image of S x S."""
-        box = self.crop.get_params(pixels, self.crop.scale, self.crop.ratio)
-        resized = resized_crop(pixels, *box, list(self.crop.size), interpolation=self.interpolation, antialias=True)
-        return Image.fromarray(resized.permute(1, 2, 0).numpy())
+        upper, left, height, width = self.crop.get_params(pixels, self.crop.scale, self.crop.ratio)
+        # The kernels are fastest on pixels that lie together, as in the image that this becomes.
+        cut = pixels[None, :, upper : upper + height, left : left + width]
+        cut = cut.contiguous(memory_format=torch.channels_last)
+        resized = resize(cut, list(self.crop.size), interpolation=self.interpolation, antialias=True)
+        return Image.fromarray(resized[0].permute(1, 2, 0).contiguous().numpy())
+
+
+def _operations(augment: Compose) -> Iterator[AugmentOp]:
+    for transform in augment.transforms:
+        yield from getattr(transform, "ops", ())
+
+
+def _resample(augment: Compose, interpolation: str) -> None:
+    for operation in _operations(augment):
+        operation.kwargs["resample"] = str_to_pil_interp(interpolation)
 
 
 def _guard_posterize(augment: Compose) -> None:
-    for transform in augment.transforms:
-        for operation in getattr(transform, "ops", ()):
-            if operation.aug_fn is posterize:
-                operation.aug_fn = _posterize
+    for operation in _operations(augment):
+        if operation.aug_fn is posterize:
+            operation.aug_fn = _posterize
 
 
 def _posterize(image: Image.Image, bits: int, **options: object) -> Image.Image:

@@ -11,6 +11,7 @@ from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms.functional import pil_to_tensor
 
 from antioversmooth.config import DataConfig, DataSource, RecipeConfig
+from antioversmooth.errors import SpecError
 from antioversmooth.training import augmentation
 from antioversmooth.training.augmentation import DevicePreprocessing, FastCrop, eval_transform, train_transform, varies
 from antioversmooth.training.randomness import seed_everything
@@ -81,6 +82,42 @@ def test_crops_are_timms_within_a_grey_level() -> None:
         difference = np.abs(np.asarray(ours(pil_to_tensor(Image.fromarray(smooth)))).astype(int) - expected)
         assert difference.max() <= 1
         assert difference.mean() < 0.03
+
+
+def test_a_crop_is_the_same_however_the_pixels_lie_in_memory() -> None:
+    """A decoder leaves them together, as [height, width, 3]; Pillow's tensors are planes."""
+    ours = FastCrop(RandomResizedCropAndInterpolation(32, scale=(0.08, 1.0), interpolation="bicubic"), "bicubic")
+    planes = pixels()
+    together = planes.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    for seed in range(10):
+        crops = []
+        for laid in (planes, together):
+            seed_everything(seed)
+            crops.append(np.asarray(ours(laid)))
+        assert np.array_equal(*crops)
+
+
+def test_the_resampling_of_rand_augment_can_be_another_one() -> None:
+    """Nearest only moves values about, or fills; bicubic makes new ones. The draws are the same."""
+    recipe = replace(PLAIN, rand_augment="rand-m9-n1-p1.0-inc1")
+    two = torch.where(pixels() > 128, 255, 0).to(torch.uint8)
+    moves = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
+    values = {}
+    for interpolation in (None, "nearest"):
+        transform = train_transform(replace(recipe, rand_augment_interpolation=interpolation), COLOUR, 40)
+        (policy,) = (step for step in transform.transforms[2].transforms if hasattr(step, "ops"))
+        policy.ops = [operation for operation in policy.ops if operation.name in moves]
+        assert len(policy.ops) == len(moves)
+        seed_everything(3)
+        values[interpolation] = set(torch.stack([transform(two) for _ in range(20)]).unique().tolist())
+    assert values["nearest"] <= {0, 255, *(round(255 * mean) for mean in COLOUR.mean)}
+    assert len(values[None]) > 100
+
+
+@pytest.mark.parametrize("key", ["interpolation", "rand_augment_interpolation"])
+def test_an_unknown_interpolation_is_refused_with_the_known_ones(key: str) -> None:
+    with pytest.raises(SpecError, match=rf"recipe.{key}: 'bicubik' is not possible: one of nearest, bilinear, bicubic"):
+        replace(RECIPE, **{key: "bicubik"})
 
 
 def test_posterize_to_no_bits_gives_a_black_image() -> None:
