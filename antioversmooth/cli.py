@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antioversmooth.commands import Command, request_of, spec_arguments
+from antioversmooth.commands import Command, json_argument, request_of, spec_arguments, tell_written
 from antioversmooth.errors import ResultError, SpecError, UserError
 from antioversmooth.operations import OPERATIONS
 from antioversmooth.project import find_root, find_spec
@@ -76,7 +76,7 @@ def _table_arguments(parser: argparse.ArgumentParser) -> None:
     spec_arguments(parser)
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: the results folder of the profile")
     parser.add_argument("--allow-partial", action="store_true", help="exit 0 though rows are missing")
-    parser.add_argument("--json", action="store_true", help="print the JSON value that every format is rendered from")
+    json_argument(parser, "print the JSON value that every format is rendered from")
     parser.add_argument("--readme", action="store_true", help="put the table between its markers in README.md, too")
 
 
@@ -115,7 +115,7 @@ def _keep(folder: Path | None, collected: dict[str, object]) -> None:
 def _sync_arguments(parser: argparse.ArgumentParser) -> None:
     spec_arguments(parser)
     _models_argument(parser)
-    parser.add_argument("--json", action="store_true", help="a list, one value an MLflow experiment")
+    json_argument(parser, "a list, one value an MLflow experiment")
 
 
 def _models_argument(parser: argparse.ArgumentParser) -> None:
@@ -169,6 +169,7 @@ def _analyze_arguments(parser: argparse.ArgumentParser) -> None:
     _row_arguments(parser)
     parser.add_argument("--images", type=int, default=128, metavar="N", help="validation images; default: 128")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: analysis/ in the run, or beside the file")
+    json_argument(parser, "print the files that were written as a list")
 
 
 def _analyze(given: argparse.Namespace) -> int:
@@ -183,7 +184,7 @@ def _analyze(given: argparse.Namespace) -> int:
     for picture in overview.pictures(found):
         written += drawing.write(picture, folder)
     written.append(gallery.write(folder, found.title))
-    print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
+    tell_written(written, as_json=given.json)
     return 0
 
 
@@ -191,6 +192,7 @@ def _figures_arguments(parser: argparse.ArgumentParser) -> None:
     spec_arguments(parser, of="FIGURE")
     parser.add_argument("--images", type=int, default=128, metavar="N", help="validation images; default: 128")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: figures/ in the profile's results folder")
+    json_argument(parser, "print the files that were written as a list")
 
 
 def _figures(given: argparse.Namespace) -> int:
@@ -198,11 +200,14 @@ def _figures(given: argparse.Namespace) -> int:
     overrides = [text for text in given.specs if "=" in text]
     paths = [find_spec(text, root) for text in given.specs if "=" not in text]
     drawn = [_draw(path, overrides, given, root / "results") for path in paths]
-    return 0 if all(drawn) else INCOMPLETE
+    written = [file for files in drawn for file in files or []]
+    if written or given.json:
+        tell_written(written, as_json=given.json)
+    return INCOMPLETE if None in drawn else 0
 
 
-def _draw(path: Path, overrides: list[str], given: argparse.Namespace, results: Path) -> bool:
-    """Draws one figure; whether any of its rows is done."""
+def _draw(path: Path, overrides: list[str], given: argparse.Namespace, results: Path) -> list[Path] | None:
+    """Draws one figure; returns the files that were written, None where none of its rows is done."""
     from antioversmooth import spec
     from antioversmooth.analysis import drawing
     from antioversmooth.reporting import figures, gallery
@@ -212,12 +217,11 @@ def _draw(path: Path, overrides: list[str], given: argparse.Namespace, results: 
     picture = figures.picture(figure, request, given.seeds, results, num_images=given.images)
     if picture is None:
         print(f"{figure.name}: none of its rows is done", file=sys.stderr)
-    elif folder is None:
+        return None
+    if folder is None:
         print(f"{figure.name}: overrides make these other rows than the figure's; name --output", file=sys.stderr)
-    else:
-        written = [*drawing.write(picture, folder), gallery.write(folder)]
-        print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
-    return picture is not None
+        return []
+    return [*drawing.write(picture, folder), gallery.write(folder)]
 
 
 # -- evaluate, convert -------------------------------------------------------------------------------------------------
@@ -228,7 +232,7 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _row_arguments(parser)
     parser.add_argument("--data", type=Path, metavar="DIR", help="another folder of images: DIR/val/<class>/*")
     parser.add_argument("--average", action="store_true", help="evaluate the moving average of the weights")
-    parser.add_argument("--json", action="store_true", help="print everything, top-1 of each class included")
+    json_argument(parser, "print everything, top-1 of each class included")
 
 
 def _evaluate(given: argparse.Namespace) -> int:
@@ -251,13 +255,17 @@ def _convert_arguments(parser: argparse.ArgumentParser) -> None:
         "--fold", action="store_true", help="fold the scaling away: a plain timm model (CaiT's AttnScale)"
     )
     parser.add_argument("--average", action="store_true", help="write the moving average of the weights")
+    json_argument(parser, "print what became of each tensor of the source")
 
 
 def _convert(given: argparse.Namespace) -> int:
     from antioversmooth.training.convert import convert
 
     report = convert(given.source, given.target, _row(given), fold=given.fold, average=given.average)
-    print("\n".join([*report.lines(), f"written: {given.target}"]))
+    if given.json:
+        print(json.dumps({**asdict(report), "written": str(given.target)}, indent=2))
+    else:
+        print("\n".join([*report.lines(), f"written: {given.target}"]))
     return 0
 
 
@@ -279,12 +287,14 @@ def _schema(given: argparse.Namespace) -> int:
 def _new_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="ROW", help="name of the new row")
     parser.add_argument("--from", dest="origin", required=True, metavar="ROW", help="row that it starts as a copy of")
+    json_argument(parser, "print the file that was written")
 
 
 def _new(given: argparse.Namespace) -> int:
     from antioversmooth.spec.draft import draft
 
-    print(draft(given.name, find_spec(given.origin, find_root())))
+    path = draft(given.name, find_spec(given.origin, find_root()))
+    print(json.dumps({"written": str(path)}) if given.json else path)
     return 0
 
 

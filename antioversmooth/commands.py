@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,19 @@ def spec_arguments(parser: argparse.ArgumentParser, *, required: bool = True, of
         help="row or table: a path or a name; overrides such as profile=mini",
     )
     parser.add_argument("--seeds", type=seeds, default=[0], metavar="0,1,2", help="default: 0")
+
+
+def json_argument(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds `--json`, for programs; what people read of a command then goes to stderr, or nowhere."""
+    parser.add_argument("--json", action="store_true", help=what)
+
+
+def tell_written(paths: Sequence[Path], *, as_json: bool) -> None:
+    """Says which files were written: to people on stderr, else as a JSON list."""
+    if as_json:
+        print(json.dumps([str(path) for path in paths], indent=2))
+    else:
+        print(f"written: {', '.join(map(str, paths))}", file=sys.stderr)
 
 
 def request_of(words: Sequence[str]) -> tuple[Request, Path]:

@@ -22,6 +22,8 @@ KINDS = {
     "SPEC|KEY=VALUE": "specs",
     "FIGURE|KEY=VALUE": "figures",
     "ROW|KEY=VALUE": "rows",
+    "RUN|SPEC|KEY=VALUE": "specs",
+    "TABLE|FILE.json|KEY=VALUE": "tables",
     "KEY=VALUE": "overrides",
     "SPEC": "rows",
     "ROW": "rows",
@@ -40,7 +42,7 @@ FOLDERS = {
     "clusters": ("cluster",),
 }
 """Where the names of each kind lie in `experiments/`."""
-WITH_OVERRIDES = ("specs", "rows", "figures", "overrides")
+WITH_OVERRIDES = ("specs", "rows", "tables", "figures", "overrides")
 
 
 def script(shell: str, commands: Mapping[str, Command], project: Path) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antioversmooth.commands import Command, request_of, row_arguments, run_of, spec_arguments
+from antioversmooth.commands import Command, json_argument, request_of, row_arguments, run_of, spec_arguments
 from antioversmooth.errors import UserError
 from antioversmooth.project import find_root
 
@@ -69,10 +69,22 @@ def _tables() -> list[Table]:
 # -- why, logs ---------------------------------------------------------------------------------------------------------
 
 
+def _why_arguments(parser: argparse.ArgumentParser) -> None:
+    row_arguments(parser)
+    json_argument(parser, "what status says of the run, and why")
+
+
 def _why(given: argparse.Namespace) -> int:
     from antioversmooth.orchestration.explain import explain
+    from antioversmooth.orchestration.status import statuses
 
-    print(explain(run_of(given.row, given.seed)))
+    run = run_of(given.row, given.seed)
+    why = explain(run)
+    if given.json:
+        (status,) = statuses([run], _tables())
+        print(json.dumps({**status, "why": why}, indent=2))
+    else:
+        print(why)
     return 0
 
 
@@ -93,12 +105,26 @@ def _logs(given: argparse.Namespace) -> int:
 # -- cancel, retry -----------------------------------------------------------------------------------------------------
 
 
+def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
+    spec_arguments(parser)
+    json_argument(parser, "a list, one value a run")
+
+
 def _cancel(given: argparse.Namespace) -> int:
     from antioversmooth.orchestration.operations import cancel
 
+    told = []
     for run in _named(given):
-        print(cancel(run), flush=True)
+        told.append({**_shown(run), "told": cancel(run)})
+        print(told[-1]["told"], flush=True, file=sys.stderr if given.json else sys.stdout)
+    if given.json:
+        print(json.dumps(told, indent=2))
     return 0
+
+
+def _shown(run: Run) -> dict[str, str | int]:
+    """Which run a JSON value is of."""
+    return {"experiment": run.experiment.name, "seed": run.seed, "id": run.id, "dir": str(run.dir)}
 
 
 def _named(given: argparse.Namespace) -> list[Run]:
@@ -115,6 +141,7 @@ def _named(given: argparse.Namespace) -> list[Run]:
 def _retry_arguments(parser: argparse.ArgumentParser) -> None:
     spec_arguments(parser)
     parser.add_argument("--failed", action="store_true", required=True, help="those that were given up")
+    json_argument(parser, "a list of what became of each run; progress goes to stderr")
 
 
 def _retry(given: argparse.Namespace) -> int:
@@ -123,12 +150,18 @@ def _retry(given: argparse.Namespace) -> int:
 
     request, results = request_of(given.specs)
     runs = request.plan(given.seeds, results)
-    failed = operations.given_up(runs)
+    failed, out = operations.given_up(runs), sys.stderr if given.json else sys.stdout
     if not failed:
-        print("None of these runs was given up.")
+        print("None of these runs was given up.", file=out)
+        if given.json:
+            print("[]")
         return 0
-    with view.open_view(failed, sys.stdout) as shown:
+    with view.open_view(failed, out) as shown:
         launched = operations.retry(runs, failed, request.results(results), shown.say, shown.update)
+    if given.json:
+        became = launched.outcomes
+        told = [{**_shown(run), "outcome": became[run.id].value} for run in runs if run.id in became]
+        print(json.dumps(told, indent=2))
     if launched.interrupted:
         return 130
     return 1 if {Outcome.failed, Outcome.blocked} & set(launched.outcomes.values()) else 0
@@ -136,8 +169,8 @@ def _retry(given: argparse.Namespace) -> int:
 
 OPERATIONS = {
     "status": Command("where each run stands, how far it is and what it costs", _status_arguments, _status),
-    "why": Command("what happened to a run last, and what will happen next", row_arguments, _why),
+    "why": Command("what happened to a run last, and what will happen next", _why_arguments, _why),
     "logs": Command("print the logs of a run's newest attempt", _logs_arguments, _logs),
-    "cancel": Command("end runs; they stay resumable, and start again when they are launched", spec_arguments, _cancel),
+    "cancel": Command("end runs; they stay resumable, and go on when they are launched", _cancel_arguments, _cancel),
     "retry": Command("start again what was given up, once its cause is mended", _retry_arguments, _retry),
 }

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antioversmooth.commands import Command, request_of, seeds
+from antioversmooth.commands import Command, json_argument, request_of, seeds, tell_written
 from antioversmooth.errors import SpecError, UserError
 from antioversmooth.project import find_root, find_spec
 
@@ -97,16 +96,19 @@ def _spec_of(path: Path) -> Table | None:
 def _render_arguments(parser: argparse.ArgumentParser) -> None:
     _table_arguments(parser)
     parser.add_argument("--readme", action="store_true", help="put the table between its markers in README.md, too")
+    json_argument(parser, "print the files that were written as a list")
 
 
 def _render(given: argparse.Namespace) -> int:
     from antioversmooth.reporting import markdown, tables, verify
 
+    written = []
     for path, _ in _committed(given.tables):
         document = verify.load(path)
-        print(f"written: {', '.join(map(str, tables.write(document, path.parent)))}", file=sys.stderr)
+        written += tables.write(document, path.parent)
         if given.readme:
             markdown.update_readme(find_root(path.absolute().parent) / "README.md", document)
+    tell_written(written, as_json=given.json)
     return 0
 
 
@@ -124,6 +126,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default: named after what is in it, .tar")
     parser.add_argument("--without-checkpoints", action="store_true", help="leave the final weights out")
     parser.add_argument("--allow-partial", action="store_true", help="leave out runs that are not done")
+    json_argument(parser, "the file, and the runs that are in it")
 
 
 def _export(given: argparse.Namespace) -> int:
@@ -136,7 +139,10 @@ def _export(given: argparse.Namespace) -> int:
         raise UserError("none of these runs is done, so there is no result to check")
     target = given.output or Path(f"{name}.tar")
     held = bundle.export(runs, target, checkpoints=not given.without_checkpoints)
-    print(f"{target}: {len(held)} runs, {target.stat().st_size / 2**20:,.1f} MiB")
+    if given.json:
+        print(json.dumps({"file": str(target), "runs": [str(run.dir) for run in runs]}, indent=2))
+    else:
+        print(f"{target}: {len(held)} runs, {target.stat().st_size / 2**20:,.1f} MiB")
     return 0
 
 
@@ -157,15 +163,21 @@ def _to_export(given: argparse.Namespace) -> tuple[list[Run], str]:
 
 def _import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundles", nargs="+", type=Path, metavar="FILE", help="what `export` wrote")
+    json_argument(parser, "a list of the runs, and whether each is new")
 
 
 def _import(given: argparse.Namespace) -> int:
     from antioversmooth.reporting.unbundle import import_bundle
 
     results = find_root() / "results"
+    told = []
     for path in given.bundles:
         for imported in import_bundle(path, results):
-            print(f"{imported.run.name}: {'put into' if imported.is_new else 'is already in'} {imported.run.dir}")
+            told.append({"id": imported.run.id, "dir": str(imported.run.dir), "is_new": imported.is_new})
+            if not given.json:
+                print(f"{imported.run.name}: {'put into' if imported.is_new else 'is already in'} {imported.run.dir}")
+    if given.json:
+        print(json.dumps(told, indent=2))
     return 0
 
 

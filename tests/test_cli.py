@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -150,6 +151,17 @@ def test_help_imports_nothing_but_argparse(project: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "nothing"
     assert "table" in done.stdout
+
+
+TALK_TO_PEOPLE = {"logs", "ui", "completion", "schema"}
+"""A log is text, a server says nothing, a script is for a shell, and a schema is JSON anyway."""
+
+
+@pytest.mark.parametrize("command", sorted(set(cli.COMMANDS) - TALK_TO_PEOPLE))
+def test_every_command_has_an_answer_for_programs(command: str) -> None:
+    parser = argparse.ArgumentParser()
+    cli.COMMANDS[command].arguments(parser)
+    assert "--json" in parser.format_help()
 
 
 def test_the_project_is_found_from_a_folder_inside_it(project: Path) -> None:

@@ -33,6 +33,8 @@ PORT = 5000
 LOOPBACK = "127.0.0.1"
 START_S = 120.0
 """How long a server may take to answer: 8 s on a quiet machine, 24 s and more on a busy one."""
+METRIC = quote(f"metrics.`{VAL_TOP1}`", safe="")
+"""The accuracy, as MLflow's addresses write it."""
 COMPARED = 24
 """Rows that fit on MLflow's page for comparing."""
 
@@ -145,9 +147,10 @@ def _announce(address: str, mirrored: Sequence[Mirrored], discovery: Discovery, 
 def links(address: str, experiment: Mirrored) -> dict[str, str]:
     """The pages of MLflow that people want of an experiment, in its view for machine learning."""
     here = f"{address}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
-    # sorted by a number, MLflow lists the seeds beside each other; else folded into their rows, which have no curves
-    best = f"&orderByKey={quote(f'metrics.`{VAL_TOP1}`', safe='')}&orderByAsc=false"
-    found = {"table": here, "charts": f"{here}&compareRunsMode=CHART{best}"}
+    # sorted by a number, MLflow lists the seeds beside each other; else folded into their rows, which have no curves;
+    # it remembers how runs were sorted last
+    first, best = "&orderByKey=attributes.start_time&orderByAsc=true", f"&orderByKey={METRIC}&orderByAsc=false"
+    found = {"table": here + first, "charts": f"{here}&compareRunsMode=CHART{best}"}
     if 1 < len(experiment.compared) <= COMPARED:
         ids, home = (quote(json.dumps(v), safe="") for v in (experiment.compared, [experiment.experiment_id]))
         found["compare"] = f"{address}/#/compare-runs?runs={ids}&experiments={home}"

@@ -106,6 +106,18 @@ def test_a_result_that_cannot_be_trusted_spoils_no_other_row(run: Run, capsys: p
     assert "is not JSON" in str(one["detail"])
 
 
+def test_why_cancel_and_retry_answer_programs_too(job: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["why", *MINI, "--json"]) == 0
+    why = json.loads(capsys.readouterr().out)
+    assert (why["id"], why["state"]) == (job.id, "pending")
+    assert why["why"].startswith("deit_s12 seed 0 is ")
+    assert cli.main(["cancel", *MINI, "--json"]) == 0
+    (cancelled,) = json.loads(capsys.readouterr().out)
+    assert (cancelled["dir"], cancelled["told"]) == (str(job.dir), "deit_s12 seed 0: job 1 cancelled")
+    assert cli.main(["retry", *MINI, "--failed", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
 def test_watching_ends_when_nothing_waits_or_runs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     files.write_json(run.dir / "result.json", {"id": run.id})
     assert cli.main(["status", *MINI, "--watch"]) == 0

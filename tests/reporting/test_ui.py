@@ -137,7 +137,7 @@ def test_links_lead_to_mlflows_view_for_machine_learning() -> None:
     experiment = Mirrored("table2", "7", num_runs=4, num_changed=0, compared=("a1", "b2"))
     runs = "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning"
     assert ui.links("http://127.0.0.1:5000", experiment) == {
-        "table": runs,
+        "table": f"{runs}&orderByKey=attributes.start_time&orderByAsc=true",
         "charts": f"{runs}&compareRunsMode=CHART&orderByKey=metrics.%60val%2Ftop1%60&orderByAsc=false",
         "compare": "http://127.0.0.1:5000/#/compare-runs?runs=%5B%22a1%22%2C%20%22b2%22%5D&experiments=%5B%227%22%5D",
     }
