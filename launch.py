@@ -137,6 +137,8 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
         launched = start(choice, pending, code, shown, args) if pending else backend.Launched({})
     became = {run.id: launched.outcomes.get(run.id, backend.Outcome.done) for run in runs}
     conclude(runs, became, args.json, out)
+    if args.eval:
+        show_evaluations(runs, out)
     if launched.interrupted:
         return 130
     if backend.Outcome.submitted in became.values():
@@ -186,6 +188,14 @@ def conclude(runs: Sequence[Run], became: Mapping[str, Outcome], as_json: bool, 
         print("The same command continues.", file=out)
     if any(outcome.value == "submitted" for outcome in outcomes):
         print("How they get on: python -m antioversmooth status; to stay and see: the same command, --follow", file=out)
+
+
+def show_evaluations(runs: Sequence[Run], out: TextIO) -> None:
+    """Prints what evaluations have found; `result.json` holds it class by class."""
+    from antioversmooth.reporting import evaluations
+
+    for found in filter(None, map(evaluations.of_run, runs)):
+        print(f"\n{evaluations.text(found)}", file=out)
 
 
 def _told(run: Run, outcome: Outcome) -> dict[str, object]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -237,13 +238,15 @@ def _evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _evaluate(given: argparse.Namespace) -> int:
     from antioversmooth.reporting import evaluations
+    from antioversmooth.training.distributed import find_place
     from antioversmooth.training.evaluate import evaluate_checkpoint, run_of
 
     experiment = _row(given) or run_of(given.target).experiment
     data = evaluations.elsewhere(experiment.data, given.data) if given.data else experiment.data
     found = evaluate_checkpoint(given.target, experiment, data=data, average=given.average)
     told = evaluations.record(given.target, experiment, data, found)
-    print(json.dumps(told, indent=2) if given.json else evaluations.text(told))
+    if find_place(os.environ).rank == 0:  # started by torchrun, all processes know it
+        print(json.dumps(told, indent=2) if given.json else evaluations.text(told))
     return 0
 
 

@@ -183,6 +183,23 @@ def test_a_launch_trains_and_tells_the_outcome_as_json(undisturbed: tuple[Path, 
     assert "Back end: local" in err
 
 
+def test_an_evaluation_finds_what_the_run_reached(undisturbed: tuple[Path, str, str]) -> None:
+    """By the path of any other run: `--eval` on the same back end, with a result of its own, class by class."""
+    results, _, _ = undisturbed
+    evaluation = run_launch(results, "--eval")
+    out, err = evaluation.communicate(timeout=120)
+    assert evaluation.returncode == 0, err
+    trained = planned(ROW, results, *TINY).result()
+    assert trained is not None
+    (path,) = (results / "mini" / "runs" / "deit_s12_eval").glob("*/result.json")
+    found = json.loads(path.read_text())
+    assert found["metrics"]["val/top1"] == trained["metrics"]["val/top1"]
+    classes = found["evaluation"]["per_class_top1"]
+    assert sum(classes) / 10 == pytest.approx(found["metrics"]["val/top1"])  # a hundred images of each
+    assert f"top-1    {found['metrics']['val/top1']:.2f} %" in out
+    assert "images/s, loading included" in out
+
+
 def test_a_tracking_server_that_is_down_costs_one_line(undisturbed: tuple[Path, str, str]) -> None:
     _, _, err = undisturbed
     assert len([line for line in err.splitlines() if line.startswith("Not mirrored into MLflow")]) == 1

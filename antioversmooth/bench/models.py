@@ -44,7 +44,7 @@ class Case:
 CASES = (
     Case("DeiT-S", "deit_small_patch16_224", (2, 3, 224, 224), {}),
     Case("CaiT-S24", "cait_s24_224", (1, 3, 224, 224), {}),
-    Case("Swin-S", "swin_small_patch4_window7_224", (1, 3, 224, 224), {"drop_path_rate": 0.0}),
+    Case("Swin-S", "swin_small_patch4_window7_224", (2, 3, 224, 224), {"drop_path_rate": 0.0}),
 )
 _SMALL = {"img_size": 32, "num_classes": 5}
 QUICK_CASES = (

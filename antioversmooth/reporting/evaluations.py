@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from antioversmooth.config import DataConfig, Experiment
 from antioversmooth.errors import DataError
 from antioversmooth.reporting import deviations
-from antioversmooth.runs import plain
+from antioversmooth.runs import Run, plain
 from antioversmooth.sources.packaged import PACKAGED
 
 if TYPE_CHECKING:
@@ -30,18 +29,27 @@ def elsewhere(data: DataConfig, root: Path) -> DataConfig:
 
 def record(target: Path, experiment: Experiment, data: DataConfig, found: Evaluation) -> dict[str, Any]:
     """JSON: what was evaluated, in which form, on what, and what it reached; null for a class without images."""
+    return {**_subject(str(target), experiment, data), **found.metrics(), **found.detail()}
+
+
+def of_run(run: Run) -> dict[str, Any] | None:
+    """The same of a run that only evaluates; None while it is not done."""
+    result = run.result()
+    if result is None or "evaluation" not in result:
+        return None
+    weights = str(run.upstream.dir) if run.upstream else str(run.experiment.recipe.init_from)
+    subject = _subject(weights, run.experiment, run.experiment.data)
+    return {**subject, **result["metrics"], **result["evaluation"]}
+
+
+def _subject(weights: str, experiment: Experiment, data: DataConfig) -> dict[str, Any]:
     return {
-        "weights": str(target),
+        "weights": weights,
         "experiment": experiment.name,
         "title": experiment.title,
         "forms": list(deviations.of_model(experiment.model)),
         "model": plain(experiment.model),
         "data": data.name,
-        "num_images": found.num_images,
-        "unreadable": list(found.unreadable),
-        **found.metrics(),
-        "images_per_s": found.images_per_s,
-        "per_class_top1": [None if math.isnan(value) else value for value in found.per_class],
     }
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +37,15 @@ class Evaluation:
     """Over all ranks, data loading included."""
     unreadable: tuple[str, ...] = ()
     """Images that could not be read, and count nowhere."""
+
+    def detail(self) -> dict[str, Any]:
+        """The rest, as JSON has it; null for a class without images."""
+        return {
+            "num_images": self.num_images,
+            "unreadable": list(self.unreadable),
+            "images_per_s": self.images_per_s,
+            "per_class_top1": [None if math.isnan(value) else value for value in self.per_class],
+        }
 
     def metrics(self) -> dict[str, float]:
         """As the journal names them."""

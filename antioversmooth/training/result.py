@@ -15,14 +15,23 @@ from antioversmooth.runs import Run
 from antioversmooth.training import checkpoint
 from antioversmooth.training.attempt import Attempt
 from antioversmooth.training.data import ImageData
+from antioversmooth.training.evaluator import Evaluation
 
 
-def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similarity: Mapping[str, Any]) -> None:
+def write_result(
+    attempt: Attempt,
+    model: nn.Module,
+    data: ImageData,
+    *,
+    similarity: Mapping[str, Any],
+    evaluation: Evaluation | None,
+) -> None:
     """Writes `result.json`, which makes the run done.
 
     Args:
         similarity: Between tokens, after each block of the final model: the fields of a `TokenSimilarity`, and the
             number of `images` it was measured on.
+        evaluation: Of a run that only evaluates: what it found, kept class by class.
     """
     run, config = attempt.run, attempt.run.experiment
     side = config.model.image_size
@@ -42,6 +51,7 @@ def write_result(attempt: Attempt, model: nn.Module, data: ImageData, *, similar
             **_effort(run),
             "checkpoint": _final_checkpoint(run),
             "similarity": dict(similarity),
+            **({"evaluation": evaluation.detail()} if evaluation else {}),
             "data": {
                 "name": config.data.name,
                 "root": config.data.root,

@@ -17,7 +17,7 @@ from antioversmooth.training import distributed, system
 from antioversmooth.training.attempt import Attempt
 from antioversmooth.training.data import open_data
 from antioversmooth.training.distillation import load_teacher
-from antioversmooth.training.evaluator import Evaluator
+from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.initial import load_initial_weights, new_model
 from antioversmooth.training.loading import Loaders
 from antioversmooth.training.loop import Trainer
@@ -60,8 +60,9 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
     loaders = make_loaders(config, seed=run.seed, cpus=ranks.place.cpus)
     evaluator = Evaluator(config, data.val, loaders, ranks)
     model: Any = new_model(config, run.seed).to(ranks.device)
+    start = None
     if attempt.resume_from is None and config.recipe.init_from is not None:
-        _start_from_weights(attempt, model, evaluator)
+        start = _start_from_weights(attempt, model, evaluator)
     if config.recipe.epochs > 0:
         model.set_grad_checkpointing(config.runtime.gradient_checkpointing)
         trainer = Trainer(
@@ -79,7 +80,8 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
     if ranks.is_main:
         attempt.check_fence()
         similarity = _record_similarity(attempt, model, evaluator)
-        write_result(attempt, model, data, similarity=similarity)
+        only = start if config.recipe.epochs == 0 else None
+        write_result(attempt, model, data, similarity=similarity, evaluation=only)
 
 
 def make_loaders(config: Experiment, *, seed: int, cpus: int = 1) -> Loaders:
@@ -94,7 +96,7 @@ def make_loaders(config: Experiment, *, seed: int, cpus: int = 1) -> Loaders:
     )
 
 
-def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> None:
+def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> Evaluation:
     """Loads the initial weights, and journals what they reach before any training."""
     report = load_initial_weights(model, attempt.run)
     attempt.note("initial-weights", **asdict(report))
@@ -102,6 +104,7 @@ def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator
     if start.unreadable and attempt.ranks.is_main:
         attempt.note_unreadable(start.unreadable)
     attempt.record(0, epoch=0, **{journal.START_TOP1: start.top1}, **start.metrics())
+    return start
 
 
 def _record_similarity(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -155,10 +156,10 @@ def test_every_parameter_gets_a_gradient(build: Callable[..., nn.Module], images
 @FAMILY
 @METHOD
 @pytest.mark.parametrize("whole_model", [False, True])
-def test_small_scales_survive_half_precision(
+def test_a_model_with_small_scales_runs_in_half_precision(
     build: Callable[..., nn.Module], images: Tensor, kind: str, method: str, whole_model: bool, dtype: torch.dtype
 ):
-    """Fine-tuning lives around 0.003, which a rounded 1 + 0.003 would lose."""
+    """In its own type, and with every result of that type."""
     model = add_scaling(build(kind), **METHODS[method])
 
     def run() -> Tensor:
@@ -176,6 +177,42 @@ def test_small_scales_survive_half_precision(
     assert before.dtype == after.dtype == dtype
     assert not torch.equal(before, after)
     torch.testing.assert_close(before, after, atol=0.2, rtol=0.2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["vit", "deit_distilled", "beit", "eva", "cait", "swin", "swin_v2"])
+@pytest.mark.parametrize(("method", "scale"), [("attnscale", "lamb"), ("featscale", "lamb1"), ("featscale", "lamb2")])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_small_scales_do_not_round_away(
+    build: Callable[..., nn.Module], kind: str, method: str, scale: str, dtype: torch.dtype, dropout: float
+):
+    """Fine-tuning lives around 0.003, where bfloat16 has no number between 1 and 1.0078.
+
+    What a scale of each kind changes behind an attention layer has, under autocast, the size that it has in float32,
+    within a factor of two: the rest is the rounding of what it is added to. With dropout FeatScale takes another way.
+    """
+    model: Any = add_scaling(build(kind, proj_drop_rate=dropout).train(), **METHODS[method])
+    has_windows = kind.startswith("swin")
+    block = model.layers[1].blocks[1] if has_windows else model.blocks[0]
+    branch, shape = (block._attn, (16, 8, 8, 16)) if has_windows else (block.attn, (64, 17, 24))
+    # sharp attention, so that there is more to scale than the rounding of what it is added to; lamb1 scales the mean
+    tokens = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(2)) + (scale == "lamb1")
+    parameter = block.attn.lamb if scale == "lamb" else getattr(block, scale)
+
+    @torch.no_grad()
+    def changes(half: bool) -> Tensor:
+        outputs = []
+        for value in (0.0, -0.0035, -0.003, -0.0025, 0.0025, 0.003, 0.0035):
+            parameter.fill_(value)
+            torch.manual_seed(7)
+            with torch.autocast("cpu", dtype, enabled=half):
+                outputs.append(branch(tokens).double().flatten())
+        return torch.cat([output - outputs[0] for output in outputs[1:]])
+
+    expected = changes(half=False)
+    assert expected.norm() > 0
+    size = torch.dot(changes(half=True), expected) / expected.square().sum()
+    assert 0.5 < size < 2
 
 
 @pytest.mark.parametrize("method", ["attnscale", "both"])

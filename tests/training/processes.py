@@ -41,8 +41,8 @@ def tiny(*overrides: str) -> list[str]:
     return list({given.partition("=")[0]: given for given in (*TINY, *overrides)}.values())
 
 
-def start(run: Run, *, ranks: int = 1, **environment: str) -> list[BaseProcess]:
-    """The running ranks, with the environment that torchrun would give them; alone, with none of it."""
+def start(run: Run, *, ranks: int = 1, nodes: int = 1, **environment: str) -> list[BaseProcess]:
+    """The running ranks, with what torchrun would put into their environment on so many nodes; alone, without."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["antioversmooth.training.__main__"])
     port = str(_free_port())
@@ -50,9 +50,9 @@ def start(run: Run, *, ranks: int = 1, **environment: str) -> list[BaseProcess]:
     for rank in range(ranks):
         place = {
             "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
+            "LOCAL_RANK": str(rank % (ranks // nodes)),
             "WORLD_SIZE": str(ranks),
-            "LOCAL_WORLD_SIZE": str(ranks),
+            "LOCAL_WORLD_SIZE": str(ranks // nodes),
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": port,
         }
@@ -70,9 +70,9 @@ def finish(processes: list[BaseProcess]) -> list[int | None]:
     return [process.exitcode for process in processes]
 
 
-def train(run: Run, *, ranks: int = 1, **environment: str) -> list[int | None]:
+def train(run: Run, *, ranks: int = 1, nodes: int = 1, **environment: str) -> list[int | None]:
     """Trains a run in processes of its own; their exit codes."""
-    return finish(start(run, ranks=ranks, **environment))
+    return finish(start(run, ranks=ranks, nodes=nodes, **environment))
 
 
 def _rank(directory: Path, environment: dict[str, str]) -> None:

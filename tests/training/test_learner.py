@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import processes
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
+from test_train import assert_bit_equal
 from timm.models.vision_transformer import Block
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from antioversmooth import journal
-from antioversmooth.config import Experiment
+from antioversmooth.config import Compiler, Experiment
 from antioversmooth.errors import AttemptEnded
 from antioversmooth.runs import Run
 from antioversmooth.training import checkpoint
+from antioversmooth.training import learner as learners
 from antioversmooth.training.data import ArrayImages, open_data
+from antioversmooth.training.distributed import Place, Ranks
 from antioversmooth.training.initial import new_model
-from antioversmooth.training.sampling import SampleOrder
-from antioversmooth.training.train import train
+from antioversmooth.training.learner import Learner
+from antioversmooth.training.loading import Batch
+from antioversmooth.training.meter import Meter
+from antioversmooth.training.sampling import Blocks, SampleOrder
+from antioversmooth.training.train import make_loaders, train
 
+ALONE = Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
 PLAIN = (
     "recipe.mix_prob=0",
     "recipe.random_erasing=0",
@@ -152,3 +164,98 @@ def test_generated_code_computes_the_same_step(compiled_losses: Callable[..., li
     small = ("runtime.gradient_checkpointing=true", "model.depth=1")
     eager, compiled = (compiled_losses("deit_s12_featscale", c, *small) for c in ("none", "inductor"))
     assert compiled == pytest.approx(eager, abs=1e-5, rel=0)
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what would wait for the device: a number read from a tensor, or a shape that depends on its values."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique", "_unique2")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        assert name not in self.WAITS, f"a step reads {name} from the device"
+        return func(*args, **(kwargs or {}))
+
+
+def made_learner(run: Run) -> Learner:
+    config = run.experiment
+    order = SampleOrder(config.data.num_train, config.recipe.global_batch, seed=0)
+    blocks = Blocks(order, config.recipe.global_batch // 2, 2, 0, 0, 9)
+    model = new_model(config, seed=0)
+    return Learner(model, config.recipe, config.data, blocks, ALONE, teacher=None, compiler=Compiler.none, seed=0)
+
+
+def batches(run: Run, learner: Learner) -> Iterator[Batch]:
+    config = run.experiment
+    return make_loaders(config, seed=0).training(open_data(config.data).train, learner.blocks)
+
+
+def test_nothing_in_a_step_waits_for_the_device(tiny_run: Callable[..., Run]) -> None:
+    """With all of a recipe on: accumulation, erasing, mixing, clipping, moving average, meter."""
+    run = tiny_run("recipe.clip_grad=1.0", "recipe.ema_decay=0.9", name="deit_s12_attnscale")
+    learner, meter = made_learner(run), Meter(ALONE)
+    assert learner.ema is not None
+    source = batches(run, learner)
+    given = [next(source) for _ in range(4)]  # what loading does on the CPU is no part of it
+    with NoWaiting():
+        for step in range(2):
+            loss, norm = learner.learn(step, iter(given[2 * step :]))
+            meter.add(step, loss, norm)
+        with pytest.raises(AssertionError, match="_local_scalar_dense"):
+            loss.item()
+    assert meter.read().steps == 2
+
+
+def test_the_scale_of_gradients_goes_on_where_it_was(tiny_run: Callable[..., Run]) -> None:
+    """In float16 on a GPU; the scaler is the same on a CPU. Here it doubles after two good steps."""
+    run = tiny_run("recipe.clip_grad=1.0", name="deit_s12_attnscale")
+
+    def scaled() -> Learner:
+        learner = made_learner(run)
+        assert not learner.scaler.is_enabled()
+        learner.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
+        return learner
+
+    straight, stopped = scaled(), scaled()
+    source = batches(run, straight)
+    given = [next(source) for _ in range(10)]
+    for step in range(5):
+        straight.learn(step, iter(given[2 * step :]))
+    for step in range(3):
+        stopped.learn(step, iter(given[2 * step :]))
+    assert stopped.scaler.get_scale() == 2048.0
+    continued = scaled()
+    continued.load(copy.deepcopy(stopped.state()))
+    for step in range(3, 5):
+        continued.learn(step, iter(given[2 * step :]))
+    assert continued.scaler.get_scale() == straight.scaler.get_scale() == 4096.0
+    assert_bit_equal(continued.state(), straight.state())
+
+
+def test_an_overflow_leaves_the_weights_and_halves_the_scale(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run("recipe.clip_grad=1.0", name="deit_s12_attnscale")
+    learner = made_learner(run)
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    next(learner.model.parameters()).register_hook(lambda gradient: gradient * torch.inf)
+    before = copy.deepcopy(learner.model.state_dict())
+    learner.learn(0, batches(run, learner))
+    assert learner.scaler.get_scale() == 512.0
+    assert_bit_equal(dict(learner.model.state_dict()), dict(before))
+
+
+def test_gradients_are_views_of_buckets_and_no_parameter_is_looked_for(tmp_path: Path) -> None:
+    """A group of one process is enough to ask the real wrapper; float32 sums over it are what they are without."""
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        model = nn.Linear(3, 2)
+        wrapped = learners._parallel(model, replace(ALONE, place=Place(0, 2, 0, 2, "torchrun")))
+        assert isinstance(wrapped, nn.parallel.DistributedDataParallel)
+        assert wrapped.gradient_as_bucket_view
+        assert not wrapped.find_unused_parameters
+        wrapped(torch.ones(1, 3)).sum().backward()
+        weight, bias = (p.grad for p in model.parameters())
+        assert weight is not None
+        assert bias is not None
+        assert weight.untyped_storage().data_ptr() == bias.untyped_storage().data_ptr()
+    finally:
+        dist.destroy_process_group()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from antioversmooth import journal, spec
 from antioversmooth.errors import AttemptEnded, CheckpointError
 from antioversmooth.runs import Run, RunState, state
 from antioversmooth.training import checkpoint
+from antioversmooth.training.data import open_data
 from antioversmooth.training.train import train
 
 
@@ -95,20 +97,45 @@ def test_an_interrupted_run_continues_to_the_bit(tiny_run: Callable[..., Run], s
     assert result["attempts"] == 2
 
 
-def test_processes_are_no_hyper_parameter(tiny_run: Callable[..., Run]) -> None:
-    """Four processes, two with two passes each, and one with four passes: the same blocks, summed in another order."""
+def test_nodes_and_processes_are_no_hyper_parameters(tiny_run: Callable[..., Run]) -> None:
+    """Four processes on one, two and four nodes, two with two passes, one with four: the same blocks, the same masks of
+    dropout, and sums of gradients in another order, which is all that differs."""
     measured = {}
-    for ranks in (1, 2, 4):
-        run = tiny_run("runtime.device_batch=32", f"cluster.tasks_per_node={ranks}")
-        assert processes.train(run, ranks=ranks) == [0] * ranks
-        measured[ranks] = losses(run)
+    for nodes, ranks in ((1, 1), (1, 2), (1, 4), (2, 4), (4, 4)):
+        layout = (f"cluster.nodes={nodes}", f"cluster.tasks_per_node={ranks // nodes}")
+        run = tiny_run("runtime.device_batch=32", *layout)
+        assert processes.train(run, ranks=ranks, nodes=nodes) == [0] * ranks
+        measured[nodes, ranks] = losses(run)
         result = run.result()
         assert result is not None
         assert result["world_size"] == ranks
         remove(run)
-    assert len(measured[1]) == 22
-    assert measured[2] == pytest.approx(measured[1], abs=1e-6, rel=0)
-    assert measured[4] == pytest.approx(measured[1], abs=1e-6, rel=0)
+    alone = measured.pop((1, 1))
+    assert len(alone) == 22
+    for found in measured.values():
+        assert found == pytest.approx(alone, abs=1e-6, rel=0)
+
+
+def test_every_image_is_evaluated_once_by_two_processes(tiny_run: Callable[..., Run]) -> None:
+    """359 images over two ranks: the same numbers as on one, class by class."""
+    trained = tiny_run("recipe.epochs=1")
+    train(trained)
+    weights = checkpoint.lineage(trained)[0].path
+    found = []
+    for ranks in (1, 2):
+        run = tiny_run("recipe.epochs=0", "recipe.warmup_epochs=0", f"recipe.init_from=file:{weights}")
+        assert processes.train(run, ranks=ranks) == [0] * ranks
+        result = run.result()
+        assert result is not None
+        assert result["evaluation"]["num_images"] == 359
+        assert result["evaluation"]["images_per_s"] > 0
+        found.append((result["metrics"][journal.VAL_TOP1], result["metrics"][journal.VAL_TOP5], result["evaluation"]))
+        remove(run)
+    (top1, top5, alone), (top1_of_two, top5_of_two, shared) = found
+    assert (top1, top5, alone["per_class_top1"]) == (top1_of_two, top5_of_two, shared["per_class_top1"])
+    labels = open_data(trained.experiment.data).val.labels
+    hits = sum(percent / 100 * (labels == label).sum() for label, percent in enumerate(alone["per_class_top1"]))
+    assert top1 == pytest.approx(100 * hits / 359)
 
 
 def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tiny_run: Callable[..., Run]) -> None:
@@ -118,7 +145,9 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tiny_run: Callabl
     remove(straight)
 
     run = tiny_run("recipe.epochs=4", "runtime.checkpoint_every_s=0")
-    for kill_at in (2, 12, 23):
+    moments = sorted(random.sample(range(1, 40), 3))
+    print(f"killed at steps {moments}")  # shown where it fails
+    for kill_at in moments:
         (process,) = processes.start(run)
         wait_for_step(run, kill_at)
         process.kill()
