@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from antioversmooth import files, journal
 from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
+from antioversmooth.redact import redact
 
 
 def plain(value: Any) -> Any:
@@ -44,6 +45,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     return value
+
+
+def _without_secrets(value: Any) -> Any:
+    """Where a run ran, for its record: lines that set up a job may hold tokens, and no run is identified by them."""
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
 
 
 def scientific(config: Any) -> dict[str, Any]:
@@ -153,7 +163,7 @@ class Run:
             "upstream": str(self.upstream.dir) if self.upstream else None,
             **({"teacher": str(self.teacher.dir)} if self.teacher else {}),
             **self._files(),
-            "experiment": plain(self.experiment),
+            "experiment": {**plain(self.experiment), "cluster": _without_secrets(plain(self.experiment.cluster))},
         }
         header = "# The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.\n"
         files.write_atomic(self.dir / "spec.yaml", header + yaml.safe_dump(content, sort_keys=False))

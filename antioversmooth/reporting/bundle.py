@@ -26,10 +26,9 @@ from antioversmooth.runs import Run
 FORMAT = 1
 MANIFEST = "manifest.json"
 
-SPEC = "spec.yaml"
 TEXTS = ("intent.json", "intents.jsonl", "attempts.jsonl", "provenance.json")
 """Files that hold what people and machines said, from which secrets are taken; measurements are left as they are."""
-RECORD = (SPEC, *TEXTS, "metrics.jsonl", "result.json")
+RECORD = ("spec.yaml", *TEXTS, "metrics.jsonl", "result.json")
 NAMES = re.compile(
     "|".join(map(re.escape, RECORD))
     + r"|checkpoints/step\d{1,12}-attempt\d{1,6}\.pt(\.sha256)?|analysis/\w[\w.-]{0,99}",
@@ -99,7 +98,7 @@ def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:
     for name in RECORD:
         path = run.dir / name
         if path.is_file():
-            yield Part(name, path, _without_secrets(path))
+            yield Part(name, path, _without_secrets(path) if name in TEXTS else None)
     final = (result.get("checkpoint") or {}).get("file")
     if checkpoints and final:
         yield from (Part(f"checkpoints/{path.name}", path, None) for path in _weights(run, str(final)))
@@ -116,17 +115,10 @@ def _weights(run: Run, name: str) -> list[Path]:
     return [weights, checksum] if checksum.is_file() else [weights]
 
 
-_CLUSTER = re.compile(r"(?m)^  cluster:(?:\n(?:    | *- ).*)*")
-"""The part of a spec that says where it ran, and may set variables there; the rest is science, and has no secrets."""
-
-
 def _without_secrets(path: Path) -> bytes | None:
-    """The content without secrets; None where there are none."""
+    """The content without secrets, which older runs may still hold; None where there are none."""
     text = path.read_bytes().decode(errors="surrogateescape")
-    if path.name == SPEC:
-        told = _CLUSTER.sub(lambda match: redact(match[0]), text)
-    else:
-        told = redact(text) if path.name in TEXTS else text
+    told = redact(text)
     return None if told == text else told.encode(errors="surrogateescape")
 
 

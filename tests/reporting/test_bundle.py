@@ -166,12 +166,12 @@ def test_weights_that_are_gone_are_said(lab: Lab) -> None:
 
 def test_no_secret_leaves_with_a_bundle(lab: Lab, other: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "hunter2hunter2")
-    run = lab.finish_honestly(lab.run("wide"), 93.0)
+    setup = "cluster.setup=['export WANDB_API_KEY=s3cret']"
+    run = lab.finish_honestly(lab.run("wide", 0, setup), 93.0)
+    assert run.experiment.cluster.setup == ["export WANDB_API_KEY=s3cret"]
+    assert Run.load(run.dir).experiment.cluster.setup == ["export WANDB_API_KEY=(hidden)"]
     intent = {**files.read_json(run.dir / "intent.json"), "command": "launch.py x --uri https://ada:s3cret@example.org"}
     files.write_json(run.dir / "intent.json", {**intent, "note": "hunter2hunter2"})
-    path = run.dir / "spec.yaml"
-    path.write_text(path.read_text().replace("setup: []", "setup:\n    - export WANDB_API_KEY=s3cret"))
-    assert "s3cret" in path.read_text()
     target = packed(lab, run)
     assert b"s3cret" not in target.read_bytes()
     assert b"hunter2" not in target.read_bytes()
