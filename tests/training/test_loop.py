@@ -119,6 +119,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert last_end(run)["reason"] == "crash"
     (note,) = [r for r in run.attempts() if r["event"] == "diverged"]
     assert note["step"] == 7
+    assert note["loss_scale"] == 1.0  # nothing is scaled in float32
     assert len(note["samples"]) == 128
     newest = checkpoint.lineage(run)[0]
     assert newest.step == 7  # the seven steps before it are in

@@ -62,6 +62,15 @@ def test_scalings_biases_norms_and_embeddings_do_not_decay(scaling: Scaling) -> 
     assert "blocks.0.attn.qkv.weight" in decaying
 
 
+def test_optimizer_and_moving_average_are_one_operation_over_all_weights() -> None:
+    """Fused AdamW steps without asking the device whether gradients overflowed; a loop over parameters would."""
+    model = build_model(ModelConfig(Family.vit, 1, 8, 2, 8, 4), num_classes=3)
+    optimizer, ema = build_optimizer(model, DEIT), build_ema(model, replace(DEIT, ema_decay=0.9))
+    assert all(group["fused"] for group in optimizer.param_groups)
+    assert ema is not None
+    assert ema.foreach
+
+
 def test_the_moving_average_follows_by_its_decay() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 1.0)

@@ -183,6 +183,34 @@ def test_a_fine_tune_starts_from_the_final_weights_of_another_run(experiments: P
     assert all(name.endswith(("lamb1", "lamb2")) for name in report["missing"])
 
 
+def test_a_fine_tune_that_goes_on_does_not_start_again(tiny_run: Callable[..., Run], tmp_path: Path) -> None:
+    """What it started from is not even read: it may be gone by then."""
+    trained = tiny_run("recipe.epochs=1")
+    train(trained)
+    weights = tmp_path / "start.pth"
+    torch.save(final_state(trained)["model"], weights)
+
+    def tuned(*overrides: str) -> Run:
+        return tiny_run(f"recipe.init_from=file:{weights}", "recipe.base_lr=1e-3", *overrides)
+
+    train(tuned())
+    expected = final_state(tuned())
+    remove(tuned())
+    stopped = tuned("runtime.max_steps=5")
+    with pytest.raises(AttemptEnded, match="max_steps"):
+        train(stopped)
+    continued = tuned()
+    weights.unlink()
+    train(continued)
+    assert_bit_equal(without_times(final_state(continued)), without_times(expected))
+    events = [r["event"] for r in continued.attempts()]
+    assert events.count("initial-weights") == 1
+    assert [r["from"] for r in continued.attempts() if r["event"] == "start"] == [
+        f"init:file:{weights}",
+        "step00000005-attempt1.pt",
+    ]
+
+
 def test_no_epochs_only_evaluate(tiny_run: Callable[..., Run]) -> None:
     trained = tiny_run()
     train(trained)
