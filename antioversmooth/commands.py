@@ -74,6 +74,8 @@ def request_of(words: Sequence[str]) -> tuple[Request, Path]:
     root = find_root()
     overrides = [word for word in words if "=" in word]
     paths = [find_spec(word, root) for word in words if "=" not in word]
+    if not paths:
+        raise SpecError("which row or table? for example deit_s12, or table2", where=" ".join(words))
     return spec.load(paths, overrides), root / "results"
 
 

@@ -34,10 +34,11 @@ def verdict(run: Run) -> Verdict:
     since = max((r["time"] for r in history if r["event"] == "retry"), default=0.0)
     attempts = [r for r in run.attempts() if r["time"] > since]
     endings = [r for r in history if r["event"] == "ended" and r["time"] > since]
-    return _judge(run, attempts, endings)
+    unheard = _unheard([r for r in history if r["time"] > since], attempts)
+    return _judge(run, attempts, endings, unheard)
 
 
-def _judge(run: Run, attempts: list[Record], endings: list[Record]) -> Verdict:
+def _judge(run: Run, attempts: list[Record], endings: list[Record], unheard: int) -> Verdict:
     cluster = run.experiment.cluster
     ends = [r for r in attempts if r["event"] == "end"]
     if ends and ends[-1]["reason"] == EndReason.disk_full.value:
@@ -49,7 +50,7 @@ def _judge(run: Run, attempts: list[Record], endings: list[Record]) -> Verdict:
     crashes = sum(r["reason"] in _CRASHES and r["attempt"] not in excused for r in ends)
     if crashes >= cluster.max_crashes:
         return Verdict(False, f"it crashed {crashes} times (cluster.max_crashes)")
-    fruitless = _fruitless(run, attempts, endings)
+    fruitless = _fruitless(run, attempts, endings) + unheard
     if fruitless >= cluster.max_without_progress:
         return Verdict(False, f"{fruitless} attempts in a row made no step (cluster.max_without_progress)")
     return Verdict(True, f"{len(ends)} attempts so far, {crashes} of them crashed")
@@ -66,6 +67,14 @@ def _fruitless(run: Run, attempts: list[Record], endings: list[Record]) -> int:
         count += 1
     jobs_without_attempt = list(takewhile(lambda r: "attempt" not in r, reversed(endings)))
     return count + len(jobs_without_attempt)
+
+
+def _unheard(history: list[Record], attempts: list[Record]) -> int:
+    """How many of the last jobs in a row ended without a word: in a line of `cluster.setup`, or on a broken node."""
+    heard = {r.get("job_id") for r in attempts} | {r["job_id"] for r in history if r["event"] == "ended"}
+    since_cancel = takewhile(lambda r: r["event"] != "cancelled", reversed(history))
+    submitted = (r["job_id"] for r in since_cancel if r["event"] == "submitted")
+    return sum(1 for _ in takewhile(lambda job_id: job_id not in heard, submitted))
 
 
 def _saved_step(run: Run, attempt: int) -> int:

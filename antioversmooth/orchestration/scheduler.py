@@ -104,6 +104,21 @@ def accounting(job_ids: Iterable[str]) -> dict[str, Job]:
     return ended
 
 
+_GONE = ("down", "drain", "fail", "maint", "unk", "inval", "future", "error")
+"""How the states of nodes begin that run no further job for now; a star behind a state: the node does not respond."""
+
+
+def count_nodes(partition: str | None) -> tuple[int, int]:
+    """How many nodes of a partition are up, and how many there are; None: the default partition."""
+    up = total = 0
+    for line in _ask("sinfo", "--noheader", "--Node", "--format=%P|%T").splitlines():
+        name, _, state = line.strip().partition("|")  # main*|idle
+        if name.rstrip("*") == partition or (partition is None and name.endswith("*")):
+            total += 1
+            up += not state.startswith(_GONE) and not state.endswith("*")
+    return up, total
+
+
 def cancel(job_ids: Iterable[str]) -> None:
     """Has SLURM end these jobs; those that are over already stay as they are."""
     ids = list(job_ids)

@@ -35,9 +35,11 @@ def launch(
     Raises:
         LaunchError: SLURM would refuse a job, or does not answer; what was submitted by then stays.
     """
-    submission.rehearse(runs, snapshot)
+    for line in submission.rehearse(runs, snapshot):
+        say(line)
     for run, job_id in left_over(runs):
-        say(f"{run.dir}: job {job_id} is of a spec that was edited since; {'cancelled' if prune else 'left alone'}")
+        became = "cancelled" if prune else "left alone (--prune)"
+        say(f"{run.dir}: job {job_id} is of a spec that was edited since; {became}")
         if prune:
             submission.cancel(run)
     steps = reconcile(runs, snapshot)

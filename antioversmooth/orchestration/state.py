@@ -183,7 +183,10 @@ def _over(run: Run, job: Job) -> State:
     if job.state in _ENDED:
         return State(_ENDED[job.state], f"job {job.id} ended as {job.state}", job.id, job.nodes)
     told = _told_ending(run, job.id)
-    return _as_it_ended(run, told, job) if told else State(Phase.failed, f"job {job.id} ended as {job.state}", job.id)
+    if told is None:
+        where = "" if attempts else ", before its processes began: on a broken node, or in a line of cluster.setup"
+        return State(Phase.failed, f"job {job.id} ended as {job.state}{where}", job.id, job.nodes)
+    return _as_it_ended(run, told, job)
 
 
 def _untold(run: Run) -> State:

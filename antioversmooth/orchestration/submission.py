@@ -21,9 +21,6 @@ from antioversmooth.orchestration.script import job_folder, job_name, sbatch_scr
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
-PATIENCE_S = 5.0
-"""Seconds until SLURM is asked once more."""
-
 
 class Unreachable(LaunchError):
     """SLURM's controller did not answer, and may have taken the job nevertheless."""
@@ -47,7 +44,7 @@ def submit(run: Run, snapshot: Snapshot, *, after: Sequence[str] = (), instead_o
         try:
             return _live_or_new(run, script, snapshot, dependencies, instead_of, lock)
         except Unreachable:
-            time.sleep(PATIENCE_S)  # a controller that restarts or is busy; it may have the job by now
+            time.sleep(5)  # a controller that restarts or is busy; it may have the job by now
             return _live_or_new(run, script, snapshot, dependencies, instead_of, lock)
 
 
@@ -96,15 +93,18 @@ def send(run: Run, dependencies: list[str], lock: int) -> str:
     raise LaunchError(f"{run.name}: SLURM refuses the job: {why}")
 
 
-def rehearse(runs: Iterable[Run], snapshot: Snapshot) -> None:
+def rehearse(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
     """Asks SLURM whether it would take jobs like these, once for each shape of job; submits nothing.
 
     Plain sbatch takes some jobs that can never start, such as one with more nodes than its partition has.
 
+    Returns:
+        What to say of jobs that it would take and that would wait for more than their turn.
+
     Raises:
         LaunchError: With the run and SLURM's words.
     """
-    asked = set()
+    asked, told = set(), []
     for run in runs:
         script = sbatch_script(run, snapshot.path)
         own = ("#SBATCH --job-name", "#SBATCH --output", "#SBATCH --error")
@@ -112,11 +112,23 @@ def rehearse(runs: Iterable[Run], snapshot: Snapshot) -> None:
         if shape not in asked:
             asked.add(shape)
             done = _sbatch("--test-only", script=script)
-            if "not available" in done.stderr:
-                time.sleep(PATIENCE_S)  # nodes are not there yet where SLURM's controller has just been started
-                done = _sbatch("--test-only", script=script)
-            if done.returncode:
+            if done.returncode and not (waits := _waits_for_nodes(run, done.stderr)):
                 raise LaunchError(f"{run.name}: SLURM would refuse the job: {plain_words(done.stderr)}")
+            if done.returncode:
+                told.append(waits)
+    return told
+
+
+def _waits_for_nodes(run: Run, stderr: str) -> str:
+    """What to say where only nodes that are down or drained now keep a job from starting; empty where more does.
+
+    SLURM then queues a job that `--test-only` refuses.
+    """
+    nodes = run.experiment.cluster.nodes
+    up, total = scheduler.count_nodes(run.experiment.cluster.partition) if "not available" in stderr else (0, 0)
+    if not up < nodes <= total:
+        return ""
+    return f"{run.name}: only {up} of the partition's {total} nodes are up (sinfo -R says why); it waits for {nodes}"
 
 
 def _sbatch(

@@ -103,3 +103,17 @@ def test_retry_starts_the_budgets_afresh(make_run: MakeRun, attempt: Callable[..
     assert verdict(run).again
     attempt(run, "crash", start=10, saved=20)
     assert not verdict(run).again
+
+
+def test_jobs_that_end_without_a_word_count_as_no_progress(make_run: MakeRun) -> None:
+    """In a line of setup, say; those that a person cancelled do not."""
+    run = make_run("deit_s12", "cluster.max_without_progress=2")
+    for job_id in ("1", "2"):
+        jobs.note(run, "submitted", job_id=job_id)
+    jobs.note(run, "cancelled")
+    jobs.note(run, "submitted", job_id="3")
+    assert verdict(run).again
+    jobs.note(run, "submitted", job_id="4")
+    assert not verdict(run).again
+    jobs.note(run, "ended", job_id="4", code=1, attempt=1, state="RUNNING")
+    assert verdict(run).again

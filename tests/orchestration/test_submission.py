@@ -13,7 +13,7 @@ from fake_slurm import FakeSlurm
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration import jobs, submission
+from antioversmooth.orchestration import jobs
 from antioversmooth.orchestration.script import job_name, sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.submission import cancel, rehearse, submit
@@ -152,10 +152,7 @@ def test_a_rehearsal_asks_once_for_each_shape(slurm: FakeSlurm, make_run: MakeRu
     assert not slurm.jobs()
 
 
-def test_a_rehearsal_refuses_what_could_never_start(
-    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(submission, "PATIENCE_S", 0.0)
+def test_a_rehearsal_refuses_what_could_never_start(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
     slurm.refuse(sbatch="allocation failure: Requested node configuration is not available")
     with pytest.raises(LaunchError, match="would refuse the job: allocation failure: Requested node configuration"):
         rehearse([make_run()], snapshot)

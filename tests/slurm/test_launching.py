@@ -15,6 +15,7 @@ from machines import wait_until
 
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import snapshot, submission
+from antioversmooth.orchestration.reconcile import Action, reconcile
 from antioversmooth.orchestration.script import job_name
 from antioversmooth.orchestration.state import Phase, states
 from antioversmooth.runs import Run
@@ -198,3 +199,25 @@ def test_evaluation_is_a_job_as_training_is(lab: Lab, capsys: pytest.CaptureFixt
     assert result["metrics"]["val/top1"] == reference["metrics"]["val/top1"]
     assert run.attempts()[0]["job_id"]
     assert states([run])[run.id].phase is Phase.done
+
+
+def test_a_job_may_wait_for_nodes_that_are_drained(lab: Lab) -> None:
+    """`--test-only` refuses it then, and sbatch does not."""
+    run, drained = lab.new_run("drained", hold=True), ",".join([*lab.cluster.nodes][1:])
+    lab.cluster.ask("scontrol", "update", f"NodeName={drained}", "State=DRAIN", "Reason=test")
+    try:
+        (told,) = submission.rehearse([run], lab.code)
+        assert "only 1 of the partition's 3 nodes are up" in told
+    finally:
+        lab.cluster.ask("scontrol", "update", f"NodeName={drained}", "State=RESUME")
+
+
+def test_a_job_that_ends_in_setup_is_not_submitted_for_ever(lab: Lab) -> None:
+    run = lab.new_run("setup", "cluster.setup=['exit 3']", "cluster.max_without_progress=2")
+    actions = []
+    while not actions or actions[-1] is Action.submit:
+        (step,) = reconcile([run], lab.code, asked=not actions)
+        wait_until(lambda: not states([run])[run.id].is_live, "end of the job")
+        actions.append(step.action)
+    assert actions == [Action.submit, Action.submit, Action.give_up]
+    assert "in a line of cluster.setup" in step.why

@@ -84,7 +84,7 @@ def srun(options):
 
 
 def sinfo(options):
-    print("main*")
+    print("main*|idle\nmain*|idle" if "--Node" in options else "main*")
 
 
 def main(client, options):
