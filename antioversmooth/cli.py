@@ -23,7 +23,7 @@ from antioversmooth.project import find_root, find_spec
 from antioversmooth.sharing import SHARING
 
 if TYPE_CHECKING:
-    from antioversmooth.config import Experiment
+    from antioversmooth.config import DataConfig, Experiment
 
 INCOMPLETE = 3
 """Exit code where a table misses rows."""
@@ -272,6 +272,36 @@ def _convert(given: argparse.Namespace) -> int:
     return 0
 
 
+# -- data --------------------------------------------------------------------------------------------------------------
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("specs", nargs="+", metavar="SPEC|KEY=VALUE", help="row, and overrides such as data.root=/path")
+
+
+def _data(given: argparse.Namespace) -> int:
+    """Prints what is found, then whether it is what the spec says."""
+    from antioversmooth.sources import listing, packaged
+
+    request, _ = request_of(given.specs)
+    seen: list[DataConfig] = []
+    for data in (experiment.data for experiment in request.experiments):
+        if data in seen:
+            continue
+        seen.append(data)
+        if data.source in packaged.PACKAGED:
+            print(f"{data.name}: {packaged.PACKAGED[data.source].path()}")
+            continue
+        found = listing.listed_as_is(data)
+        counts = len(found.classes), len(found.train.labels), len(found.val.labels)
+        print(f"{data.name}: {data.source.value} in {data.root}")
+        for key, value in zip(("num_classes", "num_train", "num_val"), counts, strict=True):
+            print(f"  {key:<12} {value}")
+        print(f"  fingerprint  {found.fingerprint}", flush=True)
+        listing.check(data, *counts, found.fingerprint)
+    return 0
+
+
 # -- schema, new -------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +350,7 @@ COMMANDS: dict[str, Command] = {
     "table": Command("render a table from what has run", _table_arguments, _table),
     "analyze": Command("measure and draw the layers of a run, or of a file of weights", _analyze_arguments, _analyze),
     "evaluate": Command("accuracy of a run, of a checkpoint, or of a file of weights", _evaluate_arguments, _evaluate),
+    "data": Command("count a data set, and hold it against its spec", _data_arguments, _data),
     "convert": Command("write weights as safetensors, or for the released code", _convert_arguments, _convert),
     "figures": Command("draw figures from what has run", _figures_arguments, _figures),
     "sync": Command("bring MLflow up to date with the runs of rows or tables", _sync_arguments, _sync),

@@ -169,7 +169,7 @@ def _ever_ran(directory: Path) -> bool:
 IMPORTED = "imported.json"
 """In the directory of a run that came out of a bundle: from which, and the checksums of its files."""
 
-PACKAGES = {"torch", "torchvision", "timm", "numpy", "pillow"}
+PACKAGES = {"torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg"}
 """Those whose version can move a number; `provenance.json` has all."""
 
 

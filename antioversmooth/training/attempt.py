@@ -77,6 +77,12 @@ class Attempt:
             self.note_from_any_rank(CORRUPT_IMAGE, file=name, rank=self.ranks.rank)
         return noted.union(names)
 
+    def add_provenance(self, **facts: Any) -> None:
+        """Adds to what the newest attempt ran on."""
+        if self.ranks.is_main:
+            path = self.run.dir / "provenance.json"
+            files.write_json(path, {**(files.read_json(path) or {}), **facts})
+
     def is_superseded(self) -> bool:
         """Whether a newer attempt has taken over the run: its log folder is there."""
         return any(number > self.number for number, _ in self.run.attempt_dirs())

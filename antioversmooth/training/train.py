@@ -57,6 +57,7 @@ def train(run: Run, *, redirect: bool = False) -> None:
 def _train(attempt: Attempt, stop: StopRequest) -> None:
     run, ranks, config = attempt.run, attempt.ranks, attempt.run.experiment
     data = open_data(config.data)
+    attempt.add_provenance(data={"name": config.data.name, "root": config.data.root, "fingerprint": data.fingerprint})
     loaders = make_loaders(config, seed=run.seed, cpus=ranks.place.cpus)
     evaluator = Evaluator(config, data.val, loaders, ranks)
     model: Any = new_model(config, run.seed).to(ranks.device)

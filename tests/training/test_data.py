@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 
-from antioversmooth import spec
+from antioversmooth import files, journal, spec
 from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.errors import DataError
+from antioversmooth.runs import Run
 from antioversmooth.sources import packaged
 from antioversmooth.training.data import open_data, stratified_split
 
@@ -49,3 +53,30 @@ def test_a_missing_package_names_the_way_to_install_it(monkeypatch: pytest.Monke
     monkeypatch.setattr(packaged, "find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"sklearn, which is not installed: pip install"):
         open_data(DIGITS)
+
+
+def packed(root: Path, target: Path) -> None:
+    """The same files in tar files."""
+    target.mkdir()
+    for split in ("train", "val"):
+        with tarfile.open(target / f"{split}.tar", "w") as archive:
+            archive.add(root / split, split)
+
+
+def test_a_run_is_the_same_from_a_folder_and_from_tar_files(folder_run: Callable[..., Run], tmp_path: Path) -> None:
+    """To the bit, with loading processes; and its provenance says which data it was."""
+    packed(tmp_path / "images", tmp_path / "tars")
+    few = ("recipe.epochs=1", "recipe.warmup_epochs=0", "runtime.workers=1")
+    runs = [folder_run(*few), folder_run(*few, "data.source=tar", f"data.root={tmp_path}/tars")]
+    losses = []
+    for run in runs:
+        assert processes.train(run) == [0]
+        losses.append([record[journal.TRAIN_LOSS] for record in run.metrics() if journal.TRAIN_LOSS in record])
+        told = files.read_json(run.dir / "provenance.json")["data"]
+        assert told == {
+            "name": "trees",
+            "root": run.experiment.data.root,
+            "fingerprint": open_data(run.experiment.data).fingerprint,
+        }
+    assert len(losses[0]) == 3
+    assert losses[0] == losses[1]

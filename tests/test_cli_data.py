@@ -1,0 +1,45 @@
+"""`antioversmooth data`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from antioversmooth import cli
+
+COUNTS = ("data.num_classes=2", "data.num_train=4", "data.num_val=2", "recipe.global_batch=2", "recipe.mix_group=2")
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> Path:
+    for name in ("train/ash/1", "train/ash/2", "train/birch/3", "train/birch/4", "val/ash/5", "val/birch/6"):
+        path = tmp_path / "trees" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path / "trees"
+
+
+def test_what_is_found_is_printed_and_held_against_the_spec(trees: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["data", "deit_s12", f"data.root={trees}", *COUNTS]
+    assert cli.main(given) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[:4] == [
+        f"ImageNet-1k: image_folder in {trees}",
+        "  num_classes  2",
+        "  num_train    4",
+        "  num_val      2",
+    ]
+    fingerprint = printed.split()[-1]
+    assert cli.main([*given, f"data.fingerprint={fingerprint}"]) == 0
+    (trees / "val" / "ash" / "5.jpg").rename(trees / "val" / "ash" / "7.jpg")
+    capsys.readouterr()
+    assert cli.main([*given, f"data.fingerprint={fingerprint}"]) == 2
+    told = capsys.readouterr()
+    assert "num_val      2" in told.out
+    assert f"data.fingerprint: the spec says '{fingerprint}'" in told.err
+
+
+def test_a_set_of_a_package_is_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["data", "deit_s12", "profile=mini"]) == 0
+    assert capsys.readouterr().out.endswith("mnist_5k.csv.gz\n")
