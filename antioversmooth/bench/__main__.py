@@ -12,8 +12,8 @@ import torch
 
 from antioversmooth import files
 from antioversmooth.bench.chart import draw
-from antioversmooth.bench.measure import QUICK, Effort, measure
-from antioversmooth.bench.report import markdown
+from antioversmooth.bench.measure import QUICK, Effort, measure, measure_input
+from antioversmooth.bench.report import input_markdown, markdown
 from antioversmooth.project import find_root
 
 
@@ -24,12 +24,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, metavar="N", help="of whole models; default: 5")
     parser.add_argument("--augmentations", type=int, metavar="N", help="views that must come out whole; default: 1000")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="of the models; default: cpu")
+    parser.add_argument("--input", action="store_true", help="only the input pipelines: a table, nothing is written")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/")
     given = parser.parse_args(arguments)
     root = find_root()
     folder = given.output or root / "results"
     asked = {key: getattr(given, key) for key in ("rounds", "augmentations") if getattr(given, key)}
-    measured = measure(root, replace(QUICK if given.quick else Effort(), **asked), given.device)
+    effort = replace(QUICK if given.quick else Effort(), **asked)
+    if given.input:
+        print(input_markdown(measure_input(root, effort)))
+        return 0
+    measured = measure(root, effort, given.device)
     files.write_json(folder / "bench.json", measured)
     files.write_atomic(folder / "bench.md", markdown(measured))
     written = [folder / "bench.json", folder / "bench.md", *draw(measured, folder)]

@@ -56,13 +56,14 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
         "rounds": effort.rounds,
         "models": compared,
         "attention": attention,
-        "pipeline": _pipeline(project, effort),
+        "pipeline": measure_input(project, effort),
         "start": startup.first_steps(project, rounds=effort.start_rounds),
         "checkpoint": startup.checkpoint_stall(project, effort.cases[0].tag, rounds=effort.start_rounds),
     }
 
 
-def _pipeline(project: Path, effort: Effort) -> dict[str, Any]:
+def measure_input(project: Path, effort: Effort) -> dict[str, Any]:
+    """The part of it that is about the input pipelines."""
     row = spec.load_experiment(project / "experiments" / "deit_s12.yaml", [])
     with tempfile.TemporaryDirectory() as folder:
         images = pipeline.write_photographs(Path(folder), effort.images)

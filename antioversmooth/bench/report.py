@@ -30,6 +30,11 @@ def markdown(measured: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def input_markdown(found: dict[str, Any]) -> str:
+    """The table of the input pipelines by itself."""
+    return _section("Input, one core", _pipeline({"pipeline": found}))
+
+
 def _section(title: str, rows: Iterator[list[str]]) -> str:
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]
