@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from antioversmooth.bench.mirror import FIRST
 from antioversmooth.bench.models import PLAIN
 from antioversmooth.bench.pipeline import OURS, TIMM
-from antioversmooth.bench.timing import Spread, relative
+from antioversmooth.bench.timing import Spread, relative, spread
 
 _LIMITS = {
     ("DeiT-S", "attnscale"): (1.02, 1.11, 1.02),
@@ -20,6 +21,8 @@ _LIMITS = {
 """Multiples of timm's own model: saved for backward, moved per step, time of a step."""
 ATTENTION_LIMIT = 1.05
 """Forward pass of DeiT's attention layer, as a multiple of timm's."""
+MIRROR_LIMIT_S = 60.0
+"""On two cores, into SQLite."""
 PIPELINE_LIMIT = 1.8
 """Views per second and core, as a multiple of Pillow with timm's float transform."""
 
@@ -61,6 +64,8 @@ def goals(measured: dict[str, Any]) -> list[Goal]:
     layer = relative(measured["attention"]["forward_s"], PLAIN)
     found += [Goal(f"attention layer, {s}: forward", layer[s], ATTENTION_LIMIT) for s in ("attnscale", "featscale")]
     speed = speeds(measured)
+    mirrored = spread(measured["mirror"][FIRST])
+    found.append(Goal(f"{FIRST}: seconds by the clock", mirrored, MIRROR_LIMIT_S))
     return found + [Goal(f"input, {name}: views per core", speed[name], PIPELINE_LIMIT, at_most=False) for name in OURS]
 
 

@@ -16,7 +16,7 @@ import torch
 import torchvision
 
 from antioversmooth import spec
-from antioversmooth.bench import models, pipeline, startup
+from antioversmooth.bench import mirror, models, pipeline, startup
 from antioversmooth.bench.timing import cpu_clock, cuda_clock
 
 
@@ -32,11 +32,20 @@ class Effort:
     """JPEG files, and training views a round."""
     pipeline_rounds: int = 9
     start_rounds: int = 2
+    mirrored: mirror.Load = mirror.LOAD
     augmentations: int = 1000
     """Views of the training recipe that must come out whole."""
 
 
-QUICK = Effort(models.QUICK_CASES, rounds=2, attention_rounds=2, images=4, pipeline_rounds=2, start_rounds=1)
+QUICK = Effort(
+    models.QUICK_CASES,
+    rounds=2,
+    attention_rounds=2,
+    images=4,
+    pipeline_rounds=2,
+    start_rounds=1,
+    mirrored=mirror.QUICK_LOAD,
+)
 
 
 def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, Any]:
@@ -58,6 +67,7 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
         "attention": attention,
         "pipeline": measure_input(project, effort),
         "start": startup.first_steps(project, rounds=effort.start_rounds),
+        "mirror": mirror.mirror_times(project, effort.mirrored),
         "checkpoint": startup.checkpoint_stall(project, effort.cases[0].tag, rounds=effort.start_rounds),
     }
 

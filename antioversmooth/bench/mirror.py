@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antioversmooth import journal, spec
+from antioversmooth.bench.timing import Times
 from antioversmooth.project import find_root
 from antioversmooth.runs import Run
 
 ROWS = ("deit_s12", "deit_s12_attnscale", "deit_s12_featscale", "deit_s24")
+FIRST, AGAIN = "MLflow, first sync", "MLflow, sync with nothing to do"
 PER_EPOCH = 6
 """Numbers that an epoch journals here: three of training, three of validation."""
 EPOCH_S = 60.0
@@ -36,15 +38,22 @@ class Load:
     """Numbers in the journal of each run."""
 
 
-def mirror_times(project: Path, load: Load) -> dict[str, float]:
-    """Seconds by the clock of a first sync into a new SQLite file, and of one that finds nothing to do.
+LOAD, QUICK_LOAD = Load(), Load(4, 12)
+
+
+def mirror_times(project: Path, load: Load) -> Times:
+    """Seconds, of CPU and by the clock, of a first sync into a new SQLite file and of one that finds nothing to do.
 
     Each is a process of its own, as `antioversmooth sync` is, and imports MLflow first.
     """
+    times: Times = {}
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder)
         _fabricate(project, results, load)
-        return {name: _sync(results) for name in ("first sync", "nothing to do")}
+        for name in (FIRST, AGAIN):
+            cpu, wall = _sync(results)
+            times |= {f"{name}, CPU": [cpu], name: [wall]}
+    return times
 
 
 def _fabricate(project: Path, results: Path, load: Load) -> None:
@@ -72,15 +81,17 @@ def _journal(run: Run, epochs: int) -> list[journal.Record]:
     return records
 
 
-def _sync(results: Path) -> float:
+def _sync(results: Path) -> tuple[float, float]:
     program = (
         "from pathlib import Path; import sys; from antioversmooth.reporting import ui; "
         "from antioversmooth.reporting.discover import Discovery; ui.sync_all(Discovery(Path(sys.argv[1])), [])"
     )
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    start = time.perf_counter()
+    start, before = time.perf_counter(), os.times()
     subprocess.run([sys.executable, "-c", program, str(results)], check=True, env=environment)
-    return time.perf_counter() - start
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return cpu, time.perf_counter() - start
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ def markdown(measured: dict[str, Any]) -> str:
         *(_section(f"{name}, multiples of timm's own", _model(case)) for name, case in measured["models"].items()),
         _section("DeiT-S's attention layer alone, multiples of timm's own", _attention(measured["attention"])),
         _section("Input, one core", _pipeline(measured)),
-        _section("Start and checkpoints", _start(measured)),
+        _section("Start, checkpoints and MLflow", _start(measured)),
         _section("Goals", _goals(measured)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -75,6 +75,7 @@ def _start(measured: dict[str, Any]) -> Iterator[list[str]]:
     yield ["", "seconds"]
     for name, seconds in {**measured["start"], **measured["checkpoint"]}.items():
         yield [name, _spread(spread(seconds))]
+    yield from ([name, _spread(spread(seconds))] for name, seconds in measured["mirror"].items())
 
 
 def _goals(measured: dict[str, Any]) -> Iterator[list[str]]:

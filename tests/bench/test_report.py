@@ -10,6 +10,7 @@ import pytest
 
 from antioversmooth.bench.chart import draw
 from antioversmooth.bench.goals import goals
+from antioversmooth.bench.mirror import FIRST
 from antioversmooth.bench.models import PLAIN, SCALINGS
 from antioversmooth.bench.pipeline import OURS, TIMM
 from antioversmooth.bench.report import markdown
@@ -31,6 +32,7 @@ def measured() -> dict[str, Any]:
         "pipeline": {"images": 4, "mean_bytes": 1024, "round_s": rounds, "augmentations": 9, "whole": 9},
         "start": {"import torch": [2.0]},
         "checkpoint": {"training waits": [0.1]},
+        "mirror": {FIRST: [30.0]},
     }
 
 
