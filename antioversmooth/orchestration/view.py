@@ -145,9 +145,11 @@ class LiveView:
 
 COLUMNS = {"seed": 4, "state": 8, "": 8, "epoch": 7, "top-1 %": 7, "left": 8, "loss": 6, "images/s": 8, "attempt": 7}
 """Columns of a live view beside the run's name, from left to right, and their widths; "" is the bar."""
-PRIORITY = ("state", "top-1 %", "seed", "epoch", "left", "", "loss", "images/s", "attempt")
-"""Which columns stay on a narrow terminal."""
+PRIORITY = ("state", "seed", "top-1 %", "epoch", "left", "", "attempt", "loss", "images/s")
+"""Which columns stay on a narrow terminal; seeds and attempts only take room where there are several."""
 PADDING = 2
+SHORTEST_NAME = 18
+"""To what a name may be cut for the sake of a column."""
 
 
 def progress_table(
@@ -166,20 +168,36 @@ def progress_table(
         box=None, padding=(0, 1), caption=", ".join(f"{count} {label}" for label, count in counts.most_common())
     )
     table.caption_justify = "left"
-    table.add_column("run", no_wrap=True)
-    columns, spare = _fitting(width - max(len(run.experiment.name) for run in runs) - PADDING)
+    name_width = max(len(run.experiment.name) for run in runs)
+    if width < 80:
+        name_width = min(name_width, SHORTEST_NAME)
+    table.add_column("run", no_wrap=True, width=name_width)
+    columns, spare = _fitting(width - name_width - PADDING, _telling(runs, progress))
     for column in columns:
         table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True)
+    above = ""
     for run in _most_alive(runs, labels, max(height, 1)):
         cells = _cells(run, progress[run.id], labels[run.id], bar=COLUMNS[""] + min(spare, 22))
-        table.add_row(run.experiment.name, *(cells[column] for column in columns))
+        name = run.experiment.name
+        table.add_row("" if name == above else name, *(cells[column] for column in columns))
+        above = name
     return table
 
 
-def _fitting(width: int) -> tuple[list[str], int]:
+def _telling(runs: Sequence[Run], progress: Mapping[str, Progress]) -> list[str]:
+    """The columns that say something, the most important ones first."""
+    silent = set()
+    if len({run.seed for run in runs}) == 1:
+        silent.add("seed")
+    if all(progress[run.id].attempts < 2 for run in runs):
+        silent.add("attempt")
+    return [column for column in PRIORITY if column not in silent]
+
+
+def _fitting(width: int, wanted: Sequence[str]) -> tuple[list[str], int]:
     """The columns that fit, from left to right, and the characters that are left."""
     chosen = []
-    for column in PRIORITY:
+    for column in wanted:
         if COLUMNS[column] + PADDING <= width:
             chosen.append(column)
             width -= COLUMNS[column] + PADDING

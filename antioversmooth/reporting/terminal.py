@@ -26,16 +26,29 @@ def show_table(document: Document, out: TextIO) -> None:
     columns, rows = cells.table(document)
     words = [column.value is None for column in columns]
     caption = " ".join([*document["caption"], *cells.remarks(document)])
-    headers = [column.header for column in columns]
-    _print(_drawing(document["title"], headers, words, cells.grouped(rows), caption), out)
+    headers, console = [column.header for column in columns], _console(out)
+    grouped = cells.grouped(rows)
+    kept = _fitting(headers, grouped, RESULT_PRIORITY, console.width)
+    if len(kept) < len(headers):
+        left_out = ", ".join(name for i, name in enumerate(headers) if i not in kept)
+        caption += f" A wider terminal has room for: {left_out}."
+    shown = [[row[i] for i in kept] for row in grouped]
+    console.print(_drawing(document["title"], [headers[i] for i in kept], [words[i] for i in kept], shown, caption))
 
+
+RESULT_PRIORITY = (cells.MODEL, "top-1 (%)", cells.STATE, "gain", "ours − paper", "backbone", "epochs", "beyond spread")
+"""Which columns of results stay on a narrow terminal, before all others in their own order."""
 
 STATUS_HEADER = (
     "row", "seed", "state", "epoch", "top-1 (%)", "paper (ImageNet-1k)", "left", "attempts", "nodes", "device-hours",
     "still to come", "",
 )  # fmt: skip
+WIDEST, PADDING = 32, 2
+"""Characters of a column beyond which its words go on in the next line, half a terminal at most; and between two."""
 UNBROKEN = ("row", "seed", "state", "epoch", "top-1 (%)")
 WORDS = ("row", "state", "attempts", "nodes", "")
+STATUS_PRIORITY = ("row", "state", "seed", "top-1 (%)", "epoch", "left", "", "attempts")
+"""Which columns stay on a narrow terminal, before all others in their own order."""
 
 
 def show_statuses(statuses: Sequence[Status], out: TextIO) -> None:
@@ -66,9 +79,16 @@ def _status_drawing(statuses: Sequence[Status], out: TextIO) -> Drawing:
         if shared[profile, name, status["seed"]] > 1:  # the row as it was before its spec was edited
             label += f" {status['id'][:8]}"
         rows.append([text or cells.EMPTY for text in [label, *_status_cells(status)]])
-    # a terminal has no room for columns that say nothing
-    everything = not out.isatty()
-    told = [i for i, _ in enumerate(STATUS_HEADER) if everything or {row[i] for row in rows} - {cells.EMPTY, " "}]
+    told = list(range(len(STATUS_HEADER)))
+    if out.isatty():  # which has no room for columns that say nothing
+        told = [i for i in told if {row[i] for row in rows} - {cells.EMPTY, " "}]
+        kept = _fitting(
+            [STATUS_HEADER[i] for i in told],
+            [[row[i] for i in told] for row in rows],
+            STATUS_PRIORITY,
+            _console(out).width,
+        )
+        told = [told[i] for i in kept]
     header = [STATUS_HEADER[i] for i in told]
     return _drawing("", header, [name in WORDS for name in header], [[row[i] for i in told] for row in rows], "")
 
@@ -120,6 +140,21 @@ def _drawing(
     for row in rows:
         drawing.add_row(*map(Text, row))
     return drawing
+
+
+def _fitting(header: Sequence[str], rows: Sequence[Sequence[str]], priority: Sequence[str], width: int) -> list[int]:
+    """Which columns fit side by side with their words whole, from left to right; the most important one always does."""
+    ranked = [header.index(name) for name in priority if name in header]
+    ranked += [i for i in range(len(header)) if i not in ranked]
+    kept: list[int] = []
+    widest = min(WIDEST, width // 2)
+    for i in ranked:
+        words = [header[i]] if header[i] in UNBROKEN else header[i].split()
+        needed = min(max(map(len, [*words, *(row[i] for row in rows)]), default=0), widest) + PADDING
+        if not kept or needed <= width:
+            kept.append(i)
+            width -= needed
+    return sorted(kept)
 
 
 def _print(drawing: Drawing, out: TextIO) -> None:

@@ -143,3 +143,30 @@ def test_a_dead_attempt_does_not_stay_running(make_run: MakeRun) -> None:
     long_ago = time.time() - 3600
     journal.append(run.attempts_path, {"time": long_ago, "attempt": 1, "event": "start", "step": 0})
     assert Reader([run]).read()[run.id].state is RunState.stopped
+
+
+def test_a_row_is_named_once_and_its_seeds_stand_below_each_other(make_run: MakeRun) -> None:
+    runs = [make_run("deit_s12", seed=seed) for seed in range(2)]
+    start(runs[0])
+    header, *lines = drawn(runs, width=60, height=20).splitlines()
+    assert header.split() == ["run", "seed", "state", "epoch", "top-1", "%", "left"]
+    assert [line.split()[:2] for line in lines[:2]] == [["deit_s12", "0"], ["1", "waiting"]]
+
+
+def test_seeds_and_attempts_take_room_only_where_there_are_several(make_run: MakeRun) -> None:
+    run = make_run("deit_s12", "recipe.epochs=4")
+    start(run)
+    epoch(run, 1, 61.0)
+    header = drawn([run], width=80, height=20).splitlines()[0].split()
+    assert header == ["run", "state", "epoch", "top-1", "%", "left", "loss", "images/s"]
+    start(run, attempt=2, step=run.experiment.steps_per_epoch)
+    assert "attempt" in drawn([run], width=80, height=20).splitlines()[0]
+
+
+@pytest.mark.parametrize("width", [30, 40])
+def test_on_a_very_narrow_terminal_a_long_name_is_cut_before_the_state_is(width: int, make_run: MakeRun) -> None:
+    run = make_run("deit_s12_distilled_featscale")
+    start(run)
+    text = drawn([run], width=width, height=20)
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert "running" in text

@@ -1,0 +1,86 @@
+"""What people see on terminals of different widths, and what goes into a file."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import pytest
+from conftest import Lab
+
+from antioversmooth.orchestration.status import statuses
+from antioversmooth.reporting import terminal
+
+Screen = tuple[TextIO, int]
+
+
+@pytest.fixture
+def screen() -> Iterator[Screen]:
+    """A terminal of our own: what is written to its one end is read at the other."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as out:
+        yield out, ours
+    os.close(ours)
+
+
+def shown(screen: Screen, width: int, show: Any, *arguments: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What appears on a terminal of this width."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out, ours = screen
+    show(*arguments, out)
+    print("the end", file=out, flush=True)
+    text = ""
+    while "the end" not in text:
+        text += os.read(ours, 65536).decode()
+    return text.replace("\r\n", "\n").partition("the end")[0]
+
+
+def of_lab(lab: Lab) -> list[dict[str, Any]]:
+    lab.fill()
+    return statuses(lab.request().plan([0, 1], lab.results), [lab.table()])
+
+
+def widest(text: str) -> int:
+    return max(len(line.rstrip()) for line in re.sub(r"\x1b\[[\d;]*m", "", text).splitlines())
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_states_fit_and_the_columns_that_stay_are_whole(
+    width: int, lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = shown(screen, width, terminal.show_statuses, of_lab(lab), monkeypatch=monkeypatch)
+    assert widest(text) <= width
+    assert "…" not in text
+    first = next(line for line in text.splitlines() if "deep_featscale" in line)
+    assert first.split()[:3] == ["deep_featscale", "0", "done"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_results_fit_and_say_what_they_leave_out(
+    width: int, lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.fill()
+    text = shown(screen, width, terminal.show_table, lab.collect(0, 1), monkeypatch=monkeypatch)
+    assert widest(text) <= width
+    assert "…" not in text
+    assert "± 0.6" in text
+    assert "A wider terminal has room for:" in " ".join(text.split())
+
+
+def test_no_color_is_respected(lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = shown(screen, 80, terminal.show_statuses, of_lab(lab), monkeypatch=monkeypatch)
+    assert not re.search(r"\x1b\[[\d;]*3[0-7]", text)
+
+
+def test_a_file_gets_every_column_and_no_escape(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    import sys
+
+    terminal.show_statuses(of_lab(lab), sys.stdout)
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    assert "device-hours" in text
