@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from antioversmooth import spec
@@ -61,6 +62,26 @@ def test_mini_models_take_mini_images(name: str):
         model = build_model(config, num_classes=data.num_classes, in_channels=data.in_channels)
         logits = model(torch.empty(2, data.in_channels, config.image_size, config.image_size))
     assert logits.shape == (2, data.num_classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "stock"),
+    [
+        ("deit_s12", "deit_small_patch16_224"),
+        ("deit_s12_distilled", "deit_small_distilled_patch16_224"),
+        ("cait_s24", "cait_s24_224"),
+        ("swin_s", "swin_small_patch4_window7_224"),
+    ],
+)
+def test_baselines_are_timms_own_models(name: str, stock: str):
+    """So that published weights fit: the same names and shapes."""
+    experiment = spec.load_experiment(EXPERIMENTS / f"{name}.yaml")
+    with torch.device("meta"):
+        ours = build_model(experiment.model, num_classes=1000)
+        theirs = timm.create_model(stock)
+    assert type(ours) is type(theirs)
+    shapes = [{key: value.shape for key, value in model.state_dict().items()} for model in (ours, theirs)]
+    assert shapes[0] == shapes[1]
 
 
 def vit(**options: object) -> ModelConfig:
