@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from antioversmooth.orchestration import submission
 from antioversmooth.orchestration.backend import Launched, Outcome, Say, Update
@@ -48,11 +48,10 @@ def launch(
     interrupted = False
     try:
         while follow and any(step.job_id for step in steps):
-            update({step.run.id: step.why for step in steps})
-            time.sleep(refresh_s)
+            _look_on({step.run.id: _label(step) for step in steps}, update, refresh_s)
             before, steps = steps, reconcile(runs, snapshot, asked=False)
-            for step in steps:
-                if step.action is not Action.leave and step not in before:
+            for step, last in zip(steps, before, strict=True):
+                if _is_news(step, last):
                     say(_told(step))
     except KeyboardInterrupt:
         say("no longer following; the jobs go on")
@@ -62,8 +61,28 @@ def launch(
     return Launched({step.run.id: _outcome(step) for step in steps}, interrupted)
 
 
+def _look_on(labels: Mapping[str, str], update: Update, seconds: float) -> None:
+    """Redraws meanwhile what the run directories tell, which costs SLURM nothing."""
+    until = time.monotonic() + seconds
+    update(labels)
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 1.0))
+        update(labels)
+
+
+def _label(step: Step) -> str:
+    """Where a run stands, in a word or two."""
+    return "submitted" if step.action in (Action.submit, Action.replace) else step.why.partition(":")[0]
+
+
+def _is_news(step: Step, last: Step) -> bool:
+    """Whether something was done, or a run got to another state that has more to say than its name."""
+    if step.action is Action.leave:
+        return ":" in step.why and _label(step) != _label(last)
+    return step != last
+
+
 _DONE = {
-    Action.leave: "left as it is",
     Action.submit: "submitted",
     Action.replace: "submitted in place of one that gets nowhere",
     Action.give_up: "given up",
@@ -72,6 +91,8 @@ _DONE = {
 
 
 def _told(step: Step) -> str:
+    if step.action is Action.leave:
+        return f"{step.run.name}{f': job {step.job_id}' if step.job_id else ''} is {step.why}"
     job = f"job {step.job_id} " if step.job_id else ""
     told = f"{step.run.name}: {job}{_DONE[step.action]} ({step.why})"
     return f"{told}\n{last_words(step.run)}" if step.action is Action.give_up else told

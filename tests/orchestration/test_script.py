@@ -74,6 +74,51 @@ def test_words_of_a_profile_that_are_more_than_words_are_refused(make_run: MakeR
 
 
 @pytest.mark.parametrize("value", EVIL)
+@pytest.mark.parametrize("key", ["exclude", "mail_type"])
+def test_so_are_those_of_its_lists(key: str, value: str) -> None:
+    with pytest.raises(SpecError, match=rf"cluster.{key}\[1\]"):
+        ClusterConfig(name="site", **{key: ["fine", value]})
+
+
+def keys(script: str) -> list[str]:
+    return [line.partition("=")[0] for line in directives(script)]
+
+
+def runs_nothing_else(script: str, folder: Path) -> bool:
+    """Whether the script, with stand-ins for what it starts, does nothing that the corpus tries to have done."""
+    stand_ins = "srun() { :; }; scontrol() { :; }\n"
+    (folder / "job.sh").write_text(stand_ins + script.replace(sys.executable, "true"))
+    subprocess.run(["bash", "job.sh"], cwd=folder, check=False, capture_output=True)
+    return not list(folder.rglob("PWNED"))
+
+
+@pytest.mark.parametrize("value", EVIL)
+def test_a_constraint_stays_one_directive(make_run: MakeRun, value: str) -> None:
+    run = make_run("deit_s12", "cluster.constraint=a100")
+    try:
+        cluster = dataclasses.replace(run.experiment.cluster, constraint=value)
+    except SpecError:
+        assert "\n" in value
+        return
+    changed = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, cluster=cluster))
+    assert keys(sbatch_script(changed, SNAPSHOT)) == keys(sbatch_script(run, SNAPSHOT))
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_the_name_of_a_row_is_no_option_and_no_command(make_run: MakeRun, tmp_path: Path, name: str) -> None:
+    run = make_run()
+    experiment = dataclasses.replace(run.experiment, name=name)
+    evil = runs.Run(experiment, 0, run.id, tmp_path / "runs" / name / "seed0", None)
+    try:
+        script = sbatch_script(evil, SNAPSHOT)
+    except LaunchError:
+        assert set(name) & set("\n'\"")
+        return
+    assert keys(script) == keys(sbatch_script(run, SNAPSHOT))
+    assert runs_nothing_else(script, tmp_path)
+
+
+@pytest.mark.parametrize("value", EVIL)
 def test_a_comment_stays_one_directive_and_runs_nothing(make_run: MakeRun, tmp_path: Path, value: str) -> None:
     run = make_run()
     plain = directives(sbatch_script(run, SNAPSHOT))
@@ -135,9 +180,7 @@ def test_a_folder_that_a_shell_would_expand_is_quoted(make_run: MakeRun, tmp_pat
     run = make_run()
     odd = tmp_path / "my results; $(touch PWNED) `x` #1"
     script = sbatch_script(runs.Run(run.experiment, 0, run.id, odd, None), SNAPSHOT)
-    (tmp_path / "job.sh").write_text("srun() { :; }; scontrol() { :; }\n" + script.replace(sys.executable, "true"))
-    subprocess.run(["bash", "job.sh"], cwd=tmp_path, check=False)
-    assert not (tmp_path / "PWNED").exists()
+    assert runs_nothing_else(script, tmp_path)
     assert f"#SBATCH --output='{odd}/slurm/%j_0_log.out'" in script
 
 

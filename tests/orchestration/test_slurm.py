@@ -39,6 +39,7 @@ def test_who_follows_sees_a_preempted_run_come_back_and_end(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
     run, seen = make_run(), []
+    said: list[str] = []
 
     def live(update: Mapping[str, str]) -> None:
         """What the cluster does between two looks."""
@@ -51,9 +52,14 @@ def test_who_follows_sees_a_preempted_run_come_back_and_end(
         else:
             files.write_json(run.dir / "result.json", {"id": run.id})
 
-    launched = launch([run], snapshot, print, live, follow=True, refresh_s=0)
+    launched = launch([run], snapshot, said.append, live, follow=True, refresh_s=0)
     assert launched.outcomes == {run.id: Outcome.done}
-    assert [word.partition(":")[0] for word in seen] == ["not launched yet", "preempted", "running"]
+    assert seen == ["submitted", "submitted", "running"]
+    assert said == [
+        "deit_s12 seed 0: job 1 submitted (not launched yet)",
+        "deit_s12 seed 0: job 2 submitted (preempted: job 1 ended as PREEMPTED)",
+        "deit_s12 seed 0: job 2 is running: its processes are starting",
+    ]
 
 
 def test_leaving_early_ends_no_job(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
