@@ -302,9 +302,21 @@ def _plan_one(experiment: Experiment, seed: int, results: Path, upstream: Upstre
         if name in (*chain, experiment.name):
             raise SpecError(f"{name} would need itself", where=f"{experiment.name}: recipe.{field}")
         before[role] = _plan_one(upstream(name), seed, results, upstream, (*chain, experiment.name))
+    if "teacher" in before:
+        _require_same_kind_of_data(experiment, before["teacher"].experiment)
     run_id = identity(experiment, seed, _weights(experiment, before))
     directory = results / "runs" / experiment.name / f"seed{seed}-{run_id[:8]}"
     return Run(experiment, seed, run_id, directory, **before)
+
+
+def _require_same_kind_of_data(experiment: Experiment, teacher: Experiment) -> None:
+    for key in ("num_classes", "in_channels"):
+        own, theirs = getattr(experiment.data, key), getattr(teacher.data, key)
+        if own != theirs:
+            raise SpecError(
+                f"{teacher.name} has data.{key} = {theirs}, and cannot teach where it is {own}",
+                where=f"{experiment.name}: recipe.teacher",
+            )
 
 
 def _with_needs(run: Run) -> Iterator[Run]:

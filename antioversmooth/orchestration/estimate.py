@@ -32,7 +32,7 @@ def estimate(run: Run, *, on_gpu: bool) -> Estimate:
     images = run.experiment.total_steps * run.experiment.recipe.global_batch
     if not images:
         return Estimate(None, "evaluates only")
-    measured = list(_measured_speeds(run))
+    measured = list(_measured_speeds(run, on_gpu=on_gpu))
     if measured:
         return Estimate(images / statistics.median(measured) / 3600, "measured")
     if not on_gpu:
@@ -46,19 +46,21 @@ def estimate(run: Run, *, on_gpu: bool) -> Estimate:
     return Estimate(2 * per_image * images / A100_FLOPS / 3600, source)
 
 
-def _measured_speeds(run: Run) -> Iterator[float]:
+def _measured_speeds(run: Run, *, on_gpu: bool) -> Iterator[float]:
     """Images a second and device of this run, else of runs of the same experiment (other seeds, other recipes)."""
     for directory in [run.dir] if run.metrics_path.exists() else sorted(run.dir.parent.glob("seed*")):
-        speed = _speed(directory)
+        speed = _speed(directory, on_gpu=on_gpu)
         if speed:
             yield speed
 
 
-def _speed(directory: Path) -> float | None:
+def _speed(directory: Path, *, on_gpu: bool) -> float | None:
+    starts = [r for r in journal.read(directory / "attempts.jsonl") if r.get("event") == "start"]
+    if any((r["device_type"] == "cuda") is not on_gpu for r in starts if "device_type" in r):
+        return None  # a few steps tried on a CPU say nothing about a GPU
     result = _result(directory)
     if result.get("images_per_s"):
         return float(result["images_per_s"]) / int(result["world_size"])
-    starts = [r for r in journal.read(directory / "attempts.jsonl") if r.get("event") == "start"]
     worlds = {r["attempt"]: r.get("world_size", 1) for r in starts}
     records = [r for r in journal.read(directory / "metrics.jsonl") if IMAGES_PER_SECOND in r]
     speeds = [r[IMAGES_PER_SECOND] / worlds.get(r.get("attempt"), 1) for r in records]

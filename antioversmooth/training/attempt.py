@@ -238,6 +238,7 @@ def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
         "world_size": ranks.world_size,
         "started_by": ranks.place.source,
         "device": ranks.device_name,
+        "device_type": ranks.device.type,
         "compile": run.experiment.runtime.compile.value,
         "commit": intent.get("commit"),
         "snapshot": intent.get("snapshot"),

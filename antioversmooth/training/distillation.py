@@ -27,10 +27,19 @@ class Teacher:
     Args:
         model: Made for images that are normalised by `mean` and `std`.
         data: Of the one that learns: how the images are normalised that both of them see.
+        image_size: Pixels along one side of the images that the model takes; None: any.
     """
 
-    def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], data: DataConfig) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        data: DataConfig,
+        image_size: int | None = None,
+    ) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.image_size = image_size
         own, shared = _per_channel(mean, std), _per_channel(data.mean, data.std)
         self._renormalise = None if torch.equal(own, shared) else (shared[1] / own[1], (shared[0] - own[0]) / own[1])
 
@@ -47,6 +56,8 @@ class Teacher:
         """[B, C, S, S], as the one that learns sees them -> logits [B, num_classes]."""
         if self._renormalise is not None:
             images = images * self._renormalise[0] + self._renormalise[1]
+        if self.image_size is not None and images.shape[-1] != self.image_size:
+            images = F.interpolate(images, size=self.image_size, mode="bicubic", antialias=True)
         logits: Tensor = self.model(images)
         return logits
 
@@ -60,7 +71,7 @@ def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
     """The teacher that a run's recipe names, on the run's device; None where it names none.
 
     Raises:
-        CheckpointError: Its weights are missing, or it does not sort images of this size into these classes.
+        CheckpointError: Its weights are missing, or it does not sort these images into these classes.
     """
     config = run.experiment
     if config.recipe.teacher is None:
@@ -71,7 +82,8 @@ def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
     else:
         model = _published(name, config) if kind == "timm" else _of_file(Path(name), config)
         mean, std = (_of_channels(model.pretrained_cfg[key], config.data.in_channels) for key in ("mean", "std"))
-        teacher = Teacher(model, mean, std, config.data)
+        size = model.pretrained_cfg["input_size"][-1] if model.pretrained_cfg.get("fixed_input_size") else None
+        teacher = Teacher(model, mean, std, config.data, size)
     teacher.to(ranks.device)
     _try_out(teacher, config, ranks)
     return teacher
@@ -87,7 +99,7 @@ def _of_run(run: Run) -> Teacher:
     theirs = run.teacher.experiment
     model = new_model(theirs, seed=0)
     load_weights(model, final_weights(run, run.teacher, "learns from"))
-    return Teacher(model, theirs.data.mean, theirs.data.std, run.experiment.data)
+    return Teacher(model, theirs.data.mean, theirs.data.std, run.experiment.data, theirs.model.image_size)
 
 
 def _published(tag: str, config: Experiment) -> Any:

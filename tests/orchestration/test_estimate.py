@@ -56,5 +56,14 @@ def test_another_seed_of_the_row_is_a_measurement_too(make_run: MakeRun) -> None
     assert estimate(planned, on_gpu=True).device_hours == pytest.approx(images / 20.0 / 3600)
 
 
+def test_steps_tried_on_a_cpu_say_nothing_about_a_gpu(make_run: MakeRun) -> None:
+    run = make_run("deit_s12", profile="imagenet")
+    start = {"attempt": 1, "event": "start", "step": 0, "world_size": 1, "device_type": "cpu"}
+    journal.append(run.attempts_path, start)
+    journal.append(run.metrics_path, {"attempt": 1, "step": 1, "throughput/images_per_s": 3.0})
+    assert "A100" in estimate(run, on_gpu=True).source
+    assert estimate(run, on_gpu=False).source == "measured"
+
+
 def test_a_run_that_trains_nothing_needs_no_estimate(make_run: MakeRun) -> None:
     assert estimate(make_run("cait_s24", profile="imagenet"), on_gpu=True).device_hours is None

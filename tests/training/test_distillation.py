@@ -236,11 +236,33 @@ def test_a_teacher_that_timm_does_not_know_is_refused(filed: Callable[..., Run])
         load_teacher(filed(10, teacher_model="resnet_of_mine"), ALONE)
 
 
-def test_a_teacher_of_another_image_size_is_refused(filed: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_teacher_sees_images_of_its_own_size(filed: Callable[..., Run], tmp_path: Path) -> None:
     run = filed(10, teacher_model="test_vit")
     torch.save(timm.create_model("test_vit", num_classes=10, in_chans=1).state_dict(), tmp_path / "teacher.pth")
-    with pytest.raises(CheckpointError, match=r"takes no images of \[1, 28, 28\]"):
-        load_teacher(run, ALONE)
+    teacher = load_teacher(run, ALONE)
+    assert teacher is not None
+    assert teacher(torch.zeros(2, 1, 28, 28)).shape == (2, 10)  # it takes 160 x 160
+    seen = Teacher(nn.Identity(), GREY.mean, GREY.std, GREY, image_size=8)(torch.full((1, 3, 6, 6), 0.7))
+    torch.testing.assert_close(seen, torch.full((1, 3, 8, 8), 0.7))
+
+
+def test_a_run_of_other_data_cannot_teach(experiments: Path, tmp_path: Path) -> None:
+    """Said before the teacher is trained."""
+    pupil = spec.load_experiment(experiments / "deit_s12_distilled.yaml", ["profile=mini", "data.num_classes=7"])
+    teacher = spec.load_experiment(experiments / "swin_s.yaml", ["profile=mini"])
+    with pytest.raises(SpecError, match=r"swin_s has data\.num_classes = 10, and cannot teach where it is 7"):
+        runs.plan([pupil], [0], tmp_path, lambda _: teacher)
+
+
+def test_the_shipped_rows_learn_from_teachers_that_fit(experiments: Path, tmp_path: Path) -> None:
+    """The mini teacher takes images of another size than its pupils."""
+    (_, run) = spec.load([experiments / "deit_s12_distilled.yaml"], ["profile=mini"]).plan([0], tmp_path)
+    assert run.teacher is not None
+    theirs = run.teacher.experiment
+    model = new_model(theirs, 0)
+    teacher = Teacher(model, theirs.data.mean, theirs.data.std, run.experiment.data, theirs.model.image_size)
+    side = run.experiment.model.image_size
+    assert teacher(torch.zeros(1, run.experiment.data.in_channels, side, side)).shape == (1, 10)
 
 
 @pytest.mark.parametrize(
