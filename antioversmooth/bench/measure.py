@@ -16,7 +16,7 @@ import torch
 import torchvision
 
 from antioversmooth import spec
-from antioversmooth.bench import mirror, models, pipeline, startup
+from antioversmooth.bench import mirror, models, pipeline, startup, tables
 from antioversmooth.bench.timing import cpu_clock, cuda_clock
 
 
@@ -33,6 +33,7 @@ class Effort:
     pipeline_rounds: int = 9
     start_rounds: int = 2
     mirrored: mirror.Load = mirror.LOAD
+    rendered: tables.Load = tables.LOAD
     augmentations: int = 1000
     """Views of the training recipe that must come out whole."""
 
@@ -45,6 +46,7 @@ QUICK = Effort(
     pipeline_rounds=2,
     start_rounds=1,
     mirrored=mirror.QUICK_LOAD,
+    rendered=tables.QUICK_LOAD,
 )
 
 
@@ -68,6 +70,7 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
         "pipeline": measure_input(project, effort),
         "start": startup.first_steps(project, rounds=effort.start_rounds),
         "mirror": mirror.mirror_times(project, effort.mirrored),
+        "table": tables.table_times(project, effort.rendered),
         "checkpoint": startup.checkpoint_stall(project, effort.cases[0].tag, rounds=effort.start_rounds),
     }
 

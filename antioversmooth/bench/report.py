@@ -75,7 +75,8 @@ def _start(measured: dict[str, Any]) -> Iterator[list[str]]:
     yield ["", "seconds"]
     for name, seconds in {**measured["start"], **measured["checkpoint"]}.items():
         yield [name, _spread(spread(seconds))]
-    yield from ([name, _spread(spread(seconds))] for name, seconds in measured["mirror"].items())
+    later = {**measured["mirror"], **measured["table"]}
+    yield from ([name, _spread(spread(seconds))] for name, seconds in later.items())
 
 
 def _goals(measured: dict[str, Any]) -> Iterator[list[str]]:

@@ -1,51 +1,75 @@
 """How long a table takes: `python -m antioversmooth.bench.tables` makes a thousand runs of 300 epochs and renders them.
 
 What is timed is what a person waits for: the process of `antioversmooth table`, from its start to its end, in the
-project's own table with as many seeds as make so many runs. Which heavy modules it imported is told beside it.
+project's own table with as many seeds as make so many runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from antioversmooth import files, journal, spec
+from antioversmooth.bench.timing import Times
 from antioversmooth.project import find_root
 from antioversmooth.runs import Run
 
-HEAVY = ("torch", "timm", "mlflow", "matplotlib", "pandas", "numpy")
-PROGRAM = (
-    "import sys; from antioversmooth import cli; code = cli.main(sys.argv[1:]); "
-    "print('imported:', *sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr); sys.exit(code)"
-)
+LIGHT = """
+import sys
+from antioversmooth import cli
+code = cli.main(sys.argv[1:])
+heavy = {"torch", "timm", "mlflow", "matplotlib", "pandas", "numpy"} & {name.split(".")[0] for name in sys.modules}
+sys.exit(f"a table imported {heavy}" if heavy else code)
+"""
+
+RUNS_A_SEED = 12
+"""Rows of table2."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is rendered."""
+
+    seeds: int = 84
+    """Of each of table2's twelve rows."""
+    epochs: int = 300
+    rounds: int = 3
+
+
+LOAD, QUICK_LOAD = Load(), Load(1, 4, 1)
+
+
+def table_times(project: Path, load: Load) -> Times:
+    """Seconds of each `antioversmooth table`, by the clock and of CPU.
+
+    Args:
+        project: Holds `experiments/`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        (place / "experiments").symlink_to(project / "experiments")
+        fabricate(place, range(load.seeds), load.epochs)
+        found = [render(place, load.seeds, load.epochs) for _ in range(load.rounds)]
+    name = f"table of {RUNS_A_SEED * load.seeds:,} runs x {load.epochs} epochs"
+    return {name: [wall for wall, _ in found], f"{name}, CPU": [cpu for _, cpu in found]}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fabricates, measures and prints; 0."""
+    """Prints the times as JSON; 0."""
     parser = argparse.ArgumentParser(prog="python -m antioversmooth.bench.tables", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=84, help="of each of table2's 12 rows; default: 84, 1,008 runs")
-    parser.add_argument("--epochs", type=int, default=300, help="of each run; default: 300")
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
+    for name, default in dataclasses.asdict(Load()).items():
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"default: {default}")
     given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        project = Path(folder)
-        (project / "experiments").symlink_to(find_root() / "experiments")
-        num_runs = fabricate(project, list(range(given.seeds)), given.epochs)
-        found = [render(project, given.seeds, given.epochs) for _ in range(given.rounds)]
-    wall, cpu, loaded = zip(*found, strict=True)
-    print(f"{num_runs:,} runs x {given.epochs} epochs, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    for name, seconds in (("by the clock", wall), ("of CPU", cpu)):
-        spread = f"{min(seconds):.2f} to {max(seconds):.2f} s"
-        print(f"antioversmooth table, {name}: median {statistics.median(seconds):.2f} s, {spread}")
-    print(f"of {', '.join(HEAVY)} it imported: {', '.join(sorted(set(loaded[0]) & set(HEAVY))) or 'none'}")
+    print(json.dumps(table_times(find_root(), Load(**vars(given))), indent=2))
     return 0
 
 
@@ -89,15 +113,15 @@ def _epoch(run: Run, epoch: int) -> list[str]:
     return [*[training + "\n"] * 5, json.dumps({**now, **evaluation, journal.EPOCH_SECONDS: 60.0}) + "\n"]
 
 
-def render(project: Path, num_seeds: int, epochs: int) -> tuple[float, float, list[str]]:
-    """Seconds of one `antioversmooth table`, by the clock and of CPU, and the modules that it loaded."""
+def render(project: Path, num_seeds: int, epochs: int) -> tuple[float, float]:
+    """Seconds of one `antioversmooth table`, by the clock and of CPU; it must import nothing heavy."""
     seeds = ",".join(map(str, range(num_seeds)))
-    command = [sys.executable, "-c", PROGRAM, "table", "table2", *_overrides(epochs), "--seeds", seeds]
+    arguments = ["table", "table2", *_overrides(epochs), "--seeds", seeds, "--output", "tables"]
     began, before = time.perf_counter(), os.times()
-    done = subprocess.run([*command, "--output", "tables"], cwd=project, capture_output=True, text=True, check=True)
+    subprocess.run([sys.executable, "-c", LIGHT, *arguments], cwd=project, stdout=subprocess.DEVNULL, check=True)
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return time.perf_counter() - began, cpu, done.stderr.splitlines()[-1].split()[1:]
+    return time.perf_counter() - began, cpu
 
 
 if __name__ == "__main__":
