@@ -51,7 +51,9 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     for switch in (*SWITCHES, f"--user-data-dir={profile}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(programs[1]))  # named, so that none is downloaded
+    environment = {**os.environ, "TMPDIR": str(profile)}  # what it forgets there goes with the profile
+    service = webdriver.ChromeService(programs[1], env=environment)  # named, so that none is downloaded
+    driver = webdriver.Chrome(options, service)
     try:
         yield driver
     finally:

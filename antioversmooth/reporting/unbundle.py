@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from antioversmooth import files, runs
 from antioversmooth.errors import ResultError, UserError
@@ -154,13 +154,13 @@ def _is_plain(member: tarfile.TarInfo) -> bool:
     return member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
 
 
-def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> BinaryIO:
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     file = tar.extractfile(member)
     assert file is not None  # it is a plain file
-    return file  # type: ignore[return-value]
+    return file
 
 
-def _copy(source: BinaryIO, target: Path) -> str:
+def _copy(source: IO[bytes], target: Path) -> str:
     """Copies and returns the sha256."""
     digest = hashlib.sha256()
     with target.open("xb") as file:

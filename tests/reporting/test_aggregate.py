@@ -102,6 +102,14 @@ def test_other_identities_are_never_averaged(lab: Lab) -> None:
     assert lab.rows()["wide"].state == "stale"
 
 
+@pytest.mark.parametrize("change", ["revision=2", "recipe.epochs=5", "data.num_train=900", "model.depth=12"])
+def test_a_row_is_stale_once_its_revision_or_its_spec_has_changed(lab: Lab, change: str) -> None:
+    lab.finish(lab.run("wide", 0, change), 90.0)
+    assert lab.rows()["wide"].state == "stale"
+    lab.finish(lab.run("wide", 0), 91.0)
+    assert lab.rows()["wide"].top1 == Sample(91.0, None, 1)
+
+
 def test_throughput_of_different_devices_is_not_averaged(lab: Lab) -> None:
     lab.finish(lab.run("wide", 0), 90.0, device="A100")
     lab.finish(lab.run("wide", 1), 90.0, device="H100")
