@@ -277,28 +277,24 @@ def _convert(given: argparse.Namespace) -> int:
 
 def _data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("specs", nargs="+", metavar="SPEC|KEY=VALUE", help="row, and overrides such as data.root=/path")
+    parser.add_argument("--json", action="store_true", help="a list, one value a data set")
 
 
 def _data(given: argparse.Namespace) -> int:
-    """Prints what is found, then whether it is what the spec says."""
-    from antioversmooth.sources import listing, packaged
+    """Prints what is found, and says whether it is what the spec says."""
+    from antioversmooth.sources import listing
 
     request, _ = request_of(given.specs)
-    seen: list[DataConfig] = []
-    for data in (experiment.data for experiment in request.experiments):
-        if data in seen:
-            continue
-        seen.append(data)
-        if data.source in packaged.PACKAGED:
-            print(f"{data.name}: {packaged.PACKAGED[data.source].path()}")
-            continue
-        found = listing.listed_as_is(data)
-        counts = len(found.classes), len(found.train.labels), len(found.val.labels)
-        print(f"{data.name}: {data.source.value} in {data.root}")
-        for key, value in zip(("num_classes", "num_train", "num_val"), counts, strict=True):
-            print(f"  {key:<12} {value}")
-        print(f"  fingerprint  {found.fingerprint}", flush=True)
-        listing.check(data, *counts, found.fingerprint)
+    configs: list[DataConfig] = []
+    for experiment in request.experiments:
+        configs += [experiment.data] if experiment.data not in configs else []
+    found = [listing.facts(config) for config in configs]
+    if given.json:
+        print(json.dumps(found, indent=2))
+    else:
+        print("\n".join(f"{key:<12} {value}" for facts in found for key, value in facts.items()), flush=True)
+    for config, facts in zip(configs, found, strict=True):
+        listing.check(config, facts)
     return 0
 
 

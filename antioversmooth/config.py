@@ -292,6 +292,9 @@ class DataConfig:
     """What tells the class where a layout has several: column (huggingface; null: label), field of key.json
     (webdataset; null: key.cls), taxonomic level (inaturalist; null: name), fine or coarse (cifar100; null: fine)."""
 
+    on_nodes_only: bool = off_identity(False)
+    """Whether `root` is not there where runs are launched, only on the nodes: then the runs check it as they start."""
+
     def __post_init__(self) -> None:
         self.root = absolute(self.root) if self.root else None
         with rules() as require:

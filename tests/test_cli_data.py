@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,12 @@ def test_what_is_found_is_printed_and_held_against_the_spec(trees: Path, capsys:
     given = ["data", "deit_s12", f"data.root={trees}", *COUNTS]
     assert cli.main(given) == 0
     printed = capsys.readouterr().out
-    assert printed.splitlines()[:4] == [
-        f"ImageNet-1k: image_folder in {trees}",
-        "  num_classes  2",
-        "  num_train    4",
-        "  num_val      2",
+    assert printed.splitlines()[:5] == [
+        "name         ImageNet-1k",
+        f"root         {trees}",
+        "num_classes  2",
+        "num_train    4",
+        "num_val      2",
     ]
     fingerprint = printed.split()[-1]
     assert cli.main([*given, f"data.fingerprint={fingerprint}"]) == 0
@@ -42,4 +44,7 @@ def test_what_is_found_is_printed_and_held_against_the_spec(trees: Path, capsys:
 
 def test_a_set_of_a_package_is_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "deit_s12", "profile=mini"]) == 0
-    assert capsys.readouterr().out.endswith("mnist_5k.csv.gz\n")
+    assert "mnist_5k.csv.gz\nfingerprint" in capsys.readouterr().out
+    assert cli.main(["data", "table2", "profile=mini", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["fingerprint"].startswith("846f6cad")

@@ -42,9 +42,14 @@ def check_inputs(runs: Sequence[Run]) -> None:
 
 
 def check_data(data: DataConfig) -> None:
-    """Raises DataError where the data is not there, or not what its spec says; no image is opened."""
+    """Raises DataError where the data is not there, or not what its spec says; no image is opened.
+
+    Data that lies on the nodes only is left to them.
+    """
     if data.source in PACKAGED:
         PACKAGED[data.source].path()
+        return
+    if data.on_nodes_only and data.root and not Path(data.root).exists():
         return
     from antioversmooth.sources.listing import listed  # NumPy, for the names of a million files
 

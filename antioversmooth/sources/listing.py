@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from antioversmooth import files
 from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.errors import DataError
 from antioversmooth.sources import cache, cifar, folder, huggingface, inaturalist, tar, webdataset
 from antioversmooth.sources.cifar import Pixels
 from antioversmooth.sources.missing import missing
+from antioversmooth.sources.packaged import PACKAGED
 from antioversmooth.sources.stored import Encoded, Stored, packed
 
 Images = Encoded | Pixels
@@ -32,6 +34,15 @@ class Listing:
     fingerprint: str
     """sha256 over what is cheap to look at: names, classes and, where the layout lists them, sizes of all images; of
     sets that are one or two files, over their content."""
+
+    def facts(self) -> dict[str, int | str]:
+        """Counts and fingerprint, under the keys that a spec has for them."""
+        return {
+            "num_classes": len(self.classes),
+            "num_train": len(self.train.labels),
+            "num_val": len(self.val.labels),
+            "fingerprint": self.fingerprint,
+        }
 
 
 Scan = Callable[[DataConfig, str], tuple[list[str], Stored, list[Path]]]
@@ -51,7 +62,7 @@ def listed(config: DataConfig) -> Listing:
         DataError: Nothing that the layout asks for, or not what the spec says: other counts, classes or content.
     """
     found = listed_as_is(config)
-    check(config, len(found.classes), len(found.train.labels), len(found.val.labels), found.fingerprint)
+    check(config, found.facts())
     return found
 
 
@@ -72,20 +83,29 @@ def listed_as_is(config: DataConfig) -> Listing:
     return found
 
 
-def check(config: DataConfig, num_classes: int, num_train: int, num_val: int, fingerprint: str) -> None:
-    """Raises DataError where this is not what the spec says."""
+def facts(config: DataConfig) -> dict[str, int | str]:
+    """What a spec can say of the data, as it is found: counts and fingerprint under the spec's own keys.
+
+    Raises:
+        DataError: As `listed_as_is`.
+    """
+    if config.source in PACKAGED:
+        path = PACKAGED[config.source].path()
+        return {"name": config.name, "root": str(path), "fingerprint": files.sha256(path)}
+    return {"name": config.name, "root": str(config.root), **listed_as_is(config).facts()}
+
+
+def check(config: DataConfig, found: Mapping[str, int | str]) -> None:
+    """Raises DataError where counts or fingerprint are not what the spec says."""
     where = f" under {config.root}" if config.root else ""
-    if num_classes < 2:
-        raise DataError(
-            f"{config.name}{where} has a single class, and there is nothing to tell apart; is it all of it?"
-        )
-    found: dict[str, object] = {"num_classes": num_classes, "num_train": num_train, "num_val": num_val}
-    found |= {"fingerprint": fingerprint} if config.fingerprint else {}
-    for key, value in found.items():
-        if value != getattr(config, key):
+    if found.get("num_classes", 2) == 1:
+        raise DataError(f"{config.name}{where} has a single class: there is nothing to tell apart; is it all of it?")
+    expected = ["num_classes", "num_train", "num_val", *(["fingerprint"] if config.fingerprint else [])]
+    for key in (key for key in expected if key in found):
+        if found[key] != getattr(config, key):
             raise DataError(
-                f"data.{key}: the spec says {getattr(config, key)!r}, {config.name}{where} has {value!r}; if that is "
-                f"the data you mean, say so with data.{key}={value} (it makes it another run)"
+                f"data.{key}: the spec says {getattr(config, key)!r}, {config.name}{where} has {found[key]!r}; if that "
+                f"is the data you mean, say so with data.{key}={found[key]} (it makes it another run)"
             )
 
 

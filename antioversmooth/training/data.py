@@ -126,14 +126,15 @@ def _from_table(config: DataConfig, packaged: Packaged) -> ImageData:
     pixels = np.round(table[:, :-1] * (255 / packaged.white)).astype(np.uint8).reshape(-1, 1, side, side)
     labels = table[:, -1].astype(np.int64)
     train, val = stratified_split(labels)
-    data = ImageData(
+    num_classes, fingerprint = len(np.unique(labels)), files.sha256(path)
+    counts = {"num_classes": num_classes, "num_train": len(train), "num_val": len(val)}
+    listing.check(config, {**counts, "fingerprint": fingerprint})
+    return ImageData(
         ArrayImages(Pixels(pixels[train], labels[train], f"{path.name} (training part)")),
         ArrayImages(Pixels(pixels[val], labels[val], f"{path.name} (validation part)")),
-        num_classes=len(np.unique(labels)),
-        fingerprint=files.sha256(path),
+        num_classes,
+        fingerprint,
     )
-    listing.check(config, data.num_classes, len(train), len(val), data.fingerprint)
-    return data
 
 
 def stratified_split(labels: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

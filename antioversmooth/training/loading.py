@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from antioversmooth.config import DataConfig, RecipeConfig, RuntimeConfig
+from antioversmooth.errors import DataError
 from antioversmooth.training.augmentation import Transform, eval_transform, train_transform, varies
 from antioversmooth.training.data import Images
 from antioversmooth.training.randomness import seed_everything, seed_for
@@ -21,6 +23,8 @@ from antioversmooth.training.sampling import Blocks, View
 
 SMALL = 64
 """Pixels along a side up to which images in memory stay there as views, and need no loading processes."""
+PATIENCE = 100
+"""Images in a row that are tried before all of them count as lost: a file system that has gone has no readable one."""
 WHOLE = -1
 """In `Batch.corrupt`: the image could be read."""
 
@@ -60,15 +64,17 @@ class Views(Dataset[tuple[Tensor, int, int]]):
         return self._opened[1]
 
     def _read(self, index: int) -> tuple[Tensor, int, int]:
-        last = len(self) - 1
-        for neighbour in (index, *range(index + 1, len(self)), *range(last, -1, -1)):
+        after, before = range(index + 1, len(self)), range(index - 1, -1, -1)
+        for neighbour in islice(chain([index], after, before), PATIENCE):
             try:
                 image = self.images.open(neighbour)
-            except OSError:
+            except OSError as err:
+                latest = err
                 continue
             corrupt = WHOLE if neighbour == index else index
             return image, int(self.images.labels[neighbour]), corrupt
-        raise OSError(f"no image can be read: {self.images.name(index)}, ...")
+        name = self.images.name(index)
+        raise DataError(f"neither {name} nor the images beside it can be read ({latest}); is the data still there?")
 
 
 class Loaders:

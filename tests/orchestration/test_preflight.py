@@ -46,6 +46,12 @@ def test_an_image_folder_passes_with_the_counts_of_its_spec_only(
         preflight.check([wrong], Backend.local, tmp_path)
 
 
+def test_data_that_only_the_nodes_see_is_left_to_them(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("deit_s12", f"data.root={tmp_path}/local", "data.on_nodes_only=true", profile="imagenet")
+    preflight.check([run], Backend.slurm, tmp_path)
+    assert run.id == make_run("deit_s12", profile="imagenet").id
+
+
 @pytest.mark.parametrize("missing", ["", "train", "val"])
 def test_a_missing_data_folder_is_named_with_the_way_out(
     missing: str, make_run: MakeRun, image_folder: Path, tmp_path: Path

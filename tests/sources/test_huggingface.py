@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +51,8 @@ def test_rows_are_read_in_their_order(write: Callable[[Any, Path], None], tables
     for split, images in (("train", found.train), ("val", found.val)):
         assert [images.read(i) for i in range(len(images.labels))] == list(split_of(split).values())
         assert images.labels.tolist() == [CLASSES.index(name.partition("/")[0]) for name in split_of(split)]
+    again = pickle.loads(pickle.dumps(found.train))  # as a loading process may get it
+    assert again.read(5) == found.train.read(5)
     assert found.train.name(3) == f"{tmp_path}/trees:train[3]"
 
 
@@ -73,6 +77,4 @@ def test_the_extra_is_named_where_the_library_is_missing(
 
 def test_the_library_is_not_loaded_for_other_sources() -> None:
     source = "import sys, antioversmooth.sources.listing; sys.exit('datasets' in sys.modules or 'torch' in sys.modules)"
-    import subprocess
-
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from antioversmooth.errors import DataError
 from antioversmooth.runs import Run
 from antioversmooth.training.augmentation import train_transform
 from antioversmooth.training.data import open_data
@@ -62,6 +63,15 @@ def test_an_unreadable_image_is_replaced_by_its_neighbour_and_named(folder_run: 
         assert torch.equal(view, views[View(0, neighbour)][0])
         assert (label, corrupt) == (images.labels[neighbour], damaged)
     assert views[View(0, 0)][2] == WHOLE
+
+
+def test_data_that_has_gone_is_said_so_after_a_few_tries(folder_run: Callable[..., Run], tmp_path: Path) -> None:
+    config = folder_run().experiment
+    images = open_data(config.data).train
+    (tmp_path / "images" / "train").rename(tmp_path / "gone")
+    views = Views(images, train_transform(config.recipe, config.data, 8), seed=0)
+    with pytest.raises(DataError, match=r"neither .*ash1.png nor the images beside it can be read .*still there\?"):
+        views[View(0, 1)]
 
 
 @pytest.mark.parametrize(
