@@ -20,9 +20,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
-from omegaconf import MISSING
-
 from antioversmooth.errors import SpecError
+
+MISSING: Any = "???"
+"""OmegaConf's mark of a value that a spec must give; written out, since the models are used without OmegaConf too."""
 
 
 def absolute(path: str) -> str:

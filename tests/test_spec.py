@@ -147,3 +147,12 @@ def test_paths_of_a_spec_hold_from_every_folder(monkeypatch: pytest.MonkeyPatch,
     loaded = spec.load_experiment(ROOT / "deit_s12.yaml", overrides)
     assert loaded.data.root == str(tmp_path / "imagenet")
     assert loaded.recipe.init_from == f"file:{tmp_path / 'w.pth'}"
+
+
+def test_a_missing_value_is_marked_as_omegaconf_marks_it() -> None:
+    """`config` writes the mark out, so that it needs no OmegaConf."""
+    import omegaconf
+
+    from antioversmooth import config
+
+    assert config.MISSING == omegaconf.MISSING

@@ -1,4 +1,4 @@
-"""What the paper proves about high frequencies, beside what an attention layer does to them.
+"""The paper's theorems on high frequencies, as follow-ups quote them, beside what an attention layer does to them.
 
     Theorem 1     |HC[A^t z]| / |DC[A^t z]| -> 0 for A = softmax(P)
     Theorem 3     |HC[A X W_V]|_F <= sqrt(N e^2a / (e^2a + N - 1)) |W_V|_2 |HC[X]|_F,   a = max |P_ij|

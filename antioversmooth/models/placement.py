@@ -100,7 +100,8 @@ def remove_scaling(model: nn.Module) -> nn.Module:
         if not folds and torch.count_nonzero(scale):
             raise ModelError(
                 f"{name} is not zero and cannot be folded into the weights of {type(model).__name__}: its term is "
-                "different for each image; only AttnScale of CaiT folds"
+                "different for each image; only AttnScale of CaiT folds. To drop it, set it to zero first; to run the "
+                "model without this package, torch.export it"
             )
     for module in list(model.modules()):
         if isinstance(module, scaled.ScaledTalkingHeads) and module.lamb is not None:

@@ -207,6 +207,28 @@ def test_a_scale_that_does_not_fold_is_named(build: Callable[..., nn.Module], ki
     assert scales(model)
 
 
+WITHOUT_THE_REST = """
+import sys
+ABSENT = {"omegaconf", "hydra", "yaml", "mlflow", "submitit", "rich", "matplotlib", "mlxtend"}
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ABSENT:
+            raise ModuleNotFoundError(name)
+import torch, timm  # timm's own code looks for yaml
+sys.meta_path.insert(0, Absent())
+from antioversmooth.analysis import measures, overview
+from antioversmooth.models import add_scaling
+from antioversmooth.models.weights import load_weights
+model = add_scaling(timm.create_model("attnscale_small_12", depth=1, embed_dim=6, img_size=32), featscale=False)
+assert len(overview.pictures(measures.measure(model, [torch.ones(1, 3, 32, 32)]))) == 6
+"""
+
+
+def test_the_models_and_their_analysis_need_torch_and_timm_alone():
+    """What a clone installed with --no-deps beside them can do."""
+    subprocess.run([sys.executable, "-c", WITHOUT_THE_REST], check=True)
+
+
 def test_importing_the_models_brings_no_launcher_and_no_tracker():
     code = "import sys, antioversmooth.models; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
