@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable
 
@@ -170,3 +171,17 @@ def test_on_a_very_narrow_terminal_a_long_name_is_cut_before_the_state_is(width:
     text = drawn([run], width=width, height=20)
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     assert "running" in text
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_colours_are_left_out_where_nobody_wants_them(
+    no_color: str, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"NO_COLOR": no_color, "TERM": "xterm-256color", "FORCE_COLOR": "1", "COLUMNS": "100"}.items():
+        monkeypatch.setenv(name, value)
+    run, stream = make_run("deit_s12", "recipe.epochs=4"), io.StringIO()
+    start(run)
+    epoch(run, 1, 61.0)
+    with view.LiveView([run], stream):
+        pass
+    assert bool(re.search(r"\x1b\[[\d;]*38;", stream.getvalue())) is not bool(no_color)

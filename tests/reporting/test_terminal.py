@@ -76,12 +76,6 @@ def test_results_fit_and_say_what_they_leave_out(
     assert "A wider terminal has room for:" in " ".join(plain(text).split())
 
 
-def test_no_color_is_respected(lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    text = shown(screen, 80, terminal.show_statuses, of_lab(lab), monkeypatch=monkeypatch)
-    assert not re.search(r"\x1b\[[\d;]*3[0-7]", text)
-
-
 def test_a_file_gets_every_column_and_no_escape(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     import sys
 
