@@ -132,7 +132,7 @@ def _sync(given: argparse.Namespace) -> int:
     observed = [observe(run) for run in request.plan(given.seeds, results)]
     mirrored = mirror.sync(observed, request.tables, results)
     models = LoggedModels(results)
-    logged = [] if given.no_models else models.sync(observed)
+    logged = [] if given.no_models else models.sync(observed, mirrored)
     for problem in models.problems.values():
         print(f"not logged as a model: {problem}", file=sys.stderr)
     if given.json:

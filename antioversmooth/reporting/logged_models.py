@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from torch import nn
 
+    from antioversmooth.reporting.mirror import Mirrored
+
 EXAMPLES = 2
 """Images in the example that the graph is traced with; with one, the graph would only ever take one."""
 
@@ -40,10 +42,13 @@ class LoggedModels:
         self.problems: dict[str, str] = {}
         """Why a run has no model in MLflow, by the run's id."""
 
-    def sync(self, observed: Iterable[Observation], *, limit: int | None = None) -> list[Run]:
+    def sync(
+        self, observed: Iterable[Observation], mirrored: Iterable[Mirrored], *, limit: int | None = None
+    ) -> list[Run]:
         """Logs the final weights of done runs that are mirrored and have no model yet; returns those runs.
 
         Args:
+            mirrored: The MLflow experiments that they are in.
             limit: How many at most.
 
         Raises:
@@ -53,7 +58,8 @@ class LoggedModels:
         if not done:
             return []
         with tracking.opened(self.results) as client:
-            lacking = _lacking(client, [seen.run.id for seen in done])
+            runs = tracking.runs(client, [experiment.experiment_id for experiment in mirrored])
+        lacking = _lacking(runs, {seen.run.id for seen in done})
         wanted = [seen for seen in done if seen.run.id in lacking and seen.run.id not in self.problems]
         return [seen.run for seen in wanted[:limit] if self._log(seen, lacking[seen.run.id])]
 
@@ -69,11 +75,10 @@ class LoggedModels:
         return True
 
 
-def _lacking(client: MlflowClient, ids: Sequence[str]) -> dict[str, list[str]]:
+def _lacking(runs: Iterable[MlflowRun], ids: set[str]) -> dict[str, list[str]]:
     """The MLflow runs of each run that has no model yet, by the run's id: one for each table that it is in."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     found: dict[str, list[str]] = {}
-    for run in tracking.runs(client, experiments):
+    for run in runs:
         if run.data.tags.get(ID) in ids and MODEL not in run.data.tags:
             found.setdefault(run.data.tags[ID], []).append(run.info.run_id)
     return found

@@ -94,10 +94,12 @@ class _Follower:
     def __init__(self, results: Path, tables: Sequence[Table], *, models: bool, out: TextIO) -> None:
         self.discovery, self.tables, self.out = Discovery(results), tables, out
         self.models = LoggedModels(results) if models else None
+        self._mirrored: list[Mirrored] = []
         self._said = ""
 
     def numbers(self) -> list[Mirrored]:
-        return sync_all(self.discovery, self.tables)
+        self._mirrored = sync_all(self.discovery, self.tables)
+        return self._mirrored
 
     def follow(self, process: subprocess.Popen[bytes] | None, every_s: float) -> None:
         """Syncs again and again; a sync that fails is reported and tried again."""
@@ -117,7 +119,7 @@ class _Follower:
             return False
         known = set(self.models.problems)
         try:
-            logged = self.models.sync([observe(run) for run in self.discovery.runs()], limit=1)
+            logged = self.models.sync(map(observe, self.discovery.runs()), self._mirrored, limit=1)
         except TrackingError as err:
             self._say(str(err))
             return False

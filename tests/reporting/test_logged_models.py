@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mlflow import MlflowClient
 
 from antioversmooth import spec
 from antioversmooth.errors import CheckpointError
-from antioversmooth.reporting import logged_models, mirror, tracking
+from antioversmooth.reporting import logged_models, mirror, tracking, ui
 from antioversmooth.reporting.logged_models import LoggedModels, export
 from antioversmooth.reporting.observe import observe
 from antioversmooth.runs import Run
@@ -56,25 +57,27 @@ def exported(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def done(
-    trained: Run, exported: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Run]:
+def done(trained: Run, exported: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The run in a results folder of its own, mirrored; its model is exported already, since that takes a second."""
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")  # for MLflow's own functions, too
     directory = tmp_path / trained.dir.relative_to(results(trained))
     shutil.copytree(trained.dir, directory)
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     run = Run.load(directory)
     mirror.sync([observe(run)], [], tmp_path)
     monkeypatch.setattr(logged_models, "export", lambda _, folder: shutil.copytree(exported, folder))
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(tracking.store_uri(tmp_path))
-    yield run
-    mlflow.set_tracking_uri(before)
+    return run
 
 
 def results(run: Run) -> Path:
     return run.dir.parents[2]
+
+
+def log(run: Run, models: LoggedModels | None = None) -> list[Run]:
+    """Logs the run's model, as `antioversmooth sync` does after the numbers."""
+    seen = [observe(run)]
+    mirrored = mirror.sync(seen, [], results(run))
+    return (models or LoggedModels(results(run))).sync(seen, mirrored)
 
 
 def shown(run: Run) -> list[Any]:
@@ -85,7 +88,7 @@ def shown(run: Run) -> list[Any]:
 
 def test_the_final_weights_are_a_model_that_mlflow_loads(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     logged = LoggedModels(results(done))
-    assert logged.sync([observe(done)]) == [done]
+    assert log(done, logged) == [done]
     assert not logged.problems
     (model,) = shown(done)
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
@@ -100,7 +103,7 @@ def test_the_final_weights_are_a_model_that_mlflow_loads(done: Run, monkeypatch:
 
 
 def test_the_model_loads_without_this_project_and_without_timm(done: Run) -> None:
-    LoggedModels(results(done)).sync([observe(done)])
+    log(done)
     (model,) = shown(done)
     program = (
         "import sys; sys.modules['timm'] = sys.modules['antioversmooth'] = None; import mlflow, torch; "
@@ -112,7 +115,7 @@ def test_the_model_loads_without_this_project_and_without_timm(done: Run) -> Non
 
 
 def test_the_model_shows_its_run_and_its_accuracy(done: Run) -> None:
-    LoggedModels(results(done)).sync([observe(done)])
+    log(done)
     (model,) = shown(done)
     result = done.result()
     assert result is not None
@@ -129,7 +132,7 @@ def test_the_model_shows_its_run_and_its_accuracy(done: Run) -> None:
 
 def test_a_second_sync_logs_no_second_model(done: Run) -> None:
     for expected in ([done], []):
-        assert LoggedModels(results(done)).sync([observe(done)]) == expected
+        assert log(done) == expected
     mirror.sync([observe(done)], [], results(done))
     assert len(shown(done)) == 1
 
@@ -148,8 +151,8 @@ def test_a_sync_killed_midway_and_repeated_leaves_one_model(
     with monkeypatch.context() as patch:
         patch.setattr(MlflowClient, at, die)
         with pytest.raises(Killed):
-            LoggedModels(results(done)).sync([observe(done)])
-    assert LoggedModels(results(done)).sync([observe(done)]) == [done]
+            log(done)
+    assert log(done) == [done]
     (model,) = shown(done)
     assert model.status == "READY"
     mlflow.pytorch.load_model(model.model_uri)
@@ -160,7 +163,7 @@ def test_a_checkpoint_that_changed_is_not_logged(done: Run, monkeypatch: pytest.
     for path in done.checkpoints_dir.glob("*.pt"):
         path.write_bytes(path.read_bytes() + b"x")
     logged = LoggedModels(results(done))
-    assert logged.sync([observe(done)]) == []
+    assert log(done, logged) == []
     assert "not there any more" in logged.problems[done.id]
     assert shown(done) == []
     with pytest.raises(CheckpointError):
@@ -188,3 +191,23 @@ def test_the_model_is_a_graph_and_no_pickle(exported: Path) -> None:
     names = sorted(str(path.relative_to(exported)) for path in exported.rglob("*") if path.is_file())
     assert "data/model.pt2" in names
     assert not [name for name in names if name.endswith((".pkl", ".pth", ".pt"))]
+
+
+@pytest.mark.slow
+def test_a_real_server_gets_the_numbers_and_the_model_too(
+    done: Run, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "server"
+    home.mkdir()
+    shutil.copy(empty_store, home / "mlflow.db")
+    place = ui.Place(port=ui.free_port(ui.Place(port=0)))
+    with ui.server(f"sqlite:///{home / 'mlflow.db'}", home, place, io.StringIO()) as (address, _):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        assert log(done) == [done]
+        assert log(done) == []
+        (model,) = shown(done)
+        assert model.artifact_location.startswith("mlflow-artifacts:")
+        assert mlflow.pytorch.load_model(model.model_uri)(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
+        with tracking.opened(results(done)) as client:
+            steps = [metric.step for metric in client.get_metric_history(model.source_run_id, "train/loss")]
+    assert steps == [record["step"] for record in done.metrics() if "train/loss" in record]
