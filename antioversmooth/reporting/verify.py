@@ -18,7 +18,7 @@ from typing import Any
 from antioversmooth import files, outcome
 from antioversmooth.config import PaperValue, Table, TableRow
 from antioversmooth.errors import ResultError, UserError
-from antioversmooth.reporting import bundle
+from antioversmooth.reporting import bundle, tables
 from antioversmooth.reporting import document as documents
 from antioversmooth.reporting.aggregate import aggregate
 from antioversmooth.reporting.document import Document
@@ -108,6 +108,11 @@ def load(path: Path) -> Document:
         raise UserError(f"there is no {path}; `antioversmooth table` writes it")
     if not isinstance(document, dict) or not _is_table(document):
         raise UserError(f"{path} is not the JSON of a table")
+    try:
+        for render in tables.FORMATS.values():
+            render(document)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as err:
+        raise UserError(f"{path} is not the JSON of a table: it cannot be rendered ({err!r})") from err
     return document
 
 

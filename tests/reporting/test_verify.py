@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import LIKE_THE_PAPER, Lab
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from antioversmooth import cli, files, sharing
 from antioversmooth.errors import UserError
@@ -208,3 +211,28 @@ def test_what_is_no_table_is_one_message(tmp_path: Path, text: str, capsys: pyte
 def test_a_table_that_was_never_written_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(lab.root)
     assert cli.main(["verify", "small"]) == 2
+
+
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just([]), st.just({}), st.just(["x"])
+)
+
+
+def exchanged(value: Any, data: st.DataObject) -> Any:
+    """The value with one of its parts, however deep, exchanged for something else, or left out."""
+    if not isinstance(value, dict | list) or not value or data.draw(st.integers(0, 5)) == 0:
+        return data.draw(LEAVES)
+    key = data.draw(st.sampled_from(sorted(value) if isinstance(value, dict) else range(len(value))))
+    part = exchanged(value[key], data)
+    return {**value, key: part} if isinstance(value, dict) else [*value[:key], part, *value[key + 1 :]]
+
+
+@settings(max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_whatever_stands_in_a_table_it_is_verified_or_refused(committed: Path, lab: Lab, data: st.DataObject) -> None:
+    path = committed.with_name("fuzzed.json")
+    path.write_text(json.dumps(exchanged(json.loads(committed.read_text()), data)))
+    with suppress(UserError):
+        reports = verify.verify(verify.load(path), path.parent, lab.table(), checkpoints=False)
+        json.dumps(verify.as_json({}, reports, {}))
+        list(verify.lines(reports, {}))
