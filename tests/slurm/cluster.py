@@ -53,6 +53,12 @@ def tracking() -> str:
     return "cgroup" if os.geteuid() == 0 and (FREEZER / "cgroup.procs").exists() else "linuxproc"
 
 
+def remove_cgroups(node: str) -> None:
+    """slurmd leaves its cgroups behind when it is killed; they are empty by then."""
+    for folder, _, _ in os.walk(FREEZER / f"slurm_{node}", topdown=False):
+        os.rmdir(folder)
+
+
 class Cluster:
     """A cluster of its own.
 
@@ -116,7 +122,7 @@ class Cluster:
             machine.power_off()
         kill_all(self.folder)  # also what was started from here: launchers, clients
         for name in self.nodes:
-            self._remove_cgroups(name)
+            remove_cgroups(name)
 
     def ask(self, *command: str) -> str:
         """Output of a SLURM client.
@@ -137,7 +143,7 @@ class Cluster:
     def power_off(self, node: str) -> None:
         """Pulls a node's plug."""
         self.nodes[node].power_off()
-        self._remove_cgroups(node)
+        remove_cgroups(node)
 
     def start_slurmd(self, node: str) -> None:
         self.nodes[node].run("slurmd", "-N", node, env=self.environment)
@@ -187,11 +193,6 @@ class Cluster:
         self.login.run("slurmdbd", env=self.environment)
         log = self.folder / "log/slurmdbd.log"
         wait_until(lambda: log.exists() and "started" in log.read_text(), "slurmdbd", seconds=60)
-
-    def _remove_cgroups(self, node: str) -> None:
-        """slurmd leaves its cgroups behind when it is killed; they are empty by then."""
-        for folder, _, _ in os.walk(FREEZER / f"slurm_{node}", topdown=False):
-            os.rmdir(folder)
 
     def _write_files(self) -> None:
         spools = [f"spool/{node}" for node in self.nodes]

@@ -73,7 +73,13 @@ PREFIX = "aos-slurm-"
 def _remove_what_was_left() -> None:
     """Removes clusters of test runs that were killed before they could; what has namespaces died with them."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        owner = folder.name.removeprefix(PREFIX).partition("-")[0]
-        if folder.stat().st_uid == os.getuid() and owner.isdecimal() and not Path("/proc", owner).exists():
+        if folder.stat().st_uid == os.getuid() and _is_gone(folder.name.removeprefix(PREFIX).partition("-")[0]):
             kill_all(folder / "cluster")
             shutil.rmtree(folder, ignore_errors=True)
+    for folder in cluster.FREEZER.glob("slurm_n*x*"):
+        if _is_gone(folder.name.removeprefix("slurm_n").partition("x")[0]):
+            cluster.remove_cgroups(folder.name.removeprefix("slurm_"))
+
+
+def _is_gone(process: str) -> bool:
+    return process.isdecimal() and not Path("/proc", process).exists()

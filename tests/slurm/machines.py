@@ -166,11 +166,16 @@ class SharedMachine:
         return _run([*command], self.name, {**(env or os.environ), "SLURMD_NODENAME": self.name})
 
 
+def processes(folder: Path, node: str | None = None) -> list[int]:
+    """The processes of a cluster, or of one of its nodes; not this one."""
+    return [int(proc.name) for proc in Path("/proc").glob("[0-9]*") if _belongs(proc, folder, node)]
+
+
 def kill_all(folder: Path, node: str | None = None) -> None:
     """Kills every process of a cluster, or of one of its nodes, until there is none."""
 
     def killed() -> bool:
-        found = [int(proc.name) for proc in Path("/proc").glob("[0-9]*") if _belongs(proc, folder, node)]
+        found = processes(folder, node)
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -8,6 +8,7 @@ The cluster ends with the shell. Its partitions are main, low (pre-empted by mai
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ def main(command: list[str]) -> int:
     if why:
         print(why, file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else the cluster's folder would stay
     shared = cluster.shares_loopback()
     how = "on a shared loopback" if shared else "each with a network of its own"
     with private_cluster(nodes=3, accounting=True, proctrack=cluster.tracking(), shared=shared) as (private, _):

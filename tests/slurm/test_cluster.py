@@ -1,0 +1,43 @@
+"""The private clusters themselves: the fall-back where no namespaces are allowed, and that nothing is left of any."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cluster
+import pytest
+from conftest import private_cluster
+from lab import Lab, ends
+from machines import processes, wait_until
+
+
+def test_two_nodes_on_one_loopback_train_and_leave_nothing(slurm_is_there: None) -> None:
+    with private_cluster(nodes=2, accounting=False, proctrack="linuxproc", shared=True) as (private, folder):
+        lab = Lab(private, folder)
+        run = lab.reference()
+        assert run.attempts()[0]["world_size"] == 2
+        assert ends(run) == ["completed"]
+        assert processes(private.folder)
+    assert not processes(private.folder)
+    assert not folder.exists()
+    assert os.environ.get("SLURM_CONF") != str(folder / "cluster/etc/slurm.conf")
+
+
+@pytest.mark.skipif(cluster.shares_loopback(), reason="on a shared loopback, the next test run ends them")
+def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(slurm_is_there: None) -> None:
+    command = [sys.executable, str(Path(__file__).parent / "shell.py"), "sleep", "600"]
+    maker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert maker.stderr is not None
+    folder = Path(maker.stderr.readline().split()[-1]).parent
+    assert len(processes(folder)) > 5
+    maker.kill()
+    maker.wait(60)
+    maker.stderr.close()
+    (sleeping,) = (pid for pid in processes(folder) if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    os.kill(sleeping, 9)  # what a person started on it is theirs to end
+    wait_until(lambda: not processes(folder), "end of its processes")
+    with private_cluster(nodes=1, accounting=False, proctrack="linuxproc", shared=False):
+        assert not folder.exists()
