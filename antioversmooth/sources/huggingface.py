@@ -74,21 +74,28 @@ def _table(root: Path, split: str) -> Any:
         return datasets.load_dataset(str(root), split=split)
     except KeyError as err:
         raise DataError(f"{root} has no split {split!r}; name another one with data.train, data.val") from err
-    except (OSError, ValueError) as err:  # what `datasets` raises about files that are not there or not its own
+    except (OSError, ValueError, IndexError) as err:  # about files that are not there, not its own, or empty
         raise DataError(f"{root}: no Hugging Face data set with a split {split!r} ({err})") from err
 
 
 def _rows(table: Any, label: str, source: str) -> Rows:
     import datasets
 
-    labels = np.array(table.with_format("numpy")[label], np.int64)
+    try:
+        labels = np.array(table.with_format("numpy")[label][:], np.int64)
+        images = table.cast_column(IMAGE, datasets.Image(decode=False))
+    except (ValueError, TypeError) as err:  # words instead of numbers; what is no image
+        raise DataError(
+            f"{source}: {label} must hold the numbers of classes, {IMAGE} images; they are {table.features[label]} and "
+            f"{table.features[IMAGE]}"
+        ) from err
     if len(labels) and labels.min() < 0:
         raise DataError(f"{source}: row {int(labels.argmin())} has no label ({label} is {labels.min()})")
-    return Rows(table.cast_column(IMAGE, datasets.Image(decode=False)), labels, source)
+    return Rows(images, labels, source)
 
 
 def _numbered(splits: dict[str, Rows]) -> list[str]:
-    return [str(label) for label in range(1 + max(int(rows.labels.max()) for rows in splits.values()))]
+    return [str(label) for label in range(1 + max(int(rows.labels.max(initial=0)) for rows in splits.values()))]
 
 
 def _fingerprint(root: Path) -> str:

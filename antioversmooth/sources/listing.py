@@ -73,14 +73,20 @@ def listed_as_is(config: DataConfig) -> Listing:
         DataError: Nothing that the layout asks for, or a class without images.
     """
     _check_root(config)
-    if config.source in SCANS:
-        found = _scanned(config, SCANS[config.source])
-    else:
-        read = cifar.read if config.source is DataSource.cifar100 else huggingface.read
-        classes, splits, fingerprint = read(config)
-        found = Listing(classes, splits["train"], splits["val"], fingerprint)
+    try:
+        found = _found(config)
+    except OSError as err:  # no permission, a file system that has gone
+        raise DataError(f"data.root: {err.filename or config.root} cannot be read ({err.strerror or err})") from err
     _check_labels(config, found)
     return found
+
+
+def _found(config: DataConfig) -> Listing:
+    if config.source in SCANS:
+        return _scanned(config, SCANS[config.source])
+    read = cifar.read if config.source is DataSource.cifar100 else huggingface.read
+    classes, splits, fingerprint = read(config)
+    return Listing(classes, splits["train"], splits["val"], fingerprint)
 
 
 def facts(config: DataConfig) -> dict[str, int | str]:
@@ -110,6 +116,9 @@ def check(config: DataConfig, found: Mapping[str, int | str]) -> None:
 
 
 def _check_labels(config: DataConfig, found: Listing) -> None:
+    for split, images in zip(SPLITS, (found.train, found.val), strict=True):
+        if not len(images.labels):
+            raise DataError(f"{config.root}: {split} has no image")
     counts = np.bincount(found.train.labels, minlength=len(found.classes))
     empty = [found.classes[label] for label in np.flatnonzero(counts == 0).tolist()]
     if empty:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,15 @@ def test_a_layout_that_does_not_fit_is_one_message(
 ) -> None:
     change(folder)
     with pytest.raises(DataError, match=message):
+        listed(trees("image_folder", folder))
+
+
+def test_a_folder_that_cannot_be_read_is_named(folder: Path, trees: Trees, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=rf"data.root: {folder}/train cannot be read \(Permission denied\)"):
         listed(trees("image_folder", folder))
 
 

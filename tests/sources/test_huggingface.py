@@ -67,6 +67,18 @@ def test_splits_and_columns_that_are_not_there_are_named(tables: Any, tmp_path: 
         listed(trees("huggingface", tmp_path / "empty"))
 
 
+def test_labels_that_are_words_and_empty_splits_are_refused(tables: Any, tmp_path: Path, trees: Trees) -> None:
+    datasets = pytest.importorskip("datasets")
+    words = tables.cast_column("label", datasets.Value("string"))
+    saved(words.map(lambda row: {"label": "an ash"}), tmp_path / "words")
+    with pytest.raises(DataError, match=r"words:train: label must hold the numbers of classes, .*string"):
+        listed(trees("huggingface", tmp_path / "words"))
+    tables["validation"] = tables["validation"].select([])
+    saved(tables, tmp_path / "empty")
+    with pytest.raises(DataError, match="no Hugging Face data set with a split"):
+        listed(trees("huggingface", tmp_path / "empty"))
+
+
 def test_the_extra_is_named_where_the_library_is_missing(
     tmp_path: Path, trees: Trees, monkeypatch: pytest.MonkeyPatch
 ) -> None:

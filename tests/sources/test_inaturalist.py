@@ -67,6 +67,13 @@ def test_two_years_in_one_folder_must_be_told_apart(tmp_path: Path, trees: Trees
     assert "train_val2019" in listed(config).train.name(0)
 
 
+def test_a_split_without_images_is_named(tmp_path: Path, trees: Trees) -> None:
+    write(tmp_path)
+    (tmp_path / "val2018.json").write_text('{"images": [], "annotations": []}')
+    with pytest.raises(DataError, match="val has no image"):
+        listed(trees("inaturalist", tmp_path, num_train=4, num_val=3))
+
+
 def test_another_layout_is_named(tmp_path: Path, trees: Trees) -> None:
     write(tmp_path)
     (tmp_path / "train2018.json").write_text('{"annotations": [{"category_id": 77}]}')
