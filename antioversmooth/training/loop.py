@@ -133,7 +133,6 @@ class Trainer:
             loss, grad_norm = self.learner.learn(self.step, batches)
             self.meter.add(self.step, loss, grad_norm)
             self.attempt.step += 1
-            self.ranks.progress.mark()
             ends_epoch = self.step % self.config.steps_per_epoch == 0
             if ends_epoch or self.step % self.runtime.log_every == 0:
                 self._record_training()
@@ -147,6 +146,7 @@ class Trainer:
         Those of all ranks count together, as far as they stand in the journal when a rank finds another one.
         """
         for batch in batches:
+            self.ranks.progress.mark()
             found = {self.images.name(index) for index in batch.corrupt[batch.corrupt != WHOLE].tolist()}
             if not found <= self._unreadable:
                 self._unreadable = self.attempt.note_unreadable(found)

@@ -27,7 +27,7 @@ LOOKS = 20
 
 
 class Progress:
-    """Counts what a process gets done: steps, and batches of an evaluation."""
+    """Counts what a process gets done: batches, of training and of evaluation."""
 
     def __init__(self) -> None:
         self.count = 0
