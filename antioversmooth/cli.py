@@ -165,10 +165,20 @@ def _ui(given: argparse.Namespace) -> int:
 # -- analyze, figures --------------------------------------------------------------------------------------------------
 
 
+def _at_least_one(text: str) -> int:
+    """A number of images from the command line."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of images: a whole number from 1 on")
+    return number
+
+
 def _analyze_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", type=Path, metavar="RUN|CHECKPOINT", help="run directory, or file of weights")
     _row_arguments(parser)
-    parser.add_argument("--images", type=int, default=128, metavar="N", help="validation images; default: 128")
+    parser.add_argument(
+        "--images", type=_at_least_one, default=128, metavar="N", help="validation images; default: 128"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: analysis/ in the run, or beside the file")
     json_argument(parser, "print the files that were written as a list")
 
@@ -191,7 +201,9 @@ def _analyze(given: argparse.Namespace) -> int:
 
 def _figures_arguments(parser: argparse.ArgumentParser) -> None:
     spec_arguments(parser, of="FIGURE")
-    parser.add_argument("--images", type=int, default=128, metavar="N", help="validation images; default: 128")
+    parser.add_argument(
+        "--images", type=_at_least_one, default=128, metavar="N", help="validation images; default: 128"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: figures/ in the profile's results folder")
     json_argument(parser, "print the files that were written as a list")
 

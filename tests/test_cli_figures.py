@@ -61,6 +61,17 @@ def test_analyze_says_what_it_needs(project: Path, capsys: pytest.CaptureFixture
     assert "belongs to no run directory; name the experiment" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["analyze", "figures"])
+@pytest.mark.parametrize("number", ["0", "-3", "many", "1.5"])
+def test_a_number_of_images_that_is_none_is_a_mistake(
+    project: Path, capsys: pytest.CaptureFixture[str], command: str, number: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([command, "anything", f"--images={number}"])
+    assert stopped.value.code == 2
+    assert f"'{number}' is no number of images" in capsys.readouterr().err
+
+
 def test_figures_are_drawn_from_what_has_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = "experiments/figures/similarity_deit_s24.yaml"
     assert cli.main(["figures", name, "profile=mini"]) == cli.INCOMPLETE
