@@ -10,9 +10,11 @@ import os
 import re
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
-from antioversmooth.errors import AntiOversmoothError
+from antioversmooth.errors import AntiOversmoothError, LaunchError
 from antioversmooth.journal import EndReason, Record
 from antioversmooth.orchestration import jobs, scheduler, submission
 from antioversmooth.orchestration.budget import Verdict, verdict
@@ -35,7 +37,7 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     log, size = _said_by_slurm(run, job_id)
     cause = _OUT_OF_MEMORY if code and _MEMORY_IS_SHORT.search(log) else None
     end = _end_of_turn(run, code, started, cause)
-    (job,) = scheduler.queue(f"--jobs={job_id}")
+    job = _patiently(job_id)
     facts = {"attempt": end["attempt"]} if end else cause or {}
     jobs.note(run, "ended", job_id=job_id, code=code, state=job.state, log_size=size, **facts)
     judged = _may_go_on(run, end, job)
@@ -43,6 +45,22 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     if judged.again:
         _go_on(run, job_id)
     return code or os.EX_TEMPFAIL  # 0 would start the runs that wait for this one
+
+
+def _patiently(job_id: str) -> Job:
+    """The job as SLURM tells it, whose controller may be restarting just now.
+
+    Raises:
+        LaunchError: It does not answer for minutes.
+    """
+    for _ in range(TRIES - 1):
+        with suppress(LaunchError):
+            return scheduler.queue(f"--jobs={job_id}")[0]
+        time.sleep(PATIENCE_S)
+    return scheduler.queue(f"--jobs={job_id}")[0]
+
+
+TRIES, PATIENCE_S = 12, 10.0
 
 
 def _said_by_slurm(run: Run, job_id: str) -> tuple[str, int]:
@@ -87,8 +105,10 @@ def _may_go_on(run: Run, end: Record | None, job: Job) -> Verdict:
 def _go_on(run: Run, job_id: str) -> None:
     if run.experiment.cluster.requeue:
         # In a session of its own: SLURM ends the processes of this job as soon as it accepts.
-        subprocess.run(["scontrol", "requeue", job_id], start_new_session=True)
-        return
+        done = subprocess.run(["scontrol", "requeue", job_id], start_new_session=True)
+        if done.returncode <= 0:  # accepted, or ended by the requeue that it asked for
+            return
+        print(f"{run.name}: this cluster lets no job go back into the queue; its successor is submitted", flush=True)
     with jobs.submission_lock(run) as lock:
         if submission.live_job(run, besides=job_id) is None:
             jobs.note(run, "submitted", job_id=submission.send(run, [], lock))

@@ -11,7 +11,7 @@ import pytest
 from fake_slurm import FakeSlurm
 
 from antioversmooth import files, journal
-from antioversmooth.orchestration import jobs
+from antioversmooth.orchestration import after, jobs
 from antioversmooth.orchestration.after import finish
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.submission import cancel, submit
@@ -157,6 +157,29 @@ def test_where_requeue_is_forbidden_the_job_submits_its_successor(
     assert second["dependency"] == "singleton"  # it starts when this job is gone
     assert jobs.newest_job(run) == "2"
     assert not requeued(slurm)
+
+
+def test_where_slurm_refuses_the_requeue_the_job_submits_its_successor(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    """Though its profile says that it may go back into the queue."""
+    run = start()
+    end(run, begin_attempt(run, "1"), "timeout")
+    slurm.refuse(scontrol="Requested operation is presently disabled for job 1")
+    finish(run, 0, 0.0, "1")
+    assert [job["id"] for job in slurm.jobs()] == ["1", "2"]
+    assert jobs.newest_job(run) == "2"
+
+
+def test_a_controller_that_restarts_is_waited_for(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = start()
+    end(run, begin_attempt(run, "1"), "timeout")
+    slurm.refuse(squeue="Unable to contact slurm controller (connect failure)")
+    monkeypatch.setattr(after.time, "sleep", lambda seconds: slurm.refuse())
+    finish(run, 0, 0.0, "1")
+    assert requeued(slurm)
 
 
 def test_the_batch_script_ends_in_this(
