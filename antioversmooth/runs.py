@@ -57,7 +57,7 @@ def _without_secrets(value: Any) -> Any:
 
 
 def scientific(config: Any) -> dict[str, Any]:
-    """The fields of a config that decide what is computed, as JSON types (see config.py for the metadata)."""
+    """The fields of a config that decide what is computed, as JSON types (see config/__init__.py for the metadata)."""
     result = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)

@@ -24,13 +24,14 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def complete(app, docname: str, source: list[str]) -> None:
-    """What of a page is written elsewhere: the front page is README.md, the fields of a spec are those of config.py."""
+    """What of a page is written elsewhere: the front page is README.md, the fields of a spec are those of config/."""
     if docname == "index":
         source[0] = readme() + source[0]
         app.env.note_dependency(str(README))
     if docname == "spec":
         source[0] += "\n".join(reference())
-        app.env.note_dependency(config.__file__)
+        for source_of_fields in Path(config.__file__).parent.glob("*.py"):
+            app.env.note_dependency(str(source_of_fields))
 
 
 def readme() -> str:

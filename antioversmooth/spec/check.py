@@ -1,4 +1,4 @@
-"""A part of a spec held against the dataclasses of config.py: what fits, where it stands, and all that does not fit."""
+"""A part of a spec held against the dataclasses of config/: what fits, where it stands, and all that does not fit."""
 
 from __future__ import annotations
 

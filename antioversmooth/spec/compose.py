@@ -22,7 +22,7 @@ def compose(path: Path, overrides: Sequence[str]) -> Experiment:
     """The experiment of a row.
 
     Raises:
-        SpecError: A rule of config.py is broken (`parts` name the keys), or hydra refuses what it is given.
+        SpecError: A rule of config/ is broken (`parts` name the keys), or hydra refuses what it is given.
     """
     from hydra import compose as hydra_compose  # only here: a help text needs no hydra
     from hydra import initialize_config_dir

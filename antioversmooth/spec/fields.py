@@ -1,4 +1,4 @@
-"""What the dataclasses of config.py say about themselves: types, docstrings, which keys must have a value."""
+"""What the dataclasses of config/ say about themselves: types, docstrings, which keys must have a value."""
 
 from __future__ import annotations
 

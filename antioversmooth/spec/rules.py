@@ -1,4 +1,4 @@
-"""The rules of config.py, asked of what a spec says: each broken one is a problem where the value was set.
+"""The rules of config/, asked of what a spec says: each broken one is a problem where the value was set.
 
 A config checks itself as a whole, when it is made. So that one wrong key does not hide the rules of the others, a key
 that has no usable value gets a stand-in, and what is said about stand-ins is dropped.

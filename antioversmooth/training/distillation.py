@@ -108,7 +108,7 @@ def _published(tag: str, config: Experiment) -> Any:
 
 def _of_file(path: Path, config: Experiment) -> Any:
     name = config.recipe.teacher_model
-    assert name is not None  # config.py sees to it
+    assert name is not None  # RecipeConfig sees to it
     try:
         model = timm.create_model(name, num_classes=config.data.num_classes, in_chans=config.data.in_channels)
     except RuntimeError as err:
