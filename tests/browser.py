@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from programs import program
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-PACKAGES = "chromium and chromium-driver (Debian: apt-get install chromium chromium-driver)"
 SWITCHES = (
     "--headless",
     "--no-sandbox",  # root, as in a container, has no other choice
@@ -27,37 +27,26 @@ SWITCHES = (
 )
 
 
-def _programs() -> tuple[str, str] | None:
-    """Chromium and its driver; None where one is not installed."""
-    found = [
-        next(filter(None, map(shutil.which, names)), None)
-        for names in (("chromium", "chromium-browser"), ("chromedriver",))
-    ]
-    return (found[0], found[1]) if found[0] and found[1] else None
-
-
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """One Chromium for all tests of a process, with a profile of its own; without Chromium: skipped, in CI failed."""
-    programs = _programs()
-    if programs is None:
-        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        stop(f"needs {PACKAGES}")
+    chromium = program("chromium", "chromium-browser", package="chromium")
+    driver = program("chromedriver", package="chromium-driver")
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
-    options.binary_location = programs[0]
+    options.binary_location = chromium
     profile = tmp_path_factory.mktemp("chromium")
     for switch in (*SWITCHES, f"--user-data-dir={profile}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     environment = {**os.environ, "TMPDIR": str(profile)}  # what it forgets there goes with the profile
-    service = webdriver.ChromeService(programs[1], env=environment)  # named, so that none is downloaded
-    driver = webdriver.Chrome(options, service)
+    service = webdriver.ChromeService(driver, env=environment)  # named, so that none is downloaded
+    started = webdriver.Chrome(options, service)
     try:
-        yield driver
+        yield started
     finally:
-        driver.quit()
+        started.quit()
         shutil.rmtree(profile, ignore_errors=True)
 
 

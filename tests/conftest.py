@@ -12,8 +12,10 @@ from hypothesis import settings
 
 from antioversmooth import runs, spec
 
-# time is never asserted, on a machine that others use too; failures are not kept: tests leave nothing behind
-settings.register_profile("project", deadline=None, database=None, max_examples=50)
+# time is never asserted, on a machine that others use too; failures are not kept: tests leave nothing behind;
+# the examples are the same in every run, and others with `make test ARGS="--hypothesis-profile explore"`
+settings.register_profile("project", deadline=None, database=None, max_examples=50, derandomize=True)
+settings.register_profile("explore", deadline=None, database=None, max_examples=500, derandomize=False)
 settings.load_profile("project")
 
 # a shell's background job ignores Ctrl-C, and so would every process that the tests start and press Ctrl-C on

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import pty
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from programs import program
 
 from antioversmooth.cli import COMMANDS
 
@@ -31,10 +31,8 @@ START = {
 
 @pytest.fixture(params=["bash", "zsh"])
 def shell(request: pytest.FixtureRequest) -> str:
-    name = str(request.param)
-    if shutil.which(name) is None:
-        pytest.skip(f"needs {name} (Debian: apt-get install {name})")
-    return name
+    program(request.param, package=request.param)
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,7 @@ def run(make_run: MakeRun) -> Run:
     return make_run()
 
 
-SEVERAL = settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SEVERAL = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),

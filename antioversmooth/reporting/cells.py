@@ -43,23 +43,24 @@ def table(document: Document) -> tuple[list[Column], list[list[str]]]:
 
 
 def _all(document: Document, digits: int) -> list[Column]:
+    """A table of before a measure was added lacks it, and is rendered without its column."""
     paper = "paper" if document["comparable"] else "paper (ImageNet-1k)"
     return [
         Column("backbone", lambda row: str(row["group"])),
         Column(MODEL, lambda row: str(row["label"])),
         Column("top-1 (%)", lambda row: sample(row["top1"], digits), lambda row: _mean(row["top1"])),
         Column(paper, _paper, lambda row: row["paper"] and row["paper"]["top1"]),
-        Column("ours − paper", lambda row: signed(row["difference"], digits), lambda row: row["difference"]),
-        Column("gain", lambda row: _gain(row["gain"], digits), lambda row: _mean(row["gain"])),
+        Column("ours − paper", lambda row: signed(row.get("difference"), digits), lambda row: row.get("difference")),
+        Column("gain", lambda row: _gain(row.get("gain"), digits), lambda row: _mean(row.get("gain"))),
         Column("beyond spread", _beyond),
-        Column("best epoch", lambda row: sample(row["best"], digits), lambda row: _mean(row["best"])),
-        Column("start", lambda row: sample(row["start"], digits), lambda row: _mean(row["start"])),
-        Column("params (M)", lambda row: significant(row["parameters"], 1e6), lambda row: row["parameters"]),
-        Column("GMACs", lambda row: significant(row["gmacs"]), lambda row: row["gmacs"]),
-        Column("images/s", lambda row: significant(row["images_per_s"]), lambda row: row["images_per_s"]),
-        Column("device", lambda row: str(row["device"])),
-        Column("epochs", lambda row: _count(row["epochs"]), lambda row: row["epochs"]),
-        Column("device-hours", lambda row: significant(row["device_hours"]), lambda row: row["device_hours"]),
+        Column("best epoch", lambda row: sample(row.get("best"), digits), lambda row: _mean(row.get("best"))),
+        Column("start", lambda row: sample(row.get("start"), digits), lambda row: _mean(row.get("start"))),
+        Column("params (M)", lambda row: significant(row.get("parameters"), 1e6), lambda row: row.get("parameters")),
+        Column("GMACs", lambda row: significant(row.get("gmacs")), lambda row: row.get("gmacs")),
+        Column("images/s", lambda row: significant(row.get("images_per_s")), lambda row: row.get("images_per_s")),
+        Column("device", lambda row: row.get("device") or ""),
+        Column("epochs", lambda row: _count(row.get("epochs")), lambda row: row.get("epochs")),
+        Column("device-hours", lambda row: significant(row.get("device_hours")), lambda row: row.get("device_hours")),
         Column(STATE, lambda row: str(row["state"])),
     ]
 
@@ -98,7 +99,8 @@ def _gain(value: dict[str, Any] | None, digits: int) -> str:
 
 
 def _beyond(row: Row) -> str:
-    verdict = row["gain"] and row["gain"]["beyond_spread"]
+    gain = row.get("gain")
+    verdict = gain and gain["beyond_spread"]
     return "" if verdict is None else "yes" if verdict else "no"
 
 

@@ -17,7 +17,7 @@ HEADER = (
 
 
 def render(document: Document) -> str:
-    """Header and rows; empty where there is nothing."""
+    """Header and rows; empty where there is nothing, or where the table is of before a measure was added."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(HEADER)
@@ -26,12 +26,12 @@ def render(document: Document) -> str:
 
 
 def _row(document: Document, row: dict[str, Any]) -> list[Any]:
-    top1, best, start, paper, gain = (row[key] or {} for key in ("top1", "best", "start", "paper", "gain"))
+    top1, best, start, paper, gain = (row.get(key) or {} for key in ("top1", "best", "start", "paper", "gain"))
     return [
         *(row["group"], row["label"], row["experiment"], row["state"], document["data"]["name"]),
         *(" ".join(map(str, document["seeds"])), top1.get("n"), top1.get("mean"), top1.get("std")),
         *(best.get("mean"), best.get("std"), start.get("mean")),
-        *(paper.get("top1"), paper.get("confidence"), paper.get("source"), row["difference"]),
+        *(paper.get("top1"), paper.get("confidence"), paper.get("source"), row.get("difference")),
         *(gain.get("mean"), gain.get("spread"), gain.get("beyond_spread")),
-        *(row[key] for key in ("parameters", "gmacs", "images_per_s", "device", "epochs", "device_hours")),
+        *(row.get(key) for key in ("parameters", "gmacs", "images_per_s", "device", "epochs", "device_hours")),
     ]

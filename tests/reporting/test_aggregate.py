@@ -4,7 +4,7 @@ import math
 import statistics
 
 import pytest
-from conftest import Lab
+from fabricated import Lab
 
 from antioversmooth.reporting.aggregate import Sample, gain
 from antioversmooth.runs import Run

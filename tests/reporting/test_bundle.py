@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROW, Lab
+from fabricated import ROW, Lab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -332,7 +332,7 @@ def test_what_is_no_tar_is_one_message(tmp_path: Path, content: bytes) -> None:
         unbundle.import_bundle(tmp_path / "y.tar", tmp_path / "results")
 
 
-MANY = settings(max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from conftest import LIKE_THE_PAPER, Lab
+from fabricated import LIKE_THE_PAPER, Lab
 
 from antioversmooth.reporting import document, words
 

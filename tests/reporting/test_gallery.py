@@ -8,7 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-from conftest import Lab
+from fabricated import Lab
 
 from antioversmooth import files
 from antioversmooth.analysis import drawing

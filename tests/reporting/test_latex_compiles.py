@@ -3,51 +3,50 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import Lab
+from fabricated import Lab
+from programs import program
 
 from antioversmooth.reporting import document, latex
 
-COMPILER = next(filter(None, map(shutil.which, ("pdflatex", "tectonic"))), None)
 COMMITTED = Path(__file__).parents[2] / "results" / "mini" / "table2.json"
 TEXT_WIDTH = "5.5in"
 """Of the paper's conference style."""
 
-pytestmark = pytest.mark.skipif(
-    COMPILER is None, reason="needs pdflatex or tectonic (Debian: apt-get install texlive-latex-recommended)"
-)
+
+@pytest.fixture
+def compiler() -> str:
+    return program("pdflatex", "tectonic", package="texlive-latex-recommended")
 
 
-def compiled(folder: Path, table: str) -> str:
+def compiled(compiler: str, folder: Path, table: str) -> str:
     """Compiles a document with the table in it; what the compiler says."""
-    assert COMPILER is not None
     page = rf"\documentclass{{article}}\usepackage{{booktabs}}\setlength{{\textwidth}}{{{TEXT_WIDTH}}}"
     (folder / "table.tex").write_text(f"{page}\n\\begin{{document}}\n{table}\n\\end{{document}}\n")
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if COMPILER.endswith("pdflatex") else []
+    options = ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else []
     environment = {**os.environ, "TEXMFVAR": str(folder / "texmf")}  # fonts that it makes are not left behind
     done = subprocess.run(
-        [COMPILER, *options, "table.tex"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [compiler, *options, "table.tex"], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
     assert (folder / "table.pdf").read_bytes().startswith(b"%PDF")
     return done.stdout + done.stderr
 
 
-def test_the_committed_table_compiles_and_fits_the_page(tmp_path: Path) -> None:
-    said = compiled(tmp_path, latex.render(document.load(COMMITTED)))
+def test_the_committed_table_compiles_and_fits_the_page(compiler: str, tmp_path: Path) -> None:
+    said = compiled(compiler, tmp_path, latex.render(document.load(COMMITTED)))
     assert "Overfull" not in said
 
 
 @pytest.mark.slow
-def test_names_with_every_special_character_compile(lab: Lab, tmp_path: Path) -> None:
+def test_names_with_every_special_character_compile(compiler: str, lab: Lab, tmp_path: Path) -> None:
     lab.fill()
     made = lab.collect(0, 1)
     for row in made["rows"]:
         row["label"] = row["group"] = "\\ & % $ # _ { } ~ ^ | < > [ ] ± − × ² – — \" ' ` \\end{table}"
     made["title"] = made["rows"][0]["label"]
     (tmp_path / "latex").mkdir()
-    compiled(tmp_path / "latex", latex.render(made))
+    compiled(compiler, tmp_path / "latex", latex.render(made))

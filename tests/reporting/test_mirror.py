@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import NOON, Lab
+from fabricated import NOON, Lab
 
 from antioversmooth import files, journal, spec
 from antioversmooth.errors import TrackingError
@@ -331,6 +331,7 @@ def test_kill_9_at_any_moment_and_a_second_sync_equal_a_clean_one(store: Lab, tm
         process = context.Process(target=mirror_there, args=(str(trial.root),))
         process.start()
         while not (trial.results / "begun").exists():
+            assert process.is_alive()
             time.sleep(0.005)
         process.join(moments.uniform(0, 1.5))
         process.kill()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import NOON, Lab
+from fabricated import NOON, Lab
 
 from antioversmooth import journal
 from antioversmooth.reporting import tables

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from conftest import NOON, Lab
+from fabricated import NOON, Lab
 
 from antioversmooth import files, journal
 from antioversmooth.reporting.observe import State, observe

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from browser import complaints, emulate, narrow
-from conftest import Lab
+from fabricated import Lab
 
 from antioversmooth.reporting import tables
 

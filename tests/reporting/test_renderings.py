@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import Lab
+from fabricated import Lab
 
 from antioversmooth.errors import UserError
 from antioversmooth.reporting import cells, document, latex, markdown, page, sheet, tables

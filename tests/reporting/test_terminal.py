@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 import pytest
-from conftest import Lab
+from fabricated import Lab
 
 from antioversmooth.orchestration.status import statuses
 from antioversmooth.reporting import terminal

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-from conftest import Lab
+from fabricated import Lab
 
 from antioversmooth.errors import TrackingError, UserError
 from antioversmooth.reporting import ui

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import LIKE_THE_PAPER, Lab
+from fabricated import LIKE_THE_PAPER, Lab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -227,7 +227,7 @@ def exchanged(value: Any, data: st.DataObject) -> Any:
     return {**value, key: part} if isinstance(value, dict) else [*value[:key], part, *value[key + 1 :]]
 
 
-@settings(max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_stands_in_a_table_it_is_verified_or_refused(committed: Path, lab: Lab, data: st.DataObject) -> None:
     path = committed.with_name("fuzzed.json")

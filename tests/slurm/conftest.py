@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cluster
 import pytest
-from cluster import Cluster
 from lab import LABS, Lab
-from machines import kill_all
+from private import private_cluster
 from xdist.scheduler import LoadScopeScheduling
 
 
@@ -47,39 +42,3 @@ def lab(request: pytest.FixtureRequest, slurm_is_there: None) -> Iterator[Lab]:
     """A cluster of three nodes, of the kind that its name says."""
     with private_cluster(nodes=3, shared=cluster.shares_loopback(), **LABS[request.param]) as (private, folder):
         yield Lab(private, folder)
-
-
-@contextmanager
-def private_cluster(*, nodes: int, accounting: bool, proctrack: str, shared: bool) -> Iterator[tuple[Cluster, Path]]:
-    """A cluster that runs meanwhile, as the one that SLURM's clients mean; and a folder that it sees."""
-    _remove_what_was_left()
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
-    private = Cluster(folder / "cluster", nodes=nodes, accounting=accounting, proctrack=proctrack, shared=shared)
-    before = dict(os.environ)
-    os.environ.update(private.environment)
-    try:
-        private.up()
-        yield private, folder
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-        private.down()
-        shutil.rmtree(folder)
-
-
-PREFIX = "aos-slurm-"
-
-
-def _remove_what_was_left() -> None:
-    """Removes clusters of test runs that were killed before they could; what has namespaces died with them."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if folder.stat().st_uid == os.getuid() and _is_gone(folder.name.removeprefix(PREFIX).partition("-")[0]):
-            kill_all(folder / "cluster")
-            shutil.rmtree(folder, ignore_errors=True)
-    for folder in cluster.FREEZER.glob("slurm_n*x*"):
-        if _is_gone(folder.name.removeprefix("slurm_n").partition("x")[0]):
-            cluster.remove_cgroups(folder.name.removeprefix("slurm_"))
-
-
-def _is_gone(process: str) -> bool:
-    return process.isdecimal() and not Path("/proc", process).exists()

@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 import cluster
-from conftest import private_cluster
+from private import private_cluster
 
 
 def main(command: list[str]) -> int:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import cluster
 import pytest
-from conftest import private_cluster
 from lab import Lab, ends
 from machines import processes, wait_until
+from private import private_cluster
 
 
 def test_two_nodes_on_one_loopback_train_and_leave_nothing(slurm_is_there: None) -> None:

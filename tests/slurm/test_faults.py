@@ -121,8 +121,9 @@ def test_rank_zero_killed_in_the_middle_of_a_checkpoint(lab: Lab) -> None:
     lab.submit(run)
     lab.wait_saved(run)
     pid = lab.processes(run)[0]
+    deadline = time.monotonic() + 60
     while not any(name.startswith(".") for name in os.listdir(run.checkpoints_dir)):
-        pass  # a checkpoint takes some milliseconds
+        assert time.monotonic() < deadline  # and no sleep: a checkpoint takes some milliseconds
     os.kill(pid, signal.SIGKILL)
     assert_it_went_on(lab, run, "crash")
 

@@ -23,7 +23,6 @@ NASTY = [
     ".inf", "1e999", "0o7", "012", "24:00:00", "24h", "_self_", "schema", "@_here_", "@_global_", "# @package x",
     "defaults:", "hydra:", "../", "/", "override ", "name: x", "9" * 5000, "[" * 300,
 ]  # fmt: skip
-REPEATABLE = settings(deadline=None, derandomize=True, database=None)
 
 
 @st.composite
@@ -48,35 +47,35 @@ def load_or_refuse(path: Path, overrides: list[str]) -> None:
         spec.load([path], overrides)
 
 
-@settings(REPEATABLE, max_examples=60)
+@settings(max_examples=60)
 @given(mutated(SEEDS["deit_s12.yaml"]))
 def test_a_mutated_row(place: Path, text: str) -> None:
     (place / "fuzzed.yaml").write_bytes(text.encode(errors="surrogatepass"))
     load_or_refuse(place / "fuzzed.yaml", [])
 
 
-@settings(REPEATABLE, max_examples=50)
+@settings(max_examples=50)
 @given(mutated(SEEDS["recipe/imagenet/swin.yaml"]))
 def test_a_mutated_group(place: Path, text: str) -> None:
     (place / "recipe" / "imagenet" / "fuzzed.yaml").write_bytes(text.encode(errors="surrogatepass"))
     load_or_refuse(place / "deit_s12.yaml", ["recipe=imagenet/fuzzed"])
 
 
-@settings(REPEATABLE, max_examples=50)
+@settings(max_examples=50)
 @given(mutated(TABLE))
 def test_a_mutated_table(place: Path, text: str) -> None:
     (place / "tables" / "fuzzed.yaml").write_bytes(text.encode(errors="surrogatepass"))
     load_or_refuse(place / "tables" / "fuzzed.yaml", [])
 
 
-@settings(REPEATABLE, max_examples=50)
+@settings(max_examples=50)
 @given(st.binary(max_size=60))
 def test_bytes(place: Path, data: bytes) -> None:
     (place / "fuzzed.yaml").write_bytes(data)
     load_or_refuse(place / "fuzzed.yaml", [])
 
 
-@settings(REPEATABLE, max_examples=50)
+@settings(max_examples=50)
 @given(mutated("recipe.betas=[0.9,0.99]"), mutated("profile=mini"))
 def test_mutated_overrides(place: Path, one: str, other: str) -> None:
     load_or_refuse(place / "deit_s12.yaml", [one, other])

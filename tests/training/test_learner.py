@@ -51,8 +51,9 @@ def reference(config: Experiment, model: nn.Module, steps: int) -> tuple[list[fl
     recipe, data = config.recipe, config.data
     images = open_data(data).train
     assert isinstance(images, ArrayImages)
-    inputs = (torch.tensor(images.pixels)[:, None] / 255 - data.mean[0]) / data.std[0]
     labels = torch.tensor(images.labels)
+    pixels = torch.stack([images.open(index) for index in range(len(labels))])
+    inputs = (pixels / 255 - data.mean[0]) / data.std[0]
     named = dict(model.named_parameters())
     free = [p for name, p in named.items() if p.ndim < 2 or name in ("pos_embed", "cls_token")]
     decaying = [p for p in named.values() if not any(p is other for other in free)]

@@ -1,0 +1,195 @@
+"""Small run directories, written as training writes them but with numbers and times that a test chooses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from antioversmooth import files, journal, spec
+from antioversmooth.config import Table
+from antioversmooth.reporting import document
+from antioversmooth.reporting.aggregate import RowResult, aggregate
+from antioversmooth.reporting.document import Document
+from antioversmooth.reporting.observe import Observation, observe
+from antioversmooth.runs import Run
+from antioversmooth.spec import Request
+
+NOON = 1_700_000_000.0
+"""Start of every fabricated attempt, in seconds since 1970."""
+
+TABLE = """\
+title: Scalings, 50 % off & more
+caption: Top-1 accuracy in percent after the last epoch.
+rows:
+  - {experiment: deep, label: Deep, group: "Deep_24, #layers", paper: {top1: 79.8, source: A & B, confidence: Q}}
+  - {experiment: deep_featscale, label: "Deep + FeatScale <b>|$x_1$*^~{}", group: "Deep_24, #layers",
+     baseline: deep, paper: {top1: 80.9, source: A & B, confidence: Q}}
+  - {experiment: wide, label: Wide, group: Wide, paper: {top1: 82.9, source: from memory, confidence: M}}
+  - {label: ResNet-152, group: quoted, paper: {top1: 78.1, source: A & B, confidence: Q}}
+"""
+
+ROW = """\
+defaults: [schema, _self_]
+title: Row NAME
+profile: mini
+model: {family: vit, depth: 24, embed_dim: WIDTH, num_heads: 2, image_size: 8, patch_size: 2, scaling: SCALING}
+data: {name: Digits, source: digits, num_classes: 10, num_train: 800, num_val: 1000}
+recipe: {epochs: 4, global_batch: 100, base_lr: 0.001, warmup_epochs: 1, mix_prob: 0}
+cluster: {name: here}
+"""
+
+LIKE_THE_PAPER = (
+    "profile=imagenet",
+    "data.name=ImageNet-1k",
+    "data.num_classes=1000",
+    "data.num_train=1281167",
+    "data.num_val=50000",
+)
+"""Overrides under which numbers may be compared with the paper's."""
+
+
+_composed: dict[tuple[object, ...], Request] = {}
+"""By the overrides and the texts of all specs."""
+
+
+class Lab:
+    """A project with one small table, and the hands to fabricate its runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.results = root, root / "results"
+        tables = root / "experiments" / "tables"
+        tables.mkdir(parents=True)
+        self.table_path = tables / "small.yaml"
+        self.table_path.write_text(TABLE)
+        self.add_row("deep")
+        self.add_row("deep_featscale", scaling="featscale")
+        self.add_row("wide", width=16)
+
+    def add_row(self, name: str, *, width: int = 8, scaling: str = "none") -> None:
+        spec = ROW.replace("NAME", name).replace("WIDTH", str(width)).replace("SCALING", scaling)
+        (self.root / "experiments" / f"{name}.yaml").write_text(spec)
+
+    def request(self, *overrides: str) -> Request:
+        """The table's request; the same texts are composed once for all tests, since that takes most of a second."""
+        folder = self.root / "experiments"
+        key = (overrides, *((path.name, path.read_text()) for path in sorted(folder.rglob("*.yaml"))))
+        if key not in _composed:
+            _composed[key] = spec.load([self.table_path], overrides)
+        return replace(_composed[key], folder=folder)
+
+    def table(self) -> Table:
+        return spec.load_table(self.table_path)
+
+    def run(self, name: str, seed: int = 0, *overrides: str) -> Run:
+        """The prepared run of a row; nothing has started."""
+        planned = self.request(*overrides).plan([seed], self.results)
+        run = next(r for r in planned if r.experiment.name == name)
+        run.prepare()
+        return run
+
+    def observe(self, *seeds: int) -> list[Observation]:
+        """All rows with these seeds, as they are now."""
+        return [observe(run) for run in self.request().plan(seeds or (0,), self.results)]
+
+    def rows(self, *seeds: int) -> dict[str | None, RowResult]:
+        """The results of all rows with these seeds, by experiment."""
+        observed: dict[str, list[Observation]] = {}
+        for seen in self.observe(*seeds):
+            observed.setdefault(seen.run.experiment.name, []).append(seen)
+        return {row.row.experiment: row for row in aggregate(self.table(), observed)}
+
+    def collect(self, *seeds: int, overrides: Sequence[str] = ()) -> Document:
+        """The table as it is now."""
+        return document.collect(self.table(), self.request(*overrides), seeds or (0,), self.results)
+
+    def fill(self) -> None:
+        """Two rows done with two seeds each; the third preempted after one epoch of its first seed."""
+        for seed, (plain, scaled) in enumerate([(90.1, 91.4), (90.6, 92.3)]):
+            self.finish(self.run("deep", seed), plain)
+            self.finish(self.run("deep_featscale", seed), scaled)
+        wide = self.run("wide")
+        self.start(wide, epochs=1)
+        self.end(wide, "preempted")
+
+    def start(self, run: Run, *, epochs: int, attempt: int = 1, step: int = 0, snapshot: str = "5a5a5a5a5a5a") -> None:
+        """An attempt that starts after `step` and finishes so many epochs; it does not end."""
+        intent = {"id": run.id, "time": NOON, "backend": "local", "dirty": False, "snapshot": snapshot}
+        files.write_json(run.dir / "intent.json", intent)
+        start = {"time": NOON, "attempt": attempt, "event": "start", "step": step, "host": "node7", "job_id": "4711"}
+        journal.append(run.attempts_path, {**start, "commit": "c0ffee", "snapshot": snapshot})
+        files.write_json(
+            run.dir / "provenance.json",
+            {"python": "3.11.7", "packages": {"click": "8.3.1", "torch": "2.14.1", "timm": "1.0.31"}},
+        )
+        self.grow(run, range(step // run.experiment.steps_per_epoch + 1, epochs + 1), attempt=attempt)
+
+    def grow(self, run: Run, epochs: range, *, attempt: int = 1) -> None:
+        """Journals these epochs."""
+        for epoch in epochs:
+            now = {"time": NOON + 10 * epoch, "attempt": attempt, "step": epoch * run.experiment.steps_per_epoch}
+            now["epoch"] = epoch
+            journal.append(run.metrics_path, {**now, journal.TRAIN_LOSS: 2.0 / epoch, journal.TRAIN_LR: 1e-3})
+            journal.append(run.metrics_path, {**now, journal.VAL_TOP1: 50.0 + epoch, journal.EPOCH_SECONDS: 10.0})
+
+    def finish_honestly(self, run: Run, top1: float) -> Run:
+        """A run that is done with this accuracy, and says so in its journal and its checkpoint, too."""
+        epochs, weights = run.experiment.recipe.epochs, f"weights of {run.id}".encode()
+        self.start(run, epochs=epochs - 1)
+        now = {"time": NOON + 400, "attempt": 1, "step": run.experiment.total_steps, "epoch": epochs}
+        journal.append(run.metrics_path, {**now, journal.VAL_TOP1: top1, journal.IMAGES_PER_SECOND: 612.5})
+        name, checksum = f"step{now['step']:08d}-attempt1.pt", hashlib.sha256(weights).hexdigest()
+        (run.checkpoints_dir / name).write_bytes(weights)
+        (run.checkpoints_dir / f"{name}.sha256").write_text(f"{checksum}  {name}\n")
+        scores = {"metrics": {journal.VAL_TOP1: top1}, "best": {journal.VAL_TOP1: top1, "epoch": epochs}}
+        return self.finish(run, top1, **scores, checkpoint={"file": name, "sha256": checksum})
+
+    def fill_honestly(self) -> None:
+        """Every row done with two seeds, and nothing in them contradicts itself."""
+        for seed, scores in enumerate([(90.1, 91.4, 93.0), (90.6, 92.3, 93.2)]):
+            for name, top1 in zip(("deep", "deep_featscale", "wide"), scores, strict=True):
+                self.finish_honestly(self.run(name, seed), top1)
+
+    def end(self, run: Run, reason: str, *, attempt: int = 1, message: str = "") -> None:
+        record = {"time": NOON + 500, "attempt": attempt, "event": "end", "reason": reason, "message": message}
+        journal.append(run.attempts_path, record)
+
+    def finish(self, run: Run, top1: float, **changes: Any) -> Run:
+        """A run that is done with this accuracy."""
+        epochs = run.experiment.recipe.epochs
+        if not run.attempts_path.exists():
+            self.start(run, epochs=epochs)
+        attempt = max(r["attempt"] for r in run.attempts())
+        self.end(run, "completed", attempt=attempt)
+        depth = run.experiment.model.depth
+        similarity = [round(0.1 + 0.5 * layer / depth, 4) for layer in range(1, depth + 1)]
+        for layer, value in enumerate(similarity, start=1):
+            record = {"time": NOON + 450, "attempt": attempt, "step": run.experiment.total_steps, "layer": layer}
+            journal.append(run.metrics_path, {**record, journal.TOKEN_SIMILARITY: value})
+        data = run.experiment.data
+        result = {
+            "id": run.id,
+            "experiment": run.experiment.name,
+            "seed": run.seed,
+            "metrics": {"val/top1": top1, "val/top5": 99.5, "val/loss": 0.3},
+            "best": {"val/top1": top1 + 0.5, "epoch": epochs - 1},
+            "start": None,
+            "epochs": epochs,
+            "steps": run.experiment.total_steps,
+            "parameters": 604_298,
+            "gmacs": 0.01134,
+            "images_per_s": 612.5,
+            "device": "Intel & Sons",
+            "world_size": 1,
+            "seconds": 52.0,
+            "device_hours": 0.0144,
+            "attempts": 1,
+            "checkpoint": {"file": "checkpoints/last.pt", "sha256": "ab" * 32},
+            "similarity": {"tokens": similarity},
+            "data": {"name": data.name, "num_train": data.num_train, "num_val": data.num_val, "fingerprint": "f00d"},
+            "finished": NOON + 500,
+        }
+        files.write_json(run.dir / "result.json", {**result, **changes})
+        return run
