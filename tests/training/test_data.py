@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
+from outcomes import losses
 
-from antioversmooth import files, journal, spec
+from antioversmooth import files, spec
 from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.errors import DataError
 from antioversmooth.runs import Run
@@ -68,15 +69,15 @@ def test_a_run_is_the_same_from_a_folder_and_from_tar_files(folder_run: Callable
     packed(tmp_path / "images", tmp_path / "tars")
     few = ("recipe.epochs=1", "recipe.warmup_epochs=0", "runtime.workers=1")
     runs = [folder_run(*few), folder_run(*few, "data.source=tar", f"data.root={tmp_path}/tars")]
-    losses = []
+    found = []
     for run in runs:
         assert processes.train(run) == [0]
-        losses.append([record[journal.TRAIN_LOSS] for record in run.metrics() if journal.TRAIN_LOSS in record])
+        found.append(losses(run))
         told = files.read_json(run.dir / "provenance.json")["data"]
         assert told == {
             "name": "trees",
             "root": run.experiment.data.root,
             "fingerprint": open_data(run.experiment.data).fingerprint,
         }
-    assert len(losses[0]) == 3
-    assert losses[0] == losses[1]
+    assert len(found[0]) == 3
+    assert found[0] == found[1]

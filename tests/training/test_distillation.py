@@ -15,8 +15,8 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from outcomes import assert_bit_equal, final_state, losses, without_times
 from processes import tiny
-from test_train import assert_bit_equal, final_state, losses, without_times
 from torch import Tensor, nn
 
 from antioversmooth import runs, spec

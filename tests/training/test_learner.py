@@ -14,12 +14,11 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from test_train import assert_bit_equal
+from outcomes import assert_bit_equal, losses
 from timm.models.vision_transformer import Block
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from antioversmooth import journal
 from antioversmooth.config import Compiler, Experiment
 from antioversmooth.errors import AttemptEnded
 from antioversmooth.runs import Run
@@ -61,7 +60,7 @@ def reference(config: Experiment, model: nn.Module, steps: int) -> tuple[list[fl
     optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.999), eps=1e-8)
     average = {name: value.clone() for name, value in model.state_dict().items()}
     order = SampleOrder(data.num_train, recipe.global_batch, seed=0).images(0)
-    losses = []
+    found = []
     for step in range(steps):
         chosen = torch.tensor(order[step * 128 : (step + 1) * 128])
         warmup = round(recipe.warmup_epochs * config.steps_per_epoch)
@@ -75,8 +74,8 @@ def reference(config: Experiment, model: nn.Module, steps: int) -> tuple[list[fl
         optimizer.zero_grad()
         for name, value in model.state_dict().items():
             average[name] = 0.9 * average[name] + 0.1 * value
-        losses.append(loss.item())
-    return losses, average
+        found.append(loss.item())
+    return found, average
 
 
 def determined(name: str, value: torch.Tensor) -> torch.Tensor:
@@ -93,12 +92,12 @@ def test_steps_are_those_of_a_plain_loop(tiny_run: Callable[..., Run], passes: i
     with pytest.raises(AttemptEnded):
         train(run)
     model = new_model(run.experiment, seed=0)
-    losses, average = reference(run.experiment, model, steps=5)
-    assert [r[journal.TRAIN_LOSS] for r in run.metrics()] == pytest.approx(losses, abs=1e-6, rel=0)
+    expected, average = reference(run.experiment, model, steps=5)
+    assert losses(run) == pytest.approx(expected, abs=1e-6, rel=0)
     state = checkpoint.lineage(run)[0].load()
     for name, value in model.state_dict().items():
-        for ours, expected in ((state["model"][name], value), (state["ema"][name], average[name])):
-            assert torch.allclose(determined(name, ours), determined(name, expected), atol=1e-5, rtol=0), name
+        for ours, theirs in ((state["model"][name], value), (state["ema"][name], average[name])):
+            assert torch.allclose(determined(name, ours), determined(name, theirs), atol=1e-5, rtol=0), name
 
 
 @pytest.mark.parametrize("name", ["deit_s12_attnscale", "deit_s12_featscale"])
@@ -109,7 +108,7 @@ def test_gradient_checkpointing_computes_blocks_again_and_changes_no_number(
     calls: list[int] = []
     stock = Block.forward
     monkeypatch.setattr(Block, "forward", lambda self, *args, **kw: (calls.append(1), stock(self, *args, **kw))[1])
-    losses, forwards = [], []
+    found, forwards = [], []
     for checkpointing in ("false", "true"):
         run = tiny_run(f"runtime.gradient_checkpointing={checkpointing}", "runtime.max_steps=2", name=name)
         run = replace(run, dir=run.dir.with_name(f"{run.dir.name}-{checkpointing}"))
@@ -117,9 +116,9 @@ def test_gradient_checkpointing_computes_blocks_again_and_changes_no_number(
         calls.clear()
         with pytest.raises(AttemptEnded):
             train(run)
-        losses.append([record[journal.TRAIN_LOSS] for record in run.metrics()])
+        found.append(losses(run))
         forwards.append(len(calls))
-    assert losses[0] == losses[1]
+    assert found[0] == found[1]
     assert forwards[1] > forwards[0]
 
 
@@ -137,7 +136,7 @@ def compiled_losses(tiny_run: Callable[..., Run]) -> Callable[..., list[float]]:
         keys = new_model(run.experiment, 0).state_dict().keys()
         state = checkpoint.lineage(run)[0].load()
         assert state["model"].keys() == state["ema"].keys() == keys
-        return [record[journal.TRAIN_LOSS] for record in run.metrics()]
+        return losses(run)
 
     return measure
 

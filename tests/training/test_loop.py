@@ -11,7 +11,7 @@ from typing import Any
 
 import processes
 import pytest
-from test_train import wait_for_step
+from outcomes import wait_for_step
 from torch import Tensor
 
 from antioversmooth import files, journal

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import random
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import processes
 import pytest
 import torch
+from outcomes import assert_bit_equal, final_state, losses, wait_for_step, without_times
 from processes import tiny
 
 from antioversmooth import journal, spec
@@ -20,34 +19,6 @@ from antioversmooth.runs import Run, RunState, state
 from antioversmooth.training import checkpoint
 from antioversmooth.training.data import open_data
 from antioversmooth.training.train import train
-
-
-def losses(run: Run) -> list[float]:
-    return [r[journal.TRAIN_LOSS] for r in run.metrics() if journal.TRAIN_LOSS in r]
-
-
-def final_state(run: Run) -> dict[str, Any]:
-    return checkpoint.lineage(run)[0].load()
-
-
-def assert_bit_equal(ours: Any, other: Any) -> None:
-    assert type(ours) is type(other)
-    if isinstance(ours, torch.Tensor):
-        assert torch.equal(ours, other)
-    elif isinstance(ours, dict):
-        assert ours.keys() == other.keys()
-        for key in ours:
-            assert_bit_equal(ours[key], other[key])
-    elif isinstance(ours, list):
-        assert len(ours) == len(other)
-        for left, right in zip(ours, other, strict=True):
-            assert_bit_equal(left, right)
-    else:
-        assert ours == other
-
-
-def without_times(saved: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in saved.items() if key != "epoch_s"}
 
 
 def remove(run: Run) -> None:
@@ -156,13 +127,6 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tiny_run: Callabl
     assert processes.train(run) == [0]
     assert losses(run) == expected_losses
     assert_bit_equal(without_times(final_state(run)), without_times(expected))
-
-
-def wait_for_step(run: Run, step: int) -> None:
-    deadline = time.monotonic() + 60
-    while not any(r["step"] >= step for r in run.metrics()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_a_fine_tune_starts_from_the_final_weights_of_another_run(experiments: Path, tmp_path: Path) -> None:
