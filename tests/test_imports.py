@@ -12,6 +12,7 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent
 ROOMS = (
+    "background",
     "config",
     "errors",
     "files",
@@ -25,8 +26,9 @@ ROOMS = (
     "models",
 )
 ROOMS += ("training", "analysis", "bench", "sources")
-BASE = {"config", "errors", "files", "redact", "journal"}
+BASE = {"background", "config", "errors", "files", "redact", "journal"}
 MAY_IMPORT = {
+    "background": set(),
     "errors": set(),
     "files": set(),
     "redact": set(),

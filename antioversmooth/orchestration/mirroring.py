@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from antioversmooth.background import meanwhile
+
 INTERVAL_S = 60.0
 
 
@@ -19,17 +21,11 @@ def mirroring(arguments: Sequence[str], project: Path, *, interval_s: float = IN
     Args:
         arguments: What to sync, as on the command line: specs, overrides, `--seeds`.
     """
-    over = threading.Event()
     command = [sys.executable, "-m", "antioversmooth", "sync", "--no-models", *arguments]  # weights wait until the end
 
-    def repeat() -> None:
+    def repeat(over: threading.Event) -> None:
         while not over.wait(interval_s):
             subprocess.run(command, cwd=project, stdin=subprocess.DEVNULL, capture_output=True)
 
-    thread = threading.Thread(target=repeat, name="mirroring")
-    thread.start()
-    try:
+    with meanwhile(repeat, "mirroring"):
         yield
-    finally:
-        over.set()
-        thread.join()

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from antioversmooth import files, journal
+from antioversmooth.background import meanwhile
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, LaunchError, UserError
 from antioversmooth.journal import EndReason
 from antioversmooth.runs import Run
@@ -183,22 +184,16 @@ def _redirected(folder: Path, ranks: Ranks) -> Iterator[None]:
 @contextmanager
 def _heartbeat(run: Run) -> Iterator[None]:
     """Touches the run's heartbeat file from a thread, so that others can tell a living attempt from a dead one."""
-    stop = threading.Event()
 
-    def beat() -> None:
+    def beat(over: threading.Event) -> None:
         while True:
             with contextlib.suppress(OSError):  # a hiccup of the file system: the next beat shows that we live
                 (run.dir / "heartbeat").touch()
-            if stop.wait(run.experiment.runtime.heartbeat_s):
+            if over.wait(run.experiment.runtime.heartbeat_s):
                 return
 
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
+    with meanwhile(beat, "heartbeat"):
         yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _write_start(attempt: Attempt) -> None:

@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import psutil
 import torch
 
+from antioversmooth.background import meanwhile
 from antioversmooth.journal import SYSTEM
 from antioversmooth.training.attempt import Attempt
 
@@ -52,17 +54,12 @@ def _gpu(index: int) -> dict[str, float]:
 @contextmanager
 def watched(attempt: Attempt) -> Iterator[None]:
     """Journals samples meanwhile, from a thread; every `runtime.system_every_s`, and ever more seldom as time goes."""
-    every_s, over = attempt.run.experiment.runtime.system_every_s, threading.Event()
+    every_s = attempt.run.experiment.runtime.system_every_s
     if not attempt.ranks.is_main or every_s <= 0:
         yield
         return
-    thread = threading.Thread(target=_watch, args=(attempt, every_s, over), name="system", daemon=True)
-    thread.start()
-    try:
+    with meanwhile(partial(_watch, attempt, every_s), "system"):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _watch(attempt: Attempt, every_s: float, over: threading.Event) -> None:

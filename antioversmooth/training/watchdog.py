@@ -13,8 +13,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
+from antioversmooth.background import meanwhile
 from antioversmooth.journal import EndReason
 
 if TYPE_CHECKING:
@@ -40,14 +42,8 @@ class Progress:
 @contextmanager
 def watching(attempt: Attempt) -> Iterator[None]:
     """Watches over the progress of this process meanwhile."""
-    over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(attempt, over), name="watchdog", daemon=True)
-    thread.start()
-    try:
+    with meanwhile(partial(_watch, attempt), "watchdog"):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _watch(attempt: Attempt, over: threading.Event) -> None:
