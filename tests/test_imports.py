@@ -11,21 +11,6 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-ROOMS = (
-    "background",
-    "config",
-    "errors",
-    "files",
-    "journal",
-    "spec",
-    "runs",
-    "outcome",
-    "cli",
-    "orchestration",
-    "reporting",
-    "models",
-)
-ROOMS += ("training", "analysis", "bench", "sources")
 BASE = {"background", "config", "errors", "files", "redact", "journal"}
 MAY_IMPORT = {
     "background": set(),
@@ -53,6 +38,7 @@ HEAVY = {"torch", "torchvision", "timm", "mlflow", "submitit", "matplotlib", "pa
 CONTROL = ("launch.py", "cli.py", "commands.py", "operations.py", "spec.py", "runs.py", "orchestration", "reporting")
 NOT_ON_NODES = {"hydra", "submitit", "mlflow"}
 
+ROOMS = {path.stem for path in (PROJECT / "antioversmooth").iterdir() if path.name[0] not in "_."}
 SOURCES = sorted([PROJECT / "launch.py", *(PROJECT / "antioversmooth").rglob("*.py")])
 
 
