@@ -36,7 +36,7 @@ test: .venv/.installed ## every test that needs no SLURM
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not slurm" $(ARGS)
 
 test-slurm: .venv/.installed ## the tests that start a private SLURM (Linux, Debian's SLURM packages)
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slurm tests/slurm $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slurm tests/slurm -o faulthandler_timeout=1200 $(ARGS)
 
 slurm-shell: .venv/.installed ## a shell on a private SLURM, to try things by hand
 	@$(PY) tests/slurm/shell.py

@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     stay.add_argument("--follow", action="store_true", help="SLURM: stay and show progress; at the end the table")
     stay.add_argument("--detach", action="store_true", help="SLURM: submit and leave (what it does by default)")
     how.add_argument("--yes", action="store_true", help="SLURM: do not ask before submitting")
-    how.add_argument("--prune", action="store_true", help="SLURM: cancel jobs of rows whose spec was edited since")
+    how.add_argument("--prune", action="store_true", help="SLURM: cancel jobs of rows that were edited since, or left")
     how.add_argument("--json", action="store_true", help="the plan or the outcome as JSON; progress goes to stderr")
     return parser
 
@@ -134,7 +134,8 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
         return 130
     with view.open_view(runs, out) as shown:
         code = snapshot.take(results)
-        launched = start(choice, pending, code, shown, args) if pending else backend.Launched({})
+        tables = [] if args.eval else [table.name for table in request.tables]
+        launched = start(choice, pending, code, shown, args, tables) if pending else backend.Launched({})
     became = {run.id: launched.outcomes.get(run.id, backend.Outcome.done) for run in runs}
     conclude(runs, became, args.json, out)
     if args.eval:
@@ -149,8 +150,10 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
     return 0 if complete and backend.Outcome.stopped not in became.values() else 3
 
 
-def start(choice: Choice, runs: Sequence[Run], code: Snapshot, shown: View, args: argparse.Namespace) -> Launched:
-    """Hands the runs to the back end; returns what became of them."""
+def start(
+    choice: Choice, runs: Sequence[Run], code: Snapshot, shown: View, args: argparse.Namespace, tables: Sequence[str]
+) -> Launched:
+    """Hands the runs, rows of these tables or of none, to the back end; returns what became of them."""
     from antioversmooth.orchestration.backend import Backend
 
     if choice.backend is Backend.slurm:
@@ -159,7 +162,9 @@ def start(choice: Choice, runs: Sequence[Run], code: Snapshot, shown: View, args
 
         again = [*args.specs, *args.overrides, "--seeds", ",".join(map(str, args.seeds))]
         with mirroring(again, PROJECT) if args.follow else nullcontext():
-            return slurm.launch(runs, code, shown.say, shown.update, follow=args.follow, prune=args.prune)
+            return slurm.launch(
+                runs, code, shown.say, shown.update, follow=args.follow, prune=args.prune, tables=tables
+            )
     if choice.backend is Backend.inline:
         from antioversmooth.orchestration import inline
 

@@ -10,9 +10,15 @@ import fcntl
 import os
 from pathlib import Path
 
+from antioversmooth.errors import LaunchError
+
 
 def try_lock(directory: Path) -> int | None:
-    """A file descriptor that holds the lock of a run directory until it is closed; None while another process does."""
+    """A file descriptor that holds the lock of a run directory until it is closed; None while another process does.
+
+    Raises:
+        LaunchError: Its file system knows no locks, as Lustre where it is mounted without `flock`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory / "launch.lock", os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -20,4 +26,10 @@ def try_lock(directory: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
+    except OSError as err:
+        os.close(descriptor)
+        raise LaunchError(
+            f"{directory}: its file system gives no locks ({err.strerror}), and without one a run could be started "
+            "twice; choose another folder with cluster.results=/path"
+        ) from err
     return descriptor

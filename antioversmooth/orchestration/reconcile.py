@@ -6,10 +6,12 @@ happened to whoever did.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
+from antioversmooth import files
 from antioversmooth.journal import EndReason
 from antioversmooth.orchestration import jobs, scheduler, submission
 from antioversmooth.orchestration.budget import Verdict, verdict
@@ -122,15 +124,27 @@ def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot:
     return Step(run, step.action, step.why, submission.submit(run, snapshot, after=waits_for, instead_of=stuck or ""))
 
 
-def left_over(runs: Iterable[Run]) -> list[tuple[Run, str]]:
-    """Runs of the same rows and seeds whose spec was edited since, with the ids of their live jobs."""
-    runs = list(runs)
-    wanted = {run.dir for run in runs}
-    folders = {(run.dir.parent, run.seed) for run in runs}
-    beside = {path for folder, seed in folders for path in folder.glob(f"seed{seed}-*") if path not in wanted}
-    strays = [Run.load(path) for path in sorted(beside) if (path / "jobs.jsonl").exists()]
+def left_over(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tuple[Run, str]]:
+    """What the specs meant before they were edited: runs that are not asked for any more, with their live jobs' ids.
+
+    Args:
+        runs: Those that are asked for; others of the same rows and seeds are left over.
+        tables: Names of tables that are asked for; rows that were launched with them, and left them, are left over.
+    """
+    wanted = {run.dir: run.seed for run in runs}
+    rows = {path.parent for path in wanted}
+    patterns = {(row.parent, f"*/seed{seed}-*") for row in rows for seed in wanted.values()}
+    beside = {path for folder, pattern in patterns for path in folder.glob(pattern) if (path / "jobs.jsonl").exists()}
+    meant = [path for path in beside - wanted.keys() if path.parent in rows or _was_launched_with(tables, path)]
+    strays = [run for run in map(Run.load, sorted(meant)) if run.result() is None]
     live = {job.name: job.id for job in scheduler.queue() if job.stage is not scheduler.Stage.over} if strays else {}
     return [(run, live[job_name(run)]) for run in strays if job_name(run) in live]
+
+
+def _was_launched_with(tables: Collection[str], directory: Path) -> bool:
+    """Whether the newest launch of a run was one of a table; an evaluation is no row, and ends by itself."""
+    words = (files.read_json(directory / "intent.json") or {}).get("command", "").split()
+    return "--eval" not in words and any(Path(word).stem in tables for word in words if "=" not in word)
 
 
 def last_words(run: Run) -> str:

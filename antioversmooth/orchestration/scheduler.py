@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 from antioversmooth.errors import LaunchError
+
+
+class Unreachable(LaunchError):
+    """SLURM's controller does not answer now, and may in a moment."""
 
 
 class Stage(Enum):
@@ -51,22 +55,8 @@ class Job:
         return Stage.over if self.state in _OVER else Stage.active
 
 
-def unavailable() -> str | None:
-    """Why SLURM cannot be used from here; None where it answers.
-
-    The clients being installed proves nothing: the sign is a controller that answers.
-    """
-    if shutil.which("sbatch") is None:
-        return "there is no sbatch on PATH"
-    try:
-        _ask("sinfo", "--noheader", "--format=%P")
-    except LaunchError as err:
-        return str(err)
-    return None
-
-
 def queue(*options: str) -> list[Job]:
-    """All of this user's jobs that SLURM's controller remembers: waiting, active, and over for a few minutes.
+    """This user's single jobs that SLURM's controller remembers: waiting, active, and over for a few minutes.
 
     Args:
         options: Further options of squeue, such as `--name=...`.
@@ -77,8 +67,10 @@ def queue(*options: str) -> list[Job]:
     lines = _ask("squeue", "--me", "--states=all", "--noheader", "--format=%i|%T|%r|%N|%S|%j", *options)
     jobs = []
     for line in lines.splitlines():
-        job_id, state, reason, nodes, start, name = line.strip().split("|", 5)
-        jobs.append(Job(job_id, name, state, reason, nodes, start))
+        fields = line.strip().split("|", 5)
+        if len(fields) == 6 and fields[0].isdecimal():  # not of arrays (7_1) nor of several parts (7+1): none is ours
+            job_id, state, reason, nodes, start, name = fields
+            jobs.append(Job(job_id, name, state, reason, nodes, start))
     return jobs
 
 
@@ -127,16 +119,35 @@ def cancel(job_ids: Iterable[str]) -> None:
 
 
 def _ask(*command: str) -> str:
-    """Output of a SLURM client."""
+    """Output of a SLURM client, whatever a person's shell tells those that they type themselves."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=plain_environment())
     except FileNotFoundError as err:
         raise LaunchError(f"there is no {command[0]} on PATH: this is not a machine of a SLURM cluster") from err
     except subprocess.TimeoutExpired as err:
-        raise LaunchError(f"SLURM did not answer {command[0]} within a minute") from err
+        raise Unreachable(f"SLURM did not answer {command[0]} within a minute") from err
     if done.returncode:
-        raise LaunchError(f"SLURM refuses {command[0]}: {plain_words(done.stderr)}")
+        raise refusal(f"SLURM refuses {command[0]}", done.stderr)
     return done.stdout
+
+
+_TASTES = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SBATCH_", "SLURM_TIME_FORMAT")
+"""Variables by which people set options of SLURM's clients: filters, formats, defaults."""
+
+
+def plain_environment() -> dict[str, str]:
+    """This environment without options of SLURM's clients.
+
+    Those of sbatch would win over the batch script that was shown; a filter of squeue would hide jobs that are there.
+    """
+    return {key: value for key, value in os.environ.items() if not key.startswith(_TASTES)}
+
+
+def refusal(what: str, stderr: str) -> LaunchError:
+    """The error that a SLURM client's complaint makes: `what`, and why in its words."""
+    why = plain_words(stderr)
+    away = any(sign in why for sign in ("Unable to contact", "timed out", "connect failure"))
+    return Unreachable(f"{what}: {why}") if away else LaunchError(f"{what}: {why}")
 
 
 def plain_words(stderr: str) -> str:

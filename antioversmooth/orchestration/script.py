@@ -106,7 +106,9 @@ def _before(run: Run, snapshot: Path) -> list[str]:
         f"[ -d {code} ] || exit 1  # nor may an installed package step in where the snapshot is gone",
         "unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK  # left over in the shell that submitted",
         'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-        "export MASTER_PORT=$((20000 + SLURM_JOB_ID % 12000))  # below the ports that Linux hands out by itself",
+        # Another job has another port, and so has another turn, should somebody else's program hold that one.
+        "export MASTER_PORT=$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) % 12000))"
+        "  # below those that Linux hands out",
         "started=$(date +%s)",
         "trap : TERM  # the ranks save and end by themselves, and what follows them must still run",
     ]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from antioversmooth.orchestration import submission
 from antioversmooth.orchestration.backend import Launched, Outcome, Say, Update
 from antioversmooth.orchestration.reconcile import Action, Step, last_words, left_over, reconcile
+from antioversmooth.orchestration.scheduler import Unreachable
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
@@ -23,6 +24,7 @@ def launch(
     *,
     follow: bool,
     prune: bool = False,
+    tables: Sequence[str] = (),
     refresh_s: float = REFRESH_S,
 ) -> Launched:
     """Submits the runs and returns, or with `follow` stays until none of them goes on by itself.
@@ -30,14 +32,15 @@ def launch(
     Leaving early (Ctrl-C) ends no job.
 
     Args:
-        prune: Cancel the jobs of rows as they were before their spec was edited; they are listed in any case.
+        prune: Cancel the jobs of what rows and tables were before they were edited; they are listed in any case.
+        tables: Names of the tables that the runs are rows of.
 
     Raises:
         LaunchError: SLURM would refuse a job, or does not answer; what was submitted by then stays.
     """
-    for line in submission.rehearse(runs, snapshot):
+    for line in filter(None, [submission.set_aside(), *submission.rehearse(runs, snapshot)]):
         say(line)
-    for run, job_id in left_over(runs):
+    for run, job_id in left_over(runs, tables):
         became = "cancelled" if prune else "left alone (--prune)"
         say(f"{run.dir}: job {job_id} is of a spec that was edited since; {became}")
         if prune:
@@ -49,7 +52,7 @@ def launch(
     try:
         while follow and any(step.job_id for step in steps):
             _look_on({step.run.id: _label(step) for step in steps}, update, refresh_s)
-            before, steps = steps, reconcile(runs, snapshot, asked=False)
+            before, steps = steps, _reconcile_again(runs, snapshot, steps, say)
             for step, last in zip(steps, before, strict=True):
                 if _is_news(step, last):
                     say(_told(step))
@@ -59,6 +62,15 @@ def launch(
     if not follow:
         update({step.run.id: _outcome(step).value for step in steps})
     return Launched({step.run.id: _outcome(step) for step in steps}, interrupted)
+
+
+def _reconcile_again(runs: Sequence[Run], snapshot: Snapshot, before: list[Step], say: Say) -> list[Step]:
+    """The next steps; those before, where SLURM's controller is away just now: who follows for days outlives that."""
+    try:
+        return reconcile(runs, snapshot, asked=False)
+    except Unreachable as err:
+        say(f"{err}; looking again")
+        return before
 
 
 def _look_on(labels: Mapping[str, str], update: Update, seconds: float) -> None:

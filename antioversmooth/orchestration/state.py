@@ -241,6 +241,8 @@ _WORDS = {
     "BeginTime": "SLURM lets a requeued job wait for a moment",
     "JobHeldUser": "you hold it (scontrol release {id})",
     "JobHeldAdmin": "an administrator holds it",
+    "launch failed requeued held": "its node could not start it (scontrol release {id} lets it try again)",
+    "job requeued in held state": "it was put back and is held (scontrol release {id})",
     "PartitionNodeLimit": "it wants more nodes than the partition gives to one job",
     "PartitionTimeLimit": "cluster.time_min is longer than the partition allows",
     "PartitionConfig": "it wants more than the partition has",
@@ -257,7 +259,7 @@ _WORDS = {
 
 def in_words(job: Job) -> str:
     """Why a job waits, for people, with SLURM's word in brackets and the time from which it may start."""
-    word = job.reason.strip("()").split(",")[0]
+    word = job.reason.strip("()").split(",")[0].replace("_", " ")
     if word.startswith(("QOS", "Assoc", "MaxCpuPer", "MaxJobs")):
         text = "a limit of your account or quality of service is reached"
     else:

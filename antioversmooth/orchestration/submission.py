@@ -16,14 +16,10 @@ from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import jobs, scheduler
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.intent import write_intent
-from antioversmooth.orchestration.scheduler import Job, Stage, plain_words
+from antioversmooth.orchestration.scheduler import Job, Stage, Unreachable, plain_words
 from antioversmooth.orchestration.script import job_folder, job_name, sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
-
-
-class Unreachable(LaunchError):
-    """SLURM's controller did not answer, and may have taken the job nevertheless."""
 
 
 def submit(run: Run, snapshot: Snapshot, *, after: Sequence[str] = (), instead_of: str = "") -> str:
@@ -84,13 +80,12 @@ def send(run: Run, dependencies: list[str], lock: int) -> str:
         lock: The run's lock; the sbatch inherits it.
     """
     wait_for = f"--dependency={','.join([*dependencies, 'singleton'])}"
-    done = _sbatch("--parsable", wait_for, str(job_folder(run) / "job.sh"), pass_fds=[lock])
+    # A job whose dependency failed stays, and is found and replaced; some clusters would cancel it, as a person does.
+    options = ["--parsable", wait_for, "--kill-on-invalid-dep=no"]
+    done = _sbatch(*options, str(job_folder(run) / "job.sh"), pass_fds=[lock])
     if done.returncode == 0:
         return done.stdout.strip().partition(";")[0]  # <id>;<cluster> where there are several
-    why = plain_words(done.stderr)
-    if any(sign in why for sign in ("Unable to contact", "timed out", "connect failure")):
-        raise Unreachable(f"{run.name}: SLURM does not answer: {why}")
-    raise LaunchError(f"{run.name}: SLURM refuses the job: {why}")
+    raise scheduler.refusal(f"{run.name}: SLURM refuses the job", done.stderr)
 
 
 def rehearse(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
@@ -119,6 +114,12 @@ def rehearse(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
     return told
 
 
+def set_aside() -> str | None:
+    """What to say of sbatch's variables in this shell; None where there are none."""
+    found = sorted(key for key in os.environ if key.startswith("SBATCH_"))
+    return f"{', '.join(found)}: not used, the cluster profile says what jobs ask for" if found else None
+
+
 def _waits_for_nodes(run: Run, stderr: str) -> str:
     """What to say where only nodes that are down or drained now keep a job from starting; empty where more does.
 
@@ -137,7 +138,8 @@ def _sbatch(
     """The end of an sbatch, which reads the script from its input where no file is named."""
     # Of a job that this may run in, a new job must take over nothing but the way to the cluster.
     inside = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_") if "SLURM_JOB_ID" in os.environ else ()
-    outside = {k: v for k, v in os.environ.items() if k == "SLURM_CONF" or not k.startswith(inside)}
+    environment = scheduler.plain_environment()
+    outside = {k: v for k, v in environment.items() if k == "SLURM_CONF" or not k.startswith(inside)}
     command = ["sbatch", *arguments]
     try:
         return subprocess.run(

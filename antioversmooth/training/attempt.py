@@ -125,6 +125,7 @@ def _new_attempt(run: Run, ranks: Ranks) -> Attempt:
     torn: list[str] = []
     number, found = 0, None
     if ranks.is_main:
+        _close_predecessor(run)
         checkpoint.remove_leftovers(run)
         found = checkpoint.newest_whole(checkpoint.lineage(run), lambda c: torn.append(c.path.name))
         number = run.new_attempt()
@@ -133,6 +134,23 @@ def _new_attempt(run: Run, ranks: Ranks) -> Attempt:
     for name in torn:
         attempt.note("torn-checkpoint", file=name, instead=found.path.name if found else "the beginning")
     return attempt
+
+
+def _close_predecessor(run: Run) -> None:
+    """Tells the end of the attempt before, where SLURM started this job again and nobody has told it.
+
+    With its first node a job loses its batch script, which speaks for processes that cannot.
+    """
+    started = [r for r in run.attempts() if r["event"] == "start"]
+    ended = {r["attempt"] for r in run.attempts() if r["event"] == "end"}
+    restarted = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+    if not restarted or not started or started[-1]["attempt"] in ended:
+        return
+    if started[-1].get("job_id") == os.environ["SLURM_JOB_ID"]:
+        step = max((r["step"] for r in run.metrics()), default=0)
+        message = "SLURM started the job again, without a word from the processes and the batch script of its last turn"
+        end = {"attempt": started[-1]["attempt"], "event": "end", "reason": EndReason.node_fail.value, "step": step}
+        journal.append(run.attempts_path, {**end, "message": message})
 
 
 @contextmanager

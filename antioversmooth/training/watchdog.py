@@ -2,7 +2,8 @@
 
 Where one rank hangs, those that wait for it end after `runtime.timeout_s`, the time limit of their group, and the
 launcher ends the rest. The stacks are written a little earlier, while the rank that hangs still lives. Where all hang,
-or there is only one, nobody else would end the attempt, and so it ends itself a little later.
+or there is only one, nobody else would end the attempt, and so it ends itself a little later; before its first batch
+much later, since listing a data set or loading weights is no hang.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ SAY_AT, END_AT = 0.75, 1.25
 """Parts of `runtime.timeout_s` without progress."""
 LOOKS = 20
 """How often it looks within `runtime.timeout_s`."""
+PATIENCE_AT_FIRST = 6
+"""How many times as long the first batch may take."""
 
 
 class Progress:
@@ -35,7 +38,7 @@ class Progress:
         self.count = 0
 
     def mark(self) -> None:
-        """Something got done; the first time starts the watch."""
+        """Something got done."""
         self.count += 1
 
 
@@ -48,16 +51,18 @@ def watching(attempt: Attempt) -> Iterator[None]:
 
 def _watch(attempt: Attempt, over: threading.Event) -> None:
     """Counts its own looks rather than the clock, which goes on while the whole process is suspended."""
+    limit = attempt.run.experiment.runtime.timeout_s
     seen, looks = 0, 0
-    while not over.wait(attempt.run.experiment.runtime.timeout_s / LOOKS):
+    while not over.wait(limit / LOOKS):
         if attempt.ranks.progress.count == seen:
-            looks += bool(seen)
+            looks += 1
         else:
             seen, looks = attempt.ranks.progress.count, 0
-        if looks == round(SAY_AT * LOOKS):
+        patience = LOOKS if seen else LOOKS * PATIENCE_AT_FIRST
+        if looks == round(SAY_AT * patience):
             _say_where()
-        elif looks == round(END_AT * LOOKS):
-            _end(attempt)
+        elif looks == round(END_AT * patience):
+            _end(attempt, looks * limit / LOOKS)
 
 
 def _say_where() -> None:
@@ -65,9 +70,8 @@ def _say_where() -> None:
     faulthandler.dump_traceback(file=2, all_threads=True)
 
 
-def _end(attempt: Attempt) -> None:
-    limit = attempt.run.experiment.runtime.timeout_s
-    message = f"rank {attempt.ranks.rank} got no further for {END_AT * limit:.0f} s; its log says where it stands"
+def _end(attempt: Attempt, after_s: float) -> None:
+    message = f"rank {attempt.ranks.rank} got no further for {after_s:.0f} s; its log says where it stands"
     with suppress(OSError):
         if attempt.ranks.is_main:
             attempt.note("end", reason=EndReason.hang.value, step=attempt.step, message=message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,31 @@ def test_what_slurm_refuses_is_one_message(
     said = capsys.readouterr().err
     assert "invalid partition specified: gpu-a100" in said
     assert slurm.jobs() == []
+
+
+def test_a_row_that_left_its_table_is_listed_and_cancelled_with_prune_only(
+    slurm: FakeSlurm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(PROJECT / "experiments", tmp_path / "experiments")
+    table = tmp_path / "experiments" / "tables" / "mine.yaml"
+
+    def go(rows: str, *arguments: str) -> str:
+        listed = "".join(f"  - {{label: {row}, experiment: {row}}}\n" for row in rows.split())
+        table.write_text(f"title: Mine\nrows:\n{listed}")
+        results = f"cluster.results={tmp_path / 'results'}"
+        words = ["launch.py", str(table), "profile=mini", "--gpus-per-node=1", results, *arguments]
+        monkeypatch.setattr("sys.argv", words)  # which the intent keeps
+        assert runpy.run_path(str(PROJECT / "launch.py"))["main"]() == 0
+        return capsys.readouterr().out
+
+    go("deit_s12 deit_s24 cait_s24")
+    assert "edited since" not in go("deit_s12 deit_s24 cait_s24")
+    assert "job 2 is of a spec that was edited since; left alone (--prune)" in go("deit_s12 cait_s24")
+    go("deit_s12 cait_s24", "--prune")
+    assert [job["state"] for job in slurm.jobs()] == ["PENDING", "CANCELLED", "PENDING"]
 
 
 def test_a_job_of_an_edited_spec_is_cancelled_with_prune_only(

@@ -7,6 +7,7 @@ from fake_slurm import FakeSlurm
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
+from antioversmooth.orchestration import submission
 from antioversmooth.orchestration.backend import Launched, Outcome
 from antioversmooth.orchestration.slurm import launch
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -60,6 +61,28 @@ def test_who_follows_sees_a_preempted_run_come_back_and_end(
         "deit_s12 seed 0: job 2 submitted (preempted: job 1 ended as PREEMPTED)",
         "deit_s12 seed 0: job 2 is running: its processes are starting",
     ]
+
+
+def test_who_follows_outlives_a_controller_that_is_away(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, said = make_run(), list[str]()
+    monkeypatch.setattr(submission.time, "sleep", lambda seconds: None)
+
+    def live(update: Mapping[str, str]) -> None:
+        """The job is pre-empted for good, and the controller falls silent before the next one is submitted."""
+        newest = slurm.jobs()[-1]
+        if newest["id"] == "1" and newest["state"] == "PENDING":
+            slurm.change("1", state="PREEMPTED")
+            slurm.refuse(sbatch="sbatch: error: Unable to contact slurm controller (connect failure)")
+        elif newest["id"] == "1":
+            slurm.refuse()
+        else:
+            files.write_json(run.dir / "result.json", {"id": run.id})
+
+    launched = launch([run], snapshot, said.append, live, follow=True, refresh_s=0)
+    assert launched.outcomes == {run.id: Outcome.done}
+    assert [line for line in said if line.endswith("(connect failure); looking again")]
 
 
 def test_leaving_early_ends_no_job(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:

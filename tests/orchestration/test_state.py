@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from fake_slurm import FakeSlurm
@@ -51,6 +52,23 @@ def test_a_waiting_job_says_why_in_words(submitted: Run, slurm: FakeSlurm, reaso
 def test_a_held_job_says_how_to_release_it(submitted: Run, slurm: FakeSlurm) -> None:
     slurm.change("1", reason="JobHeldUser")
     assert state_of(submitted) == State(Phase.held, "you hold it (scontrol release 1) [JobHeldUser]", "1")
+
+
+def test_a_job_that_its_node_could_not_start_is_held(submitted: Run, slurm: FakeSlurm) -> None:
+    slurm.change("1", reason="launch failed requeued held")
+    state = state_of(submitted)
+    assert state.phase is Phase.held
+    assert "its node could not start it (scontrol release 1 lets it try again)" in state.detail
+
+
+def test_other_jobs_of_the_same_user_do_not_matter(submitted: Run, slurm: FakeSlurm, tmp_path: Path) -> None:
+    """Arrays, jobs of several parts, names of several lines."""
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.rename(tmp_path / "bin" / "own")
+    others = "8_[0-9]|PENDING|None||N/A|array\n9+0|RUNNING|None|node1|N/A|parts\n10|RUNNING|None|node1|N/A|two\nlines"
+    squeue.write_text(f"#!/bin/sh\necho '{others}'; exec {tmp_path}/bin/own \"$@\"\n")
+    squeue.chmod(0o755)
+    assert state_of(submitted).phase is Phase.pending
 
 
 def test_a_requeued_job_says_when_it_may_start(submitted: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt) -> None:

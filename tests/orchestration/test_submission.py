@@ -13,7 +13,7 @@ from fake_slurm import FakeSlurm
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration import jobs
+from antioversmooth.orchestration import jobs, submission
 from antioversmooth.orchestration.script import job_name, sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.submission import cancel, rehearse, submit
@@ -136,13 +136,40 @@ def test_a_refusal_is_told_in_slurm_s_words(slurm: FakeSlurm, make_run: MakeRun,
     assert jobs.newest_job(run) is None
 
 
+AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+
+
 def test_a_job_is_not_submitted_while_the_queue_cannot_be_read(
-    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slurm.refuse(squeue="slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+    slurm.refuse(squeue=AWAY)
+    monkeypatch.setattr(submission.time, "sleep", lambda seconds: None)
     with pytest.raises(LaunchError, match="Unable to contact slurm controller"):
         submit(make_run(), snapshot)
     assert not slurm.jobs()
+
+
+def test_a_controller_that_is_away_for_a_moment_is_asked_again(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm.refuse(squeue=AWAY)
+    monkeypatch.setattr(submission.time, "sleep", lambda seconds: slurm.refuse())
+    assert submit(make_run(), snapshot) == "1"
+
+
+def test_what_a_shell_tells_slurm_s_clients_changes_nothing(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """For sbatch a variable counts more than the script; to squeue it may hide the job that is there."""
+    options = {"SBATCH_JOB_NAME": "x", "SBATCH_TIMELIMIT": "1", "SQUEUE_PARTITION": "x", "SLURM_TIME_FORMAT": "%H:%M"}
+    for key, value in options.items():
+        monkeypatch.setenv(key, value)
+    for client, answer in (("sbatch", "5"), ("squeue", "")):
+        (tmp_path / "bin" / client).write_text(f"#!/bin/sh\nenv >> {tmp_path}/seen\necho {answer}\n")
+    assert submit(make_run(), snapshot) == "5"
+    assert not {line.partition("=")[0] for line in (tmp_path / "seen").read_text().splitlines()} & options.keys()
+    told = "SBATCH_JOB_NAME, SBATCH_TIMELIMIT: not used, the cluster profile says what jobs ask for"
+    assert submission.set_aside() == told
 
 
 def test_a_rehearsal_asks_once_for_each_shape(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:

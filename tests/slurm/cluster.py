@@ -291,6 +291,7 @@ DefMemPerCPU=500
 GresTypes=gpu
 SlurmdParameters=config_overrides
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
+DependencyParameters=kill_invalid_depend
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1

@@ -22,7 +22,11 @@ OWNER = "ANTIOVERSMOOTH_PRIVATE_SLURM"
 """Environment variable of every process of a cluster: its folder."""
 
 
-def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 30) -> None:
+COMMAND_TAKES_S = 60
+"""More than any command on a machine takes; daemons go into the background."""
+
+
+def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 60) -> None:
     """Returns once the condition holds.
 
     Raises:
@@ -41,7 +45,7 @@ def namespaces_are_allowed() -> bool:
         return False
     trial = "ip link add name v0 type veth peer name v1 && ip link add name b0 type bridge && hostname x"
     command = ["unshare", "-n", "-m", "-u", "-p", "--mount-proc", "--fork", "--kill-child", "sh", "-c", trial]
-    return subprocess.run(command, capture_output=True).returncode == 0
+    return subprocess.run(command, capture_output=True, timeout=COMMAND_TAKES_S).returncode == 0
 
 
 class Machine(Protocol):
@@ -68,8 +72,9 @@ class Machine(Protocol):
 
 def _run(command: list[str], name: str, env: dict[str, str] | None) -> str:
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd="/"
-    )
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd="/",
+        timeout=COMMAND_TAKES_S,
+    )  # fmt: skip
     if done.returncode:
         raise RuntimeError(f"{name}: {' '.join(command)}: {done.stdout.decode()}")
     return done.stdout.decode().strip()
@@ -118,13 +123,13 @@ class OwnMachine:
         self._net("link", "set", device, "up")
 
     def _is_named(self) -> bool:
-        asked = subprocess.run([*self._enter, "hostname"], capture_output=True, text=True)
+        asked = subprocess.run([*self._enter, "hostname"], capture_output=True, text=True, timeout=COMMAND_TAKES_S)
         return asked.stdout.strip() == self.name
 
     def power_off(self) -> None:
         if self._plug is not None:
             os.kill(self.first_pid, signal.SIGKILL)
-            self._plug.wait(10)
+            self._plug.wait(COMMAND_TAKES_S)
             self._plug = None
 
     @property
@@ -137,7 +142,7 @@ class OwnMachine:
 
     def _net(self, *arguments: str) -> None:
         network = ["nsenter", "-t", str(self.first_pid), "-n", "--"]
-        subprocess.run([*network, "ip", *arguments], check=True)
+        subprocess.run([*network, "ip", *arguments], check=True, timeout=COMMAND_TAKES_S)
 
 
 class SharedMachine:

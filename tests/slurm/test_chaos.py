@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import pytest
 from lab import Lab, assert_nothing_lost_or_doubled, on, starts
 from machines import wait_until
 
@@ -17,7 +19,9 @@ from antioversmooth.orchestration.script import job_name
 from antioversmooth.orchestration.state import Phase, states
 from antioversmooth.runs import Run
 
-ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "20"))
+ROUNDS = 20
+"""Of one table; CHAOS_ROUNDS asks for more, over as many tables, each with other faults."""
+TABLES = math.ceil(int(os.environ.get("CHAOS_ROUNDS", ROUNDS)) / ROUNDS)
 ROWS = 3
 """Runs at a time; another seed takes the place of one that is done, so that there is always something to hurt."""
 PATIENT = ["cluster.max_crashes=1000", "cluster.max_without_progress=1000"]
@@ -29,6 +33,7 @@ class Chaos:
 
     def __init__(self, lab: Lab, seed: int) -> None:
         self._lab = lab
+        self._seed = seed
         self._random = random.Random(seed)
         self.table: list[Run] = []
 
@@ -41,7 +46,8 @@ class Chaos:
         """Tops the table up."""
         while sum(run.result() is None for run in self.table) < ROWS:
             seed = len(self.table)
-            self.table.append(self._lab.new_run("chaos", *PATIENT, *SHAPES[seed % len(SHAPES)], seed=seed))
+            shape = SHAPES[seed % len(SHAPES)]
+            self.table.append(self._lab.new_run(f"chaos{self._seed}", *PATIENT, *shape, seed=seed))
         self.reconcile()
 
     def strike(self) -> str:
@@ -99,8 +105,9 @@ class Chaos:
 
 
 @on("bare")
-def test_a_table_survives_random_faults(lab: Lab) -> None:
-    chaos, struck = Chaos(lab, seed=0), []
+@pytest.mark.parametrize("seed", range(TABLES))
+def test_a_table_survives_random_faults(lab: Lab, seed: int) -> None:
+    chaos, struck = Chaos(lab, seed), []
     for _ in range(ROUNDS):
         chaos.fill()
         time.sleep(3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import cluster
@@ -26,6 +27,15 @@ def test_two_nodes_on_one_loopback_train_and_leave_nothing(slurm_is_there: None)
     assert os.environ.get("SLURM_CONF") != str(folder / "cluster/etc/slurm.conf")
 
 
+def child(parent: int, program: str) -> int:
+    """The child of a process that runs a program; 0: none."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        with suppress(OSError):  # it has just ended
+            if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] == program.encode():
+                return int(pid)
+    return 0
+
+
 @pytest.mark.skipif(cluster.shares_loopback(), reason="on a shared loopback, the next test run ends them")
 def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(slurm_is_there: None) -> None:
     command = [sys.executable, str(Path(__file__).parent / "shell.py"), "sleep", "600"]
@@ -33,10 +43,11 @@ def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(
     assert maker.stderr is not None
     folder = Path(maker.stderr.readline().split()[-1]).parent
     assert len(processes(folder)) > 5
+    wait_until(lambda: child(maker.pid, "sleep"), "the command")
+    sleeping = child(maker.pid, "sleep")
     maker.kill()
     maker.wait(60)
     maker.stderr.close()
-    (sleeping,) = (pid for pid in processes(folder) if b"sleep" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(sleeping, 9)  # what a person started on it is theirs to end
     wait_until(lambda: not processes(folder), "end of its processes")
     with private_cluster(nodes=1, accounting=False, proctrack="linuxproc", shared=False):

@@ -155,6 +155,7 @@ def test_an_attempt_that_slurm_has_given_up_writes_nothing_any_more(lab: Lab) ->
     lab.wait_done(run)
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}/root") for pid in old), "end of the old processes")
     assert [r["attempt"] for r in starts(run)] == [1, 2]
+    assert ends(run) == ["node-fail", "completed"], "told by the second attempt: the batch script was on that node"
     assert_nothing_lost_or_doubled(run)
     assert_same_weights(run, lab.reference())
     lab.cluster.start_slurmd(node)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import getpass
 import json
 import runpy
 import shutil
@@ -131,7 +133,8 @@ def test_a_comment_arrives_as_it_was_written(
     monkeypatch.chdir(tmp_path)
     run = lab.new_run(f"comment{EVIL.index(comment)}", hold=True, comment=comment)
     job = submission.submit(run, lab.code)
-    assert lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%k|%u") == f"{comment}|root"
+    seen = lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%k|%u")
+    assert seen == f"{comment}|{getpass.getuser()}"
     assert not (tmp_path / "PWNED").exists()
 
 
@@ -183,6 +186,37 @@ def test_a_controller_that_is_down_is_named(lab: Lab) -> None:
     wait_until(lambda: states([run])[run.id].phase is Phase.held, "the job, after the controller came back")
 
 
+def test_a_run_follows_the_one_that_it_starts_from_to_another_job(lab: Lab) -> None:
+    """Also on a cluster that cancels jobs whose dependency failed, which this one does (see cluster.py)."""
+    before = lab.new_run("before", hold=True)
+    run = dataclasses.replace(lab.new_run("after", seed=1), upstream=before)
+    first = [str(step.job_id) for step in reconcile([before, run], lab.code)]
+    assert dependency(lab, first[1]).startswith(f"afterok:{first[0]}(unfulfilled)")
+    lab.cluster.ask("scancel", first[0])
+    wait_until(lambda: "DependencyNeverSatisfied" in states([run])[run.id].detail, "dependency that failed")
+    steps = reconcile([before, run], lab.code)
+    assert [step.action for step in steps] == [Action.submit, Action.replace]
+    assert dependency(lab, str(steps[1].job_id)).startswith(f"afterok:{steps[0].job_id}(unfulfilled)")
+    assert [jobs_of(lab, one) for one in (before, run)] == [[step.job_id] for step in steps]
+
+
+def dependency(lab: Lab, job: str) -> str:
+    """What a job waits for."""
+    return lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%E")
+
+
+def test_what_a_shell_tells_slurm_s_clients_changes_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"SBATCH_JOB_NAME": "x", "SBATCH_TIMELIMIT": "1", "SQUEUE_PARTITION": "low", "SLURM_TIME_FORMAT": "%H:%M"}
+    run = lab.new_run("shell", "cluster.time_min=30", hold=True)
+    with monkeypatch.context() as shell:
+        for key, value in options.items():
+            shell.setenv(key, value)
+        job = submission.submit(run, lab.code)
+        assert submission.submit(run, lab.code) == job
+        assert states([run])[run.id].phase is Phase.held
+    assert lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%j|%l") == f"{job_name(run)}|30:00"
+
+
 def test_evaluation_is_a_job_as_training_is(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     trained = lab.reference()
     results = trained.dir.parents[3]
@@ -215,9 +249,9 @@ def test_a_job_may_wait_for_nodes_that_are_drained(lab: Lab) -> None:
 def test_a_job_that_ends_in_setup_is_not_submitted_for_ever(lab: Lab) -> None:
     run = lab.new_run("setup", "cluster.setup=['exit 3']", "cluster.max_without_progress=2")
     actions = []
-    while not actions or actions[-1] is Action.submit:
+    for _ in range(3):
         (step,) = reconcile([run], lab.code, asked=not actions)
-        wait_until(lambda: not states([run])[run.id].is_live, "end of the job")
+        wait_until(lambda: not states([run])[run.id].is_live, "end of the job", seconds=60)
         actions.append(step.action)
     assert actions == [Action.submit, Action.submit, Action.give_up]
     assert "in a line of cluster.setup" in step.why

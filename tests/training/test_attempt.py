@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import pytest
 import torch
 
+from antioversmooth import journal
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.journal import EndReason
-from antioversmooth.training.attempt import SUPERSEDED, end_of
+from antioversmooth.runs import Run
+from antioversmooth.training.attempt import SUPERSEDED, end_of, opened
+from antioversmooth.training.distributed import Place, Ranks
 
 
 @pytest.mark.parametrize(
@@ -35,3 +39,20 @@ def test_what_raised_says_why_an_attempt_ended(error: BaseException, reason: End
 def test_lack_of_memory_says_what_makes_the_step_smaller() -> None:
     _, message = end_of(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nIf reserved but"))
     assert message.startswith("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.; runtime.device_batch")
+
+
+@pytest.mark.parametrize(
+    ("job_id", "restarts", "told"),
+    [("7", "1", ["node-fail", "completed"]), ("7", "0", ["completed"]), ("8", "1", ["completed"])],
+    ids=["started again", "for the first time", "another job"],
+)
+def test_an_attempt_tells_the_end_of_the_one_before_whose_node_took_its_batch_script_along(
+    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, job_id: str, restarts: str, told: list[str]
+) -> None:
+    run = tiny_run()
+    journal.append(run.attempts_path, {"attempt": run.new_attempt(), "event": "start", "step": 0, "job_id": "7"})
+    monkeypatch.setenv("SLURM_JOB_ID", job_id)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+    with opened(run, Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None), redirect=False):
+        pass
+    assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == told

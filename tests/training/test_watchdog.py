@@ -75,11 +75,21 @@ def test_another_rank_s_hang_is_no_end_of_the_attempt(attempt: Callable[..., Att
     assert [record["event"] for record in hung.run.attempts()] == ["failure"]
 
 
-def test_who_gets_on_is_left_alone_and_so_is_who_has_not_begun(
+def test_who_gets_on_is_left_alone_and_so_is_who_takes_long_to_begin(
     attempt: Callable[..., Attempt], exits: threading.Event, capfd: pytest.CaptureFixture[str]
 ) -> None:
     waiting, busy = attempt(), attempt()
-    watchdog._watch(waiting, Looks(5 * watchdog.LOOKS))
+    watchdog._watch(waiting, Looks(4 * watchdog.LOOKS))
     watchdog._watch(busy, Looks(5 * watchdog.LOOKS, before=busy.ranks.progress.mark))
     assert not exits.is_set()
     assert not capfd.readouterr().err
+
+
+def test_who_never_gets_to_a_first_batch_does_not_burn_the_wall_time(
+    attempt: Callable[..., Attempt], exits: threading.Event
+) -> None:
+    """A file system that is gone, say: every rank waits for its first image."""
+    hung = attempt()
+    watchdog._watch(hung, Looks(8 * watchdog.LOOKS))
+    assert exits.is_set()
+    assert hung.run.attempts()[-1]["reason"] == "hang"

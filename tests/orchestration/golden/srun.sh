@@ -21,7 +21,7 @@ export PYTHONSAFEPATH=1  # else `-m` would take the package of the current folde
 [ -d /snapshots/abc ] || exit 1  # nor may an installed package step in where the snapshot is gone
 unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK  # left over in the shell that submitted
 export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export MASTER_PORT=$((20000 + SLURM_JOB_ID % 12000))  # below the ports that Linux hands out by itself
+export MASTER_PORT=$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) % 12000))  # below those that Linux hands out
 started=$(date +%s)
 trap : TERM  # the ranks save and end by themselves, and what follows them must still run
 
