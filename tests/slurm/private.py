@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cluster
@@ -38,9 +38,10 @@ PREFIX = "aos-slurm-"
 def _remove_what_was_left() -> None:
     """Removes clusters of test runs that were killed before they could; what has namespaces died with them."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        if folder.stat().st_uid == os.getuid() and _is_gone(folder.name.removeprefix(PREFIX).partition("-")[0]):
-            kill_all(folder / "cluster")
-            shutil.rmtree(folder, ignore_errors=True)
+        with suppress(FileNotFoundError):  # of another test run, which has just ended
+            if folder.stat().st_uid == os.getuid() and _is_gone(folder.name.removeprefix(PREFIX).partition("-")[0]):
+                kill_all(folder / "cluster")
+                shutil.rmtree(folder, ignore_errors=True)
     for folder in cluster.FREEZER.glob("slurm_n*x*"):
         if _is_gone(folder.name.removeprefix("slurm_n").partition("x")[0]):
             cluster.remove_cgroups(folder.name.removeprefix("slurm_"))

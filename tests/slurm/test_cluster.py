@@ -41,7 +41,11 @@ def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(
     command = [sys.executable, str(Path(__file__).parent / "shell.py"), "sleep", "600"]
     maker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert maker.stderr is not None
-    folder = Path(maker.stderr.readline().split()[-1]).parent
+    told = maker.stderr.readline()
+    if "logs in" not in told:
+        maker.terminate()
+        pytest.fail(told + maker.communicate()[1])
+    folder = Path(told.split()[-1]).parent
     assert len(processes(folder)) > 5
     wait_until(lambda: child(maker.pid, "sleep"), "the command")
     sleeping = child(maker.pid, "sleep")
