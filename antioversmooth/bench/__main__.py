@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m antioversmooth.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny models, two rounds: whether it works at all")
     parser.add_argument("--rounds", type=int, metavar="N", help="of whole models; default: 5")
-    parser.add_argument("--augmentations", type=int, metavar="N", help="views that must come out whole; default: 1000")
+    parser.add_argument(
+        "--augmentations", type=int, metavar="N", help="views that must come out whole; default: 100000"
+    )
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="of the models; default: cpu")
     parser.add_argument("--input", action="store_true", help="only the input pipelines: a table, nothing is written")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/")

@@ -16,7 +16,7 @@ import torch
 import torchvision
 
 from antioversmooth import spec
-from antioversmooth.bench import mirror, models, pipeline, startup, tables
+from antioversmooth.bench import listings, mirror, models, pipeline, startup, tables
 from antioversmooth.bench.timing import cpu_clock, cuda_clock
 
 
@@ -34,7 +34,8 @@ class Effort:
     start_rounds: int = 2
     mirrored: mirror.Load = mirror.LOAD
     rendered: tables.Load = tables.LOAD
-    augmentations: int = 1000
+    listed: listings.Load = listings.LOAD
+    augmentations: int = 100_000
     """Views of the training recipe that must come out whole."""
 
 
@@ -47,6 +48,8 @@ QUICK = Effort(
     start_rounds=1,
     mirrored=mirror.QUICK_LOAD,
     rendered=tables.QUICK_LOAD,
+    listed=listings.QUICK_LOAD,
+    augmentations=100,
 )
 
 
@@ -71,6 +74,7 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
         "start": startup.first_steps(project, rounds=effort.start_rounds),
         "mirror": mirror.mirror_times(project, effort.mirrored),
         "table": tables.table_times(project, effort.rendered),
+        "listing": listings.listing_times(effort.listed),
         "checkpoint": startup.checkpoint_stall(project, effort.cases[0].tag, rounds=effort.start_rounds),
     }
 
@@ -82,9 +86,8 @@ def measure_input(project: Path, effort: Effort) -> dict[str, Any]:
         images = pipeline.write_photographs(Path(folder), effort.images)
         size = sum(path.stat().st_size for path in Path(folder).iterdir()) / effort.images
         times = pipeline.compare_pipelines(images, row.recipe, row.data, cpu_clock, rounds=effort.pipeline_rounds)
-        whole = pipeline.whole_views(images, row.recipe, row.data, number=effort.augmentations)
-    asked = {"augmentations": effort.augmentations, "whole": whole}
-    return {"images": effort.images, "mean_bytes": size, "round_s": times, **asked}
+        made = pipeline.made_views(images, row.recipe, row.data, number=effort.augmentations)
+    return {"images": effort.images, "mean_bytes": size, "round_s": times, **made}
 
 
 def machine(device: torch.device) -> dict[str, Any]:

@@ -122,9 +122,16 @@ def _torchvision_transform() -> Callable[[Image.Image], object]:
     return transform
 
 
-def whole_views(images: FileImages, recipe: RecipeConfig, data: DataConfig, *, number: int) -> int:
-    """How many of so many views came out as bytes of the right shape; an augmentation that fails ends it."""
+def made_views(images: FileImages, recipe: RecipeConfig, data: DataConfig, *, number: int) -> dict[str, int]:
+    """Of so many `augmentations`, how many views came out `whole`, as bytes of the right shape, and how many `black`.
+
+    An augmentation that fails ends it.
+    """
     views = Views(images, train_transform(recipe, data, SIDE), seed=1)
     per_image = -(-number // len(views))
-    made = (torch.as_tensor(views[View(index, index // per_image)][0]) for index in range(number))
-    return sum(view.shape == (3, SIDE, SIDE) and view.dtype == torch.uint8 for view in made)
+    found = {"augmentations": number, "whole": 0, "black": 0}
+    for index in range(number):
+        view = torch.as_tensor(views[View(index, index // per_image)][0])
+        found["whole"] += view.shape == (3, SIDE, SIDE) and view.dtype == torch.uint8
+        found["black"] += not view.any()
+    return found

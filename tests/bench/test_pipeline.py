@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from antioversmooth import spec
-from antioversmooth.bench.pipeline import OURS, TIMM, compare_pipelines, whole_views, write_photographs
+from antioversmooth.bench.pipeline import OURS, TIMM, compare_pipelines, made_views, write_photographs
 from antioversmooth.bench.timing import cpu_clock
 from antioversmooth.config import Experiment
 
@@ -31,5 +32,9 @@ def test_every_pipeline_is_timed(row: Experiment, tmp_path: Path):
     assert set(times) == {"torchvision", TIMM, *OURS}
 
 
-def test_augmentations_come_out_whole(row: Experiment, tmp_path: Path):
-    assert whole_views(write_photographs(tmp_path, 2), row.recipe, row.data, number=20) == 20
+def test_augmentations_come_out_whole_and_black_ones_are_counted(row: Experiment, tmp_path: Path):
+    images = write_photographs(tmp_path, 2)
+    found = made_views(images, row.recipe, row.data, number=20)
+    assert (found["augmentations"], found["whole"]) == (20, 20)
+    darkened = replace(row.recipe, rand_augment="rand-m0-n9-p1.0")  # posterize that does not increase: 0 bits at once
+    assert 0 < made_views(images, darkened, row.data, number=20)["black"] < 20

@@ -156,6 +156,19 @@ def test_every_operation_of_the_recipe_works_at_full_magnitude_on_any_pillow() -
     assert "PosterizeIncreasing" in names
 
 
+def test_a_hundred_thousand_augmentations_of_the_recipe_come_out_whole() -> None:
+    """As the recipe draws them, on small images; some ask posterize for 0 bits, and those are black."""
+    (policy,) = (step for step in train_transform(RECIPE, COLOUR, 24).transforms[2].transforms if hasattr(step, "ops"))
+    small = image().resize((8, 8))
+    seed_everything(0)
+    black = 0
+    for _ in range(100_000):
+        augmented = np.asarray(policy(small))
+        assert augmented.shape == (8, 8, 3)
+        black += not augmented.any()
+    assert black > 50
+
+
 def test_normalising_subtracts_and_divides_per_channel() -> None:
     preprocessing = DevicePreprocessing(GREY, seed=0, device=CPU)
     images = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
