@@ -15,7 +15,7 @@ import torch
 from timm.models.cait import LayerScaleBlockClassAttn, TalkingHeadAttn
 from torch import Tensor, nn
 
-from antioversmooth.models.attention import ScaledAttention
+from antioversmooth.models.attention import ScaledAttention, WindowMean
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,8 @@ def _watching_layer(layer: Any, see: Callable[[Attended], None]) -> Iterator[Non
 
     def seen(layer: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
         attention = maps.pop()
+        if isinstance(layer, WindowMean) and layer.leaves_off:
+            output = layer.projection(output)
         see(Attended(layer, inputs[0], attention, _scaled(layer, attention, inputs, options), output))
 
     with (

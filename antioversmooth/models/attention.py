@@ -84,17 +84,27 @@ class ScaledAttention(nn.Module):
         self._require_form()
         _require_unmasked(**kwargs)
         output = super().forward(x, *args, **kwargs)  # [B, N, H * head_dim]: both held modules passed it through
-        projection = Projection(self.proj.weight, self.proj.bias)
+        projection = self.projection
         if self.lamb is not None and self.folded:
             mean_value = self.value(self.mean(x, *args, **kwargs))
             projection = scaling.attn_scale(projection, self.lamb, mean_value)
         if self.featscale is None:
             return F.dropout(projection(output), self.proj_drop.p, self.training)
         s, t = self.featscale.scales()
-        if self.training and self.proj_drop.p > 0:  # the DC part is that of what dropout leaves: nothing to fold into
+        if self.drops:  # the DC part is that of what dropout leaves: nothing to fold into
             dropped = F.dropout(projection(output), self.proj_drop.p)
             return scaling.feat_scale(dropped, s, t, self.mean(dropped))
         return scaling.feat_scale_projection(projection, s, t, self.mean(output))(output)
+
+    @property
+    def projection(self) -> Projection:
+        """W_O, as it stands."""
+        return Projection(self.proj.weight, self.proj.bias)
+
+    @property
+    def drops(self) -> bool:
+        """Whether dropout falls on what the projection gives."""
+        return self.training and self.proj_drop.p > 0
 
     def mean(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """m(x), [B, 1, C]; a layer whose queries have different means gives [B, N, C]."""
@@ -180,6 +190,21 @@ class WindowMean(ScaledAttention):
 
     mask_aware: bool
 
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """[B * windows, N, C] -> the same; not projected yet where the block does that, as it says in `leaves_off`."""
+        if self.leaves_off:
+            merged_later: Tensor = super(ScaledAttention, self).forward(x, *args, **kwargs)
+            return merged_later
+        return super().forward(x, *args, **kwargs)
+
+    @property
+    def leaves_off(self) -> bool:
+        """Whether the projection waits until windows are merged, where FeatScale of the whole map folds into it.
+
+        AttnScale's term is different for each window, and dropout is drawn window by window: with these it does not.
+        """
+        return self.lamb is None and not self.drops
+
     def mean(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B * windows, N, C] -> [B * windows, 1 or N, C].
 
@@ -208,7 +233,7 @@ class ScaledWindowAttentionV2Cr(WindowMean, swin_transformer_v2_cr.WindowMultiHe
 
 
 class FeatScaleSwinBlock(swin_transformer.SwinTransformerBlock):
-    """Swin: FeatScale over the whole map, after windows are merged and the shift is undone."""
+    """Swin: FeatScale over the whole map, after windows are merged, the shift is undone and padding is cut off."""
 
     def _attn(self, x: Tensor) -> Tensor:
         """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
@@ -235,7 +260,10 @@ class FeatScaleSwinBlockV2Cr(swin_transformer_v2_cr.SwinTransformerV2CrBlock):
 
 
 def _feat_scale_map(block: Any, x: Tensor) -> Tensor:
-    return scaling.feat_scale(x, block.lamb1, block.lamb2, scaling.token_mean(x, (1, 2)))
+    mean = scaling.token_mean(x, (1, 2))
+    if not block.attn.leaves_off:
+        return scaling.feat_scale(x, block.lamb1, block.lamb2, mean)
+    return scaling.feat_scale_projection(block.attn.projection, block.lamb1, block.lamb2, mean)(x)
 
 
 class TalkingHeadProducts(TalkingHeadAttn):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from backbones import BUILDERS, TINY
+from backbones import BUILDERS, TINY, TINY_SWIN, randomised
 from comparison import assert_equal_numbers, gradients
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -45,6 +45,17 @@ def test_scaled_models_equal_the_textbook_form(build: Callable[..., nn.Module], 
     share_random_scales(ours, explicit)
     assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-5)
     ours, explicit, images = ours.double(), explicit.double(), images.double()
+    assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-12)
+
+
+@METHOD
+def test_padding_of_maps_that_windows_do_not_divide_is_in_no_mean_over_the_map(method: str):
+    """20 x 20 under windows of 8: FeatScale sees the map without what timm pads; AttnScale's windows hold it, as A."""
+    stock = randomised(SwinTransformer(**{**TINY_SWIN, "img_size": 40, "window_size": 8})).double().eval()
+    explicit = textbook(stock, **METHODS[method]).double()
+    ours = add_scaling(stock, **METHODS[method])
+    share_random_scales(ours, explicit)
+    images = torch.randn(2, 3, 40, 40, dtype=torch.float64)
     assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-12)
 
 
@@ -214,6 +225,31 @@ def test_small_scales_do_not_round_away(
     assert expected.norm() > 0
     size = torch.dot(changes(half=True), expected) / expected.square().sum()
     assert 0.5 < size < 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["vit", "cait", "swin", "swin_v2"])
+def test_featscale_acts_however_small_it_is(build: Callable[..., nn.Module], kind: str, dtype: torch.dtype):
+    """It is folded into float32 weights: of a product with features that are halves already nothing would be left."""
+    model: Any = add_scaling(build(kind), featscale=True)
+    has_windows = kind.startswith("swin")
+    block = model.layers[1].blocks[1] if has_windows else model.blocks[0]
+    branch, shape = (block._attn, (16, 8, 8, 16)) if has_windows else (block.attn, (64, 17, 24))
+    tokens = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    scale = torch.finfo(dtype).eps / 8  # a quarter of what rounding to the nearest number shows
+
+    @torch.no_grad()
+    def changes(half: bool) -> Tensor:
+        outputs = []
+        for value in (0.0, scale, -scale):
+            block.lamb2.fill_(value)
+            with torch.autocast("cpu", dtype, enabled=half):
+                outputs.append(branch(tokens).double().flatten())
+        return torch.cat([output - outputs[0] for output in outputs[1:]])
+
+    expected = changes(half=False)
+    size = torch.dot(changes(half=True), expected) / expected.square().sum()
+    assert 0.3 < size < 3
 
 
 @pytest.mark.parametrize("method", ["attnscale", "both"])
