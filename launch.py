@@ -17,6 +17,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from antioversmooth.arguments import Parser, divide, seeds
+
 if TYPE_CHECKING:
     from antioversmooth.orchestration.backend import Choice, Launched, Outcome
     from antioversmooth.orchestration.snapshot import Snapshot
@@ -30,12 +32,12 @@ RESULTS = PROJECT / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line asks for; returns the exit code."""
     args = parse(arguments)
-    from antioversmooth.errors import ResultError, UserError  # from here on: a help text needs argparse alone
+    from antioversmooth.errors import ResultError, UserError, told  # from here on: a help text needs argparse alone
 
     try:
         return plan_and_launch(args, sys.stderr if args.json else sys.stdout)
     except (UserError, ResultError, OSError) as err:  # OSError: no space, no permission; it names the file
-        print(f"launch.py: {err}", file=sys.stderr)
+        print(f"launch.py: {told(err)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -44,17 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line: `specs` are paths, `overrides` everything that changes a spec."""
     asked = parser()
-    args = asked.parse_intermixed_args(arguments)
-    args.overrides = [*_flag_overrides(args), *(word for word in args.specs if _is_override(word))]
-    args.specs = [word for word in args.specs if not _is_override(word)]
+    args = asked.read(arguments)
+    args.specs, overrides = divide(args.specs)
+    args.overrides = [*_flag_overrides(args), *overrides]
     if not args.specs:
         asked.error("which spec? for example experiments/deit_s12.yaml or experiments/tables/table2.yaml")
     return args
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """What the command line may say."""
-    parser = argparse.ArgumentParser("launch.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser("launch.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("specs", nargs="+", metavar="SPEC|KEY=VALUE", help="rows, tables, and overrides of their specs")
     cluster = parser.add_argument_group("where")
     cluster.add_argument("--backend", choices=("auto", "slurm", "local", "inline"), default="auto", help=BACKEND_HELP)
@@ -62,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
     cluster.add_argument("--nodes", type=int, metavar="N", help="nodes per run (cluster.nodes)")
     cluster.add_argument("--gpus-per-node", type=int, metavar="N", help="GPUs per node (cluster.gpus_per_node)")
     what = parser.add_argument_group("what")
-    what.add_argument("--seeds", type=_seeds, default=[0], metavar="0,1,2", help="seeds of every row (default: 0)")
+    what.add_argument("--seeds", type=seeds, default=[0], metavar="0,1,2", help="seeds of every row (default: 0)")
     what.add_argument("--max-steps", type=int, metavar="N", help="end each run, resumable, after step N")
     what.add_argument("--eval", action="store_true", help="evaluate trained runs again instead of training")
     what.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
@@ -77,17 +79,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 BACKEND_HELP = "auto: SLURM where sbatch answers, else processes of\nthis machine; inline: in this process, to debug"
-
-
-def _seeds(text: str) -> list[int]:
-    seeds = [int(seed) for seed in text.split(",") if seed.strip().isdecimal()]
-    if len(seeds) < len(text.split(",")):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of seeds such as 0,1,2")
-    return seeds
-
-
-def _is_override(word: str) -> bool:
-    return "=" in word or word.startswith("~")
 
 
 def _flag_overrides(args: argparse.Namespace) -> list[str]:

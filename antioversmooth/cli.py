@@ -16,8 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from antioversmooth.arguments import Parser, divide, folder, port, seconds
 from antioversmooth.commands import Command, json_argument, request_of, spec_arguments, tell_written
-from antioversmooth.errors import ResultError, SpecError, UserError
+from antioversmooth.errors import ResultError, SpecError, UserError, told
 from antioversmooth.operations import OPERATIONS
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.sharing import SHARING
@@ -31,27 +32,38 @@ INCOMPLETE = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="antioversmooth", formatter_class=argparse.RawDescriptionHelpFormatter, description=_overview()
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("command", metavar="COMMAND", nargs="?", default="")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...")
     given = parser.parse_args(arguments)
-    command = COMMANDS[given.command]
-    inner = argparse.ArgumentParser(prog=f"antioversmooth {given.command}", description=command.help)
+    command = COMMANDS.get(given.command)
+    if command is None:
+        parser.error(_no_such_command(given.command))
+    inner = Parser(prog=f"antioversmooth {given.command}", description=command.help)
     command.arguments(inner)
     try:
-        return command.run(inner.parse_intermixed_args(given.arguments))
+        return command.run(inner.read(given.arguments))
     except KeyboardInterrupt:
         return 130
     except (UserError, ResultError, OSError) as err:  # OSError: no space, no permission; it names the file
-        print(f"antioversmooth {given.command}: {err}", file=sys.stderr)
+        print(f"antioversmooth {given.command}: {told(err)}", file=sys.stderr)
         return 2
 
 
 def _overview() -> str:
     lines = [f"  {name:<12}{command.help}" for name, command in COMMANDS.items()]
     return "\n".join(["Looks after runs and their results.", "", "commands:", *lines])
+
+
+def _no_such_command(name: str) -> str:
+    from antioversmooth.spec.problems import did_you_mean, there_are
+
+    if not name:
+        return f"which command? {there_are(COMMANDS)}"
+    way_out = "what trains is launch.py" if name in ("launch", "train", "run") else did_you_mean(name, COMMANDS)
+    return f"there is no command `{name}`; {way_out}"
 
 
 def _row_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,7 +87,7 @@ def _row(given: argparse.Namespace) -> Experiment | None:
 
 def _table_arguments(parser: argparse.ArgumentParser) -> None:
     spec_arguments(parser)
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: the results folder of the profile")
+    parser.add_argument("--output", type=folder, metavar="DIR", help="default: the results folder of the profile")
     parser.add_argument("--allow-partial", action="store_true", help="exit 0 though rows are missing")
     json_argument(parser, "print the JSON value that every format is rendered from")
     parser.add_argument("--readme", action="store_true", help="put the table between its markers in README.md, too")
@@ -145,9 +157,9 @@ def _sync(given: argparse.Namespace) -> int:
 
 
 def _ui_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=int, metavar="N", help="0: any that is free; default: 5000, or any where taken")
+    parser.add_argument("--port", type=port, metavar="N", help="0: any that is free; default: 5000, or any where taken")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: this machine alone")
-    parser.add_argument("--every", type=float, default=15.0, metavar="SECONDS", help="between two syncs; default: 15")
+    parser.add_argument("--every", type=seconds, default=15.0, metavar="SECONDS", help="between two syncs; default: 15")
     _models_argument(parser)
 
 
@@ -179,7 +191,9 @@ def _analyze_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=_at_least_one, default=128, metavar="N", help="validation images; default: 128"
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: analysis/ in the run, or beside the file")
+    parser.add_argument(
+        "--output", type=folder, metavar="DIR", help="default: analysis/ in the run, or beside the file"
+    )
     json_argument(parser, "print the files that were written as a list")
 
 
@@ -204,14 +218,16 @@ def _figures_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--images", type=_at_least_one, default=128, metavar="N", help="validation images; default: 128"
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: figures/ in the profile's results folder")
+    parser.add_argument(
+        "--output", type=folder, metavar="DIR", help="default: figures/ in the profile's results folder"
+    )
     json_argument(parser, "print the files that were written as a list")
 
 
 def _figures(given: argparse.Namespace) -> int:
     root = find_root()
-    overrides = [text for text in given.specs if "=" in text]
-    paths = [find_spec(text, root) for text in given.specs if "=" not in text]
+    specs, overrides = divide(given.specs)
+    paths = [find_spec(text, root) for text in specs]
     drawn = [_draw(path, overrides, given, root / "results") for path in paths]
     written = [file for files in drawn for file in files or []]
     if written or given.json:

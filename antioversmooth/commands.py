@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from antioversmooth.arguments import divide, seeds
 from antioversmooth.errors import SpecError
 from antioversmooth.project import find_root, find_spec
 
@@ -25,14 +26,6 @@ class Command:
     help: str
     arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
-
-
-def seeds(text: str) -> list[int]:
-    """0,1,2 as numbers: what `--seeds` takes."""
-    numbers = [int(part) for part in text.split(",")]
-    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
-        raise argparse.ArgumentTypeError("different whole numbers, 0 or more, with commas between them")
-    return numbers
 
 
 def spec_arguments(parser: argparse.ArgumentParser, *, required: bool = True, of: str = "SPEC") -> None:
@@ -72,8 +65,8 @@ def request_of(words: Sequence[str]) -> tuple[Request, Path]:
     from antioversmooth import spec  # hydra, which `--help` need not wait for
 
     root = find_root()
-    overrides = [word for word in words if "=" in word]
-    paths = [find_spec(word, root) for word in words if "=" not in word]
+    specs, overrides = divide(words)
+    paths = [find_spec(word, root) for word in specs]
     if not paths:
         raise SpecError("which row or table? for example deit_s12, or table2", where=" ".join(words))
     return spec.load(paths, overrides), root / "results"

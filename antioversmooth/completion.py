@@ -31,7 +31,7 @@ KINDS = {
     "NAME": "clusters",
 }
 """What an argument takes, by its metavar."""
-FILES = ("SOURCE", "RUN", "BUNDLE", "ARCHIVE")
+FILES = ("SOURCE", "RUN", "BUNDLE", "ARCHIVE", "DIR")
 """Those that take files though they are no `Path`."""
 FOLDERS = {
     "specs": ("", "tables"),

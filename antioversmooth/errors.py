@@ -86,3 +86,10 @@ class AttemptEnded(AntiOversmoothError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+def told(error: Exception) -> str:
+    """An error as one message; what the system refused names the file first, and has no number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from pathlib import Path
 
 from antioversmooth.errors import SpecError, UserError
@@ -32,7 +34,21 @@ def find_spec(text: str, root: Path) -> Path:
     for path in (given, *(experiments / folder / f"{text}.yaml" for folder in folders)):
         if path.is_file():
             return path.absolute()
-    from antioversmooth.spec.problems import did_you_mean  # only here: a help text needs argparse alone
-
     names = [p.stem for folder in folders for p in sorted((experiments / folder).glob("*.yaml"))]
-    raise SpecError(f"there is no such spec; {did_you_mean(given.stem, names)}", where=text)
+    raise SpecError(_absent(given, names), where=text)
+
+
+def _absent(given: Path, names: list[str]) -> str:
+    """What a person may have meant by the name of no spec."""
+    from antioversmooth.spec import fields  # only here: a help text needs argparse alone
+    from antioversmooth.spec.problems import question
+
+    if given.is_dir():
+        runs = sorted(given.glob("*/spec.yaml"))
+        example = f"run of it, such as {runs[0].parent}" if runs else "spec, such as deit_s12 or table2"
+        return f"is a folder; name a {example}"
+    key = re.split("[:=]", given.name)[0]
+    if key.partition(".")[0] in {"profile", *fields.sections()}:
+        return f"is neither a spec nor an override; an override is one word: {key}=VALUE"
+    meant = question(difflib.get_close_matches(given.stem, names, n=2))
+    return f"there is no such spec; {meant or 'rows lie in experiments/, tables and figures in folders of it'}"

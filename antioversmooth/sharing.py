@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from antioversmooth.commands import Command, json_argument, request_of, seeds, tell_written
+from antioversmooth.arguments import seeds
+from antioversmooth.commands import Command, json_argument, request_of, tell_written
 from antioversmooth.errors import SpecError, UserError
 from antioversmooth.project import find_root, find_spec
 
@@ -81,7 +82,19 @@ def _committed(words: Sequence[str]) -> list[tuple[Path, Table | None]]:
     request, results = request_of(specs)
     if not request.tables:
         raise SpecError(f"names no table; tables lie in {request.folder}/tables", where=" ".join(specs))
-    return [*found, *((request.results(results) / f"{table.name}.json", table) for table in request.tables)]
+    return [*found, *((_there(request.results(results) / f"{table.name}.json"), table) for table in request.tables)]
+
+
+def _there(path: Path) -> Path:
+    """The path of a table's JSON.
+
+    Raises:
+        UserError: There is none; names those of other profiles.
+    """
+    others = [other.parent.name for other in sorted(path.parent.glob(f"*/{path.name}"))]
+    if not path.is_file() and others:
+        raise UserError(f"there is no {path}; of another profile there is: profile={', profile='.join(others)}")
+    return path
 
 
 def _spec_of(path: Path) -> Table | None:

@@ -103,6 +103,12 @@ def test_status_as_json(project: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["table", "tabel2"], "there is no such spec; did you mean `table2`?"),
         (["table", "deit_s12", "profile=mini"], "names no table"),
         (["status", "deit_s12", "profile=mini", "model.dept=3"], "dept"),
+        (["figures", "table2"], "is a table, and a figure belongs here; they lie in experiments/figures/"),
+        (["figures", "deit_s12"], "is a row, and a figure belongs here"),
+        (["import", "experiments"], "is a folder; a bundle is the file that `antioversmooth export` writes"),
+        (["new", "another", "--from", "experiments/model/mini/deit_s12.yaml"], "is a part of rows"),
+        (["new", "another", "--from", "table2"], "a new row starts from a row, and this is a table"),
+        (["ui", "--host", "203.0.113.1"], "--host takes an address of this machine"),  # one of nobody (RFC 5737)
     ],
 )
 def test_a_users_mistake_is_one_message_and_exit_2(
@@ -114,11 +120,56 @@ def test_a_users_mistake_is_one_message_and_exit_2(
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("seeds", ["0,0", "-1", "a", ""])
-def test_seeds_are_different_whole_numbers(project: Path, seeds: str) -> None:
+@pytest.mark.parametrize("seeds", ["0,0", "-1", "a", "", "0-2", "0,,1"])
+def test_seeds_are_different_whole_numbers(project: Path, seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["status", "deit_s12", f"--seeds={seeds}"])
     assert ended.value.code == 2
+    assert f"{seeds!r} is no list of seeds: different whole numbers, as in 0,1,2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "antioversmooth: which command? there are status, why,"),
+        (["tabel"], "antioversmooth: there is no command `tabel`; did you mean `table`?"),
+        (["launch", "table2"], "antioversmooth: there is no command `launch`; what trains is launch.py"),
+        (["table", "table2", "--allow-partail"], "there is no option --allow-partail; did you mean --allow-partial?"),
+        (
+            ["table", "table2", "--profile=mini"],
+            "there is no option --profile; an override has no dashes: profile=mini",
+        ),
+        (["table", "table2", "--output", "file"], "argument --output: file is a file, and a folder belongs here"),
+        (["ui", "--port", "99999"], "argument --port: '99999' is no port: 0 to 65535"),
+        (["ui", "--every", "-1"], "argument --every: '-1' is no number of seconds above 0"),
+        (["ui", "--every", "0"], "argument --every: '0' is no number of seconds above 0"),
+        (["schema", "rows"], "invalid choice: 'rows'"),
+    ],
+)
+def test_a_mistyped_command_line_is_one_line_and_exit_2(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (project / "file").touch()
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+def test_a_file_that_the_system_refuses_is_named_without_a_number(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "bundle.tar").symlink_to(project / "bundle.tar")  # leads to itself
+    assert cli.main(["import", "bundle.tar"]) == 2
+    assert capsys.readouterr().err == "antioversmooth import: bundle.tar: Too many levels of symbolic links\n"
+
+
+def test_a_table_of_another_profile_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["table", "smoke", "profile=mini", "--allow-partial"])
+    assert cli.main(["verify", "smoke"]) == 2
+    assert "results/smoke.json; of another profile there is: profile=mini" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")

@@ -59,20 +59,43 @@ def test_flags_are_short_for_overrides(launch: ModuleType) -> None:
     assert args.overrides == ["cluster.gpus_per_node=4", "runtime.max_steps=7"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["profile=mini"], [ROW, "--seeds=a"], [ROW, "--follow", "--detach"]])
-def test_a_command_that_makes_no_sense_ends_with_2(
-    arguments: list[str], launch: ModuleType, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: SPEC|KEY=VALUE"),
+        (["profile=mini"], "which spec? for example experiments/deit_s12.yaml"),
+        ([ROW, "--seeds=a"], "'a' is no list of seeds"),
+        ([ROW, "--seeds=0,0"], "'0,0' is no list of seeds: different whole numbers, as in 0,1,2"),
+        ([ROW, "--follow", "--detach"], "not allowed with argument"),
+        ([ROW, "--noddes", "2"], "there is no option --noddes; did you mean --nodes?"),
+        ([ROW, "--recipe.epochs=3"], "an override has no dashes: recipe.epochs=3"),
+        ([ROW, "--backend=slrum"], "invalid choice: 'slrum'"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_one_line_and_2(
+    arguments: list[str], message: str, launch: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         launch.parse(arguments)
     assert ended.value.code == 2
-    assert "launch.py: error:" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("launch.py: ")
+    assert message in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["no_such_row"], "no_such_row: there is no such spec; there are"),
+        (["no_such_row"], "no_such_row: there is no such spec; rows lie in experiments/"),
+        (["recipe.epochs", "=", "3"], "recipe.epochs: is neither a spec nor an override; an override is one word"),
+        ([str(PROJECT / "README.md")], "README.md: is no spec, which is a .yaml file"),
+        ([str(PROJECT / "experiments")], "experiments: is a folder; name a spec, such as deit_s12 or table2"),
+        (["similarity_deit_s24"], "is a figure; `antioversmooth figures similarity_deit_s24` draws it"),
+        (
+            [str(PROJECT / "experiments" / "recipe" / "mini" / "deit_12.yaml")],
+            "is a part of rows, and none by itself; name a row, and recipe=mini/deit_12 behind it",
+        ),
         ([ROW, "recipe.epoch=3"], "recipe.epoch"),
         (
             [ROW, "profile=mini", "cluster.gpus_per_node=0", "cluster.tasks_per_node=3"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -204,17 +205,19 @@ def free_port(place: Place) -> int:
     Raises:
         UserError: The one that was asked for is taken, or the address is none of this machine.
     """
-    wanted = [PORT, 0] if place.port is None else [place.port]
+    wanted, problem = [PORT, 0] if place.port is None else [place.port], OSError()
     for port in wanted:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((place.host, port))
             except OSError as err:
-                problem = err.strerror
+                problem = err
                 continue
             return int(probe.getsockname()[1])
-    raise UserError(f"cannot listen at {place.host}:{place.port}: {problem}; --port 0 takes any port that is free")
+    is_port = problem.errno in (errno.EADDRINUSE, errno.EACCES)
+    way_out = "--port 0 takes any port that is free" if is_port else "--host takes an address of this machine"
+    raise UserError(f"cannot listen at {place.host}:{wanted[0]}: {problem.strerror}; {way_out}")
 
 
 def _wait_until_healthy(place: Place, process: subprocess.Popen[bytes], log: Path) -> None:

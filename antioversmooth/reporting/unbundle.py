@@ -83,6 +83,8 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as err:
         raise UserError(f"there is no {err.filename}") from err
+    except IsADirectoryError as err:
+        raise UserError(f"{path} is a folder; a bundle is the file that `antioversmooth export` writes") from err
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as err:
         raise UserError(f"{path} is no bundle of runs, or is damaged: {err}") from err
 

@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from antioversmooth.errors import SpecError
-from antioversmooth.spec.request import is_table, load
+from antioversmooth.spec.kinds import kind
+from antioversmooth.spec.request import load
 from antioversmooth.spec.source import shown
 
 
@@ -18,7 +19,7 @@ def draft(name: str, origin: Path) -> Path:
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
         raise SpecError("a row's name is made of small letters, digits and _, as in deit_s12_attnscale", where=name)
-    if is_table(origin):
+    if kind(origin) == "table":
         raise SpecError("a new row starts from a row, and this is a table", where=shown(origin))
     load([origin])
     path = origin.with_name(f"{name}.yaml")

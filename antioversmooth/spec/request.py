@@ -12,6 +12,7 @@ from antioversmooth import runs
 from antioversmooth.config import Experiment, Figure, Table
 from antioversmooth.errors import SpecError
 from antioversmooth.spec import pages
+from antioversmooth.spec.kinds import kind, misplaced
 from antioversmooth.spec.problems import Problem, did_you_mean
 from antioversmooth.spec.rows import Rows
 from antioversmooth.spec.source import exists, shown
@@ -63,8 +64,8 @@ def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:
     """
     loader = _Loader(overrides)
     tables, rows, folder = [], [], Path("experiments")
-    for path in loader.existing(paths):
-        if not is_table(path):
+    for path in loader.existing(paths, "row", "table"):
+        if kind(path) == "row":
             rows.append(path)
             folder = path.parent
         elif table := loader.keep(pages.load(Table, path), path):
@@ -74,11 +75,6 @@ def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:
     experiments = loader.rows(rows)
     loader.finish()
     return Request(experiments, tables, folder, tuple(overrides))
-
-
-def is_table(path: Path) -> bool:
-    """Whether a spec is a table: it lies in a folder named `tables`."""
-    return path.parent.name == "tables"
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
@@ -101,7 +97,8 @@ def load_figure(path: Path, overrides: Sequence[str] = ()) -> tuple[Figure, Requ
 
 def _load_page(schema: type[P], path: Path) -> P:
     loader = _Loader(())
-    made = [loader.keep(pages.load(schema, found), found) for found in loader.existing([path])]
+    wanted = schema.__name__.lower()
+    made = [loader.keep(pages.load(schema, found), found) for found in loader.existing([path], wanted)]
     loader.finish()
     (page,) = made
     assert page is not None  # else there were problems
@@ -117,13 +114,16 @@ class _Loader:
         """And the specs that have it: a group's file or the command line is part of many."""
         self.absent: list[SpecError] = []
 
-    def existing(self, paths: Iterable[Path]) -> list[Path]:
-        """The files that are meant, where there are such files."""
-        return [found for path in paths if (found := self.find(path)) is not None]
+    def existing(self, paths: Iterable[Path], *wanted: str) -> list[Path]:
+        """The files that are meant, where there are such files of a wanted kind."""
+        return [found for path in paths if (found := self.find(path, wanted)) is not None]
 
-    def find(self, path: Path) -> Path | None:
+    def find(self, path: Path, wanted: Sequence[str]) -> Path | None:
         for candidate in (path, path.with_name(path.name + ".yaml")):
             if exists(candidate):
+                if wrong := misplaced(candidate, wanted):
+                    self.absent.append(SpecError(wrong, where=shown(candidate)))
+                    return None
                 return candidate.absolute()
         beside = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         self.absent.append(SpecError(f"there is no such spec; {did_you_mean(path.stem, beside)}", where=str(path)))

@@ -89,12 +89,6 @@ def _children(schema: type, content: dict[str, Any], key: str) -> Iterator[tuple
             yield from ((f"{path}[{i}]", element, child) for i, child in enumerate(value))
 
 
-def _fill(schema: type, content: dict[str, Any]) -> None:
-    for name in fields.required(schema):
-        if name not in content:
-            content[name] = _stand_in(fields.unwrap(fields.hints(schema)[name])[0])
-
-
 def _stand_in(kind: Any) -> Any:
     if fields.is_config(kind):
         return {}

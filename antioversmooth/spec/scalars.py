@@ -19,8 +19,9 @@ _UNITS: dict[str, tuple[str, dict[str, float]]] = {
     "s": ("seconds", {unit: float(seconds) for unit, seconds in _TIMES.items()}),
     "min": ("minutes", {unit: seconds / 60 for unit, seconds in _TIMES.items()}),
     "gb": ("GiB", _SIZES),
+    "top1": ("percent", {"%": 1}),
 }
-"""What a key that ends in `_s`, `_min` or `_gb` counts, and how many of them are in the units that people write."""
+"""What a key with such an ending (or such a name) counts, and how many of them are in the units that people write."""
 
 
 def complaint(value: Any, written: str, kind: Any, name: str) -> str | None:
@@ -106,4 +107,6 @@ def _unit(text: str, name: str) -> str | None:
         return f"it counts {counted}: write {total * factors['s']:g}"
     if counted:
         return f"it counts {counted}"
+    if number and number[2] == "%":
+        return f"it is a fraction: write {float(number[1]) / 100:g}"
     return "leave out the unit" if number else None
