@@ -92,7 +92,8 @@ class ClusterConfig:
         with rules() as require:
             for key in ("nodes", "tasks_per_node", "cpus_per_task", "time_min", "max_crashes", "max_without_progress"):
                 require(getattr(self, key) > 0, f"cluster.{key}", getattr(self, key), "a positive whole number")
-            require(self.gpus_per_node >= 0, "cluster.gpus_per_node", self.gpus_per_node, "0 or more")
+            for key in ("gpus_per_node", "mem_gb", "max_parallel"):
+                require(getattr(self, key) >= 0, f"cluster.{key}", getattr(self, key), "0 or more")
             require(
                 0 < self.signal_delay_s < 60 * self.time_min,
                 "cluster.signal_delay_s",

@@ -65,7 +65,11 @@ class DataConfig:
         self.root = absolute(self.root) if self.root else None
         with rules() as require:
             require(self.num_classes > 1, "data.num_classes", self.num_classes, "at least two classes")
+            require(self.num_train >= 0, "data.num_train", self.num_train, "0 or more images")
             require(self.num_val > 0, "data.num_val", self.num_val, "at least one image")
+            require(self.in_channels in (1, 3), "data.in_channels", self.in_channels, "1 (grey) or 3 (RGB)")
+            require(all(value > 0 for value in self.std), "data.std", list(self.std), "numbers above 0")
+            require(self.max_corrupt >= 0, "data.max_corrupt", self.max_corrupt, "0 or more images")
             self._require_fitting_places(require)
             for key in ("mean", "std"):
                 require(

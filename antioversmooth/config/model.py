@@ -83,8 +83,11 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         with rules() as require:
-            for key in ("depth", "embed_dim", "num_heads", "image_size", "patch_size"):
+            for key in ("depth", "embed_dim", "num_heads", "image_size", "patch_size", "window_size", "class_depth"):
                 require(getattr(self, key) > 0, f"model.{key}", getattr(self, key), "a positive whole number")
+            require(self.mlp_ratio > 0, "model.mlp_ratio", self.mlp_ratio, "above 0")
+            for key in ("position_embedding_std", "class_token_std"):
+                require((getattr(self, key) or 0) >= 0, f"model.{key}", getattr(self, key), "0 or more")
             require(
                 self.embed_dim % max(1, self.num_heads) == 0,
                 "model.num_heads",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -33,6 +35,8 @@ class Precision(Enum):
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 """Resampling that both Pillow and torchvision's kernels know."""
+_AUGMENTATION = r"rand(-(m|n|mmax|inc)\d+|-(mstd|p)\d+(\.\d+)?|-t\w+)*|(augmix|original|originalr|v0|v0r|3a)(-[\w.]+)*"
+"""What timm reads; of a section that it does not know it says so late, or nothing at all."""
 
 
 @dataclass
@@ -139,26 +143,15 @@ class RecipeConfig:
                 self.warmup_epochs,
                 f"between 0 and recipe.epochs = {self.epochs}",
             )
-            require(self.base_lr > 0, "recipe.base_lr", self.base_lr, "above 0")
-            require(
-                self.clip_grad is None or self.clip_grad > 0, "recipe.clip_grad", self.clip_grad, "above 0, or null"
-            )
+            self._require_sound_optimizer(require)
             for key in ("label_smoothing", "dropout", "attention_dropout", "drop_path"):
                 require(0 <= getattr(self, key) < 1, f"recipe.{key}", getattr(self, key), "at least 0 and below 1")
-            for key in ("mix_prob", "mix_switch_prob", "hflip", "random_erasing"):
-                require(0 <= getattr(self, key) <= 1, f"recipe.{key}", getattr(self, key), "a probability, 0 to 1")
+            self._require_sound_augmentation(require)
             require(
                 self.ema_decay is None or 0 < self.ema_decay < 1,
                 "recipe.ema_decay",
                 self.ema_decay,
                 "between 0 and 1, or null",
-            )
-            for key in ("interpolation", "rand_augment_interpolation"):
-                fits = getattr(self, key) in (*_INTERPOLATIONS, *([None] if key != "interpolation" else []))
-                require(fits, f"recipe.{key}", getattr(self, key), f"one of {', '.join(_INTERPOLATIONS)}")
-            require(0 < self.eval_crop <= 1, "recipe.eval_crop", self.eval_crop, "above 0 and at most 1")
-            require(
-                self.repeated_augmentation >= 1, "recipe.repeated_augmentation", self.repeated_augmentation, "1 or more"
             )
             if self.mixes:
                 require(
@@ -170,6 +163,37 @@ class RecipeConfig:
             for key in ("init_from", "teacher"):
                 self._settle_origin(require, key)
             self._require_sound_distillation(require)
+
+    def _require_sound_optimizer(self, require: Require) -> None:
+        for key in ("base_lr", "eps"):
+            require(getattr(self, key) > 0, f"recipe.{key}", getattr(self, key), "above 0")
+        for key in ("min_lr", "warmup_lr", "weight_decay"):
+            require(getattr(self, key) >= 0, f"recipe.{key}", getattr(self, key), "0 or more")
+        two = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        require(two, "recipe.betas", list(self.betas), "two numbers, each at least 0 and below 1")
+        require(self.clip_grad is None or self.clip_grad > 0, "recipe.clip_grad", self.clip_grad, "above 0, or null")
+
+    def _require_sound_augmentation(self, require: Require) -> None:
+        for key in ("mix_prob", "mix_switch_prob", "hflip", "random_erasing"):
+            require(0 <= getattr(self, key) <= 1, f"recipe.{key}", getattr(self, key), "a probability, 0 to 1")
+        for key in ("mixup", "cutmix", "color_jitter"):
+            require(getattr(self, key) >= 0, f"recipe.{key}", getattr(self, key), "0 or more")
+        for key, highest, right in (("crop_scale", 1.0, "two fractions"), ("crop_ratio", math.inf, "two ratios")):
+            value = list(getattr(self, key))
+            ordered = len(value) == 2 and 0 < value[0] <= value[1] <= highest
+            require(ordered, f"recipe.{key}", value, f"{right} above 0, the lower one first")
+        require(
+            self.rand_augment is None or re.fullmatch(_AUGMENTATION, self.rand_augment) is not None,
+            "recipe.rand_augment",
+            self.rand_augment,
+            "as rand-m9-mstd0.5-inc1, of the sections m, n, p, mstd, mmax, inc and t; or null",
+        )
+        for key in ("interpolation", "rand_augment_interpolation"):
+            fits = getattr(self, key) in (*_INTERPOLATIONS, *([None] if key != "interpolation" else []))
+            require(fits, f"recipe.{key}", getattr(self, key), f"one of {', '.join(_INTERPOLATIONS)}")
+        require(0 < self.eval_crop <= 1, "recipe.eval_crop", self.eval_crop, "above 0 and at most 1")
+        views = self.repeated_augmentation
+        require(views >= 1, "recipe.repeated_augmentation", views, "1 or more")
 
     def _settle_origin(self, require: Require, key: str) -> None:
         """Weights from elsewhere are named in one of three ways; a path becomes one that every process can open."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from antioversmooth.config.checks import rules
+
 
 class Compiler(Enum):
     """Backend of torch.compile; aot_eager traces as inductor does, and generates no code."""
@@ -44,3 +46,15 @@ class RuntimeConfig:
     age; 0: none."""
     timeout_s: float = 600.0
     """Seconds that a rank waits for the others before the attempt ends as hung."""
+
+    def __post_init__(self) -> None:
+        with rules() as require:
+            require(self.workers >= -1, "runtime.workers", self.workers, "0 or more, or -1")
+            for key in ("threads", "device_batch", "max_steps"):
+                require(getattr(self, key) >= 0, f"runtime.{key}", getattr(self, key), "0 or more")
+            for key in ("eval_batch", "log_every"):
+                require(getattr(self, key) > 0, f"runtime.{key}", getattr(self, key), "a positive whole number")
+            for key in ("checkpoint_every_s", "system_every_s"):
+                require(getattr(self, key) >= 0, f"runtime.{key}", getattr(self, key), "0 or more seconds")
+            for key in ("heartbeat_s", "timeout_s"):
+                require(getattr(self, key) > 0, f"runtime.{key}", getattr(self, key), "more than 0 seconds")

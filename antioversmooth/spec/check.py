@@ -99,8 +99,15 @@ class _Checker:
             return
         siblings = [other for other in fields.hints(schema) if other != "name" or "." in dotted]
         homes = fields.homes(schema)
+        if name in ("seed", "seeds") and homes:
+            self.refuse(node.key_place, dotted, "seeds are no part of a spec: --seeds 0,1,2 on the command line")
+            return
+        ours = fields.ELSEWHERE.get(name.replace("-", "_").lower(), name)
         close = (
-            homes.get(name) or alike(name, siblings) or [home for key in misspelt(name, homes) for home in homes[key]]
+            [ours] * (ours != name and ours in siblings)
+            or homes.get(ours)
+            or alike(name, siblings)
+            or [home for key in misspelt(name, homes) for home in homes[key]]
         )
         self.refuse(node.key_place, dotted, f"there is no such key; {question(close) or there_are(siblings)}")
 

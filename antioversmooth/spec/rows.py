@@ -115,7 +115,9 @@ class Row:
             value = OmegaConf.select(OmegaConf.create(self.reading.content), key, throw_on_missing=True)
         except OmegaConfBaseException as err:
             reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(err).splitlines()[0])
-            return f"`{said}` cannot be resolved: {reason}"
+            variable = re.search(r"\$\{([A-Z][A-Z0-9_]*)\}", said)
+            way_out = f"; the environment variable is ${{oc.env:{variable[1]}}}" if variable else ""
+            return f"`{said}` cannot be resolved: {reason}{way_out}"
         content[name] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         kind, optional = fields.unwrap(fields.hints(schema)[name])
         if (value is None and optional) or not isinstance(kind, type) or not complaint(value, str(value), kind, name):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from omegaconf.errors import OmegaConfBaseException
@@ -46,7 +46,7 @@ class _Judge:
         if not all(sound):
             return False
         found = _errors(schema, content, key)
-        self.errors += [error for error in found if not self.names_unknown(f"{error.where} {error.message}")]
+        self.errors += [error for error in _causes(found) if not self.names_unknown(f"{error.where} {error.message}")]
         for error in found:
             content.pop(error.where.removeprefix(f"{key}."), None)
             self.unknown.add(error.where)
@@ -60,7 +60,17 @@ class _Judge:
                 self.unknown.add(f"{key}.{name}" if key else name)
 
     def names_unknown(self, text: str) -> bool:
-        return any(re.search(rf"(?<![\w.]){re.escape(key)}(?![\w\[])", text) for key in self.unknown)
+        return _names_any(text, self.unknown)
+
+
+def _names_any(text: str, keys: Iterable[str]) -> bool:
+    return any(re.search(rf"(?<![\w.]){re.escape(key)}(?![\w\[])", text) for key in keys)
+
+
+def _causes(errors: list[SpecError]) -> list[SpecError]:
+    """Those that do not follow from others: a rule that compares with a wrong value says nothing new."""
+    wrong = {error.where for error in errors}
+    return [error for error in errors if not _names_any(error.message, wrong - {error.where})] or errors
 
 
 def _errors(schema: type, content: dict[str, Any], key: str) -> list[SpecError]:

@@ -15,6 +15,7 @@ _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 _TIMES = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400}
 _TIMES |= {"hr": 3600, "day": 86400, "w": 604800, "week": 604800}
 _SIZES = {"m": 1 / 1024, "mb": 1 / 1024, "mib": 1 / 1024, "g": 1, "gb": 1, "gib": 1, "t": 1024, "tb": 1024, "tib": 1024}
+_COUNTS = {"k": 1e3, "m": 1e6}
 _UNITS: dict[str, tuple[str, dict[str, float]]] = {
     "s": ("seconds", {unit: float(seconds) for unit, seconds in _TIMES.items()}),
     "min": ("minutes", {unit: seconds / 60 for unit, seconds in _TIMES.items()}),
@@ -88,11 +89,11 @@ def _no_number_in(text: str, wanted: str, kind: type, name: str) -> str | None:
     try:
         return _not_finite(kind(text), text)
     except ValueError:
-        unit = _unit(text, name)
+        unit = _unit(text, name, kind)
         return f"{text!r} {wanted}{f': {unit}' if unit else ''}"
 
 
-def _unit(text: str, name: str) -> str | None:
+def _unit(text: str, name: str, kind: type) -> str | None:
     """What to write instead of `24h` or `1:30:00`."""
     counted, factors = _UNITS.get(name.rpartition("_")[2], ("", {}))
     number = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)\s*([A-Za-z]+|%)", text)
@@ -100,13 +101,24 @@ def _unit(text: str, name: str) -> str | None:
     if counted and number:
         unit = number[2].lower()
         factor = factors.get(unit) or factors.get(unit.removesuffix("s"))
-        return f"it counts {counted}, without a unit" + (f": write {float(number[1]) * factor:g}" if factor else "")
+        return f"it counts {counted}, without a unit" + (
+            f": write {_as(kind, float(number[1]) * factor):g}" if factor else ""
+        )
     if clock and counted in ("seconds", "minutes"):
         days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
         total = ((24 * days + hours) * 60 + minutes) * 60 + seconds
-        return f"it counts {counted}: write {total * factors['s']:g}"
+        return f"it counts {counted}: write {_as(kind, total * factors['s']):g}"
     if counted:
         return f"it counts {counted}"
     if number and number[2] == "%":
         return f"it is a fraction: write {float(number[1]) / 100:g}"
+    if number and number[2].lower() in _COUNTS:
+        return f"write {float(number[1]) * _COUNTS[number[2].lower()]:.0f}"
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", text):
+        return f"write {text.replace(',', '')}"
     return "leave out the unit" if number else None
+
+
+def _as(kind: type, amount: float) -> float:
+    """An amount that its key can hold; what is asked for is not cut short."""
+    return math.ceil(amount) if kind is int else amount

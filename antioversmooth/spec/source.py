@@ -192,8 +192,9 @@ class _Parser:
         if not isinstance(err, yaml.MarkedYAMLError):
             return Problem(self.source.top, "", f"this is not YAML: {' '.join(str(err).split())}")
         mark, start = err.problem_mark or err.context_mark, err.context_mark
-        if start and mark and not "".join(self.lines[mark.line :]).strip():
-            mark = start  # it ran to the end of the file: what was opened tells more
+        at_end = mark and not "".join(self.lines[mark.line :]).strip()
+        if start and (at_end or err.context == "while scanning a simple key"):
+            mark = start  # it ran on to the end of the file, or of the next line: what was opened tells more
         place = self.place(mark.line, mark.column) if mark else self.source.top
         said = [part for part in (err.context, err.problem) if part]
         return Problem(place, "", f"this is not YAML: {', '.join(said)}")

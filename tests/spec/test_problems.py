@@ -6,6 +6,7 @@ import pytest
 
 from antioversmooth import spec
 from antioversmooth.errors import SpecError
+from antioversmooth.spec import fields
 from antioversmooth.spec.problems import WIDEST, Place, Problem, alike, did_you_mean
 
 
@@ -65,6 +66,12 @@ def test_a_quoted_line_cannot_steer_the_terminal() -> None:
 )
 def test_a_key_is_met_with_those_that_it_may_stand_for(key: str, known: list[str], close: list[str]) -> None:
     assert alike(key, known) == close
+
+
+def test_names_of_elsewhere_lead_to_keys_that_there_are() -> None:
+    ours = {name for section in fields.sections().values() for name in fields.hints(section)}
+    assert set(fields.ELSEWHERE.values()) <= ours
+    assert not set(fields.ELSEWHERE) & ours
 
 
 def test_where_no_name_is_alike_all_are_listed() -> None:

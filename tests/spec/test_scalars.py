@@ -47,6 +47,26 @@ def test_a_unit_is_answered_with_the_number_to_write(written: str, name: str, ri
     assert said.endswith(f": write {right}")
 
 
+@pytest.mark.parametrize(
+    ("written", "kind", "name", "right"),
+    [
+        ("90s", int, "time_min", "2"),
+        ("00:00:30", int, "time_min", "1"),
+        ("50k", int, "num_val", "50000"),
+        ("1.28M", int, "num_train", "1280000"),
+        ("1,281,167", int, "num_train", "1281167"),
+        ("5%", float, "weight_decay", "0.05"),
+        ("79.8 %", float, "top1", "79.8"),
+    ],
+)
+def test_a_count_and_a_percentage_are_answered_with_the_number_to_write(
+    written: str, kind: type, name: str, right: str
+) -> None:
+    said = complaint(written, written, kind, name)
+    assert said is not None
+    assert said.endswith(f": write {right}")
+
+
 def test_a_clock_that_yaml_reads_as_a_number_is_seen() -> None:
     """YAML 1.1 reads 24:00:00 as 86400: sixty days of minutes."""
     assert complaint(86400, "24:00:00", int, "time_min") is not None
