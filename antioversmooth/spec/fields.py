@@ -17,7 +17,8 @@ from antioversmooth.config import Experiment
 
 ELSEWHERE = {
     "learning_rate": "base_lr", "lr": "base_lr", "blr": "base_lr", "batch": "global_batch",
-    "batch_size": "global_batch", "input_size": "image_size", "img_size": "image_size", "resolution": "image_size", "dim": "embed_dim",
+    "batch_size": "global_batch", "input_size": "image_size", "img_size": "image_size", "resolution": "image_size",
+    "dim": "embed_dim",
     "heads": "num_heads", "layers": "depth", "num_layers": "depth", "smoothing": "label_smoothing",
     "drop": "dropout", "attn_drop": "attention_dropout", "attn_drop_rate": "attention_dropout",
     "drop_path_rate": "drop_path", "reprob": "random_erasing", "aa": "rand_augment", "auto_augment": "rand_augment",
