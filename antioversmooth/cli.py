@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from antioversmooth.arguments import Parser, divide, folder, port, seconds
 from antioversmooth.commands import Command, json_argument, request_of, spec_arguments, tell_written
@@ -107,19 +107,24 @@ def _table(given: argparse.Namespace) -> int:
             print(document.dumps(collected), end="")
         else:
             terminal.show_table(collected, sys.stdout)
-        _keep(tables.destination(request, results, given.output), collected)
-        if given.readme:
+        kept = _keep(tables.destination(request, results, given.output), collected)
+        if given.readme and kept:
             markdown.update_readme(results.parent / "README.md", collected)
     return 0 if complete or given.allow_partial else INCOMPLETE
 
 
-def _keep(folder: Path | None, collected: dict[str, object]) -> None:
+def _keep(folder: Path | None, collected: dict[str, Any]) -> bool:
+    """Writes the table's files, or says why not; returns whether they are written."""
     from antioversmooth.reporting import tables
 
     if folder is None:
         print("not written: overrides make these other rows than the committed table's; name --output", file=sys.stderr)
-        return
+        return False
+    if tables.would_empty(collected, folder):
+        print(f"not written: nothing of it has run here, and {folder} has its numbers; name --output", file=sys.stderr)
+        return False
     print(f"written: {', '.join(map(str, tables.write(collected, folder)))}", file=sys.stderr)
+    return True
 
 
 # -- sync, ui ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -164,6 +165,28 @@ def test_a_file_that_the_system_refuses_is_named_without_a_number(
     (project / "bundle.tar").symlink_to(project / "bundle.tar")  # leads to itself
     assert cli.main(["import", "bundle.tar"]) == 2
     assert capsys.readouterr().err == "antioversmooth import: bundle.tar: Too many levels of symbolic links\n"
+
+
+def test_a_clone_that_has_run_nothing_does_not_empty_the_committed_table(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(project, "smoke")
+    assert cli.main(["table", "smoke", "profile=mini"]) == 0
+    committed = (project / "results" / "mini" / "smoke.json").read_bytes()
+    shutil.rmtree(project / "results" / "mini" / "runs")
+    (project / "README.md").write_text("<!-- smoke:begin -->\n<!-- smoke:end -->\n")
+    assert cli.main(["table", "smoke", "profile=mini", "--readme"]) == cli.INCOMPLETE
+    assert "not written: nothing of it has run here" in capsys.readouterr().err
+    assert (project / "README.md").read_text() == "<!-- smoke:begin -->\n<!-- smoke:end -->\n"
+    assert (project / "results" / "mini" / "smoke.json").read_bytes() == committed
+    assert cli.main(["table", "smoke", "profile=mini", "--output", "elsewhere"]) == cli.INCOMPLETE
+    assert (project / "elsewhere" / "smoke.json").exists()
+
+
+def test_a_results_folder_that_is_a_file_is_one_message(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "file").touch()
+    assert cli.main(["status", "deit_s12", f"cluster.results={project / 'file'}"]) == 2
+    assert "is a file, and a folder for runs and tables belongs here" in capsys.readouterr().err
 
 
 def test_a_table_of_another_profile_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

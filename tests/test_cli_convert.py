@@ -127,7 +127,7 @@ def test_what_cannot_be_converted_says_why_and_writes_nothing(
 @pytest.mark.parametrize("source", ["timm:cait_xxs24_224.fb_dist_in1k", "weights.pth"])
 def test_weights_from_elsewhere_need_their_row(project: Path, capsys: pytest.CaptureFixture[str], source: str) -> None:
     assert cli.main(["convert", source, "out.pth"]) == 2
-    assert "belongs to no run directory; name the experiment" in capsys.readouterr().err
+    assert "belongs to no run directory; name the row that it is of: --spec ROW" in capsys.readouterr().err
 
 
 def test_evaluate_tells_accuracy_and_form(trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]) -> None:

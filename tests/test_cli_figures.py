@@ -58,7 +58,7 @@ def test_analyze_takes_weights_from_elsewhere_with_the_row_that_they_are_of(trai
 def test_analyze_says_what_it_needs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "weights.pt").write_bytes(b"")
     assert cli.main(["analyze", "weights.pt"]) == 2
-    assert "belongs to no run directory; name the experiment" in capsys.readouterr().err
+    assert "belongs to no run directory; name the row that it is of: --spec ROW" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["analyze", "figures"])

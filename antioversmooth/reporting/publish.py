@@ -30,6 +30,8 @@ def publish(
         terminal.show_table(made, out)
         if folder is None:
             print("Not written: the overrides make these other experiments than the table's.", file=out)
+        elif tables.would_empty(made, folder):
+            print(f"Not written: nothing of it is done, and {folder} has its numbers.", file=out)
         else:
             written = [*tables.write(made, folder), *figures.render(table, request, seeds, results)]
             print(f"Written to {folder}: {', '.join(str(path.relative_to(folder)) for path in written)}", file=out)

@@ -30,6 +30,17 @@ def write(document: Document, folder: Path) -> list[Path]:
     return paths
 
 
+def would_empty(document: Document, folder: Path) -> bool:
+    """Whether a table without a number would take the place of one with numbers: as in a clone that has run nothing."""
+    if any(row["top1"] for row in document["rows"]):
+        return False
+    try:
+        there = documents.load(folder / f"{document['name']}.json")
+        return any(row["top1"] for row in there["rows"])
+    except (OSError, ValueError, TypeError, LookupError):  # none, or nothing that anybody would miss
+        return False
+
+
 def compare(document: Document, path: Path, readme: Path | None) -> dict[str, bool]:
     """The files that are made from a committed JSON, those that are there, and whether they are what it renders to.
 

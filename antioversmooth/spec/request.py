@@ -53,6 +53,10 @@ class Request:
             raise SpecError(f"rows of different profiles or result folders cannot be one request: {sorted(chosen)}")
         profile, moved = chosen.pop()
         base = Path(moved).expanduser().absolute() if moved else results
+        if base.is_file():
+            raise SpecError(
+                "is a file, and a folder for runs and tables belongs here", where=f"cluster.results={moved}"
+            )
         return runs.profile_folder(base, profile)
 
 

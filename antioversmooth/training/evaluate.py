@@ -45,7 +45,8 @@ def run_of(target: Path) -> Run:
     """The run whose directory or checkpoint this is."""
     folder = target if target.is_dir() else target.parent.parent
     if not (folder / "spec.yaml").is_file():
-        raise CheckpointError(f"{target} belongs to no run directory; name the experiment that it is of")
+        missing = "" if target.exists() or ":" in str(target) else "is not there, and "
+        raise CheckpointError(f"{target} {missing}belongs to no run directory; name the row that it is of: --spec ROW")
     return Run.load(folder)
 
 
