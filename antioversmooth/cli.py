@@ -234,14 +234,14 @@ def _figures(given: argparse.Namespace) -> int:
     specs, overrides = divide(given.specs)
     paths = [find_spec(text, root) for text in specs]
     drawn = [_draw(path, overrides, given, root / "results") for path in paths]
-    written = [file for files in drawn for file in files or []]
+    written = list(dict.fromkeys(file for files in drawn for file in files or []))  # all are on one page
     if written or given.json:
         tell_written(written, as_json=given.json)
     return INCOMPLETE if None in drawn else 0
 
 
 def _draw(path: Path, overrides: list[str], given: argparse.Namespace, results: Path) -> list[Path] | None:
-    """Draws one figure; returns the files that were written, None where none of its rows is done."""
+    """Draws one figure; returns the files that were written, None where no row that is done has anything to draw."""
     from antioversmooth import spec
     from antioversmooth.analysis import drawing
     from antioversmooth.reporting import figures, gallery

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from antioversmooth.analysis.panels import Axes, Curve, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure as Canvas
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -94,39 +96,84 @@ def draw(picture: Picture) -> dict[str, bytes]:
 
 
 def _canvas(picture: Picture) -> Canvas:
+    """Title, legend, panels and notes, one under the other."""
     from matplotlib.figure import Figure as Canvas
 
-    columns = 2 if len(picture.panels) == 4 else min(3 if len(picture.panels) <= 9 else 4, len(picture.panels))
+    columns = 2 if len(picture.panels) == 4 else min(3 if len(picture.panels) <= 12 else 4, len(picture.panels))
     lines = -(-len(picture.panels) // columns)
-    width = 4.4 * columns
-    notes = [line for note in picture.notes for line in textwrap.wrap(note, int(19 * width))]
-    canvas = Canvas(figsize=(width, 3.3 * lines + 0.5 + 0.14 * len(notes)), layout="constrained", facecolor="white")
-    groups = list(dict.fromkeys(curve.group for panel in picture.panels for curve in panel.curves))
-    for index, panel in enumerate(picture.panels, start=1):
-        _plot(canvas, canvas.add_subplot(lines, columns, index), panel, groups)
-    canvas.suptitle(picture.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-    if notes:
-        canvas.supxlabel("\n".join(notes), x=0.01, ha="left", fontsize=7, color="#555555")
+    width = max(3.8 * columns, 4.6)
+    title = textwrap.wrap(picture.title, int(11 * width))
+    notes = [line for note in picture.notes for line in textwrap.wrap(note, int(18 * width))]
+    labels = _labels(picture.panels)
+    legend_columns = max(1, int(width / (0.6 + 0.075 * max(map(len, labels), default=0))))
+    head = 0.15 + 0.2 * len(title)
+    key = 0.2 * -(-len(labels) // legend_columns)
+    foot = 0.1 + 0.14 * len(notes)
+    height = head + key + 3.0 * lines + foot
+    canvas = Canvas(figsize=(width, height), layout="constrained", facecolor="white")
+    canvas.set_layout_engine("constrained", rect=(0, foot / height, 1, 3.0 * lines / height), w_pad=0.08, h_pad=0.06)
+    handles = _plot_panels(canvas, picture.panels, lines, columns)
+    left = 0.1 / width
+    canvas.text(left, 1 - 0.08 / height, "\n".join(title), va="top", fontsize=11, fontweight="bold")
+    canvas.text(left, 0.07 / height, "\n".join(notes), va="bottom", fontsize=7, color="#555555")
+    if labels:
+        place = left, 1 - head / height
+        shown = [handles[label] for label in labels]
+        canvas.legend(shown, labels, loc="upper left", bbox_to_anchor=place, ncols=legend_columns, borderaxespad=0)
     return canvas
 
 
-def _plot(canvas: Canvas, plot: Plot, panel: Axes, groups: list[str]) -> None:
+def _labels(panels: Sequence[Axes]) -> list[str]:
+    """What the legend explains, for all panels at once: nothing lies on the curves then. None where there is one."""
+    found = list(dict.fromkeys(curve.label for panel in panels if not panel.layers for curve in panel.curves))
+    return found if len(found) > 1 else []
+
+
+def _plot_panels(canvas: Canvas, panels: Sequence[Axes], lines: int, columns: int) -> dict[str, Any]:
+    """Draws the panels; a colour means the same in all of them, and so does a height where they show one quantity.
+
+    Returns:
+        What stands for each label in a legend.
+    """
+    groups = list(dict.fromkeys(curve.group for panel in panels if not panel.layers for curve in panel.curves))
+    shades = _Shades([layer for panel in panels for layer in panel.layers])
+    first: dict[str, Plot] = {}
+    by_layer: list[Plot] = []
+    handles: dict[str, Any] = {}
+    broken = any(len(panel.title) > 40 for panel in panels)  # one would run into the next: two lines for all
+    for index, panel in enumerate(panels, start=1):
+        plot = canvas.add_subplot(lines, columns, index, sharey=first.get(panel.quantity))
+        if panel.quantity:
+            first.setdefault(panel.quantity, plot)
+        if panel.layers:
+            by_layer.append(plot)
+        _plot(plot, panel, groups, shades)
+        plot.set_title(panel.title.replace(": ", ":\n", 1) if broken else panel.title, loc="left")
+        handles |= {label: handle for handle, label in zip(*plot.get_legend_handles_labels(), strict=True)}
+    if by_layer:
+        shades.explain(canvas, by_layer, lines)
+    return handles
+
+
+def _plot(plot: Plot, panel: Axes, groups: list[str], shades: _Shades) -> None:
     """Draws a panel.
 
     Args:
-        groups: Of the whole picture, so that a colour means the same in all panels.
+        groups: Of the whole picture.
+        shades: Of the whole picture's layers.
     """
     from matplotlib.ticker import MaxNLocator
 
-    plot.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
-    plot.title.set_horizontalalignment("left")
-    plot.title.set_x(0)
+    plot.set(xlabel=panel.x_label, ylabel=panel.y_label)
     if all(float(x).is_integer() for curve in panel.curves for x in curve.x):
         plot.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.logarithmic:
         plot.set_yscale("log")
+    if panel.unchanged is not None:
+        plot.axhline(panel.unchanged, color="#888888", linewidth=0.8)
     if panel.layers:
-        _plot_layers(canvas, plot, panel)
+        for layer, curve in zip(panel.layers, panel.curves, strict=True):
+            plot.plot(curve.x, curve.y, color=shades.of(layer), linewidth=1)
         return
     places = dict(zip(groups, palette.places(groups), strict=True))
     own = [group for group in groups if any(curve.group == group for curve in panel.curves)]
@@ -134,21 +181,32 @@ def _plot(canvas: Canvas, plot: Plot, panel: Axes, groups: list[str]) -> None:
         # markers in turn: where curves lie on each other, each is still seen
         turn = own.index(curve.group), len(own)
         _plot_curve(plot, curve, places[curve.group], turn)
-    if len(panel.curves) > 1:
-        plot.legend()
 
 
-def _plot_layers(canvas: Canvas, plot: Plot, panel: Axes) -> None:
-    """One curve a layer: colours from dark to light, with a scale beside the panel."""
-    from matplotlib import colormaps
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
+class _Shades:
+    """Colours of layers, from dark at the input side to light."""
 
-    first, last = panel.layers[0], panel.layers[-1]
-    shades = ListedColormap([colormaps["viridis"](index / 280) for index in range(256)])  # yellow is not seen on white
-    for layer, curve in zip(panel.layers, panel.curves, strict=True):
-        plot.plot(curve.x, curve.y, color=shades((layer - first) / (last - first)), linewidth=1)
-    canvas.colorbar(ScalarMappable(Normalize(first, last), shades), ax=plot, label="layer")
+    def __init__(self, layers: Sequence[int]) -> None:
+        self.first, self.last = min(layers, default=0), max(layers, default=0)
+
+    def of(self, layer: int) -> Any:
+        """The colour of one layer."""
+        return self._scale().to_rgba(layer)
+
+    def explain(self, canvas: Canvas, plots: Sequence[Plot], lines: int) -> None:
+        """Puts a scale of the colours beside some plots, which are stacked in so many lines."""
+        step = max(1, round((self.last - self.first) / 6))
+        ticks = [*range(self.first, self.last - step // 2, step), self.last]
+        canvas.colorbar(self._scale(), ax=plots, label="layer", ticks=ticks, fraction=0.05, aspect=20 * lines)
+
+    def _scale(self) -> ScalarMappable:
+        from matplotlib import colormaps
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import ListedColormap, Normalize
+
+        # the end of viridis is a yellow that is not seen on white
+        colours = ListedColormap([colormaps["viridis"](index / 280) for index in range(256)])
+        return ScalarMappable(Normalize(self.first, self.last), colours)
 
 
 def _plot_curve(plot: Plot, curve: Curve, place: int, turn: tuple[int, int]) -> None:

@@ -35,25 +35,22 @@ def pictures(analysis: Analysis) -> list[Picture]:
     """One picture for each part of OVERVIEW that the model has something to show of."""
     found = []
     row = Row(analysis.title, analysis.title, [analysis])
-    layers = list(range(1, analysis.depth + 1))
-    note = f"{analysis.title}; weights {analysis.weights}; mean over {analysis.num_images:,} validation images."
+    images = f"{analysis.num_images:,} validation images{f' of {analysis.data}' if analysis.data else ''}"
+    note = f"{analysis.title}; weights {analysis.weights}; mean over {images}."
+    model = f"{analysis.title} ({analysis.data})" if analysis.data else analysis.title
     for name, (title, kinds) in OVERVIEW.items():
-        panels = [axes(Panel(kind, layers), [row]) for kind in kinds]
+        panels = [axes(Panel(kind, []), [row]) for kind in kinds]
         shown = [panel for panel in panels if panel.curves]
         if shown:
-            found.append(Picture(name, f"{title}: {analysis.title}", [note], shown))
-    heads = list(_heads(analysis, layers))
+            found.append(Picture(name, f"{title}: {model}", [note], shown))
+    heads = list(_heads(row, analysis))
     if heads:
-        found.append(Picture("heads", f"Spectra of attention maps by head: {analysis.title}", [note], heads))
+        found.append(Picture("heads", f"Spectra of attention maps by head: {model}", [note], heads))
     return found
 
 
-def _heads(analysis: Analysis, layers: list[int]) -> Iterator[Axes]:
+def _heads(row: Row, analysis: Analysis) -> Iterator[Axes]:
     """A panel for each head, of the layers that have it."""
-    name = "attention/spectrum"
-    spectra = analysis.measures.get(name, {})
-    for head in range(max(map(len, spectra.values()), default=0)):
-        values = {layer: [heads[head]] for layer, heads in spectra.items() if head < len(heads)}
-        alone = Row(analysis.title, analysis.title, [replace(analysis, measures={name: values})])
-        panel = Panel(PanelKind.attention_spectrum, [layer for layer in layers if layer in values])
-        yield replace(axes(panel, [alone]), title=f"Head {head + 1}")
+    num_heads = max(map(len, analysis.measures.get("attention/spectrum", {}).values()), default=0)
+    for head in range(1, num_heads + 1):
+        yield replace(axes(Panel(PanelKind.attention_spectrum, [], head), [row]), title=f"Head {head}")

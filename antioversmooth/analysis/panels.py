@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
-from antioversmooth.analysis.record import Analysis
+from antioversmooth.analysis.record import MEASURES, Analysis
 from antioversmooth.config import Panel, PanelKind
 
 K = TypeVar("K", int, float)
@@ -63,26 +63,69 @@ class Axes:
     layers: list[int]
     """What the curves are of, where each is of a layer; else empty."""
     curves: list[Curve]
+    quantity: str = ""
+    """Panels of one picture that show the same quantity have the same scale."""
+    unchanged: float | None = None
+    """The value of a layer that changes nothing: a line to read the others against."""
 
 
 def axes(panel: Panel, rows: Sequence[Row], *, published: bool = False) -> Axes:
-    """A panel of a figure; rows that do not have what it draws are left out.
+    """A panel of a figure; rows, layers and heads that do not have what it draws are left out.
 
     Args:
         published: Whether published curves are drawn: only where the rows are measured in the paper's setting.
     """
-    drawn = _KINDS[panel.kind]
-    curves = [curve for curve in drawn.curves(rows, panel.layers) if curve.y]
+    kind, shown = _KINDS[panel.kind], [row for row in rows if not panel.rows or row.experiment in panel.rows]
+    if panel.head:
+        shown = [replace(row, seeds=[_of_head(seed, panel.head) for seed in row.seeds]) for row in shown]
+    depth = max((seed.depth for row in shown for seed in row.seeds), default=0)
+    layers = panel.layers or list(range(1, depth + 1))
+    drawn = list(kind.curves(shown, layers))
+    by_layer = panel.kind in _WITHIN_LAYERS and len(shown) == 1 and len(layers) > 1
+    coloured = (
+        [_counted(layer, depth) for layer, curve in zip(layers, drawn, strict=True) if curve.y] if by_layer else []
+    )
+    curves = [curve for curve in drawn if curve.y]
     if published:
-        curves += _published(panel, rows)
-    within = panel.kind in _WITHIN_LAYERS
-    title = f"{drawn.title}, {_layer_name(panel.layers[0])}" if within and len(panel.layers) == 1 else drawn.title
-    layers = list(panel.layers) if within and len(rows) == 1 and len(panel.layers) > 1 else []
-    return Axes(title, drawn.x_label, drawn.y_label, drawn.logarithmic, layers, curves)
+        curves += _published(panel, shown)
+    return Axes(
+        _title(panel, kind.title, shown, layers),
+        kind.x_label,
+        kind.y_label,
+        kind.logarithmic,
+        coloured,
+        curves,
+        kind.quantity or kind.title,
+        kind.unchanged,
+    )
+
+
+def _title(panel: Panel, title: str, rows: Sequence[Row], layers: Sequence[int]) -> str:
+    parts = [f"head {panel.head}"] if panel.head else []
+    if panel.kind in _WITHIN_LAYERS and len(layers) == 1:
+        parts.append(_layer_name(layers[0]))
+    if panel.rows and len(rows) == 1:
+        title = f"{title}: {rows[0].label}"
+    return ", ".join([title, *parts])
+
+
+def _of_head(analysis: Analysis, head: int) -> Analysis:
+    """What the analysis says of one head, in the layers that have it."""
+    narrowed = {
+        name: {layer: heads[head - 1 : head] for layer, heads in layers.items() if len(heads) >= head}
+        for name, layers in analysis.measures.items()
+        if MEASURES[name].axes[:1] == ("head",)
+    }
+    return replace(analysis, measures={**analysis.measures, **narrowed})
+
+
+def _counted(layer: int, depth: int) -> int:
+    """A layer as a number from the input side."""
+    return layer if layer >= 0 else depth + 1 + layer
 
 
 def _layer_name(layer: int) -> str:
-    return "last layer" if layer == -1 else f"layer {layer}" if layer > 0 else f"layer {-layer} from the end"
+    return "last layer" if layer == -1 else f"layer {layer}" if layer >= 0 else f"layer {-layer} from the end"
 
 
 def _published(panel: Panel, rows: Sequence[Row]) -> Iterator[Curve]:
@@ -104,6 +147,9 @@ class _Kind(NamedTuple):
     y_label: str
     curves: Curves
     logarithmic: bool = False
+    quantity: str = ""
+    """Where several kinds show the same."""
+    unchanged: float | None = None
 
 
 def _merged(label: str, seeds: Sequence[Places], *, group: str = "", style: Style = Style.line) -> Curve:
@@ -163,7 +209,7 @@ def _within_layers(values: Callable[[Analysis, int], Places]) -> Curves:
     def curves(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
         for row in rows:
             for layer in layers:
-                found = [values(seed, layer if layer > 0 else seed.depth + 1 + layer) for seed in row.seeds]
+                found = [values(seed, _counted(layer, seed.depth)) for seed in row.seeds]
                 parts = [row.label] * (len(rows) > 1) + [_layer_name(layer)] * (len(layers) > 1)
                 yield _merged(", ".join(parts or [row.label]), found)
 
@@ -226,14 +272,15 @@ def _attention_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Cu
     for row in rows:
         seeds = [seed.measures.get("scales/w", {}) for seed in row.seeds]
         points = [(float(layer), w) for seed in seeds for layer, heads in seed.items() for w in heads]
-        yield Curve("a head", row.label, [x for x, _ in points], [y for _, y in points], style=Style.points)
-        yield _merged(row.label, [_over_heads("scales/w")(seed) for seed in row.seeds])
+        x, y = [place for place, _ in points], [w for _, w in points]
+        yield Curve(f"{row.label}, one head", row.label, x, y, style=Style.points)
+        yield _merged(f"{row.label}, mean", [_over_heads("scales/w")(seed) for seed in row.seeds], group=row.label)
 
 
 def _feature_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
     """Means over channels and seeds, in the band that holds nine channels in ten."""
     for row in rows:
-        for name, part, style in (("scales/s", "s (DC)", Style.dashed), ("scales/t", "t (HC)", Style.line)):
+        for name, part, style in (("scales/s", "ks (DC)", Style.dashed), ("scales/t", "kt (HC)", Style.line)):
             found = [seed.measures.get(name, {}) for seed in row.seeds]
             columns = {at: sorted(value for seed in found for value in seed[at]) for at in _shared(found)}
             mean = [statistics.mean(column) for column in columns.values()]
@@ -251,18 +298,33 @@ def _high_edge(count: int) -> int:
     return count - 1 - count // 20
 
 
+def _left(title: str, level: str) -> _Kind:
+    """One of the theorems on what is left of the high frequencies."""
+    return _Kind(
+        title,
+        "layer",
+        "|HC| behind / |HC| in front",
+        _bounds(level),
+        logarithmic=True,
+        quantity="high frequencies left",
+        unchanged=1.0,
+    )
+
+
 _KINDS = {
     PanelKind.token_similarity: _Kind(
         "Tokens, the authors' definition",
         "layer",
         "mean |cos| over all pairs",
         _each_layer(_plain("tokens/similarity")),
+        quantity="cosine",
     ),
     PanelKind.token_similarity_off_diagonal: _Kind(
         "Patch tokens, off the diagonal",
         "layer",
         "mean cos over pairs i ≠ j",
         _each_layer(_plain("tokens/off_diagonal")),
+        quantity="cosine",
     ),
     PanelKind.token_similarity_difference: _Kind(
         "Tokens, against the baseline",
@@ -275,12 +337,14 @@ _KINDS = {
         "layer",
         "mean |cos| over all pairs of rows",
         _each_layer(_over_heads("attention/similarity")),
+        quantity="cosine",
     ),
     PanelKind.attention_similarity_off_diagonal: _Kind(
         "Attention maps, off the diagonal",
         "layer",
         "mean cos over pairs of rows i ≠ j",
         _each_layer(_over_heads("attention/off_diagonal")),
+        quantity="cosine",
     ),
     PanelKind.energy: _Kind(
         "High over low frequencies of the tokens",
@@ -292,14 +356,14 @@ _KINDS = {
     PanelKind.attention_spectrum: _Kind(
         "Spectrum of the attention maps",
         "frequency",
-        "row norm of F A Fᵀ, relative to the largest",
+        "row norm of F A Fᵀ / its largest",
         _within_layers(_map_spectrum),
         logarithmic=True,
     ),
     PanelKind.feature_spectrum: _Kind(
         "Spectrum of the tokens",
-        "frequency / highest",
-        "log₁₀ of the amplitude relative to DC",
+        "frequency as a share of the highest",
+        "log₁₀(amplitude / that of DC)",
         _within_layers(_token_spectrum),
     ),
     PanelKind.decay: _Kind(
@@ -309,20 +373,19 @@ _KINDS = {
         _within_layers(_decay),
         logarithmic=True,
     ),
-    PanelKind.head_bound: _Kind(
-        "Theorem 3: one head", "layer", "|HC| behind it / |HC| before", _bounds("head"), logarithmic=True
+    PanelKind.head_bound: _left("Theorem 3: one head", "head"),
+    PanelKind.layer_bound: _left("Proposition 4: all heads", "layer"),
+    PanelKind.residual_bound: _left("Proposition 5: with the residual", "residual"),
+    PanelKind.attention_scales: _Kind(
+        "AttnScale: 1 + w on HC", "layer", "w", _attention_scales, quantity="scale", unchanged=0.0
     ),
-    PanelKind.layer_bound: _Kind(
-        "Proposition 4: all heads", "layer", "|HC| behind it / |HC| before", _bounds("layer"), logarithmic=True
-    ),
-    PanelKind.residual_bound: _Kind(
-        "Proposition 5: with the residual",
+    PanelKind.feature_scales: _Kind(
+        "FeatScale: 1 + ks on DC, 1 + kt on HC",
         "layer",
-        "|HC| behind it / |HC| before",
-        _bounds("residual"),
-        logarithmic=True,
+        "mean and 90 % of the channels",
+        _feature_scales,
+        quantity="scale",
+        unchanged=0.0,
     ),
-    PanelKind.attention_scales: _Kind("AttnScale", "layer", "w", _attention_scales),
-    PanelKind.feature_scales: _Kind("FeatScale", "layer", "mean over channels; band: 90 %", _feature_scales),
 }
 _WITHIN_LAYERS = (PanelKind.attention_spectrum, PanelKind.feature_spectrum, PanelKind.decay)

@@ -65,6 +65,8 @@ class Analysis:
     """Self-attention blocks."""
     measures: dict[str, Values]
     """By the names in MEASURES; those that the model does not have are left out."""
+    data: str = ""
+    """What the images are of; empty where that is not known."""
 
     @staticmethod
     def weights_name(file: str, sha256: str) -> str:

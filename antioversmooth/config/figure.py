@@ -61,9 +61,19 @@ class Panel:
     kind: PanelKind = MISSING
     """What is drawn."""
     layers: list[int] = field(default_factory=lambda: [-1])
-    """Spectra and decays: of which layers; 1 is the first, -1 the last."""
+    """Spectra and decays: of which layers; 1 is the first, -1 the last, none given: all."""
+    head: int = 0
+    """Of what each head has a value: of which head; 1 is the first, 0 the mean over all."""
+    rows: list[str] = field(default_factory=list)
+    """Experiments of the figure that are drawn; none given: all."""
     references: list[ReferenceCurve] = field(default_factory=list)
     """Published curves."""
+
+    def __post_init__(self) -> None:
+        with rules() as require:
+            require(self.head >= 0, "panels.head", self.head, "1 is the first head, 0 the mean over all")
+            repeated = [layer for layer in self.layers if self.layers.count(layer) > 1]
+            require(not repeated, "panels.layers", self.layers, "each layer at most once")
 
 
 @dataclass
@@ -100,6 +110,8 @@ class Figure:
                 require(name not in names[:i], f"rows[{i}].experiment", name, "each experiment at most once")
             right = f"an experiment of this figure: {', '.join(names)}"
             for i, panel in enumerate(self.panels):
+                for j, name in enumerate(panel.rows):
+                    require(name in names, f"panels[{i}].rows[{j}]", name, right)
                 for j, reference in enumerate(panel.references):
                     key = f"panels[{i}].references[{j}].experiment"
                     require(reference.experiment in names, key, reference.experiment, right)

@@ -12,7 +12,7 @@ from pathlib import Path
 from antioversmooth import spec
 from antioversmooth.analysis import drawing
 from antioversmooth.analysis.drawing import Picture
-from antioversmooth.analysis.panels import Row, axes
+from antioversmooth.analysis.panels import Axes, Row, axes
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Figure, PanelKind, Table
 from antioversmooth.reporting import gallery, tables, words
@@ -60,7 +60,7 @@ def destination(request: Request, results: Path, output: Path | None = None) -> 
 def picture(
     figure: Figure, request: Request, seeds: Sequence[int], results: Path, *, num_images: int = NUM_IMAGES
 ) -> Picture | None:
-    """The figure from the runs that are done; None where none is.
+    """The figure from the runs that are done; None where none of them has anything to draw.
 
     Args:
         request: The figure's own.
@@ -80,8 +80,11 @@ def picture(
     setting = words.Setting.of(next(r.experiment for r in runs if r.experiment.name == measured[0].experiment))
     published = setting.comparable and not tables.alters_science(request)
     panels = [axes(panel, measured, published=published) for panel in figure.panels]
+    panels = [panel for panel in panels if panel.curves]
+    if not panels:
+        return None
     title = figure.title if setting.comparable else f"{figure.title} ({setting.data}, {setting.profile} profile)"
-    return Picture(figure.name, title, list(_notes(figure, rows, seeds, setting, published)), panels)
+    return Picture(figure.name, title, list(_notes(figure, rows, panels, seeds, setting, published)), panels)
 
 
 def from_result(run: Run) -> Analysis:
@@ -118,7 +121,12 @@ def _weights(run: Run) -> str:
 
 
 def _notes(
-    figure: Figure, rows: Sequence[Row], seeds: Sequence[int], setting: words.Setting, published: bool
+    figure: Figure,
+    rows: Sequence[Row],
+    panels: Sequence[Axes],
+    seeds: Sequence[int],
+    setting: words.Setting,
+    published: bool,
 ) -> Iterator[str]:
     if figure.caption:
         yield figure.caption
@@ -130,6 +138,8 @@ def _notes(
         if len(seeds) == 1
         else f"Mean over seeds {', '.join(map(str, seeds))}; band: lowest to highest."
     )
+    if any(len({curve.group for curve in panel.curves}) > 1 for panel in panels if not panel.layers):
+        yield "Every layer is measured; markers take turns, since curves may lie on each other."
     images = max(seed.num_images for row in rows for seed in row.seeds)
     yield f"{setting.data} ({setting.profile} profile), {images:,} validation images. {spread}"
     if published:

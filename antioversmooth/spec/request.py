@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -96,7 +96,24 @@ def load_figure(path: Path, overrides: Sequence[str] = ()) -> tuple[Figure, Requ
     """One figure, checked, and the request for the experiments of its rows."""
     figure = _load_page(Figure, path)
     folder = path.absolute().parent.parent
-    return figure, load([folder / f"{row.experiment}.yaml" for row in figure.rows], overrides)
+    request = load([folder / f"{row.experiment}.yaml" for row in figure.rows], overrides)
+    _require_layers(figure, {experiment.name: experiment.model.depth for experiment in request.experiments})
+    return figure, request
+
+
+def _require_layers(figure: Figure, depths: Mapping[str, int]) -> None:
+    """Refuses layers that a row of a panel does not have."""
+    errors = []
+    for index, panel in enumerate(figure.panels):
+        depth = min(depths[name] for name in panel.rows or depths)
+        beyond = [layer for layer in panel.layers if not -depth <= layer <= depth]
+        if beyond:
+            right = f"its rows have {depth} layers; from the end they are -1 to -{depth}"
+            errors.append(
+                SpecError(f"{beyond} is not possible: {right}", where=f"{figure.name}: panels[{index}].layers")
+            )
+    if errors:
+        raise SpecError.together(errors)
 
 
 def _load_page(schema: type[P], path: Path) -> P:

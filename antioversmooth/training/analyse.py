@@ -38,7 +38,8 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
     config = experiment or run_of(target).experiment
     model = trained_model(target, config)
     batches = validation_batches(config, num_images)
-    return measure(model, batches, title=config.title, weights=_name(target, config))
+    found = measure(model, batches, title=config.title, weights=_name(target, config))
+    return replace(found, data=f"{config.data.name}, {config.profile} profile")
 
 
 def _name(target: Path, config: Experiment) -> str:

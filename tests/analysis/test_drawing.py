@@ -7,7 +7,10 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -58,12 +61,73 @@ def test_nothing_of_the_picture_is_outside_of_it() -> None:
     assert set(frame) == {(255, 255, 255)}
 
 
+def plots(picture: Picture) -> list[Any]:
+    """The axes of its panels, in their order, laid out."""
+    canvas = drawing._canvas(picture)
+    canvas.draw_without_rendering()
+    return [axes for axes in canvas.axes if axes.get_title(loc="left")]
+
+
+def test_panels_of_one_quantity_have_one_scale() -> None:
+    high = replace(LINE, y=[5.0, 7.0, 9.0], low=(), high=())
+    panels = [Axes("a", "layer", "cos", False, [], [curve], quantity=q) for curve, q in ((LINE, "c"), (high, "c"))]
+    other = Axes("b", "layer", "norm", False, [], [high], quantity="n")
+    one, two, three = (plot.get_ylim() for plot in plots(Picture("p", "P", [], [*panels, other])))
+    assert one == two
+    assert (one[0] < 0.2, one[1] > 9) == (True, True), "all of both"
+    assert three != one
+
+
+def test_one_legend_explains_all_panels_and_lies_on_none() -> None:
+    panels = [Axes(title, "layer", "cos", False, [], [LINE, DASHED]) for title in ("a", "b")]
+    canvas = drawing._canvas(Picture("p", "A title", ["A note."], panels))
+    canvas.draw_without_rendering()
+    (legend,) = canvas.legends
+    assert [text.get_text() for text in legend.get_texts()] == [LINE.label, DASHED.label]
+    box = legend.get_window_extent()
+    for plot in canvas.axes:
+        assert plot.get_legend() is None
+        assert not box.overlaps(plot.get_tightbbox())
+    title, note = canvas.texts
+    assert not any(box.overlaps(text.get_window_extent()) for text in (title, note))
+
+
+def test_titles_of_panels_that_stand_side_by_side_do_not_run_into_each_other() -> None:
+    """Two of the longest that there are."""
+    title = "Spectrum of the attention maps: DeiT-S + FeatScale, head 12"
+    panels = [Axes(title, "frequency", "norm", False, [], [LINE]) for _ in range(3)]
+    boxes = [plot._left_title.get_window_extent() for plot in plots(Picture("p", "P", [], panels))]
+    assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
+def test_a_layer_has_one_colour_in_all_panels() -> None:
+    """Also where a panel has fewer layers."""
+    panels = [
+        Axes("a", "frequency", "norm", False, [1, 2, 3], [LINE, LINE, LINE]),
+        Axes("b", "frequency", "norm", False, [3], [LINE]),
+    ]
+    first, second = plots(Picture("p", "P", [], panels))
+    colours = [[tuple(line.get_color()) for line in plot.lines] for plot in (first, second)]
+    assert len(set(colours[0])) == 3
+    assert colours[1] == colours[0][2:]
+
+
+def test_the_value_that_changes_nothing_is_a_line() -> None:
+    panel = Axes("a", "layer", "w", False, [], [LINE], unchanged=0.0)
+    (plot,) = plots(Picture("p", "P", [], [panel]))
+    assert list(plot.lines[0].get_ydata()) == [0.0, 0.0]
+    assert plot.get_ylim()[0] < 0
+
+
 def test_an_overview_shows_what_there_is() -> None:
     known = {"tokens/similarity": {1: 0.1, 2: 0.2}, "scales/w": {1: [0.1], 2: [0.2]}}
     pictures = overview.pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known))
     assert [picture.name for picture in pictures] == ["similarity", "scales"]
     assert [len(picture.panels) for picture in pictures] == [1, 1]
     assert pictures[0].notes == ["DeiT-S; weights a.pt; mean over 1,000 validation images."]
+    shown = overview.pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known, "MNIST-5k, mini profile"))[0]
+    assert shown.title == "Similarity by layer: DeiT-S (MNIST-5k, mini profile)"
+    assert shown.notes == ["DeiT-S; weights a.pt; mean over 1,000 validation images of MNIST-5k, mini profile."]
 
 
 def test_spectra_are_drawn_for_each_head_of_the_layers_that_have_it() -> None:

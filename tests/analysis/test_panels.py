@@ -81,10 +81,49 @@ def test_layers_of_one_model_are_curves_of_their_own() -> None:
     drawn = axes(Panel(PanelKind.decay, [1, 2]), [row(analysis())])
     assert drawn.layers == [1, 2]
     assert [list(curve.y) for curve in drawn.curves] == [[2.0, 1.0], [4.0, 1.0]]
+    assert axes(Panel(PanelKind.decay, [1, -1]), [row(analysis())]).layers == [1, 2], "counted from the input side"
     labels = [
         c.label for c in axes(Panel(PanelKind.decay, [1, -1]), [row(analysis()), row(analysis(), label="B")]).curves
     ]
     assert labels == ["DeiT-S, layer 1", "DeiT-S, last layer", "B, layer 1", "B, last layer"]
+
+
+def test_no_layers_given_are_all_of_them_and_layer_0_is_what_enters() -> None:
+    assert axes(Panel(PanelKind.decay, []), [row(analysis(depth=2))]).layers == [1, 2]
+    entered = analysis(tokens_amplitude={0: [1.0, 2.0, 10.0, 1.0]})
+    (curve,) = axes(Panel(PanelKind.feature_spectrum, [0]), [row(entered)]).curves
+    assert list(curve.y) == [-1.0]
+
+
+def test_one_head_is_shown_in_the_layers_that_have_it() -> None:
+    spectra = {1: [[1.0, 4.0]], 2: [[1.0, 8.0], [2.0, 4.0]]}
+    found = row(analysis(**{"attention/spectrum": spectra}))
+    second = axes(Panel(PanelKind.attention_spectrum, [], head=2), [found])
+    assert (second.title, second.layers) == ("Spectrum of the attention maps, head 2", [2])
+    assert [list(curve.y) for curve in second.curves] == [[0.5, 1.0]]
+    (curve,) = axes(Panel(PanelKind.attention_similarity, head=2), [row(analysis())]).curves
+    assert list(curve.y) == [0.4, 0.8]
+    assert axes(Panel(PanelKind.attention_similarity, head=3), [row(analysis())]).curves == []
+
+
+def test_a_panel_shows_the_rows_that_it_names() -> None:
+    rows = [row(analysis()), row(analysis(2.0), label="B")]
+    panel = axes(Panel(PanelKind.decay, [], rows=["b"]), rows)
+    assert (panel.title, panel.layers) == ("Theorem 1: powers of the attention maps: B", [1, 2])
+    assert [list(curve.y) for curve in panel.curves] == [[2.0, 1.0], [4.0, 1.0]]
+    assert [curve.label for curve in axes(Panel(PanelKind.energy, rows=["b"]), rows).curves] == ["B"]
+
+
+def test_what_is_of_one_quantity_is_said_to_be() -> None:
+    """Such panels are drawn to one scale."""
+    cosines = [kind for kind in PanelKind if "similarity" in kind.value and "difference" not in kind.value]
+    left = [kind for kind in PanelKind if kind.value.endswith("bound")]
+    for kinds, number in ((cosines, 4), (left, 3)):
+        assert len(kinds) == number
+        assert len({axes(Panel(kind), [row(analysis())]).quantity for kind in kinds}) == 1
+    assert len({axes(Panel(kind), [row(analysis())]).quantity for kind in PanelKind}) == 8
+    both = [axes(Panel(PanelKind.decay, [], rows=[name]), [row(analysis(), label=name)]) for name in "ab"]
+    assert both[0].quantity == both[1].quantity
 
 
 def test_bounds_stand_dashed_beside_what_is_measured() -> None:
@@ -92,11 +131,14 @@ def test_bounds_stand_dashed_beside_what_is_measured() -> None:
     assert (list(measured.y), list(bound.y)) == ([1.0, 0.25], [3.0, 2.0])
     assert (measured.style, bound.style) == (Style.line, Style.dashed)
     assert measured.group == bound.group
+    assert axes(Panel(PanelKind.head_bound), [row(analysis())]).unchanged == 1
 
 
 def test_rows_without_what_is_drawn_are_left_out() -> None:
     plain, scaled = row(analysis()), row(analysis(scales_w={1: [0.1, 0.3], 2: [0.0, 0.2]}), label="AttnScale")
-    heads, mean = axes(Panel(PanelKind.attention_scales), [plain, scaled]).curves
+    drawn = axes(Panel(PanelKind.attention_scales), [plain, scaled])
+    heads, mean = drawn.curves
+    assert (heads.label, mean.label, drawn.unchanged) == ("AttnScale, one head", "AttnScale, mean", 0)
     assert heads.style is Style.points
     assert list(zip(heads.x, heads.y, strict=True)) == [(1, 0.1), (1, 0.3), (2, 0.0), (2, 0.2)]
     assert list(mean.y) == pytest.approx([0.2, 0.1])
@@ -106,7 +148,7 @@ def test_feature_scales_are_means_over_channels_in_a_band_of_nine_in_ten() -> No
     channels = [index / 100 for index in range(100)]
     feat = analysis(scales_s={1: [0.0] * 100}, scales_t={1: channels})
     s, t = axes(Panel(PanelKind.feature_scales), [row(feat)]).curves
-    assert (s.label, t.label) == ("s (DC)", "t (HC)")
+    assert (s.label, t.label) == ("ks (DC)", "kt (HC)")
     assert (list(t.y), list(t.low), list(t.high)) == ([pytest.approx(0.495)], [0.05], [0.94])
 
 

@@ -62,7 +62,8 @@ def test_journaled_similarity_is_drawn_as_it_stands(
     assert (list(panel.curves[0].low), list(panel.curves[0].high)) == ([0.1, 0.2], [1.1, 1.2])
     assert found.title == "Similarity (MNIST-5k, mini profile)"
     assert found.notes == [
-        "MNIST-5k (mini profile), 128 validation images. Mean over seeds 0, 1; band: lowest to highest."
+        "Every layer is measured; markers take turns, since curves may lie on each other.",
+        "MNIST-5k (mini profile), 128 validation images. Mean over seeds 0, 1; band: lowest to highest.",
     ]
 
 
@@ -74,6 +75,24 @@ def test_the_form_of_follow_ups_is_journaled_beside_the_authors(
     found = figures.picture(figure, request_, [0], tmp_path)
     assert found is not None
     assert [list(curve.y) for curve in found.panels[0].curves] == [[0.0, 0.1]] * 2
+
+
+def test_panels_that_the_models_have_nothing_of_are_left_out(
+    request_: Request, finish: Callable[..., list[Run]], tmp_path: Path
+) -> None:
+    finish()
+    panels = [Panel(PanelKind.token_similarity, rows=[name]) for name in ROWS]
+    found = figures.picture(replace(FIGURE, panels=panels), request_, [0], tmp_path)
+    assert found is not None
+    assert [panel.title for panel in found.panels] == [f"Tokens, the authors' definition: {name}" for name in ROWS]
+    kept = Analysis("", Analysis.weights_name("step10.pt", "0" * 64), 128, 2, {"attention/similarity": {1: [0.5]}})
+    kept.write(finish(["deit_s12"])[0].dir / "analysis")
+    heads = [Panel(PanelKind.attention_similarity, head=head, rows=["deit_s12"]) for head in (1, 2)]
+    figure = replace(FIGURE, rows=[FigureRow("deit_s12", "DeiT-S")], panels=heads)
+    alone = figures.picture(figure, request_, [0], tmp_path)
+    assert alone is not None
+    assert [panel.title for panel in alone.panels] == ["Attention maps, the authors' definition: DeiT-S, head 1"]
+    assert figures.picture(replace(figure, panels=heads[1:]), request_, [0], tmp_path) is None
 
 
 def test_nothing_is_drawn_before_a_row_is_done_and_what_is_missing_is_said(
@@ -202,4 +221,27 @@ def test_a_wrong_figure_is_a_clear_mistake(experiments: Path, tmp_path: Path, ch
     with pytest.raises(
         SpecError, match=said.split()[-1].strip("\n").split(",")[0] if "label" not in said else "deit_s99"
     ):
+        spec.load_figure(tmp_path / "figures" / "wrong.yaml", MINI)
+
+
+@pytest.mark.parametrize(
+    ("panel", "said"),
+    [
+        ("rows: [cait_s24]", r"wrong\.yaml:\d+.*panels\[0\]\.rows\[0\].*'cait_s24' .*an experiment of this figure"),
+        ("head: -1", r"panels.*head.*-1 is not possible: 1 is the first head, 0 the mean over all"),
+        ("layers: [1, 1]", r"panels.*layers.*each layer at most once"),
+        ("layers: [25, 3]", r"wrong: panels\[0\]\.layers.*\[25\] .*24 layers; from the end they are -1 to -24"),
+        ("layers: [-25]", r"\[-25\] is not possible"),
+    ],
+)
+def test_a_panel_of_what_its_rows_do_not_have_is_a_clear_mistake(
+    experiments: Path, tmp_path: Path, panel: str, said: str
+) -> None:
+    (tmp_path / "figures").mkdir()
+    for name in (*(path.name for path in experiments.glob("*.yaml")), "data", "model", "recipe", "cluster", "profile"):
+        (tmp_path / name).symlink_to(experiments / name)
+    (tmp_path / "figures" / "wrong.yaml").write_text(
+        f"title: Wrong\nrows:\n- {{experiment: deit_s24, label: DeiT-S}}\npanels:\n- {{kind: decay, {panel}}}\n"
+    )
+    with pytest.raises(SpecError, match=f"(?s){said}"):
         spec.load_figure(tmp_path / "figures" / "wrong.yaml", MINI)
