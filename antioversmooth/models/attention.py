@@ -111,9 +111,14 @@ class ScaledAttention(nn.Module):
         return scaling.token_mean(x[:, self.excluded :], 1)
 
     def _require_form(self) -> None:
-        """Holds the layer to the dropout and the kind of attention that `add_scaling` chose AttnScale's form for."""
+        """Holds the layer to the linear layers, the dropout and the kind of attention that its form was chosen for."""
+        if not isinstance(self.proj, HeldLinear):
+            raise exchanged("proj", self.proj)
         if self.lamb is None:
             return
+        values = "v_proj" if self.qkv is None else "qkv"
+        if self.folded and not is_linear(getattr(self, values)):
+            raise exchanged(values, getattr(self, values))
         if self.folded and self.training and self.attn_drop.p > 0:
             raise ModelError(
                 f"attention dropout was set to {self.attn_drop.p:g} behind AttnScale's back, which must be applied in "
@@ -134,6 +139,20 @@ class ScaledAttention(nn.Module):
         width = weight.shape[0] // 3
         v_bias = getattr(self, "v_bias", None) if bias is None else bias[-width:]
         return F.linear(x, weight[-width:], v_bias)
+
+
+def is_linear(layer: nn.Module) -> bool:
+    """Whether a layer is x @ weight.T + bias and nothing else, as parametrized and sharded ones still are."""
+    return type(layer).forward is nn.Linear.forward
+
+
+def exchanged(name: str, layer: nn.Module) -> ModelError:
+    """For a layer whose weights are not all that it computes: the scalings read them, and would miss the rest."""
+    kind = f"{type(layer).__module__}.{type(layer).__name__}"
+    return ModelError(
+        f"{name} is a {kind}, where the scalings need x @ weight.T + bias and nothing beside it: merge adapters (LoRA) "
+        "into the weights, or add them by torch.nn.utils.parametrize"
+    )
 
 
 def _require_unmasked(attn_mask: Tensor | None = None, is_causal: bool = False, **_: Any) -> None:

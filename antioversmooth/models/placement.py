@@ -56,6 +56,8 @@ def add_scaling(
 ) -> nn.Module:
     """The model itself, with zero scales in each of its self-attention blocks: its outputs are what they were.
 
+    Comes before what lists parameters once: optimizer, DistributedDataParallel.
+
     Args:
         model: A built model of timm: ViT, DeiT, BEiT, EVA, CaiT, Swin, Swin-V2 or kin; pre-trained or not.
         attnscale: Add `<block>.attn.lamb`, one scalar a head.
@@ -65,15 +67,22 @@ def add_scaling(
         mask_aware: Swin's AttnScale: leave pairs that a shifted window masks out of the mean.
 
     Raises:
-        ModelError: An attention layer that this cannot be done for, by name; the model is as it was.
+        ModelError: An attention layer that this cannot be done for, by name, or a model that is data-parallel already;
+            the model is as it was.
         ValueError: No such variant.
     """
-    released = ScalingVariant(variant) is ScalingVariant.released
+    released = _variant(variant) is ScalingVariant.released
     if not (attnscale or featscale):
         return model
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise ModelError(
+            "the model is in DistributedDataParallel already, which would not average the gradients of the scales: "
+            "add_scaling first"
+        )
     attentions = list(_self_attentions(model))
     for name, block, attention in attentions:
         _require_known(name, block, attention)
+        _require_linear(name, attention, ("qkv", "v_proj", "proj") if attnscale else ("proj",))
         if attnscale:
             _require_exact(name, attention, mask_aware=mask_aware)
     excluded = 0 if class_token_in_mean else _num_prefix_tokens(model, attentions)
@@ -85,6 +94,15 @@ def add_scaling(
             _place_featscale(block, attention, released)
     _exempt_from_weight_decay(model)
     return model
+
+
+def _variant(variant: ScalingVariant | str) -> ScalingVariant:
+    try:
+        return ScalingVariant(variant)
+    except ValueError:
+        raise ValueError(
+            f"variant={variant!r} is not possible: released (1 + 2s, 1 + 2t in ViT-like models) or paper (1 + s, 1 + t)"
+        ) from None
 
 
 def remove_scaling(model: nn.Module) -> nn.Module:
@@ -151,6 +169,13 @@ def _require_kind(name: str, module: nn.Module, known: Iterable[type]) -> None:
     if type(module) not in known:
         paths = ", ".join(map(_path, known))
         raise ModelError(f"{name} is a {_path(type(module))}, whose algebra is not known here; known are {paths}")
+
+
+def _require_linear(name: str, attention: Any, parts: Iterable[str]) -> None:
+    for part in parts:
+        layer = getattr(attention, part, None)
+        if layer is not None and not scaled.is_linear(layer):
+            raise scaled.exchanged(f"{name}.{part}", layer)
 
 
 def _path(kind: type) -> str:

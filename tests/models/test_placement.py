@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import timm
@@ -156,6 +157,90 @@ def test_fused_attention_turned_on_where_the_matrix_is_scaled_is_refused(
         model(images)
 
 
+class Adapted(nn.Module):
+    """A linear layer with something beside it, as LoRA's libraries exchange layers for."""
+
+    def __init__(self, base: nn.Linear):
+        super().__init__()
+        self.base, self.down, self.up = base, nn.Linear(base.in_features, 2), nn.Linear(2, base.out_features)
+
+    @property
+    def weight(self) -> Tensor:
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor:
+        return self.base.bias
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + self.up(self.down(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"), [("vit", "qkv"), ("vit", "proj"), ("eva_unfused", "v_proj"), ("swin", "proj")]
+)
+def test_adapters_beside_a_layer_whose_weights_are_read_are_refused(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, part: str
+):
+    """The mean of the values, and the projection, would be those of the layer without its adapter."""
+
+    def adapt(model: nn.Module) -> nn.Module:
+        attention = next(module.attn for module in model.modules() if "attn" in module._modules)
+        setattr(attention, part, Adapted(getattr(attention, part)))
+        return model
+
+    with pytest.raises(ModelError, match=rf"{part} is a test_placement\.Adapted, .*merge adapters \(LoRA\)"):
+        adapt(add_scaling(build(kind), **BOTH))(images)
+    adapted = adapt(build(kind))
+    before = adapted(images)
+    with pytest.raises(ModelError, match=rf"blocks\.0\.attn\.{part} is a"):
+        add_scaling(adapted, **BOTH)
+    assert torch.equal(adapted(images), before)
+
+
+def test_featscale_does_not_mind_adapters_on_the_values(build: Callable[..., nn.Module], images: Tensor):
+    stock = build("vit")
+    stock.blocks[0].attn.qkv = Adapted(stock.blocks[0].attn.qkv)
+    expected = stock(images)
+    assert torch.equal(add_scaling(stock, featscale=True)(images), expected)
+
+
+class LowRank(nn.Module):
+    """W + B A, as a parametrization."""
+
+    def __init__(self, out_features: int, in_features: int):
+        super().__init__()
+        self.a = nn.Parameter(torch.randn(2, in_features))
+        self.b = nn.Parameter(torch.randn(out_features, 2))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.b @ self.a
+
+
+def test_parametrized_layers_count_with_all_their_weight(build: Callable[..., nn.Module], images: Tensor):
+    model, merged = add_scaling(build("vit"), **BOTH), add_scaling(build("vit"), **BOTH)
+    share_random_scales(model, merged)
+    for ours, theirs in zip(model.blocks, merged.blocks, strict=True):
+        for part in ("qkv", "proj"):
+            layer, plain = getattr(ours.attn, part), getattr(theirs.attn, part)
+            nn.utils.parametrize.register_parametrization(layer, "weight", LowRank(*layer.weight.shape))
+            plain.weight.data.copy_(layer.weight)
+    torch.testing.assert_close(model(images), merged(images), atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_that_is_data_parallel_already_is_refused(build: Callable[..., nn.Module], tmp_path: Path):
+    """Its reducer would never hear of the scales: each rank would train its own."""
+    store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        model = nn.parallel.DistributedDataParallel(build("vit"))
+        with pytest.raises(ModelError, match=r"DistributedDataParallel already.*add_scaling first"):
+            add_scaling(model, attnscale=True)
+        assert not scales(model)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_scaling_twice_is_refused(build: Callable[..., nn.Module]):
     model = add_scaling(build("vit"), attnscale=True)
     with pytest.raises(ModelError, match=r"blocks\.0\.attn is scaled already"):
@@ -163,7 +248,7 @@ def test_scaling_twice_is_refused(build: Callable[..., nn.Module]):
 
 
 def test_an_unknown_variant_is_refused(build: Callable[..., nn.Module]):
-    with pytest.raises(ValueError, match="doubled"):
+    with pytest.raises(ValueError, match=r"'doubled' is not possible: released .* or paper"):
         add_scaling(build("vit"), featscale=True, variant="doubled")
 
 
