@@ -17,7 +17,7 @@ from antioversmooth.analysis.panels import Axes, Curve, Style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes as Plot
-    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure as Canvas
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -189,24 +189,27 @@ class _Shades:
     def __init__(self, layers: Sequence[int]) -> None:
         self.first, self.last = min(layers, default=0), max(layers, default=0)
 
-    def of(self, layer: int) -> Any:
+    def of(self, layer: int) -> tuple[float, ...]:
         """The colour of one layer."""
-        return self._scale().to_rgba(layer)
+        colour: tuple[float, ...] = self._colours()((layer - self.first) / max(1, self.last - self.first))
+        return colour
 
     def explain(self, canvas: Canvas, plots: Sequence[Plot], lines: int) -> None:
         """Puts a scale of the colours beside some plots, which are stacked in so many lines."""
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        scale = ScalarMappable(Normalize(self.first, self.last), self._colours())
         step = max(1, round((self.last - self.first) / 6))
         ticks = [*range(self.first, self.last - step // 2, step), self.last]
-        canvas.colorbar(self._scale(), ax=plots, label="layer", ticks=ticks, fraction=0.05, aspect=20 * lines)
+        canvas.colorbar(scale, ax=plots, label="layer", ticks=ticks, fraction=0.05, aspect=20 * lines)
 
-    def _scale(self) -> ScalarMappable:
+    def _colours(self) -> ListedColormap:
         from matplotlib import colormaps
-        from matplotlib.cm import ScalarMappable
-        from matplotlib.colors import ListedColormap, Normalize
+        from matplotlib.colors import ListedColormap
 
         # the end of viridis is a yellow that is not seen on white
-        colours = ListedColormap([colormaps["viridis"](index / 280) for index in range(256)])
-        return ScalarMappable(Normalize(self.first, self.last), colours)
+        return ListedColormap([colormaps["viridis"](index / 280) for index in range(256)])
 
 
 def _plot_curve(plot: Plot, curve: Curve, place: int, turn: tuple[int, int]) -> None:
