@@ -87,6 +87,33 @@ def test_every_variant_of_a_family_equals_the_textbook_form(name: str, method: s
         assert_equal_numbers(*found, 1e-5)
 
 
+ELSEWHERE: dict[str, dict[str, int]] = {
+    "deepseek_vit_412m": {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3},
+    "qwen3_vit_88m": {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2},
+    "pit_ti_distilled_224": {"img_size": 64},
+    "vitamin_small_224": {"img_size": 64, "depth": 2},
+    "vit_tiny_r_s16_p8_224": {"img_size": 64, "depth": 2},
+    "naflexvit_base_patch16_map": {"embed_dim": 24, "depth": 2, "num_heads": 3},
+}
+"""Networks of other modules of timm around an attention layer that is known."""
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_networks_around_the_same_attention_equal_the_textbook_form(name: str) -> None:
+    """In double: their other parts are deep, and round."""
+    torch.manual_seed(0)
+    stock = timm.create_model(name, num_classes=5, **ELSEWHERE[name]).double().eval()
+    size = ELSEWHERE[name].get("img_size", 64)
+    images = torch.randn(2, 3, size, size, dtype=torch.float64)
+    explicit = textbook(stock, attnscale=True, featscale=True, doubled=True).double()
+    ours = add_scaling(copy.deepcopy(stock), attnscale=True, featscale=True)
+    assert torch.equal(ours(images), stock(images))
+    share_random_scales(ours, explicit)
+    for training in (False, True):
+        found = [gradients(model.train(training), images) for model in (ours, explicit)]
+        assert_equal_numbers(*found, 1e-10)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_variant_comes_back_as_timm_builds_it(name: str) -> None:
     stock, images = small(name)
