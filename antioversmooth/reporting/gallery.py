@@ -13,7 +13,7 @@ from typing import Any
 from antioversmooth import files
 
 PAGE = "index.html"
-STYLE = "img { display: block; width: 100%; height: auto; background: #ffffff; }"
+STYLE = "img { display: block; max-width: 100%; height: auto; background: #ffffff; }"
 
 
 def write(folder: Path, title: str = "Figures") -> Path:
