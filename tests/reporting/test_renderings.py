@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -17,6 +19,7 @@ from antioversmooth.reporting import cells, document, latex, markdown, page, she
 from antioversmooth.reporting.document import Document
 
 RESULTS = Path(__file__).parents[2] / "results"
+COMMITTED = sorted([*RESULTS.glob("table*.json"), *RESULTS.glob("*/table*.json")])
 
 
 @pytest.fixture
@@ -36,11 +39,21 @@ def test_golden(suffix: str, small: Document, golden: Callable[[str, str], None]
     golden(f"small.{suffix}", tables.FORMATS[suffix](small))
 
 
-@pytest.mark.parametrize("path", sorted([*RESULTS.glob("table*.json"), *RESULTS.glob("*/table*.json")]), ids=str)
+@pytest.mark.parametrize("path", COMMITTED, ids=str)
 def test_committed_tables_render_to_the_committed_bytes(path: Path) -> None:
     committed = document.load(path)
     for suffix, render in tables.FORMATS.items():
         assert path.with_suffix(f".{suffix}").read_text() == render(committed)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=str)
+def test_the_specs_in_committed_tables_are_what_their_ids_were_made_of(path: Path) -> None:
+    scratch = [row for row in document.load(path)["rows"] if row["seeds"] and not row["spec"]["recipe"]["init_from"]]
+    assert scratch
+    for row in scratch:  # of others the id also holds the weights that they start from
+        for seed in row["seeds"]:
+            science = json.dumps({**row["spec"], "seed": seed["seed"]}, sort_keys=True, separators=(",", ":"))
+            assert hashlib.sha256(science.encode()).hexdigest() == seed["id"]
 
 
 def test_markdown_shows_special_characters_as_they_are() -> None:
