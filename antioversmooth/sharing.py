@@ -113,12 +113,14 @@ def _render_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _render(given: argparse.Namespace) -> int:
-    from antioversmooth.reporting import markdown, tables, verify
+    from antioversmooth.reporting import gallery, markdown, tables, verify
 
     written = []
     for path, _ in _committed(given.tables):
         document = verify.load(path)
         written += tables.write(document, path.parent)
+        if document.get("figures") and (path.parent / "figures" / gallery.PAGE).is_file():
+            written.append(gallery.write(path.parent / "figures"))
         if given.readme:
             markdown.update_readme(find_root(path.absolute().parent) / "README.md", document)
     tell_written(written, as_json=given.json)

@@ -50,6 +50,14 @@ class Axis:
         first = math.ceil(self.low / step - 1e-9)
         return [round(index * step, 10) for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
+    def labels(self) -> list[str]:
+        """The ticks in digits, all with the same number of them behind the point."""
+        shortest = [f"{tick:g}" for tick in self.ticks()]
+        if any("e" in text for text in shortest):
+            return shortest
+        digits = max(len(text.partition(".")[2]) for text in shortest)
+        return [f"{tick:.{digits}f}" for tick in self.ticks()]
+
 
 def round_step(step: float) -> float:
     """The smallest of 1, 2, 5, 10, ... times a power of ten that is at least `step`."""
@@ -98,11 +106,12 @@ def _axis(values: Sequence[float], start: float, end: float) -> Axis:
 def _grid(x: Axis, y: Axis) -> list[str]:
     rows = [
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.at(tick):.1f}" y2="{y.at(tick):.1f}"/>'
-        f'<text x="{LEFT - 6}" y="{y.at(tick) + 4:.1f}" text-anchor="end">{tick:g}</text>'
-        for tick in y.ticks()
+        f'<text x="{LEFT - 6}" y="{y.at(tick) + 4:.1f}" text-anchor="end">{label}</text>'
+        for tick, label in zip(y.ticks(), y.labels(), strict=True)
     ]
     below = HEIGHT - BOTTOM + 16
-    return rows + [f'<text x="{x.at(tick):.1f}" y="{below}" text-anchor="middle">{tick:g}</text>' for tick in x.ticks()]
+    ticks = zip(x.ticks(), x.labels(), strict=True)
+    return rows + [f'<text x="{x.at(t):.1f}" y="{below}" text-anchor="middle">{label}</text>' for t, label in ticks]
 
 
 def _path(line: Line, x: Axis, y: Axis, colour: str) -> str:

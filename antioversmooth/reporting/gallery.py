@@ -12,11 +12,11 @@ from typing import Any
 
 from antioversmooth import files
 
-PAGE = "index.html"
+PAGE, TITLE = "index.html", "Figures"
 STYLE = "img { display: block; max-width: 100%; height: auto; background: #ffffff; }"
 
 
-def write(folder: Path, title: str = "Figures") -> Path:
+def write(folder: Path, title: str = TITLE) -> Path:
     """Writes the page of all pictures that `analysis.drawing.write` left in a folder; returns its path."""
     target = folder / PAGE
     files.write_atomic(target, render(title, folder))

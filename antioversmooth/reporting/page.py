@@ -73,7 +73,10 @@ def _kind(row: Row) -> str:
 
 def _header(column: Column) -> str:
     style = "" if column.value is None else ' class="number"'
-    return f'<th scope="col"{style}><button type="button">{escape(column.header)}</button></th>'
+    words = " ".join(
+        f"<span>{escape(word)}</span>" for word in column.header.split()
+    )  # each whole: "top-1" has a hyphen
+    return f'<th scope="col"{style}><button type="button">{words}</button></th>'
 
 
 def _cell(column: Column, row: Row) -> str:

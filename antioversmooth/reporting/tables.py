@@ -8,7 +8,7 @@ from pathlib import Path
 
 from antioversmooth import files
 from antioversmooth.reporting import document as documents
-from antioversmooth.reporting import latex, markdown, page, sheet
+from antioversmooth.reporting import gallery, latex, markdown, page, sheet
 from antioversmooth.reporting.document import Document
 from antioversmooth.spec import Request
 
@@ -50,6 +50,9 @@ def compare(document: Document, path: Path, readme: Path | None) -> dict[str, bo
     """
     beside = {path.with_suffix(f".{suffix}"): render for suffix, render in FORMATS.items()}
     same = {other.name: _text(other) == render(document) for other, render in beside.items() if other.is_file()}
+    pictures = path.parent / "figures"
+    if document.get("figures") and (pictures / gallery.PAGE).is_file():
+        same[f"figures/{gallery.PAGE}"] = _text(pictures / gallery.PAGE) == gallery.render(gallery.TITLE, pictures)
     block = markdown.block(_text(readme), document) if readme else None
     return same if block is None else {**same, "README.md": block == markdown.render(document)}
 

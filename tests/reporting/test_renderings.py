@@ -15,7 +15,8 @@ import pytest
 from fabricated import Lab
 
 from antioversmooth.errors import UserError
-from antioversmooth.reporting import cells, document, latex, markdown, page, sheet, tables
+from antioversmooth.reporting import cells, document, gallery, latex, markdown, page, sheet, tables
+from antioversmooth.reporting.chart import Axis
 from antioversmooth.reporting.document import Document
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -44,6 +45,11 @@ def test_committed_tables_render_to_the_committed_bytes(path: Path) -> None:
     committed = document.load(path)
     for suffix, render in tables.FORMATS.items():
         assert path.with_suffix(f".{suffix}").read_text() == render(committed)
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("**/figures/index.html")), ids=str)
+def test_committed_pages_of_figures_are_what_their_pictures_render_to(path: Path) -> None:
+    assert path.read_text() == gallery.render(gallery.TITLE, path.parent)
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=str)
@@ -118,6 +124,19 @@ def test_the_page_draws_curves_and_similarities_of_each_group(small: Document) -
     assert text.count("<figure>") == 3  # two groups have curves, one has similarities
     assert text.count("<polyline") == 8  # four done runs in both; of the stopped one a single point
     assert text.count("<circle") == 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "labels"),
+    [
+        (0.181, 0.2, ["0.185", "0.190", "0.195", "0.200"]),
+        (1, 8, ["2", "4", "6", "8"]),
+        (0.5, 1.5, ["0.6", "0.8", "1.0", "1.2", "1.4"]),
+        (0, 4e-5, ["0", "1e-05", "2e-05", "3e-05", "4e-05"]),
+    ],
+)
+def test_the_numbers_on_an_axis_are_as_long_as_each_other(low: float, high: float, labels: list[str]) -> None:
+    assert Axis(low, high, 0, 100).labels() == labels
 
 
 def test_a_table_without_any_run_renders(lab: Lab) -> None:
