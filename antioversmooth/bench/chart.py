@@ -35,7 +35,6 @@ def draw(measured: dict[str, Any], folder: Path) -> list[Path]:
         for plot, (title, ratios) in zip(plots, _PANELS.items(), strict=True):
             _bars(plot, {name: ratios(case) for name, case in measured["models"].items()})
             plot.set_title(title)
-        plots[0].set_ylim(0.7)  # one for all, once all are drawn
         plots[0].set_ylabel("multiple of timm's own model")
         figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
         paths = [folder / "bench.svg", folder / "bench.png"]
@@ -45,14 +44,15 @@ def draw(measured: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _bars(plot: Axes, groups: dict[str, dict[str, Spread]]) -> None:
-    """One group for each backbone, whiskers over the middle half of the rounds."""
+    """One group for each backbone, bars from 1 on; whiskers over the middle half of the rounds."""
     names = [name for name in next(iter(groups.values())) if name != PLAIN]
     for index, name in enumerate(names):
         found = [ratios[name] for ratios in groups.values()]
         whiskers = [[max(f.median - f.low, 0) for f in found], [max(f.high - f.median, 0) for f in found]]
         places = [group + 0.2 * (index - 1.5) for group in range(len(groups))]
-        plot.bar(
-            places, [f.median for f in found], 0.18, yerr=whiskers, label=name, color=COLOURS[index], ecolor="#444444"
-        )
+        heights = [f.median - 1 for f in found]
+        colour = COLOURS[index]
+        plot.bar(places, heights, 0.18, bottom=1, yerr=whiskers, label=name, color=colour, ecolor="#444444")
     plot.axhline(1, color="black", linewidth=1)
+    plot.set_axisbelow(True)
     plot.set_xticks(range(len(groups)), list(groups))

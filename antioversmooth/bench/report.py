@@ -12,15 +12,16 @@ from antioversmooth.bench.timing import Spread, relative, spread
 
 def markdown(measured: dict[str, Any]) -> str:
     """All tables, with what they were measured on and which goals are reached."""
+    case = next(iter(measured["models"].values()))
     machine = ", ".join(f"{key} {value}" for key, value in measured["machine"].items())
     parts = [
         "# Speed and memory, side by side",
         f"Rendered from `bench.json` by `make bench`. {machine}.",
         "Times are of one CPU thread (or of the GPU), variants interleaved and rotated within each round; a ratio is "
         "taken within a round and given as its median, with the middle half of the rounds in brackets. Bytes saved for "
-        "backward and bytes moved by the operations of a step are exact, for a step of 8 images (with fewer, what is "
-        "folded once a step weighs more); peak memory and times are of 1 or 2. `explicit` is the textbook form: "
-        "attention matrix built, split, scaled and multiplied. Scales are not zero.",
+        f"backward and bytes moved by the operations of a step are exact, for a step of {case['exact_images']} images "
+        f"(with fewer, what is folded once a step weighs more); peak memory and times are of {case['images']}. "
+        "`explicit` is the textbook form: attention matrix built, split, scaled and multiplied. Scales are not zero.",
         *(_section(f"{name}, multiples of timm's own", _model(case)) for name, case in measured["models"].items()),
         _section("DeiT-S's attention layer alone, multiples of timm's own", _attention(measured["attention"])),
         _section("Input, one core", _pipeline(measured)),

@@ -56,7 +56,7 @@ def table_times(project: Path, load: Load) -> Times:
     """
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        (place / "experiments").symlink_to(project / "experiments")
+        (place / "experiments").symlink_to((project / "experiments").resolve())
         fabricate(place, range(load.seeds), load.epochs)
         found = [render(place, load.seeds, load.epochs) for _ in range(load.rounds)]
     name = f"table of {RUNS_A_SEED * load.seeds:,} runs x {load.epochs} epochs"

@@ -22,7 +22,7 @@ NAMES = (PLAIN, *(f"{scaling}{form}" for scaling in SCALINGS for form in ("", ",
 def measured() -> dict[str, Any]:
     """Everything equal to plain, and our input twice as fast as timm's."""
     times, sizes = {name: [1.0, 2.0, 3.0] for name in NAMES}, dict.fromkeys(NAMES, 2**20)
-    case = {"images": 1, "exact_images": 1, "forward_s": times, "step_s": times}
+    case = {"images": 1, "exact_images": 8, "forward_s": times, "step_s": times}
     case |= dict.fromkeys(("peak_bytes", "saved_bytes", "moved_bytes"), sizes)
     rounds = {"torchvision": [2.0], TIMM: [2.0], **{name: [1.0] for name in OURS}}
     return {
@@ -48,6 +48,9 @@ def test_the_report_names_the_machine_and_says_which_goals_are_missed(measured: 
     assert "processor abacus" in text
     assert text.count("**missed**") == 6
     assert "| ours | 4 | 2.000 |" in text
+    assert "| listing 26,000 images, image folder: first time | 0.300 |" in text
+    assert "exact, for a step of 8 images" in text
+    assert "peak memory and times are of 1." in text
 
 
 def test_a_measure_that_the_system_lacks_is_left_open(measured: dict[str, Any]):
