@@ -157,7 +157,8 @@ class _Loader:
         for path in dict.fromkeys(paths):
             if path.parent not in readers:
                 readers[path.parent] = Rows(path.parent, self.overrides)
-            if experiment := self.keep(readers[path.parent].load(path), path):
+            wanted = not self.problems and not self.absent
+            if experiment := self.keep(readers[path.parent].load(path, made=wanted), path):
                 loaded.setdefault(path.stem, experiment)
         return list(loaded.values())
 

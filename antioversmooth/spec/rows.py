@@ -33,9 +33,16 @@ class Rows:
         self.read = cache(source.read)
         self.checked = cache(self._checked)
 
-    def load(self, path: Path) -> tuple[Experiment | None, list[Problem]]:
-        """The experiment of a row, or what is wrong with it."""
+    def load(self, path: Path, *, made: bool = True) -> tuple[Experiment | None, list[Problem]]:
+        """The experiment of a row, or what is wrong with it.
+
+        Args:
+            made: False where another row has a problem already, and only those of this one are wanted.
+        """
         row = Row(self, path)
+        if not made:
+            row.explain()
+            return None, row.problems
         if not row.problems:
             try:
                 return compose(path, [commandline.for_hydra(text) for text in self.overrides]), []
