@@ -22,6 +22,10 @@ from antioversmooth.spec.compose import typed
 from antioversmooth.spec.problems import Place, Problem
 
 
+_KEY = re.compile(r"\b[a-z]+\.[a-z_]+\b")
+"""A dotted key in a message."""
+
+
 def broken_rules(schema: type, reading: Reading, top: Place) -> list[Problem]:
     """Problems for the rules that are broken by keys which have no other problem.
 
@@ -70,9 +74,9 @@ def _names_any(text: str, keys: Iterable[str]) -> bool:
 
 
 def _causes(errors: list[SpecError]) -> list[SpecError]:
-    """Those that do not follow from others: a rule that compares with a wrong value says nothing new."""
-    wrong = {error.where for error in errors}
-    return [error for error in errors if not _names_any(error.message, wrong - {error.where})] or errors
+    """Those that do not follow from others: what is compared with a value that is wrong by itself says nothing new."""
+    by_itself = {error.where for error in errors if not _KEY.search(error.message)}
+    return [error for error in errors if not _names_any(error.message, by_itself - {error.where})]
 
 
 def _errors(schema: type, content: dict[str, Any], key: str) -> list[SpecError]:
@@ -117,7 +121,7 @@ def _stand_in(kind: Any) -> Any:
 
 def _problem(error: SpecError, reading: Reading, top: Place) -> Problem:
     """Points at the key, else at another one that the rule names, and notes where those others stand."""
-    others = dict.fromkeys(re.findall(r"\b[a-z]+\.[a-z_]+\b", error.message))
+    others = dict.fromkeys(_KEY.findall(error.message))
     named = {key: reading.places[key] for key in others if key in reading.places and key != error.where}
     place, notes = reading.places.get(error.where), []
     if place is None:
