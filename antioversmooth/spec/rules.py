@@ -21,7 +21,6 @@ from antioversmooth.spec.check import Reading
 from antioversmooth.spec.compose import typed
 from antioversmooth.spec.problems import Place, Problem
 
-
 _KEY = re.compile(r"\b[a-z]+\.[a-z_]+\b")
 """A dotted key in a message."""
 
