@@ -250,7 +250,7 @@ def _draw(path: Path, overrides: list[str], given: argparse.Namespace, results: 
     folder = figures.destination(request, results, given.output)
     picture = figures.picture(figure, request, given.seeds, results, num_images=given.images)
     if picture is None:
-        print(f"{figure.name}: none of its rows is done", file=sys.stderr)
+        print(f"{figure.name}: none of its rows is done, or none that is has what it shows", file=sys.stderr)
         return None
     if folder is None:
         print(f"{figure.name}: overrides make these other rows than the figure's; name --output", file=sys.stderr)
