@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,7 @@ def is_server(uri: str) -> bool:
 def shown(uri: str) -> str:
     """The URI without the name and password that it may carry."""
     parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
 @contextmanager
@@ -73,15 +74,19 @@ def opened(results: Path) -> Iterator[MlflowClient]:
             client = MlflowClient(uri)
             client.search_experiments(max_results=1)  # creates the schema, or finds out that nobody answers
             yield client
-        except (MlflowException, SQLAlchemyError, OSError) as err:
+        except (MlflowException, SQLAlchemyError, OSError, ImportError) as err:  # ImportError: a database's driver
             raise TrackingError(
-                f"MLflow at {shown(uri)}: {_first_line(err, uri)}. Run directories and tables are complete without it; "
+                f"MLflow at {shown(uri)}: {_reason(err, uri)}. Run directories and tables are complete without it; "
                 "once it is back, `antioversmooth sync` brings it up to date"
             ) from err
 
 
-def _first_line(err: Exception, uri: str) -> str:
-    line = next(iter(str(err).splitlines()), type(err).__name__).rstrip(". ")
+def _reason(err: Exception, uri: str) -> str:
+    """Why it cannot be reached, in few words where the system has some, else the first line of what was said."""
+    text = str(err).strip()
+    if is_server(uri) and (refused := re.search(r"\[Errno -?\d+\] ([\w ]+)", text)):
+        return f"it does not answer ({refused[1]})"
+    line = next(iter(text.splitlines()), type(err).__name__).rstrip(". ")
     return redact(line.replace(uri, shown(uri)))
 
 

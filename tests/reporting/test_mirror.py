@@ -7,6 +7,7 @@ import multiprocessing
 import random
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -283,11 +284,39 @@ def test_a_server_that_is_down_is_one_clear_message(lab: Lab, monkeypatch: pytes
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     run = lab.finish(lab.run("deep"), 90.0)
-    with pytest.raises(TrackingError, match=r"^MLflow at http://127\.0\.0\.1:9: .*sync") as raised:
+    with pytest.raises(TrackingError, match=r"^MLflow at http://127\.0\.0\.1:9: it does not answer \(.*sync") as raised:
         sync(lab)
     assert "secret" not in str(raised.value)
     assert "\n" not in str(raised.value)
     assert observe(run).result is not None
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("nonsense://x", "MLflow at nonsense://x: Model registry functionality is unavailable; got unsupported URI"),
+        ("oracle+nothing://me:secret@db/x", "MLflow at oracle+nothing://db/x: "),
+        ("sqlite:////proc/nowhere/mlflow.db", "MLflow at sqlite:////proc/nowhere/mlflow.db: "),
+    ],
+)
+def test_a_store_that_cannot_be_opened_is_one_message(
+    uri: str, message: str, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    lab.finish(lab.run("deep"), 90.0)
+    with pytest.raises(TrackingError) as raised:
+        sync(lab)
+    assert str(raised.value).startswith(message)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_database_without_its_driver_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg2", None)  # as where it is not installed
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/x")
+    lab.finish(lab.run("deep"), 90.0)
+    with pytest.raises(TrackingError, match=r"^MLflow at postgresql://127\.0\.0\.1:9/x: .*psycopg"):
+        sync(lab)
 
 
 def test_discovery_leaves_out_a_spec_that_was_edited(lab: Lab) -> None:
