@@ -138,21 +138,25 @@ def _plot_panels(canvas: Canvas, panels: Sequence[Axes], lines: int, columns: in
     groups = list(dict.fromkeys(curve.group for panel in panels if not panel.layers for curve in panel.curves))
     shades = _Shades([layer for panel in panels for layer in panel.layers])
     first: dict[str, Plot] = {}
-    by_layer: list[Plot] = []
     handles: dict[str, Any] = {}
-    broken = any(len(panel.title) > 40 for panel in panels)  # one would run into the next: two lines for all
+    room = 34 if any(panel.layers for panel in panels) else 38  # letters; the scale of the colours takes some
+    broken = any(len(panel.title) > room for panel in panels)  # one would run into the next: two lines for all
     for index, panel in enumerate(panels, start=1):
         plot = canvas.add_subplot(lines, columns, index, sharey=first.get(panel.quantity))
         if panel.quantity:
             first.setdefault(panel.quantity, plot)
-        if panel.layers:
-            by_layer.append(plot)
         _plot(plot, panel, groups, shades)
-        plot.set_title(panel.title.replace(": ", ":\n", 1) if broken else panel.title, loc="left")
+        plot.set_title(_two_lines(panel.title, room) if broken else panel.title, loc="left")
         handles |= {label: handle for handle, label in zip(*plot.get_legend_handles_labels(), strict=True)}
-    if by_layer:
-        shades.explain(canvas, by_layer, lines)
+    if any(panel.layers for panel in panels):
+        shades.explain(canvas, lines)
     return handles
+
+
+def _two_lines(title: str, room: int) -> str:
+    """A title, broken where it says of what, else where it must be."""
+    head, mark, tail = title.partition(": ") if ": " in title else title.partition(", ")
+    return f"{head}{mark.strip()}\n{tail}" if mark else textwrap.fill(title, room)
 
 
 def _plot(plot: Plot, panel: Axes, groups: list[str], shades: _Shades) -> None:
@@ -194,15 +198,15 @@ class _Shades:
         colour: tuple[float, ...] = self._colours()((layer - self.first) / max(1, self.last - self.first))
         return colour
 
-    def explain(self, canvas: Canvas, plots: Sequence[Plot], lines: int) -> None:
-        """Puts a scale of the colours beside some plots, which are stacked in so many lines."""
+    def explain(self, canvas: Canvas, lines: int) -> None:
+        """Puts a scale of the colours beside all plots, which are stacked in so many lines."""
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
         scale = ScalarMappable(Normalize(self.first, self.last), self._colours())
         step = max(1, round((self.last - self.first) / 6))
         ticks = [*range(self.first, self.last - step // 2, step), self.last]
-        canvas.colorbar(scale, ax=plots, label="layer", ticks=ticks, fraction=0.05, aspect=20 * lines)
+        canvas.colorbar(scale, ax=canvas.axes, label="layer", ticks=ticks, fraction=0.05, aspect=20 * lines)
 
     def _colours(self) -> ListedColormap:
         from matplotlib import colormaps

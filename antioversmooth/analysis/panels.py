@@ -347,7 +347,7 @@ _KINDS = {
         quantity="cosine",
     ),
     PanelKind.energy: _Kind(
-        "High over low frequencies of the tokens",
+        "Tokens: high over low frequencies",
         "layer",
         "|HC[X]|² / |DC[X]|²",
         _each_layer(_energy),

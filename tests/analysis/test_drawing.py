@@ -94,10 +94,14 @@ def test_one_legend_explains_all_panels_and_lies_on_none() -> None:
 
 def test_titles_of_panels_that_stand_side_by_side_do_not_run_into_each_other() -> None:
     """Two of the longest that there are."""
-    title = "Spectrum of the attention maps: DeiT-S + FeatScale, head 12"
-    panels = [Axes(title, "frequency", "norm", False, [], [LINE]) for _ in range(3)]
-    boxes = [plot._left_title.get_window_extent() for plot in plots(Picture("p", "P", [], panels))]
-    assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+    titles = [f"Spectrum of the attention maps{more}" for more in (": DeiT-S + FeatScale, head 12", ", last layer")]
+    titles += ["Tokens: high over low frequencies"]
+    for layers in ([], [1]):
+        panels = [Axes(title, "frequency", "norm", False, layers, [LINE]) for title in titles]
+        shown = plots(Picture("p", "P", [], panels))
+        boxes = [plot._left_title.get_window_extent() for plot in shown]
+        assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+        assert boxes[-1].x1 < shown[0].figure.bbox.x1
 
 
 def test_a_layer_has_one_colour_in_all_panels() -> None:
