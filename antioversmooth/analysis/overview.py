@@ -35,8 +35,9 @@ def pictures(analysis: Analysis) -> list[Picture]:
     """One picture for each part of OVERVIEW that the model has something to show of."""
     found = []
     row = Row(analysis.title, analysis.title, [analysis])
-    images = f"{analysis.num_images:,} validation images{f' of {analysis.data}' if analysis.data else ''}"
-    note = f"{analysis.title}; weights {analysis.weights}; mean over {images}."
+    images = f"validation images of {analysis.data}" if analysis.data else "images"
+    weights = [f"weights {analysis.weights}"] if analysis.weights else []
+    note = "; ".join([analysis.title, *weights, f"mean over {analysis.num_images:,} {images}."])
     model = f"{analysis.title} ({analysis.data})" if analysis.data else analysis.title
     for name, (title, kinds) in OVERVIEW.items():
         panels = [axes(Panel(kind, []), [row]) for kind in kinds]

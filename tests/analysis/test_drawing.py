@@ -128,7 +128,8 @@ def test_an_overview_shows_what_there_is() -> None:
     pictures = overview.pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known))
     assert [picture.name for picture in pictures] == ["similarity", "scales"]
     assert [len(picture.panels) for picture in pictures] == [1, 1]
-    assert pictures[0].notes == ["DeiT-S; weights a.pt; mean over 1,000 validation images."]
+    assert pictures[0].notes == ["DeiT-S; weights a.pt; mean over 1,000 images."]
+    assert overview.pictures(Analysis("DeiT-S", "", 4, 2, known))[0].notes == ["DeiT-S; mean over 4 images."]
     shown = overview.pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known, "MNIST-5k, mini profile"))[0]
     assert shown.title == "Similarity by layer: DeiT-S (MNIST-5k, mini profile)"
     assert shown.notes == ["DeiT-S; weights a.pt; mean over 1,000 validation images of MNIST-5k, mini profile."]
