@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures as the arguments say; 0."""
     parser = argparse.ArgumentParser(prog="python -m antioversmooth.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="tiny models, two rounds: whether it works at all")
-    parser.add_argument("--rounds", type=int, metavar="N", help="of whole models; default: 6")
+    parser.add_argument("--rounds", type=int, metavar="N", help="of whole models; default: 8")
     parser.add_argument(
         "--augmentations", type=int, metavar="N", help="views that must come out whole; default: 100000"
     )

@@ -25,7 +25,7 @@ class Effort:
     """How much is measured."""
 
     cases: tuple[models.Case, ...] = models.CASES
-    rounds: int = 6
+    rounds: int = 8
     """Of whole models."""
     attention_rounds: int = 20
     images: int = 40

@@ -62,17 +62,16 @@ def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]
 
 
 def _archives(config: DataConfig, root: Path, where: str) -> list[Path]:
-    """root/<where>.tar, or every tar file of root/<where>/."""
-    folder, file = root / where, root / where.removesuffix(".tar")
-    if folder.is_dir():
-        archives = sorted(folder.glob("*.tar"))
-        if not archives:
-            raise DataError(f"{folder} holds no .tar file")
+    """Every tar file of root/<where>/, or root/<where>.tar, beside which its unpacked folder may lie."""
+    folder, file = root / where, root / f"{where.removesuffix('.tar')}.tar"
+    archives = sorted(folder.glob("*.tar"))
+    if archives:
         return archives
-    file = file.with_name(f"{file.name}.tar")
-    if not file.is_file():
-        raise missing(config, f"there is neither {file} nor a folder {folder} with .tar files")
-    return [file]
+    if file.is_file():
+        return [file]
+    if folder.is_dir():
+        raise DataError(f"{folder} holds no .tar file")
+    raise missing(config, f"there is neither {file} nor a folder {folder} with .tar files")
 
 
 def _class_of(path: str, archive: Path) -> str:

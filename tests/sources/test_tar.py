@@ -119,6 +119,16 @@ def test_images_without_a_class_are_refused(tmp_path: Path, trees: Trees) -> Non
         listed(trees("tar", tmp_path))
 
 
+def test_a_tar_file_may_lie_beside_its_unpacked_folder(tmp_path: Path, trees: Trees) -> None:
+    one_for_a_split(tmp_path)
+    before = listed(trees("tar", tmp_path)).fingerprint
+    (tmp_path / "train" / "ash").mkdir(parents=True)
+    assert listed(trees("tar", tmp_path)).fingerprint == before
+    (tmp_path / "train.tar").unlink()
+    with pytest.raises(DataError, match=r"train holds no .tar file"):
+        listed(trees("tar", tmp_path))
+
+
 def test_missing_tar_files_are_named(tmp_path: Path, trees: Trees) -> None:
     with pytest.raises(DataError, match=r"neither .*train.tar nor a folder .*train with .tar files; set IMAGENET="):
         listed(trees("tar", tmp_path))
