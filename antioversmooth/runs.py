@@ -33,9 +33,13 @@ from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
 from antioversmooth.redact import redact
 
+_PLAIN = {str, int, float, bool, type(None)}
+
 
 def plain(value: Any) -> Any:
     """Config as JSON types: dataclasses become dicts, enums their value."""
+    if type(value) in _PLAIN:  # most are, and a table of a thousand runs asks a hundred thousand times
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Enum):
