@@ -23,7 +23,7 @@ class PaperValue:
 
     def __post_init__(self) -> None:
         with rules() as require:
-            require(0 <= self.top1 <= 100, "paper.top1", self.top1, "a percentage")
+            require(1 <= self.top1 <= 100, "paper.top1", self.top1, "a percentage, such as 79.8")
             require(
                 self.confidence in CONFIDENCES, "paper.confidence", self.confidence, f"one of {', '.join(CONFIDENCES)}"
             )
@@ -70,6 +70,8 @@ class Table:
                 require(once, f"rows[{i}].experiment", row.experiment, "each experiment at most once")
                 known = row.baseline is None or row.baseline in names
                 require(known, f"rows[{i}].baseline", row.baseline, f"an experiment of this table: {', '.join(names)}")
+                own = row.baseline is not None and row.baseline == row.experiment
+                require(not own, f"rows[{i}].baseline", row.baseline, "another row than this one")
                 filled = row.experiment is not None or row.paper is not None
                 right = f"row {row.label!r} needs an experiment, or a paper value to quote"
                 require(filled, f"rows[{i}].experiment", None, right)

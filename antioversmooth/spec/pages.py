@@ -25,7 +25,8 @@ def load(schema: type[P], path: Path) -> tuple[P | None, list[Problem]]:
         return None, read.problems or [Problem(read.top, "", what)]
     reading = check(read.root, schema, partial=False)
     reading.problems[:0] = read.problems
-    missing = list(_missing_rows(reading, path.parent.parent))
+    folder = path.parent.parent
+    missing = [*_missing_rows(reading, folder), *_missing_figures(reading, folder)]
     if not reading.problems and not missing and (page := _made(schema, {**reading.content, "name": path.stem})):
         return page, []
     return None, [*reading.problems, *broken_rules(schema, reading, read.top), *missing]
@@ -44,5 +45,14 @@ def _missing_rows(reading: Reading, folder: Path) -> Iterator[Problem]:
     for i, row in enumerate(reading.content.get("rows", [])):
         name, key = row.get("experiment"), f"rows[{i}].experiment"
         if name is not None and name not in known:
-            message = f"there is no row {folder.name}/{name}.yaml; {did_you_mean(name, known)}"
+            message = f"there is no row {folder.name}/{name}.yaml; {did_you_mean(Path(name).stem, known)}"
             yield Problem(reading.places[key], key, message)
+
+
+def _missing_figures(reading: Reading, folder: Path) -> Iterator[Problem]:
+    """A table draws its figures when its rows are done, which is late to learn that there is none of that name."""
+    known = sorted(path.stem for path in (folder / "figures").glob("*.yaml"))
+    for i, name in enumerate(reading.content.get("figures", [])):
+        if name not in known:
+            message = f"there is no figure {folder.name}/figures/{name}.yaml; {did_you_mean(Path(name).stem, known)}"
+            yield Problem(reading.places[f"figures[{i}]"], f"figures[{i}]", message)
