@@ -76,6 +76,8 @@ def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:
             tables.append(table)
             folder = path.parent.parent
             rows += [folder / f"{row.experiment}.yaml" for row in table.rows if row.experiment]
+            for figure in (folder / "figures" / f"{name}.yaml" for name in table.figures):
+                loader.keep(pages.load(Figure, figure), figure)  # drawn once the rows are done, checked before
     experiments = loader.rows(rows)
     loader.finish()
     return Request(experiments, tables, folder, tuple(overrides))

@@ -69,6 +69,14 @@ def test_an_override_that_is_wrong_in_every_row_of_a_table_is_said_once(copy: Pa
     assert str(caught.value).endswith("= in experiments/deit_s12.yaml and 11 more")
 
 
+def test_a_mistake_in_a_figure_of_a_table_is_said_before_the_rows_are_run(copy: Path) -> None:
+    figure = copy / "figures" / "similarity_deit_s24.yaml"
+    figure.write_text(figure.read_text() + "captoin: typo\n")
+    with pytest.raises(SpecError, match=r"figures/similarity_deit_s24\.yaml:.*did you mean `caption`") as caught:
+        spec.load([copy / "tables" / "table2.yaml"], ["profile=mini"])
+    assert len(first_lines(caught.value)) == 1
+
+
 def test_problems_of_several_specs_come_in_one_error(copy: Path) -> None:
     (copy / "one.yaml").write_text((copy / "deit_s12.yaml").read_text() + "  dept: 1\n")
     (copy / "two.yaml").write_text((copy / "deit_s12.yaml").read_text() + "  num_heads: 5\n")
