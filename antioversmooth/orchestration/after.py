@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from antioversmooth.errors import AntiOversmoothError, LaunchError
@@ -34,10 +35,10 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     """
     if run.result() is not None:
         return 0
-    log, size = _said_by_slurm(run, job_id)
-    cause = _OUT_OF_MEMORY if code and _MEMORY_IS_SHORT.search(log) else None
-    end = _end_of_turn(run, code, started, cause)
     job = _patiently(job_id)
+    log, size = _said_by_slurm(run, job_id)
+    cause = next((cause for sign, cause in _CAUSES if sign.search(log)), None)
+    end = _end_of_turn(run, _attempts_of_turn(run, job_id, started), code, cause)
     facts = {"attempt": end["attempt"]} if end else cause or {}
     jobs.note(run, "ended", job_id=job_id, code=code, state=job.state, log_size=size, **facts)
     judged = _may_go_on(run, end, job)
@@ -55,12 +56,24 @@ def _patiently(job_id: str) -> Job:
     """
     for _ in range(TRIES - 1):
         with suppress(LaunchError):
-            return scheduler.queue(f"--jobs={job_id}")[0]
+            return _of_this_turn(job_id)
         time.sleep(PATIENCE_S)
-    return scheduler.queue(f"--jobs={job_id}")[0]
+    return _of_this_turn(job_id)
 
 
 TRIES, PATIENCE_S = 12, 10.0
+
+
+def _of_this_turn(job_id: str) -> Job:
+    """The job; REQUEUED where SLURM has given this turn of it up, though the next one may be running already."""
+    given_up = scheduler.restarts(job_id) > _turn()
+    job = scheduler.queue(f"--jobs={job_id}")[0]
+    return replace(job, state="REQUEUED") if given_up else job
+
+
+def _turn() -> int:
+    """How many times the job had gone back into the queue when this turn of it began."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def _said_by_slurm(run: Run, job_id: str) -> tuple[str, int]:
@@ -71,27 +84,35 @@ def _said_by_slurm(run: Run, job_id: str) -> tuple[str, int]:
     return said[max(turns, default=0) :].decode(errors="replace"), len(said)
 
 
-_MEMORY_IS_SHORT = re.compile(r"oom[-_ ]?kill|out of memory|exceeded (job )?memory limit", re.IGNORECASE)
-"""SLURM's words for it, which differ with its version and with what watches the memory."""
-_OUT_OF_MEMORY: Record = {
-    "reason": EndReason.out_of_memory.value,
-    "message": "SLURM killed it for lack of memory: raise cluster.mem_gb",
-}
+_CAUSES: list[tuple[re.Pattern[str], Record]] = [
+    (
+        re.compile(r"oom[-_ ]?kill|out of memory|exceeded (job )?memory limit", re.IGNORECASE),
+        {"reason": EndReason.out_of_memory.value, "message": "SLURM ended it for lack of memory: raise cluster.mem_gb"},
+    ),
+    (
+        re.compile(r"node failure", re.IGNORECASE),
+        {"reason": EndReason.node_fail.value, "message": "one of its nodes failed"},
+    ),
+]
+"""What only SLURM knows, by its words for it; they differ with its version and with what watches the memory."""
 
 
-def _end_of_turn(run: Run, code: int, started: float, cause: Record | None) -> Record | None:
-    """The end record of the attempt that was made since then, written here where its processes could not.
+def _attempts_of_turn(run: Run, job_id: str, started: float) -> list[int]:
+    """The attempts that this turn of the job made. Rank 0 and the batch script share a node and so a clock."""
+    starts = [r for r in run.attempts() if r["event"] == "start" and r["time"] >= started]
+    return [r["attempt"] for r in starts if (r.get("job_id"), r.get("turn", 0)) == (job_id, _turn())]
 
-    Rank 0 and the batch script share a node and so a clock.
-    """
-    ours = {r["attempt"] for r in run.attempts() if r["event"] == "start" and r["time"] >= started}
+
+def _end_of_turn(run: Run, ours: list[int], code: int, cause: Record | None) -> Record | None:
+    """The end record of the last of these attempts, written here where its processes could not."""
     if not ours:
         return None
     if cause:  # the ranks that were left only know that they lost one
         told_by_ranks = {EndReason.crash.value, EndReason.hang.value}
-        close_attempt(run, EndReason(cause["reason"]), cause["message"], instead_of=told_by_ranks)
-    close_attempt(run, EndReason.crash, f"its processes are gone, srun ended with {code}")
-    return next(r for r in run.attempts() if r["event"] == "end" and r["attempt"] == max(ours))
+        reason = EndReason(cause["reason"])
+        close_attempt(run, reason, cause["message"], attempt=ours[-1], instead_of=told_by_ranks)
+    close_attempt(run, EndReason.crash, f"its processes are gone, srun ended with {code}", attempt=ours[-1])
+    return next(r for r in run.attempts() if r["event"] == "end" and r["attempt"] == ours[-1])
 
 
 def _may_go_on(run: Run, end: Record | None, job: Job) -> Verdict:

@@ -74,6 +74,15 @@ def queue(*options: str) -> list[Job]:
     return jobs
 
 
+def restarts(job_id: str) -> int:
+    """How many times a job that is not over has gone back into the queue.
+
+    Raises:
+        LaunchError: The controller does not answer.
+    """
+    return int(_ask("squeue", "--noheader", f"--jobs={job_id}", "--Format=RestartCnt").strip() or 0)
+
+
 def accounting(job_ids: Iterable[str]) -> dict[str, Job]:
     """How those jobs ended, by id, as far as SLURM's accounting knows; nothing where there is no accounting.
 

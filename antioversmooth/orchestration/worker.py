@@ -156,18 +156,22 @@ def launcher_log(run: Run) -> Path:
     return run.dir / "logs" / "launcher.log"
 
 
-def close_attempt(run: Run, reason: EndReason, message: str, *, instead_of: Container[str] = ()) -> None:
-    """Writes the end of the newest attempt where it could not do so itself, because it was killed.
+def close_attempt(
+    run: Run, reason: EndReason, message: str, *, attempt: int | None = None, instead_of: Container[str] = ()
+) -> None:
+    """Writes the end of an attempt where it could not do so itself, because it was killed.
 
     Args:
+        attempt: Its number; default: the newest.
         instead_of: Reasons that it may have given itself, and that this one knows better than.
     """
     records = run.attempts()
     started = [r["attempt"] for r in records if r.get("event") == "start"]
     ended = {r["attempt"] for r in records if r.get("event") == "end" and r["reason"] not in instead_of}
-    if started and max(started) not in ended:
+    closed = max(started, default=None) if attempt is None else attempt
+    if closed is not None and closed not in ended:
         step = max((r.get("step", 0) for r in run.metrics()), default=0)
-        end = {"attempt": max(started), "event": "end", "reason": reason.value, "step": step, "message": message}
+        end = {"attempt": closed, "event": "end", "reason": reason.value, "step": step, "message": message}
         journal.append(run.attempts_path, end)
 
 

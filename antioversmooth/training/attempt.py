@@ -256,6 +256,7 @@ def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
         "commit": intent.get("commit"),
         "snapshot": intent.get("snapshot"),
         "job_id": os.environ.get("SLURM_JOB_ID"),
+        "turn": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
     }
 
 

@@ -96,6 +96,29 @@ def test_lack_of_memory_is_read_from_what_slurm_says(
     assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == ["out-of-memory", "crash"]
 
 
+def test_a_node_that_failed_is_read_from_what_slurm_says(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    run = start()
+    end(run, begin_attempt(run, "1"), "crash")
+    (run.dir / "slurm" / "1_0_log.err").write_text("srun: error: Node failure on node2\n")
+    finish(run, 1, 0.0, "1")
+    assert run.attempts()[-1]["reason"] == "node-fail"
+
+
+def test_a_turn_that_slurm_gave_up_says_nothing_of_the_next_one(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    """Its node comes back, and its batch script with it, while the job runs elsewhere."""
+    run = start()
+    begin_attempt(run, "1")
+    begin_attempt(run, "1", turn=1)
+    slurm.change("1", restarts="1")
+    finish(run, 1, 0.0, "1")
+    assert [r["attempt"] for r in run.attempts() if r["event"] == "end"] == [1]
+    assert not requeued(slurm)
+
+
 def test_a_run_that_was_told_to_stop_does_not_go_on(
     start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
 ) -> None:

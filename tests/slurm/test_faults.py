@@ -19,9 +19,9 @@ from lab import (
 )
 from machines import wait_until
 
-from antioversmooth.orchestration import jobs, reconcile, submission
+from antioversmooth.orchestration import reconcile, submission
+from antioversmooth.orchestration.budget import verdict
 from antioversmooth.orchestration.reconcile import Action
-from antioversmooth.orchestration.scheduler import RUNNING
 from antioversmooth.orchestration.state import Phase, states
 from antioversmooth.runs import Run
 
@@ -115,6 +115,15 @@ def test_a_rank_killed(lab: Lab) -> None:
     assert_it_went_on(lab, run, "crash")
 
 
+@on("bare")
+def test_all_ranks_killed_by_scancel(lab: Lab) -> None:
+    run = lab.new_run("step-killed")
+    job = lab.submit(run)
+    lab.wait_saved(run)
+    lab.cluster.ask("scancel", "--signal=KILL", f"{job}.0")
+    assert_it_went_on(lab, run, "crash")
+
+
 @on("accounted")
 def test_rank_zero_killed_in_the_middle_of_a_checkpoint(lab: Lab) -> None:
     run = lab.new_run("torn")
@@ -136,10 +145,21 @@ def test_a_node_without_power(lab: Lab) -> None:
     node = lab.nodes_of(run)[1]
     lab.cluster.power_off(node)
     try:
-        assert_it_went_on(lab, run, "crash")  # what rank 0 makes of a peer that is gone; the budget knows better
-        assert jobs.events(run)[-1]["state"] != RUNNING
+        assert_it_went_on(lab, run, "node-fail")  # rank 0 made a crash of it: its peer was gone
+        assert verdict(run).why.endswith("0 of them crashed")
     finally:
         lab.cluster.power_on(node)
+
+
+@on("bare")
+def test_a_node_set_down_by_an_administrator(lab: Lab) -> None:
+    run = lab.new_run("node-set-down")
+    lab.submit(run)
+    lab.wait_saved(run)
+    node = f"NodeName={lab.nodes_of(run)[0]}"
+    lab.cluster.ask("scontrol", "update", node, "State=DOWN", "Reason=test")  # it comes back by ReturnToService
+    assert_it_went_on(lab, run, "preempted")  # it had the time to save
+    assert verdict(run).why.endswith("0 of them crashed")
 
 
 @on("accounted")
@@ -209,7 +229,7 @@ def test_a_rank_that_hangs_ends_the_attempt_and_says_where(lab: Lab) -> None:
 @on("bare")
 @pytest.mark.parametrize("mem_gb", [0.2, 1.5], ids=["to import torch", "for its first step"])
 def test_a_run_without_memory_is_told_from_one_that_crashed(lab: Lab, mem_gb: float) -> None:
-    big = ["model.embed_dim=512", "recipe.global_batch=2000", "recipe.hflip=0"]
+    big = ["model.depth=6", "model.embed_dim=512", "recipe.global_batch=2000", "recipe.hflip=0"]
     few = ["cluster.max_crashes=1", "cluster.max_without_progress=1"]
     run = lab.new_run(f"memory-{mem_gb}", *big, *few, f"cluster.mem_gb={mem_gb}")
     job = lab.submit(run)

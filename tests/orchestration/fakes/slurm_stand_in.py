@@ -50,6 +50,10 @@ def sbatch(options):
 
 def squeue(options):
     names, ids = option(options, "name"), option(options, "jobs")
+    if option(options, "Format") == "RestartCnt":
+        (job,) = (job for job in jobs() if job["id"] == ids)
+        print(f"{job.get('restarts', 0):<20}")
+        return
     for job in jobs():
         if (names is None or job["name"] in names.split(",")) and (ids is None or job["id"] in ids.split(",")):
             print("|".join(job[key] for key in ("id", "state", "reason", "nodes", "start", "name")))
