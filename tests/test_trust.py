@@ -65,10 +65,10 @@ def test_nothing_that_is_read_is_executed(path: Path) -> None:
 def test_loaders_are_safe() -> None:
     import yaml
 
-    from antioversmooth import runs
+    from antioversmooth.runs import directory
     from antioversmooth.spec import source
 
-    for loader in (runs._PlainLoader, source._loader()):
+    for loader in (directory._PlainLoader, source._loader()):
         assert issubclass(loader, yaml.SafeLoader)
         assert not issubclass(loader, yaml.UnsafeLoader)
 

@@ -1,0 +1,42 @@
+"""The global batch, dealt to processes."""
+
+from __future__ import annotations
+
+from antioversmooth.errors import SpecError
+
+
+def split_batch(global_batch: int, world_size: int, *, limit: int = 0, group: int = 1) -> tuple[int, int]:
+    """Samples per device and forward pass, and passes per step; times the ranks they are the global batch.
+
+    Args:
+        limit: Largest number of samples in one pass; 0: no limit.
+        group: Samples that must stay on one device together (the recipe's `mix_group`).
+
+    Raises:
+        SpecError: It does not divide; names the numbers of processes that do.
+    """
+
+    def passes(world: int) -> int | None:
+        if global_batch % (world * group):
+            return None
+        per_rank = global_batch // world
+        return next(
+            (
+                a
+                for a in range(1, per_rank // group + 1)
+                if per_rank % (a * group) == 0 and (not limit or per_rank // a <= limit)
+            ),
+            None,
+        )
+
+    accumulation = passes(world_size)
+    if accumulation is None:
+        fitting = [w for w in range(1, min(global_batch, 4096) + 1) if passes(w)]
+        unit = f" in groups of {group} (recipe.mix_group)" if group > 1 else ""
+        cap = f" with at most {limit} a pass (runtime.device_batch)" if limit else ""
+        raise SpecError(
+            f"global_batch {global_batch} does not divide over {world_size} processes{unit}{cap}; "
+            + (f"it does over {', '.join(map(str, fitting))}" if fitting else "no number of processes fits"),
+            where="recipe.global_batch",
+        )
+    return global_batch // (world_size * accumulation), accumulation

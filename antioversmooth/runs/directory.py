@@ -1,0 +1,207 @@
+"""A run and its directory: what it says, and reading it without trusting it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from antioversmooth import files, journal
+from antioversmooth.config import Experiment
+from antioversmooth.errors import ResultError, SpecError, UserError
+from antioversmooth.redact import redact
+from antioversmooth.runs.science import ORIGINS, identity, plain, weights
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment with one seed."""
+
+    experiment: Experiment
+    seed: int
+    id: str
+    """sha256 in hex; see `identity`."""
+    dir: Path
+    """The run directory."""
+    upstream: Run | None = None
+    """The run whose final weights this one starts from."""
+    teacher: Run | None = None
+    """The run whose final weights this one learns from."""
+
+    @property
+    def needs(self) -> list[Run]:
+        """The runs that must be done before this one can start."""
+        return [run for run in (self.upstream, self.teacher) if run is not None]
+
+    @property
+    def name(self) -> str:
+        """For people: deit_s12 seed 0."""
+        return f"{self.experiment.name} seed {self.seed}"
+
+    @property
+    def metrics_path(self) -> Path:
+        return self.dir / "metrics.jsonl"
+
+    @property
+    def attempts_path(self) -> Path:
+        return self.dir / "attempts.jsonl"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        return self.dir / "checkpoints"
+
+    def result(self) -> dict[str, Any] | None:
+        """What `result.json` says; None while the run is not done.
+
+        Raises:
+            ResultError: The file is torn or of another run.
+        """
+        path = self.dir / "result.json"
+        try:
+            result = files.read_json(path)
+        except ValueError as err:
+            raise ResultError(f"{path} is not JSON ({err}); move it away and launch again") from err
+        if result is None:
+            return None
+        if not isinstance(result, dict) or result.get("id") != self.id:
+            said = result.get("id") if isinstance(result, dict) else None
+            raise ResultError(f"{path} is of run {said}, not of {self.id}")
+        return result
+
+    def metrics(self) -> list[journal.Record]:
+        """The journal, without what later attempts superseded."""
+        return journal.read_metrics(self.metrics_path, self.attempts_path)
+
+    def attempts(self) -> list[journal.Record]:
+        """Records of the attempts so far; of each attempt one end: the last word, by whoever knew most."""
+        records = [r for r in journal.read(self.attempts_path) if "attempt" in r and "time" in r]
+        last = {r["attempt"]: i for i, r in enumerate(records) if r.get("event") == "end"}
+        return [r for i, r in enumerate(records) if r.get("event") != "end" or last[r["attempt"]] == i]
+
+    def prepare(self) -> None:
+        """Makes the directory and writes `spec.yaml`; does nothing where they are there already."""
+        self.checkpoints_dir.mkdir(parents=True, exist_ok=True)
+        (self.dir / "logs").mkdir(exist_ok=True)
+        content = {
+            "id": self.id,
+            "seed": self.seed,
+            "upstream": str(self.upstream.dir) if self.upstream else None,
+            **({"teacher": str(self.teacher.dir)} if self.teacher else {}),
+            **self._files(),
+            "experiment": {**plain(self.experiment), "cluster": _without_secrets(plain(self.experiment.cluster))},
+        }
+        header = "# The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.\n"
+        files.write_atomic(self.dir / "spec.yaml", header + yaml.safe_dump(content, sort_keys=False))
+
+    def _files(self) -> dict[str, dict[str, str]]:
+        """Checksums of the files that the run takes weights from: they identify it where the files are not."""
+        taken = weights(self.experiment, {role: run for role in ORIGINS.values() if (run := getattr(self, role))})
+        sums = {field: weight for field, weight in taken.items() if weight.startswith("sha256:")}
+        return {"files": sums} if sums else {}
+
+    def new_attempt(self) -> int:
+        """Number of a fresh attempt, from 1; its log folder is made exclusively, so that no two share a number."""
+        number = 1 + max((n for n, _ in self.attempt_dirs()), default=0)
+        while True:
+            try:
+                (self.dir / "logs" / f"attempt{number}").mkdir(parents=True)
+                return number
+            except FileExistsError:
+                number += 1
+
+    def attempt_dirs(self) -> Iterator[tuple[int, Path]]:
+        """Number and log folder of each attempt."""
+        for path in sorted((self.dir / "logs").glob("attempt*")):
+            if path.name.removeprefix("attempt").isdigit():
+                yield int(path.name.removeprefix("attempt")), path
+
+    @classmethod
+    def load(cls, directory: Path) -> Run:
+        """The run that lives in a directory, wherever that has been moved to since it ran.
+
+        Raises:
+            ResultError: There is no readable spec, or it is not what its id was made of.
+        """
+        return cls._load(Path(directory), ())
+
+    @classmethod
+    def _load(cls, directory: Path, chain: tuple[Path, ...]) -> Run:
+        """The run of a directory; `chain` holds those of the runs that need it."""
+        path = directory / "spec.yaml"
+        content = _content(path)
+        try:
+            merged = OmegaConf.merge(OmegaConf.structured(Experiment), content["experiment"])
+            experiment = OmegaConf.to_object(merged)
+        except (ValueError, KeyError, TypeError, RecursionError, OmegaConfBaseException, SpecError) as err:
+            raise ResultError(f"{path} cannot be read: {err}") from err
+        assert isinstance(experiment, Experiment)
+        places = {role: _place(directory, content[role]) for role in ORIGINS.values() if content.get(role)}
+        if not {directory, *chain}.isdisjoint(places.values()):
+            raise ResultError(f"{path} says that the run needs itself")
+        before = {role: cls._load(place, (*chain, directory)) for role, place in places.items()}
+        try:
+            run_id = identity(experiment, content["seed"], weights(experiment, before, content["files"]))
+        except UserError as err:
+            raise ResultError(f"{path}: {err}") from err
+        if run_id != content["id"]:
+            raise ResultError(
+                f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it says "
+                f"{content['id'][:8]}; launch the spec again instead"
+            )
+        return cls(experiment, content["seed"], run_id, directory, **before)
+
+
+def _without_secrets(value: Any) -> Any:
+    """Where a run ran, for its record: lines that set up a job may hold tokens, and no run is identified by them."""
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(item) for item in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+def _place(directory: Path, needed: str) -> Path:
+    """Where a run lies that another one needs: beside it, as after a move of all results, or where it was."""
+    recorded = Path(needed)
+    beside = directory.absolute().parents[1] / recorded.parent.name / recorded.name
+    return beside if (beside / "spec.yaml").is_file() else recorded
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe, and without aliases: a few lines of them can stand for more values than any memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it holds an alias, which no run writes")
+        return super().compose_node(parent, index)
+
+
+_MAYBE = (str, type(None))
+_TYPES = {"id": (str,), "seed": (int,), "upstream": _MAYBE, "teacher": _MAYBE, "experiment": (dict,), "files": (dict,)}
+"""Of the keys of `spec.yaml`."""
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """What a run's `spec.yaml` says. A run directory is something people send to each other: nothing in it is trusted.
+
+    Raises:
+        ResultError: It is missing, or not what `prepare` writes.
+    """
+    try:
+        text = path.read_text()
+        content = yaml.load(text, _PlainLoader)
+    except FileNotFoundError as err:
+        raise ResultError(f"{path.parent} is not a run directory: it has no spec.yaml") from err
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as err:
+        raise ResultError(f"{path} cannot be read: {err}") from err
+    if "${" in text:  # what `prepare` writes is resolved; ${oc.env:...} would read this machine's secrets
+        raise ResultError(f"{path} cannot be read: it holds an interpolation, which no run writes")
+    content = {"files": {}, **content} if isinstance(content, dict) else {}
+    if wrong := [key for key, kinds in _TYPES.items() if not isinstance(content.get(key), kinds)]:
+        raise ResultError(f"{path} cannot be read: it does not say what is its {', '.join(wrong)}")
+    return content

@@ -1,0 +1,101 @@
+"""What a run computes, and the hash over it that identifies it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antioversmooth import files
+from antioversmooth.config import Experiment
+from antioversmooth.errors import CheckpointError, SpecError
+
+if TYPE_CHECKING:
+    from antioversmooth.runs.directory import Run
+
+
+_PLAIN = {str, int, float, bool, type(None)}
+
+
+def plain(value: Any) -> Any:
+    """Config as JSON types: dataclasses become dicts, enums their value."""
+    if type(value) in _PLAIN:  # most are, and a table of a thousand runs asks a hundred thousand times
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
+
+
+def scientific(config: Any) -> dict[str, Any]:
+    """The fields of a config that decide what is computed, as JSON types (see config/__init__.py for the metadata)."""
+    result = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not field.metadata.get("identity", True):
+            continue
+        if "neutral" in field.metadata and plain(value) == field.metadata["neutral"]:
+            continue
+        result[field.name] = scientific(value) if dataclasses.is_dataclass(value) else plain(value)
+    return result
+
+
+ORIGINS = {"init_from": "upstream", "teacher": "teacher"}
+"""Fields of a recipe that name weights from elsewhere; the fields of a run that hold the run behind `run:<name>`."""
+
+
+def identity(experiment: Experiment, seed: int, taken: Mapping[str, str] | None = None) -> str:
+    """sha256 in hex over what a run computes: model, data, recipe, seed, revision, and the weights that it takes over.
+
+    Nodes, paths, labels and the git hash stay out: the same science is the same run, wherever it runs.
+
+    Args:
+        taken: What `recipe.init_from` and `recipe.teacher` stand for, where there are such: the identity of another
+            run, the checksum of a file, or timm's tag.
+    """
+    science = {**scientific(experiment), "seed": seed}
+    science["recipe"] = {**science["recipe"], **(taken or {})}
+    canonical = json.dumps(science, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def origin(experiment: Experiment, field: str) -> tuple[str, str]:
+    """Kind and name of the weights that a field of the recipe names; empty where there are none."""
+    kind, _, name = (getattr(experiment.recipe, field) or "").partition(":")
+    return kind, name
+
+
+def weights(
+    experiment: Experiment, before: Mapping[str, Run], recorded: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What stands for the weights of each origin in the identity.
+
+    Args:
+        before: The runs behind `run:<name>`, by what they are to this one.
+        recorded: What stood for files that may not be on this machine any more, by the field that names them.
+    """
+    found = {}
+    for field, role in ORIGINS.items():
+        kind, name = origin(experiment, field)
+        where = f"{experiment.name}: recipe.{field}"
+        if kind == "run":
+            if role not in before:
+                raise SpecError("the run that it names is not known", where=where)
+            found[field] = f"run:{before[role].id}"
+        elif kind == "file":
+            there = Path(name).is_file()
+            if not there and field not in (recorded or {}):
+                raise CheckpointError(f"{where}: there is no file {name}")
+            found[field] = f"sha256:{files.sha256(Path(name))}" if there else str((recorded or {})[field])
+        elif kind:
+            found[field] = f"{kind}:{name}"
+    return found
