@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -111,8 +112,9 @@ class Cluster:
             self.start_controller()
             for name in self.nodes:
                 self.power_on(name)
-            wait_until(lambda: set(self._node_states()) == {"idle"}, "idle nodes", seconds=60)
-        except BaseException:
+            wait_until(lambda: set(self._node_states()) == {"idle"}, "idle nodes", seconds=180)
+        except BaseException as error:
+            error.add_note(f"nodes: {self._node_states()}\n{self._ends_of_logs()}")  # the folder goes with the cluster
             self.down()
             raise
 
@@ -169,6 +171,16 @@ class Cluster:
         except RuntimeError:
             return []
 
+    def _database_answers(self) -> bool:
+        with suppress(RuntimeError):
+            self.ask("sacctmgr", "--noheader", "show", "cluster")
+            return True
+        return False
+
+    def _ends_of_logs(self) -> str:
+        logs = sorted(self.folder.glob("log/*.log"))
+        return "\n".join(f"{log.name}:\n{''.join(log.open().readlines()[-10:])}" for log in logs)
+
     def _start_munge(self) -> None:
         munge = self.folder / "munge"
         files = [f"--{kind}={munge / kind}" for kind in ("socket", "key-file", "pid-file", "log-file", "seed-file")]
@@ -191,8 +203,8 @@ class Cluster:
         self.login.run("sh", "-c", f"setsid {shlex.join([*server, *user])} >/dev/null 2>&1 &", env=self.environment)
         wait_until((db / "socket").exists, "database")
         self.login.run("slurmdbd", env=self.environment)
-        log = self.folder / "log/slurmdbd.log"
-        wait_until(lambda: log.exists() and "started" in log.read_text(), "slurmdbd", seconds=60)
+        # its log says "started" before it listens, and a slurmctld that finds nobody there ends at once
+        wait_until(self._database_answers, "slurmdbd that answers", seconds=180)
 
     def _write_files(self) -> None:
         spools = [f"spool/{node}" for node in self.nodes]
