@@ -152,8 +152,30 @@ def test_a_run_knows_the_file_that_it_started_from_when_that_is_gone(make_run: M
     weights = tmp_path / "a.pth"
     weights.write_bytes(b"weights")
     run = make_run("deit_s12", f"recipe.init_from='file:{weights}'")
+    weights.write_bytes(b"others")
+    assert Run.load(run.dir) == run
+    with pytest.raises(CheckpointError, match=rf"deit_s12 seed 0: recipe.init_from: {weights} has other content"):
+        Run.load(run.dir).require_file("init_from")
     weights.unlink()
-    assert Run.load(run.dir).id == run.id
+    assert Run.load(run.dir) == run
+
+
+def test_a_run_is_found_from_its_spec_when_the_file_that_it_started_from_is_gone(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    weights = tmp_path / "a.pth"
+    weights.write_bytes(b"weights")
+    start = f"recipe.init_from='file:{weights}'"
+    run = make_run("deit_s12", start)
+    weights.unlink()
+    assert make_run("deit_s12", start) == run
+    with pytest.raises(CheckpointError, match="there is no file"):
+        make_run("deit_s12", start, "recipe.epochs=9")  # another run, of which nothing is known
+    weights.write_bytes(b"others")
+    assert make_run("deit_s12", start).id != run.id
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="there is no file"):
+        make_run("deit_s12", start)  # either of two
 
 
 def test_a_row_that_starts_from_another_row_comes_after_it(experiments: Path, tmp_path: Path) -> None:

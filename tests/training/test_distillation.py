@@ -208,15 +208,22 @@ def test_a_teacher_that_has_not_ended_is_named(pair: Pair) -> None:
 
 @pytest.fixture
 def filed(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
-    """Makes a run whose teacher is a file of timm's smallest residual network with so many classes."""
+    """Makes a run whose teacher is a file of one of timm's smallest models with so many classes."""
 
-    def make(classes: int, *overrides: str, teacher_model: str = "test_resnet") -> Run:
-        model = timm.create_model("test_resnet", num_classes=classes, in_chans=1)
+    def make(classes: int, *overrides: str, teacher_model: str = "test_resnet", weights: str = "test_resnet") -> Run:
+        model = timm.create_model(weights, num_classes=classes, in_chans=1)
         torch.save(model.state_dict(), tmp_path / "teacher.pth")
         origin = f"recipe.teacher='file:{tmp_path}/teacher.pth'"
         return make_run("deit_s12_distilled", origin, f"recipe.teacher_model={teacher_model}", *overrides)
 
     return make
+
+
+def test_a_teacher_that_was_overwritten_since_the_launch_is_refused(filed: Callable[..., Run], tmp_path: Path) -> None:
+    run = filed(10)
+    (tmp_path / "teacher.pth").write_bytes(b"others")
+    with pytest.raises(CheckpointError, match=r"recipe.teacher: .*teacher.pth has other content"):
+        load_teacher(run, ALONE)
 
 
 def test_a_file_of_any_model_of_timm_teaches(filed: Callable[..., Run]) -> None:
@@ -236,10 +243,8 @@ def test_a_teacher_that_timm_does_not_know_is_refused(filed: Callable[..., Run])
         load_teacher(filed(10, teacher_model="resnet_of_mine"), ALONE)
 
 
-def test_a_teacher_sees_images_of_its_own_size(filed: Callable[..., Run], tmp_path: Path) -> None:
-    run = filed(10, teacher_model="test_vit")
-    torch.save(timm.create_model("test_vit", num_classes=10, in_chans=1).state_dict(), tmp_path / "teacher.pth")
-    teacher = load_teacher(run, ALONE)
+def test_a_teacher_sees_images_of_its_own_size(filed: Callable[..., Run]) -> None:
+    teacher = load_teacher(filed(10, teacher_model="test_vit", weights="test_vit"), ALONE)
     assert teacher is not None
     assert teacher(torch.zeros(2, 1, 28, 28)).shape == (2, 10)  # it takes 160 x 160
     seen = Teacher(nn.Identity(), GREY.mean, GREY.std, GREY, image_size=8)(torch.full((1, 3, 6, 6), 0.7))

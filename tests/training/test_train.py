@@ -18,6 +18,7 @@ from antioversmooth.errors import AttemptEnded, CheckpointError
 from antioversmooth.runs import Run, RunState, state
 from antioversmooth.training import checkpoint
 from antioversmooth.training.data import open_data
+from antioversmooth.training.initial import new_model
 from antioversmooth.training.train import train
 
 
@@ -173,6 +174,22 @@ def test_a_fine_tune_that_goes_on_does_not_start_again(tiny_run: Callable[..., R
         f"init:file:{weights}",
         "step00000005-attempt1.pt",
     ]
+
+
+def test_a_file_that_was_overwritten_since_the_launch_is_refused_and_costs_a_done_run_nothing(
+    tiny_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    weights = tmp_path / "start.pth"
+    torch.save(new_model(tiny_run().experiment, seed=1).state_dict(), weights)
+    run = tiny_run(f"recipe.init_from=file:{weights}", "recipe.epochs=1")
+    first = weights.read_bytes()
+    torch.save(new_model(run.experiment, seed=2).state_dict(), weights)
+    with pytest.raises(CheckpointError, match=r"recipe.init_from: .*start.pth has other content"):
+        train(Run.load(run.dir))
+    weights.write_bytes(first)
+    train(Run.load(run.dir))
+    torch.save(new_model(run.experiment, seed=2).state_dict(), weights)
+    assert Run.load(run.dir).result() is not None
 
 
 def test_no_epochs_only_evaluate(tiny_run: Callable[..., Run]) -> None:
