@@ -7,11 +7,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from antioversmooth import files
 from antioversmooth.config import DataConfig, Family, ModelConfig
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import devices
 from antioversmooth.orchestration.backend import Backend, placement
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, require_same_data
 from antioversmooth.sources.packaged import PACKAGED
 
 CHECKPOINTS_KEPT = 3
@@ -48,22 +49,25 @@ def check_inputs(runs: Sequence[Run]) -> None:
             if field == "teacher" or not run.has_checkpoint():  # what it started from is not read again
                 run.require_file(field)
     for data in _distinct([run.experiment.data for run in runs]):
-        check_data(data)
+        check_data(data, [run for run in runs if run.experiment.data == data and run.has_checkpoint()])
 
 
-def check_data(data: DataConfig) -> None:
-    """Raises DataError where the data is not there, or not what its spec says; no image is opened.
+def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
+    """Raises DataError where the data is not there, not what its spec says, or not what runs have begun on.
 
-    Data that lies on the nodes only is left to them.
+    No image is decoded. Data that lies on the nodes only is left to them.
     """
     if data.source in PACKAGED:
-        PACKAGED[data.source].path()
+        found = {"fingerprint": files.sha256(PACKAGED[data.source].path())}
+    elif data.on_nodes_only and data.root and not Path(data.root).exists():
         return
-    if data.on_nodes_only and data.root and not Path(data.root).exists():
-        return
-    from antioversmooth.sources.listing import listed  # NumPy, for the names of a million files
+    else:
+        from antioversmooth.sources.listing import listed, sample  # NumPy, for the names of a million files
 
-    listed(data)
+        there = listed(data)
+        found = {"fingerprint": there.fingerprint, "sample": sample(there.train, there.val) if begun else ""}
+    for run in begun:
+        require_same_data(run, found)
 
 
 def moved_data(runs: Sequence[Run]) -> list[str]:

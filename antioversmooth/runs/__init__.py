@@ -7,12 +7,13 @@ results/runs/<experiment>/seed<k>-<id8>/
   metrics.jsonl      the journal (see journal.py)
   checkpoints/       the last two and the best, each with its checksum
   result.json        written last; its presence is what "done" means
-  provenance.json    what the newest attempt ran on
+  provenance.json    what the newest attempt ran on, and the data that the run began on
   heartbeat          touched every few seconds while an attempt lives
   logs/attempt<n>/   created exclusively: the number of an attempt is whoever makes its folder
 """
 
 from antioversmooth.runs.batch import split_batch
+from antioversmooth.runs.data import began_on, require_same_data
 from antioversmooth.runs.directory import Run
 from antioversmooth.runs.lifecycle import RunState, state
 from antioversmooth.runs.planning import plan, profile_folder
@@ -22,10 +23,12 @@ __all__ = [
     "ORIGINS",
     "Run",
     "RunState",
+    "began_on",
     "identity",
     "plain",
     "plan",
     "profile_folder",
+    "require_same_data",
     "scientific",
     "split_batch",
     "state",

@@ -25,7 +25,7 @@ from antioversmooth import files, journal
 from antioversmooth.background import meanwhile
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, LaunchError, UserError
 from antioversmooth.journal import EndReason
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, began_on
 from antioversmooth.training import checkpoint
 from antioversmooth.training.checkpoint import Checkpoint
 from antioversmooth.training.distributed import Ranks
@@ -228,7 +228,8 @@ def _write_start(attempt: Attempt) -> None:
         "packages": dict(sorted(packages.items())),
         "slurm": {key: os.environ[key] for key in _SLURM_FACTS if key in os.environ},
     }
-    files.write_json(run.dir / "provenance.json", {"attempt": attempt.number, **facts, **more})
+    data = {"data": began} if (began := began_on(run)) else {}  # which this attempt is held against
+    files.write_json(run.dir / "provenance.json", {"attempt": attempt.number, **facts, **more, **data})
 
 
 _SLURM_FACTS = (

@@ -32,6 +32,10 @@ class Images(Protocol):
         """Class of each image. Shape: [number of images]."""
 
     @property
+    def stored(self) -> listing.Images:
+        """The same, not decoded."""
+
+    @property
     def in_memory(self) -> bool:
         """Whether opening an image reads no file."""
 
@@ -91,6 +95,11 @@ class ImageData:
     num_classes: int
     fingerprint: str
     """See `Listing.fingerprint`."""
+
+    def measures(self) -> dict[str, str]:
+        """What tells this data from others, as far as there is such a measure; reads a few images."""
+        found = {"fingerprint": self.fingerprint, "sample": listing.sample(self.train.stored, self.val.stored)}
+        return {key: value for key, value in found.items() if value}
 
 
 def open_data(config: DataConfig) -> ImageData:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from antioversmooth import journal
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.config import Experiment
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, require_same_data
 from antioversmooth.training import attempt as attempts
 from antioversmooth.training import distributed, system
 from antioversmooth.training.attempt import Attempt
@@ -57,7 +57,10 @@ def train(run: Run, *, redirect: bool = False) -> None:
 def _train(attempt: Attempt, stop: StopRequest) -> None:
     run, ranks, config = attempt.run, attempt.ranks, attempt.run.experiment
     data = open_data(config.data)
-    attempt.add_provenance(data={"name": config.data.name, "root": config.data.root, "fingerprint": data.fingerprint})
+    measures = data.measures()
+    if attempt.resume_from is not None:
+        require_same_data(run, measures)
+    attempt.add_provenance(data={"name": config.data.name, "root": config.data.root, **measures})
     loaders = make_loaders(config, seed=run.seed, cpus=ranks.place.cpus)
     evaluator = Evaluator(config, data.val, loaders, ranks)
     model: Any = new_model(config, run.seed).to(ranks.device)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -9,13 +10,16 @@ import numpy as np
 import processes
 import pytest
 from outcomes import losses
+from PIL import Image
 
-from antioversmooth import files, spec
+from antioversmooth import files, runs, spec
 from antioversmooth.config import DataConfig, DataSource
-from antioversmooth.errors import DataError
+from antioversmooth.errors import AttemptEnded, DataError
+from antioversmooth.orchestration import preflight
 from antioversmooth.runs import Run
 from antioversmooth.sources import packaged
 from antioversmooth.training.data import open_data, stratified_split
+from antioversmooth.training.train import train
 
 DIGITS = DataConfig("digits", DataSource.digits, None, 10, 1438, 359, 1, [0.5], [0.5])
 
@@ -77,7 +81,61 @@ def test_a_run_is_the_same_from_a_folder_and_from_tar_files(folder_run: Callable
         assert told == {
             "name": "trees",
             "root": run.experiment.data.root,
-            "fingerprint": open_data(run.experiment.data).fingerprint,
+            **open_data(run.experiment.data).measures(),
         }
     assert len(found[0]) == 3
     assert found[0] == found[1]
+
+
+def other_images(of: Path, there: Path) -> None:
+    """Images of the same names, sizes and classes under another root."""
+    shutil.copytree(of, there)
+    for number, path in enumerate(sorted(there.rglob("*.png"))):
+        pixels = np.random.default_rng(1000 + number).integers(0, 256, (12, 10, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+
+
+def test_a_run_does_not_go_on_with_other_images(folder_run: Callable[..., Run], tmp_path: Path) -> None:
+    """Said before anything is queued, and by the training itself; a copy of the images is as good."""
+    shutil.copytree(tmp_path / "images", tmp_path / "copy")
+    other_images(tmp_path / "images", tmp_path / "others")
+    with pytest.raises(AttemptEnded):
+        train(folder_run("runtime.max_steps=2"))
+    elsewhere = folder_run(f"data.root={tmp_path}/others")
+    told = rf"began on the images of {tmp_path}/images, and those of {tmp_path}/others are others by the content"
+    with pytest.raises(DataError, match=told):
+        preflight.check_inputs([elsewhere])
+    assert processes.train(elsewhere, ranks=2) == [2, 2]
+    assert runs.began_on(elsewhere)["root"] == f"{tmp_path}/images"
+    assert [r["message"] for r in elsewhere.attempts() if r["event"] == "end"][-1].startswith("data.root: deit_s12")
+    copy = folder_run(f"data.root={tmp_path}/copy")
+    preflight.check_inputs([copy])
+    train(copy)
+    assert copy.result() is not None
+    assert runs.began_on(copy)["root"] == f"{tmp_path}/copy"
+
+
+def test_a_run_goes_on_where_nothing_but_names_was_recorded_or_nothing_was_saved(
+    folder_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    other_images(tmp_path / "images", tmp_path / "others")
+    run = folder_run("runtime.max_steps=2", "recipe.epochs=1", "recipe.warmup_epochs=0")
+    with pytest.raises(AttemptEnded):
+        train(run)
+    path = run.dir / "provenance.json"
+    others = folder_run("recipe.epochs=1", "recipe.warmup_epochs=0", f"data.root={tmp_path}/others")
+    recorded = files.read_json(path)
+    del recorded["data"]["sample"]
+    files.write_json(path, recorded)
+    preflight.check_inputs([others])
+    for spoilt in ("{", "[]", '{"data": 1}'):
+        path.write_text(spoilt)
+        preflight.check_inputs([others])
+    files.write_json(path, {"data": {**recorded["data"], "fingerprint": "another"}})
+    with pytest.raises(DataError, match=r"others by the names"):
+        preflight.check_inputs([others])
+    for kept in run.checkpoints_dir.iterdir():
+        kept.unlink()
+    preflight.check_inputs([others])
+    train(others)
+    assert others.result() is not None
