@@ -28,7 +28,9 @@ REQUEUE_DELAY_S = 5
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 os.environ["PATH"] += f"{os.pathsep}/usr/sbin{os.pathsep}/sbin"
-PATH = os.environ["PATH"]  # before any cluster puts its clients on it
+_CLIENTS_OF_AN_OUTER_ONE = f"{os.environ.get(OWNER)}/bin"  # where this process was started on a private cluster
+PATH = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if part != _CLIENTS_OF_AN_OUTER_ONE)
+"""Where programs are found, before any cluster puts its clients on it."""
 
 
 def missing() -> str | None:
@@ -229,11 +231,11 @@ class Cluster:
     def _write_client(self, client: str) -> None:
         """A client for the host, which is on no network of the cluster; on its machines it is the real one."""
         network = f"nsenter --net=/proc/$(cat {self.folder}/login.pid)/ns/net"
-        program = self.folder / "bin" / client
+        program, real = self.folder / "bin" / client, shutil.which(client, path=PATH)
         program.write_text(
             f"#!/bin/sh\ncase $(uname -n) in {'|'.join((self.login.name, *self.nodes))}) "
-            f'exec {shutil.which(client)} "$@";; esac\n'
-            f'exec {network} {shutil.which(client)} "$@"\n'
+            f'exec {real} "$@";; esac\n'
+            f'exec {network} {real} "$@"\n'
         )
         program.chmod(0o755)
 

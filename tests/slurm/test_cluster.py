@@ -36,6 +36,14 @@ def child(parent: int, program: str) -> int:
     return 0
 
 
+@pytest.mark.skipif(cluster.shares_loopback(), reason="on a shared loopback, both are on one network")
+def test_a_cluster_that_is_started_from_another_one_is_on_its_own_network(slurm_is_there: None) -> None:
+    with private_cluster(nodes=1, accounting=False, proctrack="linuxproc", shared=False):
+        command = [sys.executable, str(Path(__file__).parent / "shell.py"), "sinfo", "--noheader", "-p", "main"]
+        inner = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert " 3 " in inner.stdout, inner.stderr
+
+
 @pytest.mark.skipif(cluster.shares_loopback(), reason="on a shared loopback, the next test run ends them")
 def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(slurm_is_there: None) -> None:
     command = [sys.executable, str(Path(__file__).parent / "shell.py"), "sleep", "600"]
@@ -43,8 +51,7 @@ def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(
     assert maker.stderr is not None
     told = maker.stderr.readline()
     if "logs in" not in told:
-        maker.terminate()
-        pytest.fail(told + maker.communicate()[1])
+        pytest.fail(told + maker.communicate(timeout=60)[1])
     folder = Path(told.split()[-1]).parent
     assert len(processes(folder)) > 5
     wait_until(lambda: child(maker.pid, "sleep"), "the command")
