@@ -137,9 +137,37 @@ def test_evaluate_tells_accuracy_and_form(trained: Callable[[str], Run], capsys:
     assert told["num_images"] == 1000
     assert told["val/top1"] == pytest.approx(sum(told["per_class_top1"]) / 10)  # a hundred images of each class
     assert told["forms"][0] == "FeatScale's form on DeiT: the released code's, 1 + 2s and 1 + 2t"
+    weights = next(run.checkpoints_dir.glob("*.pt")).rename("weights.pth")  # which say nothing of themselves
     row = ["--spec", "deit_s12_featscale", *SMALL, "model.scaling_variant=paper"]
-    assert cli.main(["evaluate", str(next(run.checkpoints_dir.glob("*.pt"))), *row]) == 0
+    assert cli.main(["evaluate", str(weights), *row]) == 0
     assert "form     FeatScale's form on DeiT: the paper's, 1 + s and 1 + t\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["evaluate", "convert"])
+@pytest.mark.parametrize("kind", ["run", "checkpoint", "file"])
+def test_weights_of_another_form_than_asked_for_are_refused(
+    trained: Callable[[str], Run], project: Path, capsys: pytest.CaptureFixture[str], command: str, kind: str
+) -> None:
+    run = trained("deit_s12_featscale")
+    file = project / "weights.safetensors"
+    assert cli.main(["convert", str(run.dir), str(file)]) == 0
+    target = {"run": run.dir, "checkpoint": next(run.checkpoints_dir.glob("*.pt")), "file": file}[kind]
+    given = [command, str(target), *(["out.pth"] if command == "convert" else [])]
+    row = ["--spec", "deit_s12_featscale", *SMALL]
+    assert cli.main([*given, *row, "model.scaling_variant=paper"]) == 2
+    told = f"{target} holds weights of a model with model.scaling_variant=released, and deit_s12_featscale is asked for"
+    assert told in capsys.readouterr().err
+    assert not (project / "out.pth").exists()
+    assert cli.main([*given, *row]) == 0
+
+
+def test_a_form_that_decides_nothing_of_a_model_is_not_asked_for(trained: Callable[[str], Run], project: Path) -> None:
+    """CaiT's FeatScale has one form, and folded weights have none."""
+    assert cli.main(["convert", str(trained("cait_xxs24_featscale").dir), "cait.safetensors"]) == 0
+    row = ["--spec", "cait_xxs24_featscale", *SMALL, "model.scaling_variant=paper"]
+    assert cli.main(["convert", "cait.safetensors", "out.pth", *row]) == 0
+    assert cli.main(["convert", str(trained("cait_xxs24_attnscale").dir), "plain.safetensors", "--fold"]) == 0
+    assert cli.main(["convert", "plain.safetensors", "out.pth", "--spec", "cait_xxs24", *SMALL]) == 0
 
 
 def test_data_of_a_package_lies_in_no_folder(trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]) -> None:

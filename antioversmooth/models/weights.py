@@ -10,6 +10,7 @@ import argparse
 import io
 import pickle
 import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import timm
 import torch
@@ -184,8 +186,8 @@ def read_state(source: Path, *, average: bool = False) -> State:
         content = safetensors.torch.load_file(source) if source.suffix == ".safetensors" else _torch_load(source)
     except FileNotFoundError as err:
         raise CheckpointError(f"{source}: there is no such file") from err
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError, SafetensorError) as err:
-        raise CheckpointError(f"{source} is torn, or holds more than weights: {_first_line(err)}") from err
+    except Exception as err:  # bytes that are no weights lead torch's reader to errors of any kind
+        raise CheckpointError(f"{source} is torn, or holds more than weights: {_unreadable(source, err)}") from err
     found: dict[str, Any] = content if isinstance(content, dict) else {}
     if average:
         found = {key: found[key] for key in _AVERAGES if found.get(key) is not None}
@@ -197,9 +199,31 @@ def read_state(source: Path, *, average: bool = False) -> State:
     return dict(clean_state_dict(state))
 
 
+def read_metadata(source: Path) -> dict[str, str]:
+    """What a `.safetensors` file says of its weights in words; nothing where it says nothing, or cannot be read."""
+    if source.suffix != ".safetensors":
+        return {}
+    try:
+        with safetensors.safe_open(source, "pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
+
+
+def _unreadable(source: Path, err: Exception) -> str:
+    """Why a file of weights cannot be read. Not in torch's words, which advise to execute what is in it."""
+    if isinstance(err, OSError) and err.strerror:
+        return err.strerror
+    if found := re.search(r"GLOBAL (\S+)", str(err)):
+        return f"it asks for {found[1]}, and nothing but tensors, numbers and words is taken from a file"
+    kind = "safetensors file" if source.suffix == ".safetensors" else "file that torch.save wrote"
+    return f"it is no {kind}, or is cut off ({source.stat().st_size:,} bytes)"
+
+
 def _torch_load(source: Path) -> Any:
     # the released training code saves its parsed arguments beside the weights
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickles that are no weights
         return torch.load(source, map_location="cpu", weights_only=True)
 
 

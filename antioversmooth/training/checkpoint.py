@@ -93,7 +93,7 @@ def load_state(path: Path) -> State:
     except FileNotFoundError as err:
         raise CheckpointError(f"there is no checkpoint {path}") from err
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as err:  # a torn file's ways
-        raise CheckpointError(f"{path} cannot be read as a checkpoint: {err}") from err
+        raise CheckpointError(f"{path} cannot be read as a checkpoint: it is torn, or none of ours") from err
     if not isinstance(state, dict) or "model" not in state:
         raise CheckpointError(f"{path} holds no model of this project")
     return state

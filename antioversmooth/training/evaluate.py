@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
-from antioversmooth.config import DataConfig, Experiment
-from antioversmooth.errors import CheckpointError
-from antioversmooth.models.weights import LoadReport, load_weights
-from antioversmooth.runs import Run
+from antioversmooth.config import DataConfig, Experiment, Family, ModelConfig, Scaling
+from antioversmooth.errors import CheckpointError, ResultError
+from antioversmooth.models.weights import LoadReport, load_weights, read_metadata
+from antioversmooth.runs import Run, plain
 from antioversmooth.training import checkpoint, distributed
 from antioversmooth.training.data import open_data
 from antioversmooth.training.evaluator import Evaluation, Evaluator
@@ -66,11 +69,58 @@ def load_trained(model: nn.Module, target: Path, config: Experiment, *, average:
     Raises:
         CheckpointError: There are no such weights, or they are of another model.
     """
+    _require_same_form(target, config)
     if only_evaluates(target, config):
         if average:
             raise CheckpointError(f"{target} trained nothing, so there is no moving average of its weights")
         return load_initial_weights(model, run_of(target))
     return load_weights(model, weights_of(target), average=average)
+
+
+def _require_same_form(target: Path, config: Experiment) -> None:
+    """Raises CheckpointError where weights say of themselves that they are of a model that computes otherwise."""
+    said, ours = _said(target), plain(config.model)
+    form = _form(config.model, scaled=said.get("scaling") == ours["scaling"])
+    differing = [key for key in form if key in said and said[key] != ours[key]]
+    if differing:
+        theirs, asked = (", ".join(f"model.{key}={_spelt(model[key])}" for key in differing) for model in (said, ours))
+        raise CheckpointError(
+            f"{target} holds weights of a model with {theirs}, and {config.name} is asked for with {asked}: the same "
+            f"numbers would be another function; give {theirs}"
+        )
+
+
+def _form(model: ModelConfig, *, scaled: bool) -> list[str]:
+    """Fields that decide what the weights of a model compute, and that no shape or name of a tensor tells.
+
+    Args:
+        scaled: Whether the weights have its scales.
+    """
+    is_vit, featscale = model.family is Family.vit, model.scaling is Scaling.featscale
+    return [
+        "num_heads",
+        *(["scaling_variant"] if scaled and is_vit and featscale else []),
+        *(["class_token_in_mean"] if scaled and is_vit and model.scaling is not Scaling.none else []),
+        *(["mask_aware"] if scaled and model.family is Family.swin and model.scaling is Scaling.attnscale else []),
+    ]
+
+
+def _spelt(value: Any) -> str:
+    """A value as an override spells it."""
+    return json.dumps(value).strip('"')
+
+
+def _said(target: Path) -> dict[str, Any]:
+    """The model that weights are of, as they say themselves or the run says that they belong to; empty: unknown."""
+    metadata = read_metadata(target)
+    with suppress(ValueError, TypeError):
+        model = json.loads(metadata["model"]) if metadata.keys() >= {"model", "scaling_folded"} else None
+        if isinstance(model, dict):
+            return {**model, "scaling": "none"} if json.loads(metadata["scaling_folded"]) is True else model
+    in_run = target.is_dir() or target.parent.name == "checkpoints"
+    with suppress(CheckpointError, ResultError):
+        return dict(plain(run_of(target).experiment.model)) if in_run else {}
+    return {}
 
 
 def only_evaluates(target: Path, config: Experiment) -> bool:

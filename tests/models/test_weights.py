@@ -340,8 +340,22 @@ class Unsafe:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path):
     torch.save({"model": Unsafe()}, tmp_path / "unsafe.pth")
-    with pytest.raises(CheckpointError, match="holds more than weights"):
+    with pytest.raises(CheckpointError, match=r"holds more than weights: it asks for \S+\.Unsafe, and nothing but"):
         read_state(tmp_path / "unsafe.pth")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"hello world\n", b'{"id": 1}\n', b"\x80\x04junk", bytes(range(256)), b"PK\x03\x04"]
+)
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_what_is_no_file_of_weights_is_said_in_one_line_without_torchs_advice(
+    tmp_path: Path, content: bytes, ending: str
+):
+    path = tmp_path / f"other.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"it is no .*, or is cut off \({len(content)} bytes\)$") as raised:
+        read_state(path)
+    assert "weights_only" not in str(raised.value)
 
 
 def test_a_timm_tag_is_loaded_through_timm(tmp_path: Path):
