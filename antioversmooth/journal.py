@@ -143,9 +143,26 @@ def _parse(lines: list[bytes]) -> list[Any]:
         return values
 
 
+_REASONS = {reason.value for reason in EndReason}
+
+
+def read_attempts(path: Path) -> list[Record]:
+    """The records of a journal of attempts; what is no record of an attempt is left out, as a torn line is."""
+    return [record for record in read(path) if _is_of_attempt(record)]
+
+
+def _is_of_attempt(record: Record) -> bool:
+    event, reason = record.get("event"), record.get("reason")
+    if type(record.get("attempt")) is not int or "time" not in record or not isinstance(event, str):
+        return False
+    if event == "start":
+        return type(record.get("step")) is int
+    return event != "end" or (isinstance(reason, str) and reason in _REASONS)
+
+
 def read_metrics(metrics: Path, attempts: Path) -> list[Record]:
     """The metrics that belong to the run, in order of steps: each step as its last rightful attempt wrote it."""
-    limit = superseded_after(read(attempts))
+    limit = superseded_after(read_attempts(attempts))
     return in_lineage(read(metrics), limit)
 
 

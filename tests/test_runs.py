@@ -233,7 +233,7 @@ def test_the_last_word_on_the_end_of_an_attempt_counts(make_run: MakeRun) -> Non
         (2, "start", ""),
         (1, "end", "out-of-memory"),
     ]:
-        journal.append(run.attempts_path, {"attempt": attempt, "event": event, "reason": reason})
+        journal.append(run.attempts_path, {"attempt": attempt, "event": event, "step": 0, "reason": reason})
     assert [(r["attempt"], r["event"], r["reason"]) for r in run.attempts()] == [
         (1, "start", ""), (2, "start", ""), (1, "end", "out-of-memory"),
     ]  # fmt: skip

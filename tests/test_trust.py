@@ -19,6 +19,13 @@ from hypothesis import strategies as st
 
 from antioversmooth import files, journal
 from antioversmooth.errors import ResultError
+from antioversmooth.journal import EndReason
+from antioversmooth.orchestration import jobs
+from antioversmooth.orchestration.budget import verdict
+from antioversmooth.orchestration.explain import explain
+from antioversmooth.orchestration.state import Phase
+from antioversmooth.orchestration.status import statuses
+from antioversmooth.orchestration.worker import close_attempt
 from antioversmooth.reporting.observe import State, observe
 from antioversmooth.runs import Run
 
@@ -88,10 +95,10 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
     max_leaves=6,
 )
-KEYS = ["time", "attempt", "event", "step", "epoch", "reason", "message", journal.VAL_TOP1, "host", "commit"]
+KEYS = ["time", "attempt", "event", "step", "epoch", "reason", "message", journal.VAL_TOP1, "host", "commit", "job_id"]
 RECORDS = st.dictionaries(
     st.sampled_from(KEYS),
-    st.one_of(VALUES, st.sampled_from(["start", "end", "crash", 1, 2, 3])),
+    st.one_of(VALUES, st.sampled_from(["start", "end", "ended", "submitted", "crash", 1, 2, 3])),
     max_size=8,
 )  # fmt: skip
 RESULTS = st.dictionaries(
@@ -124,6 +131,39 @@ def test_whatever_a_run_directory_says_it_is_observed_and_can_be_rendered(
     assert isinstance(seen.state, State)
     assert seen.epoch >= 0 or seen.epochs
     json.dumps(seen.provenance)
+
+
+@SEVERAL
+@given(st.lists(RECORDS, max_size=6), st.lists(RECORDS, max_size=4))
+def test_lines_that_are_no_records_of_attempts_or_jobs_keep_no_command_from_its_work(
+    run: Run, attempts: list[object], events: list[object]
+) -> None:
+    run.attempts_path.write_text(lines(attempts))
+    told = statuses([run], [])[0]
+    assert told["state"] in {phase.value for phase in Phase}
+    assert explain(run).startswith("deit_s12 seed 0 is ")
+    close_attempt(run, EndReason.crash, "in a test")
+    (run.dir / "jobs.jsonl").write_text(lines(events))
+    assert verdict(run).why
+    assert isinstance(jobs.newest_job(run), str | None)
+    (run.dir / "jobs.jsonl").unlink()
+
+
+def test_a_line_that_is_no_record_takes_nothing_from_the_journal(run: Run) -> None:
+    journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
+    journal.append(run.metrics_path, {"attempt": 1, "step": 5, journal.TRAIN_LOSS: 1.0})
+    told = run.attempts()
+    end = {"attempt": 1, "event": "end"}
+    for foreign in (
+        {"attempt": 2, "event": "start"},
+        {"attempt": 2},
+        end,
+        {**end, "reason": "bored"},
+        {"event": "end"},
+    ):
+        journal.append(run.attempts_path, foreign)
+    assert run.attempts() == told
+    assert [record["step"] for record in run.metrics()] == [5]
 
 
 @SEVERAL

@@ -55,7 +55,7 @@ def _measured_speeds(run: Run, *, on_gpu: bool) -> Iterator[float]:
 
 
 def _speed(directory: Path, *, on_gpu: bool) -> float | None:
-    starts = [r for r in journal.read(directory / "attempts.jsonl") if r.get("event") == "start"]
+    starts = [r for r in journal.read_attempts(directory / "attempts.jsonl") if r["event"] == "start"]
     if any((r["device_type"] == "cuda") is not on_gpu for r in starts if "device_type" in r):
         return None  # a few steps tried on a CPU say nothing about a GPU
     result = _result(directory)

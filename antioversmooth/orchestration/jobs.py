@@ -28,9 +28,19 @@ def note(run: Run, event: str, **facts: Any) -> None:
     journal.append(run.dir / "jobs.jsonl", {"event": event, **known})
 
 
+_FACTS: dict[str, set[str]] = {
+    "submitted": {"job_id"},
+    "ended": {"job_id", "code", "state"},
+    "cancelled": set(),
+    "retry": set(),
+}
+"""What each event says beside its time."""
+
+
 def events(run: Run) -> list[Record]:
-    """All events, oldest first."""
-    return journal.read(run.dir / "jobs.jsonl")
+    """All events, oldest first; what is none is left out, as a torn line is."""
+    found = [r for r in journal.read(run.dir / "jobs.jsonl") if isinstance(r.get("event"), str) and "time" in r]
+    return [r for r in found if r["event"] in _FACTS and _FACTS[r["event"]] <= r.keys()]
 
 
 def newest_job(run: Run) -> str | None:

@@ -104,7 +104,7 @@ def _attempts(run: Run, state: State, now: float) -> list[Status]:
 
 def _last_signs(run: Run) -> dict[int, float]:
     """When each attempt wrote for the last time: what an attempt that was killed is counted up to."""
-    return {r["attempt"]: r["time"] for r in journal.read(run.metrics_path)}
+    return {r["attempt"]: r["time"] for r in journal.read(run.metrics_path) if {"attempt", "time"} <= r.keys()}
 
 
 def _attempt(start: Record, end: Record | None, last: float) -> Status:

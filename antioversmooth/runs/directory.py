@@ -81,9 +81,9 @@ class Run:
 
     def attempts(self) -> list[journal.Record]:
         """Records of the attempts so far; of each attempt one end: the last word, by whoever knew most."""
-        records = [r for r in journal.read(self.attempts_path) if "attempt" in r and "time" in r]
-        last = {r["attempt"]: i for i, r in enumerate(records) if r.get("event") == "end"}
-        return [r for i, r in enumerate(records) if r.get("event") != "end" or last[r["attempt"]] == i]
+        records = journal.read_attempts(self.attempts_path)
+        last = {r["attempt"]: i for i, r in enumerate(records) if r["event"] == "end"}
+        return [r for i, r in enumerate(records) if r["event"] != "end" or last[r["attempt"]] == i]
 
     def has_checkpoint(self) -> bool:
         """Whether there is a file to go on from, as far as its name tells."""

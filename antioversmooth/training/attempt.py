@@ -72,7 +72,7 @@ class Attempt:
         noted = {
             record["file"]
             for record in journal.read(self.run.attempts_path, holding="file")
-            if record.get("event") == CORRUPT_IMAGE and record["attempt"] == self.number
+            if (record.get("event"), record.get("attempt")) == (CORRUPT_IMAGE, self.number)
         }
         for name in sorted(set(names) - noted):
             self.note_from_any_rank(CORRUPT_IMAGE, file=name, rank=self.ranks.rank)

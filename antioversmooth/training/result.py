@@ -69,7 +69,8 @@ def _effort(run: Run) -> dict[str, float | int]:
     attempts = run.attempts()
     starts = {r["attempt"]: r for r in attempts if r["event"] == "start"}
     last: dict[int, float] = {}
-    for record in [*attempts, *journal.read(run.metrics_path)]:
+    journaled = [r for r in journal.read(run.metrics_path) if {"attempt", "time"} <= r.keys()]
+    for record in [*attempts, *journaled]:
         last[record["attempt"]] = max(last.get(record["attempt"], 0.0), record["time"])
     seconds = {number: last[number] - start["time"] for number, start in starts.items()}
     return {
