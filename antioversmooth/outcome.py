@@ -1,9 +1,10 @@
-"""What the journal of a run amounts to: the numbers of `result.json` that can be derived again, by whoever has it."""
+"""What a result is, and which of its numbers can be derived again from the journal of the run, by whoever has it."""
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from antioversmooth import journal
@@ -43,3 +44,36 @@ def _start(records: Sequence[Record]) -> dict[str, float] | None:
 def _median(records: Sequence[Record], key: str) -> float | None:
     values = [r[key] for r in records if key in r]
     return statistics.median(values) if values else None
+
+
+_NUMBER = (int, float)
+REQUIRED: dict[str, tuple[type, ...]] = {
+    "metrics": (dict,),
+    "best": (dict,),
+    "parameters": (int,),
+    "gmacs": _NUMBER,
+    "images_per_s": (*_NUMBER, type(None)),
+    "device": (str,),
+    "device_hours": _NUMBER,
+    "checkpoint": (dict, type(None)),
+}
+"""What a table takes from `result.json`, and what makes a run done."""
+
+
+def lacking(result: Mapping[str, Any]) -> Iterator[str]:
+    """Keys that are missing, or whose value is of another type or no number. A run directory may come from anywhere."""
+    for key, kinds in REQUIRED.items():
+        value = result.get(key, ())
+        if not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
+            yield key
+    for part in ("metrics", "best", "start"):
+        values = result.get(part)
+        if isinstance(values, dict) and not _is_score(values.get(journal.VAL_TOP1)):
+            yield f"{part}.{journal.VAL_TOP1}"
+    layers = (result.get("similarity") or {}).get("tokens", []) if isinstance(result.get("similarity"), dict) else []
+    if not isinstance(layers, list) or not all(isinstance(layer, _NUMBER) for layer in layers):
+        yield "similarity.tokens"
+
+
+def _is_score(value: object) -> bool:
+    return isinstance(value, _NUMBER) and math.isfinite(value)

@@ -9,9 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import completed
 import pytest
 
-from antioversmooth import cli, files, journal, spec
+from antioversmooth import cli, journal, spec
 from antioversmooth.errors import SpecError, UserError
 from antioversmooth.project import find_root, find_spec
 
@@ -33,10 +34,7 @@ def finish(project: Path, table: str) -> None:
         run.prepare()
         journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
         journal.append(run.metrics_path, {"attempt": 1, "step": 496, "epoch": 8, "val/top1": 91.5})
-        measured = {"parameters": 1, "gmacs": 0.1, "images_per_s": 1.0, "device": "CPU", "device_hours": 0.1}
-        measured["world_size"] = 1
-        scores = {"metrics": {"val/top1": 91.5}, "best": {"val/top1": 91.5, "epoch": 8}, "start": None}
-        files.write_json(run.dir / "result.json", {"id": run.id, **measured, **scores, "checkpoint": {}})
+        completed.finish(run)
 
 
 def test_a_table_that_is_not_complete_exits_3(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import completed
 import pytest
 
-from antioversmooth import cli, files, spec
+from antioversmooth import cli, spec
 from antioversmooth.runs import Run
 
 PROJECT = Path(__file__).parent.parent
@@ -79,7 +80,7 @@ def test_figures_are_drawn_from_what_has_run(project: Path, capsys: pytest.Captu
     _, request = spec.load_figure(project / name, ["profile=mini"])
     for run in request.plan([0], project / "results"):
         run.prepare()
-        files.write_json(run.dir / "result.json", {"id": run.id, "similarity": {"tokens": [0.5] * 24}})
+        completed.finish(run, similarity={"tokens": [0.5] * 24})
     assert cli.main(["figures", "similarity_deit_s24", "profile=mini"]) == 0
     folder = project / "results" / "mini" / "figures"
     assert sorted(path.suffix for path in folder.iterdir()) == [".csv", ".html", ".json", ".png", ".svg"]
@@ -92,7 +93,7 @@ def test_figures_of_other_rows_need_a_folder(project: Path, capsys: pytest.Captu
     _, request = spec.load_figure(project / "experiments" / "figures" / f"{name}.yaml", ["profile=mini", override])
     for run in request.plan([0], project / "results"):
         run.prepare()
-        files.write_json(run.dir / "result.json", {"id": run.id, "similarity": {"tokens": [0.5] * 24}})
+        completed.finish(run, similarity={"tokens": [0.5] * 24})
     assert cli.main(["figures", name, "profile=mini", override]) == 0
     assert "name --output" in capsys.readouterr().err
     assert not (project / "results" / "mini" / "figures").exists()

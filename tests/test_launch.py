@@ -13,8 +13,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from completed import finish
 
-from antioversmooth import files, spec
+from antioversmooth import spec
 from antioversmooth.runs import Run
 
 PROJECT = Path(__file__).parent.parent
@@ -163,7 +164,7 @@ def test_done_runs_are_skipped(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     run = planned(ROW, tmp_path)
-    files.write_json(run.dir / "result.json", {"id": run.id, "metrics": {"val/top1": 90.0}})
+    finish(run)
     monkeypatch.setattr("antioversmooth.reporting.publish.mirror.sync", lambda *_: [])
     assert launch.main([ROW, *mini]) == 0
     said = capsys.readouterr().out

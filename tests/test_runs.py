@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from completed import finish
 
 from antioversmooth import files, journal, runs, spec
 from antioversmooth.config import Experiment, ModelConfig
@@ -250,7 +251,7 @@ def test_states_follow_the_directory(make_run: MakeRun) -> None:
     assert runs.state(run, now=time.time() + 3600) is RunState.stopped
     journal.append(run.attempts_path, {"attempt": 1, "event": "end", "reason": "timeout", "step": 5})
     assert runs.state(run) is RunState.stopped
-    files.write_json(run.dir / "result.json", {"id": run.id})
+    finish(run)
     assert runs.state(run) is RunState.done
 
 

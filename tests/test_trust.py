@@ -14,10 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from completed import finish
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antioversmooth import files, journal
+from antioversmooth import journal
 from antioversmooth.errors import ResultError
 from antioversmooth.journal import EndReason
 from antioversmooth.orchestration import jobs
@@ -242,7 +243,7 @@ def test_a_table_that_does_not_fit_on_the_disk_is_one_message_and_the_old_one_st
 
 def test_a_bundle_that_does_not_fit_leaves_nothing(project: Path, make_run: MakeRun) -> None:
     run = make_run()
-    files.write_json(run.dir / "result.json", {"id": run.id, "checkpoint": None})
+    finish(run)
     failed = command(project, "export", str(run.dir), "-o", "big.tar", bytes_a_file=2048)
     assert (failed.returncode, failed.stderr.count("\n")) == (2, 1)
     assert not list(project.glob("*.tar*")) + list(project.glob(".*tar*"))
@@ -251,7 +252,7 @@ def test_a_bundle_that_does_not_fit_leaves_nothing(project: Path, make_run: Make
     assert (failed.returncode, failed.stderr.count("\n")) == (2, 1)
     assert not list((project / "results" / "mini").glob(".import*"))
     assert not list((project / "results" / "mini").glob("runs/*/*"))
-    assert command(project, "import", "big.tar").returncode == 2  # it holds no result that a table could use
+    assert command(project, "import", "big.tar").returncode == 2  # its result follows from no journal
 
 
 def test_a_journal_on_a_full_disk_keeps_every_line_that_was_whole(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -82,7 +81,7 @@ def observe(run: Run, *, now: float | None = None) -> Observation:
     """
     attempts = run.attempts()
     try:
-        result, problem = _result(run), ""
+        result, problem = run.result(), ""
     except ResultError as err:
         result, problem = None, str(err).replace(f"{run.dir}/", "")  # a table is committed: no paths of this machine
     older = _older(run)
@@ -94,39 +93,6 @@ def observe(run: Run, *, now: float | None = None) -> Observation:
         state, problem = _unfinished(run, attempts, bool(older), now)
     origin = _provenance(run, attempts) if attempts else None
     return Observation(run, state, problem, result, attempts, _epochs(run, attempts), older, origin)
-
-
-_NUMBER = (int, float)
-REQUIRED: dict[str, tuple[type, ...]] = {
-    "metrics": (dict,),
-    "best": (dict,),
-    "parameters": (int,),
-    "gmacs": _NUMBER,
-    "images_per_s": (*_NUMBER, type(None)),
-    "device": (str,),
-    "device_hours": _NUMBER,
-    "checkpoint": (dict, type(None)),
-}
-"""What a table takes from `result.json`."""
-
-
-def _result(run: Run) -> dict[str, Any] | None:
-    result = run.result()
-    if result is not None and (absent := list(_absent(result))):
-        raise ResultError(f"{run.dir / 'result.json'} lacks {', '.join(absent)}; move it away and launch again")
-    return result
-
-
-def _absent(result: dict[str, Any]) -> Iterator[str]:
-    """Keys that are missing, or whose value is of another type. A run directory may come from anywhere."""
-    yield from (key for key, kinds in REQUIRED.items() if not isinstance(result.get(key, ()), kinds))
-    for part in ("metrics", "best", "start"):
-        values = result.get(part)
-        if isinstance(values, dict) and not isinstance(values.get(journal.VAL_TOP1), _NUMBER):
-            yield f"{part}.{journal.VAL_TOP1}"
-    layers = (result.get("similarity") or {}).get("tokens", []) if isinstance(result.get("similarity"), dict) else []
-    if not isinstance(layers, list) or not all(isinstance(layer, _NUMBER) for layer in layers):
-        yield "similarity.tokens"
 
 
 def _unfinished(run: Run, attempts: list[Record], has_older: bool, now: float | None) -> tuple[State, str]:
@@ -152,7 +118,7 @@ def _stopped(attempts: list[Record]) -> tuple[State, str]:
 
 def _epochs(run: Run, attempts: list[Record]) -> list[Record]:
     records = journal.read(run.metrics_path, holding=journal.VAL_TOP1)
-    scores = [r for r in records if type(r.get("epoch")) is int and isinstance(r.get(journal.VAL_TOP1), _NUMBER)]
+    scores = [r for r in records if type(r.get("epoch")) is int and isinstance(r.get(journal.VAL_TOP1), int | float)]
     return journal.in_lineage(scores, journal.superseded_after(attempts))
 
 

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from antioversmooth import files, runs
 from antioversmooth.errors import ResultError, UserError
-from antioversmooth.reporting import bundle
+from antioversmooth.reporting import bundle, verify
 from antioversmooth.reporting.observe import IMPORTED, State, observe
 from antioversmooth.runs import Run
 
@@ -173,7 +173,7 @@ def _copy(source: IO[bytes], target: Path) -> str:
 
 
 def _check(path: Path, entries: list[_Entry], scratch: Path) -> None:
-    """Holds each run against its identity, and its weights against its result."""
+    """Holds each run against its identity, and its weights and its journal against its result."""
     for entry in entries:
         try:
             run = Run.load(scratch / "runs" / entry.place)
@@ -184,6 +184,9 @@ def _check(path: Path, entries: list[_Entry], scratch: Path) -> None:
             raise UserError(f"{path}: {entry.place}: {wrong}")
         if seen.state is not State.done or seen.result is None:
             raise UserError(f"{path}: {entry.place}: holds no result ({seen.problem or seen.state.value})")
+        for check in verify.journal_checks(f"seed {run.seed}", seen):
+            if check.verdict is not verify.Verdict.confirmed:
+                raise UserError(f"{path}: {entry.place}: {check}")
         final = seen.result["checkpoint"] or {}
         found = entry.files.get(f"checkpoints/{final.get('file')}")
         if found and found[0] != final.get("sha256"):

@@ -281,12 +281,16 @@ def _paper_checks(row: Row, table: Table) -> Iterator[Check]:
 
 def _run_checks(one: _Found, seen: Observation, checkpoints: bool) -> Iterator[Check]:
     seed = f"seed {one.seed['seed']}"
-    yield from _journal_checks(seed, seen)
+    yield from journal_checks(seed, seen)
     yield from _file_checks(seed, seen.run, checkpoints)
 
 
-def _journal_checks(seed: str, seen: Observation) -> Iterator[Check]:
-    """`result.json` against the journal that it was gathered from."""
+def journal_checks(seed: str, seen: Observation) -> Iterator[Check]:
+    """`result.json` of a run that is done against the journal that it was gathered from.
+
+    Args:
+        seed: The run's, for what is told: seed 0.
+    """
     assert seen.result is not None
     if not seen.epochs:
         yield Check(f"{seed}: metrics.jsonl", Verdict.gone, reason="holds no evaluation of this run")

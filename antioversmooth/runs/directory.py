@@ -11,7 +11,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from antioversmooth import files, journal
+from antioversmooth import files, journal, outcome
 from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
 from antioversmooth.redact import redact
@@ -61,7 +61,7 @@ class Run:
         """What `result.json` says; None while the run is not done.
 
         Raises:
-            ResultError: The file is torn or of another run.
+            ResultError: The file is torn, of another run, or lacks what a result must say.
         """
         path = self.dir / "result.json"
         try:
@@ -73,6 +73,8 @@ class Run:
         if not isinstance(result, dict) or result.get("id") != self.id:
             said = result.get("id") if isinstance(result, dict) else None
             raise ResultError(f"{path} is of run {said}, not of {self.id}")
+        if lacking := list(outcome.lacking(result)):
+            raise ResultError(f"{path} lacks {', '.join(lacking)}; move it away and launch again")
         return result
 
     def metrics(self) -> list[journal.Record]:

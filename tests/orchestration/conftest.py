@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from completed import RESULT
 from fake_slurm import begin_attempt as begin_attempt
 from fake_slurm import slurm as slurm
 from fake_slurm import snapshot as snapshot
@@ -17,6 +19,7 @@ from antioversmooth.runs import Run
 TRAINING = """
     import json, os, pathlib, signal, sys, time
 
+    RESULT = json.loads(RESULT_AS_JSON)
     run = pathlib.Path(sys.argv[1])
     rank = os.environ.get("RANK", "0")
     behaviour = (run / "behaviour").read_text().split()
@@ -52,7 +55,7 @@ TRAINING = """
         sys.exit(75)
     time.sleep(0.3)
     result = {"id": json.loads((run / "intent.json").read_text())["id"], "ended": time.time()}
-    (run / "result.json").write_text(json.dumps(result))
+    (run / "result.json").write_text(json.dumps(RESULT | result))
     append(event="end", reason="completed", step=1)
 """
 
@@ -64,7 +67,7 @@ def stand_in(tmp_path: Path) -> Snapshot:
     package.mkdir(parents=True)
     (package.parent / "__init__.py").touch()
     (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(textwrap.dedent(TRAINING))
+    (package / "__main__.py").write_text(textwrap.dedent(TRAINING).replace("RESULT_AS_JSON", repr(json.dumps(RESULT))))
     return Snapshot("0123456789ab", tmp_path / "stand_in", commit=None, dirty=False)
 
 

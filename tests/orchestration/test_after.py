@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import completed
 import pytest
 from fake_slurm import FakeSlurm
 
-from antioversmooth import files, journal
+from antioversmooth import journal
 from antioversmooth.orchestration import after, jobs
 from antioversmooth.orchestration.after import finish
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -55,7 +56,7 @@ def test_an_attempt_that_saved_and_ended_goes_on(
 
 def test_a_completed_run_ends_its_job_with_success(start: Callable[..., Run], slurm: FakeSlurm) -> None:
     run = start()
-    files.write_json(run.dir / "result.json", {"id": run.id})
+    completed.finish(run)
     assert finish(run, 0, 0.0, "1") == 0
     assert not requeued(slurm)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from completed import finish
 from fake_slurm import FakeSlurm
 
 from antioversmooth import cli, files, journal, spec
@@ -119,7 +120,7 @@ def test_why_cancel_and_retry_answer_programs_too(job: Run, capsys: pytest.Captu
 
 
 def test_watching_ends_when_nothing_waits_or_runs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    files.write_json(run.dir / "result.json", {"id": run.id})
+    finish(run)
     assert cli.main(["status", *MINI, "--watch"]) == 0
     assert "done" in capsys.readouterr().out
 
@@ -168,7 +169,7 @@ def test_logs_before_training_are_those_of_the_job(run: Run, capsys: pytest.Capt
 
 def test_following_ends_with_the_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     (run.dir / "logs" / "launcher.log").write_text("the end\n")
-    files.write_json(run.dir / "result.json", {"id": run.id})
+    finish(run)
     assert cli.main(["logs", *MINI, "-f"]) == 0
     assert capsys.readouterr().out.endswith("the end\n")
 

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from completed import finish
 
-from antioversmooth import files, journal, spec
+from antioversmooth import journal, spec
 from antioversmooth.orchestration.estimate import estimate, multiply_adds
 from antioversmooth.runs import Run
 
@@ -51,7 +52,7 @@ def test_the_runs_own_journal_replaces_arithmetic(make_run: MakeRun) -> None:
 
 def test_another_seed_of_the_row_is_a_measurement_too(make_run: MakeRun) -> None:
     measured, planned = make_run("deit_s12", seed=0), make_run("deit_s12", seed=1)
-    files.write_json(measured.dir / "result.json", {"id": measured.id, "images_per_s": 80.0, "world_size": 4})
+    finish(measured, images_per_s=80.0, world_size=4)
     images = planned.experiment.total_steps * planned.experiment.recipe.global_batch
     assert estimate(planned, on_gpu=True).device_hours == pytest.approx(images / 20.0 / 3600)
 

@@ -3,8 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from completed import finish
 
-from antioversmooth import files, spec
+from antioversmooth import spec
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import evaluation
 from antioversmooth.spec import Request
@@ -17,7 +18,7 @@ def request_(experiments: Path) -> Request:
 
 def test_an_evaluation_starts_from_the_trained_run_and_trains_nothing(request_: Request, tmp_path: Path) -> None:
     (trained,) = request_.plan([3], tmp_path)
-    files.write_json(trained.dir / "result.json", {"id": trained.id})
+    finish(trained)
     (run,) = evaluation.plan(request_, [3], tmp_path)
     assert run.upstream is not None
     assert (run.upstream.id, run.upstream.dir) == (trained.id, trained.dir)
@@ -27,7 +28,7 @@ def test_an_evaluation_starts_from_the_trained_run_and_trains_nothing(request_: 
 def test_an_evaluation_is_loaded_again_from_its_directory(request_: Request, tmp_path: Path) -> None:
     (trained,) = request_.plan([0], tmp_path)
     trained.prepare()
-    files.write_json(trained.dir / "result.json", {"id": trained.id})
+    finish(trained)
     (run,) = evaluation.plan(request_, [0], tmp_path)
     run.prepare()
     assert type(run).load(run.dir) == run

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth import files, journal
+from antioversmooth import journal
 from antioversmooth.orchestration.explain import explain
 from antioversmooth.orchestration.reconcile import retry
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -84,5 +85,5 @@ def test_a_run_says_what_it_starts_from(make_run: MakeRun) -> None:
 
 def test_a_done_run_needs_nothing(make_run: MakeRun) -> None:
     run = make_run()
-    files.write_json(run.dir / "result.json", {"id": run.id})
+    finish(run)
     assert explain(run) == "deit_s12 seed 0 is done. Nothing is left to do."

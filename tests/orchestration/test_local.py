@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from completed import finish
 
 from antioversmooth import files
 from antioversmooth.orchestration import devices, local, process
@@ -114,7 +115,7 @@ def test_a_failed_upstream_blocks_its_dependents_and_no_others(launch, told: Tol
 
 def test_done_runs_are_not_started(launch, told: Told, starts: Starts) -> None:
     run = told("crash")
-    files.write_json(run.dir / "result.json", {"id": run.id})
+    finish(run)
     launched, _ = launch(run)
     assert launched.outcomes[run.id] is Outcome.done
     assert not starts(run)

@@ -6,8 +6,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from completed import finish
 
-from antioversmooth import files, spec
+from antioversmooth import spec
 from antioversmooth.errors import CheckpointError, DataError, LaunchError, SpecError
 from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.backend import Backend
@@ -116,7 +117,7 @@ def test_the_estimate_of_parameters_is_near_enough(name: str, experiments: Path)
 def test_done_runs_whose_images_lay_elsewhere_are_told(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("deit_s12", f"data.root={tmp_path / 'new'}", profile="imagenet")
     for root, said in ((tmp_path / "old", 1), (tmp_path / "new", 0), (None, 0)):
-        files.write_json(run.dir / "result.json", {"id": run.id, "data": {"root": root and str(root)}})
+        finish(run, data={"root": root and str(root)})
         lines = preflight.moved_data([run])
         assert len(lines) == said
         assert not lines or f"the images of {tmp_path / 'old'}; data.root is {tmp_path / 'new'} now" in lines[0]

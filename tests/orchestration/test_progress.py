@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+from completed import finish
 from rich.console import Console
 
-from antioversmooth import files, journal
+from antioversmooth import journal
 from antioversmooth.orchestration import progress, view
 from antioversmooth.orchestration.progress import Reader, read
 from antioversmooth.runs import Run, RunState
@@ -77,7 +78,7 @@ def test_lines_tell_changes_and_epochs_once(make_run: MakeRun, monkeypatch: pyte
         shown.update({})
         shown.say("a message")
         epoch(run, 2, 75.0)
-        files.write_json(run.dir / "result.json", {"id": run.id})
+        finish(run)
     lines = [line.split("  ", 1)[1] for line in stream.getvalue().splitlines()]
     assert [" ".join(line.split()) for line in lines] == [
         "deit_s12 seed 0 running epoch 0/2",
@@ -128,7 +129,7 @@ def test_a_live_view_ends_with_the_last_state(make_run: MakeRun, monkeypatch: py
     run, stream = make_run("deit_s12"), io.StringIO()
     with view.LiveView([run], stream) as shown:
         shown.update({})
-        files.write_json(run.dir / "result.json", {"id": run.id})
+        finish(run)
         shown.say("[a] message")
     assert "[a] message" in stream.getvalue()
     assert "1 done" in stream.getvalue().splitlines()[-1]

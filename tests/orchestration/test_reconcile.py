@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth import files
 from antioversmooth.orchestration import jobs
 from antioversmooth.orchestration.budget import Verdict
 from antioversmooth.orchestration.reconcile import Action, decide, last_words, left_over, reconcile
@@ -72,7 +72,7 @@ def test_a_run_waits_for_the_job_of_the_run_it_starts_from(
 def test_a_run_does_not_wait_for_one_that_is_done(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
     before, run = chain(make_run)
     before.prepare()
-    files.write_json(before.dir / "result.json", {"id": before.id})
+    finish(before)
     reconcile([before, run], snapshot)
     assert [job["dependency"] for job in slurm.jobs()] == ["singleton"]
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import pytest
+from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth import files
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import submission
 from antioversmooth.orchestration.backend import Launched, Outcome
@@ -51,7 +51,7 @@ def test_who_follows_sees_a_preempted_run_come_back_and_end(
         elif newest["state"] == "PENDING":
             slurm.change("2", state="RUNNING")
         else:
-            files.write_json(run.dir / "result.json", {"id": run.id})
+            finish(run)
 
     launched = launch([run], snapshot, said.append, live, follow=True, refresh_s=0)
     assert launched.outcomes == {run.id: Outcome.done}
@@ -78,7 +78,7 @@ def test_who_follows_outlives_a_controller_that_is_away(
         elif newest["id"] == "1":
             slurm.refuse()
         else:
-            files.write_json(run.dir / "result.json", {"id": run.id})
+            finish(run)
 
     launched = launch([run], snapshot, said.append, live, follow=True, refresh_s=0)
     assert launched.outcomes == {run.id: Outcome.done}

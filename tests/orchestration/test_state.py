@@ -6,9 +6,10 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth import files, journal
+from antioversmooth import journal
 from antioversmooth.orchestration import jobs
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.state import Phase, State, states
@@ -29,10 +30,6 @@ def submitted(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> Run:
 
 def state_of(run: Run) -> State:
     return states([run])[run.id]
-
-
-def finish(run: Run) -> None:
-    files.write_json(run.dir / "result.json", {"id": run.id})
 
 
 @pytest.mark.parametrize(

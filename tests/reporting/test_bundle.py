@@ -253,6 +253,11 @@ def in_run(key: str, value: object) -> Callable[[Members], Members]:
     return lambda members: with_manifest(members, lambda manifest: manifest["runs"][0].update({key: value}))
 
 
+def with_result(members: Members, **changes: object) -> Members:
+    (result,) = (json.loads(content) for member, content in members if member.name.endswith("/result.json"))
+    return replaced(members, "result.json", json.dumps({**result, **changes}).encode())
+
+
 SPOILT: dict[str, Callable[[Members], Members]] = {
     "an absolute path": lambda m: renamed(m, "/tmp/evil"),
     "a path upwards": lambda m: renamed(m, "runs/../../../evil"),
@@ -291,6 +296,11 @@ SPOILT: dict[str, Callable[[Members], Members]] = {
     "a result of another run": lambda m: replaced(m, "result.json", b'{"id": "0"}'),
     "a result of another type": lambda m: replaced(m, "result.json", b"[1]"),
     "a result without numbers": lambda m: replaced(m, "result.json", json.dumps({"id": run_id(m)}).encode()),
+    "a better accuracy": lambda m: with_result(m, metrics={"val/top1": 99.0}),
+    "an accuracy that is no number": lambda m: with_result(m, metrics={"val/top1": float("nan")}),
+    "a number that no journal has": lambda m: with_result(m, best={"val/top1": 99.0, "epoch": 4}),
+    "no number of operations": lambda m: with_result(m, gmacs=float("nan")),
+    "an empty journal": lambda m: replaced(m, "metrics.jsonl", b""),
     "other weights": lambda m: replaced(m, "checkpoints/step00000032-attempt1.pt", b"others"),
 }  # fmt: skip
 

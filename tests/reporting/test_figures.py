@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import completed
 import pytest
 
-from antioversmooth import files, spec
+from antioversmooth import spec
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Figure, FigureRow, Panel, PanelKind, ReferenceCurve, Table, TableRow
 from antioversmooth.errors import SpecError
@@ -42,9 +43,7 @@ def finish(request_: Request, tmp_path: Path) -> Callable[..., list[Run]]:
             run.prepare()
             similarity = {"tokens": [0.1 + run.seed, 0.2 + run.seed], "off_diagonal": [0.0, 0.1], "images": 128}
             kept = {"file": "step10.pt", "sha256": "0" * 64}
-            files.write_json(
-                run.dir / "result.json", {"id": run.id, "similarity": similarity, "checkpoint": kept, **result}
-            )
+            completed.finish(run, **{"similarity": similarity, "checkpoint": kept, **result})
         return runs
 
     return finish_all
@@ -119,7 +118,7 @@ def test_published_curves_stand_beside_the_papers_setting(experiments: Path, tmp
     request = spec.load([experiments / "deit_s12.yaml"])
     (run,) = request.plan([0], tmp_path)
     run.prepare()
-    files.write_json(run.dir / "result.json", {"id": run.id, "similarity": {"tokens": [0.1]}, "checkpoint": None})
+    completed.finish(run, similarity={"tokens": [0.1]})
     found = figures.picture(FIGURE, request, [0], tmp_path)
     assert found is not None
     assert found.title == "Similarity"
@@ -132,7 +131,7 @@ def test_published_curves_stand_beside_nothing_but_the_rows_that_they_are_of(exp
     request = spec.load([experiments / "deit_s12.yaml"], ["model.depth=6"])
     (run,) = request.plan([0], tmp_path)
     run.prepare()
-    files.write_json(run.dir / "result.json", {"id": run.id, "similarity": {"tokens": [0.1]}, "checkpoint": None})
+    completed.finish(run, similarity={"tokens": [0.1]})
     found = figures.picture(FIGURE, request, [0], tmp_path)
     assert found is not None
     assert [curve.label for curve in found.panels[0].curves] == ["deit_s12"]
@@ -170,7 +169,7 @@ def test_a_table_draws_the_figures_that_it_names_into_its_own_folder(experiments
     request = spec.load([experiments / f"deit_s24{kind}.yaml" for kind in ("", "_attnscale", "_featscale")], MINI)
     for run in request.plan([0], tmp_path):
         run.prepare()
-        files.write_json(run.dir / "result.json", {"id": run.id, "similarity": {"tokens": [0.1] * 24}})
+        completed.finish(run, similarity={"tokens": [0.1] * 24})
     written = figures.render(table("similarity_deit_s24"), request, [0], tmp_path)
     names = [f"similarity_deit_s24.{end}" for end in ("json", "csv", "png", "svg")]
     assert written == [tmp_path / "mini" / "figures" / name for name in [*names, "index.html"]]
