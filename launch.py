@@ -115,9 +115,11 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
         plan = dryrun.describe(runs, choice, snapshot.describe(results))
         print(json.dumps(plan, indent=2)) if args.json else dryrun.show(plan, out)
         return 0
+    aside, asked = tell_set_aside(runs, out), runs
+    runs = [run for run in asked if run.id not in aside]
     pending = [run for run in runs if run.result() is None]
     if len(pending) < len(runs):
-        print(f"{len(runs) - len(pending)} of {len(runs)} runs are done already and skipped", file=out)
+        print(f"{len(runs) - len(pending)} of {len(asked)} runs are done already and skipped", file=out)
     for line in preflight.moved_data(runs):
         print(line, file=out)
     preflight.check(pending, choice.backend, results)
@@ -127,18 +129,36 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
         code = snapshot.take(results)
         tables = [] if args.eval else [table.name for table in request.tables]
         launched = start(choice, pending, code, shown, args, tables) if pending else backend.Launched({})
-    became = {run.id: launched.outcomes.get(run.id, backend.Outcome.done) for run in runs}
-    conclude(runs, became, args.json, out)
+    became = aside | {run.id: launched.outcomes.get(run.id, backend.Outcome.done) for run in runs}
+    conclude(asked, became, args.json, out)
     if args.eval:
         show_evaluations(runs, out)
     if launched.interrupted:
         return 130
     if backend.Outcome.submitted in became.values():
         return 0
-    complete = publish(runs, [] if args.eval else request.tables, request, args.seeds, RESULTS, out)
+    complete = publish(asked, [] if args.eval else request.tables, request, args.seeds, RESULTS, out)
     if {backend.Outcome.failed, backend.Outcome.blocked} & set(became.values()):
         return 1
     return 0 if complete and backend.Outcome.stopped not in became.values() else 3
+
+
+def tell_set_aside(runs: Sequence[Run], out: TextIO) -> dict[str, Outcome]:
+    """Says which runs have a result that cannot be trusted; what becomes of them and of those that wait for them.
+
+    Raises:
+        ResultError: There is no other run.
+    """
+    from antioversmooth.errors import ResultError
+    from antioversmooth.orchestration import backend
+
+    aside = backend.set_aside(runs)
+    problems = [problem for run in runs if (problem := run.distrust())]
+    if problems and len(aside) == len(runs):
+        raise ResultError("\n".join(problems))
+    for problem in problems:
+        print(problem, file=out)
+    return aside
 
 
 def start(
@@ -196,7 +216,8 @@ def show_evaluations(runs: Sequence[Run], out: TextIO) -> None:
 
 def _told(run: Run, outcome: Outcome) -> dict[str, object]:
     facts = {"experiment": run.experiment.name, "seed": run.seed, "id": run.id, "dir": str(run.dir)}
-    return {**facts, "outcome": outcome.value, "metrics": (run.result() or {}).get("metrics")}
+    result = {} if run.distrust() else run.result() or {}
+    return {**facts, "outcome": outcome.value, "metrics": result.get("metrics")}
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +150,9 @@ def _export(given: argparse.Namespace) -> int:
 
     runs, name = _to_export(given)
     if given.allow_partial:
-        runs = [run for run in runs if run.result() is not None]
+        for problem in filter(None, (run.distrust() for run in runs)):
+            print(f"left out: {problem}", file=sys.stderr)
+        runs = [run for run in runs if not run.distrust() and run.result() is not None]
     if not runs:
         raise UserError("none of these runs is done, so there is no result to check")
     target = given.output or Path(f"{name}.tar")

@@ -261,6 +261,31 @@ def test_inline_trains_in_this_process_and_a_step_limit_is_incomplete(tmp_path: 
     assert "1 of 1 stopped: deit_s12 seed 0" in out
 
 
+@pytest.mark.parametrize("torn", ["{", '{"id": "ID"}'])
+def test_a_result_that_cannot_be_trusted_costs_no_other_row(
+    launch: ModuleType,
+    mini: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    torn: str,
+) -> None:
+    """The others are counted; what waits for it is blocked."""
+    monkeypatch.setattr("antioversmooth.reporting.publish.mirror.sync", lambda *_: [])
+    rows = [ROW, ROW.replace("deit_s12", "cait_s24_featscale")]
+    finish(planned(ROW, tmp_path))
+    first = planned(rows[1], tmp_path)
+    assert first.experiment.name == "cait_s24"
+    first.prepare()
+    (first.dir / "result.json").write_text(torn.replace("ID", first.id))
+    assert launch.main([*rows, *mini, "--json"]) == 1
+    out, err = capsys.readouterr()
+    assert [row["outcome"] for row in json.loads(out)] == ["done", "failed", "blocked"]
+    assert f"{first.dir}/result.json {'is not JSON' if torn == '{' else 'lacks metrics, best'}" in err
+    assert launch.main([*rows, *mini, "--dry-run", "--json"]) == 0
+    assert [run["state"] for run in json.loads(capsys.readouterr().out)["runs"]] == ["done", "failed", "missing"]
+
+
 def test_a_torn_result_is_one_message(
     launch: ModuleType, mini: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from antioversmooth.config import Experiment
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import devices
 from antioversmooth.orchestration.devices import Placement
+from antioversmooth.runs import Run
 
 
 class Backend(Enum):
@@ -38,6 +39,21 @@ class Outcome(Enum):
     stopped = "stopped"
     failed = "failed"
     blocked = "blocked"
+
+
+def set_aside(runs: Sequence[Run]) -> dict[str, Outcome]:
+    """What becomes at once, by run id, of runs whose result cannot be trusted, and of those that wait for them.
+
+    Args:
+        runs: Those that others need first.
+    """
+    aside: dict[str, Outcome] = {}
+    for run in runs:
+        if run.distrust():
+            aside[run.id] = Outcome.failed
+        elif run.result() is None and any(needed.id in aside for needed in run.needs):
+            aside[run.id] = Outcome.blocked
+    return aside
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def _describe_run(run: Run, choice: Choice, snapshot: Snapshot, gpus: Sequence[s
         "seed": run.seed,
         "id": run.id,
         "dir": str(run.dir),
-        "state": state(run).value,
+        "state": "failed" if run.distrust() else state(run).value,
         "starts_from": run.upstream.name if run.upstream else experiment.recipe.init_from,
         "learns_from": run.teacher.name if run.teacher else experiment.recipe.teacher,
         "processes": placement.processes,
@@ -71,7 +71,7 @@ def _sbatch_script(run: Run, snapshot: Snapshot) -> str:
 def _refusal(runs: Sequence[Run]) -> str | None:
     """What would keep these runs from starting."""
     try:
-        preflight.check_inputs([run for run in runs if run.result() is None])
+        preflight.check_inputs([run for run in runs if not run.distrust() and run.result() is None])
     except UserError as err:
         return str(err)
     return None

@@ -34,9 +34,13 @@ def cancel(run: Run) -> str:
 
 
 def given_up(runs: Sequence[Run]) -> list[Run]:
-    """Those that failed and that nothing starts again by itself."""
-    known = states(runs)
-    return [run for run in runs if _is_given_up(run, known[run.id])]
+    """Those that failed and that nothing starts again by itself.
+
+    Not those whose result cannot be trusted: a person moves it away first.
+    """
+    trusted = [run for run in runs if not run.distrust()]
+    known = states(trusted)
+    return [run for run in trusted if _is_given_up(run, known[run.id])]
 
 
 def _is_given_up(run: Run, state: State) -> bool:
@@ -74,7 +78,8 @@ def _with_dependents(runs: Sequence[Run], ids: set[str]) -> list[Run]:
     """The runs with these ids, and those that are not done and need one of them."""
     chosen: list[Run] = []
     for run in runs:
-        if run.id in ids or (run.result() is None and any(needed in chosen for needed in run.needs)):
+        waits = any(needed in chosen for needed in run.needs) and not run.distrust() and run.result() is None
+        if run.id in ids or waits:
             chosen.append(run)
     return chosen
 

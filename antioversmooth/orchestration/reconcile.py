@@ -136,7 +136,7 @@ def left_over(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tuple[R
     patterns = {(row.parent, f"*/seed{seed}-*") for row in rows for seed in wanted.values()}
     beside = {path for folder, pattern in patterns for path in folder.glob(pattern) if (path / "jobs.jsonl").exists()}
     meant = [path for path in beside - wanted.keys() if path.parent in rows or _was_launched_with(tables, path)]
-    strays = [run for run in map(Run.load, sorted(meant)) if run.result() is None]
+    strays = [run for run in map(Run.load, sorted(meant)) if not run.distrust() and run.result() is None]
     live = {job.name: job.id for job in scheduler.queue() if job.stage is not scheduler.Stage.over} if strays else {}
     return [(run, live[job_name(run)]) for run in strays if job_name(run) in live]
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from antioversmooth import journal
 from antioversmooth.config import Table
-from antioversmooth.errors import ResultError
 from antioversmooth.journal import Record
 from antioversmooth.orchestration import estimate, progress
 from antioversmooth.orchestration.state import Phase, State, is_on_slurm, states
@@ -27,7 +26,7 @@ def statuses(runs: Sequence[Run], tables: Sequence[Table], *, now: float | None 
     """
     now = time.time() if now is None else now
     paper = {row.experiment: row.paper.top1 for table in tables for row in table.rows if row.paper}
-    distrusted = {run.id: problem for run in runs if (problem := _distrust(run))}
+    distrusted = {run.id: problem for run in runs if (problem := run.distrust())}
     known = states([run for run in runs if run.id not in distrusted], now=now)
     found = []
     for run in runs:
@@ -37,15 +36,6 @@ def statuses(runs: Sequence[Run], tables: Sequence[Table], *, now: float | None 
             seen = {**_identity(run), **_standing(known[run.id]), **_course(run, known[run.id], now)}
         found.append({**seen, "paper_imagenet_top1": paper.get(run.experiment.name)})
     return found
-
-
-def _distrust(run: Run) -> str:
-    """Why the result of a run cannot be trusted; empty where it can."""
-    try:
-        run.result()
-    except ResultError as err:
-        return str(err)
-    return ""
 
 
 def _identity(run: Run) -> Status:

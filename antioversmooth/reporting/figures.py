@@ -71,7 +71,8 @@ def picture(
     journaled = all(panel.kind in JOURNALED for panel in figure.panels)
     rows = []
     for row in figure.rows:
-        done = [run for run in runs if run.experiment.name == row.experiment and run.result() is not None]
+        theirs = [run for run in runs if run.experiment.name == row.experiment and not run.distrust()]
+        done = [run for run in theirs if run.result() is not None]
         found = [from_result(run) if journaled else analysed(run, num_images) for run in done]
         rows.append(Row(row.experiment, row.label, found))
     measured = [row for row in rows if row.seeds]

@@ -77,6 +77,14 @@ class Run:
             raise ResultError(f"{path} lacks {', '.join(lacking)}; move it away and launch again")
         return result
 
+    def distrust(self) -> str:
+        """Why the result of the run cannot be trusted; empty where it can, or where there is none."""
+        try:
+            self.result()
+        except ResultError as err:
+            return str(err)
+        return ""
+
     def metrics(self) -> list[journal.Record]:
         """The journal, without what later attempts superseded."""
         return journal.read_metrics(self.metrics_path, self.attempts_path)

@@ -90,6 +90,17 @@ def test_the_same_runs_are_the_same_bytes_wherever_and_whenever(lab: Lab, other:
     assert first.read_bytes() == second.read_bytes() == third.read_bytes()
 
 
+def test_a_result_that_cannot_be_trusted_is_left_out_and_named(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.fill_honestly()
+    (lab.run("wide", 1).dir / "result.json").write_text("{")
+    with inside(lab.root):
+        assert cli.main(["export", "small", "--seeds", "0,1"]) == 2
+        assert cli.main(["export", "small", "--seeds", "0,1", "--allow-partial", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)["runs"]) == 5
+    assert f"left out: {lab.run('wide', 1).dir}/result.json is not JSON" in err
+
+
 def test_any_tar_reads_it_and_the_manifest_names_every_file(lab: Lab, tmp_path: Path) -> None:
     with tarfile.open(packed(lab)) as tar:
         tar.extractall(tmp_path / "unpacked", filter="data")
