@@ -38,6 +38,10 @@ class HeldDropout(nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         return input
 
+    def drop(self, input: Tensor) -> Tensor:
+        """What the caller was to do with it."""
+        return super().forward(input)
+
 
 class FeatScale:
     """Where an attention layer finds the scales of its output: they belong to the block around it.
@@ -89,10 +93,11 @@ class ScaledAttention(nn.Module):
             mean_value = self.value(self.mean(x, *args, **kwargs))
             projection = scaling.attn_scale(projection, self.lamb, mean_value)
         if self.featscale is None:
-            return F.dropout(projection(output), self.proj_drop.p, self.training)
+            dropped: Tensor = self.proj_drop.drop(projection(output))
+            return dropped
         s, t = self.featscale.scales()
         if self.drops:  # the DC part is that of what dropout leaves: nothing to fold into
-            dropped = F.dropout(projection(output), self.proj_drop.p)
+            dropped = self.proj_drop.drop(projection(output))
             return scaling.feat_scale(dropped, s, t, self.mean(dropped))
         return scaling.feat_scale_projection(projection, s, t, self.mean(output))(output)
 

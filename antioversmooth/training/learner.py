@@ -15,19 +15,18 @@ from antioversmooth.config import Compiler, DataConfig, Precision, RecipeConfig
 from antioversmooth.training.augmentation import DevicePreprocessing
 from antioversmooth.training.distillation import Criterion, Teacher
 from antioversmooth.training.distributed import Ranks
+from antioversmooth.training.dropping import Dropping
 from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.loading import Batch
 from antioversmooth.training.mixing import Mixing
 from antioversmooth.training.optimisation import Schedule, build_ema, build_optimizer
-from antioversmooth.training.randomness import seed_everything, seed_for
 from antioversmooth.training.sampling import Blocks
 
 
 class Learner:
     """A model, and all that one step of its training changes.
 
-    Nothing in a step waits for the device. Dropout and drop path are drawn block by block, so with them on, runs agree
-    that have blocks of one size (`runtime.device_batch`), over whatever processes; without them all runs agree.
+    Nothing in a step waits for the device, and nothing is drawn by block or by rank.
 
     Args:
         model: With its first weights, on the device.
@@ -52,7 +51,7 @@ class Learner:
         if teacher is not None and isinstance(model, VisionTransformerDistilled):
             model.set_distilled_training(True)  # gives the logits of both classifiers, not their mean
         self.teacher, self.criterion = teacher, Criterion(recipe)
-        self.model, self.recipe, self.blocks, self.ranks, self.seed = model, recipe, blocks, ranks, seed
+        self.model, self.recipe, self.blocks, self.ranks = model, recipe, blocks, ranks
         self.ema = build_ema(model, recipe)
         self.optimizer = build_optimizer(model, recipe)
         self.schedule = Schedule(self.optimizer, recipe, blocks.order.steps_per_epoch)
@@ -63,6 +62,7 @@ class Learner:
             data, seed=seed, device=ranks.device, probability=recipe.random_erasing
         )
         self.mixing = Mixing(recipe, data.num_classes, seed=seed)
+        self.dropping = Dropping(model, recipe, seed=seed)
         self._parallel = _parallel(model, ranks)
         self._forward = _compiled(self._parallel, compiler)
 
@@ -86,13 +86,14 @@ class Learner:
         return total / (self.blocks.passes * self.ranks.world_size), norm
 
     def _loss(self, step: int, block: int, batch: Batch) -> Tensor:
-        first_view = step * self.recipe.global_batch + block * self.blocks.size
+        first = block * self.blocks.size
+        first_view = step * self.recipe.global_batch + first
         images = self.preprocessing.training(batch.images, range(first_view, first_view + self.blocks.size))
         labels = batch.labels.to(self.ranks.device, non_blocking=True)
         images, targets = self.mixing(images, labels, first_view)
         with autocast(self.ranks.device, self.recipe.precision):
             taught = None if self.teacher is None else self.teacher(images)
-            seed_everything(seed_for(self.seed, "dropout", step, block))
+            self.dropping.at(step, first, self.blocks.size)
             outputs = self._forward(images)
         return self.criterion(outputs, targets, taught)
 
@@ -150,7 +151,5 @@ def _parallel(model: nn.Module, ranks: Ranks) -> nn.Module:
 def _compiled(model: nn.Module, compiler: Compiler) -> Callable[[Tensor], Any]:
     if compiler is Compiler.none:
         return model
-    # dropout draws what it draws in eager mode
-    options: dict[str, Any] | None = {"fallback_random": True} if compiler is Compiler.inductor else None
-    compiled: Callable[[Tensor], Any] = torch.compile(model, backend=compiler.value, options=options, dynamic=False)
+    compiled: Callable[[Tensor], Any] = torch.compile(model, backend=compiler.value, dynamic=False)
     return compiled

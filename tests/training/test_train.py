@@ -70,22 +70,22 @@ def test_an_interrupted_run_continues_to_the_bit(tiny_run: Callable[..., Run], s
 
 
 def test_nodes_and_processes_are_no_hyper_parameters(tiny_run: Callable[..., Run]) -> None:
-    """Four processes on one, two and four nodes, two with two passes, one with four: the same blocks, the same masks of
-    dropout, and sums of gradients in another order, which is all that differs."""
+    """One, two and four processes on one, two and four nodes, with one, two and four passes: the same augmentation,
+    mixing, dropout and drop path, and sums in another order, which is all that differs."""
     measured = {}
-    for nodes, ranks in ((1, 1), (1, 2), (1, 4), (2, 4), (4, 4)):
+    for nodes, ranks, device_batch in ((1, 1, 0), (1, 1, 32), (1, 2, 0), (1, 2, 32), (2, 4, 0), (4, 4, 16)):
         layout = (f"cluster.nodes={nodes}", f"cluster.tasks_per_node={ranks // nodes}")
-        run = tiny_run("runtime.device_batch=32", *layout)
+        run = tiny_run(f"runtime.device_batch={device_batch}", *layout)
         assert processes.train(run, ranks=ranks, nodes=nodes) == [0] * ranks
-        measured[nodes, ranks] = losses(run)
+        measured[nodes, ranks, device_batch] = losses(run)
         result = run.result()
         assert result is not None
         assert result["world_size"] == ranks
         remove(run)
-    alone = measured.pop((1, 1))
+    alone = measured.pop((1, 1, 0))
     assert len(alone) == 22
-    for found in measured.values():
-        assert found == pytest.approx(alone, abs=1e-6, rel=0)
+    for layout_of_it, found in measured.items():
+        assert found == pytest.approx(alone, abs=1e-6, rel=0), layout_of_it
 
 
 def test_every_image_is_evaluated_once_by_two_processes(tiny_run: Callable[..., Run]) -> None:

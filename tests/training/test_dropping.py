@@ -1,0 +1,144 @@
+"""Masks of dropout and drop path: whose they are, how often they drop, and that no layer of a model draws its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from processes import tiny
+from timm.layers.drop import DropPath
+from torch import Tensor, nn
+
+from antioversmooth.runs import Run
+from antioversmooth.training.dropping import Dropping, PlacedDropout, PlacedDropPath, kept
+from antioversmooth.training.initial import new_model
+
+BATCH, GROUP = 24, 4
+ON = ("recipe.dropout=0.2", "recipe.drop_path=0.4", f"recipe.global_batch={BATCH}", f"recipe.mix_group={GROUP}")
+SMALL = {
+    "cait_s24": ["model.class_depth=1"],
+    "swin_s": ["model.depth=4", "model.stage_depths=[2,2]", "model.patch_size=1", "model.window_size=2"],
+}
+
+
+@pytest.fixture
+def dropping_model(make_run: Callable[..., Run]) -> Callable[..., tuple[nn.Module, Dropping]]:
+    """Makes the tiny model of a row in training mode, with scales that are not zero, and what drops in it."""
+
+    def make(name: str, *overrides: str, scaling: str = "none") -> tuple[nn.Module, Dropping]:
+        run = make_run(name, *tiny(*ON, *SMALL.get(name, ()), f"model.scaling={scaling}", *overrides))
+        model = new_model(run.experiment, seed=0).train()
+        for parameter_name, parameter in model.named_parameters():
+            if "lamb" in parameter_name:
+                nn.init.uniform_(parameter, -0.5, 0.5)
+        return model, Dropping(model, run.experiment.recipe, seed=run.seed)
+
+    return make
+
+
+def passes(model: nn.Module, dropping: Dropping, images: Tensor, sizes: list[int], step: int = 3) -> Tensor:
+    """The outputs for a global batch that goes through the model in passes of these sizes, the last one first."""
+    found: list[Tensor] = []
+    first = len(images)
+    for size in sizes:
+        first -= size
+        dropping.at(step, first, size)
+        found.insert(0, model(images[first : first + size]))
+    return torch.cat(found)
+
+
+@pytest.mark.parametrize("attention_dropout", [0.0, 0.3])
+@pytest.mark.parametrize("scaling", ["none", "attnscale", "featscale"])
+@pytest.mark.parametrize("name", ["deit_s12", "cait_s24", "swin_s"])
+def test_a_sample_is_dropped_from_alike_in_whatever_pass_it_is(
+    dropping_model: Callable[..., tuple[nn.Module, Dropping]], name: str, scaling: str, attention_dropout: float
+) -> None:
+    """Also in passes that cut through groups, as they may where nothing is mixed."""
+    model, dropping = dropping_model(name, f"recipe.attention_dropout={attention_dropout}", scaling=scaling)
+    images = torch.randn(BATCH, 1, 8, 8)
+    whole = passes(model, dropping, images, [BATCH])
+    for sizes in ([12, 12], [4] * 6, [1, 7, 16]):
+        torch.testing.assert_close(passes(model, dropping, images, sizes), whole, atol=1e-5, rtol=1e-5)
+    for other in (passes(model, dropping, images, [BATCH], step=4), passes(model.eval(), dropping, images, [BATCH])):
+        assert not torch.allclose(other, whole, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", ["deit_s12", "deit_s12_distilled", "cait_s24", "swin_s"])
+def test_no_layer_is_left_that_draws_for_the_pass(
+    dropping_model: Callable[..., tuple[nn.Module, Dropping]], name: str
+) -> None:
+    """And nothing draws from torch's own generators."""
+    model, dropping = dropping_model(name, "recipe.attention_dropout=0.1")
+    drops = [m for m in model.modules() if getattr(m, "p", 0) > 0 or getattr(m, "drop_prob", 0) > 0]
+    assert all(isinstance(module, PlacedDropout | PlacedDropPath) for module in drops)
+    assert {type(module) for module in drops} == {PlacedDropout, PlacedDropPath}
+    assert len({module.layer for module in drops}) == len(drops)
+    before = torch.get_rng_state()
+    passes(model, dropping, torch.randn(BATCH, 1, 8, 8, generator=torch.Generator()), [BATCH])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def placed(module: Any, recipe_of: Callable[..., Run]) -> tuple[Any, Dropping]:
+    holder = nn.Sequential(module)
+    return holder[0], Dropping(holder, recipe_of(*tiny(*ON)).experiment.recipe, seed=0)
+
+
+@pytest.fixture
+def recipe_of(make_run: Callable[..., Run]) -> Callable[..., Run]:
+    return lambda *overrides: make_run("deit_s12", *overrides)
+
+
+def test_dropout_zeroes_elements_at_its_rate_and_scales_the_others(recipe_of: Callable[..., Run]) -> None:
+    layer, dropping = placed(nn.Dropout(0.2), recipe_of)
+    dropping.at(7, 0, BATCH)
+    x = torch.rand(BATCH, 50, 40, requires_grad=True)
+    out = layer(x)
+    gone = out == 0
+    assert gone.float().mean().item() == pytest.approx(0.2, abs=0.01)  # 48,000 draws: five standard deviations
+    assert torch.allclose(out[~gone], x[~gone] / 0.8)
+    out.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad == 0, gone)
+    assert torch.allclose(x.grad[~gone], torch.tensor(1 / 0.8))
+    per_sample = gone.flatten(1).float()
+    correlation = torch.corrcoef(per_sample) - torch.eye(BATCH)
+    assert correlation.abs().max() < 0.12  # of 2,000 draws each: no two samples have the same mask
+
+
+def test_drop_path_drops_samples_at_its_rate_and_scales_the_others(recipe_of: Callable[..., Run]) -> None:
+    layer, dropping = placed(DropPath(0.25), recipe_of)
+    x = torch.rand(BATCH, 3, 2) + 0.1
+    kept_samples = []
+    for step in range(400):
+        dropping.at(step, 0, BATCH)
+        out = layer(x)
+        gone = (out == 0).flatten(1)
+        assert torch.equal(gone.all(1), gone.any(1))
+        assert torch.allclose(out[~gone.any(1)], x[~gone.any(1)] / 0.75)
+        kept_samples.append(~gone.any(1))
+    rates = torch.stack(kept_samples).float()
+    assert rates.mean().item() == pytest.approx(0.75, abs=0.025)  # 9,600 draws
+    assert rates.mean(0).min() > 0.6  # of each sample, 400
+
+
+def test_both_branches_of_a_cait_block_have_a_draw_of_their_own(
+    dropping_model: Callable[..., tuple[nn.Module, Dropping]],
+) -> None:
+    """As in timm, where one layer is called twice, and draws anew."""
+    model, dropping = dropping_model("cait_s24", "recipe.dropout=0")
+    seen: list[Tensor] = []
+    for module in model.modules():
+        if isinstance(module, PlacedDropPath):
+            module.register_forward_hook(lambda _, __, out: seen.append((out == 0).flatten(1).all(1)))
+    passes(model, dropping, torch.randn(BATCH, 1, 8, 8), [BATCH])
+    assert len(seen) == 4  # two blocks
+    assert len({tuple(gone.tolist()) for gone in seen}) == 4
+
+
+def test_what_is_drawn_is_an_operation_that_compilers_may_trust() -> None:
+    """Its shape is what it says, it changes nothing, and the same arguments give the same."""
+    arguments = (torch.tensor([0, 3, 5, 6]), 2, 4, (12, 3), 0.5, torch.device("cpu"))
+    torch.library.opcheck(kept, arguments)
+    assert torch.equal(kept(*arguments), kept(*arguments))
