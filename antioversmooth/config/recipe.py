@@ -84,8 +84,9 @@ class RecipeConfig:
     mix_switch_prob: float = 0.5
     """Probability of CutMix where Mixup and CutMix are both on."""
     mix_group: int = 32
-    """Consecutive samples of the global batch that share one Mixup or CutMix draw and mix among themselves. Fixed in
-    samples, so that the result does not depend on how many devices the batch is dealt to."""
+    """Consecutive samples of the global batch that share one Mixup or CutMix draw and mix among themselves; masks
+    of dropout are drawn for as many. Fixed in samples, so that the result does not depend on how many devices the batch
+    is dealt to."""
     rand_augment: str | None = "rand-m9-mstd0.5-inc1"
     """timm's auto-augment string; null: off."""
     rand_augment_interpolation: str | None = field(default=None, metadata={"neutral": None})

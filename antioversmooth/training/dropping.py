@@ -1,15 +1,15 @@
 """Dropout and drop path by sample: what falls out does not depend on the pass, or on the process, that a sample is in.
 
 timm's layers draw one mask for whatever batch they are given. Here it is drawn for fixed groups of the global batch,
-each seeded by the run's seed, the step, the layer and the number of the group, and a pass takes the rows of its samples.
-An operation of our own draws. It has no state: a block that is computed again draws again what it drew, and
+each seeded by the run's seed, the step, the layer and the number of the group, and a pass takes the rows of its
+samples. An operation of our own draws. It has no state: a block that is computed again draws again what it drew, and
 torch.compile takes the operation as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -68,8 +68,10 @@ def _generator(device: torch.device) -> torch.Generator:
 
 
 @torch.library.custom_op("antioversmooth::kept", mutates_args=())
-def kept(place: Tensor, layer: int, group: int, shape: Sequence[int], keep: float, device: torch.device) -> Tensor:
-    """True with probability `keep`, as drawn for the samples of a pass. Shape: `shape`.
+def kept(
+    place: Tensor, layer: int, group: int, shape: Sequence[int], keep: float, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """1 with probability `keep`, else 0, as drawn for the samples of a pass. Shape: `shape`.
 
     Args:
         place: Seed, step, first sample in the global batch, samples; [4] on the CPU: reading it waits for nobody.
@@ -80,7 +82,7 @@ def kept(place: Tensor, layer: int, group: int, shape: Sequence[int], keep: floa
     seed, step, first, samples = place.tolist()
     rows = shape[0] // samples
     groups = range(first // group, (first + samples - 1) // group + 1)
-    drawn = torch.empty((len(groups) * group * rows, *shape[1:]), dtype=torch.bool, device=device)
+    drawn = torch.empty((len(groups) * group * rows, *shape[1:]), dtype=dtype, device=device)
     generator = _generator(device)
     for number, part in zip(groups, drawn.split(group * rows), strict=True):
         generator.manual_seed(seed_for(seed, "dropout", step, layer, number))
@@ -92,28 +94,26 @@ def kept(place: Tensor, layer: int, group: int, shape: Sequence[int], keep: floa
 
 
 @kept.register_fake
-def _(place: Tensor, layer: int, group: int, shape: Sequence[int], keep: float, device: torch.device) -> Tensor:
-    return torch.empty(shape, dtype=torch.bool, device=device)
+def _(
+    place: Tensor, layer: int, group: int, shape: Sequence[int], keep: float, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=device)
 
 
-class _Masked(torch.autograd.Function):
-    """x * mask * factor in one kernel, and so the gradient; keeps a byte an element for it."""
+class OneKernel(torch.autograd.Function):
+    """As torch's own dropout on a GPU: one kernel each way, and one byte an element is kept for the way back."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mask: Tensor, factor: float) -> Tensor:
         ctx.save_for_backward(mask)
         ctx.factor = factor
-        return _masked(x, mask, factor)
+        result: Tensor = torch.ops.aten.native_dropout_backward(x, mask, factor)
+        return result
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (mask,) = ctx.saved_tensors
-        return _masked(gradient, mask, ctx.factor), None, None
-
-
-def _masked(x: Tensor, mask: Tensor, factor: float) -> Tensor:
-    result: Tensor = torch.ops.aten.native_dropout_backward(x, mask, factor)
-    return result
+        return torch.ops.aten.native_dropout_backward(gradient, mask, ctx.factor), None, None
 
 
 class PlacedDropout(nn.Dropout):
@@ -128,8 +128,11 @@ class PlacedDropout(nn.Dropout):
         if not self.training:
             return input
         keep = 1 - self.p
-        mask = kept(self.place, self.layer, self.group, input.shape, keep, input.device)
-        result: Tensor = _Masked.apply(input, mask, 1 / keep)
+        draw = partial(kept, self.place, self.layer, self.group, input.shape, keep, device=input.device)
+        if not input.is_cuda:
+            factor: Tensor = draw(dtype=input.dtype).div_(keep)
+            return input * factor
+        result: Tensor = OneKernel.apply(input, draw(dtype=torch.bool), 1 / keep)
         return result
 
 
@@ -154,9 +157,8 @@ class PlacedDropPath(DropPath):
             return x
         keep = 1 - self.drop_prob
         shape = (len(x), *[1] * (x.ndim - 1))
-        mask = kept(self.place, self.layer, self.group, shape, keep, x.device)
-        result: Tensor = x * (mask / keep).to(x.dtype)
-        return result
+        factor: Tensor = kept(self.place, self.layer, self.group, shape, keep, x.dtype, x.device).div_(keep)
+        return x * factor
 
 
 class TwoPathBlock(LayerScaleBlock):

@@ -1,7 +1,7 @@
 """Randomness without history: every draw is a function of the run's seed and of where in the run it happens.
 
 No generator is ever carried from one step to the next. So a resumed run needs no random state, and the number of
-processes, workers or nodes cannot move a draw.
+processes, workers, nodes or passes cannot move a draw.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def seed_for(run_seed: int, purpose: str, *coordinates: int) -> int:
 
     Args:
         purpose: What is drawn (order, view, erase, mix, dropout, weights), so that two draws at one place differ.
-        coordinates: Where in the run: epoch, step, number of a view, of a group, ...
+        coordinates: Where in the run: epoch, step, number of a view, of a layer, of a group, ...
     """
     place = ":".join(map(str, (run_seed, purpose, *coordinates)))
     digest = hashlib.blake2b(place.encode(), digest_size=8).digest()

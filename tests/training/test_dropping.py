@@ -12,7 +12,7 @@ from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from antioversmooth.runs import Run
-from antioversmooth.training.dropping import Dropping, PlacedDropout, PlacedDropPath, kept
+from antioversmooth.training.dropping import Dropping, OneKernel, PlacedDropout, PlacedDropPath, kept
 from antioversmooth.training.initial import new_model
 
 BATCH, GROUP = 24, 4
@@ -107,6 +107,19 @@ def test_dropout_zeroes_elements_at_its_rate_and_scales_the_others(recipe_of: Ca
     assert correlation.abs().max() < 0.12  # of 2,000 draws each: no two samples have the same mask
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_product_of_a_gpu_is_that_of_a_cpu(compiled: bool) -> None:
+    """The operation that a GPU has one kernel for, as the CPU computes it."""
+    apply = OneKernel.apply
+    product = torch.compile(apply, backend="aot_eager", fullgraph=True) if compiled else apply
+    x, mask = torch.randn(50, 40, requires_grad=True), torch.rand(50, 40) > 0.2
+    found = product(x, mask, 1 / 0.8)
+    torch.testing.assert_close(found, torch.where(mask, x / 0.8, 0))
+    weights = torch.randn(50, 40)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), x)
+    torch.testing.assert_close(gradient, torch.where(mask, weights / 0.8, 0))
+
+
 def test_drop_path_drops_samples_at_its_rate_and_scales_the_others(recipe_of: Callable[..., Run]) -> None:
     layer, dropping = placed(DropPath(0.25), recipe_of)
     x = torch.rand(BATCH, 3, 2) + 0.1
@@ -139,6 +152,6 @@ def test_both_branches_of_a_cait_block_have_a_draw_of_their_own(
 
 def test_what_is_drawn_is_an_operation_that_compilers_may_trust() -> None:
     """Its shape is what it says, it changes nothing, and the same arguments give the same."""
-    arguments = (torch.tensor([0, 3, 5, 6]), 2, 4, (12, 3), 0.5, torch.device("cpu"))
+    arguments = (torch.tensor([0, 3, 5, 6]), 2, 4, (12, 3), 0.5, torch.bool, torch.device("cpu"))
     torch.library.opcheck(kept, arguments)
     assert torch.equal(kept(*arguments), kept(*arguments))
