@@ -86,6 +86,12 @@ class DataConfig:
         right = f"one of {', '.join(labels)}" if labels and labels != ("*",) else right
         fits = self.label is None or self.label in labels or labels == ("*",)
         require(fits, "data.label", self.label, right)
+        inside = source in (DataSource.mnist5k, DataSource.digits)
+        right = (
+            f"null, since {self.name} (data.source={source.value}) is a file of an installed package; to train on "
+            "images of your own, leave profile=mini out, or choose a layout with data=imagenet"
+        )
+        require(self.root is None or not inside, "data.root", self.root, right)
         fixed = {DataSource.mnist5k, DataSource.digits, DataSource.cifar100}
         for key in ("train", "val"):
             right = f"null, since data.source={source.value} names its files itself"

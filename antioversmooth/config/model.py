@@ -86,8 +86,12 @@ class ModelConfig:
             for key in ("depth", "embed_dim", "num_heads", "image_size", "patch_size", "window_size", "class_depth"):
                 require(getattr(self, key) > 0, f"model.{key}", getattr(self, key), "a positive whole number")
             require(self.mlp_ratio > 0, "model.mlp_ratio", self.mlp_ratio, "above 0")
-            for key in ("position_embedding_std", "class_token_std"):
-                require((getattr(self, key) or 0) >= 0, f"model.{key}", getattr(self, key), "0 or more")
+            right = f"a hidden channel at least, of model.embed_dim = {self.embed_dim} times it"
+            require(self.embed_dim * self.mlp_ratio >= 1, "model.mlp_ratio", self.mlp_ratio, right)
+            require(self.layer_scale_init >= 0, "model.layer_scale_init", self.layer_scale_init, "0 or more")
+            for key, right in (("position_embedding_std", "above 0"), ("class_token_std", "above 0, or null")):
+                value = getattr(self, key)
+                require(value is None or value > 0, f"model.{key}", value, right)
             require(
                 self.embed_dim % max(1, self.num_heads) == 0,
                 "model.num_heads",
@@ -114,10 +118,10 @@ class ModelConfig:
             )
             if self.family is Family.swin:
                 require(
-                    sum(self.stage_depths) == self.depth,
+                    sum(self.stage_depths) == self.depth and min(self.stage_depths, default=0) > 0,
                     "model.stage_depths",
                     list(self.stage_depths),
-                    f"blocks per stage that sum to model.depth = {self.depth}",
+                    f"blocks per stage, at least one each, that sum to model.depth = {self.depth}",
                 )
             else:
                 require(

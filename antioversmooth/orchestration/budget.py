@@ -42,7 +42,7 @@ def _judge(run: Run, attempts: list[Record], endings: list[Record], unheard: int
     cluster = run.experiment.cluster
     ends = [r for r in attempts if r["event"] == "end"]
     if ends and ends[-1]["reason"] == EndReason.disk_full.value:
-        return Verdict(False, "no space left on the device of the run directory")
+        return Verdict(False, "no space left for its files: a full disk, a quota, or a limit on the size of files")
     if endings and endings[-1]["code"] == USER_ERROR:
         return Verdict(False, "it cannot start until something is mended")
     # Ranks that lose the others crash, but not by a fault of theirs where SLURM was ending the job: a node was lost.

@@ -285,7 +285,7 @@ def end_of(error: BaseException) -> tuple[EndReason | None, str]:
     message = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
     if isinstance(error, AttemptEnded):
         return (None if error.reason == SUPERSEDED else EndReason(error.reason)), str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return EndReason.disk_full, message
     if isinstance(error, KeyboardInterrupt):
         return EndReason.cancelled, message
@@ -295,6 +295,11 @@ def end_of(error: BaseException) -> tuple[EndReason | None, str]:
         way_out = "runtime.device_batch and runtime.gradient_checkpointing make it smaller and change no number"
         return EndReason.out_of_memory, f"{message.splitlines()[0]}; {way_out}"
     return EndReason.crash, message
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a file could not grow: a full disk, a quota, a limit on the size of files. A new attempt mends none."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def describe(error: BaseException) -> str:

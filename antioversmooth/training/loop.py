@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Iterator
 
@@ -12,7 +11,7 @@ from torch import nn
 from antioversmooth import journal, runs
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.journal import EndReason
-from antioversmooth.training.attempt import SUPERSEDED, Attempt
+from antioversmooth.training.attempt import SUPERSEDED, Attempt, is_full
 from antioversmooth.training.checkpoint import CheckpointWriter, State
 from antioversmooth.training.data import Images, check_readable
 from antioversmooth.training.distillation import Teacher
@@ -231,8 +230,7 @@ class Trainer:
         failure = self.writer.failed()
         if failure is not None:
             self._failure = failure
-            full = isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT)
-            self.stop.set(Vote.disk_full if full else Vote.crash)
+            self.stop.set(Vote.disk_full if is_full(failure) else Vote.crash)
         now = time.monotonic()
         if now - self._fence_checked_at > self.runtime.heartbeat_s:
             self._fence_checked_at = now

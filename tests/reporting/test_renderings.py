@@ -190,7 +190,7 @@ def test_a_readme_without_markers_is_left_alone(small: Document, tmp_path: Path)
 
 
 def test_tables_of_other_experiments_do_not_overwrite_the_committed_one(lab: Lab, tmp_path: Path) -> None:
-    assert tables.destination(lab.request("runtime.workers=0", "data.root=/d"), lab.results) == lab.results / "mini"
+    assert tables.destination(lab.request("runtime.workers=0", "cluster.nodes=2"), lab.results) == lab.results / "mini"
     altered = lab.request("recipe.base_lr=0.5")
     assert tables.destination(altered, lab.results) is None
     assert tables.destination(altered, lab.results, tmp_path) == tmp_path

@@ -79,8 +79,9 @@ def test_an_attempt_that_was_replaced_stops_and_writes_nothing_more(tiny_run: Ca
     assert [r["event"] for r in run.attempts()] == ["start"]
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG])
 def test_a_full_disk_ends_the_attempt_and_keeps_the_checkpoint_before(
-    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
     with pytest.raises(AttemptEnded):
         train(tiny_run("runtime.max_steps=5"))
@@ -88,12 +89,12 @@ def test_a_full_disk_ends_the_attempt_and_keeps_the_checkpoint_before(
     (before,) = checkpoint.lineage(run)
 
     def write(path: Path, content: str | bytes) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        raise OSError(code, os.strerror(code), str(path))
 
     with monkeypatch.context() as patch:
         patch.setattr(files, "write_atomic", write)
         patch.setattr(files, "write_json", lambda *_: None)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match=os.strerror(code)):
             train(run)
     assert last_end(run)["reason"] == "disk-full"
     assert checkpoint.lineage(run) == [before]
