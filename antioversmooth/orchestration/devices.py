@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from antioversmooth.config import Experiment
+from antioversmooth.config import ClusterConfig, Experiment
 from antioversmooth.errors import SpecError
 from antioversmooth.runs import split_batch
 
@@ -83,10 +83,23 @@ def divide(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placement
         SpecError: Its global batch does not divide over them.
     """
     recipe = experiment.recipe
-    device_batch, accumulation = split_batch(
-        recipe.global_batch,
-        processes,
-        limit=experiment.runtime.device_batch,
-        group=recipe.mix_group if recipe.mixes else 1,
-    )
+    try:
+        device_batch, accumulation = split_batch(
+            recipe.global_batch,
+            processes,
+            limit=experiment.runtime.device_batch,
+            group=recipe.mix_group if recipe.mixes else 1,
+        )
+    except SpecError as err:
+        message = err.message + _whence(experiment.cluster, processes)
+        raise SpecError(message, where=f"{experiment.name}: {err.where}") from err
     return Placement(processes, on_gpu, device_batch, accumulation)
+
+
+def _whence(cluster: ClusterConfig, processes: int) -> str:
+    """Where the number of processes comes from, where it is what the cluster part of a spec asks for."""
+    if processes != cluster.world_size:
+        return ""
+    per_node = "gpus_per_node" if cluster.gpus_per_node else "tasks_per_node"
+    nodes = f"cluster.nodes = {cluster.nodes} (--nodes)"
+    return f"; {processes} is {nodes} times cluster.{per_node} = {cluster.processes_per_node}"

@@ -89,8 +89,12 @@ def test_a_file_of_weights_is_needed_until_there_is_a_checkpoint(make_run: MakeR
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_what_does(make_run: MakeRun, tmp_path: Path) -> None:
-    run = make_run("deit_s12", "cluster.gpus_per_node=7")
-    with pytest.raises(SpecError, match=r"does not divide over 7 processes.*; it does over 1, 2"):
+    run = make_run("deit_s12", "cluster.nodes=3", "cluster.gpus_per_node=7")
+    told = (
+        r"^deit_s12: recipe.global_batch: .* does not divide over 21 processes.*; it does over 1, 2, 4, 8; "
+        r"21 is cluster.nodes = 3 \(--nodes\) times cluster.gpus_per_node = 7$"
+    )
+    with pytest.raises(SpecError, match=told):
         preflight.check([run], Backend.slurm, tmp_path)
 
 
