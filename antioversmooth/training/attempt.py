@@ -292,7 +292,7 @@ def end_of(error: BaseException) -> tuple[EndReason | None, str]:
     if isinstance(error, RuntimeError) and "timed out" in message.lower():  # how gloo reports a rank that never came
         return EndReason.hang, message
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        way_out = "runtime.device_batch and runtime.gradient_checkpointing make it smaller and change no number"
+        way_out = "runtime.device_batch and runtime.gradient_checkpointing make it smaller and change nothing but the order of sums"
         return EndReason.out_of_memory, f"{message.splitlines()[0]}; {way_out}"
     return EndReason.crash, message
 

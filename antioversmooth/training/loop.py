@@ -22,6 +22,16 @@ from antioversmooth.training.meter import Meter, Reading
 from antioversmooth.training.sampling import Blocks, SampleOrder
 from antioversmooth.training.signals import Agreement, StopRequest, Vote
 
+REASONS = {
+    Vote.cancelled: EndReason.cancelled.value,
+    Vote.preempted: EndReason.preempted.value,
+    Vote.timeout: EndReason.timeout.value,
+    Vote.superseded: SUPERSEDED,
+    Vote.disk_full: EndReason.disk_full.value,
+    Vote.crash: EndReason.crash.value,
+}
+"""What the attempt's end is called, by what the ranks agreed on."""
+
 
 class Trainer:
     """Takes a run from where it stands to its end.
@@ -126,8 +136,9 @@ class Trainer:
             self.writer.close()
 
     def _train_to_the_end(self) -> None:
-        batches = self._watched(self.loaders.training(self.images, self.blocks))
         self.clock.start(self.step)
+        self._heed_limit()
+        batches = self._watched(self.loaders.training(self.images, self.blocks))
         while self.step < self.config.total_steps:
             loss, grad_norm = self.learner.learn(self.step, batches)
             self.meter.add(self.step, loss, grad_norm)
@@ -202,13 +213,16 @@ class Trainer:
 
     def _boundary(self) -> None:
         """Between two steps: what the ranks agree on is done, together."""
-        if 0 < self.runtime.max_steps <= self.step < self.config.total_steps:
-            self._end(Vote.cancelled, f"runtime.max_steps = {self.runtime.max_steps} reached")
+        self._heed_limit()
         vote = self.agreement.on(self._vote())
         if vote.stops:
             self._end(vote, _told(vote, self.step))
         if vote is Vote.save:
             self._save()
+
+    def _heed_limit(self) -> None:
+        if 0 < self.runtime.max_steps <= self.step < self.config.total_steps:
+            self._end(Vote.cancelled, f"runtime.max_steps = {self.runtime.max_steps} reached")
 
     def _vote(self) -> Vote:
         self.stop.check_parents()
@@ -257,14 +271,13 @@ class Trainer:
         failure, self._failure = self._failure, None  # kept here it would keep itself, and the loaders with it
         if failure is not None:
             raise failure
-        reason = {Vote.disk_full: EndReason.disk_full.value, Vote.superseded: SUPERSEDED}.get(vote, vote.name)
-        raise AttemptEnded(reason, message)
+        raise AttemptEnded(REASONS[vote], message)
 
 
 def _told(vote: Vote, step: int) -> str:
     if vote is Vote.crash:
         return "another rank failed; its log says why"
-    return f"{vote.name} after step {step}; the next start goes on from there"
+    return f"{REASONS[vote]} after step {step}; the next start goes on from there"
 
 
 class Clock:

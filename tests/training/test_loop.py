@@ -16,8 +16,10 @@ from torch import Tensor
 
 from antioversmooth import files, journal
 from antioversmooth.errors import AttemptEnded, DataError
+from antioversmooth.journal import EndReason
 from antioversmooth.runs import Run
-from antioversmooth.training import checkpoint, distillation, learner
+from antioversmooth.training import checkpoint, distillation, learner, loop
+from antioversmooth.training.signals import Vote
 from antioversmooth.training.train import train
 
 LONG = ("recipe.epochs=2000", "runtime.checkpoint_every_s=0.05")
@@ -101,6 +103,27 @@ def test_a_full_disk_ends_the_attempt_and_keeps_the_checkpoint_before(
     assert before.is_whole()
     train(run)
     assert run.result() is not None
+
+
+@pytest.mark.parametrize("again", [5, 3])
+def test_a_run_that_stands_at_its_limit_or_beyond_trains_no_further_step(
+    tiny_run: Callable[..., Run], again: int
+) -> None:
+    with pytest.raises(AttemptEnded, match="max_steps = 5 reached"):
+        train(tiny_run("runtime.max_steps=5"))
+    run = tiny_run(f"runtime.max_steps={again}")
+    before = checkpoint.lineage(run)
+    with pytest.raises(AttemptEnded, match=f"max_steps = {again} reached"):
+        train(run)
+    assert [r["step"] for r in run.metrics() if journal.TRAIN_LOSS in r] == [1, 2, 3, 4, 5]
+    assert checkpoint.lineage(run) == before
+    assert (last_end(run)["reason"], last_end(run)["step"]) == ("cancelled", 5)
+
+
+def test_every_vote_to_stop_has_the_reason_that_the_attempt_notes() -> None:
+    assert set(loop.REASONS) == {vote for vote in Vote if vote.stops}
+    known = {reason.value for reason in EndReason}
+    assert {vote for vote, reason in loop.REASONS.items() if reason not in known} == {Vote.superseded}
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(
