@@ -18,8 +18,8 @@ from typing import Any
 from antioversmooth import journal
 from antioversmooth.errors import LaunchError
 from antioversmooth.journal import Record
-from antioversmooth.orchestration.lock import try_lock
 from antioversmooth.runs import Run
+from antioversmooth.runs.lock import try_lock
 
 
 def note(run: Run, event: str, **facts: Any) -> None:

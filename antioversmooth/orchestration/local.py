@@ -16,10 +16,10 @@ from antioversmooth.orchestration import devices, process
 from antioversmooth.orchestration.backend import Backend, Launched, Outcome, Say, Update
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.intent import write_intent
-from antioversmooth.orchestration.lock import try_lock
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.worker import Ending, Worker, close_attempt, last_lines, launcher_log
 from antioversmooth.runs import Run, RunState, state
+from antioversmooth.runs.lock import try_lock
 
 POLL_S = 0.2
 GRACE_S = 60.0

@@ -14,8 +14,8 @@ from contextlib import suppress
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration.lock import try_lock
 from antioversmooth.runs import Run
+from antioversmooth.runs.lock import try_lock
 
 
 def note(run: Run, pid: int) -> None:

@@ -22,7 +22,7 @@ from antioversmooth.runs import Run, RunState
 
 
 class Phase(Enum):
-    """Where a run stands."""
+    """Where a run stands: `runs.RunState`, told apart by what the scheduler knows and by how the last attempt ended."""
 
     missing = "missing"
     """Never launched."""

@@ -14,7 +14,7 @@ from antioversmooth.runs import Run, RunState
 
 
 class State(Enum):
-    """How far a run is, for people."""
+    """How far a run is, for readers of a table: `runs.RunState`, told apart by how it ended and what ran before it."""
 
     done = "done"
     running = "running"

@@ -9,7 +9,10 @@ from antioversmooth.runs.directory import Run
 
 
 class RunState(Enum):
-    """What the directory alone says of a run."""
+    """What the directory alone says of a run.
+
+    `orchestration.state.Phase` adds what the scheduler knows, `reporting.observe.State` what a table's readers ask.
+    """
 
     missing = "missing"
     submitted = "submitted"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -26,6 +25,7 @@ from antioversmooth.background import meanwhile
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, LaunchError, UserError
 from antioversmooth.journal import EndReason
 from antioversmooth.runs import Run, began_on
+from antioversmooth.runs.lock import TRAINS, try_lock
 from antioversmooth.training import checkpoint
 from antioversmooth.training.checkpoint import Checkpoint
 from antioversmooth.training.distributed import Ranks
@@ -159,21 +159,15 @@ def _locked(run: Run) -> Iterator[None]:
     if "SLURM_JOB_ID" in os.environ:
         yield
         return
-    with (run.dir / "lock").open("w") as file:
-        deadline = time.monotonic() + LOCK_PATIENCE_S
-        while not _try_lock(file.fileno()):
-            if time.monotonic() > deadline:
-                raise LaunchError(f"{run.name} is running already (its lock is held): {run.dir}")
-            time.sleep(0.1)
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while (held := try_lock(run.dir, TRAINS)) is None:
+        if time.monotonic() > deadline:
+            raise LaunchError(f"{run.name} is running already (its lock is held): {run.dir}")
+        time.sleep(0.1)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield
+    finally:
+        os.close(held)
 
 
 @contextmanager
@@ -292,7 +286,7 @@ def end_of(error: BaseException) -> tuple[EndReason | None, str]:
     if isinstance(error, RuntimeError) and "timed out" in message.lower():  # how gloo reports a rank that never came
         return EndReason.hang, message
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        way_out = "runtime.device_batch and runtime.gradient_checkpointing make it smaller and change nothing but the order of sums"
+        way_out = "runtime.device_batch and runtime.gradient_checkpointing make it smaller, and the run stays the same"
         return EndReason.out_of_memory, f"{message.splitlines()[0]}; {way_out}"
     return EndReason.crash, message
 

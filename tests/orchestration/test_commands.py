@@ -15,10 +15,10 @@ from fake_slurm import FakeSlurm
 
 from antioversmooth import cli, files, journal, spec
 from antioversmooth.orchestration import devices, process
-from antioversmooth.orchestration.lock import try_lock
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.submission import submit
 from antioversmooth.runs import Run
+from antioversmooth.runs.lock import try_lock
 
 BeginAttempt = Callable[..., int]
 MINI = ["deit_s12", "profile=mini"]

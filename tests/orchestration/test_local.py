@@ -14,9 +14,9 @@ from completed import finish
 from antioversmooth import files
 from antioversmooth.orchestration import devices, local, process
 from antioversmooth.orchestration.backend import Launched, Outcome
-from antioversmooth.orchestration.lock import try_lock
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, RunState, state
+from antioversmooth.runs.lock import try_lock
 
 Told = Callable[..., Run]
 Starts = Callable[[Run], list[tuple[float, int]]]

@@ -1,6 +1,6 @@
-"""Who may start a run: whoever holds the lock of its directory.
+"""Who may start a run, and who trains it: on one machine, whoever holds that lock of its directory.
 
-The lock is the kernel's (flock): it ends with the last process that holds it, however that process dies, so there is
+A lock is the kernel's (flock): it ends with the last process that holds it, however that process dies, so there is
 no stale lock to clean up. A child that inherits it keeps the run locked when its launcher is killed.
 """
 
@@ -12,15 +12,23 @@ from pathlib import Path
 
 from antioversmooth.errors import LaunchError
 
+LAUNCHES = "launch.lock"
+"""Of whoever starts the run, and of what that started."""
+TRAINS = "lock"
+"""Of the process that trains the run and writes its directory."""
 
-def try_lock(directory: Path) -> int | None:
-    """A file descriptor that holds the lock of a run directory until it is closed; None while another process does.
+
+def try_lock(directory: Path, name: str = LAUNCHES) -> int | None:
+    """A file descriptor that holds a lock of a run directory until it is closed; None while another process does.
+
+    Args:
+        name: Which one.
 
     Raises:
         LaunchError: Its file system knows no locks, as Lustre where it is mounted without `flock`.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(directory / "launch.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(directory / name, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

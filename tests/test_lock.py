@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration import lock
-from antioversmooth.orchestration.lock import try_lock
+from antioversmooth.runs.lock import LAUNCHES, TRAINS, try_lock
 
 
 def test_of_two_one_has_the_lock_until_it_is_closed(tmp_path: Path) -> None:
@@ -21,12 +21,21 @@ def test_of_two_one_has_the_lock_until_it_is_closed(tmp_path: Path) -> None:
     os.close(again)
 
 
+def test_who_starts_a_run_does_not_keep_out_who_trains_it(tmp_path: Path) -> None:
+    starts, trains = (try_lock(tmp_path, name) for name in (LAUNCHES, TRAINS))
+    assert starts is not None
+    assert trains is not None
+    assert try_lock(tmp_path, TRAINS) is None
+    os.close(starts)
+    os.close(trains)
+
+
 def test_a_file_system_without_locks_is_one_message_with_a_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(descriptor: int, operation: int) -> None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(LaunchError, match=r"gives no locks \(Function not implemented\).*cluster.results=/path"):
         try_lock(tmp_path)
