@@ -32,15 +32,9 @@ RESULTS = PROJECT / "results"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Does what the command line asks for; returns the exit code."""
     args = parse(arguments)
-    from antioversmooth.errors import ResultError, UserError, told  # from here on: a help text needs argparse alone
+    from antioversmooth.entry import guarded  # from here on: a help text needs argparse alone
 
-    try:
-        return plan_and_launch(args, sys.stderr if args.json else sys.stdout)
-    except (UserError, ResultError, OSError) as err:  # OSError: no space, no permission; it names the file
-        print(f"launch.py: {told(err)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return guarded("launch.py", lambda: plan_and_launch(args, sys.stderr if args.json else sys.stdout))
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from antioversmooth.arguments import Parser, divide, folder, port, seconds
 from antioversmooth.commands import Command, json_argument, request_of, spec_arguments, tell_written
-from antioversmooth.errors import ResultError, SpecError, UserError, told
+from antioversmooth.entry import guarded
+from antioversmooth.errors import SpecError
 from antioversmooth.operations import OPERATIONS
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.sharing import SHARING
@@ -40,16 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     command = COMMANDS.get(given.command)
     if command is None:
-        parser.error(_no_such_command(given.command))
+        return guarded("antioversmooth", lambda: parser.error(_no_such_command(given.command)))
     inner = Parser(prog=f"antioversmooth {given.command}", description=command.help)
     command.arguments(inner)
-    try:
-        return command.run(inner.read(given.arguments))
-    except KeyboardInterrupt:
-        return 130
-    except (UserError, ResultError, OSError) as err:  # OSError: no space, no permission; it names the file
-        print(f"antioversmooth {given.command}: {told(err)}", file=sys.stderr)
-        return 2
+    words = inner.read(given.arguments)
+    return guarded(inner.prog, lambda: command.run(words))
 
 
 def _overview() -> str:
@@ -88,9 +84,12 @@ def _row(given: argparse.Namespace) -> Experiment | None:
 def _table_arguments(parser: argparse.ArgumentParser) -> None:
     spec_arguments(parser)
     parser.add_argument("--output", type=folder, metavar="DIR", help="default: the results folder of the profile")
-    parser.add_argument("--allow-partial", action="store_true", help="exit 0 though rows are missing")
+    parser.add_argument("--allow-partial", action="store_true", help=ALLOW_PARTIAL_HELP)
     json_argument(parser, "print the JSON value that every format is rendered from")
     parser.add_argument("--readme", action="store_true", help="put the table between its markers in README.md, too")
+
+
+ALLOW_PARTIAL_HELP = "exit 0 though rows are missing, and write it over a table that has more of them"
 
 
 def _table(given: argparse.Namespace) -> int:
@@ -103,25 +102,30 @@ def _table(given: argparse.Namespace) -> int:
     for table in request.tables:
         collected = document.collect(table, request, given.seeds, results)
         complete &= collected["complete"]
+        folder = tables.destination(request, results, given.output)
+        kept = _keep(folder, collected, may_lose=given.allow_partial)  # before it is shown: nobody may read on
+        if given.readme and kept:
+            markdown.update_readme(results.parent / "README.md", collected, may_lose=given.allow_partial)
         if given.json:
             print(document.dumps(collected), end="")
         else:
             terminal.show_table(collected, sys.stdout)
-        kept = _keep(tables.destination(request, results, given.output), collected)
-        if given.readme and kept:
-            markdown.update_readme(results.parent / "README.md", collected)
     return 0 if complete or given.allow_partial else INCOMPLETE
 
 
-def _keep(folder: Path | None, collected: dict[str, Any]) -> bool:
-    """Writes the table's files, or says why not; returns whether they are written."""
-    from antioversmooth.reporting import tables
+def _keep(folder: Path | None, collected: dict[str, Any], *, may_lose: bool) -> bool:
+    """Writes the table's files, or says why not; returns whether they are written.
+
+    Args:
+        may_lose: Whether it may take the place of a table that has more numbers.
+    """
+    from antioversmooth.reporting import markdown, tables
 
     if folder is None:
         print("not written: overrides make these other rows than the committed table's; name --output", file=sys.stderr)
         return False
-    if tables.would_empty(collected, folder):
-        print(f"not written: nothing of it has run here, and {folder} has its numbers; name --output", file=sys.stderr)
+    if not may_lose and (why := tables.kept_for(collected, folder)):
+        print(f"not written: {why}; {markdown.WAY_OUT}, --output DIR elsewhere", file=sys.stderr)
         return False
     print(f"written: {', '.join(map(str, tables.write(collected, folder)))}", file=sys.stderr)
     return True

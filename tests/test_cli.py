@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import completed
 import pytest
 
 from antioversmooth import cli, journal, spec
+from antioversmooth.entry import CLOSED_PIPE
 from antioversmooth.errors import SpecError, UserError
 from antioversmooth.project import find_root, find_spec
 
@@ -27,10 +30,10 @@ def project(tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch) 
     return tmp_path
 
 
-def finish(project: Path, table: str) -> None:
+def finish(project: Path, table: str, *, seeds: Sequence[int] = (0,)) -> None:
     """Gives every row of a table a result, as little as a table needs."""
     request = spec.load([project / "experiments" / "tables" / f"{table}.yaml"], ["profile=mini"])
-    for run in request.plan([0], project / "results"):
+    for run in request.plan(seeds, project / "results"):
         run.prepare()
         journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
         journal.append(run.metrics_path, {"attempt": 1, "step": 496, "epoch": 8, "val/top1": 91.5})
@@ -179,6 +182,45 @@ def test_a_clone_that_has_run_nothing_does_not_empty_the_committed_table(
     assert (project / "results" / "mini" / "smoke.json").read_bytes() == committed
     assert cli.main(["table", "smoke", "profile=mini", "--output", "elsewhere"]) == cli.INCOMPLETE
     assert (project / "elsewhere" / "smoke.json").exists()
+
+
+def test_a_table_never_loses_numbers_unless_it_may(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(project, "smoke")
+    readme = project / "README.md"
+    readme.write_text("<!-- smoke:begin -->\n<!-- smoke:end -->\n")
+    assert cli.main(["table", "smoke", "profile=mini", "--readme"]) == 0
+    committed = {path: path.read_bytes() for path in [readme, *(project / "results" / "mini").glob("smoke.*")]}
+    next((project / "results" / "mini" / "runs").glob("*/*/result.json")).unlink()  # one of two rows is left
+    capsys.readouterr()
+    for output in ([], ["--output", "results/mini"]):
+        assert cli.main(["table", "smoke", "profile=mini", "--readme", *output]) == cli.INCOMPLETE
+        told = capsys.readouterr().err
+        assert "not written: " in told
+        assert "results/mini has numbers of more seeds: of deit_s12" in told
+        assert "; --allow-partial writes it nevertheless, --output DIR elsewhere" in told
+        assert {path: path.read_bytes() for path in committed} == committed
+    assert cli.main(["table", "smoke", "profile=mini", "--readme", "--output", "elsewhere"]) == 2
+    assert "README.md is left alone: its table has 2 measured rows, this one 1" in capsys.readouterr().err
+    assert readme.read_bytes() == committed[readme]
+    assert cli.main(["table", "smoke", "profile=mini", "--readme", "--allow-partial"]) == 0
+    assert all(path.read_bytes() != old for path, old in committed.items())
+
+
+def test_fewer_seeds_do_not_take_the_place_of_more(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(project, "smoke", seeds=[0, 1])
+    assert cli.main(["table", "smoke", "profile=mini", "--seeds", "0,1"]) == 0
+    assert cli.main(["table", "smoke", "profile=mini"]) == 0  # complete as it was asked for, and not written
+    assert "of deit_s12, deit_s12_featscale; --allow" in capsys.readouterr().err
+    assert '"n": 2' in (project / "results" / "mini" / "smoke.json").read_text()
+
+
+def test_a_table_is_written_before_anybody_can_stop_reading(project: Path) -> None:
+    finish(project, "smoke")
+    line = f'"{sys.executable}" -m antioversmooth table smoke profile=mini | true; exit ${{PIPESTATUS[0]}}'
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(["bash", "-c", line], cwd=project, env=environment, capture_output=True, check=False)
+    assert done.returncode == CLOSED_PIPE
+    assert (project / "results" / "mini" / "smoke.md").exists()
 
 
 def test_a_results_folder_that_is_a_file_is_one_message(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

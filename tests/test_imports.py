@@ -22,6 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "journal": {"redact"},
     "config": {"errors"},
     "project": {"errors"},
+    "entry": {"errors"},
     "runs": BASE,
     "outcome": BASE,
     "spec": BASE | {"runs"},

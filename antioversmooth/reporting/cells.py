@@ -11,8 +11,8 @@ from antioversmooth.reporting.document import Document
 Row = dict[str, Any]
 
 EMPTY = "–"
-MODEL, STATE = "model", "state"
-"""Headers of columns that the page treats by themselves."""
+MODEL, STATE, ACCURACY = "model", "state", "top-1 (%)"
+"""Headers of columns that others treat by themselves."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def _all(document: Document, digits: int) -> list[Column]:
     return [
         Column("backbone", lambda row: str(row["group"])),
         Column(MODEL, lambda row: str(row["label"])),
-        Column("top-1 (%)", lambda row: sample(row["top1"], digits), lambda row: _mean(row["top1"])),
+        Column(ACCURACY, lambda row: sample(row["top1"], digits), lambda row: _mean(row["top1"])),
         Column(paper, _paper, lambda row: row["paper"] and row["paper"]["top1"]),
         Column("ours − paper", lambda row: signed(row.get("difference"), digits), lambda row: row.get("difference")),
         Column("gain", lambda row: _gain(row.get("gain"), digits), lambda row: _mean(row.get("gain"))),

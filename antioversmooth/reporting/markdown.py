@@ -38,21 +38,39 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
-def update_readme(path: Path, document: Document) -> bool:
+def update_readme(path: Path, document: Document, *, may_lose: bool = False) -> bool:
     """Puts the table between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; returns whether the file changed.
 
+    Args:
+        may_lose: Whether it may take the place of a table with more measured rows, of another profile, say.
+
     Raises:
-        UserError: The file does not hold the two markers, once each and in order.
+        UserError: The file does not hold the two markers, once each and in order; or it would lose rows.
     """
     text = path.read_text()
     parts = _around(text, document)
     if parts is None:
         begin, end = _markers(document)
         raise UserError(f"{path}: needs one {begin} and, after it, one {end}")
+    there, ours = _num_measured(parts[1]), _num_measured(render(document))
+    if ours < there and not may_lose:
+        raise UserError(f"{path} is left alone: its table has {there} measured rows, this one {ours}; {WAY_OUT}")
     updated = f"{parts[0]}\n{render(document)}{parts[2]}"
     if updated != text:
         files.write_atomic(path, updated)
     return updated != text
+
+
+WAY_OUT = "--allow-partial writes it nevertheless"
+
+
+def _num_measured(text: str) -> int:
+    """How many rows of a rendered table have an accuracy."""
+    grid = [re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")]
+    header, rows = [cell.strip() for cell in grid[0]] if grid else [], grid[2:]
+    if cells.ACCURACY not in header:
+        return 0
+    return sum(row[header.index(cells.ACCURACY)].strip() != cells.EMPTY for row in rows)
 
 
 def block(text: str, document: Document) -> str | None:

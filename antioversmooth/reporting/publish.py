@@ -27,16 +27,23 @@ def publish(
     for table in wanted:
         made = document.collect(table, request, seeds, results)
         complete &= made["complete"]
+        told = _write(table, made, folder, request, seeds, results)  # before it is shown: nobody may read on
         terminal.show_table(made, out)
-        if folder is None:
-            print("Not written: the overrides make these other experiments than the table's.", file=out)
-        elif tables.would_empty(made, folder):
-            print(f"Not written: nothing of it is done, and {folder} has its numbers.", file=out)
-        else:
-            written = [*tables.write(made, folder), *figures.render(table, request, seeds, results)]
-            print(f"Written to {folder}: {', '.join(str(path.relative_to(folder)) for path in written)}", file=out)
+        print(told, file=out)
     try:
         mirror.sync([observe(run) for run in runs], wanted, results)
     except TrackingError as err:  # it costs no table: the next launch or sync catches up
         print(f"Not mirrored into MLflow: {err}", file=out)
     return complete
+
+
+def _write(
+    table: Table, made: document.Document, folder: Path | None, request: Request, seeds: Sequence[int], results: Path
+) -> str:
+    """Writes the table's files and figures where they belong; says which, or why not."""
+    if folder is None:
+        return "Not written: the overrides make these other experiments than the table's."
+    if why := tables.kept_for(made, folder):
+        return f"Not written: {why}; `antioversmooth table {table.name}` with --allow-partial writes it nevertheless."
+    written = [*tables.write(made, folder), *figures.render(table, request, seeds, results)]
+    return f"Written to {folder}: {', '.join(str(path.relative_to(folder)) for path in written)}"

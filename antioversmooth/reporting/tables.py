@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from antioversmooth import files
 from antioversmooth.reporting import document as documents
@@ -30,15 +31,41 @@ def write(document: Document, folder: Path) -> list[Path]:
     return paths
 
 
-def would_empty(document: Document, folder: Path) -> bool:
-    """Whether a table without a number would take the place of one with numbers: as in a clone that has run nothing."""
-    if any(row["top1"] for row in document["rows"]):
-        return False
+def losses(document: Document, folder: Path) -> list[str]:
+    """Rows that have numbers of more seeds in the folder's table than in this one, which would take its place.
+
+    As in a clone that has run little, or where fewer seeds are asked for. Rows that left the table are no loss.
+    """
     try:
         there = documents.load(folder / f"{document['name']}.json")
-        return any(row["top1"] for row in there["rows"])
+        before = {_key(row): _num_seeds(row) for row in there["rows"]}
     except (OSError, ValueError, TypeError, LookupError):  # none, or nothing that anybody would miss
-        return False
+        return []
+    return [str(row["experiment"]) for row in document["rows"] if _num_seeds(row) < before.get(_key(row), 0)]
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["group"], row["label"], row["experiment"]
+
+
+def _num_seeds(row: dict[str, Any]) -> int:
+    """How many seeds the accuracy of a row is of."""
+    return int(row["top1"]["n"]) if row["top1"] else 0
+
+
+def kept_for(document: Document, folder: Path) -> str:
+    """Why a table is not written over the one in a folder; empty where nothing would be lost."""
+    lost = losses(document, folder)
+    if not lost:
+        return ""
+    if not any(row["top1"] for row in document["rows"]):
+        return f"nothing of it has run here, and {folder} has its numbers"
+    more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+    return f"{folder} has numbers of more seeds: of {', '.join(lost[:NAMED])}{more}"
+
+
+NAMED = 3
+"""Rows that a message names."""
 
 
 def compare(document: Document, path: Path, readme: Path | None) -> dict[str, bool]:
