@@ -114,7 +114,7 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
     pending = [run for run in runs if run.result() is None]
     if len(pending) < len(runs):
         print(f"{len(runs) - len(pending)} of {len(asked)} runs are done already and skipped", file=out)
-    for line in preflight.moved_data(runs):
+    for line in [*preflight.moved_data(runs), *preflight.fresh_starts(pending)]:
         print(line, file=out)
     preflight.check(pending, choice.backend, results)
     if not agreed(choice, pending, args):

@@ -154,7 +154,7 @@ def _export(given: argparse.Namespace) -> int:
             print(f"left out: {problem}", file=sys.stderr)
         runs = [run for run in runs if not run.distrust() and run.result() is not None]
     if not runs:
-        raise UserError("none of these runs is done, so there is no result to check")
+        raise UserError("none of these runs is done, and a bundle is made of results; launch them to their end first")
     target = given.output or Path(f"{name}.tar")
     held = bundle.export(runs, target, checkpoints=not given.without_checkpoints)
     if given.json:

@@ -65,6 +65,8 @@ def retry(runs: Sequence[Run], failed: Sequence[Run], results: Path, say: Say, u
     here = [run for run in chosen if not _goes_to_slurm(run)]
     preflight.check(submitted, Backend.slurm, results)
     preflight.check(here, Backend.local, results)
+    for line in preflight.fresh_starts(chosen):
+        say(line)
     code = snapshot.take(results)
     for run in submitted:
         if run in failed:

@@ -12,7 +12,7 @@ from antioversmooth.config import DataConfig, Family, ModelConfig
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import devices
 from antioversmooth.orchestration.backend import Backend, placement
-from antioversmooth.runs import Run, require_same_data
+from antioversmooth.runs import Run, RunState, require_same_data, state
 from antioversmooth.sources.packaged import PACKAGED
 
 CHECKPOINTS_KEPT = 3
@@ -81,6 +81,12 @@ def moved_data(runs: Sequence[Run]) -> list[str]:
                 "run: if these are other images, say so with data.fingerprint or data.num_train"
             )
     return lines
+
+
+def fresh_starts(runs: Sequence[Run]) -> list[str]:
+    """What to say of runs that have been trained, and would go on from nothing."""
+    without = [run for run in runs if state(run) is RunState.stopped and not run.has_checkpoint()]
+    return [run.begins_again(reached) for run in without if (reached := run.reached())]
 
 
 def check_writable(results: Path) -> None:

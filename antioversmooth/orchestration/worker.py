@@ -170,8 +170,7 @@ def close_attempt(
     ended = {r["attempt"] for r in records if r.get("event") == "end" and r["reason"] not in instead_of}
     closed = max(started, default=None) if attempt is None else attempt
     if closed is not None and closed not in ended:
-        step = max((r.get("step", 0) for r in run.metrics()), default=0)
-        end = {"attempt": closed, "event": "end", "reason": reason.value, "step": step, "message": message}
+        end = {"attempt": closed, "event": "end", "reason": reason.value, "step": run.reached(), "message": message}
         journal.append(run.attempts_path, end)
 
 

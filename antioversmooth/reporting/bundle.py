@@ -94,7 +94,11 @@ def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:
     """The files of a run, in a fixed order."""
     result = run.result()
     if result is None:
-        raise UserError(f"{run.name} is not done, so there is no result to check: {run.dir}")
+        far = f"it is at step {run.reached()} of {run.experiment.total_steps}"
+        raise UserError(
+            f"{run.name} is not done ({far}), and a bundle is made of results; launch it to its end first, or "
+            f"leave out what is not done with --allow-partial: {run.dir}"
+        )
     for name in RECORD:
         path = run.dir / name
         if path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -90,18 +91,48 @@ def observe(run: Run, *, now: float | None = None) -> Observation:
     elif result is not None:
         state = State.done
     else:
-        state, problem = _unfinished(run, attempts, bool(older), now)
+        state, problem = _unfinished(run, attempts, older, now)
     origin = _provenance(run, attempts) if attempts else None
     return Observation(run, state, problem, result, attempts, _epochs(run, attempts), older, origin)
 
 
-def _unfinished(run: Run, attempts: list[Record], has_older: bool, now: float | None) -> tuple[State, str]:
+def _unfinished(run: Run, attempts: list[Record], older: list[str], now: float | None) -> tuple[State, str]:
     state = runs.state(run, now=now)
     if state is RunState.stopped:
         return _stopped(attempts)
-    if state is RunState.missing and has_older:
-        return State.stale, ""
+    if state is RunState.missing and older:
+        return State.stale, _since_then(run, older)
     return State(state.value), ""
+
+
+NAMED = 3
+"""Differences that are named; the rest are counted."""
+
+
+def _since_then(run: Run, older: list[str]) -> str:
+    """What ran instead of a run that never started, in what it differs, and the way out."""
+    before = max((run.dir.parent / name for name in older), key=lambda path: path.stat().st_mtime)
+    way_out = "launch it as it is now, or give the overrides of then"
+    try:
+        then, now = _flat(runs.scientific(Run.load(before).experiment)), _flat(runs.scientific(run.experiment))
+    except ResultError:
+        return f"{before.name} ran, which was another; {way_out}"
+    changed = [key for key in {**then, **now} if then.get(key, _UNSAID) != now.get(key, _UNSAID)]
+    told = [f"{key}={then.get(key, _UNSAID)} (now {now.get(key, _UNSAID)})" for key in changed[:NAMED]]
+    more = [f"{len(changed) - NAMED} more"] if len(changed) > NAMED else []
+    return f"{before.name} ran, with {', '.join([*told, *more]) or 'weights of another start'}; {way_out}"
+
+
+_UNSAID = "its default"
+
+
+def _flat(value: dict[str, Any]) -> dict[str, str]:
+    """Dotted keys, and values as an override spells them."""
+    found: dict[str, str] = {}
+    for key, item in value.items():
+        inner = _flat(item) if isinstance(item, dict) else {"": json.dumps(item).strip('"')}
+        found |= {f"{key}.{name}".rstrip("."): text for name, text in inner.items()}
+    return found
 
 
 def _stopped(attempts: list[Record]) -> tuple[State, str]:

@@ -99,6 +99,16 @@ class Run:
         """Whether there is a file to go on from, as far as its name tells."""
         return any(self.checkpoints_dir.glob("step*-attempt*.pt"))
 
+    def reached(self) -> int:
+        """The last step that its journal tells of; 0 before the first."""
+        return max((r.get("step", 0) for r in self.metrics()), default=0)
+
+    def begins_again(self, reached: int) -> str:
+        """What to say where a run that had reached a step has no checkpoint to go on from."""
+        return (
+            f"{self.name} had reached step {reached}, and no whole checkpoint of it is there: it begins again at step 0"
+        )
+
     def prepare(self) -> None:
         """Makes the directory and writes `spec.yaml`; does nothing where they are there already."""
         self.checkpoints_dir.mkdir(parents=True, exist_ok=True)

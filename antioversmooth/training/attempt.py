@@ -107,9 +107,11 @@ def opened(run: Run, ranks: Ranks, *, redirect: bool) -> Iterator[Attempt]:
     with ExitStack() as stack:
         if ranks.is_main:
             stack.enter_context(_locked(run))
-        attempt = _new_attempt(run, ranks)
+        attempt, remarks = _new_attempt(run, ranks)
         if redirect:
             stack.enter_context(_redirected(run.dir / "logs" / f"attempt{attempt.number}", ranks))
+        for remark in remarks:
+            print(remark, file=sys.stderr, flush=True)
         if ranks.is_main:
             _write_start(attempt)
             stack.enter_context(_heartbeat(run))
@@ -121,19 +123,26 @@ def opened(run: Run, ranks: Ranks, *, redirect: bool) -> Iterator[Attempt]:
         attempt.note("end", reason=EndReason.completed.value, step=attempt.step)
 
 
-def _new_attempt(run: Run, ranks: Ranks) -> Attempt:
+def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
+    """The attempt, and what its log says first: of checkpoints that it does not go on from."""
     torn: list[str] = []
-    number, found = 0, None
+    number, found, reached = 0, None, 0
     if ranks.is_main:
         _close_predecessor(run)
         checkpoint.remove_leftovers(run)
         found = checkpoint.newest_whole(checkpoint.lineage(run), lambda c: torn.append(c.path.name))
+        reached = run.reached() if found is None else 0
         number = run.new_attempt()
     number, found = ranks.from_main((number, found))
     attempt = Attempt(run, ranks, number, found)
+    instead = found.path.name if found else "the beginning"
     for name in torn:
-        attempt.note("torn-checkpoint", file=name, instead=found.path.name if found else "the beginning")
-    return attempt
+        attempt.note("torn-checkpoint", file=name, instead=instead)
+    remarks = [f"{name} is torn; {run.name} goes on from {instead}" for name in torn]
+    if reached:
+        attempt.note("no-checkpoint", reached=reached, instead=instead)
+        remarks.append(run.begins_again(reached))
+    return attempt, remarks
 
 
 def _close_predecessor(run: Run) -> None:
@@ -147,10 +156,9 @@ def _close_predecessor(run: Run) -> None:
     if not restarted or not started or started[-1]["attempt"] in ended:
         return
     if started[-1].get("job_id") == os.environ["SLURM_JOB_ID"]:
-        step = max((r["step"] for r in run.metrics()), default=0)
         message = "SLURM started the job again, without a word from the processes and the batch script of its last turn"
-        end = {"attempt": started[-1]["attempt"], "event": "end", "reason": EndReason.node_fail.value, "step": step}
-        journal.append(run.attempts_path, {**end, "message": message})
+        end = {"attempt": started[-1]["attempt"], "event": "end", "reason": EndReason.node_fail.value}
+        journal.append(run.attempts_path, {**end, "step": run.reached(), "message": message})
 
 
 @contextmanager

@@ -90,6 +90,18 @@ def test_the_same_runs_are_the_same_bytes_wherever_and_whenever(lab: Lab, other:
     assert first.read_bytes() == second.read_bytes() == third.read_bytes()
 
 
+def test_a_run_that_is_not_done_is_said_with_how_far_it_is(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    lab.start(lab.run("wide"), epochs=2)
+    with inside(lab.root):
+        assert cli.main(["export", "wide"]) == 2
+        assert cli.main(["export", "wide", "--allow-partial"]) == 2
+    err = capsys.readouterr().err
+    assert (
+        "wide seed 0 is not done (it is at step 16 of 32), and a bundle is made of results; launch it to its end" in err
+    )
+    assert "none of these runs is done, and a bundle is made of results" in err
+
+
 def test_a_result_that_cannot_be_trusted_is_left_out_and_named(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     lab.fill_honestly()
     (lab.run("wide", 1).dir / "result.json").write_text("{")

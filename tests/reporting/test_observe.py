@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 from fabricated import NOON, Lab
 
 from antioversmooth import files, journal
@@ -40,6 +42,18 @@ def test_only_a_run_of_another_identity_makes_a_row_stale(lab: Lab) -> None:
     lab.run("wide", 0, "recipe.base_lr=0.7")  # prepared, never started: nothing that could be stale
     seen = observe(lab.run("wide"))
     assert (seen.state, seen.older) == (State.stale, [old.dir.name])
+    way_out = "launch it as it is now, or give the overrides of then"
+    assert seen.problem == f"{old.dir.name} ran, with recipe.base_lr=0.5 (now 0.001); {way_out}"
+    changes = ("recipe.epochs=2", "recipe.global_batch=50", "recipe.eps=1e-6", "model.class_token_std=1")
+    other = lab.run("wide", 0, *changes)
+    lab.start(other, epochs=1)
+    os.utime(other.dir, (2e9, 2e9))
+    assert observe(lab.run("wide")).problem.startswith(
+        f"{other.dir.name} ran, with model.class_token_std=1.0 (now its default), recipe.epochs=2 (now 4), "
+        "recipe.global_batch=50 (now 100), 1 more; "
+    )
+    (other.dir / "spec.yaml").write_text("torn")
+    assert observe(lab.run("wide")).problem.startswith(f"{other.dir.name} ran, which was another; ")
     assert observe(lab.run("wide", 1)).state is State.missing
 
 

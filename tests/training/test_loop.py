@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch import Tensor
 from antioversmooth import files, journal
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.journal import EndReason
+from antioversmooth.orchestration import preflight
 from antioversmooth.runs import Run
 from antioversmooth.training import checkpoint, distillation, learner, loop
 from antioversmooth.training.signals import Vote
@@ -232,3 +234,25 @@ def test_a_run_that_ends_beyond_the_limit_leaves_no_worker_to_wait_for(folder_ru
     run = folder_run("data.max_corrupt=0", "runtime.workers=1")
     sorted((Path(str(run.experiment.data.root)) / "train").rglob("*.png"))[3].write_bytes(b"no image")
     assert processes.train(run) == [2]
+
+
+def test_a_run_whose_checkpoints_are_gone_says_that_it_begins_again(
+    tiny_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At the terminal before it starts, in its log, and in the journal; a run that goes on says nothing."""
+    with pytest.raises(AttemptEnded):
+        train(tiny_run("runtime.max_steps=5"))
+    run = tiny_run("runtime.max_steps=7")
+    assert preflight.fresh_starts([run]) == []
+    shutil.rmtree(run.checkpoints_dir)
+    told = "deit_s12 seed 0 had reached step 5, and no whole checkpoint of it is there: it begins again at step 0"
+    assert preflight.fresh_starts([run]) == [told]
+    run.prepare()
+    capsys.readouterr()
+    with pytest.raises(AttemptEnded):
+        train(run)
+    assert capsys.readouterr().err.splitlines() == [told]
+    assert [r["reached"] for r in run.attempts() if r["event"] == "no-checkpoint"] == [5]
+    with pytest.raises(AttemptEnded):
+        train(tiny_run("runtime.max_steps=9"))
+    assert capsys.readouterr().err == ""
