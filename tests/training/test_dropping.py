@@ -10,6 +10,7 @@ import torch
 from processes import tiny
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 from antioversmooth.runs import Run
 from antioversmooth.training.dropping import Dropping, OneKernel, PlacedDropout, PlacedDropPath, kept
@@ -38,7 +39,9 @@ def dropping_model(make_run: Callable[..., Run]) -> Callable[..., tuple[nn.Modul
     return make
 
 
-def passes(model: nn.Module, dropping: Dropping, images: Tensor, sizes: list[int], step: int = 3) -> Tensor:
+def passes(
+    model: Callable[[Tensor], Tensor], dropping: Dropping, images: Tensor, sizes: list[int], step: int = 3
+) -> Tensor:
     """The outputs for a global batch that goes through the model in passes of these sizes, the last one first."""
     found: list[Tensor] = []
     first = len(images)
@@ -155,3 +158,18 @@ def test_what_is_drawn_is_an_operation_that_compilers_may_trust() -> None:
     arguments = (torch.tensor([0, 3, 5, 6]), 2, 4, (12, 3), 0.5, torch.bool, torch.device("cpu"))
     torch.library.opcheck(kept, arguments)
     assert torch.equal(kept(*arguments), kept(*arguments))
+
+
+@pytest.mark.parametrize("name", ["deit_s12", "cait_s24"])
+def test_a_model_is_compiled_once_for_all_steps_without_a_graph_break(
+    dropping_model: Callable[..., tuple[nn.Module, Dropping]], name: str
+) -> None:
+    model, dropping = dropping_model(name, scaling="attnscale")
+    images = torch.randn(BATCH, 1, 8, 8)
+    expected = [passes(model, dropping, images, [12, 12], step=step) for step in range(3)]
+    torch.compiler.reset()
+    counter = CompileCounter()
+    compiled = torch.compile(model, backend=counter, fullgraph=True, dynamic=False)
+    for step, eager in enumerate(expected):
+        torch.testing.assert_close(passes(compiled, dropping, images, [12, 12], step=step), eager)
+    assert counter.frame_count == 1

@@ -152,6 +152,13 @@ def test_a_compiled_step_is_the_same_step(
     assert compiled == pytest.approx(eager, abs=1e-6, rel=0)
 
 
+def test_a_compiled_step_of_cait_drops_what_eager_mode_drops(compiled_losses: Callable[..., list[float]]) -> None:
+    """Its blocks have a drop path for each of their branches; all of it is computed again in the backward pass."""
+    small = ("runtime.gradient_checkpointing=true", "model.class_depth=1", "recipe.drop_path=0.4")
+    eager, compiled = (compiled_losses("cait_s24", compiler, *small) for compiler in ("none", "aot_eager"))
+    assert compiled == pytest.approx(eager, abs=1e-6, rel=0)
+
+
 def test_ranks_compile_each_their_own_and_agree(compiled_losses: Callable[..., list[float]]) -> None:
     """With two passes a step: gradients are exchanged with the second one only."""
     passes = "runtime.device_batch=32"
