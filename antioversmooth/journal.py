@@ -156,8 +156,14 @@ def _is_of_attempt(record: Record) -> bool:
     if type(record.get("attempt")) is not int or "time" not in record or not isinstance(event, str):
         return False
     if event == "start":
-        return type(record.get("step")) is int
+        step, world_size = record.get("step"), record.get("world_size", 1)
+        return type(step) is int and type(world_size) is int and world_size > 0
     return event != "end" or (isinstance(reason, str) and reason in _REASONS)
+
+
+def is_number(value: object) -> bool:
+    """Whether it is what a metric is: a number, which may be no finite one where training went wrong."""
+    return type(value) in _NUMBERS
 
 
 def read_metrics(metrics: Path, attempts: Path) -> list[Record]:

@@ -96,7 +96,22 @@ VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
     max_leaves=6,
 )
-KEYS = ["time", "attempt", "event", "step", "epoch", "reason", "message", journal.VAL_TOP1, "host", "commit", "job_id"]
+KEYS = [
+    "time",
+    "attempt",
+    "event",
+    "step",
+    "epoch",
+    "reason",
+    "message",
+    journal.VAL_TOP1,
+    "host",
+    "commit",
+    "job_id",
+    "world_size",
+    journal.TRAIN_LOSS,
+    journal.IMAGES_PER_SECOND,
+]
 RECORDS = st.dictionaries(
     st.sampled_from(KEYS),
     st.one_of(VALUES, st.sampled_from(["start", "end", "ended", "submitted", "crash", 1, 2, 3])),
@@ -135,11 +150,12 @@ def test_whatever_a_run_directory_says_it_is_observed_and_can_be_rendered(
 
 
 @SEVERAL
-@given(st.lists(RECORDS, max_size=6), st.lists(RECORDS, max_size=4))
-def test_lines_that_are_no_records_of_attempts_or_jobs_keep_no_command_from_its_work(
-    run: Run, attempts: list[object], events: list[object]
+@given(st.lists(RECORDS, max_size=6), st.lists(RECORDS, max_size=6), st.lists(RECORDS, max_size=4))
+def test_lines_that_are_no_records_keep_no_command_from_its_work(
+    run: Run, attempts: list[object], metrics: list[object], events: list[object]
 ) -> None:
     run.attempts_path.write_text(lines(attempts))
+    run.metrics_path.write_text(lines(metrics))
     told = statuses([run], [])[0]
     assert told["state"] in {phase.value for phase in Phase}
     assert explain(run).startswith("deit_s12 seed 0 is ")

@@ -59,10 +59,10 @@ def _speed(directory: Path, *, on_gpu: bool) -> float | None:
     if any((r["device_type"] == "cuda") is not on_gpu for r in starts if "device_type" in r):
         return None  # a few steps tried on a CPU say nothing about a GPU
     result = _result(directory)
-    if result.get("images_per_s"):
-        return float(result["images_per_s"]) / int(result["world_size"])
+    if journal.is_number(result.get("images_per_s")):
+        return float(result["images_per_s"]) / int(result.get("world_size", 1))
     worlds = {r["attempt"]: r.get("world_size", 1) for r in starts}
-    records = [r for r in journal.read(directory / "metrics.jsonl") if IMAGES_PER_SECOND in r]
+    records = [r for r in journal.read(directory / "metrics.jsonl") if journal.is_number(r.get(IMAGES_PER_SECOND))]
     speeds = [r[IMAGES_PER_SECOND] / worlds.get(r.get("attempt"), 1) for r in records]
     return statistics.median(speeds) if speeds else None
 

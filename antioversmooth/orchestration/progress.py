@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -55,14 +56,14 @@ def read(run: Run) -> Progress:
         loss=newest(records, TRAIN_LOSS),
         top1=newest(records, VAL_TOP1),
         images_per_s=speed,
-        remaining_s=left / speed if speed else None,
+        remaining_s=left / speed if speed and math.isfinite(speed) else None,
         attempts=sum(1 for r in run.attempts() if r.get("event") == "start"),
     )
 
 
 def newest(records: list[journal.Record], metric: str) -> float | None:
     """The last value of a metric in the journal."""
-    return next((float(r[metric]) for r in reversed(records) if metric in r), None)
+    return next((float(r[metric]) for r in reversed(records) if journal.is_number(r.get(metric))), None)
 
 
 class Reader:
