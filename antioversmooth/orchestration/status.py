@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from antioversmooth import journal
@@ -11,7 +12,7 @@ from antioversmooth.config import Table
 from antioversmooth.journal import Record
 from antioversmooth.orchestration import estimate, progress
 from antioversmooth.orchestration.state import Phase, State, is_on_slurm, states
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, since_then
 
 Status = dict[str, Any]
 """Plain values: what `status --json` prints for a run. Hours are devices times hours, accuracies in percent."""
@@ -33,7 +34,9 @@ def statuses(runs: Sequence[Run], tables: Sequence[Table], *, now: float | None 
         if run.id in distrusted:
             seen = {**_identity(run), **_standing(State(Phase.failed, distrusted[run.id])), **_NOTHING_KNOWN}
         else:
-            seen = {**_identity(run), **_standing(known[run.id]), **_course(run, known[run.id], now)}
+            state = known[run.id]
+            state = replace(state, detail=since_then(run)) if state.phase is Phase.missing else state
+            seen = {**_identity(run), **_standing(state), **_course(run, state, now)}
         found.append({**seen, "paper_imagenet_top1": paper.get(run.experiment.name)})
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -85,54 +84,24 @@ def observe(run: Run, *, now: float | None = None) -> Observation:
         result, problem = run.result(), ""
     except ResultError as err:
         result, problem = None, str(err).replace(f"{run.dir}/", "")  # a table is committed: no paths of this machine
-    older = _older(run)
+    older = runs.older(run)
     if problem:
         state = State.failed
     elif result is not None:
         state = State.done
     else:
-        state, problem = _unfinished(run, attempts, older, now)
+        state, problem = _unfinished(run, attempts, bool(older), now)
     origin = _provenance(run, attempts) if attempts else None
     return Observation(run, state, problem, result, attempts, _epochs(run, attempts), older, origin)
 
 
-def _unfinished(run: Run, attempts: list[Record], older: list[str], now: float | None) -> tuple[State, str]:
+def _unfinished(run: Run, attempts: list[Record], has_older: bool, now: float | None) -> tuple[State, str]:
     state = runs.state(run, now=now)
     if state is RunState.stopped:
         return _stopped(attempts)
-    if state is RunState.missing and older:
-        return State.stale, _since_then(run, older)
+    if state is RunState.missing and has_older:
+        return State.stale, runs.since_then(run)
     return State(state.value), ""
-
-
-NAMED = 3
-"""Differences that are named; the rest are counted."""
-
-
-def _since_then(run: Run, older: list[str]) -> str:
-    """What ran instead of a run that never started, in what it differs, and the way out."""
-    before = max((run.dir.parent / name for name in older), key=lambda path: path.stat().st_mtime)
-    way_out = "launch it as it is now, or give the overrides of then"
-    try:
-        then, now = _flat(runs.scientific(Run.load(before).experiment)), _flat(runs.scientific(run.experiment))
-    except ResultError:
-        return f"{before.name} ran, which was another; {way_out}"
-    changed = [key for key in {**then, **now} if then.get(key, _UNSAID) != now.get(key, _UNSAID)]
-    told = [f"{key}={then.get(key, _UNSAID)} (now {now.get(key, _UNSAID)})" for key in changed[:NAMED]]
-    more = [f"{len(changed) - NAMED} more"] if len(changed) > NAMED else []
-    return f"{before.name} ran, with {', '.join([*told, *more]) or 'weights of another start'}; {way_out}"
-
-
-_UNSAID = "its default"
-
-
-def _flat(value: dict[str, Any]) -> dict[str, str]:
-    """Dotted keys, and values as an override spells them."""
-    found: dict[str, str] = {}
-    for key, item in value.items():
-        inner = _flat(item) if isinstance(item, dict) else {"": json.dumps(item).strip('"')}
-        found |= {f"{key}.{name}".rstrip("."): text for name, text in inner.items()}
-    return found
 
 
 def _stopped(attempts: list[Record]) -> tuple[State, str]:
@@ -151,16 +120,6 @@ def _epochs(run: Run, attempts: list[Record]) -> list[Record]:
     records = journal.read(run.metrics_path, holding=journal.VAL_TOP1)
     scores = [r for r in records if type(r.get("epoch")) is int and isinstance(r.get(journal.VAL_TOP1), int | float)]
     return journal.in_lineage(scores, journal.superseded_after(attempts))
-
-
-def _older(run: Run) -> list[str]:
-    folder = run.dir.parent
-    found = sorted(p.name for p in folder.glob(f"seed{run.seed}-*") if p != run.dir)
-    return [name for name in found if _ever_ran(folder / name)]
-
-
-def _ever_ran(directory: Path) -> bool:
-    return (directory / "attempts.jsonl").exists() or (directory / "result.json").exists()
 
 
 IMPORTED = "imported.json"

@@ -16,6 +16,7 @@ from antioversmooth.runs.batch import split_batch
 from antioversmooth.runs.data import began_on, require_same_data
 from antioversmooth.runs.directory import Run
 from antioversmooth.runs.lifecycle import RunState, state
+from antioversmooth.runs.others import older, since_then
 from antioversmooth.runs.planning import plan, profile_folder
 from antioversmooth.runs.science import ORIGINS, identity, plain, scientific
 
@@ -25,11 +26,13 @@ __all__ = [
     "RunState",
     "began_on",
     "identity",
+    "older",
     "plain",
     "plan",
     "profile_folder",
     "require_same_data",
     "scientific",
+    "since_then",
     "split_batch",
     "state",
 ]

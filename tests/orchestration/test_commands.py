@@ -95,6 +95,16 @@ def test_status_without_a_spec_is_of_all_that_ran(job: Run, capsys: pytest.Captu
     assert (seen["experiment"], seen["profile"], seen["paper_imagenet_top1"]) == ("deit_s12", "mini", 79.8)
 
 
+def test_status_of_a_row_that_ran_with_other_overrides_names_them(
+    job: Run, begin_attempt: BeginAttempt, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin_attempt(job, "1")
+    (seen,) = status(*MINI, "recipe.epochs=3", capsys=capsys)
+    epochs = job.experiment.recipe.epochs
+    assert seen["state"] == "missing"
+    assert seen["detail"].startswith(f"{job.dir.name} ran, with recipe.epochs={epochs} (now 3); launch it as it is now")
+
+
 def test_status_says_that_nothing_has_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status"]) == 2
     assert "nothing has run yet" in capsys.readouterr().err

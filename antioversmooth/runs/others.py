@@ -1,0 +1,54 @@
+"""Other identities of a row and seed: what ran before its spec, its data or its overrides were changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from antioversmooth.errors import ResultError
+from antioversmooth.runs.directory import Run
+from antioversmooth.runs.science import scientific
+
+NAMED = 3
+"""Differences that are named; the rest are counted."""
+
+
+def older(run: Run) -> list[str]:
+    """Names of the directories of those that ever ran."""
+    folder = run.dir.parent
+    found = sorted(p.name for p in folder.glob(f"seed{run.seed}-*") if p != run.dir)
+    return [name for name in found if _ever_ran(folder / name)]
+
+
+def _ever_ran(directory: Path) -> bool:
+    return (directory / "attempts.jsonl").exists() or (directory / "result.json").exists()
+
+
+def since_then(run: Run) -> str:
+    """What ran instead of a run that never started, in what it differs, and the way out; empty where nothing did."""
+    directories = [run.dir.parent / name for name in older(run)]
+    if not directories:
+        return ""
+    before = max(directories, key=lambda path: path.stat().st_mtime)
+    way_out = "launch it as it is now, or give the overrides of then"
+    try:
+        then, now = _flat(scientific(Run.load(before).experiment)), _flat(scientific(run.experiment))
+    except ResultError:
+        return f"{before.name} ran, which was another; {way_out}"
+    changed = [key for key in {**then, **now} if then.get(key, _UNSAID) != now.get(key, _UNSAID)]
+    told = [f"{key}={then.get(key, _UNSAID)} (now {now.get(key, _UNSAID)})" for key in changed[:NAMED]]
+    more = [f"{len(changed) - NAMED} more"] if len(changed) > NAMED else []
+    return f"{before.name} ran, with {', '.join([*told, *more]) or 'weights of another start'}; {way_out}"
+
+
+_UNSAID = "its default"
+
+
+def _flat(value: dict[str, Any]) -> dict[str, str]:
+    """Dotted keys, and values as an override spells them."""
+    found: dict[str, str] = {}
+    for key, item in value.items():
+        inner = _flat(item) if isinstance(item, dict) else {"": json.dumps(item).strip('"')}
+        found |= {f"{key}.{name}".rstrip("."): text for name, text in inner.items()}
+    return found
