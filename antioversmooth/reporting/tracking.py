@@ -67,6 +67,8 @@ def opened(results: Path) -> Iterator[MlflowClient]:
     from sqlalchemy.exc import SQLAlchemyError
 
     uri = store_uri(results)
+    if why := _unfit(uri):
+        raise TrackingError(f"{why}; move the project, or set MLFLOW_TRACKING_URI to a server's")
     results.mkdir(parents=True, exist_ok=True)
     with (results / "mlflow.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -79,6 +81,17 @@ def opened(results: Path) -> Iterator[MlflowClient]:
                 f"MLflow at {shown(uri)}: {_reason(err, uri)}. Run directories and tables are complete without it; "
                 "once it is back, `antioversmooth sync` brings it up to date"
             ) from err
+
+
+def _unfit(uri: str) -> str:
+    """What keeps MLflow from a SQLite store, empty where nothing does: it takes these paths apart at the wrong place."""
+    if not uri.startswith("sqlite:"):
+        return ""
+    if {"'", '"'} <= set(str(Path.cwd())):  # which it writes into a new store, unescaped
+        return f"MLflow cannot make a store where the path has both kinds of quotes: {Path.cwd()}"
+    if "MLFLOW_TRACKING_URI" not in os.environ and re.search(r"\?|%[0-9A-Fa-f]{2}", uri):
+        return f"MLflow cannot keep a store where the path has a question mark, or a percent sign before digits: {uri}"
+    return ""
 
 
 def _reason(err: Exception, uri: str) -> str:

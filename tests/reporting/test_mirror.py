@@ -310,6 +310,31 @@ def test_a_store_that_cannot_be_opened_is_one_message(
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["it's \"so\"", "what?", "100%25"])
+def test_a_path_that_mlflow_cannot_take_is_one_message(
+    lab: Lab, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(TrackingError, match="move the project, or set MLFLOW_TRACKING_URI"):
+        mirror.sync([observe(lab.finish(lab.run("deep"), 90.0))], [lab.table()], folder / "results")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["it's so", 'so "called"', "50% off", "a b;c#d"])
+def test_a_path_that_is_only_odd_is_mirrored(
+    lab: Lab, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    folder = tmp_path / name
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert mirror.sync([observe(lab.finish(lab.run("deep"), 90.0))], [lab.table()], folder / "results")
+    assert (folder / "results" / "mlflow.db").is_file()
+
+
 def test_a_database_without_its_driver_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg2", None)  # as where it is not installed
     monkeypatch.setitem(sys.modules, "psycopg", None)
