@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from antioversmooth.orchestration.snapshot import Snapshot
     from antioversmooth.orchestration.view import View
     from antioversmooth.runs import Run
+    from antioversmooth.spec import Request
 
 PROJECT = Path(__file__).resolve().parent
 RESULTS = PROJECT / "results"
@@ -92,49 +93,75 @@ def plan_and_launch(args: argparse.Namespace, out: TextIO) -> int:
     Args:
         out: Where people read; with `--json` what programs read goes to stdout.
     """
-    from antioversmooth import spec
-    from antioversmooth.errors import LaunchError
-    from antioversmooth.orchestration import backend, dryrun, evaluation, preflight, snapshot, view
-    from antioversmooth.project import find_spec
+    from antioversmooth.orchestration import preflight
+    from antioversmooth.orchestration.backend import Launched, Outcome
     from antioversmooth.reporting.publish import publish
 
-    request = spec.load([find_spec(word, PROJECT) for word in args.specs], args.overrides)
-    results = request.results(RESULTS)
-    runs = evaluation.plan(request, args.seeds, RESULTS) if args.eval else request.plan(args.seeds, RESULTS)
-    choice = backend.choose(args.backend)
-    print(f"Back end: {choice.backend.value} ({choice.reason})", file=out)
-    if args.detach and choice.backend is not backend.Backend.slurm:
-        raise LaunchError("--detach: only SLURM goes on without this terminal; use nohup, tmux or screen here")
+    request, choice, asked = plan(args, out)
     if args.dry_run:
-        plan = dryrun.describe(runs, choice, snapshot.describe(results))
-        print(json.dumps(plan, indent=2)) if args.json else dryrun.show(plan, out)
-        return 0
-    aside, asked = tell_set_aside(runs, out), runs
+        return show_plan(asked, choice, request, args.json, out)
+    aside = tell_set_aside(asked, out)
     runs = [run for run in asked if run.id not in aside]
-    pending = [run for run in runs if run.result() is None]
-    if len(pending) < len(runs):
-        print(f"{len(runs) - len(pending)} of {len(asked)} runs are done already and skipped", file=out)
-    for line in [*preflight.moved_data(runs), *preflight.fresh_starts(pending)]:
-        print(line, file=out)
-    preflight.check(pending, choice.backend, results)
+    pending = what_is_left(runs, len(asked), out)
+    preflight.check(pending, choice.backend, request.results(RESULTS))
     if not agreed(choice, pending, args):
         return 130
-    with view.open_view(runs, out) as shown:
-        code = snapshot.take(results)
-        tables = [] if args.eval else [table.name for table in request.tables]
-        launched = start(choice, pending, code, shown, args, tables) if pending else backend.Launched({})
-    became = aside | {run.id: launched.outcomes.get(run.id, backend.Outcome.done) for run in runs}
+    launched = start(choice, runs, pending, request, args, out) if pending else Launched({})
+    became = aside | {run.id: launched.outcomes.get(run.id, Outcome.done) for run in runs}
     conclude(asked, became, args.json, out)
     if args.eval:
         show_evaluations(runs, out)
     if launched.interrupted:
         return 130
-    if backend.Outcome.submitted in became.values():
+    if Outcome.submitted in became.values():
         return 0
     complete = publish(asked, [] if args.eval else request.tables, request, args.seeds, RESULTS, out)
-    if {backend.Outcome.failed, backend.Outcome.blocked} & set(became.values()):
+    if {Outcome.failed, Outcome.blocked} & set(became.values()):
         return 1
-    return 0 if complete and backend.Outcome.stopped not in became.values() else 3
+    return 0 if complete and Outcome.stopped not in became.values() else 3
+
+
+def plan(args: argparse.Namespace, out: TextIO) -> tuple[Request, Choice, list[Run]]:
+    """What the specs ask for, where it runs, and its runs.
+
+    Raises:
+        SpecError: All mistakes of specs and overrides.
+        LaunchError: There is no such back end here, or nothing to evaluate yet.
+    """
+    from antioversmooth import spec
+    from antioversmooth.errors import LaunchError
+    from antioversmooth.orchestration import backend, evaluation
+    from antioversmooth.project import find_spec
+
+    request = spec.load([find_spec(word, PROJECT) for word in args.specs], args.overrides)
+    runs = evaluation.plan(request, args.seeds, RESULTS) if args.eval else request.plan(args.seeds, RESULTS)
+    choice = backend.choose(args.backend)
+    print(f"Back end: {choice.backend.value} ({choice.reason})", file=out)
+    if args.detach and choice.backend is not backend.Backend.slurm:
+        raise LaunchError("--detach: only SLURM goes on without this terminal; use nohup, tmux or screen here")
+    return request, choice, runs
+
+
+def show_plan(runs: Sequence[Run], choice: Choice, request: Request, as_json: bool, out: TextIO) -> int:
+    """Shows what a launch would do; 2 where it would be refused."""
+    from antioversmooth.orchestration import dryrun, snapshot
+
+    results = request.results(RESULTS)
+    planned = dryrun.describe(runs, choice, snapshot.describe(results), results)
+    print(json.dumps(planned, indent=2)) if as_json else dryrun.show(planned, out)
+    return 2 if planned["refused"] else 0
+
+
+def what_is_left(runs: Sequence[Run], num_asked: int, out: TextIO) -> list[Run]:
+    """The runs that are not done; says of those that are what a person may not expect."""
+    from antioversmooth.orchestration import preflight
+
+    pending = [run for run in runs if run.result() is None]
+    if len(pending) < len(runs):
+        print(f"{len(runs) - len(pending)} of {num_asked} runs are done already and skipped", file=out)
+    for line in [*preflight.moved_data(runs), *preflight.fresh_starts(pending)]:
+        print(line, file=out)
+    return pending
 
 
 def tell_set_aside(runs: Sequence[Run], out: TextIO) -> dict[str, Outcome]:
@@ -156,6 +183,18 @@ def tell_set_aside(runs: Sequence[Run], out: TextIO) -> dict[str, Outcome]:
 
 
 def start(
+    choice: Choice, runs: Sequence[Run], pending: Sequence[Run], request: Request, args: argparse.Namespace, out: TextIO
+) -> Launched:
+    """Copies the code and hands over the runs that are left, with all of them in view; returns what became of them."""
+    from antioversmooth.orchestration import snapshot, view
+
+    with view.open_view(runs, out) as shown:
+        code = snapshot.take(request.results(RESULTS))
+        tables = [] if args.eval else [table.name for table in request.tables]
+        return hand_over(choice, pending, code, shown, args, tables)
+
+
+def hand_over(
     choice: Choice, runs: Sequence[Run], code: Snapshot, shown: View, args: argparse.Namespace, tables: Sequence[str]
 ) -> Launched:
     """Hands the runs, rows of these tables or of none, to the back end; returns what became of them."""

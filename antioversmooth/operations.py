@@ -140,7 +140,7 @@ def _named(given: argparse.Namespace) -> list[Run]:
 
 def _retry_arguments(parser: argparse.ArgumentParser) -> None:
     spec_arguments(parser)
-    parser.add_argument("--failed", action="store_true", required=True, help="those that were given up")
+    parser.add_argument("--failed", action="store_true", help="what was given up, as without it")
     json_argument(parser, "a list of what became of each run; progress goes to stderr")
 
 
@@ -158,6 +158,7 @@ def _retry(given: argparse.Namespace) -> int:
         if given.json:
             print("[]")
         return 0
+    print(f"Given up, and started again: {', '.join(run.name for run in failed)}", file=out)
     with view.open_view(failed, out) as shown:
         launched = operations.retry(runs, failed, request.results(results), shown.say, shown.update)
     if given.json:

@@ -11,6 +11,7 @@ from itertools import takewhile
 
 from antioversmooth.journal import EndReason, Record
 from antioversmooth.orchestration import jobs
+from antioversmooth.orchestration.progress import saved_step
 from antioversmooth.orchestration.scheduler import RUNNING
 from antioversmooth.runs import Run
 
@@ -59,7 +60,7 @@ def _judge(run: Run, attempts: list[Record], endings: list[Record], unheard: int
 def _fruitless(run: Run, attempts: list[Record], endings: list[Record]) -> int:
     """How many times in a row, up to now, the run was started without a new checkpoint coming of it."""
     starts = [(r["attempt"], r["step"]) for r in attempts if r["event"] == "start"]
-    reached = [step for _, step in starts[1:]] + [_saved_step(run, starts[-1][0])] if starts else []
+    reached = [step for _, step in starts[1:]] + [saved_step(run, starts[-1][0])] if starts else []
     count = 0
     for (_, begun), step in zip(reversed(starts), reversed(reached), strict=True):
         if step > begun:
@@ -75,9 +76,3 @@ def _unheard(history: list[Record], attempts: list[Record]) -> int:
     since_cancel = takewhile(lambda r: r["event"] != "cancelled", reversed(history))
     submitted = (r["job_id"] for r in since_cancel if r["event"] == "submitted")
     return sum(1 for _ in takewhile(lambda job_id: job_id not in heard, submitted))
-
-
-def _saved_step(run: Run, attempt: int) -> int:
-    """The last step that an attempt saved, by the names of its checkpoints (see training/checkpoint.py); 0 for none."""
-    names = run.checkpoints_dir.glob(f"step*-attempt{attempt}.pt")
-    return max((int(path.name.partition("-")[0].removeprefix("step")) for path in names), default=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from antioversmooth.errors import UserError
@@ -19,8 +20,11 @@ TABLE_WIDTH = 140
 """Characters that the widest row needs."""
 
 
-def describe(runs: Sequence[Run], choice: Choice, snapshot: Snapshot) -> dict[str, Any]:
+def describe(runs: Sequence[Run], choice: Choice, snapshot: Snapshot, results: Path) -> dict[str, Any]:
     """What a launch would do, as JSON types.
+
+    Args:
+        results: The results folder of these runs.
 
     Raises:
         SpecError: A global batch does not divide over the processes.
@@ -30,7 +34,7 @@ def describe(runs: Sequence[Run], choice: Choice, snapshot: Snapshot) -> dict[st
         "backend": choice.backend.value,
         "because": choice.reason,
         "snapshot": snapshot.id,
-        "refused": _refusal(runs),
+        "refused": _refusal(runs, results),
         "runs": [_describe_run(run, choice, snapshot, gpus) for run in runs],
     }
 
@@ -68,10 +72,12 @@ def _sbatch_script(run: Run, snapshot: Snapshot) -> str:
     return sbatch_script(run, snapshot.path)
 
 
-def _refusal(runs: Sequence[Run]) -> str | None:
+def _refusal(runs: Sequence[Run], results: Path) -> str | None:
     """What would keep these runs from starting."""
+    pending = [run for run in runs if not run.distrust() and run.result() is None]
     try:
-        preflight.check_inputs([run for run in runs if not run.distrust() and run.result() is None])
+        preflight.check_inputs(pending)
+        preflight.check_space(pending, results)
     except UserError as err:
         return str(err)
     return None

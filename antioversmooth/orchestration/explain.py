@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antioversmooth.orchestration import progress
+from antioversmooth.orchestration import jobs, progress
 from antioversmooth.orchestration.budget import verdict
 from antioversmooth.orchestration.reconcile import ENDED_BY_A_PERSON, Action, decide, last_words
 from antioversmooth.orchestration.state import Phase, State, is_on_slurm, states
@@ -39,7 +39,11 @@ def _reached(run: Run, state: State) -> str:
         return ""
     accuracy = "" if now.top1 is None else f", top-1 {now.top1:.1f} %"
     left = f", {duration(now.remaining_s)} left" if now.remaining_s and state.phase is Phase.running else ""
-    return f"It has reached step {now.step} of {now.total_steps}{accuracy}{left}."
+    reached = f"It has reached step {now.step} of {now.total_steps}{accuracy}{left}"
+    saved = progress.saved_step(run)
+    if state.phase is Phase.running or saved == now.step:
+        return f"{reached}."
+    return f"{reached}, by its journal; the newest checkpoint is of step {saved}, from which the next start goes on."
 
 
 def _origin(run: Run) -> str:
@@ -49,7 +53,7 @@ def _origin(run: Run) -> str:
     return f"It {' and '.join(told)}, which {'is' if len(told) == 1 else 'are'} not done." if told else ""
 
 
-_GIVEN_UP = "Mend it; `antioversmooth retry --failed` then starts it again. The end of its log:\n"
+_GIVEN_UP = "Mend it; `antioversmooth retry` then starts it again."
 _ON_SLURM = {
     Phase.running: "It goes on by itself, also after a time limit or a pre-emption.",
     Phase.done: "Nothing is left to do.",
@@ -58,10 +62,12 @@ _ON_SLURM = {
 
 
 def _next_on_slurm(run: Run, state: State) -> str:
+    if jobs.is_cancelled(run) and state.phase is not Phase.done:
+        return "It goes on when it is launched again."
     judged = verdict(run)
     action, _ = decide(state, judged, asked=False)
     if action is Action.give_up:
-        return f"It was given up: {judged.why}. {_GIVEN_UP}{last_words(run)}"
+        return f"It was given up: {judged.why}. {_given_up(run)}"
     if action is Action.replace:
         return "The next launch, or a --follow that runs, replaces its job."
     if action is Action.submit:
@@ -78,7 +84,12 @@ _HERE = {
 }
 
 
+def _given_up(run: Run) -> str:
+    log = last_words(run)
+    return f"{_GIVEN_UP} The end of its log:\n{log}" if log else _GIVEN_UP
+
+
 def _next_here(run: Run, state: State) -> str:
     if state.phase is Phase.failed:
-        return f"{_GIVEN_UP}{last_words(run)}"
+        return _given_up(run)
     return _HERE.get(state.phase, "It goes on when it is launched again.")

@@ -35,6 +35,9 @@ def launch(runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update) ->
     """
     for line in _deviations(runs):
         say(line)
+    for run in runs:  # those that wait can be cancelled, too
+        if not run.dir.exists():
+            run.prepare()
     pool = Pool(runs, snapshot, say, gpus=devices.visible_gpus(), cpus=devices.cpus())
     deadline = float("inf")
     with _interruptions() as received:
@@ -215,11 +218,13 @@ def _runs_elsewhere(run: Run) -> bool:
 
 
 def _obituary(run: Run, worker: Worker, *, again: bool) -> str:
+    reasons = [r["reason"] for r in run.attempts() if r.get("event") == "end"]
+    full = f": no space is left for its files in {run.dir}" if reasons[-1:] == [EndReason.disk_full.value] else ""
     told = "".join(f"\n    {line}" for line in last_lines(run))
     next_step = (
         "starting again from its last checkpoint" if again else f"given up; all of it in {launcher_log(run).parent}"
     )
-    return f"{run.name} ended with exit code {worker.exit_code}; {next_step}{told}"
+    return f"{run.name} ended with exit code {worker.exit_code}{full}; {next_step}{told}"
 
 
 @contextmanager

@@ -64,9 +64,13 @@ def show(run: Run, out: TextIO, *, rank: int = 0) -> None:
     """Prints the logs of a rank of the newest attempt.
 
     Raises:
-        LaunchError: There is nothing in them, or no such rank.
+        LaunchError: There is nothing in them though the run is not done, or no such rank.
     """
     found = log_files(run, rank)
+    if not found and run.result() is not None:  # a run that had nothing to complain about writes nothing
+        _, folder = max(run.attempt_dirs(), default=(0, run.dir / "logs"))
+        print(f"{run.name} is done, and its logs are empty: {folder}; its numbers: {run.metrics_path}", file=out)
+        return
     if not found:
         raise LaunchError(f"the logs of {run.name} are empty; `status` tells how far it is: {run.dir}")
     printer = Printer(out)

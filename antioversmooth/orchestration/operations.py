@@ -21,6 +21,8 @@ def cancel(run: Run) -> str:
     """
     if run.result() is not None:
         return f"{run.name}: done already"
+    if not run.dir.exists():
+        return f"{run.name}: not launched"
     if not is_on_slurm(run):
         pid = process.ask_to_end(run)
         if pid is None:

@@ -100,9 +100,10 @@ def check_writable(results: Path) -> None:
 
 
 def check_space(runs: Sequence[Run], results: Path) -> None:
-    """Raises LaunchError where the checkpoints of these runs would not fit."""
+    """Raises LaunchError where the checkpoints of these runs would not fit; nothing is made."""
     needed = sum(CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * parameters(run.experiment.model) for run in runs)
-    free = shutil.disk_usage(results).free
+    there = next(folder for folder in (results, *results.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(there).free
     if needed > free:
         raise LaunchError(
             f"{results} has {free / 2**20:,.0f} MiB free; {CHECKPOINTS_KEPT} checkpoints of each run need about "

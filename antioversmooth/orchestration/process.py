@@ -26,12 +26,12 @@ def note(run: Run, pid: int) -> None:
 def ask_to_end(run: Run) -> int | None:
     """The process that was told to save and to end; None where none trains this run here.
 
-    Launches that are under way start the run no more, nor again.
+    Launches that are under way start the run no more, nor again. Its directory is there: they make those of all their
+    runs before they start the first.
 
     Raises:
         LaunchError: Another machine trains it.
     """
-    run.dir.mkdir(parents=True, exist_ok=True)
     (run.dir / "cancelled").touch()
     known = files.read_json(run.dir / "process.json") or {}
     intent = files.read_json(run.dir / "intent.json") or {}

@@ -61,6 +61,18 @@ def read(run: Run) -> Progress:
     )
 
 
+def saved_step(run: Run, attempt: int | None = None) -> int:
+    """The last step that is saved, by the names of the checkpoints (see training/checkpoint.py); 0 for none.
+
+    Args:
+        attempt: Whose; default: of all whose steps were not superseded.
+    """
+    limit = journal.superseded_after(run.attempts())
+    names = [path.stem.removeprefix("step") for path in run.checkpoints_dir.glob(f"step*-attempt{attempt or '*'}.pt")]
+    saved = [(int(step), int(by)) for step, _, by in (name.partition("-attempt") for name in names)]
+    return max((step for step, by in saved if attempt or step <= limit.get(by, float("inf"))), default=0)
+
+
 def newest(records: list[journal.Record], metric: str) -> float | None:
     """The last value of a metric in the journal."""
     return next((float(r[metric]) for r in reversed(records) if journal.is_number(r.get(metric))), None)

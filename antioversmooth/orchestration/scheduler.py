@@ -37,6 +37,7 @@ class Job:
     """One job as SLURM tells it."""
 
     id: str
+    """A number: jobs of arrays (7_1) or of several parts (7+1) are never ours, and `queue` leaves them out."""
     name: str
     state: str
     """SLURM's word: PENDING, RUNNING, ..., without what follows it (CANCELLED by 1000)."""
@@ -46,6 +47,11 @@ class Job:
     """Nodes that it has or had, as node[1-2]; empty while it waits."""
     start: str
     """When it started, or is expected or allowed to; N/A where SLURM does not know."""
+
+    @property
+    def number(self) -> int:
+        """The id, to put jobs in the order of their submission."""
+        return int(self.id)
 
     @property
     def stage(self) -> Stage:
@@ -68,7 +74,7 @@ def queue(*options: str) -> list[Job]:
     jobs = []
     for line in lines.splitlines():
         fields = line.strip().split("|", 5)
-        if len(fields) == 6 and fields[0].isdecimal():  # not of arrays (7_1) nor of several parts (7+1): none is ours
+        if len(fields) == 6 and fields[0].isdecimal():
             job_id, state, reason, nodes, start, name = fields
             jobs.append(Job(job_id, name, state, reason, nodes, start))
     return jobs

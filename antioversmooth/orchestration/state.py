@@ -99,7 +99,7 @@ def is_on_slurm(run: Run) -> bool:
 
 def _newest_by_name(queue: Iterable[Job]) -> dict[str, Job]:
     """For each name its live job, else the newest."""
-    in_order = sorted(queue, key=lambda job: (job.stage is not Stage.over, int(job.id.partition("_")[0])))
+    in_order = sorted(queue, key=lambda job: (job.stage is not Stage.over, job.number))
     return {job.name: job for job in in_order}
 
 
@@ -140,7 +140,8 @@ def _waiting(run: Run, job: Job) -> State:
 def _active(run: Run, job: Job, now: float) -> State:
     attempts = [r for r in run.attempts() if str(r.get("job_id")) == job.id]
     if job.state != RUNNING:
-        return State(Phase.running, job.state.lower(), job.id, job.nodes)
+        why = ", for it was cancelled" if jobs.is_cancelled(run) else ""
+        return State(Phase.running, f"{job.state.lower()}{why}", job.id, job.nodes)
     begun = [r["time"] for r in attempts if r["event"] == "start" and r["time"] >= _started(job)]
     if not begun:  # lines of setup may take their time
         return State(Phase.running, "its processes are starting", job.id, job.nodes)

@@ -45,7 +45,7 @@ def submit(run: Run, snapshot: Snapshot, *, after: Sequence[str] = (), instead_o
 
 
 def _live_or_new(run: Run, script: str, snapshot: Snapshot, dependencies: list[str], instead_of: str, lock: int) -> str:
-    live = live_job(run, besides=instead_of)
+    live = the_one_live_job(run, besides=instead_of)
     if live is not None:
         if jobs.is_cancelled(run) or jobs.newest_job(run) != live.id:
             jobs.note(run, "submitted", job_id=live.id)
@@ -58,14 +58,14 @@ def _live_or_new(run: Run, script: str, snapshot: Snapshot, dependencies: list[s
     return job_id
 
 
-def live_job(run: Run, *, besides: str = "") -> Job | None:
-    """The run's job that waits or runs, if there is one; should there ever be two, the later ones are cancelled.
+def the_one_live_job(run: Run, *, besides: str = "") -> Job | None:
+    """The run's job that waits or runs, if there is one; cancels the later ones, should there ever be two.
 
     Args:
         besides: A job id that does not count.
     """
     same_name = scheduler.queue(f"--name={job_name(run)}")
-    live = sorted((j for j in same_name if j.stage is not Stage.over and j.id != besides), key=lambda j: int(j.id))
+    live = sorted((j for j in same_name if j.stage is not Stage.over and j.id != besides), key=lambda j: j.number)
     scheduler.cancel(j.id for j in live[1:])
     return live[0] if live else None
 

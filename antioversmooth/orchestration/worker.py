@@ -167,10 +167,12 @@ def close_attempt(
     """
     records = run.attempts()
     started = [r["attempt"] for r in records if r.get("event") == "start"]
-    ended = {r["attempt"] for r in records if r.get("event") == "end" and r["reason"] not in instead_of}
+    ends = {r["attempt"]: r for r in records if r.get("event") == "end"}
+    ended = {attempt for attempt, end in ends.items() if end["reason"] not in instead_of}
     closed = max(started, default=None) if attempt is None else attempt
     if closed is not None and closed not in ended:
-        end = {"attempt": closed, "event": "end", "reason": reason.value, "step": run.reached(), "message": message}
+        step = ends.get(closed, {}).get("step", run.reached())
+        end = {"attempt": closed, "event": "end", "reason": reason.value, "step": step, "message": message}
         journal.append(run.attempts_path, end)
 
 

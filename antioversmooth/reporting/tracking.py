@@ -84,7 +84,7 @@ def opened(results: Path) -> Iterator[MlflowClient]:
 
 
 def _unfit(uri: str) -> str:
-    """What keeps MLflow from a SQLite store, empty where nothing does: it takes these paths apart at the wrong place."""
+    """What keeps MLflow from a SQLite store, empty where nothing does: of some paths it takes a part for another."""
     if not uri.startswith("sqlite:"):
         return ""
     if {"'", '"'} <= set(str(Path.cwd())):  # which it writes into a new store, unescaped

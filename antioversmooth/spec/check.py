@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import GrammarParseError
 
 from antioversmooth.spec import fields
-from antioversmooth.spec.problems import Place, Problem, alike, misspelt, question, there_are
+from antioversmooth.spec.problems import FEW, Place, Problem, alike, misspelt, question, there_are
 from antioversmooth.spec.scalars import complaint
 from antioversmooth.spec.source import UNREADABLE, Node
 
@@ -80,28 +81,30 @@ class _Checker:
             return self.refuse(node.place, key, f"a mapping belongs here, with keys such as {some}")
         self.places[key] = node.key_place
         content = {}
+        meant: set[str] = set()
         for name, child in node.value.items():
             dotted = f"{key}.{name}" if key else name
             if name not in fields.hints(schema) or dotted == "name":
-                self.unknown(child, dotted, schema)
+                meant.update(self.unknown(child, dotted, schema))
             elif (value := self.value(child, dotted, schema, name)) is _UNFIT:
                 self.unfit.add(dotted)
             else:
                 content[name] = value
         if not self.partial:
-            self.missing(node, key, schema)
+            self.missing(node, key, schema, meant)
         return content
 
-    def unknown(self, node: Node, dotted: str, schema: type) -> None:
+    def unknown(self, node: Node, dotted: str, schema: type) -> Collection[str]:
+        """Refuses a key that is none; returns those that it may stand for."""
         name = dotted.rpartition(".")[2]
         if dotted == "name":
             self.refuse(node.key_place, dotted, "the name of a spec is that of its file; leave it out")
-            return
+            return ()
         siblings = [other for other in fields.hints(schema) if other != "name" or "." in dotted]
         homes = fields.homes(schema)
         if name in ("seed", "seeds") and homes:
             self.refuse(node.key_place, dotted, "seeds are no part of a spec: --seeds 0,1,2 on the command line")
-            return
+            return ()
         ours = fields.ELSEWHERE.get(name.replace("-", "_").lower(), name)
         close = (
             [ours] * (ours != name and ours in siblings)
@@ -109,12 +112,14 @@ class _Checker:
             or alike(name, siblings)
             or [home for key in misspelt(name, homes) for home in homes[key]]
         )
-        self.refuse(node.key_place, dotted, f"there is no such key; {question(close) or there_are(siblings)}")
+        self.refuse(node.key_place, dotted, f"there is no such key; {question(close) or _others(siblings, name)}")
+        return close
 
-    def missing(self, node: Node, key: str, schema: type) -> None:
+    def missing(self, node: Node, key: str, schema: type, meant: Collection[str]) -> None:
+        """Refuses required keys that are not there, but for those that one that is refused already may stand for."""
         for name in fields.required(schema):
             dotted = f"{key}.{name}" if key else name
-            if dotted != "name" and name not in node.value:
+            if dotted != "name" and name not in node.value and name not in meant:
                 self.refuse(node.place, dotted, "has no value, and needs one", schema)
 
     def value(self, node: Node, key: str, schema: type, name: str) -> object:
@@ -177,3 +182,9 @@ class _Checker:
         except GrammarParseError as err:
             return self.refuse(node.place, key, f"`{node.value}` is no interpolation: {str(err).splitlines()[0]}")
         return node.value
+
+
+def _others(keys: Collection[str], name: str) -> str:
+    """Keys that there are instead of one that is like none of them."""
+    elsewhere = "; docs/spec.md has all" if len(keys) > FEW else ""
+    return there_are(keys, name) + elsewhere

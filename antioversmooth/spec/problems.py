@@ -60,7 +60,7 @@ class Problem:
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """`did you mean a or b?` for a name, or what there is where nothing is written alike."""
-    return question(difflib.get_close_matches(word, known, n=2)) or there_are(known)
+    return question(difflib.get_close_matches(word, known, n=2)) or there_are(known, word)
 
 
 def alike(key: str, known: Collection[str]) -> list[str]:
@@ -79,6 +79,13 @@ def question(close: Collection[str]) -> str:
     return f"did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
 
 
-def there_are(known: Collection[str]) -> str:
-    """What there is to choose from."""
+FEW = 8
+"""Names that a message lists; of more only those that are least unlike what was written."""
+
+
+def there_are(known: Collection[str], word: str = "") -> str:
+    """What there is to choose from; of many names those nearest to a word, where there is one."""
+    if word and len(known) > FEW:
+        nearest = difflib.get_close_matches(word, known, n=FEW // 2, cutoff=0.0)
+        return f"there are {len(known)}, nearest to it {', '.join(nearest)}"
     return f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "there is none"

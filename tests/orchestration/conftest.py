@@ -51,6 +51,9 @@ TRAINING = """
     if action == "refuse":
         print("mend the data first", file=sys.stderr)
         sys.exit(2)
+    if action == "fill":
+        append(event="end", reason="disk-full", step=1, message="No space left on device")
+        sys.exit(2)
     if action == "stop":
         sys.exit(75)
     time.sleep(0.3)

@@ -190,7 +190,8 @@ def test_cancel_says_which_job_it_ended_and_the_run_stays_resumable(
     assert cli.main(["cancel", *MINI, "--seeds=0,1"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "deit_s12 seed 0: job 1 cancelled"
-    assert told[1].startswith("deit_s12 seed 1: nothing trains it here")
+    assert told[1] == "deit_s12 seed 1: not launched"
+    assert len(list(job.dir.parent.iterdir())) == 1  # what was not launched has no directory by that
     assert [job["state"] for job in slurm.jobs()] == ["CANCELLED"]
     assert cli.main(["cancel", str(job.dir)]) == 0
     assert capsys.readouterr().out == "deit_s12 seed 0: cancelled already\n"
@@ -232,15 +233,15 @@ def test_retry_trains_again_what_failed_on_this_machine(
     files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "local", "time": 0.0})
     journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
     crash(run, 1)
-    assert cli.main(["retry", "--failed", *MINI]) == 0
+    assert cli.main(["retry", *MINI]) == 0  # --failed is what there is to retry
     assert run.result() is not None
+    assert "Given up, and started again: deit_s12 seed 0\n" in capsys.readouterr().out
 
 
-def test_retry_needs_to_know_what(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["retry", *MINI])
-    assert ended.value.code == 2
-    assert "--failed" in capsys.readouterr().err
+def test_logs_of_a_run_that_is_done_and_wrote_none_are_no_fault(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(run)
+    assert cli.main(["logs", *MINI]) == 0
+    assert f"is done, and its logs are empty: {run.dir / 'logs'}" in capsys.readouterr().out
 
 
 def test_a_process_of_another_machine_is_not_touched(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ from completed import finish
 from fake_slurm import FakeSlurm
 
 from antioversmooth import journal
+from antioversmooth.orchestration import progress
 from antioversmooth.orchestration.explain import explain
 from antioversmooth.orchestration.reconcile import retry
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -60,7 +61,7 @@ def test_a_run_that_was_given_up_says_what_starts_it_again(
     slurm.change("1", state="FAILED")
     assert explain(run) == (
         "deit_s12 seed 0 is failed: ValueError: no (job 1). Attempt 1 began after step 40 and ended as crash. It was "
-        "given up: it crashed 1 times (cluster.max_crashes). Mend it; `antioversmooth retry --failed` then starts it "
+        "given up: it crashed 1 times (cluster.max_crashes). Mend it; `antioversmooth retry` then starts it "
         "again. The end of its log:\n    Traceback ...\n    ValueError: no"
     )
     time.sleep(0.002)  # journals count milliseconds
@@ -72,6 +73,42 @@ def test_a_cancelled_run_waits_for_a_launch(run: Run) -> None:
     cancel(run)
     assert explain(run) == (
         "deit_s12 seed 0 is cancelled pending: job 1 was cancelled (job 1). It goes on when it is launched again."
+    )
+
+
+def test_a_run_whose_journal_and_checkpoints_end_at_different_steps_tells_both(
+    run: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    attempt = begin_attempt(run, "1")
+    journal.append(run.metrics_path, {"attempt": attempt, "step": 200, "epoch": 3})
+    (run.checkpoints_dir / f"step00000124-attempt{attempt}.pt").touch()
+    journal.append(run.attempts_path, {"attempt": attempt, "event": "end", "reason": "node-fail", "step": 200})
+    slurm.change("1", state="NODE_FAIL")
+    assert (
+        "It has reached step 200 of 496, by its journal; the newest checkpoint is of step 124, from which the next "
+        "start goes on."
+    ) in explain(run)
+    (run.checkpoints_dir / f"step00000200-attempt{attempt}.pt").touch()
+    assert "It has reached step 200 of 496. The next" in explain(run)
+
+
+def test_checkpoints_that_were_superseded_are_no_place_to_go_on_from(run: Run, begin_attempt: BeginAttempt) -> None:
+    first, second = begin_attempt(run, "1"), begin_attempt(run, "1", step=62)
+    for step, attempt in ((62, first), (186, first), (124, second)):
+        (run.checkpoints_dir / f"step{step:08d}-attempt{attempt}.pt").touch()
+    assert progress.saved_step(run) == 124
+    assert progress.saved_step(run, first) == 186
+
+
+def test_a_job_that_still_saves_after_a_cancel_does_not_go_on_by_itself(
+    run: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    begin_attempt(run, "1")
+    cancel(run)
+    slurm.change("1", state="COMPLETING", nodes="node1")
+    assert explain(run) == (
+        "deit_s12 seed 0 is running: completing, for it was cancelled (job 1 on node1). Attempt 1 began after step 0. "
+        "It goes on when it is launched again."
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from completed import finish
 
 from antioversmooth import files
-from antioversmooth.orchestration import devices, local, process
+from antioversmooth.orchestration import devices, local, operations, process
 from antioversmooth.orchestration.backend import Launched, Outcome
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, RunState, state
@@ -297,6 +298,25 @@ def test_another_terminal_ends_one_run_and_the_others_go_on(
     assert sorted(said.split()[-3:]) == ["done", "stopped", "stopped"]
     assert not starts(third)
     assert first.attempts()[-1]["reason"] == "cancelled"
+
+
+def test_a_disk_that_is_full_is_said(launch: Callable[..., tuple[Launched, list[str]]], told: Told) -> None:
+    run = told("fill")
+    launched, said = launch(run)
+    assert launched.outcomes == {run.id: Outcome.failed}
+    assert f"ended with exit code 2: no space is left for its files in {run.dir}; given up" in "\n".join(said)
+
+
+def test_a_run_that_waits_has_a_directory_by_which_it_can_be_cancelled(
+    launch: Callable[..., tuple[Launched, list[str]]], told: Told
+) -> None:
+    waits = told("done", "cait_s24_featscale")
+    shutil.rmtree(waits.dir)
+    (needed,) = waits.needs
+    (needed.dir / "behaviour").write_text("refuse")
+    launched, _ = launch(needed, waits)
+    assert launched.outcomes[waits.id] is Outcome.blocked
+    assert operations.cancel(waits).endswith("a launch that is under way will not start it")
 
 
 def test_a_run_that_was_cancelled_before_a_launch_starts_again(

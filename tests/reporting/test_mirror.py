@@ -310,7 +310,7 @@ def test_a_store_that_cannot_be_opened_is_one_message(
     assert "secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize("name", ["it's \"so\"", "what?", "100%25"])
+@pytest.mark.parametrize("name", ['it\'s "so"', "what?", "100%25"])
 def test_a_path_that_mlflow_cannot_take_is_one_message(
     lab: Lab, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import cluster
 from private import private_cluster
@@ -26,7 +27,9 @@ def main(command: list[str]) -> int:
     how = "on a shared loopback" if shared else "each with a network of its own"
     with private_cluster(nodes=3, accounting=True, proctrack=cluster.tracking(), shared=shared) as (private, _):
         print(f"nodes {', '.join(private.nodes)}, {how}; logs in {private.folder / 'log'}", file=sys.stderr, flush=True)
-        return subprocess.run(command or [os.environ.get("SHELL", "/bin/sh")]).returncode
+        ours = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}  # `python` is the project's
+        shell = command or [os.environ.get("SHELL", "/bin/sh")]
+        return subprocess.run(shell, env={**os.environ, **ours}).returncode
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from antioversmooth import spec
 from antioversmooth.errors import SpecError
 from antioversmooth.spec import fields
-from antioversmooth.spec.problems import WIDEST, Place, Problem, alike, did_you_mean
+from antioversmooth.spec.problems import WIDEST, Place, Problem, alike, did_you_mean, there_are
 
 
 def test_a_problem_reads_like_a_compilers_message() -> None:
@@ -77,3 +77,11 @@ def test_names_of_elsewhere_lead_to_keys_that_there_are() -> None:
 def test_where_no_name_is_alike_all_are_listed() -> None:
     assert did_you_mean("small", ["imagenet", "mini"]) == "there are imagenet, mini"
     assert did_you_mean("small", []) == "there is none"
+
+
+def test_of_many_names_only_the_nearest_are_told() -> None:
+    many = [f"choice_{i}" for i in range(40)] + ["momentum"]
+    told = there_are(many, "moment")
+    assert told.startswith("there are 41, nearest to it momentum, ")
+    assert told.count(",") == 4
+    assert there_are(["a", "b"], "moment") == "there are a, b"
