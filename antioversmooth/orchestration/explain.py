@@ -43,6 +43,8 @@ def _reached(run: Run, state: State) -> str:
     saved = progress.saved_step(run)
     if state.phase is Phase.running or saved == now.step:
         return f"{reached}."
+    if not run.has_checkpoint():
+        return f"{reached}, by its journal; it has no checkpoint, so the next start begins again."
     return f"{reached}, by its journal; the newest checkpoint is of step {saved}, from which the next start goes on."
 
 

@@ -81,6 +81,8 @@ def test_a_run_whose_journal_and_checkpoints_end_at_different_steps_tells_both(
 ) -> None:
     attempt = begin_attempt(run, "1")
     journal.append(run.metrics_path, {"attempt": attempt, "step": 200, "epoch": 3})
+    slurm.change("1", state="NODE_FAIL")
+    assert "step 200 of 496, by its journal; it has no checkpoint, so the next start begins again." in explain(run)
     (run.checkpoints_dir / f"step00000124-attempt{attempt}.pt").touch()
     journal.append(run.attempts_path, {"attempt": attempt, "event": "end", "reason": "node-fail", "step": 200})
     slurm.change("1", state="NODE_FAIL")
