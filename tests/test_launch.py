@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from types import ModuleType
 import pytest
 from completed import finish
 
-from antioversmooth import spec
+from antioversmooth import runs, spec
 from antioversmooth.runs import Run
 
 PROJECT = Path(__file__).parent.parent
@@ -205,6 +206,19 @@ def test_a_launch_trains_and_tells_the_outcome_as_json(undisturbed: tuple[Path, 
     assert (told["id"], told["dir"], told["outcome"]) == (run.id, str(run.dir), "done")
     assert "val/top1" in told["metrics"]
     assert "Back end: local" in err
+
+
+def test_all_that_lies_in_a_run_directory_is_told_where_runs_are_explained(
+    undisturbed: tuple[Path, str, str],
+) -> None:
+    """`antioversmooth/runs/__init__.py` lists it: what a launch wrote, and what else the code names."""
+    listed = re.findall(r"^  ([\w.]+)", str(runs.__doc__), re.MULTILINE)
+    written = {path.name for path in planned(ROW, undisturbed[0], *TINY).dir.iterdir()}
+    sources = (PROJECT / "antioversmooth").rglob("*.py")
+    named = {name for path in sources for name in re.findall(r"(?:run|self)\.dir / \"([\w.]+)\"", path.read_text())}
+    assert {"spec.yaml", "result.json", "lock", "launch.lock", "process.json"} <= written
+    assert {"jobs.jsonl", "slurm", "cancelled"} <= named
+    assert written | named <= set(listed)
 
 
 def test_an_evaluation_finds_what_the_run_reached(undisturbed: tuple[Path, str, str]) -> None:

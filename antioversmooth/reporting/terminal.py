@@ -80,7 +80,8 @@ def _status_drawing(statuses: Sequence[Status], out: TextIO) -> Drawing:
             label += f" {status['id'][:8]}"
         rows.append([text or cells.EMPTY for text in [label, *_status_cells(status)]])
     told = list(range(len(STATUS_HEADER)))
-    if out.isatty():  # which has no room for columns that say nothing
+    if out.isatty():  # which has no room for columns that say nothing, nor for long paths
+        rows = [[*row[:-1], _shortened(row[-1])] for row in rows]
         told = [i for i in told if {row[i] for row in rows} - {cells.EMPTY, " "}]
         kept = _fitting(
             [STATUS_HEADER[i] for i in told],
@@ -107,6 +108,12 @@ def _status_cells(status: Status) -> list[str]:
         _number(status["device_hours_left"], ".2f"),
         status["detail"] or " ",
     ]
+
+
+def _shortened(text: str) -> str:
+    """A text whose words fit into a column: of longer ones, such as paths, the middle is left out."""
+    half = WIDEST // 2
+    return " ".join(word if len(word) <= WIDEST else f"{word[: half - 1]}…{word[-half:]}" for word in text.split(" "))
 
 
 def _number(value: float | None, form: str) -> str:
@@ -165,4 +172,4 @@ def _console(out: TextIO) -> Console:
     """Where `out` is no terminal, without colour and as wide as the text."""
     from rich.console import Console
 
-    return Console(file=out, width=None if out.isatty() else 400)
+    return Console(file=out, width=None if out.isatty() else 10_000)

@@ -3,6 +3,7 @@
 results/runs/<experiment>/seed<k>-<id8>/
   spec.yaml          the resolved experiment: what a person reads, and what `train` loads
   intent.json        written before anything is submitted: back end, who, when, which code
+  intents.jsonl      all launches; intent.json is the newest of them
   attempts.jsonl     one line when an attempt starts and one when it ends, with the reason
   metrics.jsonl      the journal (see journal.py)
   checkpoints/       the last two and the best, each with its checksum
@@ -10,6 +11,14 @@ results/runs/<experiment>/seed<k>-<id8>/
   provenance.json    what the newest attempt ran on, and the data that the run began on
   heartbeat          touched every few seconds while an attempt lives
   logs/attempt<n>/   created exclusively: the number of an attempt is whoever makes its folder
+  logs/launcher.log  what its processes print on this machine before an attempt has logs of its own
+  launch.lock        held by whoever starts the run, and by what that started (see lock.py)
+  lock               held by the process that trains it
+  process.json       on this machine: the process that trains it (see orchestration/process.py)
+  cancelled          touched when a person wants a run on this machine to end
+  jobs.jsonl         on SLURM: each job, how it ended, what a person asked for (see orchestration/jobs.py)
+  slurm/             on SLURM: the batch script, and what its jobs print before an attempt has logs of its own
+  analysis/          measurements and pictures of its layers, where somebody ran `antioversmooth analyze`
 """
 
 from antioversmooth.runs.batch import split_batch

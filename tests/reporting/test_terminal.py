@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -62,6 +63,22 @@ def test_states_fit_and_the_columns_that_stay_are_whole(
     assert "…" not in text
     first = next(line for line in text.splitlines() if "deep_featscale" in line)
     assert first.split()[:3] == ["deep_featscale", "0", "done"]
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_long_path_in_a_state_is_cut_in_its_middle(
+    width: int, lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detail = f"/data/{'folder_' * 20}/deit_s12/result.json is torn; move it away"
+    told = [{**status, "detail": detail} for status in of_lab(lab)]
+    text = shown(screen, width, terminal.show_statuses, told, monkeypatch=monkeypatch)
+    assert widest(text) <= width
+    if "/data/" in text:
+        assert "/data/folder_fo…_s12/result.json" in text
+    plain_text = io.StringIO()
+    terminal.show_statuses(told, plain_text)
+    assert plain_text.getvalue().count("\n") == 1 + len(told)  # a line a run, with the path whole
+    assert detail in plain_text.getvalue()
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
