@@ -4,7 +4,8 @@
     python launch.py experiments/tables/table2.yaml profile=mini --seeds 0,1,2
 
 Done runs are not run again and stopped ones go on where they were: the same command is how to continue.
-Exit codes: 0 all done (or submitted), 1 a run failed, 2 a mistake to mend, 3 incomplete, 130 interrupted.
+Exit codes: 0 all done (or submitted), 1 a run failed, 2 a mistake to mend, 3 incomplete, 130 interrupted,
+141 where nobody reads on (`| head`).
 """
 
 from __future__ import annotations

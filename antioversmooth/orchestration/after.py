@@ -38,7 +38,6 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     job = _patiently(job_id)
     log, size = _said_by_slurm(run, job_id)
     cause = next((cause for sign, cause in _CAUSES if sign.search(log)), None)
-    cause = cause or (_CANCELLED if jobs.is_cancelled(run) else None)
     end = _end_of_turn(run, _attempts_of_turn(run, job_id, started), code, cause)
     facts = {"attempt": end["attempt"]} if end else cause or {}
     jobs.note(run, "ended", job_id=job_id, code=code, state=job.state, log_size=size, **facts)
@@ -98,13 +97,6 @@ _CAUSES: list[tuple[re.Pattern[str], Record]] = [
 """What only SLURM knows, by its words for it; they differ with its version and with what watches the memory."""
 
 
-_CANCELLED: Record = {
-    "reason": EndReason.cancelled.value,
-    "message": "it was cancelled; the next start goes on from its newest checkpoint",
-}
-"""What a person's `cancel` means; the ranks take its signal for that of a pre-emption."""
-
-
 def _attempts_of_turn(run: Run, job_id: str, started: float) -> list[int]:
     """The attempts that this turn of the job made. Rank 0 and the batch script share a node and so a clock."""
     starts = [r for r in run.attempts() if r["event"] == "start" and r["time"] >= started]
@@ -118,8 +110,6 @@ def _end_of_turn(run: Run, ours: list[int], code: int, cause: Record | None) -> 
     if cause:  # the ranks that were left only know that they lost one
         told_by_ranks = {EndReason.crash.value, EndReason.hang.value}
         reason = EndReason(cause["reason"])
-        if cause is _CANCELLED:
-            told_by_ranks = {EndReason.preempted.value}
         close_attempt(run, reason, cause["message"], attempt=ours[-1], instead_of=told_by_ranks)
     close_attempt(run, EndReason.crash, f"its processes are gone, srun ended with {code}", attempt=ours[-1])
     return next(r for r in run.attempts() if r["event"] == "end" and r["attempt"] == ours[-1])

@@ -24,11 +24,12 @@ def _standing(run: Run, state: State) -> str:
 
 
 def _last_attempt(run: Run) -> str:
-    starts = [r for r in run.attempts() if r["event"] == "start"]
+    records = jobs.attempts(run)
+    starts = [r for r in records if r["event"] == "start"]
     if not starts:
         return ""
     newest = starts[-1]["attempt"]
-    ends = [r for r in run.attempts() if r["event"] == "end" and r["attempt"] == newest]
+    ends = [r for r in records if r["event"] == "end" and r["attempt"] == newest]
     ended = f" and ended as {ends[-1]['reason']}" if ends else ""
     return f"Attempt {newest} began after step {starts[-1]['step']}{ended}."
 

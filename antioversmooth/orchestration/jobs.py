@@ -17,7 +17,7 @@ from typing import Any
 
 from antioversmooth import journal
 from antioversmooth.errors import LaunchError
-from antioversmooth.journal import Record
+from antioversmooth.journal import EndReason, Record
 from antioversmooth.runs import Run
 from antioversmooth.runs.lock import try_lock
 
@@ -55,6 +55,26 @@ def is_cancelled(run: Run) -> bool:
     """Whether a person cancelled the run and nobody submitted it since."""
     decisive = [r["event"] for r in events(run) if r["event"] in ("submitted", "cancelled")]
     return decisive[-1:] == ["cancelled"]
+
+
+def attempts(run: Run) -> list[Record]:
+    """Records of the run's attempts, as a person means them: those that a `cancel` ended are cancelled.
+
+    The ranks cannot tell its signal from that of a pre-emption, and the batch script may not live to say it for them.
+    """
+    records = run.attempts()
+    for cancelled in (r["time"] for r in events(run) if r["event"] == "cancelled"):
+        begun = [r["attempt"] for r in records if r["event"] == "start" and r["time"] <= cancelled]
+        records = [_cancelled(r) if r["attempt"] in begun[-1:] and r["time"] >= cancelled else r for r in records]
+    return records
+
+
+def _cancelled(record: Record) -> Record:
+    told = EndReason.preempted.value
+    if record.get("reason") != told:
+        return record
+    message = str(record.get("message", "")).replace(told, EndReason.cancelled.value, 1)
+    return {**record, "reason": EndReason.cancelled.value, "message": message}
 
 
 LOCK_PATIENCE_S = 120.0

@@ -10,7 +10,7 @@ from typing import Any
 from antioversmooth import journal
 from antioversmooth.config import Table
 from antioversmooth.journal import Record
-from antioversmooth.orchestration import estimate, progress
+from antioversmooth.orchestration import estimate, jobs, progress
 from antioversmooth.orchestration.state import Phase, State, is_on_slurm, states
 from antioversmooth.runs import Run, since_then
 
@@ -84,7 +84,7 @@ def _host(attempts: Sequence[Status], state: State) -> str:
 
 def _attempts(run: Run, state: State, now: float) -> list[Status]:
     """Each start of the run: from which step, on what, why it ended (None: not known) and what it cost."""
-    records = run.attempts()
+    records = jobs.attempts(run)
     starts = [r for r in records if r["event"] == "start"]
     ends = {r["attempt"]: r for r in records if r["event"] == "end"}
     last: dict[int, float] = {r["attempt"]: r["time"] for r in starts}

@@ -8,10 +8,11 @@ from completed import finish
 from fake_slurm import FakeSlurm
 
 from antioversmooth import journal
-from antioversmooth.orchestration import progress
+from antioversmooth.orchestration import jobs, progress
 from antioversmooth.orchestration.explain import explain
 from antioversmooth.orchestration.reconcile import retry
 from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.orchestration.status import statuses
 from antioversmooth.orchestration.submission import cancel, submit
 from antioversmooth.runs import Run
 
@@ -112,6 +113,24 @@ def test_a_job_that_still_saves_after_a_cancel_does_not_go_on_by_itself(
         "deit_s12 seed 0 is running: completing, for it was cancelled (job 1 on node1). Attempt 1 began after step 0. "
         "It goes on when it is launched again."
     )
+
+
+def test_a_cancelled_job_is_not_told_as_preempted(run: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt) -> None:
+    first = begin_attempt(run, "1")
+    end = {"attempt": first, "event": "end", "reason": "preempted", "step": 0, "message": "preempted after step 3"}
+    journal.append(run.attempts_path, end)
+    second = begin_attempt(run, "1")
+    time.sleep(0.002)  # journals count milliseconds
+    cancel(run)
+    journal.append(run.attempts_path, {**end, "attempt": second})
+    ends = [r for r in jobs.attempts(run) if r["event"] == "end"]
+    assert [(r["reason"], r["message"]) for r in ends] == [
+        ("preempted", "preempted after step 3"),
+        ("cancelled", "cancelled after step 3"),
+    ]
+    assert "and ended as cancelled. It goes on when it is launched again." in explain(run)
+    (seen,) = statuses([run], [])
+    assert [attempt["reason"] for attempt in seen["attempts"]] == ["preempted", "cancelled"]
 
 
 def test_a_run_says_what_it_starts_from(make_run: MakeRun) -> None:
