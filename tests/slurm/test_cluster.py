@@ -39,9 +39,11 @@ def child(parent: int, program: str) -> int:
 @pytest.mark.skipif(cluster.shares_loopback(), reason="on a shared loopback, both are on one network")
 def test_a_cluster_that_is_started_from_another_one_is_on_its_own_network(slurm_is_there: None) -> None:
     with private_cluster(nodes=1, accounting=False, proctrack="linuxproc", shared=False):
-        command = [sys.executable, str(Path(__file__).parent / "shell.py"), "sinfo", "--noheader", "-p", "main"]
+        typed = ["sh", "-c", "sinfo --noheader -p main; command -v python"]
+        command = [sys.executable, str(Path(__file__).parent / "shell.py"), *typed]
         inner = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert " 3 " in inner.stdout, inner.stderr
+    assert inner.stdout.splitlines()[-1] == str(Path(sys.executable).parent / "python")  # as its help is typed
 
 
 @pytest.mark.skipif(cluster.shares_loopback(), reason="on a shared loopback, the next test run ends them")
