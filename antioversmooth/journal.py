@@ -113,7 +113,7 @@ def _lines_with(data: bytes, key: bytes) -> Iterator[bytes]:
 
 
 _ORDER = ("time", "attempt", "step", "epoch")
-_NUMBERS = {int, float}
+NUMBERS = {int, float}
 
 
 def _records(values: list[Any]) -> list[Record]:
@@ -122,9 +122,9 @@ def _records(values: list[Any]) -> list[Record]:
     All at once, key by key, where they all are; else one by one, which takes three times as long.
     """
     mappings = [value for value in values if type(value) is dict]
-    if all(_NUMBERS.issuperset({type(value.get(key, 0)) for value in mappings}) for key in _ORDER):
+    if all(NUMBERS.issuperset({type(value.get(key, 0)) for value in mappings}) for key in _ORDER):
         return mappings
-    return [value for value in mappings if _NUMBERS.issuperset({type(value.get(key, 0)) for key in _ORDER})]
+    return [value for value in mappings if NUMBERS.issuperset({type(value.get(key, 0)) for key in _ORDER})]
 
 
 def _parse(lines: list[bytes]) -> list[Any]:
@@ -163,7 +163,7 @@ def _is_of_attempt(record: Record) -> bool:
 
 def is_number(value: object) -> bool:
     """Whether it is what a metric is: a number, which may be no finite one where training went wrong."""
-    return type(value) in _NUMBERS
+    return type(value) in NUMBERS
 
 
 def read_metrics(metrics: Path, attempts: Path) -> list[Record]:

@@ -17,7 +17,8 @@ MakeRun = Callable[..., Run]
 
 
 def experiment_id(experiments: Path, *overrides: str, seed: int = 0, name: str = "deit_s12") -> str:
-    return runs.identity(spec.load_experiment(experiments / f"{name}.yaml", overrides), seed)
+    experiment = spec.load_experiment(experiments / f"{name}.yaml", overrides)
+    return runs.identity(runs.scientific(experiment), seed)
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def _stopped(attempts: list[Record]) -> tuple[State, str]:
 
 def _epochs(run: Run, attempts: list[Record]) -> list[Record]:
     records = journal.read(run.metrics_path, holding=journal.VAL_TOP1)
-    scores = [r for r in records if type(r.get("epoch")) is int and isinstance(r.get(journal.VAL_TOP1), int | float)]
+    scores = [r for r in records if type(r.get("epoch")) is int and type(r.get(journal.VAL_TOP1)) in journal.NUMBERS]
     return journal.in_lineage(scores, journal.superseded_after(attempts))
 
 

@@ -15,7 +15,7 @@ from antioversmooth import files, journal, outcome
 from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
 from antioversmooth.redact import redact
-from antioversmooth.runs.science import ORIGINS, checksum, identity, origin, plain, sums, weights
+from antioversmooth.runs.science import ORIGINS, checksum, identity, origin, plain, scientific, sums, weights
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ class Run:
             taken = weights(experiment, before, content["files"])
         except UserError as err:
             raise ResultError(f"{path}: {err}") from err
-        run_id = identity(experiment, content["seed"], taken)
+        run_id = identity(scientific(experiment), content["seed"], taken)
         if run_id != content["id"]:
             raise ResultError(
                 f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it says "

@@ -30,28 +30,36 @@ def plan(experiments: Iterable[Experiment], seeds: Iterable[int], results: Path,
     seeds = list(seeds)
     planned: dict[str, Run] = {}
     for experiment in experiments:
-        for seed in seeds:
-            run = _plan_one(experiment, seed, results, upstream, ())
+        for run in _plan_seeds(experiment, seeds, results, upstream, ()):
             for needed in _with_needs(run):
                 planned.setdefault(needed.id, needed)
     return list(planned.values())
 
 
-def _plan_one(experiment: Experiment, seed: int, results: Path, upstream: Upstream, chain: tuple[str, ...]) -> Run:
-    before: dict[str, Run] = {}
+def _plan_seeds(
+    experiment: Experiment, seeds: list[int], results: Path, upstream: Upstream, chain: tuple[str, ...]
+) -> list[Run]:
+    """A run for each seed; what all of them share is looked at once."""
+    before: dict[str, list[Run]] = {}
     for field, role in ORIGINS.items():
         kind, name = origin(experiment, field)
         if kind != "run":
             continue
         if name in (*chain, experiment.name):
             raise SpecError(f"{name} would need itself", where=f"{experiment.name}: recipe.{field}")
-        before[role] = _plan_one(upstream(name), seed, results, upstream, (*chain, experiment.name))
-    if "teacher" in before:
-        _require_same_kind_of_data(experiment, before["teacher"].experiment)
+        before[role] = _plan_seeds(upstream(name), seeds, results, upstream, (*chain, experiment.name))
+    for teacher in before.get("teacher", [])[:1]:
+        _require_same_kind_of_data(experiment, teacher.experiment)
     folder = results / "runs" / experiment.name
-    taken = weights(experiment, before, _recorded(experiment, seed, folder))
-    run_id = identity(experiment, seed, taken)
-    return Run(experiment, seed, run_id, folder / f"seed{seed}-{run_id[:8]}", files=sums(taken), **before)
+    science = scientific(experiment)
+    planned = []
+    for number, seed in enumerate(seeds):
+        own = {role: runs[number] for role, runs in before.items()}
+        taken = weights(experiment, own, _recorded(experiment, seed, folder))
+        run_id = identity(science, seed, taken)
+        directory = folder / f"seed{seed}-{run_id[:8]}"
+        planned.append(Run(experiment, seed, run_id, directory, files=sums(taken), **own))
+    return planned
 
 
 def _recorded(experiment: Experiment, seed: int, folder: Path) -> dict[str, str]:

@@ -53,18 +53,18 @@ ORIGINS = {"init_from": "upstream", "teacher": "teacher"}
 """Fields of a recipe that name weights from elsewhere; the fields of a run that hold the run behind `run:<name>`."""
 
 
-def identity(experiment: Experiment, seed: int, taken: Mapping[str, str] | None = None) -> str:
+def identity(science: Mapping[str, Any], seed: int, taken: Mapping[str, str] | None = None) -> str:
     """sha256 in hex over what a run computes: model, data, recipe, seed, revision, and the weights that it takes over.
 
     Nodes, paths, labels and the git hash stay out: the same science is the same run, wherever it runs.
 
     Args:
+        science: What is `scientific` of an experiment.
         taken: What `recipe.init_from` and `recipe.teacher` stand for, where there are such: the identity of another
             run, the checksum of a file, or timm's tag.
     """
-    science = {**scientific(experiment), "seed": seed}
-    science["recipe"] = {**science["recipe"], **(taken or {})}
-    canonical = json.dumps(science, sort_keys=True, separators=(",", ":"))
+    computed = {**science, "seed": seed, "recipe": {**science["recipe"], **(taken or {})}}
+    canonical = json.dumps(computed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
