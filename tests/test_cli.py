@@ -196,7 +196,7 @@ def test_a_table_never_loses_numbers_unless_it_may(project: Path, capsys: pytest
         assert cli.main(["table", "smoke", "profile=mini", "--readme", *output]) == cli.INCOMPLETE
         told = capsys.readouterr().err
         assert "not written: " in told
-        assert "results/mini has numbers of more seeds: of deit_s12" in told
+        assert "results/mini has numbers of seeds that are not in this one: of deit_s12" in told
         assert "; --allow-partial writes it nevertheless, --output DIR elsewhere" in told
         assert {path: path.read_bytes() for path in committed} == committed
     assert cli.main(["table", "smoke", "profile=mini", "--readme", "--output", "elsewhere"]) == 2
@@ -212,6 +212,29 @@ def test_fewer_seeds_do_not_take_the_place_of_more(project: Path, capsys: pytest
     assert cli.main(["table", "smoke", "profile=mini"]) == 0  # complete as it was asked for, and not written
     assert "of deit_s12, deit_s12_featscale; --allow" in capsys.readouterr().err
     assert '"n": 2' in (project / "results" / "mini" / "smoke.json").read_text()
+
+
+def test_other_seeds_do_not_take_the_place_of_those_that_are_there(project: Path) -> None:
+    finish(project, "smoke", seeds=[0, 1])
+    assert cli.main(["table", "smoke", "profile=mini", "--seeds", "0"]) == 0
+    there = (project / "results" / "mini" / "smoke.json").read_bytes()
+    assert cli.main(["table", "smoke", "profile=mini", "--seeds", "1"]) == 0
+    assert (project / "results" / "mini" / "smoke.json").read_bytes() == there
+
+
+@pytest.mark.parametrize("left", ["<<<<<<< HEAD\n", None], ids=["torn", "gone"])
+def test_a_table_whose_json_cannot_be_read_is_not_emptied(
+    project: Path, left: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(project, "smoke")
+    assert cli.main(["table", "smoke", "profile=mini"]) == 0
+    folder = project / "results" / "mini"
+    (folder / "smoke.json").write_text(left) if left else (folder / "smoke.json").unlink()
+    shutil.rmtree(folder / "runs")
+    there = {path: path.read_bytes() for path in folder.glob("smoke.*")}
+    assert cli.main(["table", "smoke", "profile=mini"]) == cli.INCOMPLETE
+    assert "the JSON is missing or torn; --allow-partial" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folder.glob("smoke.*")} == there
 
 
 def test_a_table_is_written_before_anybody_can_stop_reading(project: Path) -> None:

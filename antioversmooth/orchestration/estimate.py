@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from antioversmooth import files, journal
 from antioversmooth.config import Experiment, Family, ModelConfig
+from antioversmooth.errors import ResultError
 from antioversmooth.journal import IMAGES_PER_SECOND
 from antioversmooth.runs import Run
 
@@ -47,11 +49,21 @@ def estimate(run: Run, *, on_gpu: bool) -> Estimate:
 
 
 def _measured_speeds(run: Run, *, on_gpu: bool) -> Iterator[float]:
-    """Images a second and device of this run, else of runs of the same experiment (other seeds, other recipes)."""
-    for directory in [run.dir] if run.metrics_path.exists() else sorted(run.dir.parent.glob("seed*")):
+    """Images a second and device of this run, else of runs of the same model (other seeds, other recipes)."""
+    if run.metrics_path.exists():
+        others = [run.dir]
+    else:
+        others = [directory for directory in sorted(run.dir.parent.glob("seed*")) if _is_of_its_model(directory, run)]
+    for directory in others:
         speed = _speed(directory, on_gpu=on_gpu)
         if speed:
             yield speed
+
+
+def _is_of_its_model(directory: Path, run: Run) -> bool:
+    with suppress(ResultError):
+        return Run.load(directory).experiment.model == run.experiment.model
+    return False
 
 
 def _speed(directory: Path, *, on_gpu: bool) -> float | None:

@@ -20,7 +20,9 @@ def explain(run: Run) -> str:
 
 def _standing(run: Run, state: State) -> str:
     job = f" (job {state.job_id}{f' on {state.nodes}' if state.nodes else ''})" if state.job_id else ""
-    return f"{run.name} is {state.words}{job}."
+    words = state.words.replace(Phase.cancelled_running.value, "cancelled, while it was running")
+    words = words.replace(Phase.cancelled_pending.value, "cancelled, before it began")
+    return f"{run.name} is {words}{job}."
 
 
 def _last_attempt(run: Run) -> str:
@@ -31,7 +33,9 @@ def _last_attempt(run: Run) -> str:
     newest = starts[-1]["attempt"]
     ends = [r for r in records if r["event"] == "end" and r["attempt"] == newest]
     ended = f" and ended as {ends[-1]['reason']}" if ends else ""
-    return f"Attempt {newest} began after step {starts[-1]['step']}{ended}."
+    torn = [r.get("file") for r in records if r["event"] == "torn-checkpoint" and r["attempt"] == newest]
+    why = f" (torn, so not read: {', '.join(map(str, torn))})" if torn else ""
+    return f"Attempt {newest} began after step {starts[-1]['step']}{why}{ended}."
 
 
 def _reached(run: Run, state: State) -> str:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
-from antioversmooth.errors import UserError
+from antioversmooth.errors import ResultError, UserError
 from antioversmooth.redact import redact
+from antioversmooth.reporting.observe import observe
 from antioversmooth.runs import Run
 
 FORMAT = 1
@@ -93,6 +94,8 @@ def _with_needs(run: Run) -> Iterator[Run]:
 def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:
     """The files of a run, in a fixed order."""
     result = run.result()
+    if result is not None and (problem := observe(run).problem):
+        raise ResultError(f"{run.name}: {problem}: {run.dir}")
     if result is None:
         far = f"it is at step {run.reached()} of {run.experiment.total_steps}"
         raise UserError(

@@ -85,6 +85,9 @@ def observe(run: Run, *, now: float | None = None) -> Observation:
     except ResultError as err:
         result, problem = None, str(err).replace(f"{run.dir}/", "")  # a table is committed: no paths of this machine
     older = runs.older(run)
+    epochs = _epochs(run, attempts)
+    if result is not None and (problem := _contradiction(result, epochs)):
+        result = None
     if problem:
         state = State.failed
     elif result is not None:
@@ -92,7 +95,17 @@ def observe(run: Run, *, now: float | None = None) -> Observation:
     else:
         state, problem = _unfinished(run, attempts, bool(older), now)
     origin = _provenance(run, attempts) if attempts else None
-    return Observation(run, state, problem, result, attempts, _epochs(run, attempts), older, origin)
+    return Observation(run, state, problem, result, attempts, epochs, older, origin)
+
+
+def _contradiction(result: dict[str, Any], epochs: list[Record]) -> str:
+    """What the result says otherwise than the journal; empty where there is nothing. `verify` compares all of it."""
+    said, journaled = result["metrics"].get(journal.VAL_TOP1), epochs[-1][journal.VAL_TOP1] if epochs else None
+    if journaled is None or said == journaled:
+        return ""
+    return (
+        f"result.json says {said} % top-1, metrics.jsonl {journaled} %; whoever edited one of them knows which is right"
+    )
 
 
 def _unfinished(run: Run, attempts: list[Record], has_older: bool, now: float | None) -> tuple[State, str]:

@@ -32,36 +32,46 @@ def write(document: Document, folder: Path) -> list[Path]:
 
 
 def losses(document: Document, folder: Path) -> list[str]:
-    """Rows that have numbers of more seeds in the folder's table than in this one, which would take its place.
+    """Rows that have numbers of seeds in the folder's table that they have not in this one, which would take its place.
 
-    As in a clone that has run little, or where fewer seeds are asked for. Rows that left the table are no loss.
+    As in a clone that has run little, or where other seeds are asked for. Rows that left the table are no loss.
+
+    Raises:
+        OSError, ValueError, TypeError, LookupError: There is no table, or it cannot be read.
     """
-    try:
-        there = documents.load(folder / f"{document['name']}.json")
-        before = {_key(row): _num_seeds(row) for row in there["rows"]}
-    except (OSError, ValueError, TypeError, LookupError):  # none, or nothing that anybody would miss
-        return []
-    return [str(row["experiment"]) for row in document["rows"] if _num_seeds(row) < before.get(_key(row), 0)]
+    there = documents.load(folder / f"{document['name']}.json")
+    before = {_key(row): _measured_seeds(row) for row in there["rows"]}
+    return [str(row["experiment"]) for row in document["rows"] if before.get(_key(row), set()) - _measured_seeds(row)]
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["group"], row["label"], row["experiment"]
 
 
-def _num_seeds(row: dict[str, Any]) -> int:
-    """How many seeds the accuracy of a row is of."""
-    return int(row["top1"]["n"]) if row["top1"] else 0
+def _measured_seeds(row: dict[str, Any]) -> set[int]:
+    """The seeds that the accuracy of a row is of."""
+    return {seed["seed"] for seed in row["seeds"] if seed["state"] == "done"} if row["top1"] else set()
 
 
 def kept_for(document: Document, folder: Path) -> str:
     """Why a table is not written over the one in a folder; empty where nothing would be lost."""
-    lost = losses(document, folder)
+    try:
+        lost = losses(document, folder)
+    except (OSError, ValueError, TypeError, LookupError):
+        left = [
+            f"{document['name']}.{suffix}" for suffix in FORMATS if (folder / f"{document['name']}.{suffix}").exists()
+        ]
+        if document["complete"] or not left:
+            return ""
+        return (
+            f"{folder} holds {', '.join(left)}, and what numbers they have cannot be told: the JSON is missing or torn"
+        )
     if not lost:
         return ""
     if not any(row["top1"] for row in document["rows"]):
         return f"nothing of it has run here, and {folder} has its numbers"
     more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-    return f"{folder} has numbers of more seeds: of {', '.join(lost[:NAMED])}{more}"
+    return f"{folder} has numbers of seeds that are not in this one: of {', '.join(lost[:NAMED])}{more}"
 
 
 NAMED = 3

@@ -142,10 +142,7 @@ def _few(names: Sequence[str]) -> str:
 def _stale(rows: Sequence[RowResult]) -> Iterator[str]:
     names = [seen.run.name for row in rows for seen in row.seeds if seen.older]
     if names:
-        yield (
-            "Not counted: older runs of another identity (their spec, data or revision has changed since) "
-            f"of {_few(names)}."
-        )
+        yield (f"Not counted: runs of another identity (another spec, data or revision) of {_few(names)}.")
 
 
 def _problems(rows: Sequence[RowResult]) -> Iterator[str]:

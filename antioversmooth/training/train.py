@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +20,7 @@ from antioversmooth.training.data import open_data
 from antioversmooth.training.distillation import load_teacher
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.initial import load_initial_weights, new_model
-from antioversmooth.training.loading import Loaders
+from antioversmooth.training.loading import Batch, Loaders
 from antioversmooth.training.loop import Trainer
 from antioversmooth.training.result import write_result
 from antioversmooth.training.signals import StopRequest
@@ -83,7 +84,7 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
         trainer.fit()
     if ranks.is_main:
         attempt.check_fence()
-        similarity = _record_similarity(attempt, model, evaluator)
+        similarity = _record_similarity(attempt, model, evaluator, loaders.evaluation(data.val))
         only = start if config.recipe.epochs == 0 else None
         write_result(attempt, model, data, similarity=similarity, evaluation=only)
 
@@ -111,18 +112,24 @@ def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator
     return start
 
 
-def _record_similarity(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> dict[str, Any]:
-    """Journals the similarity between tokens after each block, by the authors' definition; returns every form of it."""
-    images = _first_images(evaluator)
+def _record_similarity(
+    attempt: Attempt, model: nn.Module, evaluator: Evaluator, split: Iterable[Batch]
+) -> dict[str, Any]:
+    """Journals the similarity between tokens after each block, by the authors' definition; returns every form of it.
+
+    Args:
+        split: All of it, not this rank's share: the images must not depend on the number of ranks.
+    """
+    images = _first_images(evaluator, split)
     similarity = token_similarity(model, images)
     for layer, value in enumerate(similarity.tokens, start=1):
         attempt.record(attempt.run.experiment.total_steps, layer=layer, **{journal.TOKEN_SIMILARITY: value})
     return {**asdict(similarity), "images": len(images)}
 
 
-def _first_images(evaluator: Evaluator) -> Tensor:
+def _first_images(evaluator: Evaluator, split: Iterable[Batch]) -> Tensor:
     found: list[Tensor] = []
-    for batch in evaluator.batches:
+    for batch in split:
         found.append(evaluator.preprocessing.normalise(batch.images))
         if sum(map(len, found)) >= SIMILARITY_IMAGES:
             break

@@ -57,6 +57,12 @@ def test_another_seed_of_the_row_is_a_measurement_too(make_run: MakeRun) -> None
     assert estimate(planned, on_gpu=True).device_hours == pytest.approx(images / 20.0 / 3600)
 
 
+def test_runs_of_another_model_measure_nothing_for_this_one(make_run: MakeRun) -> None:
+    shallow, planned = make_run("deit_s12", "model.depth=2"), make_run("deit_s12", seed=1)
+    finish(shallow, images_per_s=8000.0)
+    assert estimate(planned, on_gpu=False).device_hours is None
+
+
 def test_steps_tried_on_a_cpu_say_nothing_about_a_gpu(make_run: MakeRun) -> None:
     run = make_run("deit_s12", profile="imagenet")
     start = {"attempt": 1, "event": "start", "step": 0, "world_size": 1, "device_type": "cpu"}

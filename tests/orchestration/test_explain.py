@@ -73,8 +73,16 @@ def test_a_run_that_was_given_up_says_what_starts_it_again(
 def test_a_cancelled_run_waits_for_a_launch(run: Run) -> None:
     cancel(run)
     assert explain(run) == (
-        "deit_s12 seed 0 is cancelled pending: job 1 was cancelled (job 1). It goes on when it is launched again."
+        "deit_s12 seed 0 is cancelled, before it began: job 1 was cancelled (job 1). "
+        "It goes on when it is launched again."
     )
+
+
+def test_a_checkpoint_that_was_torn_is_named(run: Run, begin_attempt: BeginAttempt) -> None:
+    attempt = begin_attempt(run, "1")
+    torn = {"attempt": attempt, "event": "torn-checkpoint", "file": "step00000040-attempt1.pt"}
+    journal.append(run.attempts_path, torn)
+    assert "began after step 0 (torn, so not read: step00000040-attempt1.pt)." in explain(run)
 
 
 def test_a_run_whose_journal_and_checkpoints_end_at_different_steps_tells_both(

@@ -160,8 +160,11 @@ class Lab:
         """A run that is done with this accuracy."""
         epochs = run.experiment.recipe.epochs
         if not run.attempts_path.exists():
-            self.start(run, epochs=epochs)
+            self.start(run, epochs=epochs - 1)
         attempt = max(r["attempt"] for r in run.attempts())
+        last = {"time": NOON + 10 * epochs, "attempt": attempt, "step": run.experiment.total_steps, "epoch": epochs}
+        journal.append(run.metrics_path, {**last, journal.TRAIN_LOSS: 2.0 / epochs, journal.TRAIN_LR: 1e-3})
+        journal.append(run.metrics_path, {**last, journal.VAL_TOP1: top1, journal.EPOCH_SECONDS: 10.0})
         self.end(run, "completed", attempt=attempt)
         depth = run.experiment.model.depth
         similarity = [round(0.1 + 0.5 * layer / depth, 4) for layer in range(1, depth + 1)]

@@ -67,7 +67,7 @@ def test_rows_from_different_code_are_noted(lab: Lab) -> None:
 def test_stale_and_broken_runs_are_noted(lab: Lab) -> None:
     lab.finish(lab.run("wide", 0, "recipe.base_lr=0.5"), 90.0)
     (lab.finish(lab.run("deep"), 90.0).dir / "result.json").write_text("{")
-    assert "another identity (their spec, data or revision has changed since) of wide seed 0" in text(lab.collect())
+    assert "another identity (another spec, data or revision) of wide seed 0" in text(lab.collect())
     assert "deep seed 0: result.json is not JSON" in text(lab.collect())
 
 

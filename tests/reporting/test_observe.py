@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from fabricated import NOON, Lab
 
 from antioversmooth import files, journal
+from antioversmooth.errors import ResultError
+from antioversmooth.reporting import bundle
 from antioversmooth.reporting.observe import State, observe
 
 
@@ -69,6 +72,19 @@ def test_a_torn_result_is_a_failure_and_not_a_number(lab: Lab) -> None:
 def test_a_result_that_lacks_its_accuracy_is_a_failure(lab: Lab) -> None:
     run = lab.finish(lab.run("wide"), 90.0, metrics={"val/loss": 0.1})
     assert "metrics.val/top1" in observe(run).problem
+
+
+def test_a_result_that_its_journal_contradicts_is_a_failure_and_not_a_number(lab: Lab) -> None:
+    run = lab.finish(lab.run("deep"), 90.0)
+    result = files.read_json(run.dir / "result.json")
+    result["metrics"]["val/top1"] = 99.0
+    files.write_json(run.dir / "result.json", result)
+    seen = observe(run)
+    assert (seen.state, seen.result) == (State.failed, None)
+    assert "result.json says 99.0 % top-1, metrics.jsonl 90.0 %" in seen.problem
+    with pytest.raises(ResultError, match=r"deep seed 0: result\.json says 99\.0 %"):
+        bundle.export([run], lab.root / "x.tar")
+    assert not (lab.root / "x.tar").exists()
 
 
 def test_epochs_that_a_later_attempt_did_again_count_once(lab: Lab) -> None:

@@ -118,9 +118,9 @@ def test_another_run_in_the_place_of_the_tables_is_foreign(committed: Path, lab:
 
 
 def test_a_result_that_its_journal_contradicts_is_found(committed: Path, lab: Lab) -> None:
-    change(directory(lab, "wide") / "result.json", lambda result: result["metrics"].update({"val/top1": 99.0}))
+    change(directory(lab, "wide") / "result.json", lambda result: result["best"].update({"epoch": 1}))
     tables.write(lab.collect(*SEEDS), committed.parent)  # the table believes it
-    assert unconfirmed(committed, lab) == {"seed 0: metrics": Verdict.differs}
+    assert unconfirmed(committed, lab) == {"seed 0: best": Verdict.differs}
 
 
 def test_a_journal_that_is_gone_confirms_nothing(committed: Path, lab: Lab) -> None:

@@ -72,7 +72,7 @@ def test_an_interrupted_run_continues_to_the_bit(tiny_run: Callable[..., Run], s
 def test_nodes_and_processes_are_no_hyper_parameters(tiny_run: Callable[..., Run]) -> None:
     """One, two and four processes on one, two and four nodes, with one, two and four passes: the same augmentation,
     mixing, dropout and drop path, and sums in another order, which is all that differs."""
-    measured = {}
+    measured, similarity = {}, {}
     for nodes, ranks, device_batch in ((1, 1, 0), (1, 1, 32), (1, 2, 0), (1, 2, 32), (2, 4, 0), (4, 4, 16)):
         layout = (f"cluster.nodes={nodes}", f"cluster.tasks_per_node={ranks // nodes}")
         run = tiny_run(f"runtime.device_batch={device_batch}", *layout)
@@ -81,11 +81,13 @@ def test_nodes_and_processes_are_no_hyper_parameters(tiny_run: Callable[..., Run
         result = run.result()
         assert result is not None
         assert result["world_size"] == ranks
+        similarity[nodes, ranks, device_batch] = result["similarity"]["tokens"]
         remove(run)
     alone = measured.pop((1, 1, 0))
     assert len(alone) == 22
     for layout_of_it, found in measured.items():
         assert found == pytest.approx(alone, abs=1e-6, rel=0), layout_of_it
+        assert similarity[layout_of_it] == pytest.approx(similarity[1, 1, 0], abs=1e-5, rel=0), layout_of_it
 
 
 def test_every_image_is_evaluated_once_by_two_processes(tiny_run: Callable[..., Run]) -> None:
