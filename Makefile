@@ -45,7 +45,7 @@ smoke: .venv/.installed ## two rows of the mini table, the whole way, in about a
 	@$(PY) launch.py experiments/tables/smoke.yaml profile=mini --follow $(ARGS)
 
 bench: .venv/.installed ## speed and memory beside timm's own models and usual input pipelines: results/bench.md
-	@OMP_NUM_THREADS=1 $(PY) -m antioversmooth.bench $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m benchmarks $(ARGS)
 
 check: .venv/.installed ## lint, format, types, and the pages of docs/ with their links
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

@@ -30,7 +30,8 @@ class SpecError(UserError):
 
     Args:
         message: What is wrong and what would be right.
-        where: The file, and the dotted key if there is one, as `experiments/deit_s12.yaml: model.depth`.
+        where: The file, and the dotted key if there is one, as `experiments/deit_s12.yaml:
+            model.depth`.
         parts: The mistakes that it is made of, where it stands for several.
     """
 

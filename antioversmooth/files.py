@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replaces `path` by `content`: after a crash the old file or the new one is there, never a part.
+    """Replaces `path` by `content`: after a crash the old file or the new one is there, never a
+    part.
 
     Raises:
         OSError: No space, no permission; `path` is as it was.
@@ -23,7 +24,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of `path` when the block ends well, whole; else `path` is as it was."""
+    """A file to write to that takes the place of `path` when the block ends well, whole; else
+    `path` is as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

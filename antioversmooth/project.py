@@ -10,7 +10,8 @@ from antioversmooth.errors import SpecError, UserError
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The nearest folder, from `start` (default: the working directory) upwards, that contains `experiments/`.
+    """The nearest folder, from `start` (default: the working directory) upwards, that contains
+    `experiments/`.
 
     Raises:
         UserError: There is none.
@@ -19,7 +20,10 @@ def find_root(start: Path | None = None) -> Path:
     for folder in (start, *start.parents):
         if (folder / "experiments").is_dir():
             return folder
-    raise UserError(f"no folder from {start} upwards contains experiments/; run this inside a checkout of the project")
+    raise UserError(
+        f"no folder from {start} upwards contains experiments/; run this inside a checkout of the"
+        " project"
+    )
 
 
 def find_spec(text: str, root: Path) -> Path:
@@ -40,15 +44,21 @@ def find_spec(text: str, root: Path) -> Path:
 
 def _absent(given: Path, names: list[str]) -> str:
     """What a person may have meant by the name of no spec."""
-    from antioversmooth.spec import fields  # only here: a help text needs argparse alone
+    # only here: a help text needs argparse alone
+    from antioversmooth.spec import fields
     from antioversmooth.spec.problems import question
 
     if given.is_dir():
         runs = sorted(given.glob("*/spec.yaml"))
-        example = f"run of it, such as {runs[0].parent}" if runs else "spec, such as deit_s12 or table2"
+        example = (
+            f"run of it, such as {runs[0].parent}" if runs else "spec, such as deit_s12 or table2"
+        )
         return f"is a folder; name a {example}"
     key = re.split("[:=]", given.name)[0]
     if key.partition(".")[0] in {"profile", *fields.sections()}:
         return f"is neither a spec nor an override; an override is one word: {key}=VALUE"
     meant = question(difflib.get_close_matches(given.stem, names, n=2))
-    return f"there is no such spec; {meant or 'rows lie in experiments/, tables and figures in folders of it'}"
+    return (
+        "there is no such spec;"
+        f" {meant or 'rows lie in experiments/, tables and figures in folders of it'}"
+    )

@@ -1,4 +1,5 @@
-"""Keeps secrets out of what is recorded, since records are shared: command lines, messages of errors, bundles."""
+"""Keeps secrets out of what is recorded, since records are shared: command lines, messages of
+errors, bundles."""
 
 from __future__ import annotations
 
@@ -11,16 +12,20 @@ HIDDEN = "(hidden)"
 
 _NAME = r"token|secret|passw(?:or)?d|credential|api_?key|access_?key|private_?key"
 _IN_A_URI = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
-_NAMED = re.compile(rf"((?:{_NAME})['\"]?\s*[=:]\s*['\"]?)(?!(?:true|false|null)\b)[^\s'\"&;,()}}\]]+", re.IGNORECASE)
+_NAMED = re.compile(
+    rf"((?:{_NAME})['\"]?\s*[=:]\s*['\"]?)(?!(?:true|false|null)\b)[^\s'\"&;,()}}\]]+",
+    re.IGNORECASE,
+)
 _BEARER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(_NAME, re.IGNORECASE)
 MIN_LENGTH = 6
-"""Of a variable's value that is looked for: shorter ones are words that stand in texts by chance."""
+"""Of a variable's value that is looked for: shorter ones are words that stand in texts by
+chance."""
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text with (hidden) for names and passwords in URIs, for what is called a token, a key or a password, and
-    for the value of each environment variable with such a name.
+    """The text with (hidden) for names and passwords in URIs, for what is called a token, a key or
+    a password, and for the value of each environment variable with such a name.
 
     Args:
         environment: Default: this process's.

@@ -1,4 +1,5 @@
-"""The site made of these pages and of README.md: `make docs`. A dead link or a missing page fails the build."""
+"""The site made of these pages and of README.md: `make docs`. A dead link or a missing page fails
+the build."""
 
 import json
 import typing
@@ -13,7 +14,8 @@ project = "antioversmooth"
 author = "The antioversmooth authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
-myst_heading_anchors = 3  # links to #headings are checked, too
+# links to #headings are checked, too
+myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 html_theme = "furo"
 html_static_path = ["_static"]
@@ -26,7 +28,8 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def complete(app, docname: str, source: list[str]) -> None:
-    """What of a page is written elsewhere: the front page is README.md, the fields of a spec are those of config/."""
+    """What of a page is written elsewhere: the front page is README.md, the fields of a spec are
+    those of config/."""
     if docname == "index":
         source[0] = readme() + source[0]
         app.env.note_dependency(str(README))
@@ -47,7 +50,13 @@ def reference() -> Iterator[str]:
         yield from table("A row" if schema is config.Experiment else f"`{section}:`", schema)
     for title, schema in (("A table", config.Table), ("A figure", config.Figure)):
         yield from table(title, schema)
-    for schema in (config.TableRow, config.PaperValue, config.FigureRow, config.Panel, config.ReferenceCurve):
+    for schema in (
+        config.TableRow,
+        config.PaperValue,
+        config.FigureRow,
+        config.Panel,
+        config.ReferenceCurve,
+    ):
         yield from table(schema.__name__, schema)
 
 
@@ -62,7 +71,14 @@ def table(title: str, schema: type) -> Iterator[str]:
         yield f"| `{name}` | {kind(hint)} | {default} | {docs[name].replace('|', chr(92) + '|')} |"
 
 
-WORDS = {str: "text", int: "whole number", float: "number", bool: "true or false", dict: "mapping", object: "any"}
+WORDS = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    dict: "mapping",
+    object: "any",
+}
 
 
 def kind(hint: object) -> str:

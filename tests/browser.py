@@ -1,4 +1,5 @@
-"""A headless Chromium for what only a browser can tell: what a person sees, clicks, prints, and reads in the dark."""
+"""A headless Chromium for what only a browser can tell: what a person sees, clicks, prints, and
+reads in the dark."""
 
 from __future__ import annotations
 
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 
 SWITCHES = (
     "--headless",
-    "--no-sandbox",  # root, as in a container, has no other choice
+    # root, as in a container, has no other choice
+    "--no-sandbox",
     "--disable-gpu",
-    "--disable-dev-shm-usage",  # containers have 64 MiB of it
+    # containers have 64 MiB of it
+    "--disable-dev-shm-usage",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -29,7 +32,8 @@ SWITCHES = (
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """One Chromium for all tests of a process, with a profile of its own; without Chromium: skipped, in CI failed."""
+    """One Chromium for all tests of a process, with a profile of its own; without Chromium:
+    skipped, in CI failed."""
     chromium = program("chromium", "chromium-browser", package="chromium")
     driver = program("chromedriver", package="chromium-driver")
     from selenium import webdriver
@@ -40,8 +44,10 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     for switch in (*SWITCHES, f"--user-data-dir={profile}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    environment = {**os.environ, "TMPDIR": str(profile)}  # what it forgets there goes with the profile
-    service = webdriver.ChromeService(driver, env=environment)  # named, so that none is downloaded
+    # what it forgets there goes with the profile
+    environment = {**os.environ, "TMPDIR": str(profile)}
+    # named, so that none is downloaded
+    service = webdriver.ChromeService(driver, env=environment)
     started = webdriver.Chrome(options, service)
     try:
         yield started
@@ -52,7 +58,8 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 @pytest.fixture
 def browser(chromium: Chrome) -> Chrome:
-    """The browser as it starts: an empty page of 1280 x 900 on a light screen, nothing in its log."""
+    """The browser as it starts: an empty page of 1280 x 900 on a light screen, nothing in its
+    log."""
     chromium.set_window_size(1280, 900)
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     emulate(chromium)
@@ -75,5 +82,10 @@ def narrow(browser: Chrome, width: int, height: int = 900) -> None:
 
 
 def complaints(browser: Chrome) -> list[str]:
-    """What the browser logged since it was last asked: errors of scripts, refused requests, files not found."""
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+    """What the browser logged since it was last asked: errors of scripts, refused requests, files
+    not found."""
+    return [
+        entry["message"]
+        for entry in browser.get_log("browser")
+        if entry["level"] in ("SEVERE", "WARNING")
+    ]

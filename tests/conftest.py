@@ -12,13 +12,19 @@ from hypothesis import settings
 
 from antioversmooth import runs, spec
 
-# time is never asserted, on a machine that others use too; failures are not kept: tests leave nothing behind;
-# the examples are the same in every run, and others with `make test ARGS="--hypothesis-profile explore"`
-settings.register_profile("project", deadline=None, database=None, max_examples=50, derandomize=True)
-settings.register_profile("explore", deadline=None, database=None, max_examples=500, derandomize=False)
+# time is never asserted, on a machine that others use too; failures are not kept: tests leave
+# nothing behind; the examples are the same in every run, and others with `make test
+# ARGS="--hypothesis-profile explore"`
+settings.register_profile(
+    "project", deadline=None, database=None, max_examples=50, derandomize=True
+)
+settings.register_profile(
+    "explore", deadline=None, database=None, max_examples=500, derandomize=False
+)
 settings.load_profile("project")
 
-# a shell's background job ignores Ctrl-C, and so would every process that the tests start and press Ctrl-C on
+# a shell's background job ignores Ctrl-C, and so would every process that the tests start and press
+# Ctrl-C on
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
@@ -38,9 +44,12 @@ def experiments() -> Path:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., runs.Run]:
-    """Makes a prepared run of a shipped spec under `tmp_path`: `make_run("deit_s12", "recipe.epochs=1", seed=0)`."""
+    """Makes a prepared run of a shipped spec under `tmp_path`: `make_run("deit_s12",
+    "recipe.epochs=1", seed=0)`."""
 
-    def make(name: str = "deit_s12", *overrides: str, seed: int = 0, profile: str = "mini") -> runs.Run:
+    def make(
+        name: str = "deit_s12", *overrides: str, seed: int = 0, profile: str = "mini"
+    ) -> runs.Run:
         request = spec.load([EXPERIMENTS / f"{name}.yaml"], [f"profile={profile}", *overrides])
         run = request.plan([seed], tmp_path / "results")[-1]
         run.prepare()

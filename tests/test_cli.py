@@ -14,12 +14,23 @@ from pathlib import Path
 import completed
 import pytest
 
-from antioversmooth import cli, journal, spec
-from antioversmooth.entry import CLOSED_PIPE
+from antioversmooth import cli, spec
+from antioversmooth.cli.entry import CLOSED_PIPE
 from antioversmooth.errors import SpecError, UserError
 from antioversmooth.project import find_root, find_spec
+from antioversmooth.runs import journal
 
-HEAVY = {"torch", "timm", "torchvision", "mlflow", "submitit", "sklearn", "pandas", "matplotlib", "sqlalchemy"}
+HEAVY = {
+    "torch",
+    "timm",
+    "torchvision",
+    "mlflow",
+    "submitit",
+    "sklearn",
+    "pandas",
+    "matplotlib",
+    "sqlalchemy",
+}
 
 
 @pytest.fixture
@@ -40,7 +51,9 @@ def finish(project: Path, table: str, *, seeds: Sequence[int] = (0,)) -> None:
         completed.finish(run)
 
 
-def test_a_table_that_is_not_complete_exits_3(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_that_is_not_complete_exits_3(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["table", "smoke", "profile=mini"]) == cli.INCOMPLETE
     assert "INCOMPLETE: 0 of 2 rows are done." in capsys.readouterr().out
     assert cli.main(["table", "smoke", "profile=mini", "--allow-partial"]) == 0
@@ -54,7 +67,9 @@ def test_a_complete_table_exits_0_and_lies_in_the_profiles_folder(project: Path)
     assert not list((project / "results").glob("smoke.*"))
 
 
-def test_a_table_needs_every_seed_that_is_asked_for(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_needs_every_seed_that_is_asked_for(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     finish(project, "smoke")
     assert cli.main(["table", "profile=mini", "--seeds", "0,1", "smoke"]) == cli.INCOMPLETE
     assert "partial (1/2)" in capsys.readouterr().out
@@ -85,12 +100,38 @@ def test_the_readme_gets_the_table_between_its_markers(project: Path) -> None:
     assert (project / "results" / "mini" / "smoke.md").read_text() in readme.read_text()
 
 
-def test_status_shows_each_run_beside_the_papers_value(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_shows_each_run_beside_the_papers_value(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     finish(project, "smoke")
     assert cli.main(["status", "smoke", "profile=mini", "--seeds", "0,1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["deit_s12", "0", "done", "8/8", "91.5", "79.8", "–", "1", "–", "0.00", "0.00"]
-    assert lines[2].split() == ["deit_s12", "1", "missing", "0/8", "–", "79.8", "–", "0", "–", "0.00", "8.82"]
+    assert lines[1].split() == [
+        "deit_s12",
+        "0",
+        "done",
+        "8/8",
+        "91.5",
+        "79.8",
+        "–",
+        "1",
+        "–",
+        "0.00",
+        "0.00",
+    ]
+    assert lines[2].split() == [
+        "deit_s12",
+        "1",
+        "missing",
+        "0/8",
+        "–",
+        "79.8",
+        "–",
+        "0",
+        "–",
+        "0.00",
+        "8.82",
+    ]
 
 
 def test_status_as_json(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,12 +146,22 @@ def test_status_as_json(project: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["table", "tabel2"], "there is no such spec; did you mean `table2`?"),
         (["table", "deit_s12", "profile=mini"], "names no table"),
         (["status", "deit_s12", "profile=mini", "model.dept=3"], "dept"),
-        (["figures", "table2"], "is a table, and a figure belongs here; they lie in experiments/figures/"),
+        (
+            ["figures", "table2"],
+            "is a table, and a figure belongs here; they lie in experiments/figures/",
+        ),
         (["figures", "deit_s12"], "is a row, and a figure belongs here"),
-        (["import", "experiments"], "is a folder; a bundle is the file that `antioversmooth export` writes"),
+        (
+            ["import", "experiments"],
+            "is a folder; a bundle is the file that `antioversmooth export` writes",
+        ),
         (["new", "another", "--from", "experiments/model/mini/deit_s12.yaml"], "is a part of rows"),
-        (["new", "another", "--from", "table2"], "a new row starts from a row, and this is a table"),
-        (["ui", "--host", "203.0.113.1"], "--host takes an address of this machine"),  # one of nobody (RFC 5737)
+        (
+            ["new", "another", "--from", "table2"],
+            "a new row starts from a row, and this is a table",
+        ),
+        # one of nobody (RFC 5737)
+        (["ui", "--host", "203.0.113.1"], "--host takes an address of this machine"),
     ],
 )
 def test_a_users_mistake_is_one_message_and_exit_2(
@@ -123,11 +174,16 @@ def test_a_users_mistake_is_one_message_and_exit_2(
 
 
 @pytest.mark.parametrize("seeds", ["0,0", "-1", "a", "", "0-2", "0,,1"])
-def test_seeds_are_different_whole_numbers(project: Path, seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_seeds_are_different_whole_numbers(
+    project: Path, seeds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         cli.main(["status", "deit_s12", f"--seeds={seeds}"])
     assert ended.value.code == 2
-    assert f"{seeds!r} is no list of seeds: different whole numbers, as in 0,1,2" in capsys.readouterr().err
+    assert (
+        f"{seeds!r} is no list of seeds: different whole numbers, as in 0,1,2"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,13 +191,22 @@ def test_seeds_are_different_whole_numbers(project: Path, seeds: str, capsys: py
     [
         ([], "antioversmooth: which command? there are status, why,"),
         (["tabel"], "antioversmooth: there is no command `tabel`; did you mean `table`?"),
-        (["launch", "table2"], "antioversmooth: there is no command `launch`; what trains is launch.py"),
-        (["table", "table2", "--allow-partail"], "there is no option --allow-partail; did you mean --allow-partial?"),
+        (
+            ["launch", "table2"],
+            "antioversmooth: there is no command `launch`; what trains is launch.py",
+        ),
+        (
+            ["table", "table2", "--allow-partail"],
+            "there is no option --allow-partail; did you mean --allow-partial?",
+        ),
         (
             ["table", "table2", "--profile=mini"],
             "there is no option --profile; an override has no dashes: profile=mini",
         ),
-        (["table", "table2", "--output", "file"], "argument --output: file is a file, and a folder belongs here"),
+        (
+            ["table", "table2", "--output", "file"],
+            "argument --output: file is a file, and a folder belongs here",
+        ),
         (["ui", "--port", "99999"], "argument --port: '99999' is no port: 0 to 65535"),
         (["ui", "--every", "-1"], "argument --every: '-1' is no number of seconds above 0"),
         (["ui", "--every", "0"], "argument --every: '0' is no number of seconds above 0"),
@@ -163,9 +228,13 @@ def test_a_mistyped_command_line_is_one_line_and_exit_2(
 def test_a_file_that_the_system_refuses_is_named_without_a_number(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (project / "bundle.tar").symlink_to(project / "bundle.tar")  # leads to itself
+    # leads to itself
+    (project / "bundle.tar").symlink_to(project / "bundle.tar")
     assert cli.main(["import", "bundle.tar"]) == 2
-    assert capsys.readouterr().err == "antioversmooth import: bundle.tar: Too many levels of symbolic links\n"
+    assert (
+        capsys.readouterr().err
+        == "antioversmooth import: bundle.tar: Too many levels of symbolic links\n"
+    )
 
 
 def test_a_clone_that_has_run_nothing_does_not_empty_the_committed_table(
@@ -184,13 +253,19 @@ def test_a_clone_that_has_run_nothing_does_not_empty_the_committed_table(
     assert (project / "elsewhere" / "smoke.json").exists()
 
 
-def test_a_table_never_loses_numbers_unless_it_may(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_never_loses_numbers_unless_it_may(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     finish(project, "smoke")
     readme = project / "README.md"
     readme.write_text("<!-- smoke:begin -->\n<!-- smoke:end -->\n")
     assert cli.main(["table", "smoke", "profile=mini", "--readme"]) == 0
-    committed = {path: path.read_bytes() for path in [readme, *(project / "results" / "mini").glob("smoke.*")]}
-    next((project / "results" / "mini" / "runs").glob("*/*/result.json")).unlink()  # one of two rows is left
+    committed = {
+        path: path.read_bytes()
+        for path in [readme, *(project / "results" / "mini").glob("smoke.*")]
+    }
+    # one of two rows is left
+    next((project / "results" / "mini" / "runs").glob("*/*/result.json")).unlink()
     capsys.readouterr()
     for output in ([], ["--output", "results/mini"]):
         assert cli.main(["table", "smoke", "profile=mini", "--readme", *output]) == cli.INCOMPLETE
@@ -200,16 +275,22 @@ def test_a_table_never_loses_numbers_unless_it_may(project: Path, capsys: pytest
         assert "; --allow-partial writes it nevertheless, --output DIR elsewhere" in told
         assert {path: path.read_bytes() for path in committed} == committed
     assert cli.main(["table", "smoke", "profile=mini", "--readme", "--output", "elsewhere"]) == 2
-    assert "README.md is left alone: its table has 2 measured rows, this one 1" in capsys.readouterr().err
+    assert (
+        "README.md is left alone: its table has 2 measured rows, this one 1"
+        in capsys.readouterr().err
+    )
     assert readme.read_bytes() == committed[readme]
     assert cli.main(["table", "smoke", "profile=mini", "--readme", "--allow-partial"]) == 0
     assert all(path.read_bytes() != old for path, old in committed.items())
 
 
-def test_fewer_seeds_do_not_take_the_place_of_more(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fewer_seeds_do_not_take_the_place_of_more(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     finish(project, "smoke", seeds=[0, 1])
     assert cli.main(["table", "smoke", "profile=mini", "--seeds", "0,1"]) == 0
-    assert cli.main(["table", "smoke", "profile=mini"]) == 0  # complete as it was asked for, and not written
+    # complete as it was asked for, and not written
+    assert cli.main(["table", "smoke", "profile=mini"]) == 0
     assert "of deit_s12, deit_s12_featscale; --allow" in capsys.readouterr().err
     assert '"n": 2' in (project / "results" / "mini" / "smoke.json").read_text()
 
@@ -239,30 +320,43 @@ def test_a_table_whose_json_cannot_be_read_is_not_emptied(
 
 def test_a_table_is_written_before_anybody_can_stop_reading(project: Path) -> None:
     finish(project, "smoke")
-    line = f'"{sys.executable}" -m antioversmooth table smoke profile=mini | true; exit ${{PIPESTATUS[0]}}'
+    line = (
+        f'"{sys.executable}" -m antioversmooth table smoke profile=mini | true; exit'
+        " ${PIPESTATUS[0]}"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    done = subprocess.run(["bash", "-c", line], cwd=project, env=environment, capture_output=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=project, env=environment, capture_output=True, check=False
+    )
     assert done.returncode == CLOSED_PIPE
     assert (project / "results" / "mini" / "smoke.md").exists()
 
 
-def test_a_results_folder_that_is_a_file_is_one_message(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_results_folder_that_is_a_file_is_one_message(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (project / "file").touch()
     assert cli.main(["status", "deit_s12", f"cluster.results={project / 'file'}"]) == 2
     assert "is a file, and a folder for runs and tables belongs here" in capsys.readouterr().err
 
 
-def test_a_table_of_another_profile_is_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_of_another_profile_is_named(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cli.main(["table", "smoke", "profile=mini", "--allow-partial"])
     assert cli.main(["verify", "smoke"]) == 2
-    assert "results/smoke.json; of another profile there is: profile=mini" in capsys.readouterr().err
+    assert (
+        "results/smoke.json; of another profile there is: profile=mini" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 def test_sync_mirrors_nothing_where_nothing_ran(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("antioversmooth.reporting.mirror.sync", lambda observed, tables, results: [])
+    monkeypatch.setattr(
+        "antioversmooth.reporting.tracking.mirror.sync", lambda observed, tables, results: []
+    )
     assert cli.main(["sync", "smoke", "profile=mini"]) == 0
     assert capsys.readouterr().out == "Nothing has run yet.\n"
 
@@ -272,20 +366,29 @@ def test_sync_mirrors_nothing_where_nothing_ran(
     [["--help"], ["table", "--help"], ["status", "smoke", "profile=mini"], ["table", "smoke"]],
     ids=" ".join,
 )
-def test_no_command_about_results_imports_anything_heavy(arguments: list[str], project: Path) -> None:
+def test_no_command_about_results_imports_anything_heavy(
+    arguments: list[str], project: Path
+) -> None:
     code = (
-        "import sys\nfrom antioversmooth.cli import main\n"
+        "import sys\nfrom antioversmooth.cli.main import main\n"
         f"try: main({arguments!r})\nexcept SystemExit: pass\n"
         f"print('IMPORTED', *({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=project
+    )
     assert done.stderr.splitlines()[-1] == "IMPORTED"
 
 
 def test_help_imports_nothing_but_argparse(project: Path) -> None:
-    code = "import sys\nfrom antioversmooth.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code = (
+        "import sys\nfrom antioversmooth.cli.main import main\ntry: main(['--help'])\nexcept"
+        " SystemExit: pass\n"
+    )
     check = "print({'hydra', 'omegaconf', 'yaml', 'rich'} & set(sys.modules) or 'nothing')"
-    done = subprocess.run([sys.executable, "-c", code + check], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code + check], capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines()[-1] == "nothing"
     assert "table" in done.stdout
 
@@ -312,6 +415,8 @@ def test_the_project_is_found_from_a_folder_inside_it(project: Path) -> None:
 def test_a_spec_is_found_by_path_or_name(project: Path) -> None:
     assert find_spec("table2", project) == project / "experiments" / "tables" / "table2.yaml"
     assert find_spec("deit_s12", project) == project / "experiments" / "deit_s12.yaml"
-    assert find_spec("experiments/deit_s12.yaml", project) == project / "experiments" / "deit_s12.yaml"
+    assert (
+        find_spec("experiments/deit_s12.yaml", project) == project / "experiments" / "deit_s12.yaml"
+    )
     with pytest.raises(SpecError, match="no such spec"):
         find_spec("deit", project)

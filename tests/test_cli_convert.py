@@ -16,9 +16,9 @@ from antioversmooth import cli
 from antioversmooth.models.placement import scales
 from antioversmooth.models.weights import load_weights, read_state
 from antioversmooth.runs import Run
-from antioversmooth.training.checkpoint import Checkpoint, save_state
-from antioversmooth.training.evaluate import trained_model
-from antioversmooth.training.initial import new_model
+from antioversmooth.training.run.checkpoint import Checkpoint, save_state
+from antioversmooth.training.weights.evaluate import trained_model
+from antioversmooth.training.weights.initial import new_model
 
 SMALL = ("profile=mini", "model.depth=2", "model.embed_dim=16", "model.num_heads=2")
 
@@ -36,7 +36,8 @@ def trained(project: Path, make_run: Callable[..., Run]) -> Callable[[str], Run]
     """Makes a run with weights, and with scales that are not zero."""
 
     def make(name: str) -> Run:
-        run = make_run(name, *SMALL[1:])  # its profile is mini already
+        # its profile is mini already
+        run = make_run(name, *SMALL[1:])
         if run.upstream:
             run.upstream.prepare()
         model = new_model(run.experiment, seed=0)
@@ -63,14 +64,22 @@ def test_a_run_becomes_safetensors_that_say_what_they_are(
     run = trained("deit_s12_featscale")
     assert cli.main(["convert", str(run.dir), "out.safetensors"]) == 0
     tensors = len(trained_model(run.dir, run.experiment).state_dict())
-    assert f": {tensors} tensors taken as they are\nwritten: out.safetensors" in capsys.readouterr().out
+    assert (
+        f": {tensors} tensors taken as they are\nwritten: out.safetensors"
+        in capsys.readouterr().out
+    )
     with safetensors.safe_open("out.safetensors", "pt") as file:
         said = file.metadata()
-    assert (said["experiment"], json.loads(said["model"])["scaling_variant"]) == ("deit_s12_featscale", "released")
+    assert (said["experiment"], json.loads(said["model"])["scaling_variant"]) == (
+        "deit_s12_featscale",
+        "released",
+    )
     assert json.loads(said["scaling_folded"]) is False
 
 
-def test_weights_come_back_from_the_official_layout(trained: Callable[[str], Run], project: Path) -> None:
+def test_weights_come_back_from_the_official_layout(
+    trained: Callable[[str], Run], project: Path
+) -> None:
     run = trained("deit_s12_attnscale")
     row = ["--spec", "deit_s12_attnscale", *SMALL]
     assert cli.main(["convert", str(run.dir), "official.pth"]) == 0
@@ -88,26 +97,43 @@ def test_a_baselines_weights_get_scales_of_zero_and_every_key_is_named(
     row = ["--spec", "deit_s12_attnscale", *SMALL]
     assert cli.main(["convert", str(run.dir), "scaled.safetensors", *row]) == 0
     said = capsys.readouterr().out
-    assert "2 of the model not in the source, so as built: blocks.0.attn.lamb, blocks.1.attn.lamb" in said
+    assert (
+        "2 of the model not in the source, so as built: blocks.0.attn.lamb, blocks.1.attn.lamb"
+        in said
+    )
 
 
-def test_caits_attnscale_folds_into_a_plain_timm_model(trained: Callable[[str], Run], project: Path) -> None:
+def test_caits_attnscale_folds_into_a_plain_timm_model(
+    trained: Callable[[str], Run], project: Path
+) -> None:
     run = trained("cait_xxs24_attnscale")
     assert cli.main(["convert", str(run.dir), "plain.safetensors", "--fold"]) == 0
-    plain = Cait(img_size=28, patch_size=7, in_chans=1, num_classes=10, embed_dim=16, depth=2, num_heads=2)
+    plain = Cait(
+        img_size=28, patch_size=7, in_chans=1, num_classes=10, embed_dim=16, depth=2, num_heads=2
+    )
     load_weights(plain, project / "plain.safetensors")
     # one mixing instead of two, in float32
-    torch.testing.assert_close(logits(plain), logits(trained_model(run.dir, run.experiment)), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        logits(plain), logits(trained_model(run.dir, run.experiment)), atol=1e-5, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
     ("row", "further", "message"),
     [
         ("deit_s12_attnscale", ["--fold"], "blocks.0.attn.lamb is not zero and cannot be folded"),
-        ("deit_s12_attnscale", ["--spec", "deit_s12_featscale", *SMALL], "its scales are those of another method"),
+        (
+            "deit_s12_attnscale",
+            ["--spec", "deit_s12_featscale", *SMALL],
+            "its scales are those of another method",
+        ),
         ("deit_s12", ["--spec", "cait_xxs24", *SMALL], "does not fit this Cait: it lacks"),
         ("deit_s12", ["--average"], "holds no moving average"),
-        ("deit_s12", ["model.depth=3"], "model.depth=3: changes a row, and none is named; add --spec ROW"),
+        (
+            "deit_s12",
+            ["model.depth=3"],
+            "model.depth=3: changes a row, and none is named; add --spec ROW",
+        ),
     ],
 )
 def test_what_cannot_be_converted_says_why_and_writes_nothing(
@@ -125,51 +151,83 @@ def test_what_cannot_be_converted_says_why_and_writes_nothing(
 
 
 @pytest.mark.parametrize("source", ["timm:cait_xxs24_224.fb_dist_in1k", "weights.pth"])
-def test_weights_from_elsewhere_need_their_row(project: Path, capsys: pytest.CaptureFixture[str], source: str) -> None:
+def test_weights_from_elsewhere_need_their_row(
+    project: Path, capsys: pytest.CaptureFixture[str], source: str
+) -> None:
     assert cli.main(["convert", source, "out.pth"]) == 2
-    assert "belongs to no run directory; name the row that it is of: --spec ROW" in capsys.readouterr().err
+    assert (
+        "belongs to no run directory; name the row that it is of: --spec ROW"
+        in capsys.readouterr().err
+    )
 
 
-def test_evaluate_tells_accuracy_and_form(trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_tells_accuracy_and_form(
+    trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trained("deit_s12_featscale")
     assert cli.main(["evaluate", str(run.dir), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["num_images"] == 1000
-    assert told["val/top1"] == pytest.approx(sum(told["per_class_top1"]) / 10)  # a hundred images of each class
+    # a hundred images of each class
+    assert told["val/top1"] == pytest.approx(sum(told["per_class_top1"]) / 10)
     assert told["forms"][0] == "FeatScale's form on DeiT: the released code's, 1 + 2s and 1 + 2t"
-    weights = next(run.checkpoints_dir.glob("*.pt")).rename("weights.pth")  # which say nothing of themselves
+    # which say nothing of themselves
+    weights = next(run.checkpoints_dir.glob("*.pt")).rename("weights.pth")
     row = ["--spec", "deit_s12_featscale", *SMALL, "model.scaling_variant=paper"]
     assert cli.main(["evaluate", str(weights), *row]) == 0
-    assert "form     FeatScale's form on DeiT: the paper's, 1 + s and 1 + t\n" in capsys.readouterr().out
+    assert (
+        "form     FeatScale's form on DeiT: the paper's, 1 + s and 1 + t\n"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("command", ["evaluate", "convert"])
 @pytest.mark.parametrize("kind", ["run", "checkpoint", "file"])
 def test_weights_of_another_form_than_asked_for_are_refused(
-    trained: Callable[[str], Run], project: Path, capsys: pytest.CaptureFixture[str], command: str, kind: str
+    trained: Callable[[str], Run],
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    kind: str,
 ) -> None:
     run = trained("deit_s12_featscale")
     file = project / "weights.safetensors"
     assert cli.main(["convert", str(run.dir), str(file)]) == 0
-    target = {"run": run.dir, "checkpoint": next(run.checkpoints_dir.glob("*.pt")), "file": file}[kind]
+    target = {"run": run.dir, "checkpoint": next(run.checkpoints_dir.glob("*.pt")), "file": file}[
+        kind
+    ]
     given = [command, str(target), *(["out.pth"] if command == "convert" else [])]
     row = ["--spec", "deit_s12_featscale", *SMALL]
     assert cli.main([*given, *row, "model.scaling_variant=paper"]) == 2
-    told = f"{target} holds weights of a model with model.scaling_variant=released, and deit_s12_featscale is asked for"
+    told = (
+        f"{target} holds weights of a model with model.scaling_variant=released, and"
+        " deit_s12_featscale is asked for"
+    )
     assert told in capsys.readouterr().err
     assert not (project / "out.pth").exists()
     assert cli.main([*given, *row]) == 0
 
 
-def test_a_form_that_decides_nothing_of_a_model_is_not_asked_for(trained: Callable[[str], Run], project: Path) -> None:
+def test_a_form_that_decides_nothing_of_a_model_is_not_asked_for(
+    trained: Callable[[str], Run], project: Path
+) -> None:
     """CaiT's FeatScale has one form, and folded weights have none."""
     assert cli.main(["convert", str(trained("cait_xxs24_featscale").dir), "cait.safetensors"]) == 0
     row = ["--spec", "cait_xxs24_featscale", *SMALL, "model.scaling_variant=paper"]
     assert cli.main(["convert", "cait.safetensors", "out.pth", *row]) == 0
-    assert cli.main(["convert", str(trained("cait_xxs24_attnscale").dir), "plain.safetensors", "--fold"]) == 0
-    assert cli.main(["convert", "plain.safetensors", "out.pth", "--spec", "cait_xxs24", *SMALL]) == 0
+    assert (
+        cli.main(
+            ["convert", str(trained("cait_xxs24_attnscale").dir), "plain.safetensors", "--fold"]
+        )
+        == 0
+    )
+    assert (
+        cli.main(["convert", "plain.safetensors", "out.pth", "--spec", "cait_xxs24", *SMALL]) == 0
+    )
 
 
-def test_data_of_a_package_lies_in_no_folder(trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_of_a_package_lies_in_no_folder(
+    trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["evaluate", str(trained("deit_s12").dir), "--data", "images"]) == 2
     assert "--data images: MNIST-5k is a file of an installed package" in capsys.readouterr().err

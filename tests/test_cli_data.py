@@ -9,19 +9,34 @@ import pytest
 
 from antioversmooth import cli
 
-COUNTS = ("data.num_classes=2", "data.num_train=4", "data.num_val=2", "recipe.global_batch=2", "recipe.mix_group=2")
+COUNTS = (
+    "data.num_classes=2",
+    "data.num_train=4",
+    "data.num_val=2",
+    "recipe.global_batch=2",
+    "recipe.mix_group=2",
+)
 
 
 @pytest.fixture
 def trees(tmp_path: Path) -> Path:
-    for name in ("train/ash/1", "train/ash/2", "train/birch/3", "train/birch/4", "val/ash/5", "val/birch/6"):
+    for name in (
+        "train/ash/1",
+        "train/ash/2",
+        "train/birch/3",
+        "train/birch/4",
+        "val/ash/5",
+        "val/birch/6",
+    ):
         path = tmp_path / "trees" / f"{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return tmp_path / "trees"
 
 
-def test_what_is_found_is_printed_and_held_against_the_spec(trees: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_found_is_printed_and_held_against_the_spec(
+    trees: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     given = ["data", "deit_s12", f"data.root={trees}", *COUNTS]
     assert cli.main(given) == 0
     printed = capsys.readouterr().out

@@ -28,8 +28,8 @@ def project(tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def trained(project: Path, make_run: Callable[..., Run]) -> Run:
     """A run with weights."""
-    from antioversmooth.training.checkpoint import Checkpoint, save_state
-    from antioversmooth.training.initial import new_model
+    from antioversmooth.training.run.checkpoint import Checkpoint, save_state
+    from antioversmooth.training.weights.initial import new_model
 
     run = make_run("deit_s12", *SMALL)
     kept = Checkpoint.named(run.checkpoints_dir, 1, 1)
@@ -41,17 +41,30 @@ def test_analyze_leaves_numbers_and_pictures_in_the_run(trained: Run) -> None:
     assert cli.main(["analyze", str(trained.dir), "--images", "8"]) == 0
     found = {path.name for path in (trained.dir / "analysis").iterdir()}
     pictures = ("similarity", "spectra", "frequencies", "bounds", "scales", "heads")
-    assert found == {f"{name}.{end}" for name in pictures for end in ("json", "csv", "png", "svg")} | {
+    assert found == {
+        f"{name}.{end}" for name in pictures for end in ("json", "csv", "png", "svg")
+    } | {
         "analysis.json",
         "analysis.csv",
         "index.html",
     }
 
 
-def test_analyze_takes_weights_from_elsewhere_with_the_row_that_they_are_of(trained: Run, project: Path) -> None:
+def test_analyze_takes_weights_from_elsewhere_with_the_row_that_they_are_of(
+    trained: Run, project: Path
+) -> None:
     weights = project / "weights.pt"
     weights.write_bytes(next(trained.checkpoints_dir.glob("*.pt")).read_bytes())
-    command = ["analyze", str(weights), "--spec", "deit_s12", "profile=mini", *SMALL, "--images", "4"]
+    command = [
+        "analyze",
+        str(weights),
+        "--spec",
+        "deit_s12",
+        "profile=mini",
+        *SMALL,
+        "--images",
+        "4",
+    ]
     assert cli.main([*command, "--output", str(project / "mine")]) == 0
     assert (project / "mine" / "analysis.json").exists()
 
@@ -59,7 +72,10 @@ def test_analyze_takes_weights_from_elsewhere_with_the_row_that_they_are_of(trai
 def test_analyze_says_what_it_needs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (project / "weights.pt").write_bytes(b"")
     assert cli.main(["analyze", "weights.pt"]) == 2
-    assert "belongs to no run directory; name the row that it is of: --spec ROW" in capsys.readouterr().err
+    assert (
+        "belongs to no run directory; name the row that it is of: --spec ROW"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("command", ["analyze", "figures"])
@@ -73,7 +89,9 @@ def test_a_number_of_images_that_is_none_is_a_mistake(
     assert f"'{number}' is no number of images" in capsys.readouterr().err
 
 
-def test_figures_are_drawn_from_what_has_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_are_drawn_from_what_has_run(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = "experiments/figures/similarity_deit_s24.yaml"
     assert cli.main(["figures", name, "profile=mini"]) == cli.INCOMPLETE
     assert "none of its rows is done" in capsys.readouterr().err
@@ -83,14 +101,24 @@ def test_figures_are_drawn_from_what_has_run(project: Path, capsys: pytest.Captu
         completed.finish(run, similarity={"tokens": [0.5] * 24})
     assert cli.main(["figures", "similarity_deit_s24", "profile=mini"]) == 0
     folder = project / "results" / "mini" / "figures"
-    assert sorted(path.suffix for path in folder.iterdir()) == [".csv", ".html", ".json", ".png", ".svg"]
+    assert sorted(path.suffix for path in folder.iterdir()) == [
+        ".csv",
+        ".html",
+        ".json",
+        ".png",
+        ".svg",
+    ]
     assert cli.main(["figures", "similarity_deit_s24", "profile=mini", "--output", "mine"]) == 0
     assert (project / "mine" / "index.html").read_text() == (folder / "index.html").read_text()
 
 
-def test_figures_of_other_rows_need_a_folder(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_of_other_rows_need_a_folder(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     name, override = "similarity_deit_s24", "recipe.epochs=9"
-    _, request = spec.load_figure(project / "experiments" / "figures" / f"{name}.yaml", ["profile=mini", override])
+    _, request = spec.load_figure(
+        project / "experiments" / "figures" / f"{name}.yaml", ["profile=mini", override]
+    )
     for run in request.plan([0], project / "results"):
         run.prepare()
         completed.finish(run, similarity={"tokens": [0.5] * 24})

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 from programs import program
 
-from antioversmooth.cli import COMMANDS
+from antioversmooth.cli.main import COMMANDS
 
 PROJECT = Path(__file__).parent.parent
 
 INSERT_ALL = {
     "bash": "bind '\"\\C-xa\": insert-completions'",
-    "zsh": "zle -C all complete-word _generic; bindkey '^Xa' all; "
-    "zstyle ':completion:all:*' completer _all_matches _complete; zstyle ':completion:all:*' insert yes",
+    "zsh": (
+        "zle -C all complete-word _generic; bindkey '^Xa' all; zstyle ':completion:all:*' completer"
+        " _all_matches _complete; zstyle ':completion:all:*' insert yes"
+    ),
 }
 """Commands after which Ctrl-X A puts all that fits into the line."""
 START = {
@@ -41,23 +43,34 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("completion")
     for name in START:
         command = [sys.executable, "-m", "antioversmooth", "completion", name]
-        (folder / name).write_bytes(subprocess.run(command, cwd=PROJECT, check=True, capture_output=True).stdout)
+        (folder / name).write_bytes(
+            subprocess.run(command, cwd=PROJECT, check=True, capture_output=True).stdout
+        )
     return folder
 
 
 def on_a_terminal(shell: str, typed: str, folder: Path) -> str:
     """All that a shell shows until it ends, to which this was typed."""
     terminal, other_end = pty.openpty()
-    environment = {"PATH": os.environ["PATH"], "TERM": "dumb", "HOME": "/nonexistent", "PS1": "$ ", "HISTFILE": ""}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "TERM": "dumb",
+        "HOME": "/nonexistent",
+        "PS1": "$ ",
+        "HISTFILE": "",
+    }
     ends = dict.fromkeys(("stdin", "stdout", "stderr"), other_end)
-    process = subprocess.Popen(START[shell], cwd=folder, env=environment, start_new_session=True, **ends)
+    process = subprocess.Popen(
+        START[shell], cwd=folder, env=environment, start_new_session=True, **ends
+    )
     os.close(other_end)
     os.write(terminal, typed.encode())
     shown = b""
     while True:
         try:
             part = os.read(terminal, 65536)
-        except OSError:  # how Linux says that nobody holds the other end any more
+        except OSError:
+            # how Linux says that nobody holds the other end any more
             break
         if not part:
             break
@@ -72,7 +85,8 @@ Complete = Callable[..., list[str]]
 
 @pytest.fixture
 def complete(shell: str, scripts: Path, tmp_path: Path) -> Complete:
-    """`complete(line)`: the last word of a line becomes all that fits; `key="\\t"`: what a Tab makes of it."""
+    """`complete(line)`: the last word of a line becomes all that fits; `key="\\t"`: what a Tab
+    makes of it."""
 
     def complete(line: str, *, key: str = "\x18a", folder: Path = PROJECT) -> list[str]:
         initialise = "autoload -Uz compinit; compinit -D; " if shell == "zsh" else ""
@@ -121,10 +135,14 @@ def test_overrides_are_completed_key_by_key_and_value_by_value(complete: Complet
     assert complete("launch.py deit_s12 profile=m", key="\t") == ["profile=mini"]
     assert complete("launch.py deit_s12 rec", key="\t") == ["recipe."]
     assert complete("launch.py deit_s12 recipe.epo", key="\t") == ["recipe.epochs="]
-    assert complete("launch.py deit_s12 model.scaling=feat", key="\t") == ["model.scaling=featscale"]
+    assert complete("launch.py deit_s12 model.scaling=feat", key="\t") == [
+        "model.scaling=featscale"
+    ]
 
 
-@pytest.mark.parametrize("start", ["python launch.py", "python3 -m antioversmooth table", ".venv/bin/python launch.py"])
+@pytest.mark.parametrize(
+    "start", ["python launch.py", "python3 -m antioversmooth table", ".venv/bin/python launch.py"]
+)
 def test_it_works_behind_python(complete: Complete, start: str) -> None:
     assert complete(f"{start} smo") == ["smoke"]
 

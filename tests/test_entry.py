@@ -1,4 +1,5 @@
-"""What a wrong Python, a closed pipe or a closed stream makes of a command: one line and an exit code."""
+"""What a wrong Python, a closed pipe or a closed stream makes of a command: one line and an exit
+code."""
 
 from __future__ import annotations
 
@@ -9,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from antioversmooth import entry
+from antioversmooth.cli import entry
 from antioversmooth.errors import UserError
 
 PROJECT = Path(__file__).parent.parent
 LAUNCH = ["launch.py", "experiments/tables/table2.yaml", "profile=mini", "--dry-run"]
 STATUS = ["-m", "antioversmooth", "status", "table2", "profile=mini"]
 BEFORE_WORK = (
-    "launch.py", "antioversmooth/__init__.py", "antioversmooth/__main__.py", "antioversmooth/cli.py",
-    "antioversmooth/commands.py", "antioversmooth/operations.py", "antioversmooth/sharing.py",
-    "antioversmooth/arguments.py", "antioversmooth/project.py", "antioversmooth/errors.py", "antioversmooth/entry.py",
+    "launch.py", "antioversmooth/__init__.py", "antioversmooth/__main__.py",
+    "antioversmooth/project.py", "antioversmooth/errors.py",
+    *(str(path.relative_to(PROJECT)) for path in (PROJECT / "antioversmooth/cli").glob("*.py")),
 )  # fmt: skip
 """What is read before a Python that is too old is told so."""
 
@@ -29,7 +30,9 @@ def shell(line: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("words", [LAUNCH, STATUS, ["-m", "antioversmooth"]], ids=["launch", "status", "no command"])
+@pytest.mark.parametrize(
+    "words", [LAUNCH, STATUS, ["-m", "antioversmooth"]], ids=["launch", "status", "no command"]
+)
 def test_a_python_without_the_project_s_packages_is_one_line(words: list[str]) -> None:
     # -S: without site-packages, as a Python outside of .venv
     done = shell('"$1" -S "${@:2}"', *words)
@@ -53,7 +56,9 @@ def test_a_python_that_is_too_old_can_read_what_tells_it_so(path: str) -> None:
 
 def test_a_module_of_our_own_that_is_missing_is_our_mistake() -> None:
     def work() -> int:
-        raise ModuleNotFoundError("No module named 'antioversmooth.gone'", name="antioversmooth.gone")
+        raise ModuleNotFoundError(
+            "No module named 'antioversmooth.gone'", name="antioversmooth.gone"
+        )
 
     with pytest.raises(ModuleNotFoundError):
         entry.guarded("launch.py", work)
@@ -73,7 +78,13 @@ def test_a_stream_that_is_closed_is_written_to_by_nobody(words: list[str], close
 
 
 def test_a_complaint_that_nobody_reads_is_no_second_one() -> None:
-    done = shell('"$@" 2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}', "-m", "antioversmooth", "status", "table3")
+    done = shell(
+        '"$@" 2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}',
+        "-m",
+        "antioversmooth",
+        "status",
+        "table3",
+    )
     assert done.returncode in (2, entry.CLOSED_PIPE)
     assert done.stderr == ""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antioversmooth import journal
+from antioversmooth.runs import journal
 
 
 def test_records_come_back_in_order_with_a_time(tmp_path: Path) -> None:
@@ -27,7 +27,9 @@ def test_a_missing_journal_is_empty(tmp_path: Path) -> None:
     assert journal.read(tmp_path / "none.jsonl") == []
 
 
-def test_a_line_torn_by_a_killed_writer_is_left_out_and_the_next_line_survives(tmp_path: Path) -> None:
+def test_a_line_torn_by_a_killed_writer_is_left_out_and_the_next_line_survives(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "metrics.jsonl"
     journal.append(path, {"step": 1})
     with path.open("a") as file:
@@ -43,7 +45,9 @@ def attempts(*starts: tuple[int, int]) -> list[journal.Record]:
 
 def test_what_a_later_attempt_did_again_is_superseded() -> None:
     limit = journal.superseded_after(attempts((1, 0), (2, 10)))
-    records = [{"attempt": 1, "step": s} for s in (5, 10, 15)] + [{"attempt": 2, "step": s} for s in (15, 20)]
+    records = [{"attempt": 1, "step": s} for s in (5, 10, 15)] + [
+        {"attempt": 2, "step": s} for s in (15, 20)
+    ]
     kept = [(r["attempt"], r["step"]) for r in journal.in_lineage(records, limit)]
     assert kept == [(1, 5), (1, 10), (2, 15), (2, 20)]
 
@@ -63,7 +67,9 @@ def test_an_attempt_that_starts_further_back_supersedes_all_between() -> None:
 def test_each_step_survives_at_most_once(starts: list[int]) -> None:
     """Whatever the restarts, a reader never sees two records of one step."""
     begun = attempts(*[(number, step) for number, step in enumerate([0, *starts], 1)])
-    records = [{"attempt": a["attempt"], "step": s} for a in begun for s in range(a["step"] + 1, 61)]
+    records = [
+        {"attempt": a["attempt"], "step": s} for a in begun for s in range(a["step"] + 1, 61)
+    ]
     kept = [r["step"] for r in journal.in_lineage(records, journal.superseded_after(begun))]
     assert len(kept) == len(set(kept))
     assert set(kept) == set(range(1, 61))

@@ -49,7 +49,17 @@ def planned(row: str, tmp_path: Path, *overrides: str) -> Run:
 
 def test_flags_specs_and_overrides_stand_in_any_order(launch: ModuleType) -> None:
     args = launch.parse(
-        ["--nodes", "2", ROW, "recipe.epochs=3", "--seeds", "0,2", TABLE, "~model.init", "--cluster=mine"]
+        [
+            "--nodes",
+            "2",
+            ROW,
+            "recipe.epochs=3",
+            "--seeds",
+            "0,2",
+            TABLE,
+            "~model.init",
+            "--cluster=mine",
+        ]
     )
     assert args.specs == [ROW, TABLE]
     assert args.seeds == [0, 2]
@@ -90,10 +100,19 @@ def test_a_command_that_makes_no_sense_is_one_line_and_2(
     ("arguments", "message"),
     [
         (["no_such_row"], "no_such_row: there is no such spec; rows lie in experiments/"),
-        (["recipe.epochs", "=", "3"], "recipe.epochs: is neither a spec nor an override; an override is one word"),
+        (
+            ["recipe.epochs", "=", "3"],
+            "recipe.epochs: is neither a spec nor an override; an override is one word",
+        ),
         ([str(PROJECT / "README.md")], "README.md: is no spec, which is a .yaml file"),
-        ([str(PROJECT / "experiments")], "experiments: is a folder; name a spec, such as deit_s12 or table2"),
-        (["similarity_deit_s24"], "is a figure; `antioversmooth figures similarity_deit_s24` draws it"),
+        (
+            [str(PROJECT / "experiments")],
+            "experiments: is a folder; name a spec, such as deit_s12 or table2",
+        ),
+        (
+            ["similarity_deit_s24"],
+            "is a figure; `antioversmooth figures similarity_deit_s24` draws it",
+        ),
         (
             [str(PROJECT / "experiments" / "recipe" / "mini" / "deit_12.yaml")],
             "is a part of rows, and none by itself; name a row, and recipe=mini/deit_12 behind it",
@@ -108,7 +127,11 @@ def test_a_command_that_makes_no_sense_is_one_line_and_2(
     ],
 )
 def test_a_mistake_is_one_message_and_2(
-    arguments: list[str], message: str, launch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    launch: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     code = launch.main([*arguments, f"cluster.results={tmp_path / 'results'}", "--backend=local"])
     said = capsys.readouterr().err
@@ -149,7 +172,8 @@ def test_a_dry_run_shows_the_batch_script_without_slurm(
 ) -> None:
     row = str(PROJECT / "experiments" / "cait_s24_featscale.yaml")
     arguments = [row, "--backend=slurm", "--nodes=2", "--dry-run", f"cluster.results={tmp_path}"]
-    assert launch.main(arguments) == 2  # for lack of data, once all is said
+    # for lack of data, once all is said
+    assert launch.main(arguments) == 2
     said = capsys.readouterr().out
     assert "16 x 16 x 1 = 256" in said
     assert "#SBATCH --nodes=2" in said
@@ -176,9 +200,20 @@ def test_done_runs_are_skipped(
 
 def run_launch(results: Path, *more: str) -> subprocess.Popen[str]:
     """launch.py as a process, on a model of four small layers."""
-    command = [sys.executable, str(PROJECT / "launch.py"), ROW, "profile=mini", f"cluster.results={results}", *TINY]
+    command = [
+        sys.executable,
+        str(PROJECT / "launch.py"),
+        ROW,
+        "profile=mini",
+        f"cluster.results={results}",
+        *TINY,
+    ]
     # a tracking server that is down: the mirror has tests of its own
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    }
     return subprocess.Popen(
         [*command, "--backend=local", *more],
         env=environment,
@@ -211,18 +246,24 @@ def test_a_launch_trains_and_tells_the_outcome_as_json(undisturbed: tuple[Path, 
 def test_all_that_lies_in_a_run_directory_is_told_where_runs_are_explained(
     undisturbed: tuple[Path, str, str],
 ) -> None:
-    """`antioversmooth/runs/__init__.py` lists it: what a launch wrote, and what else the code names."""
+    """`antioversmooth/runs/__init__.py` lists it: what a launch wrote, and what else the code
+    names."""
     listed = re.findall(r"^  ([\w.]+)", str(runs.__doc__), re.MULTILINE)
     written = {path.name for path in planned(ROW, undisturbed[0], *TINY).dir.iterdir()}
     sources = (PROJECT / "antioversmooth").rglob("*.py")
-    named = {name for path in sources for name in re.findall(r"(?:run|self)\.dir / \"([\w.]+)\"", path.read_text())}
+    named = {
+        name
+        for path in sources
+        for name in re.findall(r"(?:run|self)\.dir / \"([\w.]+)\"", path.read_text())
+    }
     assert {"spec.yaml", "result.json", "lock", "launch.lock", "process.json"} <= written
     assert {"jobs.jsonl", "slurm", "cancelled"} <= named
     assert written | named <= set(listed)
 
 
 def test_an_evaluation_finds_what_the_run_reached(undisturbed: tuple[Path, str, str]) -> None:
-    """By the path of any other run: `--eval` on the same back end, with a result of its own, class by class."""
+    """By the path of any other run: `--eval` on the same back end, with a result of its own, class
+    by class."""
     results, _, _ = undisturbed
     evaluation = run_launch(results, "--eval")
     out, err = evaluation.communicate(timeout=120)
@@ -233,14 +274,17 @@ def test_an_evaluation_finds_what_the_run_reached(undisturbed: tuple[Path, str, 
     found = json.loads(path.read_text())
     assert found["metrics"]["val/top1"] == trained["metrics"]["val/top1"]
     classes = found["evaluation"]["per_class_top1"]
-    assert sum(classes) / 10 == pytest.approx(found["metrics"]["val/top1"])  # a hundred images of each
+    # a hundred images of each
+    assert sum(classes) / 10 == pytest.approx(found["metrics"]["val/top1"])
     assert f"top-1    {found['metrics']['val/top1']:.2f} %" in out
     assert "images/s, loading included" in out
 
 
 def test_a_tracking_server_that_is_down_costs_one_line(undisturbed: tuple[Path, str, str]) -> None:
     _, _, err = undisturbed
-    assert len([line for line in err.splitlines() if line.startswith("Not mirrored into MLflow")]) == 1
+    assert (
+        len([line for line in err.splitlines() if line.startswith("Not mirrored into MLflow")]) == 1
+    )
     assert "Traceback" not in err
 
 
@@ -295,9 +339,15 @@ def test_a_result_that_cannot_be_trusted_costs_no_other_row(
     assert launch.main([*rows, *mini, "--json"]) == 1
     out, err = capsys.readouterr()
     assert [row["outcome"] for row in json.loads(out)] == ["done", "failed", "blocked"]
-    assert f"{first.dir}/result.json {'is not JSON' if torn == '{' else 'lacks metrics, best'}" in err
+    assert (
+        f"{first.dir}/result.json {'is not JSON' if torn == '{' else 'lacks metrics, best'}" in err
+    )
     assert launch.main([*rows, *mini, "--dry-run", "--json"]) == 0
-    assert [run["state"] for run in json.loads(capsys.readouterr().out)["runs"]] == ["done", "failed", "missing"]
+    assert [run["state"] for run in json.loads(capsys.readouterr().out)["runs"]] == [
+        "done",
+        "failed",
+        "missing",
+    ]
 
 
 def test_a_torn_result_is_one_message(

@@ -37,5 +37,7 @@ def test_a_file_system_without_locks_is_one_message_with_a_way_out(
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(LaunchError, match=r"gives no locks \(Function not implemented\).*cluster.results=/path"):
+    with pytest.raises(
+        LaunchError, match=r"gives no locks \(Function not implemented\).*cluster.results=/path"
+    ):
         try_lock(tmp_path)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import statistics
 
-from antioversmooth import journal
-from antioversmooth.outcome import outcome
+from antioversmooth.runs import journal
+from antioversmooth.runs.result import outcome
 
 
 def evaluated(*epochs: tuple[int, int, float]) -> list[journal.Record]:
@@ -23,7 +23,10 @@ def test_the_last_evaluation_is_the_number() -> None:
 
 def test_the_start_and_the_throughput_are_in_the_journal() -> None:
     speeds = [900.0, 1000.0, 1200.0, 100.0]
-    fast = [{"step": step, journal.IMAGES_PER_SECOND: speed} for step, speed in enumerate(speeds, start=1)]
+    fast = [
+        {"step": step, journal.IMAGES_PER_SECOND: speed}
+        for step, speed in enumerate(speeds, start=1)
+    ]
     records = [{"step": 0, journal.START_TOP1: 83.5}, *evaluated((4, 1, 84.0)), *fast]
     assert outcome(records)["start"] == {journal.VAL_TOP1: 83.5}
     assert outcome(records)["images_per_s"] == statistics.median(speeds)

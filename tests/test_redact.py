@@ -5,17 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from antioversmooth import journal
 from antioversmooth.redact import redact
+from antioversmooth.runs import journal
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("at https://ada:s3cret@example.org/api: refused", "at https://(hidden)@example.org/api: refused"),
-        ("postgresql+psycopg2://ada:s3cret@db:5432/mlflow", "postgresql+psycopg2://(hidden)@db:5432/mlflow"),
+        ("at https://ada:s3cret@example.org/api: refused",
+        "at https://(hidden)@example.org/api: refused"),
+        ("postgresql+psycopg2://ada:s3cret@db:5432/mlflow",
+        "postgresql+psycopg2://(hidden)@db:5432/mlflow"),
         ("https://ghp_s3cret@example.org/repo.git", "https://(hidden)@example.org/repo.git"),
-        ("launch.py deit_s12 data.token=s3cret --nodes 2", "launch.py deit_s12 data.token=(hidden) --nodes 2"),
+        ("launch.py deit_s12 data.token=s3cret --nodes 2",
+        "launch.py deit_s12 data.token=(hidden) --nodes 2"),
         ("GET /artifacts?access_key=s3cret&page=2", "GET /artifacts?access_key=(hidden)&page=2"),
         ("export WANDB_API_KEY='s3cret'", "export WANDB_API_KEY='(hidden)'"),
         ('{"password": "s3cret", "user": "ada"}', '{"password": "(hidden)", "user": "ada"}'),
@@ -44,12 +47,19 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 def test_the_value_of_a_secret_variable_is_not_shown_wherever_it_stands() -> None:
     variables = {"MLFLOW_TRACKING_TOKEN": "hunter2hunter2", "HOME": "/home/ada", "A_TOKEN": "ab"}
-    assert redact("cannot open /home/ada/hunter2hunter2/ab", variables) == "cannot open /home/ada/(hidden)/ab"
+    assert (
+        redact("cannot open /home/ada/hunter2hunter2/ab", variables)
+        == "cannot open /home/ada/(hidden)/ab"
+    )
 
 
 def test_no_journal_records_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hunter2hunter2")
-    record = {"attempt": 1, "event": "end", "message": "https://ada:s3cret@example.org says hunter2hunter2"}
+    record = {
+        "attempt": 1,
+        "event": "end",
+        "message": "https://ada:s3cret@example.org says hunter2hunter2",
+    }
     journal.append(tmp_path / "attempts.jsonl", record)
     (written,) = journal.read(tmp_path / "attempts.jsonl")
     assert written["message"] == "https://(hidden)@example.org says (hidden)"

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from completed import finish
 
-from antioversmooth import files, journal, runs, spec
+from antioversmooth import files, runs, spec
 from antioversmooth.config import Experiment, ModelConfig
 from antioversmooth.errors import CheckpointError, ResultError, SpecError
-from antioversmooth.runs import Run, RunState
+from antioversmooth.runs import Run, RunState, journal
 
 MakeRun = Callable[..., Run]
 
@@ -23,7 +23,8 @@ def experiment_id(experiments: Path, *overrides: str, seed: int = 0, name: str =
 
 @pytest.mark.parametrize(
     "override",
-    ["cluster.nodes=8", "cluster.partition=gpu", "runtime.workers=3", "runtime.device_batch=16", "data.root=/elsewhere",
+    ["cluster.nodes=8", "cluster.partition=gpu", "runtime.workers=3", "runtime.device_batch=16",
+    "data.root=/elsewhere",
      "title=Another", "cluster.results=/scratch", "data.max_corrupt=5"],
 )  # fmt: skip
 def test_where_and_how_a_run_runs_is_not_its_identity(experiments: Path, override: str) -> None:
@@ -32,7 +33,8 @@ def test_where_and_how_a_run_runs_is_not_its_identity(experiments: Path, overrid
 
 @pytest.mark.parametrize(
     "override",
-    ["recipe.epochs=501", "recipe.global_batch=512", "model.scaling=featscale", "data.num_train=1281166",
+    ["recipe.epochs=501", "recipe.global_batch=512", "model.scaling=featscale",
+    "data.num_train=1281166",
      "revision=2", "recipe.clip_grad=1.0", "model.scaling_variant=paper"],
 )  # fmt: skip
 def test_what_is_computed_is_the_identity(experiments: Path, override: str) -> None:
@@ -50,7 +52,8 @@ def test_an_int_written_as_a_float_is_the_same_run(experiments: Path) -> None:
 
 
 def test_a_field_added_later_leaves_old_runs_their_identity() -> None:
-    """A field with `neutral` metadata is left out of the identity while it has that value, and only then."""
+    """A field with `neutral` metadata is left out of the identity while it has that value, and only
+    then."""
 
     @dataclasses.dataclass
     class Before:
@@ -74,8 +77,11 @@ def test_a_field_added_later_leaves_old_runs_their_identity() -> None:
         ("swin_s", "mini", "1f1cf297adaab86e"),
     ],
 )
-def test_runs_of_shipped_rows_are_what_they_were(make_run: MakeRun, name: str, profile: str, start: str) -> None:
-    """Results are published under these ids: a field that is added, or a default that changes, must not orphan them."""
+def test_runs_of_shipped_rows_are_what_they_were(
+    make_run: MakeRun, name: str, profile: str, start: str
+) -> None:
+    """Results are published under these ids: a field that is added, or a default that changes, must
+    not orphan them."""
     assert make_run(name, profile=profile).id.startswith(start)
 
 
@@ -99,8 +105,10 @@ HEAD = "id: a\nseed: 0\nupstream: null\n"
 
 @pytest.mark.parametrize(
     "content",
-    ["", "- a", "id: 1\n", "{", f"{HEAD}experiment: {{nam: x}}\n", f"{HEAD}experiment: {{revision: !!int x}}\n",
-     f"{HEAD}experiment: {{title: 2026-01-01}}\n", f"{HEAD}experiment: {'[' * 3000}", f"{HEAD}experiment: \xff",
+    ["", "- a", "id: 1\n", "{", f"{HEAD}experiment: {{nam: x}}\n",
+    f"{HEAD}experiment: {{revision: !!int x}}\n",
+     f"{HEAD}experiment: {{title: 2026-01-01}}\n", f"{HEAD}experiment: {'[' * 3000}",
+     f"{HEAD}experiment: \xff",
      f"{HEAD}experiment: !!python/object/apply:os.getcwd []\n"],
 )  # fmt: skip
 def test_a_spoilt_spec_is_one_clear_error(make_run: MakeRun, content: str) -> None:
@@ -110,7 +118,9 @@ def test_a_spoilt_spec_is_one_clear_error(make_run: MakeRun, content: str) -> No
         Run.load(run.dir)
 
 
-def test_a_spec_reads_no_variable_of_this_machine(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_spec_reads_no_variable_of_this_machine(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("A_TOKEN", "s3cret")
     path = make_run().dir / "spec.yaml"
     path.write_text(path.read_text().replace("title: DeiT-S", "title: ${oc.env:A_TOKEN}"))
@@ -131,7 +141,9 @@ def test_aliases_are_not_followed(make_run: MakeRun) -> None:
         Run.load(run.dir)
 
 
-def test_runs_that_were_moved_find_what_they_started_from(make_run: MakeRun, tmp_path: Path) -> None:
+def test_runs_that_were_moved_find_what_they_started_from(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     run = make_run("cait_s24_featscale")
     assert run.upstream is not None
     run.upstream.prepare()
@@ -145,18 +157,26 @@ def test_runs_that_were_moved_find_what_they_started_from(make_run: MakeRun, tmp
 def test_a_run_that_needs_itself_is_refused(make_run: MakeRun) -> None:
     run = make_run("cait_s24_featscale")
     path = run.dir / "spec.yaml"
-    path.write_text(path.read_text().replace(f"upstream: {run.upstream and run.upstream.dir}", f"upstream: {run.dir}"))
+    path.write_text(
+        path.read_text().replace(
+            f"upstream: {run.upstream and run.upstream.dir}", f"upstream: {run.dir}"
+        )
+    )
     with pytest.raises(ResultError, match="needs itself"):
         Run.load(run.dir)
 
 
-def test_a_run_knows_the_file_that_it_started_from_when_that_is_gone(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_run_knows_the_file_that_it_started_from_when_that_is_gone(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     weights = tmp_path / "a.pth"
     weights.write_bytes(b"weights")
     run = make_run("deit_s12", f"recipe.init_from='file:{weights}'")
     weights.write_bytes(b"others")
     assert Run.load(run.dir) == run
-    with pytest.raises(CheckpointError, match=rf"deit_s12 seed 0: recipe.init_from: {weights} has other content"):
+    with pytest.raises(
+        CheckpointError, match=rf"deit_s12 seed 0: recipe.init_from: {weights} has other content"
+    ):
         Run.load(run.dir).require_file("init_from")
     weights.unlink()
     assert Run.load(run.dir) == run
@@ -172,15 +192,19 @@ def test_a_run_is_found_from_its_spec_when_the_file_that_it_started_from_is_gone
     weights.unlink()
     assert make_run("deit_s12", start) == run
     with pytest.raises(CheckpointError, match="there is no file"):
-        make_run("deit_s12", start, "recipe.epochs=9")  # another run, of which nothing is known
+        # another run, of which nothing is known
+        make_run("deit_s12", start, "recipe.epochs=9")
     weights.write_bytes(b"others")
     assert make_run("deit_s12", start).id != run.id
     weights.unlink()
     with pytest.raises(CheckpointError, match="there is no file"):
-        make_run("deit_s12", start)  # either of two
+        # either of two
+        make_run("deit_s12", start)
 
 
-def test_a_row_that_starts_from_another_row_comes_after_it(experiments: Path, tmp_path: Path) -> None:
+def test_a_row_that_starts_from_another_row_comes_after_it(
+    experiments: Path, tmp_path: Path
+) -> None:
     request = spec.load([experiments / "cait_s24_featscale.yaml"], ["profile=mini"])
     names = [(run.experiment.name, run.seed) for run in request.plan([0, 1], tmp_path)]
     assert names == [
@@ -195,12 +219,16 @@ def test_another_start_is_another_run(experiments: Path, tmp_path: Path) -> None
     """A fine-tune of a changed baseline must not pass for a fine-tune of the old one."""
     row = [experiments / "cait_s24_featscale.yaml"]
     before = spec.load(row, ["profile=mini"]).plan([0], tmp_path)
-    after = spec.load([experiments / "cait_s24.yaml", *row], ["profile=mini", "revision=2"]).plan([0], tmp_path)
+    after = spec.load([experiments / "cait_s24.yaml", *row], ["profile=mini", "revision=2"]).plan(
+        [0], tmp_path
+    )
     assert before[-1].id != after[-1].id
     assert before[0].id != after[0].id
 
 
-def test_a_file_to_start_from_is_identified_by_its_content(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_file_to_start_from_is_identified_by_its_content(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     weights, copy = tmp_path / "a.pth", tmp_path / "b.pth"
     weights.write_bytes(b"weights")
     copy.write_bytes(b"weights")
@@ -217,7 +245,9 @@ def test_a_missing_file_to_start_from_is_named(make_run: MakeRun) -> None:
 
 
 def test_a_circle_of_starts_is_refused(experiments: Path, tmp_path: Path) -> None:
-    request = spec.load([experiments / "cait_s24.yaml"], ["profile=mini", "recipe.init_from='run:cait_s24'"])
+    request = spec.load(
+        [experiments / "cait_s24.yaml"], ["profile=mini", "recipe.init_from='run:cait_s24'"]
+    )
     with pytest.raises(SpecError, match="need itself"):
         request.plan([0], tmp_path)
 
@@ -235,7 +265,9 @@ def test_the_last_word_on_the_end_of_an_attempt_counts(make_run: MakeRun) -> Non
         (2, "start", ""),
         (1, "end", "out-of-memory"),
     ]:
-        journal.append(run.attempts_path, {"attempt": attempt, "event": event, "step": 0, "reason": reason})
+        journal.append(
+            run.attempts_path, {"attempt": attempt, "event": event, "step": 0, "reason": reason}
+        )
     assert [(r["attempt"], r["event"], r["reason"]) for r in run.attempts()] == [
         (1, "start", ""), (2, "start", ""), (1, "end", "out-of-memory"),
     ]  # fmt: skip
@@ -250,7 +282,9 @@ def test_states_follow_the_directory(make_run: MakeRun) -> None:
     (run.dir / "heartbeat").touch()
     assert runs.state(run) is RunState.running
     assert runs.state(run, now=time.time() + 3600) is RunState.stopped
-    journal.append(run.attempts_path, {"attempt": 1, "event": "end", "reason": "timeout", "step": 5})
+    journal.append(
+        run.attempts_path, {"attempt": 1, "event": "end", "reason": "timeout", "step": 5}
+    )
     assert runs.state(run) is RunState.stopped
     finish(run)
     assert runs.state(run) is RunState.done
@@ -265,15 +299,25 @@ def test_a_result_of_another_run_is_not_taken(make_run: MakeRun) -> None:
 
 @pytest.mark.parametrize(
     ("world", "limit", "group", "expected"),
-    [(1, 0, 1, (1024, 1)), (16, 0, 1, (64, 1)), (1, 256, 1, (256, 4)), (2, 96, 32, (64, 8)), (4, 0, 32, (256, 1))],
+    [
+        (1, 0, 1, (1024, 1)),
+        (16, 0, 1, (64, 1)),
+        (1, 256, 1, (256, 4)),
+        (2, 96, 32, (64, 8)),
+        (4, 0, 32, (256, 1)),
+    ],
 )
-def test_the_global_batch_is_dealt_to_the_ranks(world: int, limit: int, group: int, expected: tuple[int, int]) -> None:
+def test_the_global_batch_is_dealt_to_the_ranks(
+    world: int, limit: int, group: int, expected: tuple[int, int]
+) -> None:
     assert runs.split_batch(1024, world, limit=limit, group=group) == expected
     assert expected[0] * expected[1] * world == 1024
 
 
 def test_a_batch_that_does_not_divide_names_the_worlds_that_do() -> None:
-    with pytest.raises(SpecError, match=r"does not divide over 3 processes; it does over 1, 2, 4, 8$"):
+    with pytest.raises(
+        SpecError, match=r"does not divide over 3 processes; it does over 1, 2, 4, 8$"
+    ):
         runs.split_batch(8, 3)
     with pytest.raises(SpecError, match="no number of processes fits"):
         runs.split_batch(64, 1, limit=16, group=32)

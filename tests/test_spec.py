@@ -20,7 +20,9 @@ def test_every_shipped_row_composes_in_both_profiles(path: Path, profile: str) -
     assert experiment.name == path.stem
     assert experiment.profile == profile
     suffix = path.stem.rpartition("_")[2]
-    assert experiment.model.scaling.value == (suffix if suffix in ("attnscale", "featscale") else "none")
+    assert experiment.model.scaling.value == (
+        suffix if suffix in ("attnscale", "featscale") else "none"
+    )
 
 
 @pytest.mark.parametrize("path", ROWS, ids=lambda p: p.stem)
@@ -55,7 +57,14 @@ def test_table2_has_the_twelve_rows_with_their_sources() -> None:
         for method in ("", "_attnscale", "_featscale")
     ]
     assert all(row.paper and row.paper.source and row.paper.confidence for row in table.rows)
-    assert [row.paper.top1 for row in table.rows if row.paper][:6] == [79.8, 80.7, 80.9, 80.5, 81.1, 81.3]
+    assert [row.paper.top1 for row in table.rows if row.paper][:6] == [
+        79.8,
+        80.7,
+        80.9,
+        80.5,
+        81.1,
+        81.3,
+    ]
 
 
 def test_the_learning_rate_follows_the_global_batch() -> None:
@@ -75,8 +84,12 @@ def test_the_rows_carry_the_released_recipes() -> None:
 
 
 def test_overrides_are_typed() -> None:
-    assert spec.load_experiment(ROOT / "deit_s12.yaml", ["recipe.base_lr=5e-4"]).recipe.base_lr == 5e-4
-    assert spec.load_experiment(ROOT / "deit_s12.yaml", ["recipe.clip_grad=1"]).recipe.clip_grad == 1.0
+    assert (
+        spec.load_experiment(ROOT / "deit_s12.yaml", ["recipe.base_lr=5e-4"]).recipe.base_lr == 5e-4
+    )
+    assert (
+        spec.load_experiment(ROOT / "deit_s12.yaml", ["recipe.clip_grad=1"]).recipe.clip_grad == 1.0
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,19 +98,25 @@ def test_overrides_are_typed() -> None:
         ("recipe.epoch=1", r"recipe\.epoch: there is no such key; did you mean `epochs`\?"),
         ("recipe.epochs=many", r"recipe\.epochs: 'many' is not a whole number"),
         ("recipe.epochs=-1", r"recipe\.epochs: -1 is not possible: 0 or more"),
-        ("recipe.warmup_epochs=501", r"recipe\.warmup_epochs: 501.0 is not possible: between 0 and .* 500"),
+        ("recipe.warmup_epochs=501",
+        r"recipe\.warmup_epochs: 501.0 is not possible: between 0 and .* 500"),
         ("model.scaling=attn", r"model\.scaling: .*none, attnscale, featscale"),
-        ("model.num_heads=5", r"model\.num_heads: 5 is not possible: a divisor of model\.embed_dim = 384"),
+        ("model.num_heads=5",
+        r"model\.num_heads: 5 is not possible: a divisor of model\.embed_dim = 384"),
         ("profile=small", r"there is no experiments/profile/small\.yaml; there are imagenet, mini"),
         ("model=mini/none", "model/mini/none"),
         ("recipe.init_from=cait", r"recipe\.init_from: 'cait' is not possible: timm:<tag>"),
-        ("recipe.mix_group=7", r"recipe\.mix_group: 7 is not possible: an even divisor of recipe\.global_batch = 1024"),
+        ("recipe.mix_group=7",
+        r"recipe\.mix_group: 7 is not possible: an even divisor of recipe\.global_batch = 1024"),
         ("recipe.global_batch=2000000", r"recipe\.global_batch: 2000000 is not possible"),
-        ("data.mean=[0.5]", r"data\.mean: \[0\.5\] is not possible: one number for each of data\.in_channels = 3"),
+        ("data.mean=[0.5]",
+        r"data\.mean: \[0\.5\] is not possible: one number for each of data\.in_channels = 3"),
         ("recipe.epochs", r"this is no override; write key=value"),
     ],
 )  # fmt: skip
-def test_a_wrong_override_names_file_key_value_and_what_is_right(override: str, message: str) -> None:
+def test_a_wrong_override_names_file_key_value_and_what_is_right(
+    override: str, message: str
+) -> None:
     with pytest.raises(SpecError, match=f"(?s){message}") as caught:
         spec.load_experiment(ROOT / "deit_s12.yaml", [override])
     assert "Traceback" not in str(caught.value)
@@ -105,7 +124,9 @@ def test_a_wrong_override_names_file_key_value_and_what_is_right(override: str, 
 
 
 def test_a_missing_spec_lists_what_is_there() -> None:
-    with pytest.raises(SpecError, match=r"deit_s13.*there is no such spec; did you mean `deit_s12`"):
+    with pytest.raises(
+        SpecError, match=r"deit_s13.*there is no such spec; did you mean `deit_s12`"
+    ):
         spec.load([ROOT / "deit_s13.yaml"])
 
 
@@ -118,9 +139,21 @@ def test_a_spec_may_be_named_without_its_ending() -> None:
     [
         ("rows: []\ntitle: T\n", "at least one row"),
         ("title: T\nrows:\n  - {experiment: deit_s12}\n", r"label: has no value"),
-        ("title: T\nrows:\n  - {label: L, experiment: deit_s12, paper: {top1: 80, confidence: Q}}\n", "source"),
-        ("title: T\nrows:\n  - {label: L, experiment: a, baseline: b}\n", "an experiment of this table: a"),
-        ("title: T\nrows:\n  - {label: L, experiment: a}\n  - {label: M, experiment: a}\n", "at most once"),
+        (
+            (
+                "title: T\nrows:\n  - {label: L, experiment: deit_s12, paper: {top1: 80,"
+                " confidence: Q}}\n"
+            ),
+            "source",
+        ),
+        (
+            "title: T\nrows:\n  - {label: L, experiment: a, baseline: b}\n",
+            "an experiment of this table: a",
+        ),
+        (
+            "title: T\nrows:\n  - {label: L, experiment: a}\n  - {label: M, experiment: a}\n",
+            "at most once",
+        ),
         ("title: T\nrow: []\n", r"bad\.yaml:2:1: row: there is no such key; did you mean `rows`"),
         ("- a\n", "a table is a mapping"),
         ("title: [\n", "tables/bad.yaml"),
@@ -135,12 +168,16 @@ def test_a_wrong_table_is_one_clear_message(tmp_path: Path, text: str, message: 
 
 
 def test_profiles_do_not_share_a_results_folder(tmp_path: Path) -> None:
-    full, mini = (spec.load([ROOT / "deit_s12.yaml"], [f"profile={p}"]) for p in ("imagenet", "mini"))
+    full, mini = (
+        spec.load([ROOT / "deit_s12.yaml"], [f"profile={p}"]) for p in ("imagenet", "mini")
+    )
     assert full.results(tmp_path) == tmp_path
     assert mini.results(tmp_path) == tmp_path / "mini"
 
 
-def test_paths_of_a_spec_hold_from_every_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_paths_of_a_spec_hold_from_every_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "w.pth").touch()
     overrides = ["data.root=imagenet", "recipe.init_from='file:w.pth'"]

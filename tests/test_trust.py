@@ -1,4 +1,5 @@
-"""What a stranger's files must not be able to do, and what a full or a locked disk must not cost."""
+"""What a stranger's files must not be able to do, and what a full or a locked disk must not
+cost."""
 
 from __future__ import annotations
 
@@ -18,30 +19,32 @@ from completed import finish
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antioversmooth import journal
 from antioversmooth.errors import ResultError
-from antioversmooth.journal import EndReason
-from antioversmooth.orchestration import jobs
-from antioversmooth.orchestration.budget import verdict
-from antioversmooth.orchestration.explain import explain
-from antioversmooth.orchestration.state import Phase
-from antioversmooth.orchestration.status import statuses
-from antioversmooth.orchestration.worker import close_attempt
-from antioversmooth.reporting.observe import State, observe
-from antioversmooth.runs import Run
+from antioversmooth.orchestration.local.worker import close_attempt
+from antioversmooth.orchestration.monitor.explain import explain
+from antioversmooth.orchestration.monitor.state import Phase
+from antioversmooth.orchestration.monitor.status import statuses
+from antioversmooth.orchestration.slurm import jobs
+from antioversmooth.orchestration.slurm.budget import verdict
+from antioversmooth.reporting.table.observe import State, observe
+from antioversmooth.runs import Run, journal
+from antioversmooth.runs.journal import EndReason
 
 PROJECT = Path(__file__).parent.parent
 SOURCES = sorted([PROJECT / "launch.py", *(PROJECT / "antioversmooth").rglob("*.py")])
 MakeRun = Callable[..., Run]
 
-# -- code --------------------------------------------------------------------------------------------------------------
+# -- code ------------------------------------------------------------------------------------------
 
 EXECUTES = {"eval", "exec", "compile", "__import__"}
 UNPICKLES = {
-    ("pickle", "load"), ("pickle", "loads"), ("pickle", "Unpickler"), ("marshal", "loads"), ("shelve", "open"),
-    ("joblib", "load"), ("cloudpickle", "load"), ("cloudpickle", "loads"), ("dill", "load"), ("os", "system"),
+    ("pickle", "load"), ("pickle", "loads"), ("pickle", "Unpickler"), ("marshal", "loads"),
+    ("shelve", "open"),
+    ("joblib", "load"), ("cloudpickle", "load"), ("cloudpickle", "loads"), ("dill", "load"),
+    ("os", "system"),
     ("yaml", "unsafe_load"), ("yaml", "full_load"), ("yaml", "load_all"),
-    ("hub", "load"), ("tar", "extractall"), ("tar", "extract"), ("zip", "extractall"), ("shutil", "unpack_archive"),
+    ("hub", "load"), ("tar", "extractall"), ("tar", "extract"), ("zip", "extractall"),
+    ("shutil", "unpack_archive"),
 }  # fmt: skip
 SAFE_LOADERS = {"_PlainLoader", "_loader"}
 """Both are subclasses of yaml.SafeLoader, as `test_loaders_are_safe` holds."""
@@ -81,7 +84,7 @@ def test_loaders_are_safe() -> None:
         assert not issubclass(loader, yaml.UnsafeLoader)
 
 
-# -- run directories from elsewhere ------------------------------------------------------------------------------------
+# -- run directories from elsewhere ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -93,7 +96,9 @@ def run(make_run: MakeRun) -> Run:
 SEVERAL = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
-    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 KEYS = [
@@ -118,7 +123,8 @@ RECORDS = st.dictionaries(
     max_size=8,
 )  # fmt: skip
 RESULTS = st.dictionaries(
-    st.sampled_from(["metrics", "best", "start", "parameters", "gmacs", "images_per_s", "device", "device_hours",
+    st.sampled_from(["metrics", "best", "start", "parameters", "gmacs", "images_per_s", "device",
+    "device_hours",
                      "checkpoint", "similarity", "data", "world_size"]),
     st.one_of(VALUES, st.just({journal.VAL_TOP1: 1.0}), st.just({"tokens": ["<b>"]})),
 )  # fmt: skip
@@ -191,24 +197,43 @@ def test_a_damaged_spec_is_refused_or_is_the_run(run: Run, data: st.DataObject) 
     text = bytearray(before)
     at = data.draw(st.integers(0, len(text)))
     nasty = st.sampled_from(
-        [b"&a ", b"*a", b"!!python/name:os.system ", b"${oc.env:HOME}", b"[" * 2000, b"\xff", b"\t", b"- "]
+        [
+            b"&a ",
+            b"*a",
+            b"!!python/name:os.system ",
+            b"${oc.env:HOME}",
+            b"[" * 2000,
+            b"\xff",
+            b"\t",
+            b"- ",
+        ]
     )
-    text[at : at + data.draw(st.sampled_from([0, 1, 7]))] = data.draw(st.one_of(nasty, st.binary(max_size=4)))
+    text[at : at + data.draw(st.sampled_from([0, 1, 7]))] = data.draw(
+        st.one_of(nasty, st.binary(max_size=4))
+    )
     path.write_bytes(bytes(text))
     with suppress(ResultError):
-        assert Run.load(run.dir).id == run.id  # what is not science may change
+        # what is not science may change
+        assert Run.load(run.dir).id == run.id
     path.write_bytes(before)
 
 
 @SEVERAL
 @given(st.binary(max_size=300))
 def test_json_files_of_any_bytes_are_observed(run: Run, data: bytes) -> None:
-    for name in ("result.json", "intent.json", "provenance.json", "imported.json", "attempts.jsonl", "metrics.jsonl"):
+    for name in (
+        "result.json",
+        "intent.json",
+        "provenance.json",
+        "imported.json",
+        "attempts.jsonl",
+        "metrics.jsonl",
+    ):
         (run.dir / name).write_bytes(data)
     assert isinstance(observe(run).state, State)
 
 
-# -- disks -------------------------------------------------------------------------------------------------------------
+# -- disks -----------------------------------------------------------------------------------------
 
 PROGRAM = """
 import resource, signal, sys
@@ -238,7 +263,11 @@ def command(
     """A command of the project, which can write files of so many bytes."""
     limit = str(bytes_a_file)
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, limit, *arguments], cwd=project, capture_output=True, text=True, check=False
+        [sys.executable, "-c", PROGRAM, limit, *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -246,7 +275,9 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_table_that_does_not_fit_on_the_disk_is_one_message_and_the_old_one_stays(project: Path) -> None:
+def test_a_table_that_does_not_fit_on_the_disk_is_one_message_and_the_old_one_stays(
+    project: Path,
+) -> None:
     before = contents(project / "results")
     (project / "experiments" / "tables" / "one.yaml").write_text(TABLE.replace("One", "Two"))
     failed = command(project, "table", "one", "profile=mini", "--allow-partial", bytes_a_file=64)
@@ -268,14 +299,15 @@ def test_a_bundle_that_does_not_fit_leaves_nothing(project: Path, make_run: Make
     assert (failed.returncode, failed.stderr.count("\n")) == (2, 1)
     assert not list((project / "results" / "mini").glob(".import*"))
     assert not list((project / "results" / "mini").glob("runs/*/*"))
-    assert command(project, "import", "big.tar").returncode == 2  # its result follows from no journal
+    # its result follows from no journal
+    assert command(project, "import", "big.tar").returncode == 2
 
 
 def test_a_journal_on_a_full_disk_keeps_every_line_that_was_whole(tmp_path: Path) -> None:
     program = """
 import resource, signal, sys
 from pathlib import Path
-from antioversmooth import journal
+from antioversmooth.runs import journal
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 step = 0
@@ -287,13 +319,18 @@ except OSError:
     print(step)
 """
     path = tmp_path / "metrics.jsonl"
-    done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
+    )
     assert [record["step"] for record in journal.read(path)] == list(range(int(done.stdout)))
-    journal.append(path, {"step": 99})  # there is space again
+    # there is space again
+    journal.append(path, {"step": 99})
     assert journal.read(path)[-1]["step"] == 99
 
 
-@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere")
+@pytest.mark.skipif(
+    os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write everywhere"
+)
 def test_a_results_folder_that_is_read_only_is_one_message(project: Path) -> None:
     before = contents(project / "results")
     folders = [project / "results", project / "results" / "mini"]
@@ -304,7 +341,8 @@ def test_a_results_folder_that_is_read_only_is_one_message(project: Path) -> Non
     try:
         done = subprocess.run(
             [*plain, sys.executable, "-m", "antioversmooth", *arguments],
-            cwd=project, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=False,
+            cwd=project, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True,
+            text=True, check=False,
         )  # fmt: skip
     finally:
         for folder in folders:

@@ -1,15 +1,17 @@
-"""The paper's theorems on high frequencies, as follow-ups quote them, beside what an attention layer does to them.
+"""The paper's theorems on high frequencies, as follow-ups quote them, beside what an attention
+layer does to them.
 
     Theorem 1     |HC[A^t z]| / |DC[A^t z]| -> 0 for A = softmax(P)
     Theorem 3     |HC[A X W_V]|_F <= sqrt(N e^2a / (e^2a + N - 1)) |W_V|_2 |HC[X]|_F,   a = max |P_ij|
     Proposition 4 |HC[MSA(X)]|_F <= s1 s2 H sqrt(...) |HC[X]|_F,   s1 >= |W_V|_2, s2 >= |W_O|_2 of every head
     Proposition 5 |HC[X + MSA(X)]|_F <= (1 + s1 s2 H sqrt(...)) |HC[X]|_F
 
-The factors tend to sqrt(N) as a grows, and that of Proposition 5 is above 1 always: they limit how much of the high
-frequencies is *left*, they do not say that it becomes less.
+The factors tend to sqrt(N) as a grows, and that of Proposition 5 is above 1 always: they limit how
+much of the high frequencies is *left*, they do not say that it becomes less.
 
-Scalings. HC[A_hat X] = (1 + w) HC[A X], since HC[1 m(X)] = 0, and HC[X_hat] = (1 + t) HC[X]: AttnScale multiplies the
-factor of a head by |1 + w|, FeatScale that of the layer by max |1 + t|. Biases are the same for all tokens: no HC.
+Scalings. HC[A_hat X] = (1 + w) HC[A X], since HC[1 m(X)] = 0, and HC[X_hat] = (1 + t) HC[X]:
+AttnScale multiplies the factor of a head by |1 + w|, FeatScale that of the layer by max |1 + t|.
+Biases are the same for all tokens: no HC.
 
 B images (Swin: windows), N tokens, C channels, H heads.
 """
@@ -29,14 +31,25 @@ from antioversmooth.models.attention import ScaledAttention
 POWERS = 7
 """t = 0 to 6 of A^t: with random logits HC is gone by then."""
 ROUNDING = 1e-5
-"""HC is a difference of float32 numbers: an inequality is violated by more than this share of what was subtracted."""
+"""HC is a difference of float32 numbers: an inequality is violated by more than this share of what
+was subtracted."""
 
 
 def holds_for(layer: Any) -> bool:
-    """Whether the layer is what the theorems are about: softmax attention with nothing but V and W_O behind it."""
-    behind = isinstance(getattr(layer, "norm", nn.Identity()), nn.Identity) and getattr(layer, "gate", None) is None
-    masked = getattr(layer, "mask_aware", False) and layer.lamb is not None  # AttnScale's mean differs by token there
-    return behind and not masked and getattr(layer, "num_kv_groups", 1) == 1 and not isinstance(layer, TalkingHeadAttn)
+    """Whether the layer is what the theorems are about: softmax attention with nothing but V and
+    W_O behind it."""
+    behind = (
+        isinstance(getattr(layer, "norm", nn.Identity()), nn.Identity)
+        and getattr(layer, "gate", None) is None
+    )
+    # AttnScale's mean differs by token there
+    masked = getattr(layer, "mask_aware", False) and layer.lamb is not None
+    return (
+        behind
+        and not masked
+        and getattr(layer, "num_kv_groups", 1) == 1
+        and not isinstance(layer, TalkingHeadAttn)
+    )
 
 
 def decay(attention: Tensor, z: Tensor, powers: int = POWERS) -> dict[str, Tensor]:
@@ -58,12 +71,13 @@ def decay(attention: Tensor, z: Tensor, powers: int = POWERS) -> dict[str, Tenso
 def softmax_factor(attention: Tensor) -> Tensor:
     """sqrt(N e^2a / (e^2a + N - 1)) of each head; [..., N, N] -> [...].
 
-    A softmax does not see a constant that is added to a row of P, and the theorem holds for every P of this A: a is
-    taken for the one whose rows are centred, where it is smallest.
+    A softmax does not see a constant that is added to a row of P, and the theorem holds for every P
+    of this A: a is taken for the one whose rows are centred, where it is smallest.
     """
     N = attention.shape[-1]
     logits = attention.log()
-    a = (logits.amax(-1) - logits.amin(-1)).amax(-1) / 2  # infinite where a mask, or float32, makes an entry zero
+    # infinite where a mask, or float32, makes an entry zero
+    a = (logits.amax(-1) - logits.amin(-1)).amax(-1) / 2
     return (N / (1 + (N - 1) * torch.exp(-2 * a))).sqrt()
 
 
@@ -79,8 +93,9 @@ def inequalities(seen: Attended) -> dict[str, Tensor]:
     """Both sides of Theorem 3 and Propositions 4 and 5, as norms, for each image.
 
     Returns:
-        input: |HC[X]|_F, [B]. head/measured, head/bound: Theorem 3, [B, H]. layer/..., residual/...: Propositions 4 and
-        5, [B]. violations: the share of them that is violated by more than rounding, [B].
+        input: |HC[X]|_F, [B]. head/measured, head/bound: Theorem 3, [B, H]. layer/...,
+        residual/...: Propositions 4 and 5, [B]. violations: the share of them that is violated by
+        more than rounding, [B].
     """
     layer = seen.layer
     w_value, w_output = head_weights(layer)
@@ -89,7 +104,9 @@ def inequalities(seen: Attended) -> dict[str, Tensor]:
     entering = high_pass_norm(seen.tokens)
     factor = attn_gain * softmax_factor(seen.unscaled)
     heads = seen.map @ (seen.tokens[:, None] @ w_value.transpose(1, 2))
-    layer_factor = feat_gain * value_norms.max() * output_norms.max() * layer.num_heads * factor.amax(1)
+    layer_factor = (
+        feat_gain * value_norms.max() * output_norms.max() * layer.num_heads * factor.amax(1)
+    )
     sides = {
         "head": (heads, factor * value_norms * entering[:, None]),
         "layer": (seen.output, layer_factor * entering),
@@ -103,7 +120,8 @@ def inequalities(seen: Attended) -> dict[str, Tensor]:
 
 
 def gains(layer: Any) -> tuple[Tensor | float, Tensor | float]:
-    """|1 + w| of each head, and max |1 + t| over channels: what the scalings multiply the factors by."""
+    """|1 + w| of each head, and max |1 + t| over channels: what the scalings multiply the factors
+    by."""
     if not isinstance(layer, ScaledAttention):
         return 1.0, 1.0
     attn_gain = 1.0 if layer.lamb is None else (1 + layer.lamb).abs()

@@ -1,4 +1,5 @@
-"""Pictures: a title, panels and the words under them, drawn with matplotlib and kept beside their numbers."""
+"""Pictures: a title, panels and the words under them, drawn with matplotlib and kept beside their
+numbers."""
 
 from __future__ import annotations
 
@@ -35,8 +36,10 @@ STYLE = {
     "lines.markersize": 4.5,
     "legend.frameon": False,
     "legend.fontsize": 8,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "antioversmooth",  # the same picture is the same bytes
+    # text stays text
+    "svg.fonttype": "none",
+    # the same picture is the same bytes
+    "svg.hashsalt": "antioversmooth",
 }
 
 
@@ -53,7 +56,12 @@ class Picture:
 
     def json(self) -> str:
         """As text for a file."""
-        return json.dumps({**asdict(self), "panels": [_plain(panel) for panel in self.panels]}, indent=1) + "\n"
+        return (
+            json.dumps(
+                {**asdict(self), "panels": [_plain(panel) for panel in self.panels]}, indent=1
+            )
+            + "\n"
+        )
 
     def csv(self) -> str:
         """One point a line."""
@@ -63,18 +71,28 @@ class Picture:
         for panel in self.panels:
             for curve in panel.curves:
                 for index, x in enumerate(curve.x):
-                    values = [f"{part[index]:.5g}" if part else "" for part in (curve.y, curve.low, curve.high)]
+                    values = [
+                        f"{part[index]:.5g}" if part else ""
+                        for part in (curve.y, curve.low, curve.high)
+                    ]
                     writer.writerow([panel.title, curve.label, f"{x:g}", *values])
         return text.getvalue()
 
 
 def _plain(panel: Axes) -> dict[str, Any]:
-    return {**asdict(panel), "curves": [{**asdict(c), "style": c.style.value} for c in panel.curves]}
+    return {
+        **asdict(panel),
+        "curves": [{**asdict(c), "style": c.style.value} for c in panel.curves],
+    }
 
 
 def write(picture: Picture, folder: Path) -> list[Path]:
     """Writes the picture as JSON, CSV, PNG and SVG; returns the paths."""
-    contents: dict[str, str | bytes] = {"json": picture.json(), "csv": picture.csv(), **draw(picture)}
+    contents: dict[str, str | bytes] = {
+        "json": picture.json(),
+        "csv": picture.csv(),
+        **draw(picture),
+    }
     paths = [folder / f"{picture.name}.{suffix}" for suffix in contents]
     for path, content in zip(paths, contents.values(), strict=True):
         files.write_atomic(path, content)
@@ -83,12 +101,16 @@ def write(picture: Picture, folder: Path) -> list[Path]:
 
 def draw(picture: Picture) -> dict[str, bytes]:
     """The picture as PNG and SVG; the same numbers give the same bytes."""
-    from matplotlib import style  # only here: the control plane waits for it where it draws
+    # only here: the control plane waits for it where it draws
+    from matplotlib import style
 
     with style.context(STYLE):
         canvas = _canvas(picture)
         found = {}
-        for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        for suffix, metadata in (
+            ("png", {"Software": None}),
+            ("svg", {"Date": None, "Creator": None}),
+        ):
             image = io.BytesIO()
             canvas.savefig(image, format=suffix, dpi=160, metadata=metadata)
             found[suffix] = image.getvalue()
@@ -99,7 +121,11 @@ def _canvas(picture: Picture) -> Canvas:
     """Title, legend, panels and notes, one under the other."""
     from matplotlib.figure import Figure as Canvas
 
-    columns = 2 if len(picture.panels) == 4 else min(3 if len(picture.panels) <= 12 else 4, len(picture.panels))
+    columns = (
+        2
+        if len(picture.panels) == 4
+        else min(3 if len(picture.panels) <= 12 else 4, len(picture.panels))
+    )
     lines = -(-len(picture.panels) // columns)
     width = max(3.8 * columns, 4.6)
     title = textwrap.wrap(picture.title, int(11 * width))
@@ -111,7 +137,9 @@ def _canvas(picture: Picture) -> Canvas:
     foot = 0.1 + 0.14 * len(notes)
     height = head + key + 3.0 * lines + foot
     canvas = Canvas(figsize=(width, height), layout="constrained", facecolor="white")
-    canvas.set_layout_engine("constrained", rect=(0, foot / height, 1, 3.0 * lines / height), w_pad=0.08, h_pad=0.06)
+    canvas.set_layout_engine(
+        "constrained", rect=(0, foot / height, 1, 3.0 * lines / height), w_pad=0.08, h_pad=0.06
+    )
     handles = _plot_panels(canvas, picture.panels, lines, columns)
     left = 0.1 / width
     canvas.text(left, 1 - 0.08 / height, "\n".join(title), va="top", fontsize=11, fontweight="bold")
@@ -119,35 +147,54 @@ def _canvas(picture: Picture) -> Canvas:
     if labels:
         place = left, 1 - head / height
         shown = [handles[label] for label in labels]
-        canvas.legend(shown, labels, loc="upper left", bbox_to_anchor=place, ncols=legend_columns, borderaxespad=0)
+        canvas.legend(
+            shown,
+            labels,
+            loc="upper left",
+            bbox_to_anchor=place,
+            ncols=legend_columns,
+            borderaxespad=0,
+        )
     return canvas
 
 
 def _labels(panels: Sequence[Axes]) -> list[str]:
-    """What the legend explains, for all panels at once: nothing lies on the curves then. None where there is one."""
-    found = list(dict.fromkeys(curve.label for panel in panels if not panel.layers for curve in panel.curves))
+    """What the legend explains, for all panels at once: nothing lies on the curves then. None where
+    there is one."""
+    found = list(
+        dict.fromkeys(curve.label for panel in panels if not panel.layers for curve in panel.curves)
+    )
     return found if len(found) > 1 else []
 
 
-def _plot_panels(canvas: Canvas, panels: Sequence[Axes], lines: int, columns: int) -> dict[str, Any]:
-    """Draws the panels; a colour means the same in all of them, and so does a height where they show one quantity.
+def _plot_panels(
+    canvas: Canvas, panels: Sequence[Axes], lines: int, columns: int
+) -> dict[str, Any]:
+    """Draws the panels; a colour means the same in all of them, and so does a height where they
+    show one quantity.
 
     Returns:
         What stands for each label in a legend.
     """
-    groups = list(dict.fromkeys(curve.group for panel in panels if not panel.layers for curve in panel.curves))
+    groups = list(
+        dict.fromkeys(curve.group for panel in panels if not panel.layers for curve in panel.curves)
+    )
     shades = _Shades([layer for panel in panels for layer in panel.layers])
     first: dict[str, Plot] = {}
     handles: dict[str, Any] = {}
-    room = 34 if any(panel.layers for panel in panels) else 38  # letters; the scale of the colours takes some
-    broken = any(len(panel.title) > room for panel in panels)  # one would run into the next: two lines for all
+    # letters; the scale of the colours takes some
+    room = 34 if any(panel.layers for panel in panels) else 38
+    # one would run into the next: two lines for all
+    broken = any(len(panel.title) > room for panel in panels)
     for index, panel in enumerate(panels, start=1):
         plot = canvas.add_subplot(lines, columns, index, sharey=first.get(panel.quantity))
         if panel.quantity:
             first.setdefault(panel.quantity, plot)
         _plot(plot, panel, groups, shades)
         plot.set_title(_two_lines(panel.title, room) if broken else panel.title, loc="left")
-        handles |= {label: handle for handle, label in zip(*plot.get_legend_handles_labels(), strict=True)}
+        handles |= {
+            label: handle for handle, label in zip(*plot.get_legend_handles_labels(), strict=True)
+        }
     if any(panel.layers for panel in panels):
         shades.explain(canvas, lines)
     return handles
@@ -195,7 +242,9 @@ class _Shades:
 
     def of(self, layer: int) -> tuple[float, ...]:
         """The colour of one layer."""
-        colour: tuple[float, ...] = self._colours()((layer - self.first) / max(1, self.last - self.first))
+        colour: tuple[float, ...] = self._colours()(
+            (layer - self.first) / max(1, self.last - self.first)
+        )
         return colour
 
     def explain(self, canvas: Canvas, lines: int) -> None:
@@ -206,7 +255,9 @@ class _Shades:
         scale = ScalarMappable(Normalize(self.first, self.last), self._colours())
         step = max(1, round((self.last - self.first) / 6))
         ticks = [*range(self.first, self.last - step // 2, step), self.last]
-        canvas.colorbar(scale, ax=canvas.axes, label="layer", ticks=ticks, fraction=0.05, aspect=20 * lines)
+        canvas.colorbar(
+            scale, ax=canvas.axes, label="layer", ticks=ticks, fraction=0.05, aspect=20 * lines
+        )
 
     def _colours(self) -> ListedColormap:
         from matplotlib import colormaps
@@ -218,13 +269,18 @@ class _Shades:
 
 def _plot_curve(plot: Plot, curve: Curve, place: int, turn: tuple[int, int]) -> None:
     colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-    many = len(curve.x) > 40  # markers would hide the line
+    # markers would hide the line
+    many = len(curve.x) > 40
     options: dict[str, Any] = {"color": colour, "label": curve.label}
     if curve.style is Style.points:
         plot.scatter(curve.x, curve.y, s=10, alpha=0.5, linewidths=0, **options)
         return
     dashed = curve.style is Style.dashed
-    options |= {"linestyle": "--" if dashed else "-", "marker": "" if dashed or many else marker, "markevery": turn}
+    options |= {
+        "linestyle": "--" if dashed else "-",
+        "marker": "" if dashed or many else marker,
+        "markevery": turn,
+    }
     plot.plot(curve.x, curve.y, **options)
     if curve.low:
         plot.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)

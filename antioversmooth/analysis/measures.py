@@ -1,4 +1,5 @@
-"""Measuring a model's layers on images that are streamed: beside one batch only sums over images are held."""
+"""Measuring a model's layers on images that are streamed: beside one batch only sums over images
+are held."""
 
 from __future__ import annotations
 
@@ -78,14 +79,17 @@ def token_measures(tokens: Tensor, prefix: int = 0) -> Measured:
 
 
 def attention_measures(seen: Attended) -> Measured:
-    """What is measured of a self-attention layer: its maps, and the theorems where they are about such a layer."""
+    """What is measured of a self-attention layer: its maps, and the theorems where they are about
+    such a layer."""
     found = {
         "attention/similarity": absolute_cosine(seen.map),
         "attention/off_diagonal": off_diagonal_cosine(seen.map),
         "attention/spectrum": spectra.map_spectrum(seen.map),
     }
     if bounds.holds_for(seen.layer):
-        found |= {f"decay/{part}": norms for part, norms in bounds.decay(seen.map, seen.tokens).items()}
+        found |= {
+            f"decay/{part}": norms for part, norms in bounds.decay(seen.map, seen.tokens).items()
+        }
         found |= {f"bounds/{side}": norms for side, norms in bounds.inequalities(seen).items()}
     return found
 
@@ -100,7 +104,11 @@ def _sums(model: nn.Module, batches: Iterator[Tensor]) -> _Sums:
     def see_attention(layer: int, seen: Attended) -> None:
         sums.add(layer, attention_measures(seen))
 
-    with evaluating(model), watching_tokens(model, see_tokens), watching_attention(model, see_attention):
+    with (
+        evaluating(model),
+        watching_tokens(model, see_tokens),
+        watching_attention(model, see_attention),
+    ):
         for batch in batches:
             model(batch.to(device, non_blocking=True))
             sums.images += len(batch)
@@ -115,8 +123,13 @@ def _scales(model: nn.Module) -> Iterator[tuple[str, int, Tensor]]:
             continue
         if block.attn.lamb is not None:
             yield "scales/w", layer, block.attn.lamb.detach()
-        if "lamb1" in block._parameters:  # Swin's block applies them itself
-            s, t = block.attn.featscale.scales() if block.attn.featscale else (block.lamb1, block.lamb2)
+        # Swin's block applies them itself
+        if "lamb1" in block._parameters:
+            s, t = (
+                block.attn.featscale.scales()
+                if block.attn.featscale
+                else (block.lamb1, block.lamb2)
+            )
             yield "scales/s", layer, s.detach()
             yield "scales/t", layer, t.detach()
 

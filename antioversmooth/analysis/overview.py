@@ -54,4 +54,6 @@ def _heads(row: Row, analysis: Analysis) -> Iterator[Axes]:
     """A panel for each head, of the layers that have it."""
     num_heads = max(map(len, analysis.measures.get("attention/spectrum", {}).values()), default=0)
     for head in range(1, num_heads + 1):
-        yield replace(axes(Panel(PanelKind.attention_spectrum, [], head), [row]), title=f"Head {head}")
+        yield replace(
+            axes(Panel(PanelKind.attention_spectrum, [], head), [row]), title=f"Head {head}"
+        )

@@ -1,4 +1,5 @@
-"""Which of a palette's colours a row has: the same for a method in every figure, whichever rows are there."""
+"""Which of a palette's colours a row has: the same for a method in every figure, whichever rows are
+there."""
 
 from __future__ import annotations
 

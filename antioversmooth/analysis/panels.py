@@ -1,4 +1,5 @@
-"""From analyses to what a picture shows: curves with their labels and axes, as plain values. No torch, no drawing."""
+"""From analyses to what a picture shows: curves with their labels and axes, as plain values. No
+torch, no drawing."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ class Style(Enum):
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over an axis; over several seeds their mean, in a band from the lowest to the highest."""
+    """Values over an axis; over several seeds their mean, in a band from the lowest to the
+    highest."""
 
     label: str
     group: str
@@ -73,17 +75,25 @@ def axes(panel: Panel, rows: Sequence[Row], *, published: bool = False) -> Axes:
     """A panel of a figure; rows, layers and heads that do not have what it draws are left out.
 
     Args:
-        published: Whether published curves are drawn: only where the rows are measured in the paper's setting.
+        published: Whether published curves are drawn: only where the rows are measured in the
+            paper's setting.
     """
-    kind, shown = _KINDS[panel.kind], [row for row in rows if not panel.rows or row.experiment in panel.rows]
+    kind, shown = (
+        _KINDS[panel.kind],
+        [row for row in rows if not panel.rows or row.experiment in panel.rows],
+    )
     if panel.head:
-        shown = [replace(row, seeds=[_of_head(seed, panel.head) for seed in row.seeds]) for row in shown]
+        shown = [
+            replace(row, seeds=[_of_head(seed, panel.head) for seed in row.seeds]) for row in shown
+        ]
     depth = max((seed.depth for row in shown for seed in row.seeds), default=0)
     layers = panel.layers or list(range(1, depth + 1))
     drawn = list(kind.curves(shown, layers))
     by_layer = panel.kind in _WITHIN_LAYERS and len(shown) == 1 and len(layers) > 1
     coloured = (
-        [_counted(layer, depth) for layer, curve in zip(layers, drawn, strict=True) if curve.y] if by_layer else []
+        [_counted(layer, depth) for layer, curve in zip(layers, drawn, strict=True) if curve.y]
+        if by_layer
+        else []
     )
     curves = [curve for curve in drawn if curve.y]
     if published:
@@ -112,7 +122,9 @@ def _title(panel: Panel, title: str, rows: Sequence[Row], layers: Sequence[int])
 def _of_head(analysis: Analysis, head: int) -> Analysis:
     """What the analysis says of one head, in the layers that have it."""
     narrowed = {
-        name: {layer: heads[head - 1 : head] for layer, heads in layers.items() if len(heads) >= head}
+        name: {
+            layer: heads[head - 1 : head] for layer, heads in layers.items() if len(heads) >= head
+        }
         for name, layers in analysis.measures.items()
         if MEASURES[name].axes[:1] == ("head",)
     }
@@ -125,7 +137,13 @@ def _counted(layer: int, depth: int) -> int:
 
 
 def _layer_name(layer: int) -> str:
-    return "last layer" if layer == -1 else f"layer {layer}" if layer >= 0 else f"layer {-layer} from the end"
+    return (
+        "last layer"
+        if layer == -1
+        else f"layer {layer}"
+        if layer >= 0
+        else f"layer {-layer} from the end"
+    )
 
 
 def _published(panel: Panel, rows: Sequence[Row]) -> Iterator[Curve]:
@@ -134,7 +152,13 @@ def _published(panel: Panel, rows: Sequence[Row]) -> Iterator[Curve]:
         if curve.experiment in labels:
             label = labels[curve.experiment]
             x = [float(curve.first_layer + index) for index in range(len(curve.values))]
-            yield Curve(f"{label}, published ({curve.confidence})", label, x, list(curve.values), style=Style.dashed)
+            yield Curve(
+                f"{label}, published ({curve.confidence})",
+                label,
+                x,
+                list(curve.values),
+                style=Style.dashed,
+            )
 
 
 Curves = Callable[[Sequence[Row], Sequence[int]], Iterator[Curve]]
@@ -152,12 +176,18 @@ class _Kind(NamedTuple):
     unchanged: float | None = None
 
 
-def _merged(label: str, seeds: Sequence[Places], *, group: str = "", style: Style = Style.line) -> Curve:
+def _merged(
+    label: str, seeds: Sequence[Places], *, group: str = "", style: Style = Style.line
+) -> Curve:
     """The curve of several seeds."""
     places = _shared(seeds)
     columns = [[seed[place] for seed in seeds] for place in places]
-    low, high = ([min(c) for c in columns], [max(c) for c in columns]) if len(seeds) > 1 else ((), ())
-    return Curve(label, group or label, places, [statistics.mean(c) for c in columns], low, high, style)
+    low, high = (
+        ([min(c) for c in columns], [max(c) for c in columns]) if len(seeds) > 1 else ((), ())
+    )
+    return Curve(
+        label, group or label, places, [statistics.mean(c) for c in columns], low, high, style
+    )
 
 
 def _shared(seeds: Sequence[dict[K, Any]]) -> list[K]:
@@ -165,7 +195,7 @@ def _shared(seeds: Sequence[dict[K, Any]]) -> list[K]:
     return sorted(set.intersection(*map(set, seeds))) if seeds else []
 
 
-# -- one value for each layer ------------------------------------------------------------------------------------------
+# -- one value for each layer ----------------------------------------------------------------------
 
 
 def _each_layer(values: Callable[[Analysis], Places]) -> Curves:
@@ -184,25 +214,35 @@ def _difference(values: Callable[[Analysis], Places]) -> Curves:
         against = dict(zip(center.x, center.y, strict=True))
         for row in rows:
             found = [values(seed) for seed in row.seeds]
-            yield _merged(row.label, [{k: v - against[k] for k, v in seed.items() if k in against} for seed in found])
+            yield _merged(
+                row.label,
+                [{k: v - against[k] for k, v in seed.items() if k in against} for seed in found],
+            )
 
     return curves
 
 
 def _plain(name: str) -> Callable[[Analysis], Places]:
-    return lambda analysis: {float(layer): value for layer, value in analysis.measures.get(name, {}).items()}
+    return lambda analysis: {
+        float(layer): value for layer, value in analysis.measures.get(name, {}).items()
+    }
 
 
 def _over_heads(name: str) -> Callable[[Analysis], Places]:
-    return lambda analysis: {k: statistics.mean(v) for k, v in analysis.measures.get(name, {}).items()}
+    return lambda analysis: {
+        k: statistics.mean(v) for k, v in analysis.measures.get(name, {}).items()
+    }
 
 
 def _energy(analysis: Analysis) -> Places:
-    dc, hc = analysis.measures.get("tokens/dc_energy", {}), analysis.measures.get("tokens/hc_energy", {})
+    dc, hc = (
+        analysis.measures.get("tokens/dc_energy", {}),
+        analysis.measures.get("tokens/hc_energy", {}),
+    )
     return {layer: hc[layer] / dc[layer] for layer in hc}
 
 
-# -- a list of values within a layer -----------------------------------------------------------------------------------
+# -- a list of values within a layer ---------------------------------------------------------------
 
 
 def _within_layers(values: Callable[[Analysis, int], Places]) -> Curves:
@@ -224,10 +264,14 @@ def _map_spectrum(analysis: Analysis, layer: int) -> Places:
 
 
 def _token_spectrum(analysis: Analysis, layer: int) -> Places:
-    """log10 of amplitude over that of DC; frequencies above 0, those below are the same, as a share of the highest."""
+    """log10 of amplitude over that of DC; frequencies above 0, those below are the same, as a share
+    of the highest."""
     values = analysis.measures.get("tokens/amplitude", {}).get(layer, [])
     dc = len(values) // 2
-    return {(index - dc) / dc: math.log10(values[index] / values[dc]) for index in range(dc + 1, len(values))}
+    return {
+        (index - dc) / dc: math.log10(values[index] / values[dc])
+        for index in range(dc + 1, len(values))
+    }
 
 
 def _decay(analysis: Analysis, layer: int) -> Places:
@@ -238,11 +282,12 @@ def _decay(analysis: Analysis, layer: int) -> Places:
     return {power: sum(high) / sum(low) for power, (high, low) in enumerate(pairs)}
 
 
-# -- bounds ------------------------------------------------------------------------------------------------------------
+# -- bounds ----------------------------------------------------------------------------------------
 
 
 def _bounds(level: str) -> Curves:
-    """What is left of the high frequencies, and what the theorem lets be left, over what went in."""
+    """What is left of the high frequencies, and what the theorem lets be left, over what went
+    in."""
 
     def share(analysis: Analysis, side: str) -> Places:
         went_in = analysis.measures.get("bounds/input", {})
@@ -256,35 +301,55 @@ def _bounds(level: str) -> Curves:
         for row in rows:
             alone = len(rows) == 1
             yield _merged(
-                "measured" if alone else row.label, [share(s, "measured") for s in row.seeds], group=row.label
+                "measured" if alone else row.label,
+                [share(s, "measured") for s in row.seeds],
+                group=row.label,
             )
             bound = [share(seed, "bound") for seed in row.seeds]
-            yield _merged("bound" if alone else f"{row.label}, bound", bound, group=row.label, style=Style.dashed)
+            yield _merged(
+                "bound" if alone else f"{row.label}, bound",
+                bound,
+                group=row.label,
+                style=Style.dashed,
+            )
 
     return curves
 
 
-# -- scales ------------------------------------------------------------------------------------------------------------
+# -- scales ----------------------------------------------------------------------------------------
 
 
 def _attention_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
     """A point for each head and seed, and a line through their mean."""
     for row in rows:
         seeds = [seed.measures.get("scales/w", {}) for seed in row.seeds]
-        points = [(float(layer), w) for seed in seeds for layer, heads in seed.items() for w in heads]
+        points = [
+            (float(layer), w) for seed in seeds for layer, heads in seed.items() for w in heads
+        ]
         x, y = [place for place, _ in points], [w for _, w in points]
         yield Curve(f"{row.label}, one head", row.label, x, y, style=Style.points)
-        yield _merged(f"{row.label}, mean", [_over_heads("scales/w")(seed) for seed in row.seeds], group=row.label)
+        yield _merged(
+            f"{row.label}, mean",
+            [_over_heads("scales/w")(seed) for seed in row.seeds],
+            group=row.label,
+        )
 
 
 def _feature_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
     """Means over channels and seeds, in the band that holds nine channels in ten."""
     for row in rows:
-        for name, part, style in (("scales/s", "ks (DC)", Style.dashed), ("scales/t", "kt (HC)", Style.line)):
+        for name, part, style in (
+            ("scales/s", "ks (DC)", Style.dashed),
+            ("scales/t", "kt (HC)", Style.line),
+        ):
             found = [seed.measures.get(name, {}) for seed in row.seeds]
-            columns = {at: sorted(value for seed in found for value in seed[at]) for at in _shared(found)}
+            columns = {
+                at: sorted(value for seed in found for value in seed[at]) for at in _shared(found)
+            }
             mean = [statistics.mean(column) for column in columns.values()]
-            low, high = ([c[edge(len(c))] for c in columns.values()] for edge in (_low_edge, _high_edge))
+            low, high = (
+                [c[edge(len(c))] for c in columns.values()] for edge in (_low_edge, _high_edge)
+            )
             label = part if len(rows) == 1 else f"{row.label}, {part}"
             yield Curve(label, f"{row.label}, {part}", list(columns), mean, low, high, style)
 

@@ -23,14 +23,24 @@ class Measure(NamedTuple):
 
 
 MEASURES = {
-    "tokens/similarity": Measure((), "mean |cos| over all pairs of tokens, i = j included (the authors' definition)"),
-    "tokens/off_diagonal": Measure((), "mean cos over pairs of patch tokens with i != j (the form of follow-ups)"),
+    "tokens/similarity": Measure(
+        (), "mean |cos| over all pairs of tokens, i = j included (the authors' definition)"
+    ),
+    "tokens/off_diagonal": Measure(
+        (), "mean cos over pairs of patch tokens with i != j (the form of follow-ups)"
+    ),
     "tokens/amplitude": Measure(("frequency",), "L2 norm over channels of the tokens' unitary DFT"),
     "tokens/dc_energy": Measure((), "|DC[X]|_F squared"),
     "tokens/hc_energy": Measure((), "|HC[X]|_F squared"),
-    "attention/similarity": Measure(("head",), "mean |cos| over all pairs of rows of the attention map"),
-    "attention/off_diagonal": Measure(("head",), "mean cos over pairs of rows of the attention map with i != j"),
-    "attention/spectrum": Measure(("head", "frequency"), "L2 norm of the rows of F A F^T, F the unitary DFT"),
+    "attention/similarity": Measure(
+        ("head",), "mean |cos| over all pairs of rows of the attention map"
+    ),
+    "attention/off_diagonal": Measure(
+        ("head",), "mean cos over pairs of rows of the attention map with i != j"
+    ),
+    "attention/spectrum": Measure(
+        ("head", "frequency"), "L2 norm of the rows of F A F^T, F the unitary DFT"
+    ),
     "decay/hc": Measure(("head", "power"), "|HC[A^t X]|_F, X what the attention layer is given"),
     "decay/dc": Measure(("head", "power"), "|DC[A^t X]|_F"),
     "bounds/input": Measure((), "|HC[X]|_F of what the attention layer is given"),
@@ -40,12 +50,21 @@ MEASURES = {
     "bounds/layer/bound": Measure((), "Proposition 4: the right-hand side"),
     "bounds/residual/measured": Measure((), "Proposition 5: |HC[X + MSA(X)]|_F"),
     "bounds/residual/bound": Measure((), "Proposition 5: the right-hand side"),
-    "bounds/violations": Measure((), "share of these inequalities that is violated by more than rounding"),
+    "bounds/violations": Measure(
+        (), "share of these inequalities that is violated by more than rounding"
+    ),
     "scales/w": Measure(("head",), "AttnScale's w"),
-    "scales/s": Measure(("channel",), "FeatScale's s, of the DC part, as it acts (the released form counts it twice)"),
-    "scales/t": Measure(("channel",), "FeatScale's t, of the HC part, as it acts (the released form counts it twice)"),
+    "scales/s": Measure(
+        ("channel",),
+        "FeatScale's s, of the DC part, as it acts (the released form counts it twice)",
+    ),
+    "scales/t": Measure(
+        ("channel",),
+        "FeatScale's t, of the HC part, as it acts (the released form counts it twice)",
+    ),
 }
-"""All of them; each value is a mean over images. Layers count from 1, layer 0 is what enters the first block."""
+"""All of them; each value is a mean over images. Layers count from 1, layer 0 is what enters the
+first block."""
 
 Values = dict[int, Any]
 """By layer: a number, or lists nested as the measure's axes."""
@@ -80,7 +99,8 @@ class Analysis:
         return json.dumps(value, allow_nan=False) + "\n"
 
     def csv(self) -> str:
-        """One number a line, with its layer and its place on the axes of its measure, which count from 0."""
+        """One number a line, with its layer and its place on the axes of its measure, which count
+        from 0."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["measure", "layer", *AXES, "value"])
@@ -89,7 +109,9 @@ class Analysis:
             for layer, value in values.items():
                 for place, number in _numbers(value):
                     at = dict(zip(axes, place, strict=True))
-                    writer.writerow([name, layer, *(at.get(axis, "") for axis in AXES), f"{number:.5g}"])
+                    writer.writerow(
+                        [name, layer, *(at.get(axis, "") for axis in AXES), f"{number:.5g}"]
+                    )
         return text.getvalue()
 
     def write(self, folder: Path) -> list[Path]:
@@ -106,7 +128,10 @@ class Analysis:
         if value is None:
             return None
         del value["axes"]
-        by_layer = {name: {int(k): v for k, v in values.items()} for name, values in value["measures"].items()}
+        by_layer = {
+            name: {int(k): v for k, v in values.items()}
+            for name, values in value["measures"].items()
+        }
         return cls(**{**value, "measures": by_layer})
 
 

@@ -14,21 +14,26 @@ from antioversmooth.analysis.watch import evaluating, num_prefix_tokens, watchin
 
 @dataclass(frozen=True)
 class TokenSimilarity:
-    """Mean cosine between the tokens of an image, by self-attention block, the first at the input side."""
+    """Mean cosine between the tokens of an image, by self-attention block, the first at the input
+    side."""
 
     tokens: list[float]
-    """The authors' definition: absolute values, all pairs with i = j among them, the class token too.
-    The diagonal puts a floor of 1 / N under it."""
+    """The authors' definition: absolute values, all pairs with i = j among them, the class token
+    too. The diagonal puts a floor of 1 / N under it."""
     off_diagonal: list[float]
     """The form of follow-ups: signed, pairs with i != j only, patch tokens only."""
 
 
-def token_similarity(model: nn.Module, images: Tensor | Iterable[Tensor], *, batch_size: int = 32) -> TokenSimilarity:
-    """Similarity after each self-attention block, mean over images; the model's mode and gradients stay as they are.
+def token_similarity(
+    model: nn.Module, images: Tensor | Iterable[Tensor], *, batch_size: int = 32
+) -> TokenSimilarity:
+    """Similarity after each self-attention block, mean over images; the model's mode and gradients
+    stay as they are.
 
     Args:
         model: A ViT, CaiT or Swin of timm.
-        images: [M, channels, height, width], or batches of that shape, of which one at a time is held.
+        images: [M, channels, height, width], or batches of that shape, of which one at a time is
+            held.
         batch_size: Images per forward pass where `images` is a single tensor.
     """
     batches = images.split(batch_size) if isinstance(images, Tensor) else images
@@ -60,7 +65,9 @@ def similarities(tokens: Tensor, prefix: int = 0) -> Tensor:
     Args:
         prefix: Tokens in front of the patches, which the off-diagonal form leaves out.
     """
-    pairs = [(absolute_cosine(image), off_diagonal_cosine(image[prefix:])) for image in tokens.float()]
+    pairs = [
+        (absolute_cosine(image), off_diagonal_cosine(image[prefix:])) for image in tokens.float()
+    ]
     return torch.stack([torch.stack(pair) for pair in pairs])
 
 

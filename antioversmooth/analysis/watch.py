@@ -1,4 +1,5 @@
-"""What a forward pass shows of a model that stays as it is: the tokens between its blocks, and its attention maps.
+"""What a forward pass shows of a model that stays as it is: the tokens between its blocks, and its
+attention maps.
 
 B images (for Swin's attention: windows of images), N tokens, C channels, H heads.
 """
@@ -27,7 +28,8 @@ class Attended:
     tokens: Tensor
     """X, what the layer is given. Shape: [B, N, C]."""
     unscaled: Tensor
-    """A, before AttnScale: the softmax. CaiT's comes behind its talking heads and contains AttnScale. [B, H, N, N]."""
+    """A, before AttnScale: the softmax. CaiT's comes behind its talking heads and contains
+    AttnScale. [B, H, N, N]."""
     map: Tensor
     """A_hat, what multiplies the values: A where there is no AttnScale. Shape: [B, H, N, N]."""
     output: Tensor
@@ -35,7 +37,8 @@ class Attended:
 
 
 def self_attention_blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks whose tokens attend to one another, in the order they run; CaiT's class attention is none."""
+    """The blocks whose tokens attend to one another, in the order they run; CaiT's class attention
+    is none."""
     return [
         module
         for module in model.modules()
@@ -44,14 +47,17 @@ def self_attention_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def num_prefix_tokens(model: nn.Module) -> int:
-    """Tokens in front of the patches (class, distillation, registers) that run through the self-attention blocks."""
-    without = getattr(model, "output_fmt", "NLC") == "NHWC" or hasattr(model, "blocks_token_only")  # Swin, CaiT
+    """Tokens in front of the patches (class, distillation, registers) that run through the
+    self-attention blocks."""
+    # Swin, CaiT
+    without = getattr(model, "output_fmt", "NLC") == "NHWC" or hasattr(model, "blocks_token_only")
     return 0 if without else int(getattr(model, "num_prefix_tokens", 0))
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is in evaluation mode and nothing is kept for gradients; afterwards it is as it was."""
+    """Inside, the model is in evaluation mode and nothing is kept for gradients; afterwards it is
+    as it was."""
     training = model.training
     model.eval()
     try:
@@ -63,9 +69,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def watching_tokens(model: nn.Module, see: Callable[[int, Tensor], None]) -> Iterator[None]:
-    """Inside, each forward pass calls `see(layer, tokens)` with the tokens after each block, [B, N, C].
+    """Inside, each forward pass calls `see(layer, tokens)` with the tokens after each block, [B, N,
+    C].
 
-    Layers count from 1, layer 0 is what enters the first block. Swin's maps [B, height, width, C] come flattened.
+    Layers count from 1, layer 0 is what enters the first block. Swin's maps [B, height, width, C]
+    come flattened.
     """
 
     def flat(tokens: Tensor) -> Tensor:
@@ -79,7 +87,9 @@ def watching_tokens(model: nn.Module, see: Callable[[int, Tensor], None]) -> Ite
         hooks.enter_context(blocks[0].register_forward_pre_hook(seen_before))
         for number, block in enumerate(blocks, start=1):
 
-            def seen_after(block: nn.Module, inputs: object, output: Tensor, number: int = number) -> None:
+            def seen_after(
+                block: nn.Module, inputs: object, output: Tensor, number: int = number
+            ) -> None:
                 see(number, flat(output))
 
             hooks.enter_context(block.register_forward_hook(seen_after))
@@ -88,9 +98,11 @@ def watching_tokens(model: nn.Module, see: Callable[[int, Tensor], None]) -> Ite
 
 @contextmanager
 def watching_attention(model: nn.Module, see: Callable[[int, Attended], None]) -> Iterator[None]:
-    """Inside, each forward pass in evaluation mode calls `see(layer, attended)` for each block, which counts from 1.
+    """Inside, each forward pass in evaluation mode calls `see(layer, attended)` for each block,
+    which counts from 1.
 
-    timm's attention builds its map only while its fused form is off, and hands it to its dropout, where it is read.
+    timm's attention builds its map only while its fused form is off, and hands it to its dropout,
+    where it is read.
     """
     with ExitStack() as hooks:
         for number, block in enumerate(self_attention_blocks(model), start=1):
@@ -111,7 +123,11 @@ def _watching_layer(layer: Any, see: Callable[[Attended], None]) -> Iterator[Non
         attention = maps.pop()
         if isinstance(layer, WindowMean) and layer.leaves_off:
             output = layer.projection(output)
-        see(Attended(layer, inputs[0], attention, _scaled(layer, attention, inputs, options), output))
+        see(
+            Attended(
+                layer, inputs[0], attention, _scaled(layer, attention, inputs, options), output
+            )
+        )
 
     with (
         layer.attn_drop.register_forward_pre_hook(keep),
@@ -122,7 +138,8 @@ def _watching_layer(layer: Any, see: Callable[[Attended], None]) -> Iterator[Non
 
 @contextmanager
 def _unfused(layer: Any) -> Iterator[None]:
-    fused = getattr(layer, "fused_attn", None)  # Swin-V2 has no fused form
+    # Swin-V2 has no fused form
+    fused = getattr(layer, "fused_attn", None)
     if fused is not None:
         layer.fused_attn = False
     try:
@@ -132,10 +149,18 @@ def _unfused(layer: Any) -> Iterator[None]:
             layer.fused_attn = fused
 
 
-def _scaled(layer: Any, attention: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
-    """The map with the layer's AttnScale: A + w (A - A_LP), where A_LP is the layer's own mean, of the unit vectors."""
-    if not isinstance(layer, ScaledAttention) or layer.lamb is None or isinstance(layer, TalkingHeadAttn):
-        return attention  # CaiT's is part of its talking heads, and so of the map, already
+def _scaled(
+    layer: Any, attention: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]
+) -> Tensor:
+    """The map with the layer's AttnScale: A + w (A - A_LP), where A_LP is the layer's own mean, of
+    the unit vectors."""
+    if (
+        not isinstance(layer, ScaledAttention)
+        or layer.lamb is None
+        or isinstance(layer, TalkingHeadAttn)
+    ):
+        # CaiT's is part of its talking heads, and so of the map, already
+        return attention
     B, _, N, _ = attention.shape
     unit_vectors = torch.eye(N, dtype=attention.dtype, device=attention.device).expand(B, N, N)
     low_pass = layer.mean(unit_vectors, *inputs[1:], **options)

@@ -1,13 +1,15 @@
-"""What a spec says: one dataclass per concern, a docstring under each field with its unit and the "of what".
+"""What a spec says: one dataclass per concern, a docstring under each field with its unit and the
+"of what".
 
-Values live in YAML under `experiments/`; here are the types, and the rules that a single config can check by itself.
-A rule that fails raises `SpecError` with the dotted key and the value, and says what would be right.
+Values live in YAML under `experiments/`; here are the types, and the rules that a single config can
+check by itself. A rule that fails raises `SpecError` with the dotted key and the value, and says
+what would be right.
 
 Field metadata decides what identifies a run (see `runs.identity`):
     identity=False   where and how it runs, not what it computes: left out.
     neutral=value    the field was added after runs existed: left out while it has this value, so that those
-                     runs keep their identity. The value is that of the day it was added, whatever the default
-                     becomes later.
+                     runs keep their identity. The value is that of the day it was added, whatever
+                     the default becomes later.
 """
 
 from antioversmooth.config.checks import MISSING, Require, absolute, off_identity, rules

@@ -1,4 +1,5 @@
-"""What the dataclasses of a spec share: fields outside the identity, and rules that are raised together."""
+"""What the dataclasses of a spec share: fields outside the identity, and rules that are raised
+together."""
 
 from __future__ import annotations
 
@@ -11,11 +12,13 @@ from typing import Any, Protocol
 from antioversmooth.errors import SpecError
 
 MISSING: Any = "???"
-"""OmegaConf's mark of a value that a spec must give; written out, since the models are used without OmegaConf too."""
+"""OmegaConf's mark of a value that a spec must give; written out, since the models are used without
+OmegaConf too."""
 
 
 def absolute(path: str) -> str:
-    """The path as every process can open it: a run is resumed from other folders than it was launched in."""
+    """The path as every process can open it: a run is resumed from other folders than it was
+    launched in."""
     return str(Path(path).expanduser().absolute())
 
 
@@ -25,14 +28,16 @@ def off_identity(default: Any = MISSING) -> Any:
 
 
 class Require(Protocol):
-    """Says one rule of a config: the dotted key, its value, and what would be right where the condition is false."""
+    """Says one rule of a config: the dotted key, its value, and what would be right where the
+    condition is false."""
 
     def __call__(self, condition: bool, key: str, value: object, right: str) -> None: ...
 
 
 @contextmanager
 def rules() -> Iterator[Require]:
-    """Collects the rules that a config breaks, the first one of each key, and raises them together at its end.
+    """Collects the rules that a config breaks, the first one of each key, and raises them together
+    at its end.
 
     Raises:
         SpecError: One for each broken rule in `parts`.

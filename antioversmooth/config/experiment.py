@@ -23,7 +23,8 @@ class Experiment:
     profile: str = off_identity("imagenet")
     """imagenet, or mini: every row shrunk to minutes on a CPU."""
     revision: int = 1
-    """Raised by hand when the code's meaning changes, so that old runs are no longer this experiment."""
+    """Raised by hand when the code's meaning changes, so that old runs are no longer this
+    experiment."""
     model: ModelConfig = MISSING
     """The model."""
     data: DataConfig = MISSING

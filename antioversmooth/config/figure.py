@@ -10,7 +10,8 @@ from antioversmooth.config.table import CONFIDENCES
 
 
 class PanelKind(Enum):
-    """What a panel of a figure draws; the measures behind it are those of `analysis.record.MEASURES`."""
+    """What a panel of a figure draws; the measures behind it are those of
+    `analysis.record.MEASURES`."""
 
     token_similarity = "token_similarity"
     token_similarity_off_diagonal = "token_similarity_off_diagonal"
@@ -30,7 +31,8 @@ class PanelKind(Enum):
 
 @dataclass
 class ReferenceCurve:
-    """A published curve, drawn beside a row's own where the row is measured in the paper's setting."""
+    """A published curve, drawn beside a row's own where the row is measured in the paper's
+    setting."""
 
     experiment: str = MISSING
     """The row that it stands beside."""
@@ -51,7 +53,12 @@ class ReferenceCurve:
                 self.confidence,
                 f"one of {', '.join(CONFIDENCES)}",
             )
-            require(bool(self.source.strip()), "references.source", self.source, "a published curve needs its source")
+            require(
+                bool(self.source.strip()),
+                "references.source",
+                self.source,
+                "a published curve needs its source",
+            )
 
 
 @dataclass
@@ -71,7 +78,9 @@ class Panel:
 
     def __post_init__(self) -> None:
         with rules() as require:
-            require(self.head >= 0, "panels.head", self.head, "1 is the first head, 0 the mean over all")
+            require(
+                self.head >= 0, "panels.head", self.head, "1 is the first head, 0 the mean over all"
+            )
             repeated = [layer for layer in self.layers if self.layers.count(layer) > 1]
             require(not repeated, "panels.layers", self.layers, "each layer at most once")
 
@@ -107,7 +116,12 @@ class Figure:
             require(bool(self.rows), "rows", [], "at least one row")
             require(bool(self.panels), "panels", [], "at least one panel")
             for i, name in enumerate(names):
-                require(name not in names[:i], f"rows[{i}].experiment", name, "each experiment at most once")
+                require(
+                    name not in names[:i],
+                    f"rows[{i}].experiment",
+                    name,
+                    "each experiment at most once",
+                )
             right = f"an experiment of this figure: {', '.join(names)}"
             for i, panel in enumerate(self.panels):
                 for j, name in enumerate(panel.rows):

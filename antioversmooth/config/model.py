@@ -25,7 +25,8 @@ class Scaling(Enum):
 
 
 class ScalingVariant(Enum):
-    """Which form of FeatScale: the paper's (1 + s, 1 + t), or the released DeiT code's (1 + 2s, 1 + 2t)."""
+    """Which form of FeatScale: the paper's (1 + s, 1 + t), or the released DeiT code's (1 + 2s, 1 +
+    2t)."""
 
     released = "released"
     paper = "paper"
@@ -45,7 +46,8 @@ class ModelConfig:
     family: Family = MISSING
     """vit (DeiT), cait or swin."""
     depth: int = MISSING
-    """Self-attention blocks; for Swin the sum over its stages. CaiT's class-attention layers are not counted."""
+    """Self-attention blocks; for Swin the sum over its stages. CaiT's class-attention layers are
+    not counted."""
     embed_dim: int = MISSING
     """Channels of a token; for Swin in the first stage (each later stage doubles it)."""
     num_heads: int = MISSING
@@ -65,31 +67,58 @@ class ModelConfig:
     layer_scale_init: float = 1.0e-5
     """CaiT: start of LayerScale's per-channel factors."""
     init: Initialisation = Initialisation.timm
-    """timm: truncated normal of std 0.02. xavier: Xavier uniform, for narrow models that should learn in minutes."""
+    """timm: truncated normal of std 0.02. xavier: Xavier uniform, for narrow models that should
+    learn in minutes."""
     position_embedding_std: float = 0.02
     """Standard deviation of the position embedding at the start (ViT and CaiT)."""
     class_token_std: float | None = field(default=None, metadata={"neutral": None})
-    """ViT: standard deviation of the class token at the start, 0.02 in the released code; none: timm's 1e-6."""
+    """ViT: standard deviation of the class token at the start, 0.02 in the released code; none:
+    timm's 1e-6."""
     scaling: Scaling = Scaling.none
     """none, attnscale or featscale."""
     scaling_variant: ScalingVariant = ScalingVariant.released
-    """released follows the released code of each family, paper its equations; they differ for DeiT's FeatScale only."""
+    """released follows the released code of each family, paper its equations; they differ for
+    DeiT's FeatScale only."""
     class_token_in_mean: bool = True
-    """ViT: whether the DC part is the mean over class and patch tokens (released) or over patch tokens only."""
+    """ViT: whether the DC part is the mean over class and patch tokens (released) or over patch
+    tokens only."""
     mask_aware: bool = False
-    """Swin AttnScale: leave pairs that a shifted window masks out of the mean (released code: included)."""
+    """Swin AttnScale: leave pairs that a shifted window masks out of the mean (released code:
+    included)."""
     distillation_token: bool = field(default=False, metadata={"neutral": False})
-    """ViT: a distillation token beside the class token, each with a classifier; in evaluation they are averaged."""
+    """ViT: a distillation token beside the class token, each with a classifier; in evaluation they
+    are averaged."""
 
     def __post_init__(self) -> None:
         with rules() as require:
-            for key in ("depth", "embed_dim", "num_heads", "image_size", "patch_size", "window_size", "class_depth"):
-                require(getattr(self, key) > 0, f"model.{key}", getattr(self, key), "a positive whole number")
+            for key in (
+                "depth",
+                "embed_dim",
+                "num_heads",
+                "image_size",
+                "patch_size",
+                "window_size",
+                "class_depth",
+            ):
+                require(
+                    getattr(self, key) > 0,
+                    f"model.{key}",
+                    getattr(self, key),
+                    "a positive whole number",
+                )
             require(self.mlp_ratio > 0, "model.mlp_ratio", self.mlp_ratio, "above 0")
             right = f"a hidden channel at least, of model.embed_dim = {self.embed_dim} times it"
             require(self.embed_dim * self.mlp_ratio >= 1, "model.mlp_ratio", self.mlp_ratio, right)
-            require(self.layer_scale_init >= 0, "model.layer_scale_init", self.layer_scale_init, "0 or more")
-            for key, right in (("position_embedding_std", "above 0"), ("class_token_std", "above 0, or null")):
+            require(
+                self.layer_scale_init >= 0,
+                "model.layer_scale_init",
+                self.layer_scale_init,
+                "0 or more",
+            )
+            for key, right in (
+                ("position_embedding_std", "above 0"),
+                ("class_token_std", "above 0, or null"),
+            ):
                 value = getattr(self, key)
                 require(value is None or value > 0, f"model.{key}", value, right)
             require(

@@ -41,14 +41,16 @@ _AUGMENTATION = r"rand(-(m|n|mmax|inc)\d+|-(mstd|p)\d+(\.\d+)?|-t\w+)*|(augmix|o
 
 @dataclass
 class RecipeConfig:
-    """How a model is trained and evaluated. Batch and learning rate are of the optimizer step, over all devices."""
+    """How a model is trained and evaluated. Batch and learning rate are of the optimizer step, over
+    all devices."""
 
     epochs: int = MISSING
     """Passes over the training set; 0 evaluates `init_from` and trains nothing."""
     global_batch: int = MISSING
     """Samples per optimizer step, over all devices and accumulation steps."""
     base_lr: float = MISSING
-    """Learning rate for 512 samples a step; the run uses base_lr * global_batch / 512 (linear scaling rule)."""
+    """Learning rate for 512 samples a step; the run uses base_lr * global_batch / 512 (linear
+    scaling rule)."""
     min_lr: float = 1.0e-5
     """Learning rate at the end of the cosine; absolute unless `scale_all_lr`."""
     warmup_lr: float = 1.0e-6
@@ -70,11 +72,13 @@ class RecipeConfig:
     label_smoothing: float = 0.1
     """Probability mass spread over all classes."""
     dropout: float = 0.0
-    """Dropout after position embedding, attention projection and in MLPs (timm's drop_rate, DeiT's --drop)."""
+    """Dropout after position embedding, attention projection and in MLPs (timm's drop_rate, DeiT's
+    --drop)."""
     attention_dropout: float = 0.0
     """Dropout on attention weights; above 0 AttnScale takes its explicit form."""
     drop_path: float = 0.1
-    """Stochastic depth of the last block, rising linearly from 0 (CaiT: the same in every block)."""
+    """Stochastic depth of the last block, rising linearly from 0 (CaiT: the same in every
+    block)."""
     mixup: float = 0.8
     """Alpha of Mixup's Beta distribution; 0: off."""
     cutmix: float = 1.0
@@ -84,14 +88,15 @@ class RecipeConfig:
     mix_switch_prob: float = 0.5
     """Probability of CutMix where Mixup and CutMix are both on."""
     mix_group: int = 32
-    """Consecutive samples of the global batch that share one Mixup or CutMix draw and mix among themselves; masks
-    of dropout are drawn for as many. Fixed in samples, so that the result does not depend on how many devices the batch
-    is dealt to."""
+    """Consecutive samples of the global batch that share one Mixup or CutMix draw and mix among
+    themselves; masks of dropout are drawn for as many. Fixed in samples, so that the result does
+    not depend on how many devices the batch is dealt to."""
     rand_augment: str | None = "rand-m9-mstd0.5-inc1"
     """timm's auto-augment string; null: off."""
     rand_augment_interpolation: str | None = field(default=None, metadata={"neutral": None})
-    """Resampling in `rand_augment`'s rotations, shears and translations; null: as `interpolation`. nearest, the default
-    of torchvision's RandAugment, makes views in three quarters of the time, and is another recipe."""
+    """Resampling in `rand_augment`'s rotations, shears and translations; null: as `interpolation`.
+    nearest, the default of torchvision's RandAugment, makes views in three quarters of the time,
+    and is another recipe."""
     color_jitter: float = 0.4
     """Strength of colour jitter; used where `rand_augment` is null."""
     hflip: float = 0.5
@@ -113,14 +118,16 @@ class RecipeConfig:
     precision: Precision = Precision.float32
     """Arithmetic on a GPU; on a CPU always float32."""
     init_from: str | None = None
-    """Where weights start: `timm:<tag>`, `file:<path>`, `run:<experiment>` (of the same seed); null: random."""
+    """Where weights start: `timm:<tag>`, `file:<path>`, `run:<experiment>` (of the same seed);
+    null: random."""
     init_allow_missing: list[str] = field(default_factory=list)
     """Patterns (fnmatch) of parameters that `init_from` need not hold, besides the scalings."""
     distillation: Distillation = field(default=Distillation.none, metadata={"neutral": "none"})
-    """none; hard: cross entropy against the teacher's decision; soft: against its probabilities (both as DeiT's)."""
+    """none; hard: cross entropy against the teacher's decision; soft: against its probabilities
+    (both as DeiT's)."""
     teacher: str | None = field(default=None, metadata={"neutral": None})
-    """Whom to learn from, frozen: `timm:<tag>`, `run:<experiment>` (of the same seed), or `file:<path>`, which holds
-    weights of `teacher_model`."""
+    """Whom to learn from, frozen: `timm:<tag>`, `run:<experiment>` (of the same seed), or
+    `file:<path>`, which holds weights of `teacher_model`."""
     teacher_model: str | None = field(default=None, metadata={"neutral": None})
     """timm's name of the architecture behind `teacher: file:<path>`."""
     distillation_alpha: float = field(default=0.5, metadata={"neutral": 0.5})
@@ -137,7 +144,12 @@ class RecipeConfig:
                 self.epochs,
                 "0 epochs only evaluate, and need recipe.init_from",
             )
-            require(self.global_batch > 0, "recipe.global_batch", self.global_batch, "a positive whole number")
+            require(
+                self.global_batch > 0,
+                "recipe.global_batch",
+                self.global_batch,
+                "a positive whole number",
+            )
             require(
                 0 <= self.warmup_epochs <= max(self.epochs, 0),
                 "recipe.warmup_epochs",
@@ -146,7 +158,12 @@ class RecipeConfig:
             )
             self._require_sound_optimizer(require)
             for key in ("label_smoothing", "dropout", "attention_dropout", "drop_path"):
-                require(0 <= getattr(self, key) < 1, f"recipe.{key}", getattr(self, key), "at least 0 and below 1")
+                require(
+                    0 <= getattr(self, key) < 1,
+                    f"recipe.{key}",
+                    getattr(self, key),
+                    "at least 0 and below 1",
+                )
             self._require_sound_augmentation(require)
             require(
                 self.ema_decay is None or 0 < self.ema_decay < 1,
@@ -156,7 +173,9 @@ class RecipeConfig:
             )
             if self.mixes:
                 require(
-                    self.mix_group > 0 and self.mix_group % 2 == 0 and self.global_batch % max(1, self.mix_group) == 0,
+                    self.mix_group > 0
+                    and self.mix_group % 2 == 0
+                    and self.global_batch % max(1, self.mix_group) == 0,
                     "recipe.mix_group",
                     self.mix_group,
                     f"an even divisor of recipe.global_batch = {self.global_batch}",
@@ -172,14 +191,27 @@ class RecipeConfig:
             require(getattr(self, key) >= 0, f"recipe.{key}", getattr(self, key), "0 or more")
         two = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         require(two, "recipe.betas", list(self.betas), "two numbers, each at least 0 and below 1")
-        require(self.clip_grad is None or self.clip_grad > 0, "recipe.clip_grad", self.clip_grad, "above 0, or null")
+        require(
+            self.clip_grad is None or self.clip_grad > 0,
+            "recipe.clip_grad",
+            self.clip_grad,
+            "above 0, or null",
+        )
 
     def _require_sound_augmentation(self, require: Require) -> None:
         for key in ("mix_prob", "mix_switch_prob", "hflip", "random_erasing"):
-            require(0 <= getattr(self, key) <= 1, f"recipe.{key}", getattr(self, key), "a probability, 0 to 1")
+            require(
+                0 <= getattr(self, key) <= 1,
+                f"recipe.{key}",
+                getattr(self, key),
+                "a probability, 0 to 1",
+            )
         for key in ("mixup", "cutmix", "color_jitter"):
             require(getattr(self, key) >= 0, f"recipe.{key}", getattr(self, key), "0 or more")
-        for key, highest, right in (("crop_scale", 1.0, "two fractions"), ("crop_ratio", math.inf, "two ratios")):
+        for key, highest, right in (
+            ("crop_scale", 1.0, "two fractions"),
+            ("crop_ratio", math.inf, "two ratios"),
+        ):
             value = list(getattr(self, key))
             ordered = len(value) == 2 and 0 < value[0] <= value[1] <= highest
             require(ordered, f"recipe.{key}", value, f"{right} above 0, the lower one first")
@@ -190,14 +222,22 @@ class RecipeConfig:
             "as rand-m9-mstd0.5-inc1, of the sections m, n, p, mstd, mmax, inc and t; or null",
         )
         for key in ("interpolation", "rand_augment_interpolation"):
-            fits = getattr(self, key) in (*_INTERPOLATIONS, *([None] if key != "interpolation" else []))
-            require(fits, f"recipe.{key}", getattr(self, key), f"one of {', '.join(_INTERPOLATIONS)}")
-        require(0 < self.eval_crop <= 1, "recipe.eval_crop", self.eval_crop, "above 0 and at most 1")
+            fits = getattr(self, key) in (
+                *_INTERPOLATIONS,
+                *([None] if key != "interpolation" else []),
+            )
+            require(
+                fits, f"recipe.{key}", getattr(self, key), f"one of {', '.join(_INTERPOLATIONS)}"
+            )
+        require(
+            0 < self.eval_crop <= 1, "recipe.eval_crop", self.eval_crop, "above 0 and at most 1"
+        )
         views = self.repeated_augmentation
         require(views >= 1, "recipe.repeated_augmentation", views, "1 or more")
 
     def _settle_origin(self, require: Require, key: str) -> None:
-        """Weights from elsewhere are named in one of three ways; a path becomes one that every process can open."""
+        """Weights from elsewhere are named in one of three ways; a path becomes one that every
+        process can open."""
         origin: str | None = getattr(self, key)
         if origin is None:
             return

@@ -19,15 +19,24 @@ class PaperValue:
     source: str = MISSING
     """Who printed it."""
     confidence: str = MISSING
-    """V: seen verbatim; Q: quoted by a named follow-up; M: from memory; D: derived. Never left out."""
+    """V: seen verbatim; Q: quoted by a named follow-up; M: from memory; D: derived. Never left
+    out."""
 
     def __post_init__(self) -> None:
         with rules() as require:
             require(1 <= self.top1 <= 100, "paper.top1", self.top1, "a percentage, such as 79.8")
             require(
-                self.confidence in CONFIDENCES, "paper.confidence", self.confidence, f"one of {', '.join(CONFIDENCES)}"
+                self.confidence in CONFIDENCES,
+                "paper.confidence",
+                self.confidence,
+                f"one of {', '.join(CONFIDENCES)}",
             )
-            require(bool(self.source.strip()), "paper.source", self.source, "a paper value needs its source")
+            require(
+                bool(self.source.strip()),
+                "paper.source",
+                self.source,
+                "a paper value needs its source",
+            )
 
 
 @dataclass
@@ -66,10 +75,19 @@ class Table:
             names = [row.experiment for row in self.rows if row.experiment]
             require(bool(self.rows), "rows", [], "at least one row")
             for i, row in enumerate(self.rows):
-                once = row.experiment not in [before.experiment for before in self.rows[:i] if before.experiment]
-                require(once, f"rows[{i}].experiment", row.experiment, "each experiment at most once")
+                once = row.experiment not in [
+                    before.experiment for before in self.rows[:i] if before.experiment
+                ]
+                require(
+                    once, f"rows[{i}].experiment", row.experiment, "each experiment at most once"
+                )
                 known = row.baseline is None or row.baseline in names
-                require(known, f"rows[{i}].baseline", row.baseline, f"an experiment of this table: {', '.join(names)}")
+                require(
+                    known,
+                    f"rows[{i}].baseline",
+                    row.baseline,
+                    f"an experiment of this table: {', '.join(names)}",
+                )
                 own = row.baseline is not None and row.baseline == row.experiment
                 require(not own, f"rows[{i}].baseline", row.baseline, "another row than this one")
                 filled = row.experiment is not None or row.paper is not None

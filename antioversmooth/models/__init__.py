@@ -1,6 +1,7 @@
 """The paper's two scalings, and timm's backbones with them in place."""
 
-from antioversmooth.models import registry as registry  # its import puts the released names into timm's registry
+# its import puts the released names into timm's registry
+from antioversmooth.models import registry as registry
 from antioversmooth.models.factory import build_model
 from antioversmooth.models.placement import add_scaling, remove_scaling
 

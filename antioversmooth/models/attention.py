@@ -1,11 +1,13 @@
 """timm's attention layers with the paper's scalings in them.
 
-No forward pass of timm is copied but that of talking heads, which is rewritten. The projection and the dropout that end
-an attention layer are *held*: called by timm's own forward they pass their input through, and `ScaledAttention` applies
-them itself, with the scalings folded in. The modules stay where and what they were, and so do the keys of the state
-dict; `placement.py` exchanges their classes, as torch.nn.utils.parametrize does.
+No forward pass of timm is copied but that of talking heads, which is rewritten. The projection and
+the dropout that end an attention layer are *held*: called by timm's own forward they pass their
+input through, and `ScaledAttention` applies them itself, with the scalings folded in. The modules
+stay where and what they were, and so do the keys of the state dict; `placement.py` exchanges their
+classes, as torch.nn.utils.parametrize does.
 
-A value v is linear in the layer's input x, so m(v) = W_V m(x) + b_V: the mean over tokens is of x, and costs one read.
+A value v is linear in the layer's input x, so m(v) = W_V m(x) + b_V: the mean over tokens is of x,
+and costs one read.
 """
 
 from __future__ import annotations
@@ -46,7 +48,8 @@ class HeldDropout(nn.Dropout):
 class FeatScale:
     """Where an attention layer finds the scales of its output: they belong to the block around it.
 
-    Not a module, so that the block's parameters are not listed twice; copies and pickles along with the model.
+    Not a module, so that the block's parameters are not listed twice; copies and pickles along with
+    the model.
     """
 
     def __init__(self, block: Any, repeats: int) -> None:
@@ -59,13 +62,13 @@ class FeatScale:
 
 
 class ScaledAttention(nn.Module):
-    """Mixed into an attention layer of timm in front of its own class; adds AttnScale, FeatScale or both.
+    """Mixed into an attention layer of timm in front of its own class; adds AttnScale, FeatScale or
+    both.
 
-    Attributes set by `placement.add_scaling`:
-        lamb: AttnScale's w, [H]; None without AttnScale.
-        featscale: None without FeatScale, or where the block applies it (Swin).
-        excluded: Leading tokens that no mean runs over.
-        folded: AttnScale goes into the projection; else it was applied to the attention matrix already, by
+    Attributes set by `placement.add_scaling`: lamb: AttnScale's w, [H]; None without AttnScale.
+        featscale: None without FeatScale, or where the block applies it (Swin). excluded: Leading
+        tokens that no mean runs over. folded: AttnScale goes into the projection; else it was
+        applied to the attention matrix already, by
             `RescaledDropout` or by the mixing of talking heads.
     """
 
@@ -73,7 +76,8 @@ class ScaledAttention(nn.Module):
     featscale: FeatScale | None
     excluded: int
     folded: bool
-    qkv: Any  # this and what follows is timm's; None where there is a `v_proj` instead
+    # this and what follows is timm's; None where there is a `v_proj` instead
+    qkv: Any
     v_proj: Any
     proj: Any
     proj_drop: Any
@@ -83,11 +87,13 @@ class ScaledAttention(nn.Module):
         """[B, N, C] -> [B, N, C].
 
         Raises:
-            ModelError: The layer was changed, or is called, in a way that the scalings are not right for.
+            ModelError: The layer was changed, or is called, in a way that the scalings are not
+                right for.
         """
         self._require_form()
         _require_unmasked(**kwargs)
-        output = super().forward(x, *args, **kwargs)  # [B, N, H * head_dim]: both held modules passed it through
+        # [B, N, H * head_dim]: both held modules passed it through
+        output = super().forward(x, *args, **kwargs)
         projection = self.projection
         if self.lamb is not None and self.folded:
             mean_value = self.value(self.mean(x, *args, **kwargs))
@@ -96,7 +102,8 @@ class ScaledAttention(nn.Module):
             dropped: Tensor = self.proj_drop.drop(projection(output))
             return dropped
         s, t = self.featscale.scales()
-        if self.drops:  # the DC part is that of what dropout leaves: nothing to fold into
+        # the DC part is that of what dropout leaves: nothing to fold into
+        if self.drops:
             dropped = self.proj_drop.drop(projection(output))
             return scaling.feat_scale(dropped, s, t, self.mean(dropped))
         return scaling.feat_scale_projection(projection, s, t, self.mean(output))(output)
@@ -116,7 +123,8 @@ class ScaledAttention(nn.Module):
         return scaling.token_mean(x[:, self.excluded :], 1)
 
     def _require_form(self) -> None:
-        """Holds the layer to the linear layers, the dropout and the kind of attention that its form was chosen for."""
+        """Holds the layer to the linear layers, the dropout and the kind of attention that its form
+        was chosen for."""
         if not isinstance(self.proj, HeldLinear):
             raise exchanged("proj", self.proj)
         if self.lamb is None:
@@ -126,13 +134,14 @@ class ScaledAttention(nn.Module):
             raise exchanged(values, getattr(self, values))
         if self.folded and self.training and self.attn_drop.p > 0:
             raise ModelError(
-                f"attention dropout was set to {self.attn_drop.p:g} behind AttnScale's back, which must be applied in "
-                "front of it: build the model with attn_drop_rate, then add_scaling"
+                f"attention dropout was set to {self.attn_drop.p:g} behind AttnScale's back, which"
+                " must be applied in front of it: build the model with attn_drop_rate, then"
+                " add_scaling"
             )
         if not self.folded and getattr(self, "fused_attn", False):
             raise ModelError(
-                "fused attention was turned on behind AttnScale's back, which needs the attention matrix here: leave "
-                "it off, or remove_scaling first"
+                "fused attention was turned on behind AttnScale's back, which needs the attention"
+                " matrix here: leave it off, or remove_scaling first"
             )
 
     def value(self, x: Tensor) -> Tensor:
@@ -147,32 +156,38 @@ class ScaledAttention(nn.Module):
 
 
 def is_linear(layer: nn.Module) -> bool:
-    """Whether a layer is x @ weight.T + bias and nothing else, as parametrized and sharded ones still are."""
+    """Whether a layer is x @ weight.T + bias and nothing else, as parametrized and sharded ones
+    still are."""
     return type(layer).forward is nn.Linear.forward
 
 
 def exchanged(name: str, layer: nn.Module) -> ModelError:
-    """For a layer whose weights are not all that it computes: the scalings read them, and would miss the rest."""
+    """For a layer whose weights are not all that it computes: the scalings read them, and would
+    miss the rest."""
     kind = f"{type(layer).__module__}.{type(layer).__name__}"
     return ModelError(
-        f"{name} is a {kind}, where the scalings need x @ weight.T + bias and nothing beside it: merge adapters (LoRA) "
-        "into the weights, or add them by torch.nn.utils.parametrize"
+        f"{name} is a {kind}, where the scalings need x @ weight.T + bias and nothing beside it:"
+        " merge adapters (LoRA) into the weights, or add them by torch.nn.utils.parametrize"
     )
 
 
 def _require_unmasked(attn_mask: Tensor | None = None, is_causal: bool = False, **_: Any) -> None:
-    """Refuses the masks of ViT-like layers; Swin's are positional, and part of what was released."""
+    """Refuses the masks of ViT-like layers; Swin's are positional, and part of what was
+    released."""
     if attn_mask is not None or is_causal:
         raise ModelError(
-            "the scalings take means over all tokens, and a mask keeps some from others: they would leak through the "
-            "mean. Call the model without attention masks and padded tokens (NaFlexViT: with image tensors)"
+            "the scalings take means over all tokens, and a mask keeps some from others: they would"
+            " leak through the mean. Call the model without attention masks and padded tokens"
+            " (NaFlexViT: with image tensors)"
         )
 
 
 class RescaledDropout(nn.Dropout):
-    """The explicit path: AttnScale on the matrix itself, then attention dropout, as in the released code.
+    """The explicit path: AttnScale on the matrix itself, then attention dropout, as in the released
+    code.
 
-    Taken where dropout falls on rescaled entries, or where a norm or a gate stands before the projection.
+    Taken where dropout falls on rescaled entries, or where a norm or a gate stands before the
+    projection.
     """
 
     attention: tuple[ScaledAttention]
@@ -206,7 +221,8 @@ class ScaledEvaAttention(ScaledAttention, eva.EvaAttention):
 
 
 class WindowMean(ScaledAttention):
-    """AttnScale within a window of Swin: over all its tokens as released, or over those that its mask allows.
+    """AttnScale within a window of Swin: over all its tokens as released, or over those that its
+    mask allows.
 
     Attributes set by `placement.add_scaling`:
         mask_aware: Whether pairs that a shifted window masks stay out of the mean.
@@ -215,7 +231,8 @@ class WindowMean(ScaledAttention):
     mask_aware: bool
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """[B * windows, N, C] -> the same; not projected yet where the block does that, as it says in `leaves_off`."""
+        """[B * windows, N, C] -> the same; not projected yet where the block does that, as it says
+        in `leaves_off`."""
         if self.leaves_off:
             merged_later: Tensor = super(ScaledAttention, self).forward(x, *args, **kwargs)
             return merged_later
@@ -223,9 +240,11 @@ class WindowMean(ScaledAttention):
 
     @property
     def leaves_off(self) -> bool:
-        """Whether the projection waits until windows are merged, where FeatScale of the whole map folds into it.
+        """Whether the projection waits until windows are merged, where FeatScale of the whole map
+        folds into it.
 
-        AttnScale's term is different for each window, and dropout is drawn window by window: with these it does not.
+        AttnScale's term is different for each window, and dropout is drawn window by window: with
+        these it does not.
         """
         return self.lamb is None and not self.drops
 
@@ -257,7 +276,8 @@ class ScaledWindowAttentionV2Cr(WindowMean, swin_transformer_v2_cr.WindowMultiHe
 
 
 class FeatScaleSwinBlock(swin_transformer.SwinTransformerBlock):
-    """Swin: FeatScale over the whole map, after windows are merged, the shift is undone and padding is cut off."""
+    """Swin: FeatScale over the whole map, after windows are merged, the shift is undone and padding
+    is cut off."""
 
     def _attn(self, x: Tensor) -> Tensor:
         """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
@@ -291,10 +311,11 @@ def _feat_scale_map(block: Any, x: Tensor) -> Tensor:
 
 
 class TalkingHeadProducts(TalkingHeadAttn):
-    """CaiT's talking heads without their projection, both mixings of heads as matrix products over [H, N * N].
+    """CaiT's talking heads without their projection, both mixings of heads as matrix products over
+    [H, N * N].
 
-    timm permutes the attention matrix to put heads last, and back, twice; without that a forward pass of CaiT-S24
-    moves 0.69 of the bytes.
+    timm permutes the attention matrix to put heads last, and back, twice; without that a forward
+    pass of CaiT-S24 moves 0.69 of the bytes.
     """
 
     def mixing(self, num_tokens: int) -> tuple[Tensor, Tensor]:
@@ -305,11 +326,15 @@ class TalkingHeadProducts(TalkingHeadAttn):
         """[B, N, C] -> [B, N, C]."""
         B, N, C = x.shape
         q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        # proj_l's bias cancels in the softmax; without it its gradient would be None, and DDP would wait for it
-        logits = _mix_heads(q @ k.transpose(-2, -1), self.proj_l.weight * self.scale, self.proj_l.bias)
+        # proj_l's bias cancels in the softmax; without it its gradient would be None, and DDP would
+        # wait for it
+        logits = _mix_heads(
+            q @ k.transpose(-2, -1), self.proj_l.weight * self.scale, self.proj_l.bias
+        )
         attention = self.attn_drop(_mix_heads(logits.softmax(dim=-1), *self.mixing(N)))
         output: Tensor = (attention @ v).transpose(1, 2).reshape(B, N, C)
-        return output  # what follows, proj and proj_drop, is held anyway
+        # what follows, proj and proj_drop, is held anyway
+        return output
 
 
 def _mix_heads(attention: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

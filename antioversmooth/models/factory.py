@@ -24,7 +24,8 @@ def build_model(
     attention_dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    """A timm backbone at the sizes of the spec with its scaling placed in it; [B, in_channels, size, size] -> logits.
+    """A timm backbone at the sizes of the spec with its scaling placed in it; [B, in_channels,
+    size, size] -> logits.
 
     Under `torch.device("meta")` it has shapes and no numbers.
 
@@ -92,7 +93,8 @@ _BACKBONES = {Family.vit: _vit, Family.cait: _cait, Family.swin: _swin}
 
 
 def _initialise(backbone: nn.Module, config: ModelConfig) -> None:
-    """What differs from timm's own start: the size of embeddings, and Xavier where it is asked for."""
+    """What differs from timm's own start: the size of embeddings, and Xavier where it is asked
+    for."""
     if getattr(backbone, "pos_embed", None) is not None:
         trunc_normal_(backbone.pos_embed, std=config.position_embedding_std)
     if config.class_token_std is not None:

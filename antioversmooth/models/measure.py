@@ -1,7 +1,8 @@
-"""What a model weighs and costs: parameters, multiply-adds, and two exact measures of memory traffic.
+"""What a model weighs and costs: parameters, multiply-adds, and two exact measures of memory
+traffic.
 
-Bytes saved for backward and bytes moved by the operations of a step repeat to the last digit on any machine, however
-loaded it is; a timing does not.
+Bytes saved for backward and bytes moved by the operations of a step repeat to the last digit on any
+machine, however loaded it is; a timing does not.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> float:
-    """G multiply-adds of one image's forward pass: matrix products, convolutions and attention, nothing else.
+    """G multiply-adds of one image's forward pass: matrix products, convolutions and attention,
+    nothing else.
 
     Nothing is computed: a copy of the model runs on shapes alone.
 
@@ -37,7 +39,8 @@ def multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> float:
     counter = FlopCounterMode(display=False)
     with counter:
         shapes(torch.empty(1, *image_shape, device="meta"))
-    return counter.get_total_flops() / 2 / 1e9  # the counter takes a multiply-add for two operations
+    # the counter takes a multiply-add for two operations
+    return counter.get_total_flops() / 2 / 1e9
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Traffic:
 
 
 def step_traffic(model: nn.Module, images_shape: Sequence[int]) -> Traffic:
-    """What a pass over images costs; a copy of the model runs on shapes alone, with the operations of its device.
+    """What a pass over images costs; a copy of the model runs on shapes alone, with the operations
+    of its device.
 
     Args:
         images_shape: [B, channels, height, width]
@@ -61,7 +65,9 @@ def step_traffic(model: nn.Module, images_shape: Sequence[int]) -> Traffic:
         for module in shapes.modules():
             stores: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
             for tensors in stores:
-                tensors.update({name: mode.from_tensor(t) for name, t in tensors.items() if t is not None})
+                tensors.update(
+                    {name: mode.from_tensor(t) for name, t in tensors.items() if t is not None}
+                )
         images = torch.empty(*images_shape)
         saved = saved_bytes(lambda: shapes(images).square().sum(), shapes)
         with MovedBytes() as moved:
@@ -70,7 +76,8 @@ def step_traffic(model: nn.Module, images_shape: Sequence[int]) -> Traffic:
 
 
 def saved_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
-    """Bytes that autograd keeps for the backward pass of `forward`: distinct storages, the parameters' own left out."""
+    """Bytes that autograd keeps for the backward pass of `forward`: distinct storages, the
+    parameters' own left out."""
     parameters = {p.untyped_storage()._cdata for p in model.parameters()}
     storages: dict[int, int] = {}
 
@@ -78,30 +85,39 @@ def saved_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
         storage = tensor.untyped_storage()
         if storage._cdata not in parameters:
             storages[storage._cdata] = storage.nbytes()
-        return tensor.detach()  # the tensor itself would tie an output to its own graph, for ever
+        # the tensor itself would tie an output to its own graph, for ever
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = forward()  # alive until all is counted, and with it every storage
+        # alive until all is counted, and with it every storage
+        output = forward()
     total = sum(storages.values())
     del output
     return total
 
 
 class MovedBytes(TorchDispatchMode):
-    """Counts, in `total`, the bytes that operations read and write inside its `with`; views move nothing."""
+    """Counts, in `total`, the bytes that operations read and write inside its `with`; views move
+    nothing."""
 
     def __init__(self) -> None:
         TorchDispatchMode.__init__(self)
         self.total = 0
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Runs the operation."""
         output = func(*args, **(kwargs or {}))
         read, written = _tensors((args, kwargs)), _tensors(output)
         sources = {t.untyped_storage()._cdata for t in read}
-        is_view = not func._schema.is_mutable and all(t.untyped_storage()._cdata in sources for t in written)
+        is_view = not func._schema.is_mutable and all(
+            t.untyped_storage()._cdata in sources for t in written
+        )
         if not is_view:
             self.total += sum(map(_touched_bytes, [*read, *written]))
         return output

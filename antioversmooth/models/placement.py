@@ -54,21 +54,25 @@ def add_scaling(
     class_token_in_mean: bool = True,
     mask_aware: bool = False,
 ) -> nn.Module:
-    """The model itself, with zero scales in each of its self-attention blocks: its outputs are what they were.
+    """The model itself, with zero scales in each of its self-attention blocks: its outputs are what
+    they were.
 
     Comes before what lists parameters once: optimizer, DistributedDataParallel.
 
     Args:
-        model: A built model of timm: ViT, DeiT, BEiT, EVA, CaiT, Swin, Swin-V2 or kin; pre-trained or not.
+        model: A built model of timm: ViT, DeiT, BEiT, EVA, CaiT, Swin, Swin-V2 or kin; pre-trained
+            or not.
         attnscale: Add `<block>.attn.lamb`, one scalar a head.
         featscale: Add `<block>.lamb1` (DC) and `<block>.lamb2` (HC), one number a channel.
-        variant: FeatScale's form in ViT-like models: `released` (1 + 2s, 1 + 2t) or `paper` (1 + s, 1 + t).
-        class_token_in_mean: Whether means of ViT-like models run over class, distillation and register tokens too.
+        variant: FeatScale's form in ViT-like models: `released` (1 + 2s, 1 + 2t) or `paper` (1 + s,
+            1 + t).
+        class_token_in_mean: Whether means of ViT-like models run over class, distillation and
+            register tokens too.
         mask_aware: Swin's AttnScale: leave pairs that a shifted window masks out of the mean.
 
     Raises:
-        ModelError: An attention layer that this cannot be done for, by name, or a model that is data-parallel already;
-            the model is as it was.
+        ModelError: An attention layer that this cannot be done for, by name, or a model that is
+            data-parallel already; the model is as it was.
         ValueError: No such variant.
     """
     released = _variant(variant) is ScalingVariant.released
@@ -76,8 +80,8 @@ def add_scaling(
         return model
     if isinstance(model, nn.parallel.DistributedDataParallel):
         raise ModelError(
-            "the model is in DistributedDataParallel already, which would not average the gradients of the scales: "
-            "add_scaling first"
+            "the model is in DistributedDataParallel already, which would not average the gradients"
+            " of the scales: add_scaling first"
         )
     attentions = list(_self_attentions(model))
     for name, block, attention in attentions:
@@ -101,15 +105,18 @@ def _variant(variant: ScalingVariant | str) -> ScalingVariant:
         return ScalingVariant(variant)
     except ValueError:
         raise ValueError(
-            f"variant={variant!r} is not possible: released (1 + 2s, 1 + 2t in ViT-like models) or paper (1 + s, 1 + t)"
+            f"variant={variant!r} is not possible: released (1 + 2s, 1 + 2t in ViT-like models) or"
+            " paper (1 + s, 1 + t)"
         ) from None
 
 
 def remove_scaling(model: nn.Module) -> nn.Module:
-    """The model itself, as timm builds it, with the same outputs: AttnScale of CaiT folds into its talking heads.
+    """The model itself, as timm builds it, with the same outputs: AttnScale of CaiT folds into its
+    talking heads.
 
     Raises:
-        ModelError: Names a scale that is not zero and does not fold: its term differs from image to image.
+        ModelError: Names a scale that is not zero and does not fold: its term differs from image to
+            image.
     """
     for name, scale in scales(model).items():
         folds = name.endswith(".lamb") and isinstance(
@@ -117,9 +124,10 @@ def remove_scaling(model: nn.Module) -> nn.Module:
         )
         if not folds and torch.count_nonzero(scale):
             raise ModelError(
-                f"{name} is not zero and cannot be folded into the weights of {type(model).__name__}: its term is "
-                "different for each image; only AttnScale of CaiT folds. To drop it, set it to zero first; to run the "
-                "model without this package, torch.export it"
+                f"{name} is not zero and cannot be folded into the weights of"
+                f" {type(model).__name__}: its term is different for each image; only AttnScale of"
+                " CaiT folds. To drop it, set it to zero first; to run the model without this"
+                " package, torch.export it"
             )
     for module in list(model.modules()):
         if isinstance(module, scaled.ScaledTalkingHeads) and module.lamb is not None:
@@ -135,7 +143,8 @@ def scales(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _self_attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
-    """Name of the attention layer, the block that it is in, and itself; class attention is left out."""
+    """Name of the attention layer, the block that it is in, and itself; class attention is left
+    out."""
     found = False
     for name, block in model.named_modules():
         attention = block._modules.get("attn")
@@ -145,14 +154,21 @@ def _self_attentions(model: nn.Module) -> Iterator[tuple[str, nn.Module, Any]]:
         yield f"{name}.attn", block, attention
     if not found:
         kind = type(model).__name__
-        raise ModelError(f"{kind} has no block with an attention layer `attn` to scale{_nearest(model)}")
+        raise ModelError(
+            f"{kind} has no block with an attention layer `attn` to scale{_nearest(model)}"
+        )
 
 
 def _nearest(model: nn.Module) -> str:
-    """Where a model without `attn` mixes its tokens, if that can be told from names; for the message."""
+    """Where a model without `attn` mixes its tokens, if that can be told from names; for the
+    message."""
     for name, module in model.named_modules():
         kind = type(module).__name__.lower()
-        if "attention" in kind or "attn" in kind or any(child.startswith("attn") for child in module._modules):
+        if (
+            "attention" in kind
+            or "attn" in kind
+            or any(child.startswith("attn") for child in module._modules)
+        ):
             return f"; {name} is a {_path(type(module))}, whose algebra is not known here"
     return ""
 
@@ -168,7 +184,9 @@ def _require_known(name: str, block: nn.Module, attention: Any) -> None:
 def _require_kind(name: str, module: nn.Module, known: Iterable[type]) -> None:
     if type(module) not in known:
         paths = ", ".join(map(_path, known))
-        raise ModelError(f"{name} is a {_path(type(module))}, whose algebra is not known here; known are {paths}")
+        raise ModelError(
+            f"{name} is a {_path(type(module))}, whose algebra is not known here; known are {paths}"
+        )
 
 
 def _require_linear(name: str, attention: Any, parts: Iterable[str]) -> None:
@@ -184,13 +202,18 @@ def _path(kind: type) -> str:
 
 def _require_exact(name: str, attention: Any, *, mask_aware: bool) -> None:
     if mask_aware and attention.attn_drop.p > 0:
-        raise ModelError(f"AttnScale does not go into {name}: mask_aware and attention dropout exclude each other")
+        raise ModelError(
+            f"AttnScale does not go into {name}: mask_aware and attention dropout exclude each"
+            " other"
+        )
 
 
 def _folds(attention: Any) -> bool:
-    """Whether AttnScale may wait until the projection: nothing between it and the attention sees the difference."""
+    """Whether AttnScale may wait until the projection: nothing between it and the attention sees
+    the difference."""
     return not (
-        attention.attn_drop.p > 0  # falls on the rescaled entries
+        # falls on the rescaled entries
+        attention.attn_drop.p > 0
         or not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity)
         or getattr(attention, "gate", None) is not None
         or getattr(attention, "num_kv_groups", 1) > 1
@@ -203,8 +226,8 @@ def _num_prefix_tokens(model: Any, attentions: Iterable[tuple[str, nn.Module, An
         return 0
     if not hasattr(model, "num_prefix_tokens"):
         raise ModelError(
-            f"{type(model).__name__} does not say how many class tokens it has (num_prefix_tokens), so they cannot "
-            "stay out of the mean: leave class_token_in_mean at True"
+            f"{type(model).__name__} does not say how many class tokens it has (num_prefix_tokens),"
+            " so they cannot stay out of the mean: leave class_token_in_mean at True"
         )
     return int(model.num_prefix_tokens)
 
@@ -225,7 +248,8 @@ def _place_attnscale(attention: Any) -> None:
     attention.lamb = nn.Parameter(attention.proj.weight.new_zeros(attention.num_heads))
     if attention.folded and not _folds(attention):
         attention.folded = False
-        if hasattr(attention, "fused_attn"):  # Swin-V2 builds the matrix always
+        # Swin-V2 builds the matrix always
+        if hasattr(attention, "fused_attn"):
             attention.was_fused, attention.fused_attn = attention.fused_attn, False
         _become(attention.attn_drop, scaled.RescaledDropout)
         attention.attn_drop.attention = (attention,)
@@ -244,7 +268,9 @@ def _place_featscale(block: Any, attention: Any, released: bool) -> None:
 
 
 def _exempt_from_weight_decay(model: Any) -> None:
-    model.no_weight_decay = partial(_without_decay, getattr(model, "no_weight_decay", set), frozenset(scales(model)))
+    model.no_weight_decay = partial(
+        _without_decay, getattr(model, "no_weight_decay", set), frozenset(scales(model))
+    )
 
 
 def _without_decay(stock: Callable[[], set[str]], added: frozenset[str]) -> set[str]:
@@ -274,5 +300,6 @@ def _restore(module: Any) -> None:
 
 
 def _become(module: nn.Module, kind: type[nn.Module]) -> None:
-    """Exchanges the class of a module for one with the same parameters: names, hooks and references stay."""
+    """Exchanges the class of a module for one with the same parameters: names, hooks and references
+    stay."""
     module.__class__ = kind

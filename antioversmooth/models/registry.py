@@ -1,7 +1,7 @@
 """The released code's model names in timm's registry: `timm.create_model("featscale_small_12")`.
 
-Each takes timm's keyword arguments for its backbone, and `scaling_variant`, `class_token_in_mean` and `mask_aware` of
-`add_scaling`. `pretrained=True` fetches the released file where there is one.
+Each takes timm's keyword arguments for its backbone, and `scaling_variant`, `class_token_in_mean`
+and `mask_aware` of `add_scaling`. `pretrained=True` fetches the released file where there is one.
 """
 
 from __future__ import annotations
@@ -47,15 +47,31 @@ class _Backbone(NamedTuple):
 
 def _vit(depth: int, embed_dim: int, num_heads: int) -> _Backbone:
     sizes = {"patch_size": 16, "embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
-    return _Backbone(vision_transformer.VisionTransformer, vision_transformer.checkpoint_filter_fn, sizes)
+    return _Backbone(
+        vision_transformer.VisionTransformer, vision_transformer.checkpoint_filter_fn, sizes
+    )
 
 
-def _cait(img_size: int, embed_dim: int, depth: int, num_heads: int, init_values: float) -> _Backbone:
-    sizes = {"img_size": img_size, "patch_size": 16, "embed_dim": embed_dim, "depth": depth, "num_heads": num_heads}
+def _cait(
+    img_size: int, embed_dim: int, depth: int, num_heads: int, init_values: float
+) -> _Backbone:
+    sizes = {
+        "img_size": img_size,
+        "patch_size": 16,
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": num_heads,
+    }
     return _Backbone(cait.Cait, cait.checkpoint_filter_fn, {**sizes, "init_values": init_values})
 
 
-_SWIN_SMALL = {"patch_size": 4, "window_size": 7, "embed_dim": 96, "depths": (2, 2, 18, 2), "num_heads": (3, 6, 12, 24)}
+_SWIN_SMALL = {
+    "patch_size": 4,
+    "window_size": 7,
+    "embed_dim": 96,
+    "depths": (2, 2, 18, 2),
+    "num_heads": (3, 6, 12, 24),
+}
 _BACKBONES = {
     "small_12": _vit(12, 384, 6),
     "small_24": _vit(24, 384, 6),
@@ -139,7 +155,10 @@ def _entrypoint(name: str, method: str, backbone: _Backbone) -> Callable[..., nn
     return create
 
 
-default_cfgs = generate_default_cfgs({name: _pretrained_cfg(name, backbone) for name, _, backbone in _names()})
-__all__: list[str] = []  # timm adds each name
+default_cfgs = generate_default_cfgs(
+    {name: _pretrained_cfg(name, backbone) for name, _, backbone in _names()}
+)
+# timm adds each name
+__all__: list[str] = []
 for _name, _method, _backbone in _names():
     globals()[_name] = register_model(_entrypoint(_name, _method, _backbone))

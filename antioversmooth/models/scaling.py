@@ -1,17 +1,18 @@
 """The paper's two equations as pure functions, in the forms that cost next to nothing.
 
-B images, N tokens, C channels, H heads. A is an attention matrix [B, H, N, N], m(.) the mean over tokens: it *is* the
-DC part, F^-1 diag(1, 0, ..., 0) F X (paper, section 2.4).
+B images, N tokens, C channels, H heads. A is an attention matrix [B, H, N, N], m(.) the mean over
+tokens: it *is* the DC part, F^-1 diag(1, 0, ..., 0) F X (paper, section 2.4).
 
     AttnScale   A_hat = A_LP + (1 + w) (A - A_LP),  A_LP = 11^T / N
                 w, one scalar a head: `lamb` [H]
     FeatScale   X_hat = X + k (s DC[X] + t HC[X]),  DC[X] = m(X), HC[X] = X - m(X)
                 s and t, one number a channel: `lamb1` [C] and `lamb2` [C]
 
-k is 1 in the paper and 2 in the released DeiT code, which adds its terms twice. All scales start at zero.
+k is 1 in the paper and 2 in the released DeiT code, which adds its terms twice. All scales start at
+zero.
 
-Rows of a softmax sum to one, so A_hat V = (1 + w) A V - w m(V): neither form needs the attention matrix, and both fold
-into the projection behind the attention, which leaves one term per image.
+Rows of a softmax sum to one, so A_hat V = (1 + w) A V - w m(V): neither form needs the attention
+matrix, and both fold into the projection behind the attention, which leaves one term per image.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ class Projection(NamedTuple):
 def token_mean(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """m(x), with the dimensions of the tokens kept as 1.
 
-    A sum, because the backward pass of `mean` writes a tensor as large as x. In float16 it is one of float32, for fear
-    of 65504.
+    A sum, because the backward pass of `mean` writes a tensor as large as x. In float16 it is one
+    of float32, for fear of 65504.
     """
     total = x.sum(dim, keepdim=True, dtype=torch.float32 if x.dtype == torch.float16 else None)
     return (total * (total.numel() / x.numel())).to(x.dtype)
@@ -70,7 +71,8 @@ def attn_scale(projection: Projection, lamb: Tensor, mean_value: Tensor) -> Proj
     Args:
         projection: W_O; its inputs are the heads' channels, one head after the other.
         lamb: w, [H].
-        mean_value: m(V), [B, 1, H * head_dim]; N rows instead of one where each query has a mean of its own.
+        mean_value: m(V), [B, 1, H * head_dim]; N rows instead of one where each query has a mean of
+            its own.
     """
     weight, bias, _ = projection
     per_channel = lamb[:, None].expand(-1, weight.shape[1] // lamb.numel()).reshape(-1)
@@ -79,7 +81,8 @@ def attn_scale(projection: Projection, lamb: Tensor, mean_value: Tensor) -> Proj
 
 
 def attn_scale_matrix(attention: Tensor, lamb: Tensor, excluded: int = 0) -> Tensor:
-    """AttnScale on the attention matrix itself: where dropout falls on the scaled entries, nothing else is equal.
+    """AttnScale on the attention matrix itself: where dropout falls on the scaled entries, nothing
+    else is equal.
 
     Args:
         attention: A, [B, H, N, N].
@@ -91,8 +94,11 @@ def attn_scale_matrix(attention: Tensor, lamb: Tensor, excluded: int = 0) -> Ten
     return attention + lamb[:, None, None].to(attention.dtype) * (attention - low_pass)
 
 
-def attn_scale_mixing(weight: Tensor, bias: Tensor, lamb: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
-    """AttnScale behind CaiT's talking heads, folded into their mixing; exact although mixed rows do not sum to one.
+def attn_scale_mixing(
+    weight: Tensor, bias: Tensor, lamb: Tensor, num_tokens: int
+) -> tuple[Tensor, Tensor]:
+    """AttnScale behind CaiT's talking heads, folded into their mixing; exact although mixed rows do
+    not sum to one.
 
     Args:
         weight: [H, H] of `proj_w`.
@@ -103,7 +109,9 @@ def attn_scale_mixing(weight: Tensor, bias: Tensor, lamb: Tensor, num_tokens: in
     return scale_rows(weight, lamb), scale_rows(bias, lamb) - lamb / num_tokens
 
 
-def feat_scale_projection(projection: Projection, s: Tensor, t: Tensor, mean_input: Tensor) -> Projection:
+def feat_scale_projection(
+    projection: Projection, s: Tensor, t: Tensor, mean_input: Tensor
+) -> Projection:
     """FeatScale of a projection's output, folded into that projection.
 
     Args:
@@ -117,7 +125,9 @@ def feat_scale_projection(projection: Projection, s: Tensor, t: Tensor, mean_inp
     per_image = (s - t) * mean_output
     if shift is not None:
         per_image = per_image + (1 + t) * shift
-    return Projection(scale_rows(weight, t), None if bias is None else scale_rows(bias, t), per_image)
+    return Projection(
+        scale_rows(weight, t), None if bias is None else scale_rows(bias, t), per_image
+    )
 
 
 def feat_scale(x: Tensor, s: Tensor, t: Tensor, mean: Tensor) -> Tensor:
@@ -132,5 +142,6 @@ def feat_scale(x: Tensor, s: Tensor, t: Tensor, mean: Tensor) -> Tensor:
     factor, shift = one_plus(t), (s - t) * mean
     if factor.dtype == x.dtype:
         return x * factor + shift
-    # half precision: the factor neither rounds a small t away nor turns a tensor of x's size into float32
+    # half precision: the factor neither rounds a small t away nor turns a tensor of x's size into
+    # float32
     return torch.addcmul(x, x, t.to(x.dtype)) + shift.to(x.dtype)

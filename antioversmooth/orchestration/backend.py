@@ -42,7 +42,8 @@ class Outcome(Enum):
 
 
 def set_aside(runs: Sequence[Run]) -> dict[str, Outcome]:
-    """What becomes at once, by run id, of runs whose result cannot be trusted, and of those that wait for them.
+    """What becomes at once, by run id, of runs whose result cannot be trusted, and of those that
+    wait for them.
 
     Args:
         runs: Those that others need first.
@@ -75,8 +76,9 @@ Update = Callable[[Mapping[str, str]], None]
 def choose(asked: str) -> Choice:
     """The back end that was asked for; for `auto` SLURM where `sbatch` answers, else this machine.
 
-    `sbatch --version` is the one signal: it fails where SLURM is not installed, and where it is installed but belongs
-    to no cluster. It does not ask the controller: a login node whose controller is down must not train itself.
+    `sbatch --version` is the one signal: it fails where SLURM is not installed, and where it is
+    installed but belongs to no cluster. It does not ask the controller: a login node whose
+    controller is down must not train itself.
 
     Raises:
         LaunchError: `sbatch` is there, but does not answer, or fails in another way.
@@ -101,7 +103,8 @@ _WAY_OUT = "say --backend slurm to submit nevertheless, or --backend local to ru
 
 
 def placement(experiment: Experiment, backend: Backend, gpus: Sequence[str]) -> Placement:
-    """How a run is dealt to processes: on SLURM as its spec says, else by what there is on this machine.
+    """How a run is dealt to processes: on SLURM as its spec says, else by what there is on this
+    machine.
 
     Args:
         gpus: The GPUs of this machine.

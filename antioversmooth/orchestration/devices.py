@@ -30,34 +30,46 @@ class Placement:
     def device(self) -> str:
         """For people: 2 GPUs, 1 CPU process."""
         kind = "GPU" if self.on_gpu else "CPU process"
-        return f"{self.processes} {kind}{'' if self.processes == 1 else 'es' if not self.on_gpu else 's'}"
+        return (
+            f"{self.processes}"
+            f" {kind}{'' if self.processes == 1 else 'es' if not self.on_gpu else 's'}"
+        )
 
 
 def visible_gpus() -> list[str]:
-    """Indices or names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes them."""
+    """Indices or names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes
+    them."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
+        return [
+            gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")
+        ]
     try:
-        answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True)
+        answer = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True
+        )
         count = sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
-    except (OSError, subprocess.SubprocessError):  # a container without the tool still has the devices
+    except (OSError, subprocess.SubprocessError):
+        # a container without the tool still has the devices
         count = len(list(Path("/dev").glob("nvidia[0-9]*")))
     return [str(index) for index in range(count)]
 
 
 def cpus() -> int:
     """CPUs that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: what the container or the scheduler left to us
+    # Linux: what the container or the scheduler left to us
+    if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def place(experiment: Experiment, gpus: Sequence[str]) -> Placement:
-    """The placement of one run on this machine; its global batch is the spec's, whatever the number of processes.
+    """The placement of one run on this machine; its global batch is the spec's, whatever the number
+    of processes.
 
-    With at least the GPUs that were asked for it is those, with fewer the most that the global batch divides over,
-    without any one process on the CPU (`tasks_per_node` where the spec asks for no GPUs).
+    With at least the GPUs that were asked for it is those, with fewer the most that the global
+    batch divides over, without any one process on the CPU (`tasks_per_node` where the spec asks for
+    no GPUs).
 
     Raises:
         SpecError: The global batch does not divide over the processes that were asked for.
@@ -97,7 +109,8 @@ def divide(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placement
 
 
 def _whence(cluster: ClusterConfig, processes: int) -> str:
-    """Where the number of processes comes from, where it is what the cluster part of a spec asks for."""
+    """Where the number of processes comes from, where it is what the cluster part of a spec asks
+    for."""
     if processes != cluster.world_size:
         return ""
     per_node = "gpus_per_node" if cluster.gpus_per_node else "tasks_per_node"

@@ -20,7 +20,9 @@ TABLE_WIDTH = 140
 """Characters that the widest row needs."""
 
 
-def describe(runs: Sequence[Run], choice: Choice, snapshot: Snapshot, results: Path) -> dict[str, Any]:
+def describe(
+    runs: Sequence[Run], choice: Choice, snapshot: Snapshot, results: Path
+) -> dict[str, Any]:
     """What a launch would do, as JSON types.
 
     Args:
@@ -39,7 +41,9 @@ def describe(runs: Sequence[Run], choice: Choice, snapshot: Snapshot, results: P
     }
 
 
-def _describe_run(run: Run, choice: Choice, snapshot: Snapshot, gpus: Sequence[str]) -> dict[str, Any]:
+def _describe_run(
+    run: Run, choice: Choice, snapshot: Snapshot, gpus: Sequence[str]
+) -> dict[str, Any]:
     experiment = run.experiment
     on_slurm = choice.backend is Backend.slurm
     placement = backend.placement(experiment, choice.backend, gpus)
@@ -67,7 +71,8 @@ def _describe_run(run: Run, choice: Choice, snapshot: Snapshot, gpus: Sequence[s
 
 
 def _sbatch_script(run: Run, snapshot: Snapshot) -> str:
-    from antioversmooth.orchestration.script import sbatch_script  # brings submitit
+    # brings submitit
+    from antioversmooth.orchestration.slurm.script import sbatch_script
 
     return sbatch_script(run, snapshot.path)
 
@@ -88,19 +93,28 @@ def show(plan: dict[str, Any], stream: TextIO) -> None:
     from rich.console import Console
 
     console = Console(file=stream, highlight=False, markup=False)
-    console.width = max(console.width, TABLE_WIDTH)  # a terminal may wrap a line, but no number is cut off
+    # a terminal may wrap a line, but no number is cut off
+    console.width = max(console.width, TABLE_WIDTH)
     console.print(_table(plan["runs"]))
     if plan["refused"]:
         console.print(f"A launch would be refused: {plan['refused']}")
     for run in plan["runs"]:
         if run["sbatch_script"]:
-            print(f"\n----- {run['experiment']} seed {run['seed']}: sbatch script\n{run['sbatch_script']}", file=stream)
+            print(
+                f"\n----- {run['experiment']} seed {run['seed']}: sbatch"
+                f" script\n{run['sbatch_script']}",
+                file=stream,
+            )
 
 
 def _table(runs: Sequence[dict[str, Any]]) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 1), caption="batch: processes x samples in a pass x passes = global batch")
+    table = Table(
+        box=None,
+        padding=(0, 1),
+        caption="batch: processes x samples in a pass x passes = global batch",
+    )
     table.caption_justify = "left"
     for column in ("run", "id", "state", "on", "batch", "lr", "epochs", "steps", "device-hours"):
         table.add_column(column, no_wrap=True)
@@ -111,7 +125,8 @@ def _table(runs: Sequence[dict[str, Any]]) -> Table:
             run["id"][:8],
             run["state"],
             run["device"],
-            f"{run['processes']} x {run['device_batch']} x {run['accumulation']} = {run['global_batch']}",
+            f"{run['processes']} x {run['device_batch']} x {run['accumulation']} ="
+            f" {run['global_batch']}",
             f"{run['lr']:.3g}",
             str(run["epochs"]),
             str(run["steps"]),

@@ -1,4 +1,5 @@
-"""`--eval`: evaluation as an experiment of its own, so that it takes the path of every other run."""
+"""`--eval`: evaluation as an experiment of its own, so that it takes the path of every other
+run."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from antioversmooth.spec import Request
 
 
 def plan(request: Request, seeds: Sequence[int], results: Path) -> list[Run]:
-    """Runs that evaluate the trained runs of a request; an experiment that trains nothing is one already.
+    """Runs that evaluate the trained runs of a request; an experiment that trains nothing is one
+    already.
 
     Raises:
         LaunchError: A run that is to be evaluated is not trained yet.
@@ -22,10 +24,15 @@ def plan(request: Request, seeds: Sequence[int], results: Path) -> list[Run]:
     trained = {experiment.name: experiment for experiment in request.experiments}
     evaluations = [as_evaluation(experiment) for experiment in request.experiments]
     planned = runs.plan(
-        evaluations, seeds, request.results(results), lambda name: trained.get(name) or request.upstream(name)
+        evaluations,
+        seeds,
+        request.results(results),
+        lambda name: trained.get(name) or request.upstream(name),
     )
     missing = [
-        run.upstream.name for run in planned if run.experiment in evaluations and _lacks_weights(run) and run.upstream
+        run.upstream.name
+        for run in planned
+        if run.experiment in evaluations and _lacks_weights(run) and run.upstream
     ]
     if missing:
         raise LaunchError(f"not trained yet: {', '.join(missing)}; launch without --eval first")
@@ -46,7 +53,10 @@ def as_evaluation(experiment: Experiment) -> Experiment:
         teacher_model=None,
     )
     return dataclasses.replace(
-        experiment, name=f"{experiment.name}_eval", title=f"{experiment.title}, evaluated", recipe=recipe
+        experiment,
+        name=f"{experiment.name}_eval",
+        title=f"{experiment.title}, evaluated",
+        recipe=recipe,
     )
 
 

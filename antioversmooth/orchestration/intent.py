@@ -9,16 +9,17 @@ import sys
 import time
 from typing import Any
 
-from antioversmooth import files, journal
+from antioversmooth import files
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.redact import redact
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 
 
 def write_intent(run: Run, backend: str, snapshot: Snapshot) -> dict[str, Any]:
     """Prepares the run directory and returns the intent that was written to it.
 
-    `intent.json` is the newest launch, `intents.jsonl` all of them. Callers hold the run's lock (see lock.py).
+    `intent.json` is the newest launch, `intents.jsonl` all of them. Callers hold the run's lock
+    (see lock.py).
     """
     run.prepare()
     intent = {

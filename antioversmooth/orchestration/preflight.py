@@ -1,4 +1,5 @@
-"""What is checked before anything starts: a queue, or the third hour of a table, is a poor place to learn about it."""
+"""What is checked before anything starts: a queue, or the third hour of a table, is a poor place to
+learn about it."""
 
 from __future__ import annotations
 
@@ -9,11 +10,11 @@ from pathlib import Path
 
 from antioversmooth import files
 from antioversmooth.config import DataConfig, Family, ModelConfig
+from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import devices
 from antioversmooth.orchestration.backend import Backend, placement
 from antioversmooth.runs import Run, RunState, require_same_data, state
-from antioversmooth.sources.packaged import PACKAGED
 
 CHECKPOINTS_KEPT = 3
 BYTES_PER_PARAMETER = 16
@@ -38,7 +39,8 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
 
 
 def check_inputs(runs: Sequence[Run]) -> None:
-    """Raises what keeps runs from starting: data or weights that are not where their spec says, or not what it says.
+    """Raises what keeps runs from starting: data or weights that are not where their spec says, or
+    not what it says.
 
     Raises:
         DataError: The data of a run.
@@ -46,14 +48,18 @@ def check_inputs(runs: Sequence[Run]) -> None:
     """
     for run in runs:
         for field in run.files:
-            if field == "teacher" or not run.has_checkpoint():  # what it started from is not read again
+            # what it started from is not read again
+            if field == "teacher" or not run.has_checkpoint():
                 run.require_file(field)
     for data in _distinct([run.experiment.data for run in runs]):
-        check_data(data, [run for run in runs if run.experiment.data == data and run.has_checkpoint()])
+        check_data(
+            data, [run for run in runs if run.experiment.data == data and run.has_checkpoint()]
+        )
 
 
 def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
-    """Raises DataError where the data is not there, not what its spec says, or not what runs have begun on.
+    """Raises DataError where the data is not there, not what its spec says, or not what runs have
+    begun on.
 
     No image is decoded. Data that lies on the nodes only is left to them.
     """
@@ -62,23 +68,29 @@ def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
     elif data.on_nodes_only and data.root and not Path(data.root).exists():
         return
     else:
-        from antioversmooth.sources.listing import listed, sample  # NumPy, for the names of a million files
+        # NumPy, for the names of a million files
+        from antioversmooth.datasets.listing import listed, sample
 
         there = listed(data)
-        found = {"fingerprint": there.fingerprint, "sample": sample(there.train, there.val) if begun else ""}
+        found = {
+            "fingerprint": there.fingerprint,
+            "sample": sample(there.train, there.val) if begun else "",
+        }
     for run in begun:
         require_same_data(run, found)
 
 
 def moved_data(runs: Sequence[Run]) -> list[str]:
-    """What to say of done runs whose images lay in another folder than the spec's now: it does not identify a run."""
+    """What to say of done runs whose images lay in another folder than the spec's now: it does not
+    identify a run."""
     lines = []
     for run in runs:
         then, now = ((run.result() or {}).get("data") or {}).get("root"), run.experiment.data.root
         if then and now and Path(then).resolve() != Path(now).resolve():
             lines.append(
-                f"{run.name} is done, with the images of {then}; data.root is {now} now. A folder does not identify a "
-                "run: if these are other images, say so with data.fingerprint or data.num_train"
+                f"{run.name} is done, with the images of {then}; data.root is {now} now. A folder"
+                " does not identify a run: if these are other images, say so with data.fingerprint"
+                " or data.num_train"
             )
     return lines
 
@@ -96,25 +108,34 @@ def check_writable(results: Path) -> None:
     except OSError as err:
         raise LaunchError(f"cannot make the results folder {results}: {err.strerror}") from err
     if not os.access(results, os.W_OK | os.X_OK):
-        raise LaunchError(f"the results folder {results} is not writable; choose another with cluster.results=/path")
+        raise LaunchError(
+            f"the results folder {results} is not writable; choose another with"
+            " cluster.results=/path"
+        )
 
 
 def check_space(runs: Sequence[Run], results: Path) -> None:
     """Raises LaunchError where the checkpoints of these runs would not fit; nothing is made."""
-    needed = sum(CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * parameters(run.experiment.model) for run in runs)
+    needed = sum(
+        CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * parameters(run.experiment.model) for run in runs
+    )
     there = next(folder for folder in (results, *results.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
         raise LaunchError(
-            f"{results} has {free / 2**20:,.0f} MiB free; {CHECKPOINTS_KEPT} checkpoints of each run need about "
-            f"{needed / 2**20:,.0f} MiB; make room, or choose another folder with cluster.results=/path"
+            f"{results} has {free / 2**20:,.0f} MiB free; {CHECKPOINTS_KEPT} checkpoints of each"
+            f" run need about {needed / 2**20:,.0f} MiB; make room, or choose another folder with"
+            " cluster.results=/path"
         )
 
 
 def parameters(model: ModelConfig) -> float:
-    """About how many parameters a model has: its blocks and a tenth for the rest (exact numbers need torch)."""
+    """About how many parameters a model has: its blocks and a tenth for the rest (exact numbers
+    need torch)."""
     per_square = 4 + 2 * model.mlp_ratio
-    depths = model.stage_depths if model.family is Family.swin else [model.depth + model.class_depth]
+    depths = (
+        model.stage_depths if model.family is Family.swin else [model.depth + model.class_depth]
+    )
     widths = [model.embed_dim << stage for stage in range(len(depths))]
     return 1.1 * sum(n * per_square * width**2 for n, width in zip(depths, widths, strict=True))
 

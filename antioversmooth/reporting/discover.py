@@ -24,7 +24,11 @@ class Discovery:
         """All runs there are now, in the order of their names."""
         found = sorted(path for pattern in PATTERNS for path in self.results.glob(pattern))
         for directory in found:
-            if directory not in self._known and directory not in self.unreadable and (directory / "spec.yaml").exists():
+            if (
+                directory not in self._known
+                and directory not in self.unreadable
+                and (directory / "spec.yaml").exists()
+            ):
                 self._load(directory)
         return [self._known[directory] for directory in found if directory in self._known]
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antioversmooth.config import DataConfig, Experiment
+from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import DataError
-from antioversmooth.reporting import deviations
+from antioversmooth.reporting.table import deviations
 from antioversmooth.runs import Run, plain
-from antioversmooth.sources.packaged import PACKAGED
 
 if TYPE_CHECKING:
-    from antioversmooth.training.evaluator import Evaluation  # at run time it would bring torch along
+    # at run time it would bring torch along
+    from antioversmooth.training.evaluator import Evaluation
 
 
 def elsewhere(data: DataConfig, root: Path) -> DataConfig:
@@ -23,12 +24,17 @@ def elsewhere(data: DataConfig, root: Path) -> DataConfig:
         DataError: It is no data set of a folder.
     """
     if data.source in PACKAGED:
-        raise DataError(f"--data {root}: {data.name} is a file of an installed package; leave --data out")
+        raise DataError(
+            f"--data {root}: {data.name} is a file of an installed package; leave --data out"
+        )
     return replace(data, root=str(root))
 
 
-def record(target: Path, experiment: Experiment, data: DataConfig, found: Evaluation) -> dict[str, Any]:
-    """JSON: what was evaluated, in which form, on what, and what it reached; null for a class without images."""
+def record(
+    target: Path, experiment: Experiment, data: DataConfig, found: Evaluation
+) -> dict[str, Any]:
+    """JSON: what was evaluated, in which form, on what, and what it reached; null for a class
+    without images."""
     return {**_subject(str(target), experiment, data), **found.metrics(), **found.detail()}
 
 

@@ -1,7 +1,8 @@
-"""Figures of a spec: from the runs of their rows to pictures with their numbers, `figures/<name>.{json,csv,png,svg}`.
+"""Figures of a spec: from the runs of their rows to pictures with their numbers,
+`figures/<name>.{json,csv,png,svg}`.
 
-What a run journals when it ends (the similarity of its tokens) is drawn as it stands. Everything else is measured from
-its final weights once, and kept in its directory as `analysis/analysis.json`.
+What a run journals when it ends (the similarity of its tokens) is drawn as it stands. Everything
+else is measured from its final weights once, and kept in its directory as `analysis/analysis.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from antioversmooth.analysis.drawing import Picture
 from antioversmooth.analysis.panels import Axes, Row, axes
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Figure, PanelKind, Table
-from antioversmooth.reporting import gallery, tables, words
+from antioversmooth.reporting.rendering import gallery
+from antioversmooth.reporting.table import captions, write
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 
@@ -30,7 +32,8 @@ NUM_IMAGES = 128
 
 
 def render(table: Table, request: Request, seeds: Sequence[int], results: Path) -> list[Path]:
-    """Draws the figures that a table names, into the folder of its results, with a page of them; returns the files.
+    """Draws the figures that a table names, into the folder of its results, with a page of them;
+    returns the files.
 
     Nothing is drawn where the table itself is not written, nor before a row of the figure is done.
 
@@ -48,17 +51,23 @@ def render(table: Table, request: Request, seeds: Sequence[int], results: Path) 
 
 
 def destination(request: Request, results: Path, output: Path | None = None) -> Path | None:
-    """The folder that a request's figures are written to; None where they must not be, as for tables.
+    """The folder that a request's figures are written to; None where they must not be, as for
+    tables.
 
     Args:
         results: The project's results folder.
     """
-    folder = tables.destination(request, results)
+    folder = write.destination(request, results)
     return output or (folder / "figures" if folder else None)
 
 
 def picture(
-    figure: Figure, request: Request, seeds: Sequence[int], results: Path, *, num_images: int = NUM_IMAGES
+    figure: Figure,
+    request: Request,
+    seeds: Sequence[int],
+    results: Path,
+    *,
+    num_images: int = NUM_IMAGES,
 ) -> Picture | None:
     """The figure from the runs that are done; None where none of them has anything to draw.
 
@@ -71,21 +80,31 @@ def picture(
     journaled = all(panel.kind in JOURNALED for panel in figure.panels)
     rows = []
     for row in figure.rows:
-        theirs = [run for run in runs if run.experiment.name == row.experiment and not run.distrust()]
+        theirs = [
+            run for run in runs if run.experiment.name == row.experiment and not run.distrust()
+        ]
         done = [run for run in theirs if run.result() is not None]
         found = [from_result(run) if journaled else analysed(run, num_images) for run in done]
         rows.append(Row(row.experiment, row.label, found))
     measured = [row for row in rows if row.seeds]
     if not measured:
         return None
-    setting = words.Setting.of(next(r.experiment for r in runs if r.experiment.name == measured[0].experiment))
-    published = setting.comparable and not tables.alters_science(request)
+    setting = captions.Setting.of(
+        next(r.experiment for r in runs if r.experiment.name == measured[0].experiment)
+    )
+    published = setting.comparable and not write.alters_science(request)
     panels = [axes(panel, measured, published=published) for panel in figure.panels]
     panels = [panel for panel in panels if panel.curves]
     if not panels:
         return None
-    title = figure.title if setting.comparable else f"{figure.title} ({setting.data}, {setting.profile} profile)"
-    return Picture(figure.name, title, list(_notes(figure, rows, panels, seeds, setting, published)), panels)
+    title = (
+        figure.title
+        if setting.comparable
+        else f"{figure.title} ({setting.data}, {setting.profile} profile)"
+    )
+    return Picture(
+        figure.name, title, list(_notes(figure, rows, panels, seeds, setting, published)), panels
+    )
 
 
 def from_result(run: Run) -> Analysis:
@@ -93,14 +112,19 @@ def from_result(run: Run) -> Analysis:
     similarity = (run.result() or {}).get("similarity", {})
     named = {"tokens/similarity": "tokens", "tokens/off_diagonal": "off_diagonal"}
     measures = {
-        measure: dict(enumerate(similarity[key], start=1)) for measure, key in named.items() if key in similarity
+        measure: dict(enumerate(similarity[key], start=1))
+        for measure, key in named.items()
+        if key in similarity
     }
     depth = len(similarity.get("tokens", []))
-    return Analysis(run.experiment.title, _weights(run), similarity.get("images", NUM_IMAGES), depth, measures)
+    return Analysis(
+        run.experiment.title, _weights(run), similarity.get("images", NUM_IMAGES), depth, measures
+    )
 
 
 def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
-    """The analysis of a finished run: the one in its directory, or a new one, where that is of other weights or images.
+    """The analysis of a finished run: the one in its directory, or a new one, where that is of
+    other weights or images.
 
     Raises:
         CheckpointError: Its weights are gone.
@@ -109,7 +133,8 @@ def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
     wanted = _weights(run), min(num_images, run.experiment.data.num_val)
     found = Analysis.read(folder / "analysis.json")
     if found is None or (found.weights, found.num_images) != wanted:
-        from antioversmooth.training.analyse import analyse  # torch, which what is kept can be drawn without
+        # torch, which what is kept can be drawn without
+        from antioversmooth.training.weights.analyse import analyse
 
         found = analyse(run.dir, num_images=num_images)
         found.write(folder)
@@ -118,7 +143,11 @@ def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
 
 def _weights(run: Run) -> str:
     kept = (run.result() or {}).get("checkpoint")
-    return Analysis.weights_name(kept["file"], kept["sha256"]) if kept else str(run.experiment.recipe.init_from)
+    return (
+        Analysis.weights_name(kept["file"], kept["sha256"])
+        if kept
+        else str(run.experiment.recipe.init_from)
+    )
 
 
 def _notes(
@@ -126,7 +155,7 @@ def _notes(
     rows: Sequence[Row],
     panels: Sequence[Axes],
     seeds: Sequence[int],
-    setting: words.Setting,
+    setting: captions.Setting,
     published: bool,
 ) -> Iterator[str]:
     if figure.caption:
@@ -139,13 +168,16 @@ def _notes(
         if len(seeds) == 1
         else f"Mean over seeds {', '.join(map(str, seeds))}; band: lowest to highest."
     )
-    if any(len({curve.group for curve in panel.curves}) > 1 for panel in panels if not panel.layers):
+    if any(
+        len({curve.group for curve in panel.curves}) > 1 for panel in panels if not panel.layers
+    ):
         yield "Every layer is measured; markers take turns, since curves may lie on each other."
     images = max(seed.num_images for row in rows for seed in row.seeds)
     yield f"{setting.data} ({setting.profile} profile), {images:,} validation images. {spread}"
     if published:
         yield from dict.fromkeys(
-            f"Published ({curve.confidence}, {words.CONFIDENCE[curve.confidence]}): {curve.source}."
+            f"Published ({curve.confidence}, {captions.CONFIDENCE[curve.confidence]}):"
+            f" {curve.source}."
             for panel in figure.panels
             for curve in panel.references
         )

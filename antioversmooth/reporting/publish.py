@@ -8,42 +8,61 @@ from typing import TextIO
 
 from antioversmooth.config import Table
 from antioversmooth.errors import TrackingError
-from antioversmooth.reporting import document, figures, mirror, tables, terminal
-from antioversmooth.reporting.observe import observe
+from antioversmooth.reporting import figures
+from antioversmooth.reporting.rendering import terminal
+from antioversmooth.reporting.table import document, write
+from antioversmooth.reporting.table.observe import observe
+from antioversmooth.reporting.tracking import mirror
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 
 
 def publish(
-    runs: Sequence[Run], wanted: Sequence[Table], request: Request, seeds: Sequence[int], results: Path, out: TextIO
+    runs: Sequence[Run],
+    wanted: Sequence[Table],
+    request: Request,
+    seeds: Sequence[int],
+    results: Path,
+    out: TextIO,
 ) -> bool:
-    """Shows and writes tables and figures, and mirrors the runs into MLflow; returns whether every table is complete.
+    """Shows and writes tables and figures, and mirrors the runs into MLflow; returns whether every
+    table is complete.
 
     Args:
         results: The project's results folder.
         out: Where people read.
     """
-    complete, folder = True, tables.destination(request, results)
+    complete, folder = True, write.destination(request, results)
     for table in wanted:
         made = document.collect(table, request, seeds, results)
         complete &= made["complete"]
-        told = _write(table, made, folder, request, seeds, results)  # before it is shown: nobody may read on
+        # before it is shown: nobody may read on
+        told = _write(table, made, folder, request, seeds, results)
         terminal.show_table(made, out)
         print(told, file=out)
     try:
         mirror.sync([observe(run) for run in runs], wanted, results)
-    except TrackingError as err:  # it costs no table: the next launch or sync catches up
+    except TrackingError as err:
+        # it costs no table: the next launch or sync catches up
         print(f"Not mirrored into MLflow: {err}", file=out)
     return complete
 
 
 def _write(
-    table: Table, made: document.Document, folder: Path | None, request: Request, seeds: Sequence[int], results: Path
+    table: Table,
+    made: document.Document,
+    folder: Path | None,
+    request: Request,
+    seeds: Sequence[int],
+    results: Path,
 ) -> str:
     """Writes the table's files and figures where they belong; says which, or why not."""
     if folder is None:
         return "Not written: the overrides make these other experiments than the table's."
-    if why := tables.kept_for(made, folder):
-        return f"Not written: {why}; `antioversmooth table {table.name}` with --allow-partial writes it nevertheless."
-    written = [*tables.write(made, folder), *figures.render(table, request, seeds, results)]
+    if why := write.kept_for(made, folder):
+        return (
+            f"Not written: {why}; `antioversmooth table {table.name}` with --allow-partial writes"
+            " it nevertheless."
+        )
+    written = [*write.write(made, folder), *figures.render(table, request, seeds, results)]
     return f"Written to {folder}: {', '.join(str(path.relative_to(folder)) for path in written)}"

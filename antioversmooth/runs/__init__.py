@@ -24,10 +24,10 @@ results/runs/<experiment>/seed<k>-<id8>/
 from antioversmooth.runs.batch import split_batch
 from antioversmooth.runs.data import began_on, require_same_data
 from antioversmooth.runs.directory import Run
+from antioversmooth.runs.identity import ORIGINS, identity, plain, scientific
 from antioversmooth.runs.lifecycle import RunState, state
 from antioversmooth.runs.others import older, since_then
 from antioversmooth.runs.planning import plan, profile_folder
-from antioversmooth.runs.science import ORIGINS, identity, plain, scientific
 
 __all__ = [
     "ORIGINS",

@@ -5,8 +5,11 @@ from __future__ import annotations
 from antioversmooth.errors import SpecError
 
 
-def split_batch(global_batch: int, world_size: int, *, limit: int = 0, group: int = 1) -> tuple[int, int]:
-    """Samples per device and forward pass, and passes per step; times the ranks they are the global batch.
+def split_batch(
+    global_batch: int, world_size: int, *, limit: int = 0, group: int = 1
+) -> tuple[int, int]:
+    """Samples per device and forward pass, and passes per step; times the ranks they are the global
+    batch.
 
     Args:
         limit: Largest number of samples in one pass; 0: no limit.
@@ -36,7 +39,11 @@ def split_batch(global_batch: int, world_size: int, *, limit: int = 0, group: in
         cap = f" with at most {limit} a pass (runtime.device_batch)" if limit else ""
         raise SpecError(
             f"global_batch {global_batch} does not divide over {world_size} processes{unit}{cap}; "
-            + (f"it does over {', '.join(map(str, fitting))}" if fitting else "no number of processes fits"),
+            + (
+                f"it does over {', '.join(map(str, fitting))}"
+                if fitting
+                else "no number of processes fits"
+            ),
             where="recipe.global_batch",
         )
     return global_batch // (world_size * accumulation), accumulation

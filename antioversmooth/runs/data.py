@@ -1,4 +1,5 @@
-"""The data that a run began on, held against what lies at its `data.root` now: a folder does not identify a run."""
+"""The data that a run began on, held against what lies at its `data.root` now: a folder does not
+identify a run."""
 
 from __future__ import annotations
 
@@ -9,12 +10,17 @@ from antioversmooth import files
 from antioversmooth.errors import DataError
 from antioversmooth.runs.directory import Run
 
-_WHAT = {"fingerprint": "names, sizes or number of images", "sample": "content of a sample of images"}
-"""What tells data sets apart, for people. Runs of before a measure was added have no record of it."""
+_WHAT = {
+    "fingerprint": "names, sizes or number of images",
+    "sample": "content of a sample of images",
+}
+"""What tells data sets apart, for people. Runs of before a measure was added have no record of
+it."""
 
 
 def began_on(run: Run) -> dict[str, Any]:
-    """Name, root and measures of the data, as the run's newest attempt found them; empty before the first."""
+    """Name, root and measures of the data, as the run's newest attempt found them; empty before the
+    first."""
     try:
         recorded = files.read_json(run.dir / "provenance.json")
     except ValueError:
@@ -30,12 +36,19 @@ def require_same_data(run: Run, found: Mapping[str, str]) -> None:
         found: `fingerprint` and `sample` of the data at its `data.root`, as far as they are known.
     """
     began = began_on(run)
-    differing = [key for key in _WHAT if began.get(key) and found.get(key) and began[key] != found[key]]
+    differing = [
+        key for key in _WHAT if began.get(key) and found.get(key) and began[key] != found[key]
+    ]
     if not differing:
         return
     key, then, now = differing[0], began.get("root"), run.experiment.data.root
-    there = "the images there are others now: put those back" if then == now else f"go on with data.root={then}"
+    there = (
+        "the images there are others now: put those back"
+        if then == now
+        else f"go on with data.root={then}"
+    )
     raise DataError(
-        f"data.root: {run.name} began on the images of {then}, and those of {now} are others by the {_WHAT[key]} "
-        f"({str(began[key])[:12]} then, {found[key][:12]} now); {there}, or move {run.dir} away to begin anew"
+        f"data.root: {run.name} began on the images of {then}, and those of {now} are others by the"
+        f" {_WHAT[key]} ({str(began[key])[:12]} then, {found[key][:12]} now); {there}, or move"
+        f" {run.dir} away to begin anew"
     )

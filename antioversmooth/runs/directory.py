@@ -11,11 +11,22 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from antioversmooth import files, journal, outcome
+from antioversmooth import files
 from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
 from antioversmooth.redact import redact
-from antioversmooth.runs.science import ORIGINS, checksum, identity, origin, plain, scientific, sums, weights
+from antioversmooth.runs import journal
+from antioversmooth.runs.identity import (
+    ORIGINS,
+    checksum,
+    identity,
+    origin,
+    plain,
+    scientific,
+    sums,
+    weights,
+)
+from antioversmooth.runs.result import lacking
 
 
 @dataclass(frozen=True)
@@ -33,7 +44,8 @@ class Run:
     teacher: Run | None = None
     """The run whose final weights this one learns from."""
     files: dict[str, str] = field(default_factory=dict)
-    """What stands in the identity for files that it takes weights from, by the recipe's field that names them."""
+    """What stands in the identity for files that it takes weights from, by the recipe's field that
+    names them."""
 
     @property
     def needs(self) -> list[Run]:
@@ -73,12 +85,13 @@ class Run:
         if not isinstance(result, dict) or result.get("id") != self.id:
             said = result.get("id") if isinstance(result, dict) else None
             raise ResultError(f"{path} is of run {said}, not of {self.id}")
-        if lacking := list(outcome.lacking(result)):
-            raise ResultError(f"{path} lacks {', '.join(lacking)}; move it away and launch again")
+        if absent := list(lacking(result)):
+            raise ResultError(f"{path} lacks {', '.join(absent)}; move it away and launch again")
         return result
 
     def distrust(self) -> str:
-        """Why the result of the run cannot be trusted; empty where it can, or where there is none."""
+        """Why the result of the run cannot be trusted; empty where it can, or where there is
+        none."""
         try:
             self.result()
         except ResultError as err:
@@ -90,7 +103,8 @@ class Run:
         return journal.read_metrics(self.metrics_path, self.attempts_path)
 
     def attempts(self) -> list[journal.Record]:
-        """Records of the attempts so far; of each attempt one end: the last word, by whoever knew most."""
+        """Records of the attempts so far; of each attempt one end: the last word, by whoever knew
+        most."""
         records = journal.read_attempts(self.attempts_path)
         last = {r["attempt"]: i for i, r in enumerate(records) if r["event"] == "end"}
         return [r for i, r in enumerate(records) if r["event"] != "end" or last[r["attempt"]] == i]
@@ -106,7 +120,8 @@ class Run:
     def begins_again(self, reached: int) -> str:
         """What to say where a run that had reached a step has no checkpoint to go on from."""
         return (
-            f"{self.name} had reached step {reached}, and no whole checkpoint of it is there: it begins again at step 0"
+            f"{self.name} had reached step {reached}, and no whole checkpoint of it is there: it"
+            " begins again at step 0"
         )
 
     def prepare(self) -> None:
@@ -119,21 +134,32 @@ class Run:
             "upstream": str(self.upstream.dir) if self.upstream else None,
             **({"teacher": str(self.teacher.dir)} if self.teacher else {}),
             **({"files": self.files} if self.files else {}),
-            "experiment": {**plain(self.experiment), "cluster": _without_secrets(plain(self.experiment.cluster))},
+            "experiment": {
+                **plain(self.experiment),
+                "cluster": _without_secrets(plain(self.experiment.cluster)),
+            },
         }
-        header = "# The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.\n"
-        files.write_atomic(self.dir / "spec.yaml", header + yaml.safe_dump(content, sort_keys=False))
+        header = (
+            "# The resolved experiment of this run. Its science is hashed into `id`: an edited copy"
+            " is refused.\n"
+        )
+        files.write_atomic(
+            self.dir / "spec.yaml", header + yaml.safe_dump(content, sort_keys=False)
+        )
 
     def require_file(self, field: str) -> None:
-        """Raises CheckpointError where the file that a field of the recipe names is not what identifies this run."""
+        """Raises CheckpointError where the file that a field of the recipe names is not what
+        identifies this run."""
         if field in self.files and checksum(self.experiment, field) != self.files[field]:
             raise CheckpointError(
-                f"{self.name}: recipe.{field}: {origin(self.experiment, field)[1]} has other content than when this "
-                "run was planned; put that file back, or launch the spec again, which makes it another run"
+                f"{self.name}: recipe.{field}: {origin(self.experiment, field)[1]} has other"
+                " content than when this run was planned; put that file back, or launch the spec"
+                " again, which makes it another run"
             )
 
     def new_attempt(self) -> int:
-        """Number of a fresh attempt, from 1; its log folder is made exclusively, so that no two share a number."""
+        """Number of a fresh attempt, from 1; its log folder is made exclusively, so that no two
+        share a number."""
         number = 1 + max((n for n, _ in self.attempt_dirs()), default=0)
         while True:
             try:
@@ -165,10 +191,19 @@ class Run:
         try:
             merged = OmegaConf.merge(OmegaConf.structured(Experiment), content["experiment"])
             experiment = OmegaConf.to_object(merged)
-        except (ValueError, KeyError, TypeError, RecursionError, OmegaConfBaseException, SpecError) as err:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            RecursionError,
+            OmegaConfBaseException,
+            SpecError,
+        ) as err:
             raise ResultError(f"{path} cannot be read: {err}") from err
         assert isinstance(experiment, Experiment)
-        places = {role: _place(directory, content[role]) for role in ORIGINS.values() if content.get(role)}
+        places = {
+            role: _place(directory, content[role]) for role in ORIGINS.values() if content.get(role)
+        }
         if not {directory, *chain}.isdisjoint(places.values()):
             raise ResultError(f"{path} says that the run needs itself")
         before = {role: cls._load(place, (*chain, directory)) for role, place in places.items()}
@@ -179,14 +214,15 @@ class Run:
         run_id = identity(scientific(experiment), content["seed"], taken)
         if run_id != content["id"]:
             raise ResultError(
-                f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it says "
-                f"{content['id'][:8]}; launch the spec again instead"
+                f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it"
+                f" says {content['id'][:8]}; launch the spec again instead"
             )
         return cls(experiment, content["seed"], run_id, directory, files=sums(taken), **before)
 
 
 def _without_secrets(value: Any) -> Any:
-    """Where a run ran, for its record: lines that set up a job may hold tokens, and no run is identified by them."""
+    """Where a run ran, for its record: lines that set up a job may hold tokens, and no run is
+    identified by them."""
     if isinstance(value, dict):
         return {key: _without_secrets(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -195,14 +231,16 @@ def _without_secrets(value: Any) -> Any:
 
 
 def _place(directory: Path, needed: str) -> Path:
-    """Where a run lies that another one needs: beside it, as after a move of all results, or where it was."""
+    """Where a run lies that another one needs: beside it, as after a move of all results, or where
+    it was."""
     recorded = Path(needed)
     beside = directory.absolute().parents[1] / recorded.parent.name / recorded.name
     return beside if (beside / "spec.yaml").is_file() else recorded
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Safe, and without aliases: a few lines of them can stand for more values than any memory holds."""
+    """Safe, and without aliases: a few lines of them can stand for more values than any memory
+    holds."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -211,12 +249,20 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 _MAYBE = (str, type(None))
-_TYPES = {"id": (str,), "seed": (int,), "upstream": _MAYBE, "teacher": _MAYBE, "experiment": (dict,), "files": (dict,)}
+_TYPES = {
+    "id": (str,),
+    "seed": (int,),
+    "upstream": _MAYBE,
+    "teacher": _MAYBE,
+    "experiment": (dict,),
+    "files": (dict,),
+}
 """Of the keys of `spec.yaml`."""
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """What a run's `spec.yaml` says. A run directory is something people send to each other: nothing in it is trusted.
+    """What a run's `spec.yaml` says. A run directory is something people send to each other:
+    nothing in it is trusted.
 
     Raises:
         ResultError: It is missing, or not what `prepare` writes.
@@ -228,7 +274,8 @@ def _content(path: Path) -> dict[str, Any]:
         raise ResultError(f"{path.parent} is not a run directory: it has no spec.yaml") from err
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as err:
         raise ResultError(f"{path} cannot be read: {err}") from err
-    if "${" in text:  # what `prepare` writes is resolved; ${oc.env:...} would read this machine's secrets
+    # what `prepare` writes is resolved; ${oc.env:...} would read this machine's secrets
+    if "${" in text:
         raise ResultError(f"{path} cannot be read: it holds an interpolation, which no run writes")
     content = {"files": {}, **content} if isinstance(content, dict) else {}
     if wrong := [key for key, kinds in _TYPES.items() if not isinstance(content.get(key), kinds)]:

@@ -11,7 +11,8 @@ from antioversmooth.runs.directory import Run
 class RunState(Enum):
     """What the directory alone says of a run.
 
-    `orchestration.state.Phase` adds what the scheduler knows, `reporting.observe.State` what a table's readers ask.
+    `orchestration.state.Phase` adds what the scheduler knows, `reporting.observe.State` what a
+    table's readers ask.
     """
 
     missing = "missing"
@@ -24,7 +25,8 @@ class RunState(Enum):
 def state(run: Run, *, now: float | None = None) -> RunState:
     """The run's state as its directory tells it: no scheduler is asked.
 
-    `running` means an attempt that has not ended and whose heartbeat is younger than six of its periods.
+    `running` means an attempt that has not ended and whose heartbeat is younger than six of its
+    periods.
     """
     if run.result() is not None:
         return RunState.done

@@ -1,7 +1,8 @@
 """Who may start a run, and who trains it: on one machine, whoever holds that lock of its directory.
 
-A lock is the kernel's (flock): it ends with the last process that holds it, however that process dies, so there is
-no stale lock to clean up. A child that inherits it keeps the run locked when its launcher is killed.
+A lock is the kernel's (flock): it ends with the last process that holds it, however that process
+dies, so there is no stale lock to clean up. A child that inherits it keeps the run locked when its
+launcher is killed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ TRAINS = "lock"
 
 
 def try_lock(directory: Path, name: str = LAUNCHES) -> int | None:
-    """A file descriptor that holds a lock of a run directory until it is closed; None while another process does.
+    """A file descriptor that holds a lock of a run directory until it is closed; None while another
+    process does.
 
     Args:
         name: Which one.
@@ -37,7 +39,7 @@ def try_lock(directory: Path, name: str = LAUNCHES) -> int | None:
     except OSError as err:
         os.close(descriptor)
         raise LaunchError(
-            f"{directory}: its file system gives no locks ({err.strerror}), and without one a run could be started "
-            "twice; choose another folder with cluster.results=/path"
+            f"{directory}: its file system gives no locks ({err.strerror}), and without one a run"
+            " could be started twice; choose another folder with cluster.results=/path"
         ) from err
     return descriptor

@@ -1,4 +1,5 @@
-"""Other identities of a row and seed: what ran before its spec, its data or its overrides were changed."""
+"""Other identities of a row and seed: what ran before its spec, its data or its overrides were
+changed."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 from antioversmooth.errors import ResultError
 from antioversmooth.runs.directory import Run
-from antioversmooth.runs.science import scientific
+from antioversmooth.runs.identity import scientific
 
 NAMED = 3
 """Differences that are named; the rest are counted."""
@@ -26,20 +27,29 @@ def _ever_ran(directory: Path) -> bool:
 
 
 def since_then(run: Run) -> str:
-    """What ran instead of a run that never started, in what it differs, and the way out; empty where nothing did."""
+    """What ran instead of a run that never started, in what it differs, and the way out; empty
+    where nothing did."""
     directories = [run.dir.parent / name for name in older(run)]
     if not directories:
         return ""
     before = max(directories, key=lambda path: path.stat().st_mtime)
     way_out = "launch it as it is now, or give the overrides of then"
     try:
-        then, now = _flat(scientific(Run.load(before).experiment)), _flat(scientific(run.experiment))
+        then, now = (
+            _flat(scientific(Run.load(before).experiment)),
+            _flat(scientific(run.experiment)),
+        )
     except ResultError:
         return f"{before.name} ran, which was another; {way_out}"
     changed = [key for key in {**then, **now} if then.get(key, _UNSAID) != now.get(key, _UNSAID)]
-    told = [f"{key}={then.get(key, _UNSAID)} (now {now.get(key, _UNSAID)})" for key in changed[:NAMED]]
+    told = [
+        f"{key}={then.get(key, _UNSAID)} (now {now.get(key, _UNSAID)})" for key in changed[:NAMED]
+    ]
     more = [f"{len(changed) - NAMED} more"] if len(changed) > NAMED else []
-    return f"{before.name} ran, with {', '.join([*told, *more]) or 'weights of another start'}; {way_out}"
+    return (
+        f"{before.name} ran, with {', '.join([*told, *more]) or 'weights of another start'};"
+        f" {way_out}"
+    )
 
 
 _UNSAID = "its default"

@@ -9,11 +9,12 @@ from pathlib import Path
 from antioversmooth.config import Experiment
 from antioversmooth.errors import ResultError, SpecError
 from antioversmooth.runs.directory import Run
-from antioversmooth.runs.science import ORIGINS, identity, origin, scientific, sums, weights
+from antioversmooth.runs.identity import ORIGINS, identity, origin, scientific, sums, weights
 
 
 def profile_folder(results: Path, profile: str) -> Path:
-    """Where runs and tables of a profile lie: one that is not the paper's has its own folder, lest it be mistaken."""
+    """Where runs and tables of a profile lie: one that is not the paper's has its own folder, lest
+    it be mistaken."""
     return results if profile == "imagenet" else results / profile
 
 
@@ -21,7 +22,9 @@ Upstream = Callable[[str], Experiment]
 """Finds the experiment that `init_from: run:<name>` or `teacher: run:<name>` names."""
 
 
-def plan(experiments: Iterable[Experiment], seeds: Iterable[int], results: Path, upstream: Upstream) -> list[Run]:
+def plan(
+    experiments: Iterable[Experiment], seeds: Iterable[int], results: Path, upstream: Upstream
+) -> list[Run]:
     """One run for each experiment and seed, those that others need first, each only once.
 
     Args:
@@ -37,7 +40,11 @@ def plan(experiments: Iterable[Experiment], seeds: Iterable[int], results: Path,
 
 
 def _plan_seeds(
-    experiment: Experiment, seeds: list[int], results: Path, upstream: Upstream, chain: tuple[str, ...]
+    experiment: Experiment,
+    seeds: list[int],
+    results: Path,
+    upstream: Upstream,
+    chain: tuple[str, ...],
 ) -> list[Run]:
     """A run for each seed; what all of them share is looked at once."""
     before: dict[str, list[Run]] = {}
@@ -47,7 +54,9 @@ def _plan_seeds(
             continue
         if name in (*chain, experiment.name):
             raise SpecError(f"{name} would need itself", where=f"{experiment.name}: recipe.{field}")
-        before[role] = _plan_seeds(upstream(name), seeds, results, upstream, (*chain, experiment.name))
+        before[role] = _plan_seeds(
+            upstream(name), seeds, results, upstream, (*chain, experiment.name)
+        )
     for teacher in before.get("teacher", [])[:1]:
         _require_same_kind_of_data(experiment, teacher.experiment)
     folder = results / "runs" / experiment.name
@@ -63,11 +72,13 @@ def _plan_seeds(
 
 
 def _recorded(experiment: Experiment, seed: int, folder: Path) -> dict[str, str]:
-    """What stood for files that are not there any more, in the run that once began with them; it may be done."""
+    """What stood for files that are not there any more, in the run that once began with them; it
+    may be done."""
     gone = {
         field
         for field in ORIGINS
-        if origin(experiment, field)[0] == "file" and not Path(origin(experiment, field)[1]).is_file()
+        if origin(experiment, field)[0] == "file"
+        and not Path(origin(experiment, field)[1]).is_file()
     }
     runs = _readable(sorted(folder.glob(f"seed{seed}-*"))) if gone else ()
     known = {

@@ -1,4 +1,5 @@
-"""From YAML files and `key=value` overrides to typed experiments; every mistake in them ends here, as a SpecError.
+"""From YAML files and `key=value` overrides to typed experiments; every mistake in them ends here,
+as a SpecError.
 
 request     what a command line asks for: rows and tables, with all their mistakes in one error
 rows        one row: its files (defaults, source) and overrides (commandline), held against config/ (check, scalars)

@@ -1,4 +1,5 @@
-"""A part of a spec held against the dataclasses of config/: what fits, where it stands, and all that does not fit."""
+"""A part of a spec held against the dataclasses of config/: what fits, where it stands, and all
+that does not fit."""
 
 from __future__ import annotations
 
@@ -57,7 +58,12 @@ def check(node: Node, schema: type, *, partial: bool) -> Reading:
     """
     checker = _Checker(partial)
     content = checker.mapping(node, schema, "")
-    return Reading(content if isinstance(content, dict) else {}, checker.places, checker.problems, checker.unfit)
+    return Reading(
+        content if isinstance(content, dict) else {},
+        checker.places,
+        checker.problems,
+        checker.unfit,
+    )
 
 
 class _Checker:
@@ -98,12 +104,18 @@ class _Checker:
         """Refuses a key that is none; returns those that it may stand for."""
         name = dotted.rpartition(".")[2]
         if dotted == "name":
-            self.refuse(node.key_place, dotted, "the name of a spec is that of its file; leave it out")
+            self.refuse(
+                node.key_place, dotted, "the name of a spec is that of its file; leave it out"
+            )
             return ()
         siblings = [other for other in fields.hints(schema) if other != "name" or "." in dotted]
         homes = fields.homes(schema)
         if name in ("seed", "seeds") and homes:
-            self.refuse(node.key_place, dotted, "seeds are no part of a spec: --seeds 0,1,2 on the command line")
+            self.refuse(
+                node.key_place,
+                dotted,
+                "seeds are no part of a spec: --seeds 0,1,2 on the command line",
+            )
             return ()
         ours = fields.ELSEWHERE.get(name.replace("-", "_").lower(), name)
         close = (
@@ -112,11 +124,16 @@ class _Checker:
             or alike(name, siblings)
             or [home for key in misspelt(name, homes) for home in homes[key]]
         )
-        self.refuse(node.key_place, dotted, f"there is no such key; {question(close) or _others(siblings, name)}")
+        self.refuse(
+            node.key_place,
+            dotted,
+            f"there is no such key; {question(close) or _others(siblings, name)}",
+        )
         return close
 
     def missing(self, node: Node, key: str, schema: type, meant: Collection[str]) -> None:
-        """Refuses required keys that are not there, but for those that one that is refused already may stand for."""
+        """Refuses required keys that are not there, but for those that one that is refused already
+        may stand for."""
         for name in fields.required(schema):
             dotted = f"{key}.{name}" if key else name
             if dotted != "name" and name not in node.value and name not in meant:
@@ -133,7 +150,9 @@ class _Checker:
         if node.value == MISSING:
             return self.refuse(node.place, key, "has no value, and needs one", schema)
         if node.value is None:
-            return None if optional else self.refuse(node.place, key, "null is no value here", schema)
+            return (
+                None if optional else self.refuse(node.place, key, "null is no value here", schema)
+            )
         if typing.get_origin(kind) is dict:
             return self.free(node, key)
         if element := fields.element(kind):
@@ -151,7 +170,9 @@ class _Checker:
             return self.interpolation(node, key)
         if not isinstance(node.value, list):
             how = (
-                "write [a, b], or a line with `- ` for each" if isinstance(node.value, dict) else f"write [{node.text}]"
+                "write [a, b], or a line with `- ` for each"
+                if isinstance(node.value, dict)
+                else f"write [{node.text}]"
             )
             return self.refuse(node.place, key, f"a list belongs here: {how}")
         read = [self.element(child, kind, f"{key}[{i}]") for i, child in enumerate(node.value)]
@@ -180,7 +201,9 @@ class _Checker:
         try:
             OmegaConf.create({"value": node.value})
         except GrammarParseError as err:
-            return self.refuse(node.place, key, f"`{node.value}` is no interpolation: {str(err).splitlines()[0]}")
+            return self.refuse(
+                node.place, key, f"`{node.value}` is no interpolation: {str(err).splitlines()[0]}"
+            )
         return node.value
 
 

@@ -47,7 +47,8 @@ def read(overrides: Sequence[str], folder: Path) -> CommandLine:
 
 
 def _parsed(text: str) -> Override | None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser  # only here: a help text needs no hydra
+    # only here: a help text needs no hydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
@@ -63,7 +64,11 @@ def _place(text: str, start: int, end: int) -> Place:
 def _no_override(text: str) -> Problem:
     key, equals, _ = text.partition("=")
     if not equals or not key:
-        return Problem(_place(text, 0, len(text)), "", "this is no override; write key=value, such as recipe.epochs=1")
+        return Problem(
+            _place(text, 0, len(text)),
+            "",
+            "this is no override; write key=value, such as recipe.epochs=1",
+        )
     reason = f"cannot be read; quote what has spaces or special characters: {key}='\"...\"'"
     return Problem(_place(text, len(key) + 1, len(text)), key.strip("+~"), reason)
 
@@ -73,11 +78,15 @@ def _add(line: CommandLine, text: str, override: Override, groups: set[str]) -> 
     equals = text.index("=") if "=" in text else len(text)
     at_key, at_value = _place(text, text.index(key), equals), _place(text, equals + 1, len(text))
     if wrong := _not_possible(override, text[equals + 1 :]):
-        line.problems.append(Problem(at_value if override.is_sweep_override() else at_key, key, wrong))
+        line.problems.append(
+            Problem(at_value if override.is_sweep_override() else at_key, key, wrong)
+        )
     elif "/" in key or key in groups:
         line.choices[key] = _node(override.value(), at_value, at_key, text[equals + 1 :])
     else:
-        line.settings.append(_nested(key.split("."), override, at_value, at_key, text[equals + 1 :]))
+        line.settings.append(
+            _nested(key.split("."), override, at_value, at_key, text[equals + 1 :])
+        )
 
 
 def _not_possible(override: Override, value: str) -> str | None:
@@ -98,12 +107,15 @@ def _is_free(key: str) -> bool:
 
 
 def for_hydra(override: str) -> str:
-    """The override as hydra wants it: `++` where it may bring a new key, though a person need not say so."""
+    """The override as hydra wants it: `++` where it may bring a new key, though a person need not
+    say so."""
     bare = override.lstrip("+")
     return f"++{bare}" if _is_free(bare.partition("=")[0]) else override
 
 
-def _nested(keys: Sequence[str], override: Override, place: Place, key_place: Place, text: str) -> Node:
+def _nested(
+    keys: Sequence[str], override: Override, place: Place, key_place: Place, text: str
+) -> Node:
     node = _node(override.value(), place, key_place, text)
     for key in reversed(keys):
         node = Node({key: node}, place, key_place)
@@ -113,7 +125,9 @@ def _nested(keys: Sequence[str], override: Override, place: Place, key_place: Pl
 def _node(value: Any, place: Place, key_place: Place, text: str) -> Node:
     """All parts of a value stand at the place of the whole."""
     if isinstance(value, dict):
-        return Node({str(k): _node(v, place, key_place, "") for k, v in value.items()}, place, key_place)
+        return Node(
+            {str(k): _node(v, place, key_place, "") for k, v in value.items()}, place, key_place
+        )
     if isinstance(value, list):
         return Node([_node(v, place, key_place, "") for v in value], place, key_place)
     return Node(value, place, key_place, text)

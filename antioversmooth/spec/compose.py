@@ -14,24 +14,37 @@ from antioversmooth.errors import SpecError
 
 T = TypeVar("T")
 
-_HYDRA_ITSELF = ("env", "help", "hydra_help", "hydra_logging", "job_logging", "launcher", "output", "sweeper")
-"""Groups of hydra's own configuration. Nothing of it is used here, and composing it costs a third of the time."""
+_HYDRA_ITSELF = (
+    "env",
+    "help",
+    "hydra_help",
+    "hydra_logging",
+    "job_logging",
+    "launcher",
+    "output",
+    "sweeper",
+)
+"""Groups of hydra's own configuration. Nothing of it is used here, and composing it costs a third
+of the time."""
 
 
 def compose(path: Path, overrides: Sequence[str]) -> Experiment:
     """The experiment of a row.
 
     Raises:
-        SpecError: A rule of config/ is broken (`parts` name the keys), or hydra refuses what it is given.
+        SpecError: A rule of config/ is broken (`parts` name the keys), or hydra refuses what it is
+            given.
     """
-    from hydra import compose as hydra_compose  # only here: a help text needs no hydra
+    # only here: a help text needs no hydra
+    from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.config_store import ConfigStore
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
     GlobalHydra.instance().clear()
-    ConfigStore.instance().store("schema", Experiment)  # a row's first default: gives every key its type and default
+    # a row's first default: gives every key its type and default
+    ConfigStore.instance().store("schema", Experiment)
     without = [f"~hydra/{group}" for group in _HYDRA_ITSELF]
     try:
         with initialize_config_dir(str(path.parent), version_base=None):

@@ -1,4 +1,5 @@
-"""Which files make a row: a walk along the `defaults` lists, as hydra walks them, that knows where each entry stands.
+"""Which files make a row: a walk along the `defaults` lists, as hydra walks them, that knows where
+each entry stands.
 
 An entry is one of
 
@@ -78,7 +79,9 @@ class _Walker:
     def refuse(self, node: Node, message: str, key: str = "") -> None:
         self.found.problems.append(Problem(node.place, key, message))
 
-    def visit(self, path: Path, package: tuple[str, ...], base: str, chain: tuple[Path, ...]) -> None:
+    def visit(
+        self, path: Path, package: tuple[str, ...], base: str, chain: tuple[Path, ...]
+    ) -> None:
         """Adds the layers of a file and of those that its defaults name.
 
         Args:
@@ -90,12 +93,16 @@ class _Walker:
         self.found.problems += source.problems
         if source.root is None or not isinstance(source.root.value, dict):
             if not source.problems:
-                self.found.problems.append(Problem(source.top, "", "a spec is a mapping: `key: value` on each line"))
+                self.found.problems.append(
+                    Problem(source.top, "", "a spec is a mapping: `key: value` on each line")
+                )
             return
         entries = self.entries(source.root.value.get("defaults"))
         for entry in entries:
             if entry.group and "${" not in entry.option:
-                self.found.choices.setdefault(_joined(base, entry.group), replace(entry.node, value=entry.option))
+                self.found.choices.setdefault(
+                    _joined(base, entry.group), replace(entry.node, value=entry.option)
+                )
         for entry in entries:
             if entry.option == "_self_":
                 self.found.layers.append(Layer(path, package))
@@ -103,7 +110,9 @@ class _Walker:
                 self.has_schema = True
                 if self.found.layers:
                     self.refuse(
-                        entry.node, "`schema` comes before all keys: it sets them to their defaults", "defaults"
+                        entry.node,
+                        "`schema` comes before all keys: it sets them to their defaults",
+                        "defaults",
                     )
             elif not entry.overrides:
                 self.follow(entry, package, base, (*chain, path))
@@ -119,7 +128,11 @@ class _Walker:
         entries = [entry for node in defaults.value if (entry := self.entry(node)) is not None]
         own = sum(entry.option == "_self_" for entry in entries)
         if own != 1:
-            message = "`_self_` stands here twice" if own else "`_self_` is missing: the place of this file's own keys"
+            message = (
+                "`_self_` stands here twice"
+                if own
+                else "`_self_` is missing: the place of this file's own keys"
+            )
             self.refuse(replace(defaults, place=defaults.key_place), message, "defaults")
         return entries
 
@@ -134,7 +147,9 @@ class _Walker:
         path, _, package = option.value.partition("@")
         return Entry(option, head[2], path, head[3] or package or None, overrides=bool(head[1]))
 
-    def follow(self, entry: Entry, package: tuple[str, ...], base: str, chain: tuple[Path, ...]) -> None:
+    def follow(
+        self, entry: Entry, package: tuple[str, ...], base: str, chain: tuple[Path, ...]
+    ) -> None:
         """Visits the file that an entry names."""
         group = _joined(base, entry.group) if entry.group else ""
         chosen = self.chosen(group, entry) if group else entry.node
@@ -148,10 +163,14 @@ class _Walker:
             self.refuse(chosen, self.not_found(relative), group)
         elif path in chain:
             self.refuse(chosen, f"{relative}.yaml would be part of itself", "defaults")
-        elif (goes := self.package(entry, path, home, package)) and goes[0] not in fields.sections():
+        elif (goes := self.package(entry, path, home, package)) and goes[
+            0
+        ] not in fields.sections():
             hint = did_you_mean(goes[0], fields.sections())
             self.refuse(
-                chosen, f"its keys would go to `{'.'.join(goes)}`, which a row does not have; {hint}", "defaults"
+                chosen,
+                f"its keys would go to `{'.'.join(goes)}`, which a row does not have; {hint}",
+                "defaults",
             )
         else:
             self.visit(path, goes, home, chain)
@@ -169,13 +188,20 @@ class _Walker:
             if name in self.broken:
                 return None
             if other is None:
-                self.refuse(chosen, f"`${{{name}}}` stands for no group; {did_you_mean(name, self.groups)}", group)
+                self.refuse(
+                    chosen,
+                    f"`${{{name}}}` stands for no group; {did_you_mean(name, self.groups)}",
+                    group,
+                )
                 return None
             chosen = replace(chosen, value=chosen.value.replace(f"${{{name}}}", str(other.value)))
         return self.found.choices.setdefault(group, chosen)
 
-    def package(self, entry: Entry, path: Path, home: str, parent: tuple[str, ...]) -> tuple[str, ...]:
-        """Where the keys of a file go: as the entry says, as its head says, or by the folder that it is in."""
+    def package(
+        self, entry: Entry, path: Path, home: str, parent: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Where the keys of a file go: as the entry says, as its head says, or by the folder that
+        it is in."""
         said = entry.package or self.read(path).package
         if said == "_here_":
             return parent
@@ -193,9 +219,12 @@ class _Walker:
         home, _, name = relative.rpartition("/")
         beside = sorted(path.stem for path in (self.folder / home).glob("*.yaml"))
         below = sorted(
-            str(path.relative_to(self.folder / home).with_suffix("")) for path in (self.folder / home).rglob("*.yaml")
+            str(path.relative_to(self.folder / home).with_suffix(""))
+            for path in (self.folder / home).rglob("*.yaml")
         )
-        return f"there is no {self.folder.name}/{relative}.yaml; {did_you_mean(name, beside or below)}"
+        return (
+            f"there is no {self.folder.name}/{relative}.yaml; {did_you_mean(name, beside or below)}"
+        )
 
     def finish(self) -> None:
         for group, node in self.line.choices.items():

@@ -1,4 +1,5 @@
-"""A new row from an old one: the same choices under another name, with a head that claims nothing yet."""
+"""A new row from an old one: the same choices under another name, with a head that claims nothing
+yet."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ def draft(name: str, origin: Path) -> Path:
         SpecError: The name cannot be one, is taken, or `origin` is no row that loads.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
-        raise SpecError("a row's name is made of small letters, digits and _, as in deit_s12_attnscale", where=name)
+        raise SpecError(
+            "a row's name is made of small letters, digits and _, as in deit_s12_attnscale",
+            where=name,
+        )
     if kind(origin) == "table":
         raise SpecError("a new row starts from a row, and this is a table", where=shown(origin))
     load([origin])
@@ -27,7 +31,9 @@ def draft(name: str, origin: Path) -> Path:
         with path.open("x") as file:
             file.write(_renamed(origin.read_text(), origin.stem, name))
     except FileExistsError:
-        raise SpecError("there is a row of that name already; it is left as it is", where=shown(path)) from None
+        raise SpecError(
+            "there is a row of that name already; it is left as it is", where=shown(path)
+        ) from None
     return path
 
 
@@ -36,6 +42,9 @@ def _renamed(text: str, old: str, new: str) -> str:
     text = text.replace(f"experiments/{old}.yaml", f"experiments/{new}.yaml")
     text = re.sub(r"\A# .*", f"# {new}: {old}, changed", text)
     text = re.sub(
-        r"^# Expected: .*", f"# Expected: no number is known; see {old} for the row it started from", text, flags=re.M
+        r"^# Expected: .*",
+        f"# Expected: no number is known; see {old} for the row it started from",
+        text,
+        flags=re.M,
     )
     return re.sub(r"^title: .*", f'title: "{new}"', text, flags=re.M)

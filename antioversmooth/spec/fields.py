@@ -1,4 +1,5 @@
-"""What the dataclasses of config/ say about themselves: types, docstrings, which keys must have a value."""
+"""What the dataclasses of config/ say about themselves: types, docstrings, which keys must have a
+value."""
 
 from __future__ import annotations
 
@@ -17,18 +18,26 @@ from antioversmooth.config import Experiment
 
 ELSEWHERE = {
     "learning_rate": "base_lr", "lr": "base_lr", "blr": "base_lr", "batch": "global_batch",
-    "batch_size": "global_batch", "input_size": "image_size", "img_size": "image_size", "resolution": "image_size",
+    "batch_size": "global_batch", "input_size": "image_size", "img_size": "image_size",
+    "resolution": "image_size",
     "dim": "embed_dim",
     "heads": "num_heads", "layers": "depth", "num_layers": "depth", "smoothing": "label_smoothing",
     "drop": "dropout", "attn_drop": "attention_dropout", "attn_drop_rate": "attention_dropout",
-    "drop_path_rate": "drop_path", "reprob": "random_erasing", "aa": "rand_augment", "auto_augment": "rand_augment",
-    "clip": "clip_grad", "opt_eps": "eps", "opt_betas": "betas", "model_ema_decay": "ema_decay", "amp": "precision",
-    "dtype": "precision", "finetune": "init_from", "pretrained": "init_from", "checkpoint": "init_from",
-    "teacher_path": "teacher", "num_workers": "workers", "data_path": "root", "data_dir": "root", "path": "root",
-    "nb_classes": "num_classes", "gpus": "gpus_per_node", "ngpus": "gpus_per_node", "timeout": "time_min",
-    "time": "time_min", "mem": "mem_gb", "memory": "mem_gb", "use_checkpoint": "gradient_checkpointing",
+    "drop_path_rate": "drop_path", "reprob": "random_erasing", "aa": "rand_augment",
+    "auto_augment": "rand_augment",
+    "clip": "clip_grad", "opt_eps": "eps", "opt_betas": "betas", "model_ema_decay": "ema_decay",
+    "amp": "precision",
+    "dtype": "precision", "finetune": "init_from", "pretrained": "init_from",
+    "checkpoint": "init_from",
+    "teacher_path": "teacher", "num_workers": "workers", "data_path": "root", "data_dir": "root",
+    "path": "root",
+    "nb_classes": "num_classes", "gpus": "gpus_per_node", "ngpus": "gpus_per_node",
+    "timeout": "time_min",
+    "time": "time_min", "mem": "mem_gb", "memory": "mem_gb",
+    "use_checkpoint": "gradient_checkpointing",
 }  # fmt: skip
-"""What keys are called in DeiT's and Swin's code, in timm, in SLURM or by habit, and what they are called here."""
+"""What keys are called in DeiT's and Swin's code, in timm, in SLURM or by habit, and what they are
+called here."""
 
 
 @cache
@@ -92,7 +101,8 @@ def sections() -> dict[str, type]:
 
 
 def homes(schema: type) -> dict[str, list[str]]:
-    """Dotted keys of an experiment by their last part; none for the fields of a table or a figure."""
+    """Dotted keys of an experiment by their last part; none for the fields of a table or a
+    figure."""
     found: dict[str, list[str]] = {}
     if schema is Experiment or schema in sections().values():
         for section, part in sections().items():

@@ -1,4 +1,5 @@
-"""Which kind of spec a file is: a row, a table, a figure, or a part of rows. The folder that it lies in decides."""
+"""Which kind of spec a file is: a row, a table, a figure, or a part of rows. The folder that it
+lies in decides."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ def kind(path: Path) -> str:
 
 
 def misplaced(path: Path, wanted: Sequence[str]) -> str | None:
-    """What a file is that is none of the wanted kinds, and what to do with it; None where it is one."""
+    """What a file is that is none of the wanted kinds, and what to do with it; None where it is
+    one."""
     if path.suffix != ".yaml":
         return "is no spec, which is a .yaml file, such as experiments/deit_s12.yaml"
     found = kind(path)

@@ -1,4 +1,5 @@
-"""A table or a figure: one file, no groups, checked; the rows that it names are loaded elsewhere."""
+"""A table or a figure: one file, no groups, checked; the rows that it names are loaded
+elsewhere."""
 
 from __future__ import annotations
 
@@ -27,7 +28,11 @@ def load(schema: type[P], path: Path) -> tuple[P | None, list[Problem]]:
     reading.problems[:0] = read.problems
     folder = path.parent.parent
     missing = [*_missing_rows(reading, folder), *_missing_figures(reading, folder)]
-    if not reading.problems and not missing and (page := _made(schema, {**reading.content, "name": path.stem})):
+    if (
+        not reading.problems
+        and not missing
+        and (page := _made(schema, {**reading.content, "name": path.stem}))
+    ):
         return page, []
     return None, [*reading.problems, *broken_rules(schema, reading, read.top), *missing]
 
@@ -45,14 +50,20 @@ def _missing_rows(reading: Reading, folder: Path) -> Iterator[Problem]:
     for i, row in enumerate(reading.content.get("rows", [])):
         name, key = row.get("experiment"), f"rows[{i}].experiment"
         if name is not None and name not in known:
-            message = f"there is no row {folder.name}/{name}.yaml; {did_you_mean(Path(name).stem, known)}"
+            message = (
+                f"there is no row {folder.name}/{name}.yaml; {did_you_mean(Path(name).stem, known)}"
+            )
             yield Problem(reading.places[key], key, message)
 
 
 def _missing_figures(reading: Reading, folder: Path) -> Iterator[Problem]:
-    """A table draws its figures when its rows are done, which is late to learn that there is none of that name."""
+    """A table draws its figures when its rows are done, which is late to learn that there is none
+    of that name."""
     known = sorted(path.stem for path in (folder / "figures").glob("*.yaml"))
     for i, name in enumerate(reading.content.get("figures", [])):
         if name not in known:
-            message = f"there is no figure {folder.name}/figures/{name}.yaml; {did_you_mean(Path(name).stem, known)}"
+            message = (
+                f"there is no figure {folder.name}/figures/{name}.yaml;"
+                f" {did_you_mean(Path(name).stem, known)}"
+            )
             yield Problem(reading.places[f"figures[{i}]"], f"figures[{i}]", message)

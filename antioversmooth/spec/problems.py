@@ -1,4 +1,5 @@
-"""A mistake in a spec, shown as a compiler shows it: where, what, the line with a caret, and what would be right."""
+"""A mistake in a spec, shown as a compiler shows it: where, what, the line with a caret, and what
+would be right."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ class Place:
         """The line, and carets under the stretch."""
         start = max(0, self.column - WIDEST // 2) if len(self.text) > WIDEST else 0
         shown = "".join(c if c.isprintable() else " " for c in self.text[start : start + WIDEST])
-        carets = " " * (self.column - 1 - start) + "^" * max(1, min(self.length, len(shown) - self.column + 1 + start))
+        carets = " " * (self.column - 1 - start) + "^" * max(
+            1, min(self.length, len(shown) - self.column + 1 + start)
+        )
         number = str(self.line) if self.line else ""
         return f"  {number:>4} | {shown}\n       | {carets}"
 
@@ -64,9 +67,12 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 
 def alike(key: str, known: Collection[str]) -> list[str]:
-    """Keys that one may stand for: misspelt, of the same kind (`batch_size`: `global_batch`), or written alike."""
+    """Keys that one may stand for: misspelt, of the same kind (`batch_size`: `global_batch`), or
+    written alike."""
     same_kind = [name for name in known if key.lower().split("_")[0] in name.split("_")]
-    return misspelt(key, known) or same_kind[:3] or difflib.get_close_matches(key.lower(), known, n=2)
+    return (
+        misspelt(key, known) or same_kind[:3] or difflib.get_close_matches(key.lower(), known, n=2)
+    )
 
 
 def misspelt(key: str, known: Collection[str]) -> list[str]:
@@ -88,4 +94,8 @@ def there_are(known: Collection[str], word: str = "") -> str:
     if word and len(known) > FEW:
         nearest = difflib.get_close_matches(word, known, n=FEW // 2, cutoff=0.0)
         return f"there are {len(known)}, nearest to it {', '.join(nearest)}"
-    return f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}" if known else "there is none"
+    return (
+        f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
+        if known
+        else "there is none"
+    )

@@ -1,4 +1,5 @@
-"""What a command line asks for, loaded: rows and tables, or one error that says all that is wrong with them."""
+"""What a command line asks for, loaded: rows and tables, or one error that says all that is wrong
+with them."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ P = TypeVar("P", bound=Table | Figure)
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on a command line, loaded: tables, and the experiments of their rows and of row files."""
+    """What was asked for on a command line, loaded: tables, and the experiments of their rows and
+    of row files."""
 
     experiments: list[Experiment]
     tables: list[Table]
@@ -33,29 +35,38 @@ class Request:
     """As given on the command line."""
 
     def upstream(self, name: str) -> Experiment:
-        """The experiment that `init_from: run:<name>` means, with the same profile, data and cluster."""
+        """The experiment that `init_from: run:<name>` means, with the same profile, data and
+        cluster."""
         known = {e.name: e for e in self.experiments}
-        shared = [o for o in self.overrides if re.match(r"[+~]*(profile|data|cluster|runtime)\b", o)]
+        shared = [
+            o for o in self.overrides if re.match(r"[+~]*(profile|data|cluster|runtime)\b", o)
+        ]
         return known.get(name) or load_experiment(self.folder / f"{name}.yaml", shared)
 
     def plan(self, seeds: Sequence[int], results: Path) -> list[runs.Run]:
         """The runs of all experiments, those that others start from first.
 
         Args:
-            results: The project's results folder; a profile other than the paper's own gets a folder in it.
+            results: The project's results folder; a profile other than the paper's own gets a
+                folder in it.
         """
         return runs.plan(self.experiments, seeds, self.results(results), self.upstream)
 
     def results(self, results: Path) -> Path:
-        """Folder of runs and tables: a profile that is not the paper's has its own, so that nothing is mistaken."""
+        """Folder of runs and tables: a profile that is not the paper's has its own, so that nothing
+        is mistaken."""
         chosen = {(e.profile, e.cluster.results) for e in self.experiments}
         if len(chosen) > 1:
-            raise SpecError(f"rows of different profiles or result folders cannot be one request: {sorted(chosen)}")
+            raise SpecError(
+                "rows of different profiles or result folders cannot be one request:"
+                f" {sorted(chosen)}"
+            )
         profile, moved = chosen.pop()
         base = Path(moved).expanduser().absolute() if moved else results
         if base.is_file():
             raise SpecError(
-                "is a file, and a folder for runs and tables belongs here", where=f"cluster.results={moved}"
+                "is a file, and a folder for runs and tables belongs here",
+                where=f"cluster.results={moved}",
             )
         return runs.profile_folder(base, profile)
 
@@ -77,7 +88,8 @@ def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:
             folder = path.parent.parent
             rows += [folder / f"{row.experiment}.yaml" for row in table.rows if row.experiment]
             for figure in (folder / "figures" / f"{name}.yaml" for name in table.figures):
-                loader.keep(pages.load(Figure, figure), figure)  # drawn once the rows are done, checked before
+                # drawn once the rows are done, checked before
+                loader.keep(pages.load(Figure, figure), figure)
     experiments = loader.rows(rows)
     loader.finish()
     return Request(experiments, tables, folder, tuple(overrides))
@@ -99,7 +111,9 @@ def load_figure(path: Path, overrides: Sequence[str] = ()) -> tuple[Figure, Requ
     figure = _load_page(Figure, path)
     folder = path.absolute().parent.parent
     request = load([folder / f"{row.experiment}.yaml" for row in figure.rows], overrides)
-    _require_layers(figure, {experiment.name: experiment.model.depth for experiment in request.experiments})
+    _require_layers(
+        figure, {experiment.name: experiment.model.depth for experiment in request.experiments}
+    )
     return figure, request
 
 
@@ -112,7 +126,10 @@ def _require_layers(figure: Figure, depths: Mapping[str, int]) -> None:
         if beyond:
             right = f"its rows have {depth} layers; from the end they are -1 to -{depth}"
             errors.append(
-                SpecError(f"{beyond} is not possible: {right}", where=f"{figure.name}: panels[{index}].layers")
+                SpecError(
+                    f"{beyond} is not possible: {right}",
+                    where=f"{figure.name}: panels[{index}].layers",
+                )
             )
     if errors:
         raise SpecError.together(errors)
@@ -121,10 +138,13 @@ def _require_layers(figure: Figure, depths: Mapping[str, int]) -> None:
 def _load_page(schema: type[P], path: Path) -> P:
     loader = _Loader(())
     wanted = schema.__name__.lower()
-    made = [loader.keep(pages.load(schema, found), found) for found in loader.existing([path], wanted)]
+    made = [
+        loader.keep(pages.load(schema, found), found) for found in loader.existing([path], wanted)
+    ]
     loader.finish()
     (page,) = made
-    assert page is not None  # else there were problems
+    # else there were problems
+    assert page is not None
     return page
 
 
@@ -149,7 +169,9 @@ class _Loader:
                     return None
                 return candidate.absolute()
         beside = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        self.absent.append(SpecError(f"there is no such spec; {did_you_mean(path.stem, beside)}", where=str(path)))
+        self.absent.append(
+            SpecError(f"there is no such spec; {did_you_mean(path.stem, beside)}", where=str(path))
+        )
         return None
 
     def rows(self, paths: Iterable[Path]) -> list[Experiment]:
@@ -173,7 +195,10 @@ class _Loader:
     def finish(self) -> None:
         """Raises what was kept."""
         sources = [problem.place.source for problem in self.problems]
-        found = sorted(self.problems.items(), key=lambda one: (sources.index(one[0].place.source), one[0].place.line))
+        found = sorted(
+            self.problems.items(),
+            key=lambda one: (sources.index(one[0].place.source), one[0].place.line),
+        )
         errors = [*self.absent, *(SpecError(_told(*one)) for one in found)]
         if errors:
             raise SpecError.together(errors)

@@ -37,7 +37,8 @@ class Rows:
         """The experiment of a row, or what is wrong with it.
 
         Args:
-            made: False where another row has a problem already, and only those of this one are wanted.
+            made: False where another row has a problem already, and only those of this one are
+                wanted.
         """
         row = Row(self, path)
         if not made:
@@ -55,7 +56,9 @@ class Rows:
         """The keys of one file of a row."""
         node = self.read(layer.path).root
         assert node is not None
-        node = replace(node, value={key: value for key, value in node.value.items() if key != "defaults"})
+        node = replace(
+            node, value={key: value for key, value in node.value.items() if key != "defaults"}
+        )
         for key in reversed(layer.package):
             node = Node({key: node}, node.place, node.place)
         return check.check(node, Experiment, partial=True)
@@ -82,11 +85,16 @@ class Row:
         """What is wrong so far."""
         return self.reading.problems
 
-    def refuse(self, key: str, message: str, *, place: Place | None = None, notes: tuple[str, ...] = ()) -> None:
-        self.problems.append(Problem(place or self.reading.places.get(key, self.top), key, message, notes))
+    def refuse(
+        self, key: str, message: str, *, place: Place | None = None, notes: tuple[str, ...] = ()
+    ) -> None:
+        self.problems.append(
+            Problem(place or self.reading.places.get(key, self.top), key, message, notes)
+        )
 
     def explain(self) -> None:
-        """Adds what shows only where all values are known; a row that hydra composes has nothing of it."""
+        """Adds what shows only where all values are known; a row that hydra composes has nothing of
+        it."""
         self.resolve()
         self.problems.extend(broken_rules(Experiment, self.reading, self.top))
 
@@ -103,13 +111,20 @@ class Row:
                 if name not in said and key not in refused:
                     chosen = self.walk.choices.get(section)
                     place = chosen.place if chosen else self.reading.places.get(section)
-                    self.refuse(key, "has no value, and needs one", place=place, notes=fields.explain(schema, name))
+                    self.refuse(
+                        key,
+                        "has no value, and needs one",
+                        place=place,
+                        notes=fields.explain(schema, name),
+                    )
 
     def resolve(self) -> None:
         """Replaces each `${...}` by what it stands for, and holds that against its type."""
         for section, schema in {"": Experiment, **fields.sections()}.items():
             content = self.reading.content.get(section, {}) if section else self.reading.content
-            for name in [name for name, value in content.items() if isinstance(value, str) and "${" in value]:
+            for name in [
+                name for name, value in content.items() if isinstance(value, str) and "${" in value
+            ]:
                 key = f"{section}.{name}" if section else name
                 if wrong := self.resolve_one(content, key, name, schema):
                     del content[name]
@@ -119,27 +134,41 @@ class Row:
         """Puts the value of an interpolation in its place; says what is wrong with it."""
         said = content[name]
         try:
-            value = OmegaConf.select(OmegaConf.create(self.reading.content), key, throw_on_missing=True)
+            value = OmegaConf.select(
+                OmegaConf.create(self.reading.content), key, throw_on_missing=True
+            )
         except OmegaConfBaseException as err:
-            reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(err).splitlines()[0])
+            reason = re.sub(
+                r"^\w+ raised while resolving interpolation: ", "", str(err).splitlines()[0]
+            )
             variable = re.search(r"\$\{([A-Z][A-Z0-9_]*)\}", said)
             way_out = f"; the environment variable is ${{oc.env:{variable[1]}}}" if variable else ""
             return f"`{said}` cannot be resolved: {reason}{way_out}"
         content[name] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         kind, optional = fields.unwrap(fields.hints(schema)[name])
-        if (value is None and optional) or not isinstance(kind, type) or not complaint(value, str(value), kind, name):
+        if (
+            (value is None and optional)
+            or not isinstance(kind, type)
+            or not complaint(value, str(value), kind, name)
+        ):
             return None
-        return f"`{said}` stands for a value that does not fit"  # not shown: it may come from the environment
+        # not shown: it may come from the environment
+        return f"`{said}` stands for a value that does not fit"
 
     def refuse_mismatches(self) -> None:
         """What the files say about each other and must be true."""
         chosen = self.walk.choices.get("profile")
         said = self.reading.content.get("profile", MISSING)
         if chosen is not None and said not in (chosen.value, MISSING):
-            message = f"{said!r} is not the profile of the defaults, `{chosen.value}`, whose results folder is used"
+            message = (
+                f"{said!r} is not the profile of the defaults, `{chosen.value}`, whose results"
+                " folder is used"
+            )
             self.refuse("profile", message)
         for field in ORIGINS:
             kind, _, name = str(self.reading.content.get("recipe", {}).get(field)).partition(":")
             if kind == "run" and not source.exists(self.rows.folder / f"{name}.yaml"):
                 known = [path.stem for path in sorted(self.rows.folder.glob("*.yaml"))]
-                self.refuse(f"recipe.{field}", f"there is no row `{name}`; {did_you_mean(name, known)}")
+                self.refuse(
+                    f"recipe.{field}", f"there is no row `{name}`; {did_you_mean(name, known)}"
+                )

@@ -1,7 +1,9 @@
-"""The rules of config/, asked of what a spec says: each broken one is a problem where the value was set.
+"""The rules of config/, asked of what a spec says: each broken one is a problem where the value was
+set.
 
-A config checks itself as a whole, when it is made. So that one wrong key does not hide the rules of the others, a key
-that has no usable value gets a stand-in, and what is said about stand-ins is dropped.
+A config checks itself as a whole, when it is made. So that one wrong key does not hide the rules of
+the others, a key that has no usable value gets a stand-in, and what is said about stand-ins is
+dropped.
 """
 
 from __future__ import annotations
@@ -47,11 +49,17 @@ class _Judge:
     def judge(self, schema: type, content: dict[str, Any], key: str) -> bool:
         """Whether the content, with stand-ins for what broke a rule, makes a config."""
         self.fill(schema, content, key)
-        sound = [self.judge(kind, child, path) for path, kind, child in _children(schema, content, key)]
+        sound = [
+            self.judge(kind, child, path) for path, kind, child in _children(schema, content, key)
+        ]
         if not all(sound):
             return False
         found = _errors(schema, content, key)
-        self.errors += [error for error in _causes(found) if not self.names_unknown(f"{error.where} {error.message}")]
+        self.errors += [
+            error
+            for error in _causes(found)
+            if not self.names_unknown(f"{error.where} {error.message}")
+        ]
         for error in found:
             content.pop(error.where.removeprefix(f"{key}."), None)
             self.unknown.add(error.where)
@@ -73,7 +81,8 @@ def _names_any(text: str, keys: Iterable[str]) -> bool:
 
 
 def _causes(errors: list[SpecError]) -> list[SpecError]:
-    """Those that do not follow from others: what is compared with a value that is wrong by itself says nothing new."""
+    """Those that do not follow from others: what is compared with a value that is wrong by itself
+    says nothing new."""
     by_itself = {error.where for error in errors if not _KEY.search(error.message)}
     return [error for error in errors if not _names_any(error.message, by_itself - {error.where})]
 
@@ -85,20 +94,26 @@ def _errors(schema: type, content: dict[str, Any], key: str) -> list[SpecError]:
 
 @lru_cache(maxsize=256)
 def _refused(schema: type, content: str, key: str) -> tuple[SpecError, ...]:
-    """The same of JSON: the rows of a table have most of their configs in common, and each one takes milliseconds."""
+    """The same of JSON: the rows of a table have most of their configs in common, and each one
+    takes milliseconds."""
     try:
         typed(schema, json.loads(content))
     except SpecError as err:
         if not key:
             return err.parts
         # one inside another names its keys as if it stood by itself: `paper.top1`
-        return tuple(SpecError(part.message, where=f"{key}.{part.where.partition('.')[2]}") for part in err.parts)
+        return tuple(
+            SpecError(part.message, where=f"{key}.{part.where.partition('.')[2]}")
+            for part in err.parts
+        )
     except OmegaConfBaseException as err:
         return (SpecError(str(err).splitlines()[0], where=key),)
     return ()
 
 
-def _children(schema: type, content: dict[str, Any], key: str) -> Iterator[tuple[str, type, dict[str, Any]]]:
+def _children(
+    schema: type, content: dict[str, Any], key: str
+) -> Iterator[tuple[str, type, dict[str, Any]]]:
     """Path, type and content of each config inside a config."""
     for name, hint in fields.hints(schema).items():
         path, value = f"{key}.{name}" if key else name, content.get(name)
@@ -119,12 +134,20 @@ def _stand_in(kind: Any) -> Any:
 
 
 def _problem(error: SpecError, reading: Reading, top: Place) -> Problem:
-    """Points at the key, else at another one that the rule names, and notes where those others stand."""
+    """Points at the key, else at another one that the rule names, and notes where those others
+    stand."""
     others = dict.fromkeys(_KEY.findall(error.message))
-    named = {key: reading.places[key] for key in others if key in reading.places and key != error.where}
+    named = {
+        key: reading.places[key] for key in others if key in reading.places and key != error.where
+    }
     place, notes = reading.places.get(error.where), []
     if place is None:
         home = reading.places.get(error.where.rpartition(".")[0], top)
-        place, notes = next(iter(named.values()), home), [f"{error.where} is not set, and has its default"]
-    notes += [f"{key} is set here: {other.named()}" for key, other in named.items() if other != place]
+        place, notes = (
+            next(iter(named.values()), home),
+            [f"{error.where} is not set, and has its default"],
+        )
+    notes += [
+        f"{key} is set here: {other.named()}" for key, other in named.items() if other != place
+    ]
     return Problem(place, error.where, error.message, tuple(notes))

@@ -1,4 +1,5 @@
-"""What is wrong with a single value: of another type, with a unit, or read by YAML as something else than it looks."""
+"""What is wrong with a single value: of another type, with a unit, or read by YAML as something
+else than it looks."""
 
 from __future__ import annotations
 
@@ -12,9 +13,29 @@ from yaml.constructor import SafeConstructor
 from antioversmooth.spec.problems import did_you_mean
 
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-_TIMES = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400}
+_TIMES = {
+    "s": 1,
+    "sec": 1,
+    "second": 1,
+    "m": 60,
+    "min": 60,
+    "minute": 60,
+    "h": 3600,
+    "hour": 3600,
+    "d": 86400,
+}
 _TIMES |= {"hr": 3600, "day": 86400, "w": 604800, "week": 604800}
-_SIZES = {"m": 1 / 1024, "mb": 1 / 1024, "mib": 1 / 1024, "g": 1, "gb": 1, "gib": 1, "t": 1024, "tb": 1024, "tib": 1024}
+_SIZES = {
+    "m": 1 / 1024,
+    "mb": 1 / 1024,
+    "mib": 1 / 1024,
+    "g": 1,
+    "gb": 1,
+    "gib": 1,
+    "t": 1024,
+    "tb": 1024,
+    "tib": 1024,
+}
 _COUNTS = {"k": 1e3, "m": 1e6}
 _UNITS: dict[str, tuple[str, dict[str, float]]] = {
     "s": ("seconds", {unit: float(seconds) for unit, seconds in _TIMES.items()}),
@@ -22,7 +43,8 @@ _UNITS: dict[str, tuple[str, dict[str, float]]] = {
     "gb": ("GiB", _SIZES),
     "top1": ("percent", {"%": 1}),
 }
-"""What a key with such an ending (or such a name) counts, and how many of them are in the units that people write."""
+"""What a key with such an ending (or such a name) counts, and how many of them are in the units
+that people write."""
 
 
 def complaint(value: Any, written: str, kind: Any, name: str) -> str | None:
@@ -39,7 +61,9 @@ def complaint(value: Any, written: str, kind: Any, name: str) -> str | None:
     if kind is str:
         return _not_as_written(value, written)
     if kind is bool:
-        fits = isinstance(value, bool) or (isinstance(value, str) and value.lower() in SafeConstructor.bool_values)
+        fits = isinstance(value, bool) or (
+            isinstance(value, str) and value.lower() in SafeConstructor.bool_values
+        )
         return None if fits else f"{_shown(value, written)} is not true or false"
     return _no_number(value, written, kind, name)
 
@@ -81,7 +105,8 @@ def _no_number(value: Any, written: str, kind: type, name: str) -> str | None:
 def _not_finite(value: float, written: str) -> str | None:
     try:
         return None if math.isfinite(value) else f"{_shown(value, written)} is not a finite number"
-    except OverflowError:  # a whole number beyond every float
+    except OverflowError:
+        # a whole number beyond every float
         return f"{written[:20]}... is not a number that a computer can work with"
 
 

@@ -1,7 +1,8 @@
-"""The dataclasses of config/ as JSON Schema, from which an editor completes, explains and checks a spec.
+"""The dataclasses of config/ as JSON Schema, from which an editor completes, explains and checks a
+spec.
 
-Draft 7, which the YAML plug-ins of editors know best. What a schema cannot say (rules between keys, whether a file is
-there) is said when a spec is loaded.
+Draft 7, which the YAML plug-ins of editors know best. What a schema cannot say (rules between keys,
+whether a file is there) is said when a spec is loaded.
 """
 
 from __future__ import annotations
@@ -19,14 +20,26 @@ _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
 _INTERPOLATION = {"type": "string", "pattern": r"\$\{.+\}"}
 _DEFAULTS = {
     "type": "array",
-    "description": "Which files this one is made of, later ones before earlier ones; _self_ stands for its own keys.",
-    "items": {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}]},
+    "description": (
+        "Which files this one is made of, later ones before earlier ones; _self_ stands for its own"
+        " keys."
+    ),
+    "items": {
+        "anyOf": [
+            {"type": "string"},
+            {"type": "object", "additionalProperties": {"type": "string"}},
+        ]
+    },
 }
 
 
 def kinds() -> dict[str, type]:
     """The dataclass behind each kind of spec file: row, table, figure, and the groups of rows."""
-    groups = {name: schema for name, schema in fields.sections().items() if name in fields.required(Experiment)}
+    groups = {
+        name: schema
+        for name, schema in fields.sections().items()
+        if name in fields.required(Experiment)
+    }
     return {"row": Experiment, "table": Table, "figure": Figure, **groups}
 
 
@@ -40,10 +53,18 @@ def json_schema(kind: str) -> dict[str, Any]:
     top = _mapping(schema, nested, partial)
     if partial:
         top["properties"]["defaults"] = _DEFAULTS
-    if kind in ("row", "table", "figure"):  # the name is that of the file
+    # the name is that of the file
+    if kind in ("row", "table", "figure"):
         del top["properties"]["name"]
-        top["required"] = ["defaults"] if partial else [key for key in top["required"] if key != "name"]
-    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": kind, **top, "definitions": nested}
+        top["required"] = (
+            ["defaults"] if partial else [key for key in top["required"] if key != "name"]
+        )
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": kind,
+        **top,
+        "definitions": nested,
+    }
 
 
 def _mapping(schema: type, nested: dict[str, Any], partial: bool) -> dict[str, Any]:
@@ -78,7 +99,8 @@ def _kind(kind: Any, nested: dict[str, Any], partial: bool) -> dict[str, Any]:
     if fields.is_config(kind):
         if kind.__name__ not in nested:
             nested[kind.__name__] = _mapping(kind, nested, partial)
-        return {"allOf": [{"$ref": f"#/definitions/{kind.__name__}"}]}  # allOf: beside a bare $ref nothing else counts
+        # allOf: beside a bare $ref nothing else counts
+        return {"allOf": [{"$ref": f"#/definitions/{kind.__name__}"}]}
     if issubclass(kind, Enum):
         return {"enum": [choice.name for choice in kind]}
     return {"type": _TYPES[kind]}

@@ -1,4 +1,5 @@
-"""YAML text to values that know where they stand. Plain YAML only: no tags, no anchors, no key twice."""
+"""YAML text to values that know where they stand. Plain YAML only: no tags, no anchors, no key
+twice."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ from omegaconf._utils import get_yaml_loader
 
 from antioversmooth.spec.problems import Place, Problem
 
-_PLAIN = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")}
+_PLAIN = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq")
+}
 
 
 UNREADABLE = object()
@@ -129,7 +132,8 @@ class _Parser:
                 break
             if len(words) != 2:
                 self.problem(
-                    self.place(number, 0, len(line)), "of comments that begin with @, `# @package NAME` is one"
+                    self.place(number, 0, len(line)),
+                    "of comments that begin with @, `# @package NAME` is one",
                 )
             elif words[0] == "@package":
                 found = words[1]
@@ -142,7 +146,9 @@ class _Parser:
 
     def of(self, node: yaml.Node) -> Place:
         start, end = node.start_mark, node.end_mark
-        return self.place(start.line, start.column, end.column - start.column if start.line == end.line else 1)
+        return self.place(
+            start.line, start.column, end.column - start.column if start.line == end.line else 1
+        )
 
     def problem(self, place: Place, message: str) -> None:
         self.source.problems.append(Problem(place, "", message))
@@ -150,7 +156,10 @@ class _Parser:
     def node(self, node: yaml.Node, key: Place | None) -> Node:
         place = self.of(node)
         if id(node) in self.seen:
-            self.problem(key or place, "anchors and aliases are not followed: say it twice, or use `defaults`")
+            self.problem(
+                key or place,
+                "anchors and aliases are not followed: say it twice, or use `defaults`",
+            )
             return Node(UNREADABLE, place, key or place)
         self.seen.add(id(node))
         if node.tag not in _PLAIN:
@@ -170,7 +179,9 @@ class _Parser:
             if not isinstance(key, yaml.ScalarNode):
                 self.problem(place, "a list or a mapping cannot be a key")
             elif key.value in first:
-                self.problem(place, f"`{key.value}` stands here twice; first in line {first[key.value].line}")
+                self.problem(
+                    place, f"`{key.value}` stands here twice; first in line {first[key.value].line}"
+                )
             else:
                 first[key.value] = place
                 yield key.value, self.node(value, place)
@@ -185,7 +196,9 @@ class _Parser:
     def no_yaml(self, err: yaml.YAMLError) -> Problem:
         for number, line in enumerate(self.lines):
             if tab := re.match(r" *\t", line):
-                return Problem(self.place(number, tab.end() - 1), "", "a tab; YAML is indented with spaces")
+                return Problem(
+                    self.place(number, tab.end() - 1), "", "a tab; YAML is indented with spaces"
+                )
             if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(line):
                 message = f"the character {unprintable.group()!r} cannot stand in YAML"
                 return Problem(self.place(number, unprintable.start()), "", message)
@@ -194,7 +207,8 @@ class _Parser:
         mark, start = err.problem_mark or err.context_mark, err.context_mark
         at_end = mark and not "".join(self.lines[mark.line :]).strip()
         if start and (at_end or err.context == "while scanning a simple key"):
-            mark = start  # it ran on to the end of the file, or of the next line: what was opened tells more
+            # it ran on to the end of the file, or of the next line: what was opened tells more
+            mark = start
         place = self.place(mark.line, mark.column) if mark else self.source.top
         said = [part for part in (err.context, err.problem) if part]
         return Problem(place, "", f"this is not YAML: {', '.join(said)}")

@@ -1,4 +1,5 @@
-"""`python -m antioversmooth.training RUN_DIR`: one rank of a run, as torchrun or a SLURM step starts it."""
+"""`python -m antioversmooth.training RUN_DIR`: one rank of a run, as torchrun or a SLURM step
+starts it."""
 
 from __future__ import annotations
 
@@ -11,29 +12,35 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
-from antioversmooth.journal import EndReason
 from antioversmooth.runs import Run
-from antioversmooth.training.attempt import SUPERSEDED, describe, end_of
-from antioversmooth.training.distributed import find_place
+from antioversmooth.runs.journal import EndReason
+from antioversmooth.training.run.attempt import SUPERSEDED, describe, end_of
+from antioversmooth.training.run.distributed import find_place
 from antioversmooth.training.train import train
 
 RESUMABLE = os.EX_TEMPFAIL
 """Exit code of an attempt that ended early and is to be continued."""
 
-_RESUMABLE_REASONS = (EndReason.preempted.value, EndReason.timeout.value, EndReason.cancelled.value, SUPERSEDED)
+_RESUMABLE_REASONS = (
+    EndReason.preempted.value,
+    EndReason.timeout.value,
+    EndReason.cancelled.value,
+    SUPERSEDED,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains the run of a directory; 0 completed, 75 ended early and resumable, 2 a user's mistake, 1 anything else."""
+    """Trains the run of a directory; 0 completed, 75 ended early and resumable, 2 a user's mistake,
+    1 anything else."""
     (directory,) = sys.argv[1:] if arguments is None else arguments
-    faulthandler.enable(
-        file=2
-    )  # what is aborted from within a library, as NCCL does with ranks that hang, says where it was
+    # what is aborted from within a library, as NCCL does with ranks that hang, says where it was
+    faulthandler.enable(file=2)
     return run_attempt(Path(directory))
 
 
 def run_attempt(directory: Path) -> int:
-    """Trains the run of a directory with its output in the attempt's log folder; the exit code as `main`."""
+    """Trains the run of a directory with its output in the attempt's log folder; the exit code as
+    `main`."""
     code = 0
     try:
         train(Run.load(directory), redirect=True)
@@ -41,7 +48,8 @@ def run_attempt(directory: Path) -> int:
         code = RESUMABLE
     except Exception as err:
         if find_place(os.environ).rank == 0 or not isinstance(err, AntiOversmoothError):
-            print(describe(err), file=sys.stderr)  # what all ranks know is said once
+            # what all ranks know is said once
+            print(describe(err), file=sys.stderr)
         code = exit_code(err)
     _end_loading_processes()
     return code
@@ -50,12 +58,13 @@ def run_attempt(directory: Path) -> int:
 def _end_loading_processes() -> None:
     """Ends what loads data for this process, after whatever ended training.
 
-    Left to Python's exit they would be sent SIGTERM, which they ignore for the sake of schedulers that signal every
-    process of a job, and be waited for without end.
+    Left to Python's exit they would be sent SIGTERM, which they ignore for the sake of schedulers
+    that signal every process of a job, and be waited for without end.
     """
     loading = multiprocessing.active_children()
     if loading:
-        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's would report them as lost
+        # torch's would report them as lost
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for process in loading:
             process.kill()
             process.join()

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antioversmooth import journal
 from antioversmooth.config import Experiment, Precision
-from antioversmooth.training.augmentation import DevicePreprocessing
-from antioversmooth.training.data import Images, check_readable
-from antioversmooth.training.distributed import Ranks
-from antioversmooth.training.loading import WHOLE, Loaders
+from antioversmooth.runs import journal
+from antioversmooth.training.data.augmentation import DevicePreprocessing
+from antioversmooth.training.data.images import Images, check_readable
+from antioversmooth.training.data.loading import WHOLE, Loaders
+from antioversmooth.training.run.distributed import Ranks
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,11 @@ class Evaluation:
 
     def metrics(self) -> dict[str, float]:
         """As the journal names them."""
-        return {journal.VAL_TOP1: self.top1, journal.VAL_TOP5: self.top5, journal.VAL_LOSS: self.loss}
+        return {
+            journal.VAL_TOP1: self.top1,
+            journal.VAL_TOP5: self.top5,
+            journal.VAL_LOSS: self.loss,
+        }
 
 
 class Evaluator:
@@ -63,7 +67,9 @@ class Evaluator:
         loaders: Make this rank's share of its batches.
     """
 
-    def __init__(self, experiment: Experiment, images: Images, loaders: Loaders, ranks: Ranks) -> None:
+    def __init__(
+        self, experiment: Experiment, images: Images, loaders: Loaders, ranks: Ranks
+    ) -> None:
         self.data = experiment.data
         self.images = images
         self.precision = experiment.recipe.precision
@@ -95,7 +101,8 @@ class Evaluator:
 
     @torch.no_grad()
     def _sums(self, model: nn.Module) -> tuple[Tensor, list[int]]:
-        """Images, hits in the first place, hits in the first five, and loss, by class; and what could not be read.
+        """Images, hits in the first place, hits in the first five, and loss, by class; and what
+        could not be read.
 
         Shape of the sums: [4, num_classes].
         """
@@ -104,12 +111,15 @@ class Evaluator:
         unreadable: list[int] = []
         for batch in self.batches:
             self.ranks.progress.mark()
-            readable = batch.corrupt == WHOLE  # others were replaced by a neighbour, which counts by itself
+            # others were replaced by a neighbour, which counts by itself
+            readable = batch.corrupt == WHOLE
             unreadable += batch.corrupt[~readable].tolist()
             labels = batch.labels.to(self.ranks.device, non_blocking=True)
             with autocast(self.ranks.device, self.precision):
                 logits = model(self.preprocessing.normalise(batch.images))
-            scores = _scores(logits.float(), labels) * readable.to(self.ranks.device, non_blocking=True)
+            scores = _scores(logits.float(), labels) * readable.to(
+                self.ranks.device, non_blocking=True
+            )
             sums.index_add_(1, labels, scores)
         return sums, unreadable
 

@@ -9,29 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from antioversmooth import journal
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.config import Experiment
-from antioversmooth.runs import Run, require_same_data
-from antioversmooth.training import attempt as attempts
-from antioversmooth.training import distributed, system
-from antioversmooth.training.attempt import Attempt
-from antioversmooth.training.data import open_data
-from antioversmooth.training.distillation import load_teacher
+from antioversmooth.runs import Run, journal, require_same_data
+from antioversmooth.training.data.images import open_data
+from antioversmooth.training.data.loading import Batch, Loaders
 from antioversmooth.training.evaluator import Evaluation, Evaluator
-from antioversmooth.training.initial import load_initial_weights, new_model
-from antioversmooth.training.loading import Batch, Loaders
-from antioversmooth.training.loop import Trainer
-from antioversmooth.training.result import write_result
-from antioversmooth.training.signals import StopRequest
-from antioversmooth.training.watchdog import watching
+from antioversmooth.training.run import attempt as attempts
+from antioversmooth.training.run import distributed, system
+from antioversmooth.training.run.attempt import Attempt
+from antioversmooth.training.run.loop import Trainer
+from antioversmooth.training.run.result import write_result
+from antioversmooth.training.run.signals import StopRequest
+from antioversmooth.training.run.watchdog import watching
+from antioversmooth.training.step.distillation import load_teacher
+from antioversmooth.training.weights.initial import load_initial_weights, new_model
 
 SIMILARITY_IMAGES = 128
 """Validation images that the token similarity is measured on."""
 
 
 def train(run: Run, *, redirect: bool = False) -> None:
-    """Takes a run to its end: from its newest checkpoint, else from its initial weights, else from scratch.
+    """Takes a run to its end: from its newest checkpoint, else from its initial weights, else from
+    scratch.
 
     Does nothing for a run that has its result.
 
@@ -115,7 +115,8 @@ def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator
 def _record_similarity(
     attempt: Attempt, model: nn.Module, evaluator: Evaluator, split: Iterable[Batch]
 ) -> dict[str, Any]:
-    """Journals the similarity between tokens after each block, by the authors' definition; returns every form of it.
+    """Journals the similarity between tokens after each block, by the authors' definition; returns
+    every form of it.
 
     Args:
         split: All of it, not this rank's share: the images must not depend on the number of ranks.
@@ -123,7 +124,9 @@ def _record_similarity(
     images = _first_images(evaluator, split)
     similarity = token_similarity(model, images)
     for layer, value in enumerate(similarity.tokens, start=1):
-        attempt.record(attempt.run.experiment.total_steps, layer=layer, **{journal.TOKEN_SIMILARITY: value})
+        attempt.record(
+            attempt.run.experiment.total_steps, layer=layer, **{journal.TOKEN_SIMILARITY: value}
+        )
     return {**asdict(similarity), "images": len(images)}
 
 

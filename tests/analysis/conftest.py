@@ -16,7 +16,8 @@ from antioversmooth.models.placement import scales
 
 @pytest.fixture
 def build() -> Callable[..., nn.Module]:
-    """Builds one of BUILDERS in evaluation mode: `build("vit", attnscale=True)`; the same each time."""
+    """Builds one of BUILDERS in evaluation mode: `build("vit", attnscale=True)`; the same each
+    time."""
 
     def build_one(kind: str, **scaling: Any) -> nn.Module:
         torch.manual_seed(0)

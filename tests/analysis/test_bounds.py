@@ -1,4 +1,5 @@
-"""The paper's inequalities on random attention and on whole models. Never that HC shrinks: the factors may exceed 1."""
+"""The paper's inequalities on random attention and on whole models. Never that HC shrinks: the
+factors may exceed 1."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ sizes = st.sampled_from([2, 3, 5, 9, 16, 197])
 seeds = st.integers(0, 2**16)
 
 
-def draw(num_tokens: int, spread: float, seed: int, *, channels: int = 6) -> tuple[Tensor, Tensor, Tensor]:
+def draw(
+    num_tokens: int, spread: float, seed: int, *, channels: int = 6
+) -> tuple[Tensor, Tensor, Tensor]:
     """Logits P, tokens X and W_V."""
     numbers = torch.Generator().manual_seed(seed)
     return (
@@ -44,17 +47,24 @@ def test_theorem_3_holds(num_tokens: int, spread: float, seed: int) -> None:
     right = torch.linalg.matrix_norm(weight, ord=2).item() * high_pass_norm(x).item()
     tight = bounds.softmax_factor(logits.softmax(-1)).item()
     assert left <= tight * right * (1 + 1e-9)
-    assert tight <= factor_of(logits) * (1 + 1e-9), "a is never larger than the one of the theorem's statement"
+    assert tight <= factor_of(logits) * (1 + 1e-9), (
+        "a is never larger than the one of the theorem's statement"
+    )
     assert tight >= 1 - 1e-12
 
 
 @given(num_tokens=sizes, w=st.floats(-2, 2), seed=seeds)
-def test_attnscale_multiplies_what_is_left_by_one_plus_w(num_tokens: int, w: float, seed: int) -> None:
+def test_attnscale_multiplies_what_is_left_by_one_plus_w(
+    num_tokens: int, w: float, seed: int
+) -> None:
     logits, x, _ = draw(num_tokens, 1.0, seed)
     attention = logits.softmax(-1)
     scaled = attn_scale_matrix(attention, torch.tensor([w], dtype=torch.float64))
     torch.testing.assert_close(
-        high_pass_norm(scaled @ x), abs(1 + w) * high_pass_norm(attention @ x), atol=1e-10, rtol=1e-10
+        high_pass_norm(scaled @ x),
+        abs(1 + w) * high_pass_norm(attention @ x),
+        atol=1e-10,
+        rtol=1e-10,
     )
     torch.testing.assert_close(scaled.sum(-1), torch.ones_like(scaled[..., 0]), atol=1e-12, rtol=0)
 
@@ -65,34 +75,45 @@ def test_the_factor_is_one_for_uniform_attention_and_at_most_the_root_of_the_tok
 
 
 @given(num_tokens=sizes, spread=st.floats(0.1, 2), seed=seeds)
-def test_theorem_1_high_frequencies_of_powers_vanish(num_tokens: int, spread: float, seed: int) -> None:
+def test_theorem_1_high_frequencies_of_powers_vanish(
+    num_tokens: int, spread: float, seed: int
+) -> None:
     """|HC[A^t z]| / |DC[A^t z]| goes to zero."""
     logits, x, _ = draw(num_tokens, spread, seed)
-    attention = logits.clamp(-4, 4).softmax(-1)  # bounds the second eigenvalue away from 1
-    z = x.abs()[:, None]  # a DC part that is not zero by chance
+    # bounds the second eigenvalue away from 1
+    attention = logits.clamp(-4, 4).softmax(-1)
+    # a DC part that is not zero by chance
+    z = x.abs()[:, None]
     far = torch.linalg.matrix_power(attention, 2**18) @ z
     assert (high_pass_norm(far) / low_pass_norm(far)).item() <= 1e-9
 
 
 @given(num_tokens=sizes, spread=st.floats(0.1, 2), seed=seeds)
-def test_corollary_2_products_of_different_layers_are_low_pass_too(num_tokens: int, spread: float, seed: int) -> None:
+def test_corollary_2_products_of_different_layers_are_low_pass_too(
+    num_tokens: int, spread: float, seed: int
+) -> None:
     """|HC[A_t ... A_2 A_1 z]| / |DC[...]| goes to zero, each A another one."""
     x = draw(num_tokens, spread, seed)[1].abs()[:, None]
     entered = (high_pass_norm(x) / low_pass_norm(x)).item()
     for layer in range(60):
         logits, _, _ = draw(num_tokens, spread, seed + 1 + layer)
-        x = logits.clamp(-1, 1).softmax(-1) @ x  # bounds what one layer can leave away from all of it
+        # bounds what one layer can leave away from all of it
+        x = logits.clamp(-1, 1).softmax(-1) @ x
     assert (high_pass_norm(x) / low_pass_norm(x)).item() <= 1e-6 * entered
 
 
 @given(num_tokens=sizes, seed=seeds, repeats=st.sampled_from([1, 2]))
-def test_featscale_leaves_at_most_the_largest_one_plus_t(num_tokens: int, seed: int, repeats: int) -> None:
+def test_featscale_leaves_at_most_the_largest_one_plus_t(
+    num_tokens: int, seed: int, repeats: int
+) -> None:
     x = draw(num_tokens, 1.0, seed)[1]
     s, t = (repeats * torch.randn(x.shape[-1], dtype=torch.float64) for _ in "st")
     scaled = feat_scale(x, s, t, x.mean(1, keepdim=True))
     torch.testing.assert_close(high_pass(scaled), (1 + t) * high_pass(x), atol=1e-10, rtol=1e-10)
     torch.testing.assert_close(low_pass(scaled), (1 + s) * low_pass(x), atol=1e-10, rtol=1e-10)
-    assert high_pass_norm(scaled).item() <= (1 + t).abs().max().item() * high_pass_norm(x).item() * (1 + 1e-9)
+    assert high_pass_norm(scaled).item() <= (1 + t).abs().max().item() * high_pass_norm(
+        x
+    ).item() * (1 + 1e-9)
 
 
 def test_decay_is_that_of_explicit_powers() -> None:
@@ -100,8 +121,12 @@ def test_decay_is_that_of_explicit_powers() -> None:
     found = bounds.decay(logits.softmax(-1), x)
     for power in range(bounds.POWERS):
         explicit = torch.linalg.matrix_power(logits.softmax(-1), power) @ x[:, None]
-        torch.testing.assert_close(found["hc"][..., power], high_pass_norm(explicit), atol=1e-9, rtol=1e-9)
-        torch.testing.assert_close(found["dc"][..., power], low_pass_norm(explicit), atol=1e-9, rtol=1e-9)
+        torch.testing.assert_close(
+            found["hc"][..., power], high_pass_norm(explicit), atol=1e-9, rtol=1e-9
+        )
+        torch.testing.assert_close(
+            found["dc"][..., power], low_pass_norm(explicit), atol=1e-9, rtol=1e-9
+        )
     ratios = found["hc"] / found["dc"]
     assert (ratios[..., 1:] < ratios[..., :-1]).all()
     assert ratios[..., -1].item() < 1e-3 * ratios[..., 0].item()
@@ -118,7 +143,9 @@ def inequalities(model: nn.Module, images: Tensor) -> list[dict[str, Tensor]]:
 
 
 @pytest.mark.parametrize("kind", SOFTMAX)
-@pytest.mark.parametrize("scaling", [{}, {"attnscale": True}, {"attnscale": True, "featscale": True}])
+@pytest.mark.parametrize(
+    "scaling", [{}, {"attnscale": True}, {"attnscale": True, "featscale": True}]
+)
 def test_whole_models_stay_below_the_bounds(
     build: Callable[..., nn.Module], images: Tensor, kind: str, scaling: dict[str, bool]
 ) -> None:
@@ -128,11 +155,15 @@ def test_whole_models_stay_below_the_bounds(
             assert (sides[f"{level}/measured"] <= sides[f"{level}/bound"] * (1 + 1e-4) + 1e-4).all()
 
 
-def test_a_layer_that_breaks_the_bound_is_counted(build: Callable[..., nn.Module], images: Tensor) -> None:
+def test_a_layer_that_breaks_the_bound_is_counted(
+    build: Callable[..., nn.Module], images: Tensor
+) -> None:
     """A map and an output three thousand times what the weights make of them."""
 
     def exaggerated(_: int, seen: Attended) -> None:
-        louder = Attended(seen.layer, seen.tokens, seen.unscaled, 3000 * seen.map, 3000 * seen.output)
+        louder = Attended(
+            seen.layer, seen.tokens, seen.unscaled, 3000 * seen.map, 3000 * seen.output
+        )
         assert (bounds.inequalities(louder)["violations"] == 1).all()
 
     model = build("vit")
@@ -140,7 +171,11 @@ def test_a_layer_that_breaks_the_bound_is_counted(build: Callable[..., nn.Module
         model(images)
 
 
-def test_theorems_are_only_measured_where_they_are_about_the_layer(build: Callable[..., nn.Module]) -> None:
+def test_theorems_are_only_measured_where_they_are_about_the_layer(
+    build: Callable[..., nn.Module],
+) -> None:
     assert bounds.holds_for(build("vit", attnscale=True).blocks[0].attn)
     assert not bounds.holds_for(build("cait").blocks[0].attn), "talking heads mix after the softmax"
-    assert not bounds.holds_for(build("swin", attnscale=True, mask_aware=True).layers[0].blocks[0].attn)
+    assert not bounds.holds_for(
+        build("swin", attnscale=True, mask_aware=True).layers[0].blocks[0].attn
+    )

@@ -35,12 +35,21 @@ PICTURE = Picture(
 
 def test_a_picture_is_kept_with_its_numbers(tmp_path: Path) -> None:
     paths = drawing.write(PICTURE, tmp_path / "figures")
-    assert [path.name for path in paths] == [f"similarity.{end}" for end in ("json", "csv", "png", "svg")]
+    assert [path.name for path in paths] == [
+        f"similarity.{end}" for end in ("json", "csv", "png", "svg")
+    ]
     value = json.loads(paths[0].read_text())
     assert value["panels"][0]["curves"][1]["style"] == "dashed"
     lines = list(csv.DictReader(io.StringIO(paths[1].read_text())))
     assert len(lines) == 3 + 2 + 2 + 3 + 3
-    assert lines[0] == {"panel": "Tokens", "curve": "DeiT-S", "x": "0", "y": "0.25", "low": "0.2", "high": "0.3"}
+    assert lines[0] == {
+        "panel": "Tokens",
+        "curve": "DeiT-S",
+        "x": "0",
+        "y": "0.25",
+        "low": "0.2",
+        "high": "0.3",
+    }
     assert lines[3]["low"] == ""
     with Image.open(paths[2]) as image:
         assert image.width > 1000
@@ -70,7 +79,10 @@ def plots(picture: Picture) -> list[Any]:
 
 def test_panels_of_one_quantity_have_one_scale() -> None:
     high = replace(LINE, y=[5.0, 7.0, 9.0], low=(), high=())
-    panels = [Axes("a", "layer", "cos", False, [], [curve], quantity=q) for curve, q in ((LINE, "c"), (high, "c"))]
+    panels = [
+        Axes("a", "layer", "cos", False, [], [curve], quantity=q)
+        for curve, q in ((LINE, "c"), (high, "c"))
+    ]
     other = Axes("b", "layer", "norm", False, [], [high], quantity="n")
     one, two, three = (plot.get_ylim() for plot in plots(Picture("p", "P", [], [*panels, other])))
     assert one == two
@@ -94,7 +106,10 @@ def test_one_legend_explains_all_panels_and_lies_on_none() -> None:
 
 def test_titles_of_panels_that_stand_side_by_side_do_not_run_into_each_other() -> None:
     """Two of the longest that there are."""
-    titles = [f"Spectrum of the attention maps{more}" for more in (": DeiT-S + FeatScale, head 12", ", last layer")]
+    titles = [
+        f"Spectrum of the attention maps{more}"
+        for more in (": DeiT-S + FeatScale, head 12", ", last layer")
+    ]
     titles += ["Tokens: high over low frequencies"]
     for layers in ([], [1]):
         panels = [Axes(title, "frequency", "norm", False, layers, [LINE]) for title in titles]
@@ -129,17 +144,26 @@ def test_an_overview_shows_what_there_is() -> None:
     assert [picture.name for picture in pictures] == ["similarity", "scales"]
     assert [len(picture.panels) for picture in pictures] == [1, 1]
     assert pictures[0].notes == ["DeiT-S; weights a.pt; mean over 1,000 images."]
-    assert overview.pictures(Analysis("DeiT-S", "", 4, 2, known))[0].notes == ["DeiT-S; mean over 4 images."]
-    shown = overview.pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known, "MNIST-5k, mini profile"))[0]
+    assert overview.pictures(Analysis("DeiT-S", "", 4, 2, known))[0].notes == [
+        "DeiT-S; mean over 4 images."
+    ]
+    shown = overview.pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known, "MNIST-5k, mini profile"))[
+        0
+    ]
     assert shown.title == "Similarity by layer: DeiT-S (MNIST-5k, mini profile)"
-    assert shown.notes == ["DeiT-S; weights a.pt; mean over 1,000 validation images of MNIST-5k, mini profile."]
+    assert shown.notes == [
+        "DeiT-S; weights a.pt; mean over 1,000 validation images of MNIST-5k, mini profile."
+    ]
 
 
 def test_spectra_are_drawn_for_each_head_of_the_layers_that_have_it() -> None:
     """Swin's stages have more and more heads."""
     spectra = {1: [[1.0, 4.0, 2.0]], 2: [[1.0, 8.0, 2.0], [2.0, 4.0, 1.0]]}
     heads = overview.pictures(Analysis("Swin", "", 1, 2, {"attention/spectrum": spectra}))[-1]
-    assert [(panel.title, len(panel.curves)) for panel in heads.panels] == [("Head 1", 2), ("Head 2", 1)]
+    assert [(panel.title, len(panel.curves)) for panel in heads.panels] == [
+        ("Head 1", 2),
+        ("Head 2", 1),
+    ]
     assert list(heads.panels[1].curves[0].y) == [0.5, 1.0, 0.25]
     assert drawing.draw(heads)["png"].startswith(b"\x89PNG")
 
@@ -147,10 +171,9 @@ def test_spectra_are_drawn_for_each_head_of_the_layers_that_have_it() -> None:
 def test_values_are_read_and_drawn_without_torch() -> None:
     """The control plane draws what was journaled on machines that have no GPU and no time."""
     program = (
-        "import sys; from antioversmooth.analysis import drawing, overview, panels, record; "
-        "from antioversmooth.reporting import figures; "
-        "picture = overview.pictures(record.Analysis('', '', 1, 1, {'tokens/similarity': {1: 0.5}}))[0]; "
-        "assert 'matplotlib' not in sys.modules; drawing.draw(picture); "
-        "assert not {'torch', 'timm', 'pandas'} & set(sys.modules)"
+        "import sys; from antioversmooth.analysis import drawing, overview, panels, record; from"
+        " antioversmooth.reporting import figures; picture = overview.pictures(record.Analysis('',"
+        " '', 1, 1, {'tokens/similarity': {1: 0.5}}))[0]; assert 'matplotlib' not in sys.modules;"
+        " drawing.draw(picture); assert not {'torch', 'timm', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -30,7 +30,9 @@ def flat(value: Any) -> Iterator[float]:
 
 
 @pytest.mark.parametrize("kind", BUILDERS)
-def test_every_family_has_its_measures(build: Callable[..., nn.Module], images: Tensor, kind: str) -> None:
+def test_every_family_has_its_measures(
+    build: Callable[..., nn.Module], images: Tensor, kind: str
+) -> None:
     found = measure(build(kind, attnscale=True, featscale=True), [images]).measures
     theorems = {name for name in MEASURES if name.startswith(("bounds/", "decay/"))}
     assert found.keys() == MEASURES.keys() - (theorems if kind == "cait" else set())
@@ -46,7 +48,8 @@ def test_a_stock_model_has_no_scales(build: Callable[..., nn.Module], images: Te
 
 
 def test_scales_are_as_they_act(build: Callable[..., nn.Module], images: Tensor) -> None:
-    """The released form counts FeatScale's terms twice in a ViT, once in Swin, where the block applies them."""
+    """The released form counts FeatScale's terms twice in a ViT, once in Swin, where the block
+    applies them."""
     for kind, times in (("vit", 2), ("cait", 1), ("swin", 1)):
         model = build(kind, featscale=True)
         first = next(module for module in model.modules() if "lamb1" in module._parameters)
@@ -55,7 +58,9 @@ def test_scales_are_as_they_act(build: Callable[..., nn.Module], images: Tensor)
         assert found["scales/t"][1] == pytest.approx((times * first.lamb2).tolist())
 
 
-def test_attention_similarity_is_that_of_the_scaled_maps(build: Callable[..., nn.Module], images: Tensor) -> None:
+def test_attention_similarity_is_that_of_the_scaled_maps(
+    build: Callable[..., nn.Module], images: Tensor
+) -> None:
     model = build("vit", attnscale=True)
     maps: list[Tensor] = []
     with evaluating(model), watching_attention(model, lambda _, seen: maps.append(seen.map)):
@@ -65,12 +70,18 @@ def test_attention_similarity_is_that_of_the_scaled_maps(build: Callable[..., nn
         assert found[layer] == pytest.approx(absolute_cosine(attention).mean(0).tolist(), abs=1e-6)
 
 
-def test_token_similarity_is_the_one_that_runs_journal(build: Callable[..., nn.Module], images: Tensor) -> None:
+def test_token_similarity_is_the_one_that_runs_journal(
+    build: Callable[..., nn.Module], images: Tensor
+) -> None:
     model = build("swin")
     found = measure(model, [images]).measures
     journaled = token_similarity(model, images)
-    assert [found["tokens/similarity"][layer] for layer in (1, 2, 3)] == pytest.approx(journaled.tokens)
-    assert [found["tokens/off_diagonal"][layer] for layer in (1, 2, 3)] == pytest.approx(journaled.off_diagonal)
+    assert [found["tokens/similarity"][layer] for layer in (1, 2, 3)] == pytest.approx(
+        journaled.tokens
+    )
+    assert [found["tokens/off_diagonal"][layer] for layer in (1, 2, 3)] == pytest.approx(
+        journaled.off_diagonal
+    )
 
 
 @pytest.mark.parametrize("kind", ["vit", "swin"])
@@ -83,11 +94,14 @@ def test_batches_and_devices_do_not_change_the_means(
     assert dealt.num_images == whole.num_images == 3
     for name, layers in whole.measures.items():
         for layer, value in layers.items():
-            assert list(flat(dealt.measures[name][layer])) == pytest.approx(list(flat(value)), rel=1e-4, abs=1e-5), name
+            assert list(flat(dealt.measures[name][layer])) == pytest.approx(
+                list(flat(value)), rel=1e-4, abs=1e-5
+            ), name
 
 
 def test_one_batch_at_a_time_is_asked_for(build: Callable[..., nn.Module], images: Tensor) -> None:
-    """What makes the batches may go over a million images: the next is only made when the one before was seen."""
+    """What makes the batches may go over a million images: the next is only made when the one
+    before was seen."""
     model = build("vit")
     passes: list[object] = []
     model.register_forward_hook(Counter(passes))
@@ -113,7 +127,9 @@ class Counter:
         self.passes.append(None)
 
 
-def test_the_model_that_is_given_is_not_touched(build: Callable[..., nn.Module], images: Tensor) -> None:
+def test_the_model_that_is_given_is_not_touched(
+    build: Callable[..., nn.Module], images: Tensor
+) -> None:
     model = build("vit", attnscale=True).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     measure(model, [images])

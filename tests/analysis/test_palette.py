@@ -13,9 +13,14 @@ from antioversmooth.analysis.palette import places
         (["DeiT-S", "DeiT-S + AttnScale", "DeiT-S + FeatScale"], [0, 1, 2]),
         (["DeiT-S + FeatScale", "DeiT-S"], [2, 0]),
         (["DeiT-S + AttnScale"], [1]),
-        (["DeiT-S + FeatScale, 1 + 2s", "DeiT-S + FeatScale, 1 + s", "DeiT-S", "Swin-S"], [2, 3, 0, 4]),
+        (
+            ["DeiT-S + FeatScale, 1 + 2s", "DeiT-S + FeatScale, 1 + s", "DeiT-S", "Swin-S"],
+            [2, 3, 0, 4],
+        ),
         ([], []),
     ],
 )
-def test_a_kind_of_row_has_its_place_whatever_else_is_drawn(labels: list[str], expected: list[int]) -> None:
+def test_a_kind_of_row_has_its_place_whatever_else_is_drawn(
+    labels: list[str], expected: list[int]
+) -> None:
     assert places(labels) == expected

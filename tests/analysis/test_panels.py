@@ -19,7 +19,10 @@ def analysis(scale: float = 1.0, depth: int = 2, **added: dict[int, Any]) -> Ana
         "attention/similarity": {1: [0.2, 0.4], 2: [0.6, 0.8]},
         "tokens/dc_energy": {1: 2.0, 2: 4.0},
         "tokens/hc_energy": {1: 1.0, 2: 1.0},
-        "attention/spectrum": {1: [[1.0, 2.0, 8.0, 3.0], [1.0, 2.0, 8.0, 3.0]], 2: [[2.0, 2.0, 4.0, 2.0]] * 2},
+        "attention/spectrum": {
+            1: [[1.0, 2.0, 8.0, 3.0], [1.0, 2.0, 8.0, 3.0]],
+            2: [[2.0, 2.0, 4.0, 2.0]] * 2,
+        },
         "tokens/amplitude": {1: [1.0, 2.0, 10.0, 1.0], 2: [1.0, 2.0, 10.0, 100.0]},
         "decay/hc": {1: [[4.0, 1.0], [2.0, 1.0]], 2: [[4.0, 1.0]] * 2},
         "decay/dc": {1: [[1.0, 1.0], [2.0, 1.0]], 2: [[1.0, 1.0]] * 2},
@@ -30,9 +33,12 @@ def analysis(scale: float = 1.0, depth: int = 2, **added: dict[int, Any]) -> Ana
         "bounds/layer/bound": {1: 6.0, 2: 8.0},
     }
     scaled = {
-        name: {layer: _times(value, scale) for layer, value in layers.items()} for name, layers in measures.items()
+        name: {layer: _times(value, scale) for layer, value in layers.items()}
+        for name, layers in measures.items()
     }
-    return Analysis("", "", 1, depth, {**scaled, **{name.replace("_", "/"): v for name, v in added.items()}})
+    return Analysis(
+        "", "", 1, depth, {**scaled, **{name.replace("_", "/"): v for name, v in added.items()}}
+    )
 
 
 def _times(value: Any, scale: float) -> Any:
@@ -81,9 +87,14 @@ def test_layers_of_one_model_are_curves_of_their_own() -> None:
     drawn = axes(Panel(PanelKind.decay, [1, 2]), [row(analysis())])
     assert drawn.layers == [1, 2]
     assert [list(curve.y) for curve in drawn.curves] == [[2.0, 1.0], [4.0, 1.0]]
-    assert axes(Panel(PanelKind.decay, [1, -1]), [row(analysis())]).layers == [1, 2], "counted from the input side"
+    assert axes(Panel(PanelKind.decay, [1, -1]), [row(analysis())]).layers == [1, 2], (
+        "counted from the input side"
+    )
     labels = [
-        c.label for c in axes(Panel(PanelKind.decay, [1, -1]), [row(analysis()), row(analysis(), label="B")]).curves
+        c.label
+        for c in axes(
+            Panel(PanelKind.decay, [1, -1]), [row(analysis()), row(analysis(), label="B")]
+        ).curves
     ]
     assert labels == ["DeiT-S, layer 1", "DeiT-S, last layer", "B, layer 1", "B, last layer"]
 
@@ -111,18 +122,25 @@ def test_a_panel_shows_the_rows_that_it_names() -> None:
     panel = axes(Panel(PanelKind.decay, [], rows=["b"]), rows)
     assert (panel.title, panel.layers) == ("Theorem 1: powers of the attention maps: B", [1, 2])
     assert [list(curve.y) for curve in panel.curves] == [[2.0, 1.0], [4.0, 1.0]]
-    assert [curve.label for curve in axes(Panel(PanelKind.energy, rows=["b"]), rows).curves] == ["B"]
+    assert [curve.label for curve in axes(Panel(PanelKind.energy, rows=["b"]), rows).curves] == [
+        "B"
+    ]
 
 
 def test_what_is_of_one_quantity_is_said_to_be() -> None:
     """Such panels are drawn to one scale."""
-    cosines = [kind for kind in PanelKind if "similarity" in kind.value and "difference" not in kind.value]
+    cosines = [
+        kind for kind in PanelKind if "similarity" in kind.value and "difference" not in kind.value
+    ]
     left = [kind for kind in PanelKind if kind.value.endswith("bound")]
     for kinds, number in ((cosines, 4), (left, 3)):
         assert len(kinds) == number
         assert len({axes(Panel(kind), [row(analysis())]).quantity for kind in kinds}) == 1
     assert len({axes(Panel(kind), [row(analysis())]).quantity for kind in PanelKind}) == 8
-    both = [axes(Panel(PanelKind.decay, [], rows=[name]), [row(analysis(), label=name)]) for name in "ab"]
+    both = [
+        axes(Panel(PanelKind.decay, [], rows=[name]), [row(analysis(), label=name)])
+        for name in "ab"
+    ]
     assert both[0].quantity == both[1].quantity
 
 
@@ -135,10 +153,17 @@ def test_bounds_stand_dashed_beside_what_is_measured() -> None:
 
 
 def test_rows_without_what_is_drawn_are_left_out() -> None:
-    plain, scaled = row(analysis()), row(analysis(scales_w={1: [0.1, 0.3], 2: [0.0, 0.2]}), label="AttnScale")
+    plain, scaled = (
+        row(analysis()),
+        row(analysis(scales_w={1: [0.1, 0.3], 2: [0.0, 0.2]}), label="AttnScale"),
+    )
     drawn = axes(Panel(PanelKind.attention_scales), [plain, scaled])
     heads, mean = drawn.curves
-    assert (heads.label, mean.label, drawn.unchanged) == ("AttnScale, one head", "AttnScale, mean", 0)
+    assert (heads.label, mean.label, drawn.unchanged) == (
+        "AttnScale, one head",
+        "AttnScale, mean",
+        0,
+    )
     assert heads.style is Style.points
     assert list(zip(heads.x, heads.y, strict=True)) == [(1, 0.1), (1, 0.3), (2, 0.0), (2, 0.2)]
     assert list(mean.y) == pytest.approx([0.2, 0.1])
@@ -152,7 +177,9 @@ def test_feature_scales_are_means_over_channels_in_a_band_of_nine_in_ten() -> No
     assert (list(t.y), list(t.low), list(t.high)) == ([pytest.approx(0.495)], [0.05], [0.94])
 
 
-REFERENCE = ReferenceCurve(experiment="deit-s", first_layer=0, values=[0.2, 0.3], source="a plot", confidence="D")
+REFERENCE = ReferenceCurve(
+    experiment="deit-s", first_layer=0, values=[0.2, 0.3], source="a plot", confidence="D"
+)
 
 
 def test_published_curves_are_drawn_only_where_they_are_comparable() -> None:
@@ -166,7 +193,9 @@ def test_published_curves_are_drawn_only_where_they_are_comparable() -> None:
 
 def test_a_published_curve_of_a_row_that_is_not_done_waits_for_it() -> None:
     panel = Panel(PanelKind.token_similarity, references=[REFERENCE])
-    assert [c.label for c in axes(panel, [row(analysis(), label="B")], published=True).curves] == ["B"]
+    assert [c.label for c in axes(panel, [row(analysis(), label="B")], published=True).curves] == [
+        "B"
+    ]
 
 
 @pytest.mark.parametrize("kind", PanelKind)
@@ -176,7 +205,12 @@ def test_every_kind_of_an_analysis_without_it_is_empty_and_no_error(kind: PanelK
 
 @pytest.mark.parametrize("kind", PanelKind)
 def test_every_kind_gives_finite_numbers_of_one_length(kind: PanelKind) -> None:
-    full = analysis(scales_w={1: [0.1]}, scales_s={1: [0.1]}, scales_t={1: [0.1]}, **{"tokens/off_diagonal": {1: 0.1}})
+    full = analysis(
+        scales_w={1: [0.1]},
+        scales_s={1: [0.1]},
+        scales_t={1: [0.1]},
+        **{"tokens/off_diagonal": {1: 0.1}},
+    )
     for curve in axes(Panel(kind), [row(full, full)]).curves:
         assert len(curve.x) == len(curve.y)
         assert len(curve.low) == len(curve.high)

@@ -27,7 +27,12 @@ def test_an_analysis_is_read_back_to_five_digits(tmp_path: Path) -> None:
     assert found is not None
     assert found.measures["tokens/similarity"] == {0: 0.12346, 1: 0.5, 2: 0.75}
     assert found.measures["attention/spectrum"] == ANALYSIS.measures["attention/spectrum"]
-    assert (found.title, found.weights, found.num_images, found.depth) == ("DeiT-S", ANALYSIS.weights, 128, 2)
+    assert (found.title, found.weights, found.num_images, found.depth) == (
+        "DeiT-S",
+        ANALYSIS.weights,
+        128,
+        2,
+    )
 
 
 def test_there_is_none_where_there_is_no_file(tmp_path: Path) -> None:
@@ -48,7 +53,9 @@ def test_the_sheet_has_one_number_a_line_with_its_place_on_the_axes(tmp_path: Pa
         "power": "",
         "value": "0.12346",
     }
-    chosen = [li["value"] for li in lines if (li["layer"], li["head"], li["frequency"]) == ("2", "1", "0")]
+    chosen = [
+        li["value"] for li in lines if (li["layer"], li["head"], li["frequency"]) == ("2", "1", "0")
+    ]
     assert chosen == ["7"]
 
 

@@ -12,14 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from antioversmooth.analysis.similarity import absolute_cosine, off_diagonal_cosine, similarities, token_similarity
+from antioversmooth.analysis.similarity import (
+    absolute_cosine,
+    off_diagonal_cosine,
+    similarities,
+    token_similarity,
+)
 
 
 @given(num_tokens=st.integers(2, 12), channels=st.integers(1, 6), seed=st.integers(0, 2**16))
 def test_both_definitions_are_means_over_pairs(num_tokens: int, channels: int, seed: int) -> None:
-    x = torch.randn(num_tokens, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    x = torch.randn(
+        num_tokens, channels, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     pairs = {
-        (i, j): F.cosine_similarity(x[i], x[j], dim=0).item() for i, j in itertools.product(range(num_tokens), repeat=2)
+        (i, j): F.cosine_similarity(x[i], x[j], dim=0).item()
+        for i, j in itertools.product(range(num_tokens), repeat=2)
     }
     everything = [abs(cosine) for cosine in pairs.values()]
     different = [cosine for (i, j), cosine in pairs.items() if i != j]

@@ -18,7 +18,10 @@ KIND = pytest.mark.parametrize("kind", BUILDERS)
 
 def attended(model: nn.Module, images: Tensor) -> list[Attended]:
     seen: list[Attended] = []
-    with evaluating(model), watching_attention(model, lambda layer, attention: seen.append(attention)):
+    with (
+        evaluating(model),
+        watching_attention(model, lambda layer, attention: seen.append(attention)),
+    ):
         model(images)
     return seen
 
@@ -26,7 +29,11 @@ def attended(model: nn.Module, images: Tensor) -> list[Attended]:
 def recombined(seen: Attended) -> Tensor:
     """What a layer must give if its map is the one that was seen: map times values, projected."""
     layer = seen.layer
-    values = ScaledAttention.value(layer, seen.tokens).unflatten(-1, (layer.num_heads, -1)).transpose(1, 2)
+    values = (
+        ScaledAttention.value(layer, seen.tokens)
+        .unflatten(-1, (layer.num_heads, -1))
+        .transpose(1, 2)
+    )
     heads = (seen.map @ values).transpose(1, 2).flatten(2)
     return nn.functional.linear(heads, layer.proj.weight, layer.proj.bias)
 
@@ -42,7 +49,11 @@ def test_the_map_that_is_seen_is_the_one_that_multiplies_the_values(
 
 @pytest.mark.parametrize(
     ("kind", "scaling"),
-    [("vit_registers", {"class_token_in_mean": False}), ("swin", {"mask_aware": True}), ("swin_v2", {})],
+    [
+        ("vit_registers", {"class_token_in_mean": False}),
+        ("swin", {"mask_aware": True}),
+        ("swin_v2", {}),
+    ],
 )
 def test_the_map_follows_what_the_mean_runs_over(
     build: Callable[..., nn.Module], images: Tensor, kind: str, scaling: dict[str, bool]
@@ -57,7 +68,9 @@ def test_rows_of_maps_sum_to_one_with_and_without_attnscale(
 ) -> None:
     for seen in attended(build(kind, attnscale=True), images):
         for attention in (seen.map, seen.unscaled):
-            torch.testing.assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]), atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                attention.sum(-1), torch.ones_like(attention[..., 0]), atol=1e-5, rtol=0
+            )
         assert not torch.allclose(seen.map, seen.unscaled)
 
 
@@ -68,7 +81,11 @@ def test_a_watched_model_computes_what_it_did_and_stays_as_it_was(
     model = build(kind, attnscale=True, featscale=True).train()
     fused = [getattr(module, "fused_attn", None) for module in model.modules()]
     before = model(images)
-    with evaluating(model), watching_tokens(model, lambda *_: None), watching_attention(model, lambda *_: None):
+    with (
+        evaluating(model),
+        watching_tokens(model, lambda *_: None),
+        watching_attention(model, lambda *_: None),
+    ):
         torch.testing.assert_close(model(images), before, atol=1e-4, rtol=1e-4)
     assert model.training
     assert [getattr(module, "fused_attn", None) for module in model.modules()] == fused
@@ -77,7 +94,9 @@ def test_a_watched_model_computes_what_it_did_and_stays_as_it_was(
     assert model(images).requires_grad
 
 
-def test_a_model_that_fails_midway_is_left_without_hooks(build: Callable[..., nn.Module], images: Tensor) -> None:
+def test_a_model_that_fails_midway_is_left_without_hooks(
+    build: Callable[..., nn.Module], images: Tensor
+) -> None:
     model = build("vit")
 
     def fail(layer: int, seen: Any) -> None:
@@ -95,9 +114,14 @@ def test_tokens_are_seen_before_the_first_block_and_after_each(
 ) -> None:
     seen: dict[int, tuple[int, ...]] = {}
     model = build(kind)
-    with evaluating(model), watching_tokens(model, lambda layer, tokens: seen.update({layer: tuple(tokens.shape)})):
+    with (
+        evaluating(model),
+        watching_tokens(model, lambda layer, tokens: seen.update({layer: tuple(tokens.shape)})),
+    ):
         model(images)
     assert list(seen) == [0, 1, 2, 3]
-    patches = {"vit_registers": 20, "cait": 16, "swin": 256, "swin_v2": 256, "swin_v2_cr": 256}.get(kind, 17)
+    patches = {"vit_registers": 20, "cait": 16, "swin": 256, "swin_v2": 256, "swin_v2_cr": 256}.get(
+        kind, 17
+    )
     assert seen[0][:2] == (3, patches)
     assert seen[3][:2] == (3, 64 if kind.startswith("swin") else patches)

@@ -13,8 +13,22 @@ from timm.models.swin_transformer_v2_cr import SwinTransformerV2Cr
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-SIZES = {"img_size": 32, "patch_size": 8, "num_classes": 5, "embed_dim": 24, "depth": 3, "num_heads": 3}
-WINDOWS = {"img_size": 32, "patch_size": 2, "num_classes": 5, "embed_dim": 8, "depths": (2, 1), "num_heads": (2, 4)}
+SIZES = {
+    "img_size": 32,
+    "patch_size": 8,
+    "num_classes": 5,
+    "embed_dim": 24,
+    "depth": 3,
+    "num_heads": 3,
+}
+WINDOWS = {
+    "img_size": 32,
+    "patch_size": 2,
+    "num_classes": 5,
+    "embed_dim": 8,
+    "depths": (2, 1),
+    "num_heads": (2, 4),
+}
 WINDOWS |= {"window_size": 4, "drop_path_rate": 0.0}
 
 

@@ -15,7 +15,14 @@ from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-TINY = {"img_size": 32, "patch_size": 8, "num_classes": 5, "embed_dim": 24, "depth": 2, "num_heads": 3}
+TINY = {
+    "img_size": 32,
+    "patch_size": 8,
+    "num_classes": 5,
+    "embed_dim": 24,
+    "depth": 2,
+    "num_heads": 3,
+}
 TINY_SWIN = {
     "img_size": 32,
     "patch_size": 2,
@@ -39,7 +46,9 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "vit": lambda **kw: VisionTransformer(**TINY, **kw),
     "deit_distilled": lambda **kw: VisionTransformerDistilled(**TINY, **kw),
     "vit_registers": lambda **kw: VisionTransformer(**TINY, reg_tokens=3, **kw),
-    "vit_no_class_token": lambda **kw: VisionTransformer(**TINY, class_token=False, global_pool="avg", **kw),
+    "vit_no_class_token": lambda **kw: VisionTransformer(
+        **TINY, class_token=False, global_pool="avg", **kw
+    ),
     "vit_parallel": lambda **kw: VisionTransformer(
         **TINY, block_fn=timm.models.vision_transformer.ParallelThingsBlock, **kw
     ),

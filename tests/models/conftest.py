@@ -12,7 +12,8 @@ from torch import nn
 
 @pytest.fixture
 def build() -> Callable[..., nn.Module]:
-    """Builds one of BUILDERS by name, in eval mode, with random weights that are the same each time."""
+    """Builds one of BUILDERS by name, in eval mode, with random weights that are the same each
+    time."""
 
     def build_one(kind: str, **kwargs: object) -> nn.Module:
         torch.manual_seed(0)

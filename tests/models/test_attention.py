@@ -1,4 +1,5 @@
-"""The scaled models against the textbook form: same weights, same images, same logits and gradients."""
+"""The scaled models against the textbook form: same weights, same images, same logits and
+gradients."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from antioversmooth.bench.textbook import named, share_random_scales, textbook
 from antioversmooth.models import add_scaling, remove_scaling
+from benchmarks.textbook import named, share_random_scales, textbook
 
 METHODS = {
     "attnscale": {"attnscale": True},
@@ -38,7 +39,9 @@ def doubled(kind: str) -> bool:
 
 @KIND
 @METHOD
-def test_scaled_models_equal_the_textbook_form(build: Callable[..., nn.Module], images: Tensor, kind: str, method: str):
+def test_scaled_models_equal_the_textbook_form(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str
+):
     stock = build(kind)
     explicit = textbook(stock, **METHODS[method], doubled=doubled(kind))
     ours = add_scaling(stock, **METHODS[method])
@@ -50,8 +53,13 @@ def test_scaled_models_equal_the_textbook_form(build: Callable[..., nn.Module], 
 
 @METHOD
 def test_padding_of_maps_that_windows_do_not_divide_is_in_no_mean_over_the_map(method: str):
-    """20 x 20 under windows of 8: FeatScale sees the map without what timm pads; AttnScale's windows hold it, as A."""
-    stock = randomised(SwinTransformer(**{**TINY_SWIN, "img_size": 40, "window_size": 8})).double().eval()
+    """20 x 20 under windows of 8: FeatScale sees the map without what timm pads; AttnScale's
+    windows hold it, as A."""
+    stock = (
+        randomised(SwinTransformer(**{**TINY_SWIN, "img_size": 40, "window_size": 8}))
+        .double()
+        .eval()
+    )
     explicit = textbook(stock, **METHODS[method]).double()
     ours = add_scaling(stock, **METHODS[method])
     share_random_scales(ours, explicit)
@@ -71,7 +79,9 @@ TOLERANCES = {torch.float64: 1e-11, torch.float32: 1e-5, **HALF}
     spread=st.floats(0, 1.5),
     dtype=st.sampled_from(list(TOLERANCES)),
     method=st.sampled_from(list(METHODS)),
-    options=st.fixed_dictionaries({"qkv_bias": st.booleans(), "proj_bias": st.booleans(), "qk_norm": st.booleans()}),
+    options=st.fixed_dictionaries(
+        {"qkv_bias": st.booleans(), "proj_bias": st.booleans(), "qk_norm": st.booleans()}
+    ),
     seed=st.integers(0, 2**16),
 )
 def test_fused_blocks_equal_the_explicit_form_for_any_shape_type_and_scale(
@@ -85,11 +95,16 @@ def test_fused_blocks_equal_the_explicit_form_for_any_shape_type_and_scale(
     options: dict[str, bool],
     seed: int,
 ):
-    """In half precision against the explicit form of the same numbers in double: both round, one by one."""
-    assume(not (options["qk_norm"] and channels == 2 and dtype in HALF))  # a norm over two numbers amplifies rounding
+    """In half precision against the explicit form of the same numbers in double: both round, one by
+    one."""
+    # a norm over two numbers amplifies rounding
+    assume(not (options["qk_norm"] and channels == 2 and dtype in HALF))
     torch.manual_seed(seed)
     stock = nn.Sequential(Block(heads * channels, heads, **options)).eval()
-    explicit, ours = textbook(stock, **METHODS[method], doubled=True), add_scaling(stock, **METHODS[method])
+    explicit, ours = (
+        textbook(stock, **METHODS[method], doubled=True),
+        add_scaling(stock, **METHODS[method]),
+    )
     share_random_scales(ours, explicit, std=spread)
     x = torch.randn(batch, tokens, heads * channels)
     ours, x = ours.to(dtype), x.to(dtype)
@@ -108,10 +123,19 @@ def test_fused_blocks_equal_the_explicit_form_for_any_shape_type_and_scale(
     [("attnscale", 0.0), ("featscale", 0.0), ("both", 0.0), ("attnscale", 0.2), ("both", 0.2)],
 )
 def test_training_with_dropout_and_drop_path_equals_the_textbook_form(
-    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str, attention_dropout: float
+    build: Callable[..., nn.Module],
+    images: Tensor,
+    kind: str,
+    method: str,
+    attention_dropout: float,
 ):
-    """The same random numbers fall on the same entries: before the DC part is taken, and on the scaled attention."""
-    stock = build(kind, proj_drop_rate=0.2, attn_drop_rate=attention_dropout, drop_path_rate=0.2).double().train()
+    """The same random numbers fall on the same entries: before the DC part is taken, and on the
+    scaled attention."""
+    stock = (
+        build(kind, proj_drop_rate=0.2, attn_drop_rate=attention_dropout, drop_path_rate=0.2)
+        .double()
+        .train()
+    )
     explicit = textbook(stock, **METHODS[method], doubled=doubled(kind)).double()
     ours = add_scaling(stock, **METHODS[method])
     share_random_scales(ours, explicit)
@@ -124,7 +148,11 @@ def test_training_with_dropout_and_drop_path_equals_the_textbook_form(
 @METHOD
 @pytest.mark.parametrize("attention_dropout", [0.0, 0.2])
 def test_prefix_tokens_can_stay_out_of_the_mean(
-    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str, attention_dropout: float
+    build: Callable[..., nn.Module],
+    images: Tensor,
+    kind: str,
+    method: str,
+    attention_dropout: float,
 ):
     stock = build(kind, attn_drop_rate=attention_dropout)
     prefix = stock.num_prefix_tokens
@@ -144,7 +172,9 @@ def test_paper_variant_counts_the_terms_once(build: Callable[..., nn.Module], im
 
 @KIND
 @METHOD
-def test_zero_scales_leave_the_stock_output(build: Callable[..., nn.Module], images: Tensor, kind: str, method: str):
+def test_zero_scales_leave_the_stock_output(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str
+):
     """Bit by bit, but for CaiT, whose talking heads are summed in another order."""
     stock = build(kind)
     expected = stock(images)
@@ -157,7 +187,9 @@ def test_zero_scales_leave_the_stock_output(build: Callable[..., nn.Module], ima
 
 @FAMILY
 @METHOD
-def test_every_parameter_gets_a_gradient(build: Callable[..., nn.Module], images: Tensor, kind: str, method: str):
+def test_every_parameter_gets_a_gradient(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str
+):
     """Data-parallel training waits for all of them."""
     model = add_scaling(build(kind).train(), **METHODS[method])
     model(images).square().sum().backward()
@@ -169,7 +201,12 @@ def test_every_parameter_gets_a_gradient(build: Callable[..., nn.Module], images
 @METHOD
 @pytest.mark.parametrize("whole_model", [False, True])
 def test_a_model_with_small_scales_runs_in_half_precision(
-    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str, whole_model: bool, dtype: torch.dtype
+    build: Callable[..., nn.Module],
+    images: Tensor,
+    kind: str,
+    method: str,
+    whole_model: bool,
+    dtype: torch.dtype,
 ):
     """In its own type, and with every result of that type."""
     model = add_scaling(build(kind), **METHODS[method])
@@ -192,22 +229,33 @@ def test_a_model_with_small_scales_runs_in_half_precision(
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("kind", ["vit", "deit_distilled", "beit", "eva", "cait", "swin", "swin_v2"])
-@pytest.mark.parametrize(("method", "scale"), [("attnscale", "lamb"), ("featscale", "lamb1"), ("featscale", "lamb2")])
+@pytest.mark.parametrize(
+    "kind", ["vit", "deit_distilled", "beit", "eva", "cait", "swin", "swin_v2"]
+)
+@pytest.mark.parametrize(
+    ("method", "scale"), [("attnscale", "lamb"), ("featscale", "lamb1"), ("featscale", "lamb2")]
+)
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_small_scales_do_not_round_away(
-    build: Callable[..., nn.Module], kind: str, method: str, scale: str, dtype: torch.dtype, dropout: float
+    build: Callable[..., nn.Module],
+    kind: str,
+    method: str,
+    scale: str,
+    dtype: torch.dtype,
+    dropout: float,
 ):
     """Fine-tuning lives around 0.003, where bfloat16 has no number between 1 and 1.0078.
 
-    What a scale of each kind changes behind an attention layer has, under autocast, the size that it has in float32,
-    within a factor of two: the rest is the rounding of what it is added to. With dropout FeatScale takes another way.
+    What a scale of each kind changes behind an attention layer has, under autocast, the size that
+    it has in float32, within a factor of two: the rest is the rounding of what it is added to. With
+    dropout FeatScale takes another way.
     """
     model: Any = add_scaling(build(kind, proj_drop_rate=dropout).train(), **METHODS[method])
     has_windows = kind.startswith("swin")
     block = model.layers[1].blocks[1] if has_windows else model.blocks[0]
     branch, shape = (block._attn, (16, 8, 8, 16)) if has_windows else (block.attn, (64, 17, 24))
-    # sharp attention, so that there is more to scale than the rounding of what it is added to; lamb1 scales the mean
+    # sharp attention, so that there is more to scale than the rounding of what it is added to;
+    # lamb1 scales the mean
     tokens = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(2)) + (scale == "lamb1")
     parameter = block.attn.lamb if scale == "lamb" else getattr(block, scale)
 
@@ -229,14 +277,18 @@ def test_small_scales_do_not_round_away(
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", ["vit", "cait", "swin", "swin_v2"])
-def test_featscale_acts_however_small_it_is(build: Callable[..., nn.Module], kind: str, dtype: torch.dtype):
-    """It is folded into float32 weights: of a product with features that are halves already nothing would be left."""
+def test_featscale_acts_however_small_it_is(
+    build: Callable[..., nn.Module], kind: str, dtype: torch.dtype
+):
+    """It is folded into float32 weights: of a product with features that are halves already nothing
+    would be left."""
     model: Any = add_scaling(build(kind), featscale=True)
     has_windows = kind.startswith("swin")
     block = model.layers[1].blocks[1] if has_windows else model.blocks[0]
     branch, shape = (block._attn, (16, 8, 8, 16)) if has_windows else (block.attn, (64, 17, 24))
     tokens = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-    scale = torch.finfo(dtype).eps / 8  # a quarter of what rounding to the nearest number shows
+    # a quarter of what rounding to the nearest number shows
+    scale = torch.finfo(dtype).eps / 8
 
     @torch.no_grad()
     def changes(half: bool) -> Tensor:
@@ -253,8 +305,11 @@ def test_featscale_acts_however_small_it_is(build: Callable[..., nn.Module], kin
 
 
 @pytest.mark.parametrize("method", ["attnscale", "both"])
-def test_mask_aware_windows_do_not_leak_across_the_seam(build: Callable[..., nn.Module], method: str):
-    """A shifted window holds regions of opposite edges; what happens in one must not reach the others."""
+def test_mask_aware_windows_do_not_leak_across_the_seam(
+    build: Callable[..., nn.Module], method: str
+):
+    """A shifted window holds regions of opposite edges; what happens in one must not reach the
+    others."""
     stock = build("swin")
     block = add_scaling(stock, **METHODS[method], mask_aware=True).layers[0].blocks[1]
     leaking = add_scaling(build("swin"), **METHODS[method]).layers[0].blocks[1]
@@ -263,15 +318,20 @@ def test_mask_aware_windows_do_not_leak_across_the_seam(build: Callable[..., nn.
     mask = block.attn_mask
     windows = torch.randn(len(mask), mask.shape[-1], 8)
     changed = windows.clone()
-    changed[-1, 0] += 1.0  # the first token of the last window, which the mask splits into four regions
+    # the first token of the last window, which the mask splits into four regions
+    changed[-1, 0] += 1.0
     outside = mask[-1, 0] != 0
     assert outside.any()
     for b, leaks in ((block, False), (leaking, True)):
-        difference = (b.attn(windows, mask=mask) - b.attn(changed, mask=mask))[-1, outside].abs().max()
+        difference = (
+            (b.attn(windows, mask=mask) - b.attn(changed, mask=mask))[-1, outside].abs().max()
+        )
         assert (difference > 1e-6) == leaks
 
 
-def test_mask_aware_equals_plain_where_nothing_is_masked(build: Callable[..., nn.Module], images: Tensor):
+def test_mask_aware_equals_plain_where_nothing_is_masked(
+    build: Callable[..., nn.Module], images: Tensor
+):
     plain, aware = build("swin"), build("swin")
     add_scaling(plain, attnscale=True)
     add_scaling(aware, attnscale=True, mask_aware=True)
@@ -314,23 +374,32 @@ def reclassified(model: nn.Module, images: Tensor) -> Tensor:
     return model(images)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:timm.layers.interpolate")  # where timm resizes BEiT's tables
+# where timm resizes BEiT's tables
+@pytest.mark.filterwarnings("ignore::UserWarning:timm.layers.interpolate")
 @KIND
-def test_the_rest_of_timm_works_as_before(build: Callable[..., nn.Module], images: Tensor, kind: str):
-    """Features, no classifier, recomputed blocks, and another size of images, where N is another one too."""
+def test_the_rest_of_timm_works_as_before(
+    build: Callable[..., nn.Module], images: Tensor, kind: str
+):
+    """Features, no classifier, recomputed blocks, and another size of images, where N is another
+    one too."""
     stock = build(kind)
     explicit = textbook(stock, **METHODS["both"], doubled=doubled(kind))
     ours = add_scaling(stock, **METHODS["both"])
     share_random_scales(ours, explicit)
     ways: dict[str, Callable[[nn.Module], Tensor]] = {
-        "features": lambda m: m.forward_intermediates(images, indices=1, intermediates_only=True)[0],
+        "features": lambda m: m.forward_intermediates(images, indices=1, intermediates_only=True)[
+            0
+        ],
         "checkpointing": lambda m: checkpointed(m, images),
         "no classifier": lambda m: reclassified(m, images),
     }
-    if kind != "cait":  # timm's has no set_input_size
+    # timm's has no set_input_size
+    if kind != "cait":
         ways["another size"] = resized
     for name, way in ways.items():
-        torch.testing.assert_close(way(ours), way(explicit), atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            way(ours), way(explicit), atol=1e-5, rtol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_caits_folded_bias_follows_the_number_of_tokens(build: Callable[..., nn.Module]):
@@ -338,16 +407,23 @@ def test_caits_folded_bias_follows_the_number_of_tokens(build: Callable[..., nn.
     small, images = add_scaling(build("cait"), attnscale=True), torch.randn(2, 3, 48, 48)
     share_random_scales(small)
     stock = Cait(**{**TINY, "img_size": 48}, init_values=0.5).eval()
-    explicit, large = textbook(stock, attnscale=True), add_scaling(copy.deepcopy(stock), attnscale=True)
+    explicit, large = (
+        textbook(stock, attnscale=True),
+        add_scaling(copy.deepcopy(stock), attnscale=True),
+    )
     large.load_state_dict({**small.state_dict(), "pos_embed": large.pos_embed})
     share_random_scales(large, explicit)
     torch.testing.assert_close(large(images), explicit(images), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(remove_scaling(large)(images), explicit(images), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        remove_scaling(large)(images), explicit(images), atol=1e-5, rtol=1e-5
+    )
 
 
 @FAMILY
 @METHOD
-def test_models_export_whole(build: Callable[..., nn.Module], images: Tensor, kind: str, method: str):
+def test_models_export_whole(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str
+):
     """One graph without breaks, under the rules of torch.compile and of torch.export."""
     model = add_scaling(build(kind), **METHODS[method])
     share_random_scales(model)
@@ -367,13 +443,21 @@ def fresh_compiler() -> Iterator[None]:
 
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("kind", ["vit", "deit_distilled", "cait", "swin"])
-@pytest.mark.parametrize(("method", "attention_dropout"), [("attnscale", 0.0), ("featscale", 0.0), ("both", 0.1)])
+@pytest.mark.parametrize(
+    ("method", "attention_dropout"), [("attnscale", 0.0), ("featscale", 0.0), ("both", 0.1)]
+)
 def test_training_compiles_without_graph_breaks(
-    build: Callable[..., nn.Module], images: Tensor, kind: str, method: str, attention_dropout: float
+    build: Callable[..., nn.Module],
+    images: Tensor,
+    kind: str,
+    method: str,
+    attention_dropout: float,
 ):
-    """With dropout and drop path on, where FeatScale takes another way than in evaluation, and AttnScale its explicit
-    one where dropout falls on attention."""
-    stock = build(kind, proj_drop_rate=0.1, attn_drop_rate=attention_dropout, drop_path_rate=0.1).train()
+    """With dropout and drop path on, where FeatScale takes another way than in evaluation, and
+    AttnScale its explicit one where dropout falls on attention."""
+    stock = build(
+        kind, proj_drop_rate=0.1, attn_drop_rate=attention_dropout, drop_path_rate=0.1
+    ).train()
     model = add_scaling(stock, **METHODS[method])
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     compiled(images).square().sum().backward()
@@ -382,7 +466,9 @@ def test_training_compiles_without_graph_breaks(
 
 @pytest.mark.usefixtures("fresh_compiler")
 @FAMILY
-def test_compiled_gradients_are_the_eager_ones(build: Callable[..., nn.Module], images: Tensor, kind: str):
+def test_compiled_gradients_are_the_eager_ones(
+    build: Callable[..., nn.Module], images: Tensor, kind: str
+):
     """Traced ahead of time, forward and backward, and with blocks that are computed again."""
     model = add_scaling(build(kind, drop_path_rate=0.1).train(), **METHODS["both"])
     share_random_scales(model)
@@ -393,7 +479,10 @@ def test_compiled_gradients_are_the_eager_ones(build: Callable[..., nn.Module], 
     model.zero_grad()
     logits = compiled(images)
     logits.square().sum().backward()
-    found = {"logits": logits.detach(), **{n: p.grad for n, p in model.named_parameters() if p.grad is not None}}
+    found = {
+        "logits": logits.detach(),
+        **{n: p.grad for n, p in model.named_parameters() if p.grad is not None},
+    }
     assert_equal_numbers(found, expected, 1e-5)
 
 
@@ -402,7 +491,9 @@ DROPS = {"proj_drop_rate": 0.2, "drop_path_rate": 0.1}
 FULL_SIZE = {
     "deit_s12": lambda: VisionTransformer(embed_dim=384, num_heads=6, depth=12, **DROPS),
     "cait_s24": lambda: Cait(embed_dim=384, num_heads=8, depth=24, init_values=0.1, **DROPS),
-    "swin_s": lambda: SwinTransformer(embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), **DROPS),
+    "swin_s": lambda: SwinTransformer(
+        embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), **DROPS
+    ),
 }
 
 

@@ -15,7 +15,8 @@ from antioversmooth.models.measure import count_parameters
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 
-# Exact counts of the official code (1,000 classes), by model group of the spec; then what each scaling adds.
+# Exact counts of the official code (1,000 classes), by model group of the spec; then what each
+# scaling adds.
 BASELINES = {
     "deit_s12_distilled": 22_436_432,
     "deit_s12": 22_050_664,
@@ -80,18 +81,33 @@ def test_baselines_are_timms_own_models(name: str, stock: str):
         ours = build_model(experiment.model, num_classes=1000)
         theirs = timm.create_model(stock)
     assert type(ours) is type(theirs)
-    shapes = [{key: value.shape for key, value in model.state_dict().items()} for model in (ours, theirs)]
+    shapes = [
+        {key: value.shape for key, value in model.state_dict().items()} for model in (ours, theirs)
+    ]
     assert shapes[0] == shapes[1]
 
 
 def vit(**options: object) -> ModelConfig:
-    sizes = {"family": Family.vit, "depth": 2, "embed_dim": 32, "num_heads": 2, "image_size": 16, "patch_size": 4}
+    sizes = {
+        "family": Family.vit,
+        "depth": 2,
+        "embed_dim": 32,
+        "num_heads": 2,
+        "image_size": 16,
+        "patch_size": 4,
+    }
     return ModelConfig(**{**sizes, **options})
 
 
 def swin(**options: object) -> ModelConfig:
     return vit(
-        family=Family.swin, depth=8, stage_depths=[2, 2, 2, 2], image_size=32, patch_size=2, window_size=4, **options
+        family=Family.swin,
+        depth=8,
+        stage_depths=[2, 2, 2, 2],
+        image_size=32,
+        patch_size=2,
+        window_size=4,
+        **options,
     )
 
 
@@ -107,7 +123,9 @@ def test_seeds_decide_the_weights_and_scalings_do_not():
 
     def start(seed: int, scaling: Scaling) -> torch.Tensor:
         torch.manual_seed(seed)
-        return build_model(vit(scaling=scaling), num_classes=3).state_dict()["blocks.1.mlp.fc2.weight"]
+        return build_model(vit(scaling=scaling), num_classes=3).state_dict()[
+            "blocks.1.mlp.fc2.weight"
+        ]
 
     assert torch.equal(start(0, Scaling.none), start(0, Scaling.featscale))
     assert not torch.equal(start(0, Scaling.none), start(1, Scaling.none))

@@ -1,4 +1,5 @@
-"""What models cost: against the paper's numbers, and the two exact measures against the goals that they hold."""
+"""What models cost: against the paper's numbers, and the two exact measures against the goals that
+they hold."""
 
 from __future__ import annotations
 
@@ -26,9 +27,23 @@ from antioversmooth.models.measure import (
     step_traffic,
 )
 
-DEIT_S = {"family": Family.vit, "depth": 12, "embed_dim": 384, "num_heads": 6, "image_size": 224, "patch_size": 16}
+DEIT_S = {
+    "family": Family.vit,
+    "depth": 12,
+    "embed_dim": 384,
+    "num_heads": 6,
+    "image_size": 224,
+    "patch_size": 16,
+}
 CAIT_S24 = {**DEIT_S, "family": Family.cait, "depth": 24, "num_heads": 8}
-SWIN_S = {**DEIT_S, "family": Family.swin, "embed_dim": 96, "num_heads": 3, "patch_size": 4, "depth": 24}
+SWIN_S = {
+    **DEIT_S,
+    "family": Family.swin,
+    "embed_dim": 96,
+    "num_heads": 3,
+    "patch_size": 4,
+    "depth": 24,
+}
 
 
 @pytest.mark.parametrize(
@@ -42,7 +57,8 @@ SWIN_S = {**DEIT_S, "family": Family.swin, "embed_dim": 96, "num_heads": 3, "pat
     ids=["deit_s12", "deit_s24_featscale", "cait_s24_attnscale", "swin_s_attnscale"],
 )
 def test_multiply_adds_agree_with_the_official_count(config: ModelConfig, giga: float):
-    """Within 1 %: the official count leaves the class token out and counts a few operations that are none here."""
+    """Within 1 %: the official count leaves the class token out and counts a few operations that
+    are none here."""
     with torch.device("meta"):
         model = build_model(config, num_classes=1000)
     assert multiply_adds(model, (3, 224, 224)) == pytest.approx(giga, rel=0.01)
@@ -70,34 +86,54 @@ def test_saved_bytes_are_the_inputs_that_backward_needs():
 def test_moved_bytes_are_read_and_written_and_views_are_free():
     x, row = torch.zeros(4, 8), torch.zeros(8)
     with MovedBytes() as moved:
-        y = x.t().reshape(4, 8)[0]  # transposed: reshape copies
+        # transposed: reshape copies
+        y = x.t().reshape(4, 8)[0]
         _ = y.expand(3, 8) + row
     copied = 4 * (32 + 32)
-    added = 4 * (8 + 8 + 24)  # the broadcast row is one row
+    # the broadcast row is one row
+    added = 4 * (8 + 8 + 24)
     assert moved.total == copied + added
 
 
 DEIT_S12 = partial(VisionTransformer, embed_dim=384, num_heads=6, depth=12)
 CAIT_S24_224 = partial(Cait, embed_dim=384, num_heads=8, depth=24, init_values=1e-5)
-SWIN_SMALL = partial(SwinTransformer, embed_dim=96, depths=(2, 2, 18, 2), num_heads=(3, 6, 12, 24), drop_path_rate=0.0)
+SWIN_SMALL = partial(
+    SwinTransformer,
+    embed_dim=96,
+    depths=(2, 2, 18, 2),
+    num_heads=(3, 6, 12, 24),
+    drop_path_rate=0.0,
+)
 
 
 @pytest.mark.parametrize(
     ("backbone", "batch", "goals"),
     [
         (DEIT_S12, 8, {"attnscale": (1.02, 1.11), "featscale": (1.02, 1.11)}),
-        pytest.param(CAIT_S24_224, 4, {"attnscale": (0.90, 0.85), "featscale": (0.90, 0.88)}, marks=pytest.mark.slow),
-        pytest.param(SWIN_SMALL, 4, {"attnscale": (1.06, 1.10), "featscale": (1.06, 1.10)}, marks=pytest.mark.slow),
+        pytest.param(
+            CAIT_S24_224,
+            4,
+            {"attnscale": (0.90, 0.85), "featscale": (0.90, 0.88)},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            SWIN_SMALL,
+            4,
+            {"attnscale": (1.06, 1.10), "featscale": (1.06, 1.10)},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["deit_s12", "cait_s24", "swin_s"],
 )
 def test_scalings_save_next_to_nothing_and_hardly_move_more(
     backbone: Callable[[], nn.Module], batch: int, goals: dict[str, tuple[float, float]]
 ):
-    """Of timm's own model: bytes saved for backward, and bytes moved by a forward and backward pass."""
+    """Of timm's own model: bytes saved for backward, and bytes moved by a forward and backward
+    pass."""
     with torch.device("meta"):
         model = backbone()
-    model.to_empty(device="cpu")  # shapes are all that counts
+    # shapes are all that counts
+    model.to_empty(device="cpu")
     shape = (batch, 3, 224, 224)
     plain = step_traffic(model, shape)
     for method, (most_saved, most_moved) in goals.items():

@@ -13,14 +13,18 @@ import timm
 import torch
 from backbones import BUILDERS, TINY
 from timm.layers.attention import AttentionRope
-from timm.models.vision_transformer import DiffParallelScalingBlock, ParallelScalingBlock, VisionTransformer
+from timm.models.vision_transformer import (
+    DiffParallelScalingBlock,
+    ParallelScalingBlock,
+    VisionTransformer,
+)
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import Tensor, nn
 
-from antioversmooth.bench.textbook import share_random_scales
 from antioversmooth.errors import ModelError
 from antioversmooth.models import add_scaling, remove_scaling
 from antioversmooth.models.placement import scales
+from benchmarks.textbook import share_random_scales
 
 EXPECTED_SHAPES = {
     "vit": {"blocks.{i}.attn.lamb": (3,), "blocks.{i}.lamb1": (24,), "blocks.{i}.lamb2": (24,)},
@@ -32,7 +36,9 @@ BOTH = {"attnscale": True, "featscale": True}
 @pytest.mark.parametrize("kind", EXPECTED_SHAPES)
 def test_scales_are_named_as_released(build: Callable[..., nn.Module], kind: str):
     model = add_scaling(build(kind), **BOTH)
-    expected = {name.format(i=i): shape for i in range(2) for name, shape in EXPECTED_SHAPES[kind].items()}
+    expected = {
+        name.format(i=i): shape for i in range(2) for name, shape in EXPECTED_SHAPES[kind].items()
+    }
     assert {name: tuple(p.shape) for name, p in scales(model).items()} == expected
 
 
@@ -83,7 +89,9 @@ def test_a_model_without_separate_attention_is_refused(block: type[nn.Module]):
 
 def test_unknown_attention_is_refused_by_name_and_kind():
     model = VisionTransformer(**{**TINY, "num_heads": 2}, attn_layer="diff")
-    with pytest.raises(ModelError, match=r"blocks\.0\.attn is a timm\S+DiffAttention, .* known are timm"):
+    with pytest.raises(
+        ModelError, match=r"blocks\.0\.attn is a timm\S+DiffAttention, .* known are timm"
+    ):
         add_scaling(model, attnscale=True)
     assert not scales(model)
 
@@ -138,12 +146,16 @@ def test_mask_aware_and_attention_dropout_exclude_each_other(build: Callable[...
         add_scaling(build("swin", attn_drop_rate=0.1), attnscale=True, mask_aware=True)
 
 
-def test_attention_dropout_set_behind_the_fused_form_is_refused(build: Callable[..., nn.Module], images: Tensor):
+def test_attention_dropout_set_behind_the_fused_form_is_refused(
+    build: Callable[..., nn.Module], images: Tensor
+):
     """It would fall on other entries than it is said to: silently another model."""
     model = add_scaling(build("vit"), attnscale=True)
     model.blocks[1].attn.attn_drop.p = 0.1
     assert torch.equal(model(images), build("vit")(images)), "evaluation has no dropout"
-    with pytest.raises(ModelError, match=r"attention dropout was set to 0\.1 .*attn_drop_rate, then add_scaling"):
+    with pytest.raises(
+        ModelError, match=r"attention dropout was set to 0\.1 .*attn_drop_rate, then add_scaling"
+    ):
         model.train()(images)
 
 
@@ -162,7 +174,11 @@ class Adapted(nn.Module):
 
     def __init__(self, base: nn.Linear):
         super().__init__()
-        self.base, self.down, self.up = base, nn.Linear(base.in_features, 2), nn.Linear(2, base.out_features)
+        self.base, self.down, self.up = (
+            base,
+            nn.Linear(base.in_features, 2),
+            nn.Linear(2, base.out_features),
+        )
 
     @property
     def weight(self) -> Tensor:
@@ -182,14 +198,17 @@ class Adapted(nn.Module):
 def test_adapters_beside_a_layer_whose_weights_are_read_are_refused(
     build: Callable[..., nn.Module], images: Tensor, kind: str, part: str
 ):
-    """The mean of the values, and the projection, would be those of the layer without its adapter."""
+    """The mean of the values, and the projection, would be those of the layer without its
+    adapter."""
 
     def adapt(model: nn.Module) -> nn.Module:
         attention = next(module.attn for module in model.modules() if "attn" in module._modules)
         setattr(attention, part, Adapted(getattr(attention, part)))
         return model
 
-    with pytest.raises(ModelError, match=rf"{part} is a test_placement\.Adapted, .*merge adapters \(LoRA\)"):
+    with pytest.raises(
+        ModelError, match=rf"{part} is a test_placement\.Adapted, .*merge adapters \(LoRA\)"
+    ):
         adapt(add_scaling(build(kind), **BOTH))(images)
     adapted = adapt(build(kind))
     before = adapted(images)
@@ -198,7 +217,9 @@ def test_adapters_beside_a_layer_whose_weights_are_read_are_refused(
     assert torch.equal(adapted(images), before)
 
 
-def test_featscale_does_not_mind_adapters_on_the_values(build: Callable[..., nn.Module], images: Tensor):
+def test_featscale_does_not_mind_adapters_on_the_values(
+    build: Callable[..., nn.Module], images: Tensor
+):
     stock = build("vit")
     stock.blocks[0].attn.qkv = Adapted(stock.blocks[0].attn.qkv)
     expected = stock(images)
@@ -217,18 +238,24 @@ class LowRank(nn.Module):
         return weight + self.b @ self.a
 
 
-def test_parametrized_layers_count_with_all_their_weight(build: Callable[..., nn.Module], images: Tensor):
+def test_parametrized_layers_count_with_all_their_weight(
+    build: Callable[..., nn.Module], images: Tensor
+):
     model, merged = add_scaling(build("vit"), **BOTH), add_scaling(build("vit"), **BOTH)
     share_random_scales(model, merged)
     for ours, theirs in zip(model.blocks, merged.blocks, strict=True):
         for part in ("qkv", "proj"):
             layer, plain = getattr(ours.attn, part), getattr(theirs.attn, part)
-            nn.utils.parametrize.register_parametrization(layer, "weight", LowRank(*layer.weight.shape))
+            nn.utils.parametrize.register_parametrization(
+                layer, "weight", LowRank(*layer.weight.shape)
+            )
             plain.weight.data.copy_(layer.weight)
     torch.testing.assert_close(model(images), merged(images), atol=1e-5, rtol=1e-5)
 
 
-def test_a_model_that_is_data_parallel_already_is_refused(build: Callable[..., nn.Module], tmp_path: Path):
+def test_a_model_that_is_data_parallel_already_is_refused(
+    build: Callable[..., nn.Module], tmp_path: Path
+):
     """Its reducer would never hear of the scales: each rank would train its own."""
     store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
@@ -252,7 +279,9 @@ def test_an_unknown_variant_is_refused(build: Callable[..., nn.Module]):
         add_scaling(build("vit"), featscale=True, variant="doubled")
 
 
-def test_attnscale_of_cait_folds_into_a_stock_model(build: Callable[..., nn.Module], images: Tensor):
+def test_attnscale_of_cait_folds_into_a_stock_model(
+    build: Callable[..., nn.Module], images: Tensor
+):
     stock = build("cait")
     model = add_scaling(copy.deepcopy(stock), attnscale=True)
     share_random_scales(model)
@@ -284,7 +313,9 @@ def test_zero_scales_come_out_without_a_trace(
         ("swin", "attnscale", r"layers\.0\.blocks\.0\.attn\.lamb"),
     ],
 )
-def test_a_scale_that_does_not_fold_is_named(build: Callable[..., nn.Module], kind: str, method: str, named: str):
+def test_a_scale_that_does_not_fold_is_named(
+    build: Callable[..., nn.Module], kind: str, method: str, named: str
+):
     model = add_scaling(build(kind), **{method: True})
     share_random_scales(model)
     with pytest.raises(ModelError, match=named):
@@ -315,7 +346,14 @@ def test_the_models_and_their_analysis_need_torch_and_timm_alone():
 
 
 def test_importing_the_models_brings_no_launcher_and_no_tracker():
-    code = "import sys, antioversmooth.models; print(*{name.partition('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    code = (
+        "import sys, antioversmooth.models; print(*{name.partition('.')[0] for name in"
+        " sys.modules})"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert "timm" in loaded
-    assert not {"hydra", "submitit", "mlflow", "matplotlib", "pandas", "sklearn", "rich"} & set(loaded)
+    assert not {"hydra", "submitit", "mlflow", "matplotlib", "pandas", "sklearn", "rich"} & set(
+        loaded
+    )

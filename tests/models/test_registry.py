@@ -30,10 +30,23 @@ COUNTS = {
 
 
 def test_all_names_of_the_released_code_are_there():
-    sizes = ["XXS24_224", "XXS24", "XXS36_224", "XXS36", "XS24", "S24_224", "S24", "S36", "M36", "M48"]
+    sizes = [
+        "XXS24_224",
+        "XXS24",
+        "XXS36_224",
+        "XXS36",
+        "XS24",
+        "S24_224",
+        "S24",
+        "S36",
+        "M36",
+        "M48",
+    ]
     backbones = ["small_12", "small_24", "base_12", "base_24", "swin_small_patch4_window7_224"]
     backbones += [f"cait_{size}" for size in sizes]
-    assert set(NAMES) == {f"{method}_{backbone}" for method in ("attnscale", "featscale") for backbone in backbones}
+    assert set(NAMES) == {
+        f"{method}_{backbone}" for method in ("attnscale", "featscale") for backbone in backbones
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -50,7 +63,12 @@ def test_models_build_with_the_scales_of_their_name(name: str):
 def test_timm_arguments_and_those_of_the_scaling_are_taken():
     with torch.device("meta"):
         model = timm.create_model(
-            "featscale_small_12", num_classes=7, in_chans=1, drop_path_rate=0.1, img_size=32, scaling_variant="paper"
+            "featscale_small_12",
+            num_classes=7,
+            in_chans=1,
+            drop_path_rate=0.1,
+            img_size=32,
+            scaling_variant="paper",
         )
         assert model(torch.empty(2, 1, 32, 32)).shape == (2, 7)
     assert model.blocks[0].attn.featscale.repeats == 1
@@ -64,7 +82,10 @@ def test_timm_arguments_and_those_of_the_scaling_are_taken():
         ("featscale_small_12", "deit_small_patch16_224"),
         ("attnscale_base_12", "deit_base_patch16_224"),
         *[(f"attnscale_cait_{size.upper()}_224", f"cait_{size}_224") for size in ("xxs24", "s24")],
-        *[(f"featscale_cait_{size.upper()}", f"cait_{size}_384") for size in ("xxs36", "xs24", "s36")],
+        *[
+            (f"featscale_cait_{size.upper()}", f"cait_{size}_384")
+            for size in ("xxs36", "xs24", "s36")
+        ],
         ("attnscale_cait_M48", "cait_m48_448"),
         ("attnscale_swin_small_patch4_window7_224", "swin_small_patch4_window7_224"),
         ("featscale_swin_small_patch4_window7_224", "swin_small_patch4_window7_224"),
@@ -74,9 +95,20 @@ def test_all_but_the_scales_is_timms_own_model(name: str, stock: str):
     """The same keys and shapes, and the same way to prepare an image."""
     with torch.device("meta"):
         ours, timms = timm.create_model(name), timm.create_model(stock)
-    state = {key: value.shape for key, value in ours.state_dict().items() if key not in scales(ours)}
+    state = {
+        key: value.shape for key, value in ours.state_dict().items() if key not in scales(ours)
+    }
     assert state == {key: value.shape for key, value in timms.state_dict().items()}
-    same = ("input_size", "interpolation", "mean", "std", "first_conv", "classifier", "num_classes", "pool_size")
+    same = (
+        "input_size",
+        "interpolation",
+        "mean",
+        "std",
+        "first_conv",
+        "classifier",
+        "num_classes",
+        "pool_size",
+    )
     cfgs = [get_pretrained_cfg(n).to_dict() for n in (name, stock)]
     assert [cfgs[0].get(key) for key in same] == [cfgs[1].get(key) for key in same]
 
@@ -98,8 +130,12 @@ def test_features_are_taken_where_timm_takes_them(name: str, stock: str):
 @pytest.mark.parametrize("name", ["attnscale_small_12", "featscale_swin_small_patch4_window7_224"])
 def test_features_carry_the_scalings(name: str):
     torch.manual_seed(0)
-    sizes = {"depths": (1, 1), "num_heads": (1, 2)} if "swin" in name else {"depth": 3, "num_heads": 2}
-    model = timm.create_model(name, features_only=True, img_size=56, embed_dim=16, out_indices=(0, 1), **sizes).eval()
+    sizes = (
+        {"depths": (1, 1), "num_heads": (1, 2)} if "swin" in name else {"depth": 3, "num_heads": 2}
+    )
+    model = timm.create_model(
+        name, features_only=True, img_size=56, embed_dim=16, out_indices=(0, 1), **sizes
+    ).eval()
     images = torch.randn(1, 3, 56, 56)
     before = model(images)
     with torch.no_grad():
@@ -125,7 +161,9 @@ def test_released_files_are_where_pretrained_looks(name: str, file: str | None):
     assert timm.is_model_pretrained(name) == (file is not None)
 
 
-@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("eval_released_*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(EXPERIMENTS.glob("eval_released_*.yaml")), ids=lambda path: path.stem
+)
 def test_rows_of_released_weights_start_from_a_file_of_their_model(path: Path):
     experiment = spec.load_experiment(path)
     kind, _, name = str(experiment.recipe.init_from).partition(":")

@@ -13,11 +13,16 @@ from antioversmooth.models import scaling
 from antioversmooth.models.scaling import Projection
 
 shapes = st.tuples(
-    st.integers(1, 3),  # images
-    st.integers(1, 4),  # heads
-    st.integers(2, 17),  # tokens
-    st.integers(1, 5),  # channels of a head
-    st.integers(0, 2**31),  # seed
+    # images
+    st.integers(1, 3),
+    # heads
+    st.integers(1, 4),
+    # tokens
+    st.integers(2, 17),
+    # channels of a head
+    st.integers(1, 5),
+    # seed
+    st.integers(0, 2**31),
 )
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 dtypes = st.sampled_from(list(TOLERANCE))
@@ -41,7 +46,9 @@ def test_rows_of_rescaled_attention_sum_to_one(shape: tuple[int, ...], dtype: to
     attention, _ = random_attention(shape, dtype)
     lamb = torch.randn(shape[1], dtype=dtype)
     rescaled = scaling.attn_scale_matrix(attention, lamb)
-    torch.testing.assert_close(rescaled.sum(-1), torch.ones_like(rescaled[..., 0]), atol=TOLERANCE[dtype], rtol=0)
+    torch.testing.assert_close(
+        rescaled.sum(-1), torch.ones_like(rescaled[..., 0]), atol=TOLERANCE[dtype], rtol=0
+    )
 
 
 @given(shapes, dtypes)
@@ -50,17 +57,27 @@ def test_folded_attnscale_equals_the_rescaled_matrix(shape: tuple[int, ...], dty
     lamb = torch.randn(shape[1], dtype=dtype)
     width = shape[1] * shape[3]
     weight, bias = torch.randn(7, width, dtype=dtype), torch.randn(7, dtype=dtype)
-    folded = scaling.attn_scale(Projection(weight, bias), lamb, side_by_side(value).mean(1, keepdim=True))
-    explicit = F.linear(side_by_side(scaling.attn_scale_matrix(attention, lamb) @ value), weight, bias)
-    torch.testing.assert_close(folded(side_by_side(attention @ value)), explicit, atol=30 * TOLERANCE[dtype], rtol=1e-4)
+    folded = scaling.attn_scale(
+        Projection(weight, bias), lamb, side_by_side(value).mean(1, keepdim=True)
+    )
+    explicit = F.linear(
+        side_by_side(scaling.attn_scale_matrix(attention, lamb) @ value), weight, bias
+    )
+    torch.testing.assert_close(
+        folded(side_by_side(attention @ value)), explicit, atol=30 * TOLERANCE[dtype], rtol=1e-4
+    )
 
 
 @given(shapes, dtypes)
-def test_attnscale_after_talking_heads_folds_into_their_mixing(shape: tuple[int, ...], dtype: torch.dtype):
+def test_attnscale_after_talking_heads_folds_into_their_mixing(
+    shape: tuple[int, ...], dtype: torch.dtype
+):
     """Also where the mixed rows do not sum to one."""
     attention, _ = random_attention(shape, dtype)
     heads, tokens = shape[1], shape[2]
-    weight, bias, lamb = (torch.randn(*s, dtype=dtype) for s in ((heads, heads), (heads,), (heads,)))
+    weight, bias, lamb = (
+        torch.randn(*s, dtype=dtype) for s in ((heads, heads), (heads,), (heads,))
+    )
 
     def mix(w: Tensor, b: Tensor) -> Tensor:
         return torch.einsum("gh,bhij->bgij", w, attention) + b[:, None, None]
@@ -75,14 +92,19 @@ def test_folded_featscale_equals_the_feature_map_scaled(shape: tuple[int, ...], 
     images, heads, tokens, channels, seed = shape
     torch.manual_seed(seed)
     x = torch.randn(images, tokens, channels, dtype=dtype)
-    weight, bias, s, t = (torch.randn(*size, dtype=dtype) for size in ((heads, channels), (heads,), (heads,), (heads,)))
+    weight, bias, s, t = (
+        torch.randn(*size, dtype=dtype)
+        for size in ((heads, channels), (heads,), (heads,), (heads,))
+    )
     projection = Projection(weight, bias, torch.randn(images, 1, heads, dtype=dtype))
     y = projection(x)
     low_pass = y.mean(1, keepdim=True)
     explicit = y + s * low_pass + t * (y - low_pass)
     folded = scaling.feat_scale_projection(projection, s, t, x.mean(1, keepdim=True))(x)
     torch.testing.assert_close(folded, explicit, atol=30 * TOLERANCE[dtype], rtol=1e-4)
-    torch.testing.assert_close(scaling.feat_scale(y, s, t, low_pass), explicit, atol=30 * TOLERANCE[dtype], rtol=1e-4)
+    torch.testing.assert_close(
+        scaling.feat_scale(y, s, t, low_pass), explicit, atol=30 * TOLERANCE[dtype], rtol=1e-4
+    )
 
 
 @given(shapes)
@@ -93,8 +115,13 @@ def test_zero_scales_change_nothing(shape: tuple[int, ...]):
     projection = Projection(torch.randn(6, width), torch.randn(6))
     zero_heads, zero = torch.zeros(heads), torch.zeros(6)
     assert torch.equal(scaling.attn_scale_matrix(attention, zero_heads), attention)
-    assert torch.equal(scaling.attn_scale(projection, zero_heads, x.mean(1, keepdim=True))(x), projection(x))
-    assert torch.equal(scaling.feat_scale_projection(projection, zero, zero, x.mean(1, keepdim=True))(x), projection(x))
+    assert torch.equal(
+        scaling.attn_scale(projection, zero_heads, x.mean(1, keepdim=True))(x), projection(x)
+    )
+    assert torch.equal(
+        scaling.feat_scale_projection(projection, zero, zero, x.mean(1, keepdim=True))(x),
+        projection(x),
+    )
 
 
 @given(st.integers(1, 40), st.integers(1, 8), st.integers(0, 2**31))
@@ -114,5 +141,8 @@ def test_half_precision_keeps_small_scales_and_large_sums(dtype: torch.dtype):
     scaled = scaling.scale_rows(weight, torch.full((64,), 0.003, dtype=dtype))
     assert scaled.dtype == dtype
     assert (scaled != weight).float().mean() > 0.3
-    large = torch.full((1, 5000, 2), 60.0, dtype=dtype)  # sums to 300,000; float16 ends at 65,504
-    torch.testing.assert_close(scaling.token_mean(large, 1), torch.full((1, 1, 2), 60.0, dtype=dtype), atol=0.5, rtol=0)
+    # sums to 300,000; float16 ends at 65,504
+    large = torch.full((1, 5000, 2), 60.0, dtype=dtype)
+    torch.testing.assert_close(
+        scaling.token_mean(large, 1), torch.full((1, 1, 2), 60.0, dtype=dtype), atol=0.5, rtol=0
+    )

@@ -1,6 +1,8 @@
-"""timm's own model names, shrunk: each variant of a family that is accepted equals the textbook form; others are named.
+"""timm's own model names, shrunk: each variant of a family that is accepted equals the textbook
+form; others are named.
 
-Sizes shrink, structure stays: tokens, norms, gates, biases, rotary embeddings, pooling are those of the name.
+Sizes shrink, structure stays: tokens, norms, gates, biases, rotary embeddings, pooling are those of
+the name.
 """
 
 from __future__ import annotations
@@ -14,13 +16,27 @@ from comparison import assert_equal_numbers, gradients
 from timm.models.cait import Cait
 from torch import Tensor, nn
 
-from antioversmooth.bench.textbook import share_random_scales, textbook
 from antioversmooth.errors import ModelError
 from antioversmooth.models import add_scaling, remove_scaling
 from antioversmooth.models.placement import scales
+from benchmarks.textbook import share_random_scales, textbook
 
-VIT = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3, "num_classes": 5}
-SWIN = {"img_size": 32, "patch_size": 2, "embed_dim": 8, "depths": (2, 2), "num_heads": (2, 4), "window_size": 4}
+VIT = {
+    "img_size": 16,
+    "patch_size": 4,
+    "embed_dim": 24,
+    "depth": 2,
+    "num_heads": 3,
+    "num_classes": 5,
+}
+SWIN = {
+    "img_size": 32,
+    "patch_size": 2,
+    "embed_dim": 8,
+    "depths": (2, 2),
+    "num_heads": (2, 4),
+    "window_size": 4,
+}
 NAMES = {
     "vit_tiny_patch16_224": "class token",
     "vit_small_patch14_reg4_dinov2": "registers, LayerScale",
@@ -54,14 +70,17 @@ NAMES = {
     "swinv2_cr_tiny_ns_224": "norm at the end of a stage",
 }
 UNFOLDED = {"beit3_base_patch16_224", "eva02_base_patch16_clip_224"}
-"""A norm stands between the attention and its projection: the matrix is scaled, and no fused attention is left."""
+"""A norm stands between the attention and its projection: the matrix is scaled, and no fused
+attention is left."""
 METHODS = {"attnscale": {"attnscale": True}, "featscale": {"featscale": True}}
 
 
 def small(name: str) -> tuple[nn.Module, Tensor]:
     """The model of a name at a size for tests, weights that are not small, and images for it."""
     torch.manual_seed(0)
-    model = timm.create_model(name, **(SWIN | {"num_classes": 5} if name.startswith("swin") else VIT))
+    model = timm.create_model(
+        name, **(SWIN | {"num_classes": 5} if name.startswith("swin") else VIT)
+    )
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -71,7 +90,8 @@ def small(name: str) -> tuple[nn.Module, Tensor]:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_variant_of_a_family_equals_the_textbook_form(name: str, method: str) -> None:
-    """Untouched at zero; logits and all gradients with scales that are not, in evaluation and in training."""
+    """Untouched at zero; logits and all gradients with scales that are not, in evaluation and in
+    training."""
     stock, images = small(name)
     doubled = not name.startswith(("cait", "swin"))
     explicit = textbook(stock, **METHODS[method], doubled=doubled)
@@ -88,7 +108,13 @@ def test_every_variant_of_a_family_equals_the_textbook_form(name: str, method: s
 
 
 ELSEWHERE: dict[str, dict[str, int]] = {
-    "deepseek_vit_412m": {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3},
+    "deepseek_vit_412m": {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 24,
+        "depth": 2,
+        "num_heads": 3,
+    },
     "qwen3_vit_88m": {"img_size": 64, "embed_dim": 32, "depth": 2, "num_heads": 2},
     "pit_ti_distilled_224": {"img_size": 64},
     "vitamin_small_224": {"img_size": 64, "depth": 2},
@@ -126,10 +152,16 @@ def test_every_variant_comes_back_as_timm_builds_it(name: str) -> None:
     ("name", "said"),
     [
         ("convnext_atto", r"^ConvNeXt has no block with an attention layer `attn` to scale$"),
-        ("maxvit_rmlp_pico_rw_256", r"attn_block\.attn is a timm\.models\.maxxvit\.\w+, whose algebra is not known"),
+        (
+            "maxvit_rmlp_pico_rw_256",
+            r"attn_block\.attn is a timm\.models\.maxxvit\.\w+, whose algebra is not known",
+        ),
         ("pvt_v2_b0", r"stages\.0\.blocks\.0\.attn is a timm\.models\.pvt_v2\.Attention"),
         ("xcit_nano_12_p16_224", r"blocks\.0\.attn is a timm\.models\.xcit\.XCA"),
-        ("samvit_base_patch16_224", r"blocks\.0\.attn is a timm\.models\.vision_transformer_sam\.Attention"),
+        (
+            "samvit_base_patch16_224",
+            r"blocks\.0\.attn is a timm\.models\.vision_transformer_sam\.Attention",
+        ),
         ("twins_svt_small", r"blocks\.0\.0\.attn is a timm\.models\.twins\.LocallyGroupedAttn"),
         ("vit_base_patch16_xp_224", r"; blocks\.0 is a timm\S+ParallelScalingBlock, whose algebra"),
         ("vit_dwee_patch16_reg1_gap_256", r"blocks\.0\.attn is a timm\S+DiffAttention"),
@@ -151,7 +183,10 @@ def test_heads_that_share_their_values_scale_the_matrix() -> None:
     torch.manual_seed(0)
     stock = timm.create_model("vit_base_patch16_sapiens2", **VIT, num_kv_heads=(3, 1)).eval()
     images = torch.randn(2, 3, 16, 16)
-    explicit, ours = textbook(stock, attnscale=True), add_scaling(copy.deepcopy(stock), attnscale=True)
+    explicit, ours = (
+        textbook(stock, attnscale=True),
+        add_scaling(copy.deepcopy(stock), attnscale=True),
+    )
     share_random_scales(ours, explicit)
     assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-5)
 

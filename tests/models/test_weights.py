@@ -19,10 +19,16 @@ from timm.models.cait import Cait
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from antioversmooth.bench.textbook import share_random_scales
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models import add_scaling
-from antioversmooth.models.weights import load_timm, load_weights, official_state, read_state, save_weights
+from antioversmooth.models.weights import (
+    load_timm,
+    load_weights,
+    official_state,
+    read_state,
+    save_weights,
+)
+from benchmarks.textbook import share_random_scales
 
 KINDS = pytest.mark.parametrize("kind", ["vit", "deit_distilled", "cait", "swin"])
 
@@ -48,7 +54,9 @@ def fresh(build: Callable[..., nn.Module]) -> Callable[[str], nn.Module]:
 
 
 @KINDS
-@pytest.mark.parametrize("layout", ["plain", "model", "state_dict", "model_ema", "module", "arguments", "safetensors"])
+@pytest.mark.parametrize(
+    "layout", ["plain", "model", "state_dict", "model_ema", "module", "arguments", "safetensors"]
+)
 def test_weights_come_back_from_every_layout(
     build: Callable[..., nn.Module],
     fresh: Callable[[str], nn.Module],
@@ -94,7 +102,9 @@ def test_written_weights_are_read_again(
 
 
 def test_metadata_is_kept_in_the_header(build: Callable[..., nn.Module], tmp_path: Path):
-    save_weights(build("vit"), tmp_path / "weights.safetensors", metadata={"experiment": "deit_s12"})
+    save_weights(
+        build("vit"), tmp_path / "weights.safetensors", metadata={"experiment": "deit_s12"}
+    )
     with safetensors.safe_open(tmp_path / "weights.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt", "experiment": "deit_s12"}
 
@@ -125,7 +135,10 @@ BASE_KEYS |= {"swin_small_patch4_window7_224": 364}
 def test_official_layout_has_the_keys_and_shapes_of_the_released_code(backbone: str, method: str):
     with torch.device("meta"):
         model = timm.create_model(f"{method}_{backbone}")
-    state = {key: list(value.shape) for key, value in official_state(model.to_empty(device="cpu")).items()}
+    state = {
+        key: list(value.shape)
+        for key, value in official_state(model.to_empty(device="cpu")).items()
+    }
     added: dict[str, list[int]] = {}
     for block, heads, channels in BLOCKS[backbone]:
         if method == "attnscale":
@@ -140,7 +153,10 @@ def test_official_swin_holds_its_buffers_and_merges_patches_at_the_end_of_a_stag
     """224 pixels: maps of 56, 28, 14 and 7 tokens a side, so that the last stage shifts nothing."""
     with torch.device("meta"):
         model = timm.create_model("attnscale_swin_small_patch4_window7_224")
-    state = {key: list(value.shape) for key, value in official_state(model.to_empty(device="cpu")).items()}
+    state = {
+        key: list(value.shape)
+        for key, value in official_state(model.to_empty(device="cpu")).items()
+    }
     masks = {key: shape for key, shape in state.items() if key.endswith("attn_mask")}
     windows = {0: 64, 1: 16, 2: 4}
     assert masks == {
@@ -151,7 +167,9 @@ def test_official_swin_holds_its_buffers_and_merges_patches_at_the_end_of_a_stag
     indices = [shape for key, shape in state.items() if key.endswith("relative_position_index")]
     assert indices == [[49, 49]] * 24
     merging = {key: shape for key, shape in state.items() if "downsample.reduction" in key}
-    assert merging == {f"layers.{i}.downsample.reduction.weight": [192 * 2**i, 384 * 2**i] for i in range(3)}
+    assert merging == {
+        f"layers.{i}.downsample.reduction.weight": [192 * 2**i, 384 * 2**i] for i in range(3)
+    }
     assert state["head.weight"] == [1000, 768]
 
 
@@ -161,7 +179,9 @@ def trained_checkpoint(model: nn.Module, images: Tensor) -> dict[str, Any]:
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
     average = {key: value.clone() for key, value in official_state(model).items()}
     outputs = model.train()(images)
-    sum(output.square().sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,))).backward()
+    sum(
+        output.square().sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,))
+    ).backward()
     optimizer.step()
     scheduler.step()
     model.eval()
@@ -179,7 +199,11 @@ def trained_checkpoint(model: nn.Module, images: Tensor) -> dict[str, Any]:
 
 @KINDS
 def test_a_full_training_checkpoint_gives_its_weights_or_their_average(
-    build: Callable[..., nn.Module], fresh: Callable[[str], nn.Module], images: Tensor, tmp_path: Path, kind: str
+    build: Callable[..., nn.Module],
+    fresh: Callable[[str], nn.Module],
+    images: Tensor,
+    tmp_path: Path,
+    kind: str,
 ):
     trained = scaled(build(kind))
     before = trained(images)
@@ -196,14 +220,18 @@ def test_a_file_without_a_moving_average_says_so(build: Callable[..., nn.Module]
     save_weights(build("vit"), tmp_path / "weights.safetensors")
     torch.save({"model": build("vit").state_dict(), "ema": None}, tmp_path / "weights.pt")
     for name in ("weights.safetensors", "weights.pt"):
-        with pytest.raises(CheckpointError, match=f"{name} holds no moving average, under none of ema, model_ema"):
+        with pytest.raises(
+            CheckpointError, match=f"{name} holds no moving average, under none of ema, model_ema"
+        ):
             load_weights(build("vit"), tmp_path / name, average=True)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["vit", "deit_distilled", "deit3", "cait", "swin"]),
-    methods=st.sampled_from([{"attnscale": True}, {"featscale": True}, {"attnscale": True, "featscale": True}]),
+    methods=st.sampled_from(
+        [{"attnscale": True}, {"featscale": True}, {"attnscale": True, "featscale": True}]
+    ),
     nested=st.sampled_from([None, "model", "state_dict", "model_ema"]),
     prefix=st.sampled_from(["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."]),
     official=st.booleans(),
@@ -223,30 +251,52 @@ def test_any_combination_of_layout_and_wrapping_comes_back_bit_by_bit(
     share_random_scales(trained)
     state = official_state(trained) if official else trained.state_dict()
     wrapped = {f"{prefix}{key}": value for key, value in state.items()}
-    torch.save(wrapped if nested is None else {nested: wrapped, "epoch": 3}, tmp_path / "weights.pth")
+    torch.save(
+        wrapped if nested is None else {nested: wrapped, "epoch": 3}, tmp_path / "weights.pth"
+    )
     report = load_weights(model, tmp_path / "weights.pth")
-    assert all(torch.equal(value, trained.state_dict()[key]) for key, value in model.state_dict().items())
-    assert report.taken + len(report.renamed) + len(report.dropped) == len(state), "every key is accounted for"
+    assert all(
+        torch.equal(value, trained.state_dict()[key]) for key, value in model.state_dict().items()
+    )
+    assert report.taken + len(report.renamed) + len(report.dropped) == len(state), (
+        "every key is accounted for"
+    )
     assert (report.missing, report.adapted, report.reset) == ((), (), ())
 
 
 def test_a_checkpoint_of_ours_gives_its_model(
-    build: Callable[..., nn.Module], fresh: Callable[[str], nn.Module], images: Tensor, tmp_path: Path
+    build: Callable[..., nn.Module],
+    fresh: Callable[[str], nn.Module],
+    images: Tensor,
+    tmp_path: Path,
 ):
     trained = scaled(build("vit"))
-    state = {"model": trained.state_dict(), "ema": None, "optimizer": {"state": {}}, "step": 7, "random": [1, 2]}
+    state = {
+        "model": trained.state_dict(),
+        "ema": None,
+        "optimizer": {"state": {}},
+        "step": 7,
+        "random": [1, 2],
+    }
     torch.save(state, tmp_path / "step7.pt")
     model = fresh("vit")
     load_weights(model, tmp_path / "step7.pt")
     assert torch.equal(model(images), trained(images))
 
 
-def test_scales_that_a_baseline_lacks_stay_zero(build: Callable[..., nn.Module], images: Tensor, tmp_path: Path):
+def test_scales_that_a_baseline_lacks_stay_zero(
+    build: Callable[..., nn.Module], images: Tensor, tmp_path: Path
+):
     baseline = build("vit")
     torch.save(baseline.state_dict(), tmp_path / "baseline.pth")
     model = add_scaling(VisionTransformer(**TINY).eval(), featscale=True)
     report = load_weights(model, tmp_path / "baseline.pth")
-    assert report.missing == ("blocks.0.lamb1", "blocks.0.lamb2", "blocks.1.lamb1", "blocks.1.lamb2")
+    assert report.missing == (
+        "blocks.0.lamb1",
+        "blocks.0.lamb2",
+        "blocks.1.lamb1",
+        "blocks.1.lamb2",
+    )
     assert torch.equal(model(images), baseline(images))
 
 
@@ -265,17 +315,24 @@ def test_position_embeddings_and_classifiers_are_adapted(kind: type[nn.Module], 
     assert torch.cosine_similarity(old, new, dim=0) > 0.7
 
 
-def test_each_key_of_an_official_swin_is_accounted_for(build: Callable[..., nn.Module], tmp_path: Path):
+def test_each_key_of_an_official_swin_is_accounted_for(
+    build: Callable[..., nn.Module], tmp_path: Path
+):
     torch.save(official_state(build("swin")), tmp_path / "swin.pth")
     report = load_weights(build("swin"), tmp_path / "swin.pth")
     assert "head.weight -> head.fc.weight" in report.renamed
     assert "layers.0.downsample.norm.bias -> layers.1.downsample.norm.bias" in report.renamed
-    assert {key.rpartition(".")[2] for key in report.dropped} == {"attn_mask", "relative_position_index"}
+    assert {key.rpartition(".")[2] for key in report.dropped} == {
+        "attn_mask",
+        "relative_position_index",
+    }
     said = "\n".join(report.lines())
     assert all(key in said for key in (*report.renamed, *report.dropped))
 
 
-def test_weights_of_the_other_method_are_refused_by_key(build: Callable[..., nn.Module], tmp_path: Path):
+def test_weights_of_the_other_method_are_refused_by_key(
+    build: Callable[..., nn.Module], tmp_path: Path
+):
     torch.save(add_scaling(build("vit"), attnscale=True).state_dict(), tmp_path / "attnscale.pth")
     model = add_scaling(build("vit"), featscale=True)
     with pytest.raises(CheckpointError, match=r"holds.*blocks\.0\.attn\.lamb.*model\.scaling"):
@@ -286,7 +343,9 @@ def test_missing_keys_are_refused_unless_declared(build: Callable[..., nn.Module
     state = build("vit").state_dict()
     del state["head.weight"], state["head.bias"]
     torch.save(state, tmp_path / "headless.pth")
-    with pytest.raises(CheckpointError, match=r"lacks head\.bias, head\.weight; .*init_allow_missing"):
+    with pytest.raises(
+        CheckpointError, match=r"lacks head\.bias, head\.weight; .*init_allow_missing"
+    ):
         load_weights(build("vit"), tmp_path / "headless.pth")
     report = load_weights(build("vit"), tmp_path / "headless.pth", allow_missing=["head.*"])
     assert report.missing == ("head.bias", "head.weight")
@@ -340,12 +399,15 @@ class Unsafe:
 
 def test_a_file_that_would_run_code_is_refused(tmp_path: Path):
     torch.save({"model": Unsafe()}, tmp_path / "unsafe.pth")
-    with pytest.raises(CheckpointError, match=r"holds more than weights: it asks for \S+\.Unsafe, and nothing but"):
+    with pytest.raises(
+        CheckpointError, match=r"holds more than weights: it asks for \S+\.Unsafe, and nothing but"
+    ):
         read_state(tmp_path / "unsafe.pth")
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"hello world\n", b'{"id": 1}\n', b"\x80\x04junk", bytes(range(256)), b"PK\x03\x04"]
+    "content",
+    [b"", b"hello world\n", b'{"id": 1}\n', b"\x80\x04junk", bytes(range(256)), b"PK\x03\x04"],
 )
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_what_is_no_file_of_weights_is_said_in_one_line_without_torchs_advice(
@@ -353,7 +415,9 @@ def test_what_is_no_file_of_weights_is_said_in_one_line_without_torchs_advice(
 ):
     path = tmp_path / f"other.{ending}"
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=rf"it is no .*, or is cut off \({len(content)} bytes\)$") as raised:
+    with pytest.raises(
+        CheckpointError, match=rf"it is no .*, or is cut off \({len(content)} bytes\)$"
+    ) as raised:
         read_state(path)
     assert "weights_only" not in str(raised.value)
 
@@ -363,17 +427,25 @@ def test_a_timm_tag_is_loaded_through_timm(tmp_path: Path):
     published = randomised(timm.create_model("test_vit"))
     torch.save(published.state_dict(), tmp_path / "test_vit.pth")
     model = add_scaling(timm.create_model("test_vit"), attnscale=True)
-    report = load_timm(model, "test_vit.r160_in1k", overlay={"file": str(tmp_path / "test_vit.pth")})
+    report = load_timm(
+        model, "test_vit.r160_in1k", overlay={"file": str(tmp_path / "test_vit.pth")}
+    )
     assert report.source == "timm:test_vit.r160_in1k"
     assert all(name.endswith("lamb") for name in report.missing)
     assert torch.equal(model.blocks[0].attn.qkv.weight, published.blocks[0].attn.qkv.weight)
 
 
 def test_an_unknown_tag_names_those_near_it(build: Callable[..., nn.Module]):
-    with pytest.raises(CheckpointError, match=r"no weights of that name; .*cait_s24_224\.fb_dist_in1k"):
+    with pytest.raises(
+        CheckpointError, match=r"no weights of that name; .*cait_s24_224\.fb_dist_in1k"
+    ):
         load_timm(build("cait"), "cait_s24_224.fb_in1k")
 
 
-def test_weights_that_cannot_be_fetched_say_what_to_do(build: Callable[..., nn.Module], tmp_path: Path):
+def test_weights_that_cannot_be_fetched_say_what_to_do(
+    build: Callable[..., nn.Module], tmp_path: Path
+):
     with pytest.raises(CheckpointError, match="fetch the file where there is a network"):
-        load_timm(build("vit"), "test_vit.r160_in1k", overlay={"file": str(tmp_path / "absent.pth")})
+        load_timm(
+            build("vit"), "test_vit.r160_in1k", overlay={"file": str(tmp_path / "absent.pth")}
+        )

@@ -65,12 +65,15 @@ TRAINING = """
 
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Snapshot:
-    """A snapshot whose training obeys the file `behaviour` of a run: one word for each start, the last one stays."""
+    """A snapshot whose training obeys the file `behaviour` of a run: one word for each start, the
+    last one stays."""
     package = tmp_path / "stand_in" / "antioversmooth" / "training"
     package.mkdir(parents=True)
     (package.parent / "__init__.py").touch()
     (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(textwrap.dedent(TRAINING).replace("RESULT_AS_JSON", repr(json.dumps(RESULT))))
+    (package / "__main__.py").write_text(
+        textwrap.dedent(TRAINING).replace("RESULT_AS_JSON", repr(json.dumps(RESULT)))
+    )
     return Snapshot("0123456789ab", tmp_path / "stand_in", commit=None, dirty=False)
 
 

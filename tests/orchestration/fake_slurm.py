@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from antioversmooth import journal, runs
+from antioversmooth import runs
 from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.runs import journal
 
 STAND_IN = Path(__file__).parent / "fakes" / "slurm_stand_in.py"
 CLIENTS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "srun", "sinfo")

@@ -11,12 +11,11 @@ import completed
 import pytest
 from fake_slurm import FakeSlurm
 
-from antioversmooth import journal
-from antioversmooth.orchestration import after, jobs
-from antioversmooth.orchestration.after import finish
+from antioversmooth.orchestration.slurm import epilogue, jobs
+from antioversmooth.orchestration.slurm.epilogue import finish
+from antioversmooth.orchestration.slurm.submission import cancel, submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.orchestration.submission import cancel, submit
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 
 MakeRun = Callable[..., Run]
 BeginAttempt = Callable[..., int]
@@ -54,7 +53,9 @@ def test_an_attempt_that_saved_and_ended_goes_on(
     assert slurm.calls("scontrol") == ["scontrol requeue 1"]
 
 
-def test_a_completed_run_ends_its_job_with_success(start: Callable[..., Run], slurm: FakeSlurm) -> None:
+def test_a_completed_run_ends_its_job_with_success(
+    start: Callable[..., Run], slurm: FakeSlurm
+) -> None:
     run = start()
     completed.finish(run)
     assert finish(run, 0, 0.0, "1") == 0
@@ -74,7 +75,10 @@ def test_a_killed_rank_ends_the_attempt_as_a_crash_and_the_run_goes_on(
 
 OOM = [
     "srun: error: node1: task 1: Out Of Memory",
-    "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0. Some of the step tasks have been OOM Killed.",
+    (
+        "slurmstepd: error: Detected 1 oom_kill event in StepId=1.0. Some of the step tasks have"
+        " been OOM Killed."
+    ),
     "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=1.0.",
     "slurmstepd: error: Step 1.0 exceeded memory limit (2097152 > 1048576), being killed",
 ]
@@ -93,8 +97,12 @@ def test_lack_of_memory_is_read_from_what_slurm_says(
     assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == ["out-of-memory"]
     slurm.change("1", state="RUNNING")
     begin_attempt(run, "1")
-    finish(run, 137, 0.0, "1")  # the log of the job goes on in each turn
-    assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == ["out-of-memory", "crash"]
+    # the log of the job goes on in each turn
+    finish(run, 137, 0.0, "1")
+    assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == [
+        "out-of-memory",
+        "crash",
+    ]
 
 
 def test_a_node_that_failed_is_read_from_what_slurm_says(
@@ -134,7 +142,8 @@ def test_a_cancelled_run_does_not_come_back(
     start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
 ) -> None:
     run = start()
-    end(run, begin_attempt(run, "1"), "preempted")  # what a rank makes of scancel's SIGTERM
+    # what a rank makes of scancel's SIGTERM
+    end(run, begin_attempt(run, "1"), "preempted")
     cancel(run)
     slurm.change("1", state="RUNNING")
     finish(run, 0, 0.0, "1")
@@ -178,7 +187,8 @@ def test_where_requeue_is_forbidden_the_job_submits_its_successor(
     finish(run, 0, 0.0, "1")
     first, second = slurm.jobs()
     assert (second["name"], second["script"]) == (first["name"], first["script"])
-    assert second["dependency"] == "singleton"  # it starts when this job is gone
+    # it starts when this job is gone
+    assert second["dependency"] == "singleton"
     assert jobs.newest_job(run) == "2"
     assert not requeued(slurm)
 
@@ -196,12 +206,15 @@ def test_where_slurm_refuses_the_requeue_the_job_submits_its_successor(
 
 
 def test_a_controller_that_restarts_is_waited_for(
-    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt, monkeypatch: pytest.MonkeyPatch
+    start: Callable[..., Run],
+    slurm: FakeSlurm,
+    begin_attempt: BeginAttempt,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = start()
     end(run, begin_attempt(run, "1"), "timeout")
     slurm.refuse(squeue="Unable to contact slurm controller (connect failure)")
-    monkeypatch.setattr(after.time, "sleep", lambda seconds: slurm.refuse())
+    monkeypatch.setattr(epilogue.time, "sleep", lambda seconds: slurm.refuse())
     finish(run, 0, 0.0, "1")
     assert requeued(slurm)
 
@@ -216,8 +229,12 @@ def test_the_batch_script_ends_in_this(
     code.parent.mkdir()
     code.symlink_to(PROJECT)
     environment = {**os.environ, "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "node1"}
-    done = subprocess.run(["bash", run.dir / "slurm" / "job.sh"], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", run.dir / "slurm" / "job.sh"], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 9, done.stderr
-    assert slurm.calls("srun")[0].endswith(f"{sys.executable} -u -m antioversmooth.orchestration.rank {run.dir}")
+    assert slurm.calls("srun")[0].endswith(
+        f"{sys.executable} -u -m antioversmooth.orchestration.slurm.rank {run.dir}"
+    )
     assert jobs.events(run)[-1]["code"] == 9
     assert "scontrol requeue 1" in slurm.calls("scontrol")

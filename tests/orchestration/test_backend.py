@@ -34,17 +34,23 @@ def test_this_machine_where_there_is_no_sbatch() -> None:
     assert (choice.backend, choice.reason) == (Backend.local, "there is no sbatch on PATH")
 
 
-def test_this_machine_where_slurm_is_installed_for_no_cluster(sbatch: Callable[[str], None]) -> None:
+def test_this_machine_where_slurm_is_installed_for_no_cluster(
+    sbatch: Callable[[str], None],
+) -> None:
     sbatch("echo 'sbatch: fatal: Could not establish a configuration source' >&2; exit 1")
     choice = choose("auto")
     assert choice.backend is Backend.local
     assert "belongs to no cluster" in choice.reason
 
 
-def test_an_sbatch_that_fails_otherwise_is_no_reason_to_train_here(sbatch: Callable[[str], None]) -> None:
+def test_an_sbatch_that_fails_otherwise_is_no_reason_to_train_here(
+    sbatch: Callable[[str], None],
+) -> None:
     """The machine may be a login node."""
     sbatch("echo 'sbatch: error: Munge encode failed' >&2; exit 1")
-    with pytest.raises(LaunchError, match=r"Munge encode failed; say --backend slurm .* or --backend local"):
+    with pytest.raises(
+        LaunchError, match=r"Munge encode failed; say --backend slurm .* or --backend local"
+    ):
         choose("auto")
 
 

@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from antioversmooth import journal
-from antioversmooth.orchestration import jobs
-from antioversmooth.orchestration.budget import verdict
-from antioversmooth.orchestration.reconcile import retry
-from antioversmooth.runs import Run
+from antioversmooth.orchestration.slurm import jobs
+from antioversmooth.orchestration.slurm.budget import verdict
+from antioversmooth.orchestration.slurm.reconcile import retry
+from antioversmooth.runs import Run, journal
 
 MakeRun = Callable[..., Run]
 BeginAttempt = Callable[..., int]
@@ -17,7 +16,8 @@ BeginAttempt = Callable[..., int]
 
 @pytest.fixture
 def attempt(begin_attempt: BeginAttempt) -> Callable[..., None]:
-    """An attempt that started at one step, saved at another, and ended for a reason or without a word."""
+    """An attempt that started at one step, saved at another, and ended for a reason or without a
+    word."""
 
     def add(run: Run, reason: str | None, *, start: int = 0, saved: int | None = None) -> None:
         number = begin_attempt(run, "1", step=start)
@@ -59,7 +59,9 @@ def test_a_crash_while_slurm_was_ending_the_job_is_not_the_run_s_own(
     assert verdict(run).again
 
 
-def test_attempts_that_save_nothing_new_come_to_an_end(make_run: MakeRun, attempt: Callable[..., None]) -> None:
+def test_attempts_that_save_nothing_new_come_to_an_end(
+    make_run: MakeRun, attempt: Callable[..., None]
+) -> None:
     run = make_run("deit_s12", "cluster.max_without_progress=3")
     attempt(run, "preempted", saved=10)
     for _ in range(2):
@@ -85,7 +87,9 @@ def test_jobs_that_get_to_no_attempt_count_as_no_progress(make_run: MakeRun) -> 
     assert not verdict(run).again
 
 
-def test_what_a_person_must_mend_is_not_tried_again(make_run: MakeRun, attempt: Callable[..., None]) -> None:
+def test_what_a_person_must_mend_is_not_tried_again(
+    make_run: MakeRun, attempt: Callable[..., None]
+) -> None:
     refused, full = make_run(), make_run(seed=1)
     jobs.note(refused, "ended", job_id="1", code=2, attempt=None, state="RUNNING")
     attempt(full, "disk-full", saved=10)
@@ -97,7 +101,8 @@ def test_retry_starts_the_budgets_afresh(make_run: MakeRun, attempt: Callable[..
     run = make_run("deit_s12", "cluster.max_crashes=1")
     attempt(run, "crash", saved=10)
     assert not verdict(run).again
-    time.sleep(0.002)  # journals count milliseconds
+    # journals count milliseconds
+    time.sleep(0.002)
     retry(run)
     time.sleep(0.002)
     assert verdict(run).again

@@ -13,11 +13,12 @@ import pytest
 from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth import cli, files, journal, spec
-from antioversmooth.orchestration import devices, process
+from antioversmooth import cli, files, spec
+from antioversmooth.orchestration import devices
+from antioversmooth.orchestration.local import process
+from antioversmooth.orchestration.slurm.submission import submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.orchestration.submission import submit
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 from antioversmooth.runs.lock import try_lock
 
 BeginAttempt = Callable[..., int]
@@ -35,7 +36,9 @@ def project(tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def run(project: Path) -> Run:
     """The run that `deit_s12 profile=mini cluster.max_crashes=1` means in this project."""
-    request = spec.load([project / "experiments" / "deit_s12.yaml"], ["profile=mini", "cluster.max_crashes=1"])
+    request = spec.load(
+        [project / "experiments" / "deit_s12.yaml"], ["profile=mini", "cluster.max_crashes=1"]
+    )
     (run,) = request.plan([0], project / "results")
     run.prepare()
     return run
@@ -69,7 +72,10 @@ def test_status_tells_slurms_truth_for_one_squeue(
     assert len(slurm.calls("squeue")) == before + 1
     assert not slurm.calls("sacct")
     assert (seen["state"], seen["job_id"], seen["attempts"]) == ("pending", "1", [])
-    assert seen["detail"] == "jobs of higher priority are before it [Priority], not before 2030-01-01T10:00:00"
+    assert (
+        seen["detail"]
+        == "jobs of higher priority are before it [Priority], not before 2030-01-01T10:00:00"
+    )
 
 
 def test_status_tells_attempts_and_what_they_cost(
@@ -90,9 +96,15 @@ def test_status_tells_attempts_and_what_they_cost(
     assert "2: preempted" in capsys.readouterr().out
 
 
-def test_status_without_a_spec_is_of_all_that_ran(job: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_without_a_spec_is_of_all_that_ran(
+    job: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     (seen,) = status(capsys=capsys)
-    assert (seen["experiment"], seen["profile"], seen["paper_imagenet_top1"]) == ("deit_s12", "mini", 79.8)
+    assert (seen["experiment"], seen["profile"], seen["paper_imagenet_top1"]) == (
+        "deit_s12",
+        "mini",
+        79.8,
+    )
 
 
 def test_status_of_a_row_that_ran_with_other_overrides_names_them(
@@ -102,34 +114,47 @@ def test_status_of_a_row_that_ran_with_other_overrides_names_them(
     (seen,) = status(*MINI, "recipe.epochs=3", capsys=capsys)
     epochs = job.experiment.recipe.epochs
     assert seen["state"] == "missing"
-    assert seen["detail"].startswith(f"{job.dir.name} ran, with recipe.epochs={epochs} (now 3); launch it as it is now")
+    assert seen["detail"].startswith(
+        f"{job.dir.name} ran, with recipe.epochs={epochs} (now 3); launch it as it is now"
+    )
 
 
-def test_status_says_that_nothing_has_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_says_that_nothing_has_run(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["status"]) == 2
     assert "nothing has run yet" in capsys.readouterr().err
 
 
-def test_a_result_that_cannot_be_trusted_spoils_no_other_row(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_that_cannot_be_trusted_spoils_no_other_row(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     (run.dir / "result.json").write_text("{")
     one, other = status(*MINI, "--seeds=0,1", capsys=capsys)
     assert (one["state"], other["state"]) == ("failed", "missing")
     assert "is not JSON" in str(one["detail"])
 
 
-def test_why_cancel_and_retry_answer_programs_too(job: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_why_cancel_and_retry_answer_programs_too(
+    job: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["why", *MINI, "--json"]) == 0
     why = json.loads(capsys.readouterr().out)
     assert (why["id"], why["state"]) == (job.id, "pending")
     assert why["why"].startswith("deit_s12 seed 0 is ")
     assert cli.main(["cancel", *MINI, "--json"]) == 0
     (cancelled,) = json.loads(capsys.readouterr().out)
-    assert (cancelled["dir"], cancelled["told"]) == (str(job.dir), "deit_s12 seed 0: job 1 cancelled")
+    assert (cancelled["dir"], cancelled["told"]) == (
+        str(job.dir),
+        "deit_s12 seed 0: job 1 cancelled",
+    )
     assert cli.main(["retry", *MINI, "--failed", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
 
 
-def test_watching_ends_when_nothing_waits_or_runs(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watching_ends_when_nothing_waits_or_runs(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     finish(run)
     assert cli.main(["status", *MINI, "--watch"]) == 0
     assert "done" in capsys.readouterr().out
@@ -137,10 +162,14 @@ def test_watching_ends_when_nothing_waits_or_runs(run: Run, capsys: pytest.Captu
 
 def test_why_is_a_paragraph(job: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["why", *MINI]) == 0
-    assert capsys.readouterr().out.startswith("deit_s12 seed 0 is pending: SLURM has not looked at it yet")
+    assert capsys.readouterr().out.startswith(
+        "deit_s12 seed 0 is pending: SLURM has not looked at it yet"
+    )
 
 
-def test_a_row_that_was_launched_with_another_profile_is_found(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_that_was_launched_with_another_profile_is_found(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["why", "deit_s12"]) == 2
     said = capsys.readouterr().err
     assert "seed 0 has never been launched like this; name the one that you mean: " in said
@@ -154,7 +183,9 @@ def test_a_table_is_no_row(command: str, project: Path, capsys: pytest.CaptureFi
     assert "names no single row; name one of deit_s12, " in capsys.readouterr().err
 
 
-def test_logs_are_of_a_rank_of_the_newest_attempt(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_are_of_a_rank_of_the_newest_attempt(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     for text in ("first", "second"):
         folder = run.dir / "logs" / f"attempt{run.new_attempt()}"
         for rank in (0, 1):
@@ -167,7 +198,9 @@ def test_logs_are_of_a_rank_of_the_newest_attempt(run: Run, capsys: pytest.Captu
     assert "has no rank 2; it has 0 to 1" in capsys.readouterr().err
 
 
-def test_logs_before_training_are_those_of_the_job(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_before_training_are_those_of_the_job(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["logs", *MINI]) == 2
     assert "the logs of deit_s12 seed 0 are empty" in capsys.readouterr().err
     raw = run.dir / "slurm" / "1_0_log.err"
@@ -191,7 +224,8 @@ def test_cancel_says_which_job_it_ended_and_the_run_stays_resumable(
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "deit_s12 seed 0: job 1 cancelled"
     assert told[1] == "deit_s12 seed 1: not launched"
-    assert len(list(job.dir.parent.iterdir())) == 1  # what was not launched has no directory by that
+    # what was not launched has no directory by that
+    assert len(list(job.dir.parent.iterdir())) == 1
     assert [job["state"] for job in slurm.jobs()] == ["CANCELLED"]
     assert cli.main(["cancel", str(job.dir)]) == 0
     assert capsys.readouterr().out == "deit_s12 seed 0: cancelled already\n"
@@ -202,13 +236,20 @@ def test_cancel_leaves_alone_what_a_row_starts_from(
     project: Path, slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["cancel", "cait_s24_featscale", "profile=mini"]) == 0
-    assert [line.split(" seed")[0] for line in capsys.readouterr().out.splitlines()] == ["cait_s24_featscale"]
+    assert [line.split(" seed")[0] for line in capsys.readouterr().out.splitlines()] == [
+        "cait_s24_featscale"
+    ]
 
 
-def test_what_slurm_refuses_is_one_message(job: Run, slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_slurm_refuses_is_one_message(
+    job: Run, slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
     slurm.refuse(scancel="scancel: error: Access/permission denied")
     assert cli.main(["cancel", *MINI]) == 2
-    assert capsys.readouterr().err == "antioversmooth cancel: SLURM refuses scancel: Access/permission denied\n"
+    assert (
+        capsys.readouterr().err
+        == "antioversmooth cancel: SLURM refuses scancel: Access/permission denied\n"
+    )
 
 
 def test_retry_submits_what_was_given_up_and_nothing_else(
@@ -219,13 +260,17 @@ def test_retry_submits_what_was_given_up_and_nothing_else(
     assert capsys.readouterr().out == "None of these runs was given up.\n"
     crash(job, begin_attempt(job, "1"))
     slurm.change("1", state="FAILED")
-    time.sleep(0.002)  # journals count milliseconds
+    # journals count milliseconds
+    time.sleep(0.002)
     assert cli.main(again) == 0
     assert [job["state"] for job in slurm.jobs()] == ["FAILED", "PENDING"]
 
 
 def test_retry_trains_again_what_failed_on_this_machine(
-    run: Run, stand_in: Snapshot, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run,
+    stand_in: Snapshot,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(devices, "visible_gpus", list)
     monkeypatch.setattr("antioversmooth.orchestration.snapshot.take", lambda results: stand_in)
@@ -233,18 +278,23 @@ def test_retry_trains_again_what_failed_on_this_machine(
     files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "local", "time": 0.0})
     journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
     crash(run, 1)
-    assert cli.main(["retry", *MINI]) == 0  # --failed is what there is to retry
+    # --failed is what there is to retry
+    assert cli.main(["retry", *MINI]) == 0
     assert run.result() is not None
     assert "Given up, and started again: deit_s12 seed 0\n" in capsys.readouterr().out
 
 
-def test_logs_of_a_run_that_is_done_and_wrote_none_are_no_fault(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_of_a_run_that_is_done_and_wrote_none_are_no_fault(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     finish(run)
     assert cli.main(["logs", *MINI]) == 0
     assert f"is done, and its logs are empty: {run.dir / 'logs'}" in capsys.readouterr().out
 
 
-def test_a_process_of_another_machine_is_not_touched(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_process_of_another_machine_is_not_touched(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     process.note(run, os.getpid())
     known = files.read_json(run.dir / "process.json")
     files.write_json(run.dir / "process.json", {**known, "host": "elsewhere"})

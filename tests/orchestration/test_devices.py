@@ -18,7 +18,9 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with three GPUs."""
     tool = tmp_path / "bin" / "nvidia-smi"
     tool.parent.mkdir()
-    tool.write_text('#!/bin/sh\nfor i in 0 1 2; do echo "GPU $i: NVIDIA A100 (UUID: GPU-$i)"; done\n')
+    tool.write_text(
+        '#!/bin/sh\nfor i in 0 1 2; do echo "GPU $i: NVIDIA A100 (UUID: GPU-$i)"; done\n'
+    )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tool.parent}:/usr/bin:/bin")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -30,7 +32,9 @@ def test_the_driver_tells_which_gpus_there_are() -> None:
 
 
 @pytest.mark.usefixtures("nvidia_smi")
-@pytest.mark.parametrize(("chosen", "visible"), [("1,2", ["1", "2"]), ("", []), ("-1", []), ("GPU-a", ["GPU-a"])])
+@pytest.mark.parametrize(
+    ("chosen", "visible"), [("1,2", ["1", "2"]), ("", []), ("-1", []), ("GPU-a", ["GPU-a"])]
+)
 def test_cuda_visible_devices_has_the_last_word(
     chosen: str, visible: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -45,7 +49,8 @@ def test_cuda_visible_devices_has_the_last_word(
         (["cluster.gpus_per_node=8"], 4, 4, True),
         (["cluster.gpus_per_node=2"], 4, 2, True),
         (["cluster.gpus_per_node=2", "cluster.nodes=2"], 4, 4, True),
-        (["cluster.gpus_per_node=8"], 3, 2, True),  # 64 samples do not divide over three
+        # 64 samples do not divide over three
+        (["cluster.gpus_per_node=8"], 3, 2, True),
         (["cluster.gpus_per_node=0", "cluster.tasks_per_node=2"], 4, 2, False),
     ],
 )
@@ -56,11 +61,18 @@ def test_a_run_takes_what_is_asked_for_as_far_as_it_is_there(
     experiment = make_run("deit_s12", *overrides).experiment
     placed = devices.place(experiment, [str(index) for index in range(gpus)])
     assert (placed.processes, placed.on_gpu) == (processes, on_gpu)
-    assert placed.processes * placed.device_batch * placed.accumulation == experiment.recipe.global_batch
+    assert (
+        placed.processes * placed.device_batch * placed.accumulation
+        == experiment.recipe.global_batch
+    )
 
 
-def test_a_number_of_processes_that_was_asked_for_and_does_not_divide_is_refused(make_run: MakeRun) -> None:
-    experiment = make_run("deit_s12", "cluster.gpus_per_node=0", "cluster.tasks_per_node=3").experiment
+def test_a_number_of_processes_that_was_asked_for_and_does_not_divide_is_refused(
+    make_run: MakeRun,
+) -> None:
+    experiment = make_run(
+        "deit_s12", "cluster.gpus_per_node=0", "cluster.tasks_per_node=3"
+    ).experiment
     with pytest.raises(SpecError, match="does not divide over 3 processes"):
         devices.place(experiment, [])
 

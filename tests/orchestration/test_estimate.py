@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from completed import finish
 
-from antioversmooth import journal, spec
+from antioversmooth import spec
 from antioversmooth.orchestration.estimate import estimate, multiply_adds
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 
 MakeRun = Callable[..., Run]
 
@@ -17,7 +17,9 @@ PUBLISHED = {"deit_s12": 4.6, "deit_b12": 17.5, "cait_s24": 9.4, "cait_xxs24": 2
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_multiply_adds_are_within_five_percent_of_the_published_ones(name: str, experiments: Path) -> None:
+def test_multiply_adds_are_within_five_percent_of_the_published_ones(
+    name: str, experiments: Path
+) -> None:
     experiment = spec.load_experiment(experiments / f"{name}.yaml")
     assert multiply_adds(experiment) == pytest.approx(PUBLISHED[name] * 1e9, rel=0.05)
 
@@ -33,9 +35,14 @@ def test_nothing_measured_is_arithmetic_on_a_gpu_and_unknown_on_a_cpu(make_run: 
 
 def test_a_teacher_of_ours_costs_its_forward_pass(make_run: MakeRun) -> None:
     alone = estimate(make_run("deit_s12", "recipe.epochs=300", profile="imagenet"), on_gpu=True)
-    taught = estimate(make_run("deit_s12_distilled", "recipe.teacher='run:deit_b12'", profile="imagenet"), on_gpu=True)
+    taught = estimate(
+        make_run("deit_s12_distilled", "recipe.teacher='run:deit_b12'", profile="imagenet"),
+        on_gpu=True,
+    )
     assert alone.device_hours is not None
-    assert taught.device_hours == pytest.approx(alone.device_hours * (1 + 17.5 / (3 * 4.6)), rel=0.05)
+    assert taught.device_hours == pytest.approx(
+        alone.device_hours * (1 + 17.5 / (3 * 4.6)), rel=0.05
+    )
     published = estimate(make_run("deit_s12_distilled", profile="imagenet"), on_gpu=True)
     assert published.device_hours == pytest.approx(alone.device_hours)
     assert "without the teacher" in published.source
@@ -45,7 +52,9 @@ def test_the_runs_own_journal_replaces_arithmetic(make_run: MakeRun) -> None:
     run = make_run("deit_s12", "recipe.epochs=2")
     journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0, "world_size": 2})
     for speed in (100.0, 200.0, 900.0):
-        journal.append(run.metrics_path, {"attempt": 1, "step": 1, "throughput/images_per_s": speed})
+        journal.append(
+            run.metrics_path, {"attempt": 1, "step": 1, "throughput/images_per_s": speed}
+        )
     images = run.experiment.total_steps * run.experiment.recipe.global_batch
     assert estimate(run, on_gpu=False).device_hours == pytest.approx(images / (200.0 / 2) / 3600)
 

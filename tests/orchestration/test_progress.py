@@ -9,10 +9,9 @@ import pytest
 from completed import finish
 from rich.console import Console
 
-from antioversmooth import journal
-from antioversmooth.orchestration import progress, view
-from antioversmooth.orchestration.progress import Reader, read
-from antioversmooth.runs import Run, RunState
+from antioversmooth.orchestration.monitor import progress, view
+from antioversmooth.orchestration.monitor.progress import Reader, read
+from antioversmooth.runs import Run, RunState, journal
 
 MakeRun = Callable[..., Run]
 
@@ -25,7 +24,9 @@ def epoch(run: Run, number: int, top1: float, attempt: int = 1) -> None:
     step = number * run.experiment.steps_per_epoch
     train = {"train/loss": 2.0 / number, "throughput/images_per_s": 400.0}
     journal.append(run.metrics_path, {"attempt": attempt, "step": step, "epoch": number, **train})
-    journal.append(run.metrics_path, {"attempt": attempt, "step": step, "epoch": number, "val/top1": top1})
+    journal.append(
+        run.metrics_path, {"attempt": attempt, "step": step, "epoch": number, "val/top1": top1}
+    )
 
 
 def test_progress_comes_from_the_journals_alone(make_run: MakeRun) -> None:
@@ -50,10 +51,17 @@ def test_steps_that_a_later_attempt_superseded_do_not_count(make_run: MakeRun) -
 
 def test_a_run_that_never_started_has_no_progress(make_run: MakeRun) -> None:
     now = read(make_run("deit_s12"))
-    assert (now.state, now.fraction, now.top1, now.remaining_s) == (RunState.missing, 0.0, None, None)
+    assert (now.state, now.fraction, now.top1, now.remaining_s) == (
+        RunState.missing,
+        0.0,
+        None,
+        None,
+    )
 
 
-def test_an_unchanged_journal_is_read_once(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_journal_is_read_once(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run("deit_s12")
     start(run)
     epoch(run, 1, 61.0)
@@ -66,7 +74,9 @@ def test_an_unchanged_journal_is_read_once(make_run: MakeRun, monkeypatch: pytes
     assert reader.read()[run.id].top1 == 75.0
 
 
-def test_lines_tell_changes_and_epochs_once(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_tell_changes_and_epochs_once(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(view, "REFRESH_S", 0.0)
     run, stream = make_run("deit_s12", "recipe.epochs=2"), io.StringIO()
     with view.open_view([run], stream) as shown:
@@ -123,7 +133,9 @@ def test_a_low_terminal_shows_the_living_runs_first(make_run: MakeRun) -> None:
     assert "5 waiting, 1 running" in text
 
 
-def test_a_live_view_ends_with_the_last_state(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_view_ends_with_the_last_state(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     run, stream = make_run("deit_s12"), io.StringIO()
@@ -135,7 +147,9 @@ def test_a_live_view_ends_with_the_last_state(make_run: MakeRun, monkeypatch: py
     assert "1 done" in stream.getvalue().splitlines()[-1]
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(None, "-"), (0.4, "0:00"), (65, "1:05"), (3723, "1:02:03")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(None, "-"), (0.4, "0:00"), (65, "1:05"), (3723, "1:02:03")]
+)
 def test_durations(seconds: float | None, text: str) -> None:
     assert view.duration(seconds) == text
 
@@ -166,7 +180,9 @@ def test_seeds_and_attempts_take_room_only_where_there_are_several(make_run: Mak
 
 
 @pytest.mark.parametrize("width", [30, 40])
-def test_on_a_very_narrow_terminal_a_long_name_is_cut_before_the_state_is(width: int, make_run: MakeRun) -> None:
+def test_on_a_very_narrow_terminal_a_long_name_is_cut_before_the_state_is(
+    width: int, make_run: MakeRun
+) -> None:
     run = make_run("deit_s12_distilled_featscale")
     start(run)
     text = drawn([run], width=width, height=20)
@@ -178,7 +194,12 @@ def test_on_a_very_narrow_terminal_a_long_name_is_cut_before_the_state_is(width:
 def test_colours_are_left_out_where_nobody_wants_them(
     no_color: str, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"NO_COLOR": no_color, "TERM": "xterm-256color", "FORCE_COLOR": "1", "COLUMNS": "100"}.items():
+    for name, value in {
+        "NO_COLOR": no_color,
+        "TERM": "xterm-256color",
+        "FORCE_COLOR": "1",
+        "COLUMNS": "100",
+    }.items():
         monkeypatch.setenv(name, value)
     run, stream = make_run("deit_s12", "recipe.epochs=4"), io.StringIO()
     start(run)

@@ -8,12 +8,18 @@ import pytest
 from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth.orchestration import jobs
-from antioversmooth.orchestration.budget import Verdict
-from antioversmooth.orchestration.reconcile import Action, decide, last_words, left_over, reconcile
+from antioversmooth.orchestration.monitor.state import Phase, State
+from antioversmooth.orchestration.slurm import jobs
+from antioversmooth.orchestration.slurm.budget import Verdict
+from antioversmooth.orchestration.slurm.reconcile import (
+    Action,
+    decide,
+    last_words,
+    left_over,
+    reconcile,
+)
+from antioversmooth.orchestration.slurm.submission import submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.orchestration.state import Phase, State
-from antioversmooth.orchestration.submission import submit
 from antioversmooth.runs import Run
 
 MakeRun = Callable[..., Run]
@@ -21,14 +27,23 @@ BeginAttempt = Callable[..., int]
 MAY, MAY_NOT = Verdict(True, "may"), Verdict(False, "may not")
 
 
-@pytest.mark.parametrize("phase", [Phase.pending, Phase.held, Phase.requeued, Phase.running, Phase.done, Phase.unknown])
+@pytest.mark.parametrize(
+    "phase", [Phase.pending, Phase.held, Phase.requeued, Phase.running, Phase.done, Phase.unknown]
+)
 def test_what_is_on_its_way_or_not_known_is_left_alone(phase: Phase) -> None:
     assert decide(State(phase), MAY, asked=True)[0] is Action.leave
 
 
 @pytest.mark.parametrize(
     "phase",
-    [Phase.preempted, Phase.timed_out, Phase.node_failure, Phase.out_of_memory, Phase.failed, Phase.lost],
+    [
+        Phase.preempted,
+        Phase.timed_out,
+        Phase.node_failure,
+        Phase.out_of_memory,
+        Phase.failed,
+        Phase.lost,
+    ],
 )
 def test_what_ended_by_itself_is_submitted_again_within_its_budget(phase: Phase) -> None:
     assert decide(State(phase), MAY, asked=False)[0] is Action.submit
@@ -42,7 +57,9 @@ def test_what_a_person_ended_starts_again_only_when_a_person_asks(phase: Phase) 
 
 
 @pytest.mark.parametrize(
-    "state", [State(Phase.hung), State(Phase.pending, "... [DependencyNeverSatisfied]")], ids=lambda s: s.phase.value
+    "state",
+    [State(Phase.hung), State(Phase.pending, "... [DependencyNeverSatisfied]")],
+    ids=lambda s: s.phase.value,
 )
 def test_a_job_that_will_get_nowhere_is_replaced(state: State) -> None:
     assert decide(state, MAY, asked=False)[0] is Action.replace
@@ -55,7 +72,9 @@ def chain(make_run: MakeRun) -> list[Run]:
     return [run.upstream, run]
 
 
-def test_a_table_is_submitted_in_one_go_and_once(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_a_table_is_submitted_in_one_go_and_once(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     wanted = [make_run(seed=seed) for seed in range(3)]
     assert [step.action for step in reconcile(wanted, snapshot)] == [Action.submit] * 3
     assert [step.action for step in reconcile(wanted, snapshot)] == [Action.leave] * 3
@@ -69,7 +88,9 @@ def test_a_run_waits_for_the_job_of_the_run_it_starts_from(
     assert [job["dependency"] for job in slurm.jobs()] == ["singleton", "afterok:1,singleton"]
 
 
-def test_a_run_does_not_wait_for_one_that_is_done(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_a_run_does_not_wait_for_one_that_is_done(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     before, run = chain(make_run)
     before.prepare()
     finish(before)
@@ -77,7 +98,9 @@ def test_a_run_does_not_wait_for_one_that_is_done(slurm: FakeSlurm, make_run: Ma
     assert [job["dependency"] for job in slurm.jobs()] == ["singleton"]
 
 
-def test_a_run_is_blocked_by_one_that_was_given_up(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_a_run_is_blocked_by_one_that_was_given_up(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     before, run = chain(make_run)
     before.prepare()
     jobs.note(before, "submitted", job_id="41")
@@ -88,13 +111,18 @@ def test_a_run_is_blocked_by_one_that_was_given_up(slurm: FakeSlurm, make_run: M
 
 
 def test_a_silent_job_is_replaced_though_it_takes_a_while_to_go(
-    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, begin_attempt: BeginAttempt, tmp_path: Path
+    slurm: FakeSlurm,
+    make_run: MakeRun,
+    snapshot: Snapshot,
+    begin_attempt: BeginAttempt,
+    tmp_path: Path,
 ) -> None:
     run = make_run("deit_s12", "runtime.timeout_s=1")
     submit(run, snapshot)
     begin_attempt(run, "1", time=time.time() - 60)
     slurm.change("1", state="RUNNING", nodes="node1", start="2020-01-01T00:00:00")
-    (tmp_path / "bin" / "scancel").write_text("#!/bin/sh\n")  # its processes need a while to end
+    # its processes need a while to end
+    (tmp_path / "bin" / "scancel").write_text("#!/bin/sh\n")
     (step,) = reconcile([run], snapshot, asked=False)
     assert (step.action, step.job_id) == (Action.replace, "2")
     assert run.attempts()[-1]["reason"] == "hang"

@@ -11,7 +11,7 @@ import pytest
 from antioversmooth import runs
 from antioversmooth.config import ClusterConfig
 from antioversmooth.errors import LaunchError, SpecError
-from antioversmooth.orchestration.script import job_name, sbatch_script
+from antioversmooth.orchestration.slurm.script import job_name, sbatch_script
 from antioversmooth.runs import Run
 
 MakeRun = Callable[..., Run]
@@ -30,17 +30,26 @@ def directives(script: str) -> list[str]:
         ("srun", ["cluster.nodes=2", "cluster.gpus_per_node=4"]),
         (
             "torchrun",
-            ["cluster.starter=torchrun", "cluster.nodes=2", "cluster.gres=gpu:a100", "cluster.partition=gpu",
-             "cluster.account=vision", "cluster.qos=long", "cluster.constraint='a100&ib'", "cluster.mem_gb=480",
-             "cluster.exclude=['node[03-05]',node9]", "cluster.mail_user=me@example.org", "cluster.requeue=false",
+            ["cluster.starter=torchrun", "cluster.nodes=2", "cluster.gres=gpu:a100",
+            "cluster.partition=gpu",
+             "cluster.account=vision", "cluster.qos=long", "cluster.constraint='a100&ib'",
+             "cluster.mem_gb=480",
+             "cluster.exclude=['node[03-05]',node9]", "cluster.mail_user=me@example.org",
+             "cluster.requeue=false",
              "cluster.setup=['module load cuda']"],
         ),
     ],
 )  # fmt: skip
-def test_the_script_is_the_golden_one(make_run: MakeRun, tmp_path: Path, name: str, overrides: list[str]) -> None:
+def test_the_script_is_the_golden_one(
+    make_run: MakeRun, tmp_path: Path, name: str, overrides: list[str]
+) -> None:
     run = make_run("cait_s24_featscale", *overrides, profile="imagenet")
     run.experiment.cluster.sbatch.update({"reservation": "maintenance", "exclusive": True})
-    script = sbatch_script(run, SNAPSHOT).replace(str(run.dir), "RUN_DIR").replace(sys.executable, "PYTHON")
+    script = (
+        sbatch_script(run, SNAPSHOT)
+        .replace(str(run.dir), "RUN_DIR")
+        .replace(sys.executable, "PYTHON")
+    )
     assert script.replace(job_name(run), "JOB_NAME") == (GOLDEN / f"{name}.sh").read_text()
 
 
@@ -55,7 +64,9 @@ def test_the_script_is_valid_shell(make_run: MakeRun, tmp_path: Path) -> None:
     assert subprocess.run(["bash", "-n", path]).returncode == 0
 
 
-def test_a_job_name_is_one_for_a_directory_and_another_for_another(make_run: MakeRun, tmp_path: Path) -> None:
+def test_a_job_name_is_one_for_a_directory_and_another_for_another(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
     run = make_run()
     elsewhere = runs.Run(run.experiment, run.seed, run.id, tmp_path / "elsewhere", None)
     assert job_name(run) == job_name(runs.Run.load(run.dir))
@@ -63,12 +74,23 @@ def test_a_job_name_is_one_for_a_directory_and_another_for_another(make_run: Mak
     assert job_name(run) != job_name(make_run(seed=1))
 
 
-EVIL = ["a\n#SBATCH --uid=0", "a; touch PWNED", "$(touch PWNED)", "`touch PWNED`", "--uid=0", "a' b", 'a" b', "a #b"]
+EVIL = [
+    "a\n#SBATCH --uid=0",
+    "a; touch PWNED",
+    "$(touch PWNED)",
+    "`touch PWNED`",
+    "--uid=0",
+    "a' b",
+    'a" b',
+    "a #b",
+]
 
 
 @pytest.mark.parametrize("value", EVIL)
 @pytest.mark.parametrize("key", ["partition", "account", "qos", "gres", "mail_user"])
-def test_words_of_a_profile_that_are_more_than_words_are_refused(make_run: MakeRun, key: str, value: str) -> None:
+def test_words_of_a_profile_that_are_more_than_words_are_refused(
+    make_run: MakeRun, key: str, value: str
+) -> None:
     with pytest.raises(SpecError, match=f"cluster.{key}"):
         ClusterConfig(name="site", **{key: value})
 
@@ -85,7 +107,8 @@ def keys(script: str) -> list[str]:
 
 
 def runs_nothing_else(script: str, folder: Path) -> bool:
-    """Whether the script, with stand-ins for what it starts, does nothing that the corpus tries to have done."""
+    """Whether the script, with stand-ins for what it starts, does nothing that the corpus tries to
+    have done."""
     stand_ins = "srun() { :; }; scontrol() { :; }\n"
     (folder / "job.sh").write_text(stand_ins + script.replace(sys.executable, "true"))
     subprocess.run(["bash", "job.sh"], cwd=folder, check=False, capture_output=True)
@@ -100,12 +123,16 @@ def test_a_constraint_stays_one_directive(make_run: MakeRun, value: str) -> None
     except SpecError:
         assert "\n" in value
         return
-    changed = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, cluster=cluster))
+    changed = dataclasses.replace(
+        run, experiment=dataclasses.replace(run.experiment, cluster=cluster)
+    )
     assert keys(sbatch_script(changed, SNAPSHOT)) == keys(sbatch_script(run, SNAPSHOT))
 
 
 @pytest.mark.parametrize("name", EVIL)
-def test_the_name_of_a_row_is_no_option_and_no_command(make_run: MakeRun, tmp_path: Path, name: str) -> None:
+def test_the_name_of_a_row_is_no_option_and_no_command(
+    make_run: MakeRun, tmp_path: Path, name: str
+) -> None:
     run = make_run()
     experiment = dataclasses.replace(run.experiment, name=name)
     evil = runs.Run(experiment, 0, run.id, tmp_path / "runs" / name / "seed0", None)
@@ -119,7 +146,9 @@ def test_the_name_of_a_row_is_no_option_and_no_command(make_run: MakeRun, tmp_pa
 
 
 @pytest.mark.parametrize("value", EVIL)
-def test_a_comment_stays_one_directive_and_runs_nothing(make_run: MakeRun, tmp_path: Path, value: str) -> None:
+def test_a_comment_stays_one_directive_and_runs_nothing(
+    make_run: MakeRun, tmp_path: Path, value: str
+) -> None:
     run = make_run()
     plain = directives(sbatch_script(run, SNAPSHOT))
     try:
@@ -127,7 +156,9 @@ def test_a_comment_stays_one_directive_and_runs_nothing(make_run: MakeRun, tmp_p
     except SpecError:
         assert "\n" in value
         return
-    changed = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, cluster=cluster))
+    changed = dataclasses.replace(
+        run, experiment=dataclasses.replace(run.experiment, cluster=cluster)
+    )
     script = sbatch_script(changed, SNAPSHOT)
     added = [line for line in directives(script) if line not in plain]
     assert len(added) == 1
@@ -158,7 +189,9 @@ def test_options_that_are_not_a_profile_s_to_set_are_refused(option: str) -> Non
 
 def test_an_option_of_the_site_can_be_dropped(make_run: MakeRun) -> None:
     kept = make_run("deit_s12", "cluster=example_site", profile="imagenet")
-    dropped = make_run("deit_s12", "cluster=example_site", "cluster.sbatch.reservation=null", profile="imagenet")
+    dropped = make_run(
+        "deit_s12", "cluster=example_site", "cluster.sbatch.reservation=null", profile="imagenet"
+    )
     assert "#SBATCH --reservation=cvpr" in directives(sbatch_script(kept, SNAPSHOT))
     assert "reservation" not in sbatch_script(dropped, SNAPSHOT)
 
@@ -170,7 +203,9 @@ def test_a_setup_line_cannot_be_a_directive(line: str) -> None:
 
 
 @pytest.mark.parametrize("folder", ["res%j", "it's", 'a "b"', "back\\slash", "two\nlines"])
-def test_folders_that_slurm_would_read_otherwise_are_refused(make_run: MakeRun, tmp_path: Path, folder: str) -> None:
+def test_folders_that_slurm_would_read_otherwise_are_refused(
+    make_run: MakeRun, tmp_path: Path, folder: str
+) -> None:
     run = make_run()
     with pytest.raises(LaunchError, match="SLURM cannot use the path"):
         sbatch_script(runs.Run(run.experiment, 0, run.id, tmp_path / folder, None), SNAPSHOT)
@@ -186,4 +221,6 @@ def test_a_folder_that_a_shell_would_expand_is_quoted(make_run: MakeRun, tmp_pat
 
 @pytest.mark.parametrize("profile", sorted(path.stem for path in CLUSTERS.glob("*.yaml")))
 def test_every_shipped_profile_makes_a_script(make_run: MakeRun, profile: str) -> None:
-    assert "srun" in sbatch_script(make_run("deit_s12", f"cluster={profile}", profile="imagenet"), SNAPSHOT)
+    assert "srun" in sbatch_script(
+        make_run("deit_s12", f"cluster={profile}", profile="imagenet"), SNAPSHOT
+    )

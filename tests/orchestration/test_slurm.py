@@ -7,9 +7,9 @@ from completed import finish
 from fake_slurm import FakeSlurm
 
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration import submission
 from antioversmooth.orchestration.backend import Launched, Outcome
-from antioversmooth.orchestration.slurm import launch
+from antioversmooth.orchestration.slurm import submission
+from antioversmooth.orchestration.slurm.backend import launch
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
@@ -20,7 +20,9 @@ def silent(update: Mapping[str, str]) -> None:
     del update
 
 
-def test_a_launch_submits_and_leaves(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_a_launch_submits_and_leaves(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     run, said = make_run(), []
     launched = launch([run], snapshot, said.append, silent, follow=False)
     assert launched == Launched({run.id: Outcome.submitted})
@@ -70,11 +72,14 @@ def test_who_follows_outlives_a_controller_that_is_away(
     monkeypatch.setattr(submission.time, "sleep", lambda seconds: None)
 
     def live(update: Mapping[str, str]) -> None:
-        """The job is pre-empted for good, and the controller falls silent before the next one is submitted."""
+        """The job is pre-empted for good, and the controller falls silent before the next one is
+        submitted."""
         newest = slurm.jobs()[-1]
         if newest["id"] == "1" and newest["state"] == "PENDING":
             slurm.change("1", state="PREEMPTED")
-            slurm.refuse(sbatch="sbatch: error: Unable to contact slurm controller (connect failure)")
+            slurm.refuse(
+                sbatch="sbatch: error: Unable to contact slurm controller (connect failure)"
+            )
         elif newest["id"] == "1":
             slurm.refuse()
         else:

@@ -38,7 +38,9 @@ def test_a_snapshot_keeps_what_the_code_was(project: Path, tmp_path: Path) -> No
     assert (taken.path / "launch.py").exists()
 
 
-def test_the_same_code_is_the_same_snapshot_and_changed_code_another(project: Path, tmp_path: Path) -> None:
+def test_the_same_code_is_the_same_snapshot_and_changed_code_another(
+    project: Path, tmp_path: Path
+) -> None:
     first = snapshot.take(tmp_path, project)
     again = snapshot.take(tmp_path, project)
     (project / "antioversmooth" / "models" / "scaling.py").write_text("omega = 1\n")
@@ -67,7 +69,9 @@ def test_files_of_a_snapshot_are_read_only(project: Path, tmp_path: Path) -> Non
     assert modes == {0o444}
 
 
-def test_uncommitted_work_is_in_the_snapshot_and_named_as_such(project: Path, tmp_path: Path) -> None:
+def test_uncommitted_work_is_in_the_snapshot_and_named_as_such(
+    project: Path, tmp_path: Path
+) -> None:
     git(project, "init", "--quiet")
     git(project, "add", ".")
     git(project, "commit", "--quiet", "--message", "one")
@@ -79,11 +83,16 @@ def test_uncommitted_work_is_in_the_snapshot_and_named_as_such(project: Path, tm
     assert (dirty.commit, dirty.dirty) == (commit, True)
     assert (clean.path / "uncommitted.diff").read_text() == ""
     assert "+omega = 1" in (dirty.path / "uncommitted.diff").read_text()
-    assert json.loads((dirty.path / "snapshot.json").read_text()) == {"id": dirty.id, "commit": commit}
+    assert json.loads((dirty.path / "snapshot.json").read_text()) == {
+        "id": dirty.id,
+        "commit": commit,
+    }
 
 
 @pytest.mark.parametrize("without", ["repository", "git"])
-def test_it_works_without_git(without: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_works_without_git(
+    without: str, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if without == "git":
         monkeypatch.setenv("PATH", str(tmp_path))
     else:
@@ -93,7 +102,9 @@ def test_it_works_without_git(without: str, project: Path, tmp_path: Path, monke
 
 
 def test_launchers_at_the_same_time_make_one_whole_snapshot(project: Path, tmp_path: Path) -> None:
-    program = "import sys; from pathlib import Path; from antioversmooth.orchestration import snapshot; "
+    program = (
+        "import sys; from pathlib import Path; from antioversmooth.orchestration import snapshot; "
+    )
     program += "print(snapshot.take(Path(sys.argv[1]), Path(sys.argv[2])).id)"
     command = [sys.executable, "-c", program, str(tmp_path), str(project)]
     launchers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(6)]
@@ -108,7 +119,9 @@ def test_a_snapshot_runs_by_itself(tmp_path: Path) -> None:
     taken = snapshot.take(tmp_path)
     program = "import antioversmooth.runs; print(antioversmooth.runs.__file__)"
     environment = {**os.environ, "PYTHONPATH": str(taken.path), "PYTHONSAFEPATH": "1"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
     assert Path(done.stdout.strip()).is_relative_to(taken.path)
 
 

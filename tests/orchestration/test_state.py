@@ -9,12 +9,11 @@ import pytest
 from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth import journal
-from antioversmooth.orchestration import jobs
+from antioversmooth.orchestration.monitor.state import Phase, State, states
+from antioversmooth.orchestration.slurm import jobs
+from antioversmooth.orchestration.slurm.submission import cancel, submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.orchestration.state import Phase, State, states
-from antioversmooth.orchestration.submission import cancel, submit
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 
 MakeRun = Callable[..., Run]
 BeginAttempt = Callable[..., int]
@@ -37,18 +36,25 @@ def state_of(run: Run) -> State:
     [
         ("Resources", "it is next, and waits for nodes to come free [Resources]"),
         ("Priority", "jobs of higher priority are before it [Priority]"),
-        ("QOSMaxGRESPerUser", "a limit of your account or quality of service is reached [QOSMaxGRESPerUser]"),
+        (
+            "QOSMaxGRESPerUser",
+            "a limit of your account or quality of service is reached [QOSMaxGRESPerUser]",
+        ),
         ("SomethingNew", "it waits [SomethingNew]"),
     ],
 )
-def test_a_waiting_job_says_why_in_words(submitted: Run, slurm: FakeSlurm, reason: str, words: str) -> None:
+def test_a_waiting_job_says_why_in_words(
+    submitted: Run, slurm: FakeSlurm, reason: str, words: str
+) -> None:
     slurm.change("1", reason=reason)
     assert state_of(submitted) == State(Phase.pending, words, "1")
 
 
 def test_a_held_job_says_how_to_release_it(submitted: Run, slurm: FakeSlurm) -> None:
     slurm.change("1", reason="JobHeldUser")
-    assert state_of(submitted) == State(Phase.held, "you hold it (scontrol release 1) [JobHeldUser]", "1")
+    assert state_of(submitted) == State(
+        Phase.held, "you hold it (scontrol release 1) [JobHeldUser]", "1"
+    )
 
 
 def test_a_job_that_its_node_could_not_start_is_held(submitted: Run, slurm: FakeSlurm) -> None:
@@ -58,7 +64,9 @@ def test_a_job_that_its_node_could_not_start_is_held(submitted: Run, slurm: Fake
     assert "its node could not start it (scontrol release 1 lets it try again)" in state.detail
 
 
-def test_other_jobs_of_the_same_user_do_not_matter(submitted: Run, slurm: FakeSlurm, tmp_path: Path) -> None:
+def test_other_jobs_of_the_same_user_do_not_matter(
+    submitted: Run, slurm: FakeSlurm, tmp_path: Path
+) -> None:
     """Arrays, jobs of several parts, names of several lines."""
     squeue = tmp_path / "bin" / "squeue"
     squeue.rename(tmp_path / "bin" / "own")
@@ -68,7 +76,9 @@ def test_other_jobs_of_the_same_user_do_not_matter(submitted: Run, slurm: FakeSl
     assert state_of(submitted).phase is Phase.pending
 
 
-def test_a_requeued_job_says_when_it_may_start(submitted: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt) -> None:
+def test_a_requeued_job_says_when_it_may_start(
+    submitted: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
     begin_attempt(submitted, "1")
     slurm.change("1", reason="BeginTime", start="2026-01-01T10:00:00")
     state = state_of(submitted)
@@ -76,7 +86,9 @@ def test_a_requeued_job_says_when_it_may_start(submitted: Run, slurm: FakeSlurm,
     assert "not before 2026-01-01T10:00:00" in state.detail
 
 
-def test_a_running_job_says_where(submitted: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt) -> None:
+def test_a_running_job_says_where(
+    submitted: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
     begin_attempt(submitted, "1")
     slurm.change("1", state="RUNNING", nodes="node[1-2]")
     assert state_of(submitted) == State(Phase.running, "", "1", "node[1-2]")
@@ -96,7 +108,8 @@ def test_a_running_job_without_a_sign_of_life_hangs(
 def test_a_job_that_has_just_begun_another_turn_does_not_hang(
     submitted: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
 ) -> None:
-    """It gives its first sign of life when torch is imported; the last one is of the turn before."""
+    """It gives its first sign of life when torch is imported; the last one is of the turn
+    before."""
     begin_attempt(submitted, "1")
     (submitted.dir / "heartbeat").touch()
     later = time.time() + submitted.experiment.runtime.timeout_s + 60
@@ -117,7 +130,12 @@ def test_a_job_that_has_just_begun_another_turn_does_not_hang(
 )
 @pytest.mark.parametrize("told_by", ["squeue", "sacct"])
 def test_how_a_job_ended_is_told_by_the_queue_or_by_accounting(
-    submitted: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt, word: str, phase: Phase, told_by: str
+    submitted: Run,
+    slurm: FakeSlurm,
+    begin_attempt: BeginAttempt,
+    word: str,
+    phase: Phase,
+    told_by: str,
 ) -> None:
     begin_attempt(submitted, "1")
     if told_by == "squeue":
@@ -167,7 +185,9 @@ def test_a_result_is_done_whatever_slurm_says(submitted: Run, slurm: FakeSlurm) 
     assert state_of(submitted).phase is Phase.done
 
 
-def test_a_cancel_is_remembered_when_slurm_has_forgotten_the_job(submitted: Run, slurm: FakeSlurm) -> None:
+def test_a_cancel_is_remembered_when_slurm_has_forgotten_the_job(
+    submitted: Run, slurm: FakeSlurm
+) -> None:
     cancel(submitted)
     slurm.forget("1")
     assert state_of(submitted).phase is Phase.cancelled_pending
@@ -181,14 +201,18 @@ def test_a_job_that_was_submitted_anew_counts_not_the_old_one(
     assert state_of(submitted) == State(Phase.pending, "SLURM has not looked at it yet [None]", "2")
 
 
-def test_a_job_that_ended_before_any_attempt_says_its_exit_code(submitted: Run, slurm: FakeSlurm) -> None:
+def test_a_job_that_ended_before_any_attempt_says_its_exit_code(
+    submitted: Run, slurm: FakeSlurm
+) -> None:
     jobs.note(submitted, "ended", job_id="1", code=127, attempt=None, state="RUNNING")
     slurm.change("1", state="FAILED")
     assert state_of(submitted) == State(Phase.failed, "its processes ended with exit code 127", "1")
 
 
 def test_when_slurm_does_not_answer_nothing_is_made_up(submitted: Run, slurm: FakeSlurm) -> None:
-    slurm.refuse(squeue="slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+    slurm.refuse(
+        squeue="slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
+    )
     state = state_of(submitted)
     assert state.phase is Phase.unknown
     assert "Unable to contact slurm controller" in state.detail
@@ -205,7 +229,10 @@ def test_five_hundred_jobs_cost_one_squeue_and_one_sacct(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
     first = make_run()
-    some = [Run(first.experiment, seed, f"{seed:064x}", first.dir.parent / f"seed{seed}") for seed in range(500)]
+    some = [
+        Run(first.experiment, seed, f"{seed:064x}", first.dir.parent / f"seed{seed}")
+        for seed in range(500)
+    ]
     for number, run in enumerate(some):
         run.dir.mkdir()
         jobs.note(run, "submitted", job_id=str(number))

@@ -13,10 +13,10 @@ from fake_slurm import FakeSlurm
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration import jobs, submission
-from antioversmooth.orchestration.script import job_name, sbatch_script
+from antioversmooth.orchestration.slurm import jobs, submission
+from antioversmooth.orchestration.slurm.script import job_name, sbatch_script
+from antioversmooth.orchestration.slurm.submission import cancel, rehearse, submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.orchestration.submission import cancel, rehearse, submit
 from antioversmooth.runs import Run
 
 MakeRun = Callable[..., Run]
@@ -25,23 +25,29 @@ LAUNCHER = """
 import sys
 from pathlib import Path
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.orchestration.submission import submit
+from antioversmooth.orchestration.slurm.submission import submit
 from antioversmooth.runs import Run
 print(submit(Run.load(Path(sys.argv[1])), Snapshot("0" * 12, Path("/snapshots/abc"), None, False)))
 """
 
 
 def start_launcher(run: Run) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", LAUNCHER, str(run.dir)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, str(run.dir)], stdout=subprocess.PIPE, text=True
+    )
 
 
-def test_what_is_submitted_is_what_was_shown(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_what_is_submitted_is_what_was_shown(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     run = make_run()
     submit(run, snapshot)
     assert slurm.jobs()[0]["script"] == sbatch_script(run, snapshot.path)
 
 
-def test_a_submission_leaves_intent_and_job_id(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_a_submission_leaves_intent_and_job_id(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     run = make_run()
     job_id = submit(run, snapshot)
     assert jobs.newest_job(run) == job_id
@@ -60,7 +66,9 @@ def test_a_run_with_a_live_job_gets_no_second(
     assert len(slurm.jobs()) == 1
 
 
-@pytest.mark.parametrize("state", ["FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "COMPLETED"])
+@pytest.mark.parametrize(
+    "state", ["FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "COMPLETED"]
+)
 def test_a_run_whose_job_is_over_gets_a_new_one(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, state: str
 ) -> None:
@@ -70,7 +78,9 @@ def test_a_run_whose_job_is_over_gets_a_new_one(
     assert submit(run, snapshot) != first
 
 
-def test_a_job_that_nobody_noted_is_found_by_its_name(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_a_job_that_nobody_noted_is_found_by_its_name(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     run = make_run()
     first = submit(run, snapshot)
     (run.dir / "jobs.jsonl").unlink()
@@ -78,14 +88,19 @@ def test_a_job_that_nobody_noted_is_found_by_its_name(slurm: FakeSlurm, make_run
     assert jobs.newest_job(run) == first
 
 
-def test_of_two_jobs_the_later_is_cancelled(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_of_two_jobs_the_later_is_cancelled(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     run = make_run()
     first = submit(run, snapshot)
     slurm.change(first, name="hidden")
     second = submit(run, snapshot)
     slurm.change(first, name=job_name(run))
     assert submit(run, snapshot) == first
-    assert {job["id"]: job["state"] for job in slurm.jobs()} == {first: "PENDING", second: "CANCELLED"}
+    assert {job["id"]: job["state"] for job in slurm.jobs()} == {
+        first: "PENDING",
+        second: "CANCELLED",
+    }
 
 
 def test_twenty_launchers_at_once_submit_one_job(
@@ -102,7 +117,8 @@ def test_twenty_launchers_at_once_submit_one_job(
 def test_a_launcher_killed_while_sbatch_runs_leaves_one_job(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sbatch outlives its launcher and holds the lock, so that the next launcher sees its job."""
+    """The sbatch outlives its launcher and holds the lock, so that the next launcher sees its
+    job."""
     run = make_run()
     monkeypatch.setenv("FAKE_SLURM_SLOW", "1.5")
     launcher = start_launcher(run)
@@ -125,13 +141,19 @@ def test_a_job_waits_for_the_run_it_starts_from_and_for_its_namesakes(
     assert [job["dependency"] for job in slurm.jobs()] == ["afterok:41,singleton", "singleton"]
 
 
-def test_a_refusal_is_told_in_slurm_s_words(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_a_refusal_is_told_in_slurm_s_words(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     message = (
-        "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission failed: Invalid name"
+        "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission"
+        " failed: Invalid name"
     )
     slurm.refuse(sbatch=message)
     run = make_run()
-    with pytest.raises(LaunchError, match="deit_s12 seed 0: SLURM refuses the job: invalid partition specified: gpu; "):
+    with pytest.raises(
+        LaunchError,
+        match="deit_s12 seed 0: SLURM refuses the job: invalid partition specified: gpu; ",
+    ):
         submit(run, snapshot)
     assert jobs.newest_job(run) is None
 
@@ -158,34 +180,62 @@ def test_a_controller_that_is_away_for_a_moment_is_asked_again(
 
 
 def test_what_a_shell_tells_slurm_s_clients_changes_nothing(
-    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    slurm: FakeSlurm,
+    make_run: MakeRun,
+    snapshot: Snapshot,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    """For sbatch a variable counts more than the script; to squeue it may hide the job that is there."""
-    options = {"SBATCH_JOB_NAME": "x", "SBATCH_TIMELIMIT": "1", "SQUEUE_PARTITION": "x", "SLURM_TIME_FORMAT": "%H:%M"}
+    """For sbatch a variable counts more than the script; to squeue it may hide the job that is
+    there."""
+    options = {
+        "SBATCH_JOB_NAME": "x",
+        "SBATCH_TIMELIMIT": "1",
+        "SQUEUE_PARTITION": "x",
+        "SLURM_TIME_FORMAT": "%H:%M",
+    }
     for key, value in options.items():
         monkeypatch.setenv(key, value)
     for client, answer in (("sbatch", "5"), ("squeue", "")):
-        (tmp_path / "bin" / client).write_text(f"#!/bin/sh\nenv >> {tmp_path}/seen\necho {answer}\n")
+        (tmp_path / "bin" / client).write_text(
+            f"#!/bin/sh\nenv >> {tmp_path}/seen\necho {answer}\n"
+        )
     assert submit(make_run(), snapshot) == "5"
-    assert not {line.partition("=")[0] for line in (tmp_path / "seen").read_text().splitlines()} & options.keys()
+    assert (
+        not {line.partition("=")[0] for line in (tmp_path / "seen").read_text().splitlines()}
+        & options.keys()
+    )
     told = "SBATCH_JOB_NAME, SBATCH_TIMELIMIT: not used, the cluster profile says what jobs ask for"
     assert submission.set_aside() == told
 
 
-def test_a_rehearsal_asks_once_for_each_shape(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
-    shapes = [make_run(seed=0), make_run(seed=1), make_run("deit_s24"), make_run("deit_s24", "cluster.nodes=2", seed=3)]
+def test_a_rehearsal_asks_once_for_each_shape(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    shapes = [
+        make_run(seed=0),
+        make_run(seed=1),
+        make_run("deit_s24"),
+        make_run("deit_s24", "cluster.nodes=2", seed=3),
+    ]
     rehearse(shapes, snapshot)
     assert len(slurm.calls("sbatch")) == 2
     assert not slurm.jobs()
 
 
-def test_a_rehearsal_refuses_what_could_never_start(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_a_rehearsal_refuses_what_could_never_start(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     slurm.refuse(sbatch="allocation failure: Requested node configuration is not available")
-    with pytest.raises(LaunchError, match="would refuse the job: allocation failure: Requested node configuration"):
+    with pytest.raises(
+        LaunchError, match="would refuse the job: allocation failure: Requested node configuration"
+    ):
         rehearse([make_run()], snapshot)
 
 
-def test_a_cancelled_run_has_no_job_and_says_so(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
+def test_a_cancelled_run_has_no_job_and_says_so(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
     run = make_run()
     job_id = submit(run, snapshot)
     assert cancel(run) == [job_id]
@@ -196,7 +246,11 @@ def test_a_cancelled_run_has_no_job_and_says_so(slurm: FakeSlurm, make_run: Make
 
 
 def test_a_job_submitted_from_within_a_job_takes_nothing_over(
-    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    slurm: FakeSlurm,
+    make_run: MakeRun,
+    snapshot: Snapshot,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     (tmp_path / "bin" / "sbatch").write_text(f"#!/bin/sh\nenv > {tmp_path}/seen\necho 5\n")
     for key in ("SLURM_JOB_ID", "SLURM_NTASKS", "SLURM_CONF", "SRUN_CPUS_PER_TASK"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fabricated import Lab
 
-from antioversmooth.reporting import tracking
+from antioversmooth.reporting.tracking import database
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mlflow")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        with tracking.opened(folder):
+        with database.opened(folder):
             pass
     return folder / "mlflow.db"
 
@@ -29,7 +29,8 @@ def lab(tmp_path: Path) -> Lab:
 
 @pytest.fixture
 def golden() -> Callable[[str, str], None]:
-    """Compares text with a file under golden/, byte for byte. A file that is missing is written, to be looked at."""
+    """Compares text with a file under golden/, byte for byte. A file that is missing is written, to
+    be looked at."""
 
     def compare(name: str, text: str) -> None:
         path = Path(__file__).parent / "golden" / name

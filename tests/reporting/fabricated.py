@@ -1,4 +1,5 @@
-"""Small run directories, written as training writes them but with numbers and times that a test chooses."""
+"""Small run directories, written as training writes them but with numbers and times that a test
+chooses."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from antioversmooth import files, journal, spec
+from antioversmooth import files, spec
 from antioversmooth.config import Table
-from antioversmooth.reporting import document
-from antioversmooth.reporting.aggregate import RowResult, aggregate
-from antioversmooth.reporting.document import Document
-from antioversmooth.reporting.observe import Observation, observe
-from antioversmooth.runs import Run
+from antioversmooth.reporting.table import document
+from antioversmooth.reporting.table.aggregate import RowResult, aggregate
+from antioversmooth.reporting.table.document import Document
+from antioversmooth.reporting.table.observe import Observation, observe
+from antioversmooth.runs import Run, journal
 from antioversmooth.spec import Request
 
 NOON = 1_700_000_000.0
@@ -73,9 +74,13 @@ class Lab:
         (self.root / "experiments" / f"{name}.yaml").write_text(spec)
 
     def request(self, *overrides: str) -> Request:
-        """The table's request; the same texts are composed once for all tests, since that takes most of a second."""
+        """The table's request; the same texts are composed once for all tests, since that takes
+        most of a second."""
         folder = self.root / "experiments"
-        key = (overrides, *((path.name, path.read_text()) for path in sorted(folder.rglob("*.yaml"))))
+        key = (
+            overrides,
+            *((path.name, path.read_text()) for path in sorted(folder.rglob("*.yaml"))),
+        )
         if key not in _composed:
             _composed[key] = spec.load([self.table_path], overrides)
         return replace(_composed[key], folder=folder)
@@ -106,7 +111,8 @@ class Lab:
         return document.collect(self.table(), self.request(*overrides), seeds or (0,), self.results)
 
     def fill(self) -> None:
-        """Two rows done with two seeds each; the third preempted after one epoch of its first seed."""
+        """Two rows done with two seeds each; the third preempted after one epoch of its first
+        seed."""
         for seed, (plain, scaled) in enumerate([(90.1, 91.4), (90.6, 92.3)]):
             self.finish(self.run("deep", seed), plain)
             self.finish(self.run("deep_featscale", seed), scaled)
@@ -114,36 +120,82 @@ class Lab:
         self.start(wide, epochs=1)
         self.end(wide, "preempted")
 
-    def start(self, run: Run, *, epochs: int, attempt: int = 1, step: int = 0, snapshot: str = "5a5a5a5a5a5a") -> None:
+    def start(
+        self,
+        run: Run,
+        *,
+        epochs: int,
+        attempt: int = 1,
+        step: int = 0,
+        snapshot: str = "5a5a5a5a5a5a",
+    ) -> None:
         """An attempt that starts after `step` and finishes so many epochs; it does not end."""
-        intent = {"id": run.id, "time": NOON, "backend": "local", "dirty": False, "snapshot": snapshot}
+        intent = {
+            "id": run.id,
+            "time": NOON,
+            "backend": "local",
+            "dirty": False,
+            "snapshot": snapshot,
+        }
         files.write_json(run.dir / "intent.json", intent)
-        start = {"time": NOON, "attempt": attempt, "event": "start", "step": step, "host": "node7", "job_id": "4711"}
+        start = {
+            "time": NOON,
+            "attempt": attempt,
+            "event": "start",
+            "step": step,
+            "host": "node7",
+            "job_id": "4711",
+        }
         journal.append(run.attempts_path, {**start, "commit": "c0ffee", "snapshot": snapshot})
         files.write_json(
             run.dir / "provenance.json",
-            {"python": "3.11.7", "packages": {"click": "8.3.1", "torch": "2.14.1", "timm": "1.0.31"}},
+            {
+                "python": "3.11.7",
+                "packages": {"click": "8.3.1", "torch": "2.14.1", "timm": "1.0.31"},
+            },
         )
-        self.grow(run, range(step // run.experiment.steps_per_epoch + 1, epochs + 1), attempt=attempt)
+        self.grow(
+            run, range(step // run.experiment.steps_per_epoch + 1, epochs + 1), attempt=attempt
+        )
 
     def grow(self, run: Run, epochs: range, *, attempt: int = 1) -> None:
         """Journals these epochs."""
         for epoch in epochs:
-            now = {"time": NOON + 10 * epoch, "attempt": attempt, "step": epoch * run.experiment.steps_per_epoch}
+            now = {
+                "time": NOON + 10 * epoch,
+                "attempt": attempt,
+                "step": epoch * run.experiment.steps_per_epoch,
+            }
             now["epoch"] = epoch
-            journal.append(run.metrics_path, {**now, journal.TRAIN_LOSS: 2.0 / epoch, journal.TRAIN_LR: 1e-3})
-            journal.append(run.metrics_path, {**now, journal.VAL_TOP1: 50.0 + epoch, journal.EPOCH_SECONDS: 10.0})
+            journal.append(
+                run.metrics_path, {**now, journal.TRAIN_LOSS: 2.0 / epoch, journal.TRAIN_LR: 1e-3}
+            )
+            journal.append(
+                run.metrics_path,
+                {**now, journal.VAL_TOP1: 50.0 + epoch, journal.EPOCH_SECONDS: 10.0},
+            )
 
     def finish_honestly(self, run: Run, top1: float) -> Run:
-        """A run that is done with this accuracy, and says so in its journal and its checkpoint, too."""
+        """A run that is done with this accuracy, and says so in its journal and its checkpoint,
+        too."""
         epochs, weights = run.experiment.recipe.epochs, f"weights of {run.id}".encode()
         self.start(run, epochs=epochs - 1)
-        now = {"time": NOON + 400, "attempt": 1, "step": run.experiment.total_steps, "epoch": epochs}
-        journal.append(run.metrics_path, {**now, journal.VAL_TOP1: top1, journal.IMAGES_PER_SECOND: 612.5})
+        now = {
+            "time": NOON + 400,
+            "attempt": 1,
+            "step": run.experiment.total_steps,
+            "epoch": epochs,
+        }
+        journal.append(
+            run.metrics_path, {**now, journal.VAL_TOP1: top1, journal.IMAGES_PER_SECOND: 612.5}
+        )
         name, checksum = f"step{now['step']:08d}-attempt1.pt", hashlib.sha256(weights).hexdigest()
         (run.checkpoints_dir / name).write_bytes(weights)
         (run.checkpoints_dir / f"{name}.sha256").write_text(f"{checksum}  {name}\n")
-        scores = {"metrics": {journal.VAL_TOP1: top1}, "best": {journal.VAL_TOP1: top1, "epoch": epochs}}
+        scores = {
+            "metrics": {journal.VAL_TOP1: top1},
+            "best": {journal.VAL_TOP1: top1, "epoch": epochs},
+        }
         return self.finish(run, top1, **scores, checkpoint={"file": name, "sha256": checksum})
 
     def fill_honestly(self) -> None:
@@ -153,7 +205,13 @@ class Lab:
                 self.finish_honestly(self.run(name, seed), top1)
 
     def end(self, run: Run, reason: str, *, attempt: int = 1, message: str = "") -> None:
-        record = {"time": NOON + 500, "attempt": attempt, "event": "end", "reason": reason, "message": message}
+        record = {
+            "time": NOON + 500,
+            "attempt": attempt,
+            "event": "end",
+            "reason": reason,
+            "message": message,
+        }
         journal.append(run.attempts_path, record)
 
     def finish(self, run: Run, top1: float, **changes: Any) -> Run:
@@ -162,14 +220,28 @@ class Lab:
         if not run.attempts_path.exists():
             self.start(run, epochs=epochs - 1)
         attempt = max(r["attempt"] for r in run.attempts())
-        last = {"time": NOON + 10 * epochs, "attempt": attempt, "step": run.experiment.total_steps, "epoch": epochs}
-        journal.append(run.metrics_path, {**last, journal.TRAIN_LOSS: 2.0 / epochs, journal.TRAIN_LR: 1e-3})
-        journal.append(run.metrics_path, {**last, journal.VAL_TOP1: top1, journal.EPOCH_SECONDS: 10.0})
+        last = {
+            "time": NOON + 10 * epochs,
+            "attempt": attempt,
+            "step": run.experiment.total_steps,
+            "epoch": epochs,
+        }
+        journal.append(
+            run.metrics_path, {**last, journal.TRAIN_LOSS: 2.0 / epochs, journal.TRAIN_LR: 1e-3}
+        )
+        journal.append(
+            run.metrics_path, {**last, journal.VAL_TOP1: top1, journal.EPOCH_SECONDS: 10.0}
+        )
         self.end(run, "completed", attempt=attempt)
         depth = run.experiment.model.depth
         similarity = [round(0.1 + 0.5 * layer / depth, 4) for layer in range(1, depth + 1)]
         for layer, value in enumerate(similarity, start=1):
-            record = {"time": NOON + 450, "attempt": attempt, "step": run.experiment.total_steps, "layer": layer}
+            record = {
+                "time": NOON + 450,
+                "attempt": attempt,
+                "step": run.experiment.total_steps,
+                "layer": layer,
+            }
             journal.append(run.metrics_path, {**record, journal.TOKEN_SIMILARITY: value})
         data = run.experiment.data
         result = {
@@ -191,7 +263,12 @@ class Lab:
             "attempts": 1,
             "checkpoint": {"file": "checkpoints/last.pt", "sha256": "ab" * 32},
             "similarity": {"tokens": similarity},
-            "data": {"name": data.name, "num_train": data.num_train, "num_val": data.num_val, "fingerprint": "f00d"},
+            "data": {
+                "name": data.name,
+                "num_train": data.num_train,
+                "num_val": data.num_val,
+                "fingerprint": "f00d",
+            },
             "finished": NOON + 500,
         }
         files.write_json(run.dir / "result.json", {**result, **changes})

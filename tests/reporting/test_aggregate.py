@@ -6,7 +6,7 @@ import statistics
 import pytest
 from fabricated import Lab
 
-from antioversmooth.reporting.aggregate import Sample, gain
+from antioversmooth.reporting.table.aggregate import Sample, gain
 from antioversmooth.runs import Run
 
 ACCURACIES = [90.1, 90.6, 91.3]
@@ -41,7 +41,9 @@ def test_gain_is_against_this_tables_own_baseline(lab: Lab) -> None:
     measured = lab.rows(0, 1)["deep_featscale"].gain
     assert measured is not None
     assert measured.mean == pytest.approx(1.3, abs=1e-12)
-    assert measured.spread == pytest.approx(math.hypot(statistics.stdev([90, 90.4]), statistics.stdev([91, 92])))
+    assert measured.spread == pytest.approx(
+        math.hypot(statistics.stdev([90, 90.4]), statistics.stdev([91, 92]))
+    )
     assert measured.beyond_spread is True
 
 
@@ -102,7 +104,9 @@ def test_other_identities_are_never_averaged(lab: Lab) -> None:
     assert lab.rows()["wide"].state == "stale"
 
 
-@pytest.mark.parametrize("change", ["revision=2", "recipe.epochs=5", "data.num_train=900", "model.depth=12"])
+@pytest.mark.parametrize(
+    "change", ["revision=2", "recipe.epochs=5", "data.num_train=900", "model.depth=12"]
+)
 def test_a_row_is_stale_once_its_revision_or_its_spec_has_changed(lab: Lab, change: str) -> None:
     lab.finish(lab.run("wide", 0, change), 90.0)
     assert lab.rows()["wide"].state == "stale"

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 
 from antioversmooth import cli, files, spec
 from antioversmooth.errors import ResultError, UserError
-from antioversmooth.reporting import bundle, document, tables, unbundle
-from antioversmooth.reporting.observe import observe
+from antioversmooth.reporting.sharing import bundle, unbundle
+from antioversmooth.reporting.table import document, write
+from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run
 
 
@@ -51,20 +52,22 @@ def packed(lab: Lab, *runs: Run) -> Path:
 def files_below(folder: Path) -> dict[str, bytes]:
     """Of every file and link below a folder, its content."""
     return {
-        str(path.relative_to(folder)): os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        str(path.relative_to(folder)): (
+            os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
+        )
         for path in sorted(folder.rglob("*"))
         if path.is_symlink() or path.is_file()
     }
 
 
-# -- the way it is meant -----------------------------------------------------------------------------------------------
+# -- the way it is meant ---------------------------------------------------------------------------
 
 
 def test_another_group_gets_the_same_table_and_can_confirm_it(
     lab: Lab, other: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab.fill_honestly()
-    tables.write(lab.collect(0, 1), other.results / "mini")
+    write.write(lab.collect(0, 1), other.results / "mini")
     with inside(lab.root):
         assert cli.main(["export", "small", "--seeds", "0,1", "-o", "all.tar"]) == 0
     with inside(other.root):
@@ -90,19 +93,24 @@ def test_the_same_runs_are_the_same_bytes_wherever_and_whenever(lab: Lab, other:
     assert first.read_bytes() == second.read_bytes() == third.read_bytes()
 
 
-def test_a_run_that_is_not_done_is_said_with_how_far_it_is(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_is_not_done_is_said_with_how_far_it_is(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
     lab.start(lab.run("wide"), epochs=2)
     with inside(lab.root):
         assert cli.main(["export", "wide"]) == 2
         assert cli.main(["export", "wide", "--allow-partial"]) == 2
     err = capsys.readouterr().err
     assert (
-        "wide seed 0 is not done (it is at step 16 of 32), and a bundle is made of results; launch it to its end" in err
+        "wide seed 0 is not done (it is at step 16 of 32), and a bundle is made of results; launch"
+        " it to its end" in err
     )
     assert "none of these runs is done, and a bundle is made of results" in err
 
 
-def test_a_result_that_cannot_be_trusted_is_left_out_and_named(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_result_that_cannot_be_trusted_is_left_out_and_named(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
     lab.fill_honestly()
     (lab.run("wide", 1).dir / "result.json").write_text("{")
     with inside(lab.root):
@@ -120,10 +128,17 @@ def test_any_tar_reads_it_and_the_manifest_names_every_file(lab: Lab, tmp_path: 
     (entry,) = manifest["runs"]
     folder = tmp_path / "unpacked" / "runs" / entry["place"]
     assert set(files_below(folder)) == set(entry["files"])
-    assert all(files.sha256(folder / name) == said["sha256"] for name, said in entry["files"].items())
-    assert {"spec.yaml", "intent.json", "attempts.jsonl", "metrics.jsonl", "provenance.json", "result.json"} < set(
-        entry["files"]
+    assert all(
+        files.sha256(folder / name) == said["sha256"] for name, said in entry["files"].items()
     )
+    assert {
+        "spec.yaml",
+        "intent.json",
+        "attempts.jsonl",
+        "metrics.jsonl",
+        "provenance.json",
+        "result.json",
+    } < set(entry["files"])
     assert any(name.endswith(".pt") for name in entry["files"])
 
 
@@ -134,14 +149,19 @@ def test_weights_can_stay_behind_and_the_analysis_comes_along(lab: Lab, other: L
     bundle.export([run], target, checkpoints=False)
     (imported,) = unbundle.import_bundle(target, other.results)
     assert sorted(path.name for path in imported.run.dir.rglob("*") if path.is_file()) == [
-        "analysis.json", "attempts.jsonl", "imported.json", "intent.json", "metrics.jsonl", "provenance.json",
+        "analysis.json", "attempts.jsonl", "imported.json", "intent.json", "metrics.jsonl",
+        "provenance.json",
         "result.json", "spec.yaml",
     ]  # fmt: skip
 
 
-def test_what_a_run_started_from_comes_along_and_is_found_at_its_new_place(lab: Lab, other: Lab) -> None:
+def test_what_a_run_started_from_comes_along_and_is_found_at_its_new_place(
+    lab: Lab, other: Lab
+) -> None:
     text = ROW.replace("NAME", "tuned").replace("WIDTH", "8").replace("SCALING", "none")
-    (lab.root / "experiments" / "tuned.yaml").write_text(text.replace("recipe: {", 'recipe: {init_from: "run:deep", '))
+    (lab.root / "experiments" / "tuned.yaml").write_text(
+        text.replace("recipe: {", 'recipe: {init_from: "run:deep", ')
+    )
     deep, tuned = spec.load([lab.root / "experiments" / "tuned.yaml"]).plan([0], lab.results)
     for run in (deep, tuned):
         run.prepare()
@@ -161,10 +181,17 @@ def test_importing_twice_changes_nothing(lab: Lab, other: Lab) -> None:
 
 
 def test_no_run_is_overwritten_and_then_none_is_imported(lab: Lab, other: Lab) -> None:
-    wide, deep = lab.finish_honestly(lab.run("wide"), 93.0), lab.finish_honestly(lab.run("deep"), 90.0)
-    other.finish_honestly(other.run("wide"), 92.0)  # the same science, another outcome
+    wide, deep = (
+        lab.finish_honestly(lab.run("wide"), 93.0),
+        lab.finish_honestly(lab.run("deep"), 90.0),
+    )
+    # the same science, another outcome
+    other.finish_honestly(other.run("wide"), 92.0)
     before = files_below(other.results)
-    with pytest.raises(UserError, match=r"is there already, and its metrics\.jsonl is another; nothing was imported"):
+    with pytest.raises(
+        UserError,
+        match=r"is there already, and its metrics\.jsonl is another; nothing was imported",
+    ):
         unbundle.import_bundle(packed(lab, deep, wide), other.results)
     assert files_below(other.results) == before
 
@@ -187,20 +214,26 @@ def test_weights_that_are_gone_are_said(lab: Lab) -> None:
         bundle.export([run], lab.root / "x.tar")
 
 
-def test_no_secret_leaves_with_a_bundle(lab: Lab, other: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_leaves_with_a_bundle(
+    lab: Lab, other: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "hunter2hunter2")
     setup = "cluster.setup=['export WANDB_API_KEY=s3cret']"
     run = lab.finish_honestly(lab.run("wide", 0, setup), 93.0)
     assert run.experiment.cluster.setup == ["export WANDB_API_KEY=s3cret"]
     assert Run.load(run.dir).experiment.cluster.setup == ["export WANDB_API_KEY=(hidden)"]
-    intent = {**files.read_json(run.dir / "intent.json"), "command": "launch.py x --uri https://ada:s3cret@example.org"}
+    intent = {
+        **files.read_json(run.dir / "intent.json"),
+        "command": "launch.py x --uri https://ada:s3cret@example.org",
+    }
     files.write_json(run.dir / "intent.json", {**intent, "note": "hunter2hunter2"})
     target = packed(lab, run)
     assert b"s3cret" not in target.read_bytes()
     assert b"hunter2" not in target.read_bytes()
     (imported,) = unbundle.import_bundle(target, other.results)
     assert (
-        files.read_json(imported.run.dir / "intent.json")["command"] == "launch.py x --uri https://(hidden)@example.org"
+        files.read_json(imported.run.dir / "intent.json")["command"]
+        == "launch.py x --uri https://(hidden)@example.org"
     )
 
 
@@ -214,7 +247,7 @@ def test_imported_files_take_the_users_umask(lab: Lab, other: Lab) -> None:
     assert modes == {0o640}
 
 
-# -- what it must not be able to do ------------------------------------------------------------------------------------
+# -- what it must not be able to do ----------------------------------------------------------------
 
 Members = list[tuple[tarfile.TarInfo, bytes]]
 
@@ -224,7 +257,7 @@ def members_of(path: Path) -> Members:
         return [(member, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
 
 
-def write(path: Path, members: Members) -> Path:
+def write_tar(path: Path, members: Members) -> Path:
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for member, content in members:
             tar.addfile(member, io.BytesIO(content))
@@ -241,7 +274,8 @@ def with_manifest(members: Members, edit: Callable[[dict[str, Any]], object]) ->
 
 
 def replaced(members: Members, name: str, content: bytes) -> Members:
-    """A file of the run exchanged, and the manifest made to fit: what somebody would do who wants to deceive."""
+    """A file of the run exchanged, and the manifest made to fit: what somebody would do who wants
+    to deceive."""
     changed = []
     for member, before in members:
         if member.name.endswith(f"/{name}"):
@@ -250,7 +284,9 @@ def replaced(members: Members, name: str, content: bytes) -> Members:
             before = content
         changed.append((member, before))
     sums = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    return with_manifest(changed, lambda manifest: manifest["runs"][0]["files"].update({name: sums}))
+    return with_manifest(
+        changed, lambda manifest: manifest["runs"][0]["files"].update({name: sums})
+    )
 
 
 def renamed(members: Members, to: str, **changes: Any) -> Members:
@@ -263,30 +299,42 @@ def renamed(members: Members, to: str, **changes: Any) -> Members:
 
 
 def add_to_manifest(name: str) -> Callable[[dict[str, Any]], object]:
-    return lambda manifest: manifest["runs"][0]["files"].update({name: {"sha256": "0" * 64, "bytes": 0}})
+    return lambda manifest: manifest["runs"][0]["files"].update(
+        {name: {"sha256": "0" * 64, "bytes": 0}}
+    )
 
 
 def in_file(name: str, **values: object) -> Callable[[Members], Members]:
     return lambda members: with_manifest(
-        members, lambda manifest: manifest["runs"][0]["files"].setdefault(name, {"sha256": "0" * 64}).update(values)
+        members,
+        lambda manifest: (
+            manifest["runs"][0]["files"].setdefault(name, {"sha256": "0" * 64}).update(values)
+        ),
     )
 
 
 def in_run(key: str, value: object) -> Callable[[Members], Members]:
-    return lambda members: with_manifest(members, lambda manifest: manifest["runs"][0].update({key: value}))
+    return lambda members: with_manifest(
+        members, lambda manifest: manifest["runs"][0].update({key: value})
+    )
 
 
 def with_result(members: Members, **changes: object) -> Members:
-    (result,) = (json.loads(content) for member, content in members if member.name.endswith("/result.json"))
+    (result,) = (
+        json.loads(content) for member, content in members if member.name.endswith("/result.json")
+    )
     return replaced(members, "result.json", json.dumps({**result, **changes}).encode())
 
 
 SPOILT: dict[str, Callable[[Members], Members]] = {
     "an absolute path": lambda m: renamed(m, "/tmp/evil"),
     "a path upwards": lambda m: renamed(m, "runs/../../../evil"),
-    "a link": lambda m: renamed(m, m[-1][0].name, type=tarfile.SYMTYPE, linkname="/etc/passwd", size=0),
-    "a hard link": lambda m: renamed(m, m[-1][0].name, type=tarfile.LNKTYPE, linkname="/etc/passwd", size=0),
-    "a device": lambda m: renamed(m, m[-1][0].name, type=tarfile.CHRTYPE, devmajor=1, devminor=3, size=0),
+    "a link": lambda m: renamed(m, m[-1][0].name, type=tarfile.SYMTYPE, linkname="/etc/passwd",
+    size=0),
+    "a hard link": lambda m: renamed(m, m[-1][0].name, type=tarfile.LNKTYPE, linkname="/etc/passwd",
+    size=0),
+    "a device": lambda m: renamed(m, m[-1][0].name, type=tarfile.CHRTYPE, devmajor=1, devminor=3,
+    size=0),
     "a pipe": lambda m: renamed(m, m[-1][0].name, type=tarfile.FIFOTYPE, size=0),
     "a folder": lambda m: renamed(m, m[-1][0].name, type=tarfile.DIRTYPE, size=0),
     "a file twice": lambda m: [*m, m[-1]],
@@ -296,7 +344,8 @@ SPOILT: dict[str, Callable[[Members], Members]] = {
     "a manifest at the end": lambda m: [*m[1:], m[0]],
     "an upward path in the manifest": lambda m: with_manifest(m, add_to_manifest("../../evil")),
     "an absolute path in the manifest": lambda m: with_manifest(m, add_to_manifest("/tmp/evil")),
-    "code in the manifest": lambda m: with_manifest(m, add_to_manifest("analysis/../sitecustomize.py")),
+    "code in the manifest": lambda m: with_manifest(m,
+    add_to_manifest("analysis/../sitecustomize.py")),
     "a log": lambda m: with_manifest(m, add_to_manifest("logs/attempt1/rank0.err")),
     "a mark of its own": lambda m: with_manifest(m, add_to_manifest("imported.json")),
     "a place upwards": in_run("place", "../../evil/seed0-00000000"),
@@ -308,17 +357,22 @@ SPOILT: dict[str, Callable[[Members], Members]] = {
     "files of another type": in_run("files", [1]),
     "another format": lambda m: with_manifest(m, lambda manifest: manifest.update(format=2)),
     "no runs": lambda m: with_manifest(m, lambda manifest: manifest.update(runs=[])),
-    "a run twice": lambda m: with_manifest(m, lambda manifest: manifest.update(runs=2 * manifest["runs"])),
+    "a run twice": lambda m: with_manifest(m,
+    lambda manifest: manifest.update(runs=2 * manifest["runs"])),
     "a negative size": in_file("spec.yaml", bytes=-1),
     "a size beyond every disk": in_file("checkpoints/step1-attempt1.pt", bytes=2**60),
     "a wrong checksum": in_file("spec.yaml", sha256="0" * 64),
-    "a changed spec": lambda m: replaced(m, "spec.yaml", m[1][1].replace(b"epochs: 4", b"epochs: 400")),
-    "a spec with a tag": lambda m: replaced(m, "spec.yaml", b"!!python/object/apply:os.system ['touch evil']\n"),
-    "a spec that reads a variable": lambda m: replaced(m, "spec.yaml", m[1][1].replace(b"Row wide", b"${oc.env:HOME}")),
+    "a changed spec": lambda m: replaced(m, "spec.yaml",
+    m[1][1].replace(b"epochs: 4", b"epochs: 400")),
+    "a spec with a tag": lambda m: replaced(m, "spec.yaml",
+    b"!!python/object/apply:os.system ['touch evil']\n"),
+    "a spec that reads a variable": lambda m: replaced(m, "spec.yaml",
+    m[1][1].replace(b"Row wide", b"${oc.env:HOME}")),
     "a spec nested without end": lambda m: replaced(m, "spec.yaml", b"[" * 5000),
     "a result of another run": lambda m: replaced(m, "result.json", b'{"id": "0"}'),
     "a result of another type": lambda m: replaced(m, "result.json", b"[1]"),
-    "a result without numbers": lambda m: replaced(m, "result.json", json.dumps({"id": run_id(m)}).encode()),
+    "a result without numbers": lambda m: replaced(m, "result.json",
+    json.dumps({"id": run_id(m)}).encode()),
     "a better accuracy": lambda m: with_result(m, metrics={"val/top1": 99.0}),
     "an accuracy that is no number": lambda m: with_result(m, metrics={"val/top1": float("nan")}),
     "a number that no journal has": lambda m: with_result(m, best={"val/top1": 99.0, "epoch": 4}),
@@ -336,7 +390,7 @@ def run_id(members: Members) -> str:
 def test_a_spoilt_bundle_is_one_message_and_leaves_nothing(
     lab: Lab, other: Lab, how: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spoilt = write(lab.root / "spoilt.tar", SPOILT[how](members_of(packed(lab))))
+    spoilt = write_tar(lab.root / "spoilt.tar", SPOILT[how](members_of(packed(lab))))
     before = files_below(lab.root)
     with inside(other.root):
         assert cli.main(["import", str(spoilt)]) == 2
@@ -350,8 +404,12 @@ def test_a_file_with_holes_is_refused(lab: Lab, other: Lab) -> None:
     """GNU's sparse format lets a hundred bytes stand for a disk full of zeros."""
     members = members_of(packed(lab))
     member = copy.copy(members[-1][0])
-    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(2**50)}
-    write(lab.root / "holes.tar", [*members[:-1], (member, members[-1][1])])
+    member.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.realsize": str(2**50),
+    }
+    write_tar(lab.root / "holes.tar", [*members[:-1], (member, members[-1][1])])
     with pytest.raises(UserError, match=r"holes\.tar"):
         unbundle.import_bundle(lab.root / "holes.tar", other.results)
 
@@ -375,13 +433,18 @@ def whole(lab: Lab) -> bytes:
 
 @MANY
 @given(data=st.data())
-def test_whatever_happened_to_a_bundle_it_is_whole_or_refused(lab: Lab, whole: bytes, data: st.DataObject) -> None:
-    """Bytes flipped, cut out, doubled: no traceback, nothing outside, and what is imported is what was exported."""
+def test_whatever_happened_to_a_bundle_it_is_whole_or_refused(
+    lab: Lab, whole: bytes, data: st.DataObject
+) -> None:
+    """Bytes flipped, cut out, doubled: no traceback, nothing outside, and what is imported is what
+    was exported."""
     damaged = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.one_of(st.integers(0, 1024), st.integers(0, len(damaged))))
         cut = data.draw(st.sampled_from([0, 1, 8, 512, 4096]))
-        damaged[at : at + cut] = data.draw(st.one_of(st.binary(max_size=9), st.sampled_from([b"\0" * 512, b"9" * 12])))
+        damaged[at : at + cut] = data.draw(
+            st.one_of(st.binary(max_size=9), st.sampled_from([b"\0" * 512, b"9" * 12]))
+        )
     check_import(lab, bytes(damaged))
 
 
@@ -397,8 +460,14 @@ KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarf
 def test_whatever_somebody_packed_it_is_refused(
     lab: Lab, place: str, packed_files: list[tuple[str, bytes, bytes]]
 ) -> None:
-    said = {name: {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)} for name, text, _ in packed_files}
-    manifest = {"format": 1, "runs": [{"place": place, "id": "0" * 64, "profile": "mini", "files": said}]}
+    said = {
+        name: {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
+        for name, text, _ in packed_files
+    }
+    manifest = {
+        "format": 1,
+        "runs": [{"place": place, "id": "0" * 64, "profile": "mini", "files": said}],
+    }
     members = [(tarfile.TarInfo("manifest.json"), json.dumps(manifest).encode())]
     for name, content, kind in packed_files:
         member = tarfile.TarInfo(f"runs/{place}/{name}".replace("\0", "0"))
@@ -406,7 +475,9 @@ def test_whatever_somebody_packed_it_is_refused(
         members.append((member, content))
     for member, content in members:
         member.size = len(content)
-    target = write(lab.root / "packed.tar", [(m, c) for m, c in members if not has_surrogate(m.name)])
+    target = write_tar(
+        lab.root / "packed.tar", [(m, c) for m, c in members if not has_surrogate(m.name)]
+    )
     check_import(lab, target.read_bytes())
 
 
@@ -445,4 +516,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(
         assert cli.main(["import", str(target)]) == 2
     assert "No space left on device" in capsys.readouterr().err
     assert not [path for path in other.results.rglob("*") if path.is_file()]
-    assert document.collect(other.table(), other.request(), [0], other.results)["rows"][2]["state"] == "missing"
+    assert (
+        document.collect(other.table(), other.request(), [0], other.results)["rows"][2]["state"]
+        == "missing"
+    )

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from antioversmooth import spec
-from antioversmooth.reporting import deviations
+from antioversmooth.reporting.table import deviations
 
 
 def notes(experiments: Path, row: str, *overrides: str) -> str:
-    return " ".join(deviations.notes([spec.load_experiment(experiments / f"{row}.yaml", overrides)]))
+    return " ".join(
+        deviations.notes([spec.load_experiment(experiments / f"{row}.yaml", overrides)])
+    )
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,9 @@ def notes(experiments: Path, row: str, *overrides: str) -> str:
         ("cait_s24_featscale", [], "Starts from timm:cait_s24_224.fb_dist_in1k, a distilled model"),
     ],
 )
-def test_a_rows_deviation_is_said(experiments: Path, row: str, overrides: list[str], said: str) -> None:
+def test_a_rows_deviation_is_said(
+    experiments: Path, row: str, overrides: list[str], said: str
+) -> None:
     assert said in notes(experiments, row, *overrides)
 
 
@@ -47,7 +51,9 @@ def test_a_rows_deviation_is_said(experiments: Path, row: str, overrides: list[s
         ("swin_s_featscale", ["recipe.mix_prob=0"]),
     ],
 )
-def test_what_does_not_concern_a_row_is_not_said(experiments: Path, row: str, overrides: list[str]) -> None:
+def test_what_does_not_concern_a_row_is_not_said(
+    experiments: Path, row: str, overrides: list[str]
+) -> None:
     assert notes(experiments, row, *overrides) == ""
 
 
@@ -61,7 +67,9 @@ def test_rows_with_the_same_deviation_share_a_sentence(experiments: Path) -> Non
 
 def test_a_deviation_of_most_rows_names_the_others(experiments: Path) -> None:
     said = deviations.notes(spec.load([experiments / "tables" / "table2.yaml"]).experiments)
-    assert any(note.endswith("for a device's whole batch (all rows but cait_s24).") for note in said)
+    assert any(
+        note.endswith("for a device's whole batch (all rows but cait_s24).") for note in said
+    )
     trained = [spec.load_experiment(experiments / f"{row}.yaml") for row in ("deit_s12", "swin_s")]
     assert deviations.notes(trained)[0].endswith("for a device's whole batch (all rows).")
 
@@ -86,7 +94,11 @@ def lines(experiments: Path) -> list[list[str]]:
 
 def test_the_ledger_marks_what_tables_say_and_nothing_else(experiments: Path) -> None:
     rows = [path.stem for path in experiments.glob("*.yaml")]
-    said = {note for row in rows for note in deviations.notes([spec.load_experiment(experiments / f"{row}.yaml")])}
+    said = {
+        note
+        for row in rows
+        for note in deviations.notes([spec.load_experiment(experiments / f"{row}.yaml")])
+    }
     marked = [row[1] for row in lines(experiments) if row[0] == "●"]
     for note in said:
         (line,) = {line for start, line in LEDGER.items() if note.startswith(start)}

@@ -6,7 +6,7 @@ import math
 import pytest
 from fabricated import LIKE_THE_PAPER, Lab
 
-from antioversmooth.reporting import document, words
+from antioversmooth.reporting.table import captions, document
 
 
 def text(made: document.Document) -> str:
@@ -18,7 +18,10 @@ def test_other_data_than_the_papers_cannot_be_mistaken_for_it(lab: Lab) -> None:
     made = lab.collect()
     assert made["title"].endswith("on Digits (mini profile)")
     assert "800 training and 1,000 validation images" in text(made)
-    assert "One seed on 1,000 images (±0.9 points, binomial standard error) demonstrates the pipeline" in text(made)
+    assert (
+        "One seed on 1,000 images (±0.9 points, binomial standard error) demonstrates the pipeline"
+        in text(made)
+    )
     assert all(row["difference"] is None for row in made["rows"])
 
 
@@ -40,8 +43,10 @@ def test_one_departure_is_enough_to_lose_the_comparison(lab: Lab, change: str) -
 
 
 def test_standard_error_is_the_binomial_one() -> None:
-    assert words.standard_error([80.0, 100.0], 1000) == pytest.approx(100 * math.sqrt(0.9 * 0.1 / 1000), abs=1e-12)
-    assert words.standard_error([], 1000) is None
+    assert captions.standard_error([80.0, 100.0], 1000) == pytest.approx(
+        100 * math.sqrt(0.9 * 0.1 / 1000), abs=1e-12
+    )
+    assert captions.standard_error([], 1000) is None
 
 
 def test_an_incomplete_table_says_so_first(lab: Lab) -> None:
@@ -59,8 +64,9 @@ def test_rows_from_different_code_are_noted(lab: Lab) -> None:
     other = lab.run("wide")
     lab.start(other, epochs=4, snapshot="777777777777")
     lab.finish(other, 91.0)
-    assert "different snapshots of the code (5a5a5a5a5a5a: deep seed 0; 777777777777: wide seed 0)" in text(
-        lab.collect()
+    assert (
+        "different snapshots of the code (5a5a5a5a5a5a: deep seed 0; 777777777777: wide seed 0)"
+        in text(lab.collect())
     )
 
 

@@ -12,14 +12,24 @@ import pytest
 
 from antioversmooth import spec
 from antioversmooth.analysis.record import Analysis
-from antioversmooth.config import Figure, FigureRow, Panel, PanelKind, ReferenceCurve, Table, TableRow
+from antioversmooth.config import (
+    Figure,
+    FigureRow,
+    Panel,
+    PanelKind,
+    ReferenceCurve,
+    Table,
+    TableRow,
+)
 from antioversmooth.errors import SpecError
 from antioversmooth.reporting import figures
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 
 ROWS = ("deit_s12", "deit_s12_attnscale")
-REFERENCE = ReferenceCurve(experiment="deit_s12", first_layer=0, values=[0.2, 0.3], source="a plot", confidence="D")
+REFERENCE = ReferenceCurve(
+    experiment="deit_s12", first_layer=0, values=[0.2, 0.3], source="a plot", confidence="D"
+)
 FIGURE = Figure(
     name="similarity",
     title="Similarity",
@@ -37,11 +47,17 @@ def request_(experiments: Path) -> Request:
 def finish(request_: Request, tmp_path: Path) -> Callable[..., list[Run]]:
     """Gives runs a result in which they journaled their similarity."""
 
-    def finish_all(names: Sequence[str] = ROWS, seeds: Sequence[int] = (0,), **result: Any) -> list[Run]:
+    def finish_all(
+        names: Sequence[str] = ROWS, seeds: Sequence[int] = (0,), **result: Any
+    ) -> list[Run]:
         runs = [run for run in request_.plan(seeds, tmp_path) if run.experiment.name in names]
         for run in runs:
             run.prepare()
-            similarity = {"tokens": [0.1 + run.seed, 0.2 + run.seed], "off_diagonal": [0.0, 0.1], "images": 128}
+            similarity = {
+                "tokens": [0.1 + run.seed, 0.2 + run.seed],
+                "off_diagonal": [0.0, 0.1],
+                "images": 128,
+            }
             kept = {"file": "step10.pt", "sha256": "0" * 64}
             completed.finish(run, **{"similarity": similarity, "checkpoint": kept, **result})
         return runs
@@ -62,7 +78,10 @@ def test_journaled_similarity_is_drawn_as_it_stands(
     assert found.title == "Similarity (MNIST-5k, mini profile)"
     assert found.notes == [
         "Every layer is measured; markers take turns, since curves may lie on each other.",
-        "MNIST-5k (mini profile), 128 validation images. Mean over seeds 0, 1; band: lowest to highest.",
+        (
+            "MNIST-5k (mini profile), 128 validation images. Mean over seeds 0, 1; band: lowest to"
+            " highest."
+        ),
     ]
 
 
@@ -83,14 +102,24 @@ def test_panels_that_the_models_have_nothing_of_are_left_out(
     panels = [Panel(PanelKind.token_similarity, rows=[name]) for name in ROWS]
     found = figures.picture(replace(FIGURE, panels=panels), request_, [0], tmp_path)
     assert found is not None
-    assert [panel.title for panel in found.panels] == [f"Tokens, the authors' definition: {name}" for name in ROWS]
-    kept = Analysis("", Analysis.weights_name("step10.pt", "0" * 64), 128, 2, {"attention/similarity": {1: [0.5]}})
+    assert [panel.title for panel in found.panels] == [
+        f"Tokens, the authors' definition: {name}" for name in ROWS
+    ]
+    kept = Analysis(
+        "",
+        Analysis.weights_name("step10.pt", "0" * 64),
+        128,
+        2,
+        {"attention/similarity": {1: [0.5]}},
+    )
     kept.write(finish(["deit_s12"])[0].dir / "analysis")
     heads = [Panel(PanelKind.attention_similarity, head=head, rows=["deit_s12"]) for head in (1, 2)]
     figure = replace(FIGURE, rows=[FigureRow("deit_s12", "DeiT-S")], panels=heads)
     alone = figures.picture(figure, request_, [0], tmp_path)
     assert alone is not None
-    assert [panel.title for panel in alone.panels] == ["Attention maps, the authors' definition: DeiT-S, head 1"]
+    assert [panel.title for panel in alone.panels] == [
+        "Attention maps, the authors' definition: DeiT-S, head 1"
+    ]
     assert figures.picture(replace(figure, panels=heads[1:]), request_, [0], tmp_path) is None
 
 
@@ -114,7 +143,9 @@ def test_published_curves_never_stand_beside_other_data(
     assert not any("published" in curve.label for curve in found.panels[0].curves)
 
 
-def test_published_curves_stand_beside_the_papers_setting(experiments: Path, tmp_path: Path) -> None:
+def test_published_curves_stand_beside_the_papers_setting(
+    experiments: Path, tmp_path: Path
+) -> None:
     request = spec.load([experiments / "deit_s12.yaml"])
     (run,) = request.plan([0], tmp_path)
     run.prepare()
@@ -122,11 +153,16 @@ def test_published_curves_stand_beside_the_papers_setting(experiments: Path, tmp
     found = figures.picture(FIGURE, request, [0], tmp_path)
     assert found is not None
     assert found.title == "Similarity"
-    assert [curve.label for curve in found.panels[0].curves] == ["deit_s12", "deit_s12, published (D)"]
+    assert [curve.label for curve in found.panels[0].curves] == [
+        "deit_s12",
+        "deit_s12, published (D)",
+    ]
     assert found.notes[-1] == "Published (D, derived): a plot."
 
 
-def test_published_curves_stand_beside_nothing_but_the_rows_that_they_are_of(experiments: Path, tmp_path: Path) -> None:
+def test_published_curves_stand_beside_nothing_but_the_rows_that_they_are_of(
+    experiments: Path, tmp_path: Path
+) -> None:
     """The paper's data, and another depth."""
     request = spec.load([experiments / "deit_s12.yaml"], ["model.depth=6"])
     (run,) = request.plan([0], tmp_path)
@@ -141,10 +177,16 @@ def test_published_curves_stand_beside_nothing_but_the_rows_that_they_are_of(exp
 def test_an_analysis_in_the_run_is_used_while_it_is_of_these_weights_and_images(
     finish: Callable[..., list[Run]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from antioversmooth.training import analyse as analysing
+    from antioversmooth.training.weights import analyse as analysing
 
     run = finish()[0]
-    kept = Analysis("", Analysis.weights_name("step10.pt", "0" * 64), 128, 2, {"attention/similarity": {1: [0.5]}})
+    kept = Analysis(
+        "",
+        Analysis.weights_name("step10.pt", "0" * 64),
+        128,
+        2,
+        {"attention/similarity": {1: [0.5]}},
+    )
     kept.write(run.dir / "analysis")
     assert figures.analysed(run, 128) == kept
 
@@ -162,11 +204,20 @@ def test_an_analysis_in_the_run_is_used_while_it_is_of_these_weights_and_images(
 
 
 def table(*names: str) -> Table:
-    return Table(name="two", title="Two rows", rows=[TableRow(name, name) for name in ROWS], figures=list(names))
+    return Table(
+        name="two",
+        title="Two rows",
+        rows=[TableRow(name, name) for name in ROWS],
+        figures=list(names),
+    )
 
 
-def test_a_table_draws_the_figures_that_it_names_into_its_own_folder(experiments: Path, tmp_path: Path) -> None:
-    request = spec.load([experiments / f"deit_s24{kind}.yaml" for kind in ("", "_attnscale", "_featscale")], MINI)
+def test_a_table_draws_the_figures_that_it_names_into_its_own_folder(
+    experiments: Path, tmp_path: Path
+) -> None:
+    request = spec.load(
+        [experiments / f"deit_s24{kind}.yaml" for kind in ("", "_attnscale", "_featscale")], MINI
+    )
     for run in request.plan([0], tmp_path):
         run.prepare()
         completed.finish(run, similarity={"tokens": [0.1] * 24})
@@ -194,7 +245,9 @@ SHIPPED = sorted((Path(__file__).parents[2] / "experiments" / "figures").glob("*
 def test_every_shipped_figure_loads_with_its_rows(path: Path) -> None:
     figure, request = spec.load_figure(path, MINI)
     assert figure.name == path.stem
-    assert [row.experiment for row in figure.rows] == [experiment.name for experiment in request.experiments]
+    assert [row.experiment for row in figure.rows] == [
+        experiment.name for experiment in request.experiments
+    ]
     for panel in figure.panels:
         for curve in panel.references:
             depth = next(e.model.depth for e in request.experiments if e.name == curve.experiment)
@@ -210,7 +263,9 @@ def test_every_shipped_figure_loads_with_its_rows(path: Path) -> None:
         ("- experiment: deit_s24_featscale\n", "- experiment: swin_s\n"),
     ],
 )
-def test_a_wrong_figure_is_a_clear_mistake(experiments: Path, tmp_path: Path, change: str, said: str) -> None:
+def test_a_wrong_figure_is_a_clear_mistake(
+    experiments: Path, tmp_path: Path, change: str, said: str
+) -> None:
     (tmp_path / "figures").mkdir()
     for row in experiments.glob("*.yaml"):
         (tmp_path / row.name).symlink_to(row)
@@ -218,7 +273,8 @@ def test_a_wrong_figure_is_a_clear_mistake(experiments: Path, tmp_path: Path, ch
     assert change in text
     (tmp_path / "figures" / "wrong.yaml").write_text(text.replace(change, said, 1))
     with pytest.raises(
-        SpecError, match=said.split()[-1].strip("\n").split(",")[0] if "label" not in said else "deit_s99"
+        SpecError,
+        match=said.split()[-1].strip("\n").split(",")[0] if "label" not in said else "deit_s99",
     ):
         spec.load_figure(tmp_path / "figures" / "wrong.yaml", MINI)
 
@@ -226,10 +282,16 @@ def test_a_wrong_figure_is_a_clear_mistake(experiments: Path, tmp_path: Path, ch
 @pytest.mark.parametrize(
     ("panel", "said"),
     [
-        ("rows: [cait_s24]", r"wrong\.yaml:\d+.*panels\[0\]\.rows\[0\].*'cait_s24' .*an experiment of this figure"),
+        (
+            "rows: [cait_s24]",
+            r"wrong\.yaml:\d+.*panels\[0\]\.rows\[0\].*'cait_s24' .*an experiment of this figure",
+        ),
         ("head: -1", r"panels.*head.*-1 is not possible: 1 is the first head, 0 the mean over all"),
         ("layers: [1, 1]", r"panels.*layers.*each layer at most once"),
-        ("layers: [25, 3]", r"wrong: panels\[0\]\.layers.*\[25\] .*24 layers; from the end they are -1 to -24"),
+        (
+            "layers: [25, 3]",
+            r"wrong: panels\[0\]\.layers.*\[25\] .*24 layers; from the end they are -1 to -24",
+        ),
         ("layers: [-25]", r"\[-25\] is not possible"),
     ],
 )
@@ -237,10 +299,18 @@ def test_a_panel_of_what_its_rows_do_not_have_is_a_clear_mistake(
     experiments: Path, tmp_path: Path, panel: str, said: str
 ) -> None:
     (tmp_path / "figures").mkdir()
-    for name in (*(path.name for path in experiments.glob("*.yaml")), "data", "model", "recipe", "cluster", "profile"):
+    for name in (
+        *(path.name for path in experiments.glob("*.yaml")),
+        "data",
+        "model",
+        "recipe",
+        "cluster",
+        "profile",
+    ):
         (tmp_path / name).symlink_to(experiments / name)
     (tmp_path / "figures" / "wrong.yaml").write_text(
-        f"title: Wrong\nrows:\n- {{experiment: deit_s24, label: DeiT-S}}\npanels:\n- {{kind: decay, {panel}}}\n"
+        "title: Wrong\nrows:\n- {experiment: deit_s24, label: DeiT-S}\npanels:\n- {kind: decay,"
+        f" {panel}}}\n"
     )
     with pytest.raises(SpecError, match=f"(?s){said}"):
         spec.load_figure(tmp_path / "figures" / "wrong.yaml", MINI)

@@ -14,11 +14,14 @@ from antioversmooth import files
 from antioversmooth.analysis import drawing
 from antioversmooth.analysis.drawing import Picture
 from antioversmooth.analysis.panels import Axes, Curve
-from antioversmooth.reporting import document, gallery, page
+from antioversmooth.reporting.rendering import gallery, page
+from antioversmooth.reporting.table import document
 
 
 def picture(name: str, title: str) -> Picture:
-    panel = Axes("Tokens", "layer", "mean |cos|", False, [], [Curve("DeiT-S", "DeiT-S", [1, 2], [0.25, 0.5])])
+    panel = Axes(
+        "Tokens", "layer", "mean |cos|", False, [], [Curve("DeiT-S", "DeiT-S", [1, 2], [0.25, 0.5])]
+    )
     return Picture(name, title, ["Seed 0 & <one> note."], [panel])
 
 

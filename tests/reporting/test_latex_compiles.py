@@ -10,7 +10,8 @@ import pytest
 from fabricated import Lab
 from programs import program
 
-from antioversmooth.reporting import document, latex
+from antioversmooth.reporting.rendering import latex
+from antioversmooth.reporting.table import document
 
 COMMITTED = Path(__file__).parents[2] / "results" / "mini" / "table2.json"
 TEXT_WIDTH = "5.5in"
@@ -24,12 +25,22 @@ def compiler() -> str:
 
 def compiled(compiler: str, folder: Path, table: str) -> str:
     """Compiles a document with the table in it; what the compiler says."""
-    page = rf"\documentclass{{article}}\usepackage{{booktabs}}\setlength{{\textwidth}}{{{TEXT_WIDTH}}}"
+    page = (
+        rf"\documentclass{{article}}\usepackage{{booktabs}}\setlength{{\textwidth}}{{{TEXT_WIDTH}}}"
+    )
     (folder / "table.tex").write_text(f"{page}\n\\begin{{document}}\n{table}\n\\end{{document}}\n")
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else []
-    environment = {**os.environ, "TEXMFVAR": str(folder / "texmf")}  # fonts that it makes are not left behind
+    options = (
+        ["-interaction=nonstopmode", "-halt-on-error"] if compiler.endswith("pdflatex") else []
+    )
+    # fonts that it makes are not left behind
+    environment = {**os.environ, "TEXMFVAR": str(folder / "texmf")}
     done = subprocess.run(
-        [compiler, *options, "table.tex"], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [compiler, *options, "table.tex"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout
     assert (folder / "table.pdf").read_bytes().startswith(b"%PDF")
@@ -42,11 +53,15 @@ def test_the_committed_table_compiles_and_fits_the_page(compiler: str, tmp_path:
 
 
 @pytest.mark.slow
-def test_names_with_every_special_character_compile(compiler: str, lab: Lab, tmp_path: Path) -> None:
+def test_names_with_every_special_character_compile(
+    compiler: str, lab: Lab, tmp_path: Path
+) -> None:
     lab.fill()
     made = lab.collect(0, 1)
     for row in made["rows"]:
-        row["label"] = row["group"] = "\\ & % $ # _ { } ~ ^ | < > [ ] ± − × ² – — \" ' ` \\end{table}"
+        row["label"] = row["group"] = (
+            "\\ & % $ # _ { } ~ ^ | < > [ ] ± − × ² – — \" ' ` \\end{table}"
+        )
     made["title"] = made["rows"][0]["label"]
     (tmp_path / "latex").mkdir()
     compiled(compiler, tmp_path / "latex", latex.render(made))

@@ -17,23 +17,27 @@ from mlflow import MlflowClient
 
 from antioversmooth import spec
 from antioversmooth.errors import CheckpointError
-from antioversmooth.reporting import logged_models, mirror, tracking, ui
-from antioversmooth.reporting.logged_models import LoggedModels, export
-from antioversmooth.reporting.observe import observe
+from antioversmooth.reporting.table.observe import observe
+from antioversmooth.reporting.tracking import database, logged_models, mirror, ui
+from antioversmooth.reporting.tracking.logged_models import LoggedModels, export
 from antioversmooth.runs import Run
-from antioversmooth.training.evaluate import trained_model
 from antioversmooth.training.train import new_model, train
+from antioversmooth.training.weights.evaluate import trained_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy", "ignore::ResourceWarning"),
     # MLflow's and torch's own
-    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
+    ),
 ]
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 DIGITS = (
-    "model.depth=2", "model.embed_dim=16", "model.num_heads=2", "model.image_size=8", "model.patch_size=4",
-    "data.name=digits", "data.source=digits", "data.fingerprint=''", "data.num_train=1438", "data.num_val=359",
+    "model.depth=2", "model.embed_dim=16", "model.num_heads=2", "model.image_size=8",
+    "model.patch_size=4",
+    "data.name=digits", "data.source=digits", "data.fingerprint=''", "data.num_train=1438",
+    "data.num_val=359",
     "recipe.epochs=1", "recipe.warmup_epochs=0", "recipe.mix_prob=0",
 )  # fmt: skip
 
@@ -57,15 +61,21 @@ def exported(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def done(trained: Run, exported: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The run in a results folder of its own, mirrored; its model is exported already, since that takes a second."""
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")  # for MLflow's own functions, too
+def done(
+    trained: Run, exported: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Run:
+    """The run in a results folder of its own, mirrored; its model is exported already, since that
+    takes a second."""
+    # for MLflow's own functions, too
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     directory = tmp_path / trained.dir.relative_to(results(trained))
     shutil.copytree(trained.dir, directory)
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     run = Run.load(directory)
     mirror.sync([observe(run)], [], tmp_path)
-    monkeypatch.setattr(logged_models, "export", lambda _, folder: shutil.copytree(exported, folder))
+    monkeypatch.setattr(
+        logged_models, "export", lambda _, folder: shutil.copytree(exported, folder)
+    )
     return run
 
 
@@ -82,11 +92,15 @@ def log(run: Run, models: LoggedModels | None = None) -> list[Run]:
 
 def shown(run: Run) -> list[Any]:
     """The models that MLflow shows."""
-    with tracking.opened(results(run)) as client:
-        return list(client.search_logged_models([e.experiment_id for e in client.search_experiments()]))
+    with database.opened(results(run)) as client:
+        return list(
+            client.search_logged_models([e.experiment_id for e in client.search_experiments()])
+        )
 
 
-def test_the_final_weights_are_a_model_that_mlflow_loads(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_final_weights_are_a_model_that_mlflow_loads(
+    done: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logged = LoggedModels(results(done))
     assert log(done, logged) == [done]
     assert not logged.problems
@@ -106,11 +120,14 @@ def test_the_model_loads_without_this_project_and_without_timm(done: Run) -> Non
     log(done)
     (model,) = shown(done)
     program = (
-        "import sys; sys.modules['timm'] = sys.modules['antioversmooth'] = None; import mlflow, torch; "
-        "print(tuple(mlflow.pytorch.load_model(sys.argv[1])(torch.zeros(3, 1, 8, 8)).shape))"
+        "import sys; sys.modules['timm'] = sys.modules['antioversmooth'] = None; import mlflow,"
+        " torch; print(tuple(mlflow.pytorch.load_model(sys.argv[1])(torch.zeros(3, 1, 8,"
+        " 8)).shape))"
     )
     folder = model.artifact_location.removeprefix("file://")
-    loading = subprocess.run([sys.executable, "-c", program, folder], capture_output=True, text=True, check=True)
+    loading = subprocess.run(
+        [sys.executable, "-c", program, folder], capture_output=True, text=True, check=True
+    )
     assert loading.stdout == "(3, 10)\n"
 
 
@@ -121,11 +138,11 @@ def test_the_model_shows_its_run_and_its_accuracy(done: Run) -> None:
     assert result is not None
     assert {m.key: m.value for m in model.metrics} == result["metrics"]
     assert model.params["model.scaling"] == "attnscale"
-    with tracking.opened(results(done)) as client:
+    with database.opened(results(done)) as client:
         run = client.get_run(model.source_run_id)
         history = client.get_metric_history(model.source_run_id, "val/top1")
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
-    assert run.data.tags[tracking.MODEL].split() == [model.model_id, result["checkpoint"]["sha256"]]
+    assert run.data.tags[database.MODEL].split() == [model.model_id, result["checkpoint"]["sha256"]]
     assert len(history) == done.experiment.recipe.epochs
     assert run.info.status == "FINISHED"
 
@@ -141,7 +158,9 @@ class Killed(BaseException):
     """Stands for kill -9: nothing catches it."""
 
 
-@pytest.mark.parametrize("at", ["create_logged_model", "log_model_artifacts", "finalize_logged_model", "set_tag"])
+@pytest.mark.parametrize(
+    "at", ["create_logged_model", "log_model_artifacts", "finalize_logged_model", "set_tag"]
+)
 def test_a_sync_killed_midway_and_repeated_leaves_one_model(
     done: Run, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +177,9 @@ def test_a_sync_killed_midway_and_repeated_leaves_one_model(
     mlflow.pytorch.load_model(model.model_uri)
 
 
-def test_a_checkpoint_that_changed_is_not_logged(done: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_that_changed_is_not_logged(
+    done: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logged_models, "export", export)
     for path in done.checkpoints_dir.glob("*.pt"):
         path.write_bytes(path.read_bytes() + b"x")
@@ -172,7 +193,10 @@ def test_a_checkpoint_that_changed_is_not_logged(done: Run, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("row", "smaller"),
-    [("cait_s24_attnscale", ["model.depth=2"]), ("swin_s_attnscale", ["model.depth=2", "model.stage_depths=[1,1]"])],
+    [
+        ("cait_s24_attnscale", ["model.depth=2"]),
+        ("swin_s_attnscale", ["model.depth=2", "model.stage_depths=[1,1]"]),
+    ],
 )
 def test_the_other_families_are_exported_too(
     row: str, smaller: list[str], make_run: Callable[..., Run], tmp_path: Path
@@ -188,7 +212,9 @@ def test_the_other_families_are_exported_too(
 
 
 def test_the_model_is_a_graph_and_no_pickle(exported: Path) -> None:
-    names = sorted(str(path.relative_to(exported)) for path in exported.rglob("*") if path.is_file())
+    names = sorted(
+        str(path.relative_to(exported)) for path in exported.rglob("*") if path.is_file()
+    )
     assert "data/model.pt2" in names
     assert not [name for name in names if name.endswith((".pkl", ".pth", ".pt"))]
 
@@ -208,6 +234,9 @@ def test_a_real_server_gets_the_numbers_and_the_model_too(
         (model,) = shown(done)
         assert model.artifact_location.startswith("mlflow-artifacts:")
         assert mlflow.pytorch.load_model(model.model_uri)(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
-        with tracking.opened(results(done)) as client:
-            steps = [metric.step for metric in client.get_metric_history(model.source_run_id, "train/loss")]
+        with database.opened(results(done)) as client:
+            steps = [
+                metric.step
+                for metric in client.get_metric_history(model.source_run_id, "train/loss")
+            ]
     assert steps == [record["step"] for record in done.metrics() if "train/loss" in record]

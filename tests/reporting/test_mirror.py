@@ -1,4 +1,5 @@
-"""The mirror against a real MLflow on SQLite; its schema is made once for all tests, since that takes seconds."""
+"""The mirror against a real MLflow on SQLite; its schema is made once for all tests, since that
+takes seconds."""
 
 from __future__ import annotations
 
@@ -17,15 +18,19 @@ from typing import Any
 import pytest
 from fabricated import NOON, Lab
 
-from antioversmooth import files, journal, spec
+from antioversmooth import files, spec
 from antioversmooth.errors import TrackingError
-from antioversmooth.reporting import mirror, tables, tracking
 from antioversmooth.reporting.discover import Discovery
-from antioversmooth.reporting.mirror import Mirrored
-from antioversmooth.reporting.observe import observe
+from antioversmooth.reporting.table import write
+from antioversmooth.reporting.table.observe import observe
+from antioversmooth.reporting.tracking import database, mirror
+from antioversmooth.reporting.tracking.mirror import Mirrored
+from antioversmooth.runs import journal
 
 # MLflow's own use of SQLAlchemy
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy", "ignore::ResourceWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy", "ignore::ResourceWarning"
+)
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def sync(lab: Lab) -> list[Mirrored]:
 
 def content(lab: Lab) -> dict[str, dict[str, Any]]:
     """All that MLflow holds, by run name, without what MLflow makes up itself (its ids)."""
-    with tracking.opened(lab.results) as client:
+    with database.opened(lab.results) as client:
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
         found = client.search_runs(ids, max_results=1000)
         names = {run.info.run_id: run.info.run_name for run in found}
@@ -54,9 +59,15 @@ def content(lab: Lab) -> dict[str, dict[str, Any]]:
                 "status": run.info.status,
                 "times": (run.info.start_time, run.info.end_time),
                 "params": run.data.params,
-                "tags": {**run.data.tags, mirror.PARENT: names.get(run.data.tags.get(mirror.PARENT))},
+                "tags": {
+                    **run.data.tags,
+                    mirror.PARENT: names.get(run.data.tags.get(mirror.PARENT)),
+                },
                 "metrics": {
-                    key: [(m.step, m.timestamp, m.value) for m in client.get_metric_history(run.info.run_id, key)]
+                    key: [
+                        (m.step, m.timestamp, m.value)
+                        for m in client.get_metric_history(run.info.run_id, key)
+                    ]
                     for key in sorted(run.data.metrics)
                 },
                 "artifacts": sorted(item.path for item in client.list_artifacts(run.info.run_id)),
@@ -67,13 +78,17 @@ def content(lab: Lab) -> dict[str, dict[str, Any]]:
 
 def test_an_experiment_a_table_a_parent_a_row_a_child_a_seed(store: Lab) -> None:
     store.fill()
-    tables.write(store.collect(0, 1), store.results / "mini")
+    write.write(store.collect(0, 1), store.results / "mini")
     mirrored = sync(store)
-    assert [(m.name, m.num_runs, m.num_changed) for m in mirrored] == [("small (mini: Digits)", 5, 5)]
+    assert [(m.name, m.num_runs, m.num_changed) for m in mirrored] == [
+        ("small (mini: Digits)", 5, 5)
+    ]
     held = content(store)
     assert len(held) == 5 + 3 + 1
     assert held["deep seed 1"]["tags"][mirror.PARENT] == "Row deep"
-    assert held["small (files)"]["artifacts"] == [f"small.{s}" for s in ("csv", "html", "json", "md", "tex")]
+    assert held["small (files)"]["artifacts"] == [
+        f"small.{s}" for s in ("csv", "html", "json", "md", "tex")
+    ]
 
 
 def test_metrics_keep_their_own_steps_and_times(store: Lab) -> None:
@@ -81,7 +96,8 @@ def test_metrics_keep_their_own_steps_and_times(store: Lab) -> None:
     sync(store)
     metrics = content(store)["deep seed 0"]["metrics"]
     assert metrics["val/top1"] == [
-        (8 * e, round(1000 * (NOON + 10 * e)), top1) for e, top1 in enumerate((51.0, 52.0, 53.0, 90.0), start=1)
+        (8 * e, round(1000 * (NOON + 10 * e)), top1)
+        for e, top1 in enumerate((51.0, 52.0, 53.0, 90.0), start=1)
     ]
     layers = [step for step, _, _ in metrics["similarity/tokens"]]
     assert layers == list(range(1, run.experiment.model.depth + 1))
@@ -117,14 +133,17 @@ def test_what_was_measured_and_drawn_is_with_its_run_and_its_table(store: Lab) -
     files.write_atomic(figures / "deep_similarity.svg", "<svg/>")
     files.write_atomic(figures / "of_another_table.svg", "<svg/>")
     files.write_atomic(figures / "index.html", "<html/>")
-    tables.write(store.collect(0), store.results / "mini")
+    write.write(store.collect(0), store.results / "mini")
     table = replace(store.table(), figures=["deep_similarity"])
     seen = [observe(run, now=NOON + 1) for run in Discovery(store.results).runs()]
     mirror.sync(seen, [table], store.results)
     held = content(store)
     assert "similarity.svg" in held["deep seed 0"]["artifacts"]
     held_files = held["small (files)"]["artifacts"]
-    assert [name for name in held_files if "svg" in name or "index" in name] == ["deep_similarity.svg", "index.html"]
+    assert [name for name in held_files if "svg" in name or "index" in name] == [
+        "deep_similarity.svg",
+        "index.html",
+    ]
 
 
 def test_status_follows_the_run(store: Lab) -> None:
@@ -161,9 +180,13 @@ def test_seeds_of_another_science_have_a_row_of_their_own(store: Lab) -> None:
     store.finish(store.run("deep", 0), 90.0)
     store.finish(store.run("deep", 0, "recipe.base_lr=0.5"), 10.0)
     sync(store)
-    with tracking.opened(store.results) as client:
-        found = client.search_runs([client.get_experiment_by_name("small (mini: Digits)").experiment_id])
-    means = sorted(run.data.metrics["row/top1_mean"] for run in found if run.info.run_name == "Row deep")
+    with database.opened(store.results) as client:
+        found = client.search_runs(
+            [client.get_experiment_by_name("small (mini: Digits)").experiment_id]
+        )
+    means = sorted(
+        run.data.metrics["row/top1_mean"] for run in found if run.info.run_name == "Row deep"
+    )
     assert means == [10.0, 90.0]
 
 
@@ -190,7 +213,7 @@ def test_a_run_that_grows_is_continued(store: Lab) -> None:
 
 def forget(lab: Lab) -> None:
     """Takes all that was mirrored out of MLflow."""
-    with tracking.opened(lab.results) as client:
+    with database.opened(lab.results) as client:
         for experiment in client.search_experiments():
             for run in client.search_runs([experiment.experiment_id]):
                 client.delete_run(run.info.run_id)
@@ -204,7 +227,12 @@ def test_what_a_later_attempt_superseded_is_taken_out_again(store: Lab) -> None:
     store.finish(run, 93.0)
     sync(store)
     resynced = content(store)
-    assert [step for step, _, _ in resynced["wide seed 0"]["metrics"]["val/top1"]] == [8, 16, 24, 32]
+    assert [step for step, _, _ in resynced["wide seed 0"]["metrics"]["val/top1"]] == [
+        8,
+        16,
+        24,
+        32,
+    ]
     forget(store)
     sync(store)
     assert content(store) == resynced
@@ -221,7 +249,10 @@ def test_a_torn_last_line_is_left_out_and_imported_once_whole(store: Lab) -> Non
     with run.metrics_path.open("a") as file:
         file.write(line[50:])
     sync(store)
-    assert [value for _, _, value in content(store)["wide seed 0"]["metrics"]["val/top1"]] == [51.0, 77.0]
+    assert [value for _, _, value in content(store)["wide seed 0"]["metrics"]["val/top1"]] == [
+        51.0,
+        77.0,
+    ]
 
 
 class Killed(BaseException):
@@ -273,7 +304,13 @@ def test_runs_of_no_table_have_an_experiment_of_their_own(store: Lab) -> None:
 def test_nan_in_a_journal_is_mirrored(store: Lab) -> None:
     run = store.run("wide")
     store.start(run, epochs=1)
-    record = {"time": NOON + 20, "attempt": 1, "step": 9, "epoch": 1.1, journal.TRAIN_LOSS: float("nan")}
+    record = {
+        "time": NOON + 20,
+        "attempt": 1,
+        "step": 9,
+        "epoch": 1.1,
+        journal.TRAIN_LOSS: float("nan"),
+    }
     journal.append(run.metrics_path, record)
     sync(store)
     sync(store)
@@ -282,11 +319,15 @@ def test_nan_in_a_journal_is_mirrored(store: Lab) -> None:
     assert values[1] != values[1]
 
 
-def test_a_server_that_is_down_is_one_clear_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_down_is_one_clear_message(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     run = lab.finish(lab.run("deep"), 90.0)
-    with pytest.raises(TrackingError, match=r"^MLflow at http://127\.0\.0\.1:9: it does not answer \(.*sync") as raised:
+    with pytest.raises(
+        TrackingError, match=r"^MLflow at http://127\.0\.0\.1:9: it does not answer \(.*sync"
+    ) as raised:
         sync(lab)
     assert "secret" not in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -296,7 +337,13 @@ def test_a_server_that_is_down_is_one_clear_message(lab: Lab, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("nonsense://x", "MLflow at nonsense://x: Model registry functionality is unavailable; got unsupported URI"),
+        (
+            "nonsense://x",
+            (
+                "MLflow at nonsense://x: Model registry functionality is unavailable; got"
+                " unsupported URI"
+            ),
+        ),
         ("oracle+nothing://me:secret@db/x", "MLflow at oracle+nothing://db/x: "),
         ("sqlite:////proc/nowhere/mlflow.db", "MLflow at sqlite:////proc/nowhere/mlflow.db: "),
     ],
@@ -333,12 +380,17 @@ def test_a_path_that_is_only_odd_is_mirrored(
     folder = tmp_path / name
     folder.mkdir()
     monkeypatch.chdir(folder)
-    assert mirror.sync([observe(lab.finish(lab.run("deep"), 90.0))], [lab.table()], folder / "results")
+    assert mirror.sync(
+        [observe(lab.finish(lab.run("deep"), 90.0))], [lab.table()], folder / "results"
+    )
     assert (folder / "results" / "mlflow.db").is_file()
 
 
-def test_a_database_without_its_driver_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "psycopg2", None)  # as where it is not installed
+def test_a_database_without_its_driver_is_one_message(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as where it is not installed
+    monkeypatch.setitem(sys.modules, "psycopg2", None)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/x")
     lab.finish(lab.run("deep"), 90.0)
@@ -374,14 +426,16 @@ def mirror_there(root: str) -> None:
     mirror.sync(seen, [table], results)
 
 
-def test_kill_9_at_any_moment_and_a_second_sync_equal_a_clean_one(store: Lab, tmp_path: Path) -> None:
+def test_kill_9_at_any_moment_and_a_second_sync_equal_a_clean_one(
+    store: Lab, tmp_path: Path
+) -> None:
     store.fill()
-    tables.write(store.collect(0, 1), store.results / "mini")
+    write.write(store.collect(0, 1), store.results / "mini")
     trials = [elsewhere(store, tmp_path / f"trial{number}") for number in range(4)]
     sync(store)
     clean = without_ids(content(store))
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mlflow", "antioversmooth.reporting.mirror"])
+    context.set_forkserver_preload(["mlflow", "antioversmooth.reporting.tracking.mirror"])
     moments, killed = random.Random(0), 0
     for trial in trials:
         process = context.Process(target=mirror_there, args=(str(trial.root),))
@@ -409,4 +463,7 @@ def elsewhere(lab: Lab, root: Path) -> Lab:
 
 
 def without_ids(held: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {name: {**run, "tags": {**run["tags"], "mlflow.parentRunId": None}} for name, run in held.items()}
+    return {
+        name: {**run, "tags": {**run["tags"], "mlflow.parentRunId": None}}
+        for name, run in held.items()
+    }

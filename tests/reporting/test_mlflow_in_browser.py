@@ -1,4 +1,5 @@
-"""MLflow's own pages on mirrored runs, in Chromium: what a person sees behind the links of `antioversmooth ui`."""
+"""MLflow's own pages on mirrored runs, in Chromium: what a person sees behind the links of
+`antioversmooth ui`."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 from fabricated import NOON, Lab
 
-from antioversmooth import journal
-from antioversmooth.reporting import tables
+from antioversmooth.reporting.table import write
+from antioversmooth.runs import journal
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -28,13 +29,20 @@ def links(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The pages that `ui` names, by their names, while it serves a filled lab."""
     lab = Lab(tmp_path_factory.mktemp("lab"))
     lab.fill()
-    tables.write(lab.collect(0, 1), lab.results / "mini")
+    write.write(lab.collect(0, 1), lab.results / "mini")
     for second in range(5):
-        record = {"time": NOON + second, "attempt": 1, "step": second, "system/cpu_utilization_percentage": 40.0}
+        record = {
+            "time": NOON + second,
+            "attempt": 1,
+            "step": second,
+            "system/cpu_utilization_percentage": 40.0,
+        }
         journal.append(lab.run("deep").metrics_path, record)
     command = [sys.executable, "-u", "-m", "antioversmooth", "ui", "--port", "0", "--no-models"]
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
-    with subprocess.Popen(command, cwd=lab.root, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, cwd=lab.root, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         assert process.stdout is not None
         said = []
         for line in process.stdout:
@@ -66,7 +74,8 @@ def see(browser: Chrome) -> Callable[..., str]:
 
     def see(address: str, *named: str) -> str:
         browser.set_window_size(1800, 1400)
-        browser.get("about:blank")  # the next address may differ after its # only, which loads nothing anew
+        # the next address may differ after its # only, which loads nothing anew
+        browser.get("about:blank")
         browser.get(address)
         wait(browser, lambda driver: all(text in words(driver) for text in named))
         return words(browser)
@@ -79,10 +88,21 @@ def test_the_table_of_runs_shows_each_row_with_its_seeds_folded(
 ) -> None:
     from selenium.webdriver.common.by import By
 
-    text = see(links["table"], "Row deep", "Row deep_featscale", "Row wide", "small (files)", "9 matching runs")
+    text = see(
+        links["table"],
+        "Row deep",
+        "Row deep_featscale",
+        "Row wide",
+        "small (files)",
+        "9 matching runs",
+    )
     assert "small (mini: Digits)" in text
     assert "deep seed 0" not in text
-    (row,) = (row for row in browser.find_elements(By.CSS_SELECTOR, "[role=row]") if "\nRow deep\n" in row.text)
+    (row,) = (
+        row
+        for row in browser.find_elements(By.CSS_SELECTOR, "[role=row]")
+        if "\nRow deep\n" in row.text
+    )
     row.find_element(By.CSS_SELECTOR, "[col-id='attributes.`Run Name`'] button").click()
     wait(browser, lambda driver: {"deep seed 0", "deep seed 1"} <= set(words(driver).split("\n")))
 
@@ -93,17 +113,23 @@ def test_the_charts_show_the_curves_of_the_seeds(
     from selenium.webdriver.common.by import By
 
     see(links["charts"], "deep seed 0", "deep_featscale seed 1", "wide seed 0", "System metrics")
-    browser.find_element(By.CSS_SELECTOR, "input[placeholder='Search metric charts']").send_keys("val/top1")
+    browser.find_element(By.CSS_SELECTOR, "input[placeholder='Search metric charts']").send_keys(
+        "val/top1"
+    )
     wait(browser, lambda driver: [8, 16, 24, 32] in curves(driver))
 
 
 def curves(driver: Chrome) -> list[list[float]]:
     """The steps of each curve that is drawn."""
     plots = "[...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data)"
-    return driver.execute_script(f"return {plots}.filter(curve => curve.x).map(curve => Array.from(curve.x))")
+    return driver.execute_script(
+        f"return {plots}.filter(curve => curve.x).map(curve => Array.from(curve.x))"
+    )
 
 
-def test_rows_are_compared_by_what_differs_between_them(links: dict[str, str], see: Callable[..., str]) -> None:
+def test_rows_are_compared_by_what_differs_between_them(
+    links: dict[str, str], see: Callable[..., str]
+) -> None:
     text = see(links["compare"], "Comparing 3 Runs", "model.scaling", "featscale", "val/top1")
     assert "deep seed 0" in text
     assert "deep_featscale seed 0" in text

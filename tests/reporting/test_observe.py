@@ -5,10 +5,11 @@ import os
 import pytest
 from fabricated import NOON, Lab
 
-from antioversmooth import files, journal
+from antioversmooth import files
 from antioversmooth.errors import ResultError
-from antioversmooth.reporting import bundle
-from antioversmooth.reporting.observe import State, observe
+from antioversmooth.reporting.sharing import bundle
+from antioversmooth.reporting.table.observe import State, observe
+from antioversmooth.runs import journal
 
 
 def test_a_run_that_never_started_is_missing(lab: Lab) -> None:
@@ -31,7 +32,11 @@ def test_a_run_that_vanished_is_stopped_and_says_so(lab: Lab) -> None:
 
 
 def test_how_an_attempt_ended_decides_between_stopped_and_failed(lab: Lab) -> None:
-    for reason, expected in [("preempted", State.stopped), ("timeout", State.stopped), ("crash", State.failed)]:
+    for reason, expected in [
+        ("preempted", State.stopped),
+        ("timeout", State.stopped),
+        ("crash", State.failed),
+    ]:
         run = lab.run("wide", seed=len(reason))
         lab.start(run, epochs=1)
         lab.end(run, reason, message="loss is nan")
@@ -42,18 +47,24 @@ def test_how_an_attempt_ended_decides_between_stopped_and_failed(lab: Lab) -> No
 
 def test_only_a_run_of_another_identity_makes_a_row_stale(lab: Lab) -> None:
     old = lab.finish(lab.run("wide", 0, "recipe.base_lr=0.5"), 90.0)
-    lab.run("wide", 0, "recipe.base_lr=0.7")  # prepared, never started: nothing that could be stale
+    # prepared, never started: nothing that could be stale
+    lab.run("wide", 0, "recipe.base_lr=0.7")
     seen = observe(lab.run("wide"))
     assert (seen.state, seen.older) == (State.stale, [old.dir.name])
     way_out = "launch it as it is now, or give the overrides of then"
     assert seen.problem == f"{old.dir.name} ran, with recipe.base_lr=0.5 (now 0.001); {way_out}"
-    changes = ("recipe.epochs=2", "recipe.global_batch=50", "recipe.eps=1e-6", "model.class_token_std=1")
+    changes = (
+        "recipe.epochs=2",
+        "recipe.global_batch=50",
+        "recipe.eps=1e-6",
+        "model.class_token_std=1",
+    )
     other = lab.run("wide", 0, *changes)
     lab.start(other, epochs=1)
     os.utime(other.dir, (2e9, 2e9))
     assert observe(lab.run("wide")).problem.startswith(
-        f"{other.dir.name} ran, with model.class_token_std=1.0 (now its default), recipe.epochs=2 (now 4), "
-        "recipe.global_batch=50 (now 100), 1 more; "
+        f"{other.dir.name} ran, with model.class_token_std=1.0 (now its default), recipe.epochs=2"
+        " (now 4), recipe.global_batch=50 (now 100), 1 more; "
     )
     (other.dir / "spec.yaml").write_text("torn")
     assert observe(lab.run("wide")).problem.startswith(f"{other.dir.name} ran, which was another; ")
@@ -108,7 +119,11 @@ def test_provenance_names_every_host_and_job_once(lab: Lab) -> None:
     lab.start(run, epochs=1, attempt=2)
     origin = observe(run).provenance
     assert origin is not None
-    assert (origin["hosts"], origin["job_ids"], origin["commits"]) == (["node7"], ["4711"], ["c0ffee"])
+    assert (origin["hosts"], origin["job_ids"], origin["commits"]) == (
+        ["node7"],
+        ["4711"],
+        ["c0ffee"],
+    )
     assert origin["packages"] == {"torch": "2.14.1", "timm": "1.0.31"}
     assert observe(lab.run("wide", 1)).provenance is None
 

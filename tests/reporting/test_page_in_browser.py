@@ -1,4 +1,5 @@
-"""The page of a table as a person meets it: from the file system, sorted, unfolded, printed, on a phone, at night."""
+"""The page of a table as a person meets it: from the file system, sorted, unfolded, printed, on a
+phone, at night."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import pytest
 from browser import complaints, emulate, narrow
 from fabricated import Lab
 
-from antioversmooth.reporting import tables
+from antioversmooth.reporting.table import write
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.browser
 def page(lab: Lab, browser: Chrome) -> Chrome:
     """The page of the filled table, opened from the file system."""
     lab.fill()
-    tables.write(lab.collect(0, 1), lab.results)
+    write.write(lab.collect(0, 1), lab.results)
     browser.get((lab.results / "small.html").as_uri())
     return browser
 
@@ -37,7 +38,9 @@ def labels(page: Chrome) -> list[str]:
 
 
 def heading(page: Chrome, text: str) -> WebElement:
-    return next(button for button in all_of(page, ".results > thead button") if button.text.startswith(text))
+    return next(
+        button for button in all_of(page, ".results > thead button") if button.text.startswith(text)
+    )
 
 
 def luminance(page: Chrome, selector: str, of: str) -> float:
@@ -46,7 +49,9 @@ def luminance(page: Chrome, selector: str, of: str) -> float:
         "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]", selector, of
     )
     channels = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -89,7 +94,9 @@ def test_sorting_works_from_the_keyboard_and_is_announced(page: Chrome) -> None:
     column.send_keys("\n")
     header = column.find_element("xpath", "..")
     assert header.get_attribute("aria-sort") == "ascending"
-    assert page.execute_script("return getComputedStyle(arguments[0]).outlineStyle", column) != "none"
+    assert (
+        page.execute_script("return getComputedStyle(arguments[0]).outlineStyle", column) != "none"
+    )
 
 
 def test_a_cell_unfolds_where_its_number_comes_from(page: Chrome) -> None:
@@ -125,9 +132,15 @@ def test_curves_are_drawn_in_lines_that_differ_without_colour(page: Chrome) -> N
     figure = all_of(page, "figure")[0]
     assert figure.size["height"] > 150
     style = "return getComputedStyle(arguments[0]).strokeDasharray"
-    dashes = {page.execute_script(style, line) for line in figure.find_elements("css selector", "polyline")}
-    assert len(dashes) == 2  # two rows, of two seeds each
-    assert [entry.text for entry in figure.find_elements("css selector", ".legend li")] == labels(page)[:2]
+    dashes = {
+        page.execute_script(style, line)
+        for line in figure.find_elements("css selector", "polyline")
+    }
+    # two rows, of two seeds each
+    assert len(dashes) == 2
+    assert [entry.text for entry in figure.find_elements("css selector", ".legend li")] == labels(
+        page
+    )[:2]
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -140,7 +153,9 @@ def test_text_can_be_read_by_day_and_by_night(page: Chrome, dark: bool) -> None:
     assert contrast(page, "polyline") >= 3
 
 
-def test_on_a_phone_nothing_but_the_table_scrolls_sideways_and_the_model_stays(page: Chrome) -> None:
+def test_on_a_phone_nothing_but_the_table_scrolls_sideways_and_the_model_stays(
+    page: Chrome,
+) -> None:
     narrow(page, 400)
     page.refresh()
     all_of(page, "#unfold")[0].click()
@@ -172,14 +187,18 @@ def printed_pages(page: Chrome) -> int:
 def test_hostile_names_stay_text(lab: Lab, browser: Chrome) -> None:
     lab.fill()
     made = lab.collect(0, 1)
-    evil = '</script><script>document.title = "taken"</script><img src=x onerror="document.title = 1">'
+    evil = (
+        '</script><script>document.title = "taken"</script><img src=x onerror="document.title = 1">'
+    )
     made["notes"][0] = made["sources"][0] = evil
     for row in made["rows"]:
         row["group"] = row["label"] = row["device"] = evil
         for seed in row["seeds"]:
             seed["problem"] = evil
-            seed["provenance"] = {"hosts": [evil], "packages": {evil: evil}} if seed["provenance"] else None
-    tables.write(made, lab.results)
+            seed["provenance"] = (
+                {"hosts": [evil], "packages": {evil: evil}} if seed["provenance"] else None
+            )
+    write.write(made, lab.results)
     browser.get((lab.results / "small.html").as_uri())
     assert browser.title == made["title"]
     assert not all_of(browser, "img")

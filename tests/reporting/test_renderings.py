@@ -15,9 +15,10 @@ import pytest
 from fabricated import Lab
 
 from antioversmooth.errors import UserError
-from antioversmooth.reporting import cells, document, gallery, latex, markdown, page, sheet, tables
-from antioversmooth.reporting.chart import Axis
-from antioversmooth.reporting.document import Document
+from antioversmooth.reporting.rendering import cells, csv_file, gallery, latex, markdown, page
+from antioversmooth.reporting.rendering.chart import Axis
+from antioversmooth.reporting.table import document, write
+from antioversmooth.reporting.table.document import Document
 
 RESULTS = Path(__file__).parents[2] / "results"
 COMMITTED = sorted([*RESULTS.glob("table*.json"), *RESULTS.glob("*/table*.json")])
@@ -25,25 +26,28 @@ COMMITTED = sorted([*RESULTS.glob("table*.json"), *RESULTS.glob("*/table*.json")
 
 @pytest.fixture
 def small(lab: Lab) -> Document:
-    """The filled table; its specs and identities are replaced, so that a new field changes no golden file."""
+    """The filled table; its specs and identities are replaced, so that a new field changes no
+    golden file."""
     lab.fill()
     made = lab.collect(0, 1)
     for row in made["rows"]:
-        row["spec"] = {"model": {"family": "vit", "depth": 24}, "revision": 1} if row["spec"] else None
+        row["spec"] = (
+            {"model": {"family": "vit", "depth": 24}, "revision": 1} if row["spec"] else None
+        )
         for seed in row["seeds"]:
             seed["id"] = f"id-of-{row['experiment']}-{seed['seed']}"
     return made
 
 
-@pytest.mark.parametrize("suffix", tables.FORMATS)
+@pytest.mark.parametrize("suffix", write.FORMATS)
 def test_golden(suffix: str, small: Document, golden: Callable[[str, str], None]) -> None:
-    golden(f"small.{suffix}", tables.FORMATS[suffix](small))
+    golden(f"small.{suffix}", write.FORMATS[suffix](small))
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=str)
 def test_committed_tables_render_to_the_committed_bytes(path: Path) -> None:
     committed = document.load(path)
-    for suffix, render in tables.FORMATS.items():
+    for suffix, render in write.FORMATS.items():
         assert path.with_suffix(f".{suffix}").read_text() == render(committed)
 
 
@@ -54,11 +58,18 @@ def test_committed_pages_of_figures_are_what_their_pictures_render_to(path: Path
 
 @pytest.mark.parametrize("path", COMMITTED, ids=str)
 def test_the_specs_in_committed_tables_are_what_their_ids_were_made_of(path: Path) -> None:
-    scratch = [row for row in document.load(path)["rows"] if row["seeds"] and not row["spec"]["recipe"]["init_from"]]
+    scratch = [
+        row
+        for row in document.load(path)["rows"]
+        if row["seeds"] and not row["spec"]["recipe"]["init_from"]
+    ]
     assert scratch
-    for row in scratch:  # of others the id also holds the weights that they start from
+    # of others the id also holds the weights that they start from
+    for row in scratch:
         for seed in row["seeds"]:
-            science = json.dumps({**row["spec"], "seed": seed["seed"]}, sort_keys=True, separators=(",", ":"))
+            science = json.dumps(
+                {**row["spec"], "seed": seed["seed"]}, sort_keys=True, separators=(",", ":")
+            )
             assert hashlib.sha256(science.encode()).hexdigest() == seed["id"]
 
 
@@ -73,8 +84,10 @@ def test_every_markdown_line_of_the_grid_has_as_many_cells(small: Document) -> N
 
 
 def test_latex_prints_special_characters_as_they_are() -> None:
-    assert latex.escape("50 % & #1_a {x} $y$ ~ ^ \\ <>") == (
-        r"50 \% \& \#1\_a \{x\} \$y\$ \textasciitilde{} \textasciicircum{} \textbackslash{} \textless{}\textgreater{}"
+    assert (
+        latex.escape("50 % & #1_a {x} $y$ ~ ^ \\ <>")
+        == r"50 \% \& \#1\_a \{x\} \$y\$ \textasciitilde{} \textasciicircum{} \textbackslash{}"
+        r" \textless{}\textgreater{}"
     )
     assert latex.escape("1 ± 2 − 3 –") == r"1 $\pm$ 2 $-$ 3 --"
 
@@ -121,8 +134,10 @@ def test_the_page_fetches_nothing(small: Document) -> None:
 
 def test_the_page_draws_curves_and_similarities_of_each_group(small: Document) -> None:
     text = page.render(small)
-    assert text.count("<figure>") == 3  # two groups have curves, one has similarities
-    assert text.count("<polyline") == 8  # four done runs in both; of the stopped one a single point
+    # two groups have curves, one has similarities
+    assert text.count("<figure>") == 3
+    # four done runs in both; of the stopped one a single point
+    assert text.count("<polyline") == 8
     assert text.count("<circle") == 1
 
 
@@ -135,13 +150,15 @@ def test_the_page_draws_curves_and_similarities_of_each_group(small: Document) -
         (0, 4e-5, ["0", "1e-05", "2e-05", "3e-05", "4e-05"]),
     ],
 )
-def test_the_numbers_on_an_axis_are_as_long_as_each_other(low: float, high: float, labels: list[str]) -> None:
+def test_the_numbers_on_an_axis_are_as_long_as_each_other(
+    low: float, high: float, labels: list[str]
+) -> None:
     assert Axis(low, high, 0, 100).labels() == labels
 
 
 def test_a_table_without_any_run_renders(lab: Lab) -> None:
     made = lab.collect()
-    for render in tables.FORMATS.values():
+    for render in write.FORMATS.values():
         assert "missing" in render(made)
     assert [column.header for column in cells.columns(made)] == [
         "backbone",
@@ -153,7 +170,7 @@ def test_a_table_without_any_run_renders(lab: Lab) -> None:
 
 
 def test_csv_holds_full_precision(small: Document) -> None:
-    rows = list(csv.DictReader(io.StringIO(sheet.render(small))))
+    rows = list(csv.DictReader(io.StringIO(csv_file.render(small))))
     assert float(rows[0]["top1_std"]) == small["rows"][0]["top1"]["std"]
     assert rows[3]["state"] == "quoted"
     assert rows[3]["top1_mean"] == ""
@@ -166,7 +183,9 @@ def test_signed(value: float | None, text: str) -> None:
     assert cells.signed(value, 1) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(22_050_664, "22.1"), (604_298, "0.604"), (1_234_567_890, "1,235")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(22_050_664, "22.1"), (604_298, "0.604"), (1_234_567_890, "1,235")]
+)
 def test_significant(value: int, text: str) -> None:
     assert cells.significant(value, 1e6) == text
 
@@ -189,8 +208,13 @@ def test_a_readme_without_markers_is_left_alone(small: Document, tmp_path: Path)
         markdown.update_readme(readme, small)
 
 
-def test_tables_of_other_experiments_do_not_overwrite_the_committed_one(lab: Lab, tmp_path: Path) -> None:
-    assert tables.destination(lab.request("runtime.workers=0", "cluster.nodes=2"), lab.results) == lab.results / "mini"
+def test_tables_of_other_experiments_do_not_overwrite_the_committed_one(
+    lab: Lab, tmp_path: Path
+) -> None:
+    assert (
+        write.destination(lab.request("runtime.workers=0", "cluster.nodes=2"), lab.results)
+        == lab.results / "mini"
+    )
     altered = lab.request("recipe.base_lr=0.5")
-    assert tables.destination(altered, lab.results) is None
-    assert tables.destination(altered, lab.results, tmp_path) == tmp_path
+    assert write.destination(altered, lab.results) is None
+    assert write.destination(altered, lab.results, tmp_path) == tmp_path

@@ -12,8 +12,8 @@ from typing import Any, TextIO
 import pytest
 from fabricated import Lab
 
-from antioversmooth.orchestration.status import statuses
-from antioversmooth.reporting import terminal
+from antioversmooth.orchestration.monitor.status import statuses
+from antioversmooth.reporting.rendering import terminal
 
 Screen = tuple[TextIO, int]
 
@@ -27,7 +27,9 @@ def screen() -> Iterator[Screen]:
     os.close(ours)
 
 
-def shown(screen: Screen, width: int, show: Any, *arguments: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+def shown(
+    screen: Screen, width: int, show: Any, *arguments: Any, monkeypatch: pytest.MonkeyPatch
+) -> str:
     """What appears on a terminal of this width."""
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -77,7 +79,8 @@ def test_a_long_path_in_a_state_is_cut_in_its_middle(
         assert "/data/folder_fo…_s12/result.json" in text
     plain_text = io.StringIO()
     terminal.show_statuses(told, plain_text)
-    assert plain_text.getvalue().count("\n") == 1 + len(told)  # a line a run, with the path whole
+    # a line a run, with the path whole
+    assert plain_text.getvalue().count("\n") == 1 + len(told)
     assert detail in plain_text.getvalue()
 
 
@@ -93,7 +96,9 @@ def test_results_fit_and_say_what_they_leave_out(
     assert "A wider terminal has room for:" in " ".join(plain(text).split())
 
 
-def test_a_file_gets_every_column_and_no_escape(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_gets_every_column_and_no_escape(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
     import sys
 
     terminal.show_statuses(of_lab(lab), sys.stdout)

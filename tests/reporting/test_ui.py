@@ -18,9 +18,9 @@ import pytest
 from fabricated import Lab
 
 from antioversmooth.errors import TrackingError, UserError
-from antioversmooth.reporting import ui
-from antioversmooth.reporting.mirror import Mirrored
-from antioversmooth.reporting.ui import Place
+from antioversmooth.reporting.tracking import ui
+from antioversmooth.reporting.tracking.mirror import Mirrored
+from antioversmooth.reporting.tracking.ui import Place
 
 ANSWERING = """
 import http.server, subprocess, sys
@@ -40,7 +40,9 @@ def results(tmp_path: Path) -> Path:
 
 def use(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Replaces MLflow's server by a program that gets the port."""
-    monkeypatch.setattr(ui, "command", lambda uri, results, place: [sys.executable, "-c", code, str(place.port)])
+    monkeypatch.setattr(
+        ui, "command", lambda uri, results, place: [sys.executable, "-c", code, str(place.port)]
+    )
 
 
 def alive(pid: int) -> bool:
@@ -51,7 +53,9 @@ def alive(pid: int) -> bool:
         return False
 
 
-def test_a_server_and_its_children_end_with_the_block(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_and_its_children_end_with_the_block(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use(monkeypatch, ANSWERING)
     with ui.server("sqlite://", results, anywhere(), io.StringIO()) as (address, process):
         with urlopen(f"{address}/health") as answer:
@@ -62,10 +66,14 @@ def test_a_server_and_its_children_end_with_the_block(results: Path, monkeypatch
     assert not alive(child)
 
 
-def test_a_server_that_dies_is_one_message_with_its_log(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_dies_is_one_message_with_its_log(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use(monkeypatch, "raise SystemExit(3)")
     with (
-        pytest.raises(TrackingError, match=r"does not answer .* its log is .*mlflow\.db\.server\.log"),
+        pytest.raises(
+            TrackingError, match=r"does not answer .* its log is .*mlflow\.db\.server\.log"
+        ),
         ui.server("sqlite://", results, anywhere(), io.StringIO()),
     ):
         pass
@@ -78,7 +86,7 @@ def anywhere() -> Place:
 KILLED = """
 import io, sys
 from pathlib import Path
-from antioversmooth.reporting import ui
+from antioversmooth.reporting.tracking import ui
 ui.command = lambda uri, results, place: [sys.executable, "-c", sys.argv[2], str(place.port)]
 with ui.server("sqlite://", Path(sys.argv[1]), ui.Place(port=ui.free_port(ui.Place(port=0))), io.StringIO()) as served:
     print(served[1].pid, flush=True)
@@ -88,7 +96,9 @@ with ui.server("sqlite://", Path(sys.argv[1]), ui.Place(port=ui.free_port(ui.Pla
 
 def test_a_server_and_its_children_end_though_kill_9_took_who_asked_for_it(results: Path) -> None:
     command = [sys.executable, "-c", KILLED, str(results), ANSWERING]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         guard = int(process.stdout.readline())
         child = int((results / "mlflow.db.server.log").read_text().splitlines()[0])
@@ -112,11 +122,15 @@ def taken() -> Iterator[int]:
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_one_message(taken: int) -> None:
-    with pytest.raises(UserError, match=rf"cannot listen at 127\.0\.0\.1:{taken}: .*in use; --port 0 takes any"):
+    with pytest.raises(
+        UserError, match=rf"cannot listen at 127\.0\.0\.1:{taken}: .*in use; --port 0 takes any"
+    ):
         ui.free_port(Place(port=taken))
 
 
-def test_mlflows_own_port_is_replaced_where_it_is_taken(taken: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflows_own_port_is_replaced_where_it_is_taken(
+    taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(ui, "PORT", taken)
     assert ui.free_port(Place()) != taken
 
@@ -138,8 +152,12 @@ def test_links_lead_to_mlflows_view_for_machine_learning() -> None:
     runs = "http://127.0.0.1:5000/#/experiments/7/runs?workflowType=machine_learning"
     assert ui.links("http://127.0.0.1:5000", experiment) == {
         "table": f"{runs}&orderByKey=attributes.start_time&orderByAsc=true",
-        "charts": f"{runs}&compareRunsMode=CHART&orderByKey=metrics.%60val%2Ftop1%60&orderByAsc=false",
-        "compare": "http://127.0.0.1:5000/#/compare-runs?runs=%5B%22a1%22%2C%20%22b2%22%5D&experiments=%5B%227%22%5D",
+        "charts": (
+            f"{runs}&compareRunsMode=CHART&orderByKey=metrics.%60val%2Ftop1%60&orderByAsc=false"
+        ),
+        "compare": (
+            "http://127.0.0.1:5000/#/compare-runs?runs=%5B%22a1%22%2C%20%22b2%22%5D&experiments=%5B%227%22%5D"
+        ),
     }
 
 
@@ -149,13 +167,18 @@ def serving(lab: Lab) -> Iterator[subprocess.Popen[str]]:
     lab.finish(lab.run("deep"), 90.0)
     command = [sys.executable, "-u", "-m", "antioversmooth", "ui", "--port", "0", "--every", "1"]
     environment = {k: v for k, v in os.environ.items() if k != "MLFLOW_TRACKING_URI"}
-    with subprocess.Popen(command, cwd=lab.root, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        command, cwd=lab.root, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         yield process
-        process.terminate()  # not kill: it has a server to end
+        # not kill: it has a server to end
+        process.terminate()
 
 
 @pytest.mark.slow
-def test_the_real_server_shows_runs_follows_them_and_ends_with_ctrl_c(lab: Lab, serving: subprocess.Popen[str]) -> None:
+def test_the_real_server_shows_runs_follows_them_and_ends_with_ctrl_c(
+    lab: Lab, serving: subprocess.Popen[str]
+) -> None:
     assert serving.stdout is not None
     lines = [serving.stdout.readline() for _ in range(5)]
     address = lines[0].split()[3]
@@ -163,7 +186,9 @@ def test_the_real_server_shows_runs_follows_them_and_ends_with_ctrl_c(lab: Lab, 
     assert f"{address}/#/experiments/1/runs?workflowType=machine_learning" in lines[2]
     shown = runs(address)
     assert shown.keys() == {"Row deep", "deep seed 0"}
-    with urlopen(f"{address}/api/2.0/mlflow/artifacts/list?run_id={shown['deep seed 0']}") as answer:
+    with urlopen(
+        f"{address}/api/2.0/mlflow/artifacts/list?run_id={shown['deep seed 0']}"
+    ) as answer:
         assert "spec.yaml" in [item["path"] for item in json.load(answer)["files"]]
     lab.finish(lab.run("wide"), 91.0)
     while "wide seed 0" not in runs(address) and serving.poll() is None:
@@ -178,7 +203,9 @@ def test_the_real_server_shows_runs_follows_them_and_ends_with_ctrl_c(lab: Lab, 
 def runs(address: str) -> dict[str, str]:
     """The runs that the server shows: their MLflow ids by name."""
     body = json.dumps({"experiment_ids": ["1"]}).encode()
-    request = Request(f"{address}/api/2.0/mlflow/runs/search", body, {"Content-Type": "application/json"})
+    request = Request(
+        f"{address}/api/2.0/mlflow/runs/search", body, {"Content-Type": "application/json"}
+    )
     with urlopen(request) as answer:
         found = [run["info"] for run in json.load(answer)["runs"]]
     return {info["run_name"]: info["run_id"] for info in found}

@@ -12,10 +12,12 @@ from fabricated import LIKE_THE_PAPER, Lab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from antioversmooth import cli, files, sharing
+from antioversmooth import cli, files
+from antioversmooth.cli import results
 from antioversmooth.errors import UserError
-from antioversmooth.reporting import tables, verify
-from antioversmooth.reporting.verify import Check, Verdict
+from antioversmooth.reporting.sharing import verify
+from antioversmooth.reporting.sharing.verify import Check, Verdict
+from antioversmooth.reporting.table import write
 
 SEEDS = (0, 1)
 
@@ -25,7 +27,7 @@ def committed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The JSON of a complete table; the working directory is its project."""
     monkeypatch.chdir(lab.root)
     lab.fill_honestly()
-    tables.write(lab.collect(*SEEDS), lab.results / "mini")
+    write.write(lab.collect(*SEEDS), lab.results / "mini")
     return lab.results / "mini" / "small.json"
 
 
@@ -36,7 +38,9 @@ def checks(path: Path, lab: Lab, **options: Any) -> list[Check]:
 
 def unconfirmed(path: Path, lab: Lab, **options: Any) -> dict[str, Verdict]:
     return {
-        check.key: check.verdict for check in checks(path, lab, **options) if check.verdict is not Verdict.confirmed
+        check.key: check.verdict
+        for check in checks(path, lab, **options)
+        if check.verdict is not Verdict.confirmed
     }
 
 
@@ -54,8 +58,20 @@ def test_what_the_runs_say_is_confirmed_to_the_last_number(committed: Path, lab:
     found = checks(committed, lab)
     assert all(check.verdict is Verdict.confirmed for check in found)
     keys = {check.key for check in found}
-    assert {"top1.mean", "top1.std", "gain.mean", "gain.spread", "parameters", "gmacs", "device_hours"} <= keys
-    assert {"seeds[1].result.metrics.val/top1", "seeds[0].curve.top1", "seeds[0].provenance.commits"} <= keys
+    assert {
+        "top1.mean",
+        "top1.std",
+        "gain.mean",
+        "gain.spread",
+        "parameters",
+        "gmacs",
+        "device_hours",
+    } <= keys
+    assert {
+        "seeds[1].result.metrics.val/top1",
+        "seeds[0].curve.top1",
+        "seeds[0].provenance.commits",
+    } <= keys
     assert {"seed 1: best", "seed 0: checkpoints/step00000032-attempt1.pt", "paper.top1"} <= keys
     assert cli.main(["verify", str(committed)]) == 0
 
@@ -71,15 +87,18 @@ def test_what_the_runs_say_is_confirmed_to_the_last_number(committed: Path, lab:
         ("state", lambda row: row.update(state="partial (1/2)")),
         ("seeds[1].result.gmacs", lambda row: row["seeds"][1]["result"].update(gmacs=1.0)),
         ("seeds[0].curve.top1", lambda row: row["seeds"][0]["curve"]["top1"].reverse()),
-        ("seeds[0].provenance.commits", lambda row: row["seeds"][0]["provenance"].update(commits=["beef"])),
+        ("seeds[0].provenance.commits",
+        lambda row: row["seeds"][0]["provenance"].update(commits=["beef"])),
         ("paper.top1", lambda row: row["paper"].update(top1=80.5)),
         ("paper.confidence", lambda row: row["paper"].update(confidence="V")),
     ],
 )  # fmt: skip
-def test_a_number_that_was_edited_is_found(committed: Path, lab: Lab, key: str, edit: Callable[[Any], None]) -> None:
+def test_a_number_that_was_edited_is_found(
+    committed: Path, lab: Lab, key: str, edit: Callable[[Any], None]
+) -> None:
     change(committed, lambda document: edit(document["rows"][1]))
     assert unconfirmed(committed, lab) == {key: Verdict.differs}
-    assert cli.main(["verify", str(committed)]) == sharing.DIFFERS
+    assert cli.main(["verify", str(committed)]) == results.DIFFERS
 
 
 def test_both_values_are_told(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,16 +107,20 @@ def test_both_values_are_told(committed: Path, capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert "differs   top1.mean: 95.25 in the table, 90.35 by its runs" in out
     assert "Deep_24, #layers, Deep: DIFFERS" in out
-    assert "NOT what this JSON renders to: small.json, small.md, small.tex, small.csv, small.html" in out
+    assert (
+        "NOT what this JSON renders to: small.json, small.md, small.tex, small.csv, small.html"
+        in out
+    )
 
 
 def test_runs_that_are_gone_are_named_once_and_the_rest_is_confirmed(
     committed: Path, lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(directory(lab, "deep"))
-    assert cli.main(["verify", str(committed)]) == sharing.GONE
+    assert cli.main(["verify", str(committed)]) == results.GONE
     out = capsys.readouterr().out
-    assert out.count("seed 0: there is no") == 2  # in its own row, and in that of which it is the baseline
+    # in its own row, and in that of which it is the baseline
+    assert out.count("seed 0: there is no") == 2
     found = unconfirmed(committed, lab)
     assert set(found.values()) == {Verdict.gone}
     assert {"top1.mean", "seeds[0].result.parameters", "gain.mean"} <= set(found)
@@ -108,24 +131,32 @@ def test_a_run_that_was_edited_is_foreign(committed: Path, lab: Lab) -> None:
     path = directory(lab, "wide") / "spec.yaml"
     path.write_text(path.read_text().replace("epochs: 4", "epochs: 400"))
     assert set(unconfirmed(committed, lab).values()) == {Verdict.foreign}
-    assert cli.main(["verify", str(committed)]) == sharing.DIFFERS
+    assert cli.main(["verify", str(committed)]) == results.DIFFERS
 
 
 def test_another_run_in_the_place_of_the_tables_is_foreign(committed: Path, lab: Lab) -> None:
     """Same first eight digits, another identity."""
-    change(committed, lambda document: document["rows"][2]["seeds"][0].update(id=lab.run("wide").id[:8] + "0" * 56))
+    change(
+        committed,
+        lambda document: document["rows"][2]["seeds"][0].update(
+            id=lab.run("wide").id[:8] + "0" * 56
+        ),
+    )
     assert Verdict.foreign in unconfirmed(committed, lab).values()
 
 
 def test_a_result_that_its_journal_contradicts_is_found(committed: Path, lab: Lab) -> None:
-    change(directory(lab, "wide") / "result.json", lambda result: result["best"].update({"epoch": 1}))
-    tables.write(lab.collect(*SEEDS), committed.parent)  # the table believes it
+    change(
+        directory(lab, "wide") / "result.json", lambda result: result["best"].update({"epoch": 1})
+    )
+    # the table believes it
+    write.write(lab.collect(*SEEDS), committed.parent)
     assert unconfirmed(committed, lab) == {"seed 0: best": Verdict.differs}
 
 
 def test_a_journal_that_is_gone_confirms_nothing(committed: Path, lab: Lab) -> None:
     (directory(lab, "wide") / "metrics.jsonl").unlink()
-    tables.write(lab.collect(*SEEDS), committed.parent)
+    write.write(lab.collect(*SEEDS), committed.parent)
     assert unconfirmed(committed, lab) == {"seed 0: metrics.jsonl": Verdict.gone}
 
 
@@ -137,28 +168,33 @@ def test_checkpoints_are_held_against_their_checksums(committed: Path, lab: Lab)
     weights.unlink()
     assert unconfirmed(committed, lab) == {key: Verdict.gone}
     assert unconfirmed(committed, lab, checkpoints=False) == {}
-    assert cli.main(["verify", str(committed)]) == sharing.GONE
+    assert cli.main(["verify", str(committed)]) == results.GONE
     assert cli.main(["verify", str(committed), "--without-checkpoints"]) == 0
 
 
 def test_a_table_that_is_not_complete_can_be_confirmed(lab: Lab) -> None:
     lab.fill_honestly()
-    tables.write(lab.collect(0, 1, 2), lab.results / "mini")
+    write.write(lab.collect(0, 1, 2), lab.results / "mini")
     assert unconfirmed(lab.results / "mini" / "small.json", lab) == {}
-    lab.finish_honestly(lab.run("wide", 2), 95.0)  # the table is behind its runs
+    # the table is behind its runs
+    lab.finish_honestly(lab.run("wide", 2), 95.0)
     found = unconfirmed(lab.results / "mini" / "small.json", lab)
     assert found["top1.mean"] is found["state"] is Verdict.differs
 
 
 def test_the_difference_to_the_papers_value_is_confirmed_too(lab: Lab) -> None:
     lab.finish_honestly(lab.run("deep", 0, *LIKE_THE_PAPER), 80.05)
-    tables.write(lab.collect(overrides=LIKE_THE_PAPER), lab.results)
+    write.write(lab.collect(overrides=LIKE_THE_PAPER), lab.results)
     found = checks(lab.results / "small.json", lab)
-    assert next(check for check in found if check.key == "difference").derived == pytest.approx(0.25, abs=1e-12)
+    assert next(check for check in found if check.key == "difference").derived == pytest.approx(
+        0.25, abs=1e-12
+    )
     assert all(check.verdict is Verdict.confirmed for check in found)
 
 
-def test_a_committed_table_of_before_a_new_field_is_not_blamed_for_it(committed: Path, lab: Lab) -> None:
+def test_a_committed_table_of_before_a_new_field_is_not_blamed_for_it(
+    committed: Path, lab: Lab
+) -> None:
     change(committed, lambda document: [row.pop("gmacs") for row in document["rows"]])
     assert unconfirmed(committed, lab) == {}
 
@@ -174,7 +210,7 @@ def test_files_that_were_edited_by_hand_are_named_and_can_be_rendered_again(
     before = committed.with_suffix(".md").read_text()
     committed.with_suffix(".md").write_text(before.replace("91.8", "99.9"))
     readme.write_text(readme.read_text().replace("91.8", "99.9"))
-    assert cli.main(["verify", str(committed)]) == sharing.DIFFERS
+    assert cli.main(["verify", str(committed)]) == results.DIFFERS
     assert "NOT what this JSON renders to: small.md, README.md" in capsys.readouterr().out
     assert cli.main(["render", str(committed), "--readme"]) == 0
     assert committed.with_suffix(".md").read_text() == before
@@ -182,12 +218,16 @@ def test_files_that_were_edited_by_hand_are_named_and_can_be_rendered_again(
 
 
 def test_the_readme_of_another_profile_is_not_this_tables(committed: Path, lab: Lab) -> None:
-    other = (lab.results / "mini" / "small.md").read_text().replace("(mini profile)", "(other profile)")
+    other = (
+        (lab.results / "mini" / "small.md").read_text().replace("(mini profile)", "(other profile)")
+    )
     (lab.root / "README.md").write_text(f"<!-- small:begin -->\n{other}<!-- small:end -->\n")
     assert cli.main(["verify", str(committed)]) == 0
 
 
-def test_as_json_every_value_has_its_verdict(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_as_json_every_value_has_its_verdict(
+    committed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["verify", str(committed), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["counts"] == {
@@ -199,8 +239,12 @@ def test_as_json_every_value_has_its_verdict(committed: Path, capsys: pytest.Cap
     assert [row["label"] for row in told["rows"]][-1] == "ResNet-152"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"rows": [1]}', '{"rows": [{"group": 1}]}', "[" * 9000])
-def test_what_is_no_table_is_one_message(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"rows": [1]}', '{"rows": [{"group": 1}]}', "[" * 9000]
+)
+def test_what_is_no_table_is_one_message(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "table.json").write_text(text)
     with pytest.raises(UserError, match=r"table\.json"):
         verify.load(tmp_path / "table.json")
@@ -208,13 +252,22 @@ def test_what_is_no_table_is_one_message(tmp_path: Path, text: str, capsys: pyte
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_a_table_that_was_never_written_is_one_message(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_was_never_written_is_one_message(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(lab.root)
     assert cli.main(["verify", "small"]) == 2
 
 
 LEAVES = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just([]), st.just({}), st.just(["x"])
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=3),
+    st.just([]),
+    st.just({}),
+    st.just(["x"]),
 )
 
 
@@ -222,14 +275,20 @@ def exchanged(value: Any, data: st.DataObject) -> Any:
     """The value with one of its parts, however deep, exchanged for something else, or left out."""
     if not isinstance(value, dict | list) or not value or data.draw(st.integers(0, 5)) == 0:
         return data.draw(LEAVES)
-    key = data.draw(st.sampled_from(sorted(value) if isinstance(value, dict) else range(len(value))))
+    key = data.draw(
+        st.sampled_from(sorted(value) if isinstance(value, dict) else range(len(value)))
+    )
     part = exchanged(value[key], data)
-    return {**value, key: part} if isinstance(value, dict) else [*value[:key], part, *value[key + 1 :]]
+    return (
+        {**value, key: part} if isinstance(value, dict) else [*value[:key], part, *value[key + 1 :]]
+    )
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_stands_in_a_table_it_is_verified_or_refused(committed: Path, lab: Lab, data: st.DataObject) -> None:
+def test_whatever_stands_in_a_table_it_is_verified_or_refused(
+    committed: Path, lab: Lab, data: st.DataObject
+) -> None:
     path = committed.with_name("fuzzed.json")
     path.write_text(json.dumps(exchanged(json.loads(committed.read_text()), data)))
     with suppress(UserError):

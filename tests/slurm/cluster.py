@@ -1,8 +1,10 @@
-"""A private real SLURM: munge, slurmctld, a slurmd for each node, and on request slurmdbd with MariaDB.
+"""A private real SLURM: munge, slurmctld, a slurmd for each node, and on request slurmdbd with
+MariaDB.
 
-Everything (configuration, keys, spool, logs, database, clients) lies in one folder, and `down` leaves no process. As
-root the daemons run in namespaces that nobody outside can reach; else, or with SHARED_LOOPBACK=1, on this machine's
-loopback, which is the weaker test (see machines.py). Needs Debian's packages; see `missing`.
+Everything (configuration, keys, spool, logs, database, clients) lies in one folder, and `down`
+leaves no process. As root the daemons run in namespaces that nobody outside can reach; else, or
+with SHARED_LOOPBACK=1, on this machine's loopback, which is the weaker test (see machines.py).
+Needs Debian's packages; see `missing`.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from machines import OWNER, Machine, OwnMachine, SharedMachine, kill_all, namespaces_are_allowed, wait_until
+from machines import (
+    OWNER,
+    Machine,
+    OwnMachine,
+    SharedMachine,
+    kill_all,
+    namespaces_are_allowed,
+    wait_until,
+)
 
 PACKAGES = "slurmctld slurmd slurm-client munge slurmdbd mariadb-server-core iproute2"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "slurmdbd", "mariadbd")
@@ -28,8 +38,11 @@ REQUEUE_DELAY_S = 5
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 os.environ["PATH"] += f"{os.pathsep}/usr/sbin{os.pathsep}/sbin"
-_CLIENTS_OF_AN_OUTER_ONE = f"{os.environ.get(OWNER)}/bin"  # where this process was started on a private cluster
-PATH = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if part != _CLIENTS_OF_AN_OUTER_ONE)
+# where this process was started on a private cluster
+_CLIENTS_OF_AN_OUTER_ONE = f"{os.environ.get(OWNER)}/bin"
+PATH = os.pathsep.join(
+    part for part in os.environ["PATH"].split(os.pathsep) if part != _CLIENTS_OF_AN_OUTER_ONE
+)
 """Where programs are found, before any cluster puts its clients on it."""
 
 
@@ -38,21 +51,23 @@ def missing() -> str | None:
     absent = [program for program in PROGRAMS if shutil.which(program) is None]
     if absent:
         return (
-            f"no {', '.join(absent)}: apt-get install --no-install-recommends {PACKAGES} (Debian, Ubuntu; the services "
-            "that come with them need not run)"
+            f"no {', '.join(absent)}: apt-get install --no-install-recommends {PACKAGES} (Debian,"
+            " Ubuntu; the services that come with them need not run)"
         )
     return None
 
 
 @cache
 def shares_loopback() -> bool:
-    """Whether the nodes of clusters share this machine's loopback: on request, and where namespaces are not allowed."""
+    """Whether the nodes of clusters share this machine's loopback: on request, and where namespaces
+    are not allowed."""
     wanted = os.environ.get("SHARED_LOOPBACK", "") not in ("", "0")
     return wanted or os.geteuid() != 0 or not namespaces_are_allowed()
 
 
 def tracking() -> str:
-    """How processes are tracked where it can be chosen: as on most clusters by cgroup, which needs root and its v1."""
+    """How processes are tracked where it can be chosen: as on most clusters by cgroup, which needs
+    root and its v1."""
     return "cgroup" if os.geteuid() == 0 and (FREEZER / "cgroup.procs").exists() else "linuxproc"
 
 
@@ -73,7 +88,9 @@ class Cluster:
         shared: Whether its nodes share this machine's loopback.
     """
 
-    def __init__(self, folder: Path, *, nodes: int, accounting: bool, proctrack: str, shared: bool) -> None:
+    def __init__(
+        self, folder: Path, *, nodes: int, accounting: bool, proctrack: str, shared: bool
+    ) -> None:
         self.folder = folder
         self.accounting = accounting
         self.proctrack = proctrack
@@ -84,11 +101,16 @@ class Cluster:
             self.login = SharedMachine(1, folder)
             machines = [SharedMachine(10 + n, folder) for n in range(1, nodes + 1)]
         else:
-            hosts, stem = folder / "hosts", f"n{os.getpid()}x"  # cgroups bear the names of nodes
+            # cgroups bear the names of nodes
+            hosts, stem = folder / "hosts", f"n{os.getpid()}x"
             self.login = switch = OwnMachine("login", 1, hosts)
-            machines = [OwnMachine(f"{stem}{n}", 10 + n, hosts, switch) for n in range(1, nodes + 1)]
+            machines = [
+                OwnMachine(f"{stem}{n}", 10 + n, hosts, switch) for n in range(1, nodes + 1)
+            ]
         self.nodes = {machine.name: machine for machine in machines}
-        self._ports = dict(zip(("controller", "database", *self.nodes), _free_ports(nodes + 2), strict=True))
+        self._ports = dict(
+            zip(("controller", "database", *self.nodes), _free_ports(nodes + 2), strict=True)
+        )
 
     @property
     def environment(self) -> dict[str, str]:
@@ -98,7 +120,9 @@ class Cluster:
             "MYSQL_UNIX_PORT": str(self.folder / "db/socket"),
             OWNER: str(self.folder),
         }
-        outer = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SRUN"))}
+        outer = {
+            k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "SBATCH", "SRUN"))
+        }
         return {**outer, **own, "PATH": f"{self.folder / 'bin'}{os.pathsep}{PATH}"}
 
     def up(self) -> None:
@@ -116,7 +140,8 @@ class Cluster:
                 self.power_on(name)
             wait_until(lambda: set(self._node_states()) == {"idle"}, "idle nodes", seconds=180)
         except BaseException as error:
-            error.add_note(f"nodes: {self._node_states()}\n{self._ends_of_logs()}")  # the folder goes with the cluster
+            # the folder goes with the cluster
+            error.add_note(f"nodes: {self._node_states()}\n{self._ends_of_logs()}")
             self.down()
             raise
 
@@ -124,7 +149,8 @@ class Cluster:
         """Ends every process; leaves the folder, with its logs."""
         for machine in (*self.nodes.values(), self.login):
             machine.power_off()
-        kill_all(self.folder)  # also what was started from here: launchers, clients
+        # also what was started from here: launchers, clients
+        kill_all(self.folder)
         for name in self.nodes:
             remove_cgroups(name)
 
@@ -134,7 +160,9 @@ class Cluster:
         Raises:
             RuntimeError: It failed, with what it said.
         """
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=60
+        )
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
         return done.stdout.strip()
@@ -169,7 +197,9 @@ class Cluster:
 
     def _node_states(self) -> list[str]:
         try:
-            return self.ask("sinfo", "--noheader", "-N", "--partition=main", "--format=%T").splitlines()
+            return self.ask(
+                "sinfo", "--noheader", "-N", "--partition=main", "--format=%T"
+            ).splitlines()
         except RuntimeError:
             return []
 
@@ -185,11 +215,15 @@ class Cluster:
 
     def _start_munge(self) -> None:
         munge = self.folder / "munge"
-        files = [f"--{kind}={munge / kind}" for kind in ("socket", "key-file", "pid-file", "log-file", "seed-file")]
+        files = [
+            f"--{kind}={munge / kind}"
+            for kind in ("socket", "key-file", "pid-file", "log-file", "seed-file")
+        ]
         self.login.run("munged", "--force", *files, env=self.environment)
 
     def _start_database(self) -> None:
-        """MariaDB without users on an empty folder, reached through a socket; slurmdbd makes its tables itself."""
+        """MariaDB without users on an empty folder, reached through a socket; slurmdbd makes its
+        tables itself."""
         db = self.folder / "db"
         paths = [
             f"--datadir={db}",
@@ -197,15 +231,37 @@ class Cluster:
             f"--pid-file={db / 'pid'}",
             f"--log-error={db / 'log'}",
         ]
-        small = ["--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--performance-schema=off"]
-        fast = ["--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--innodb-lock-wait-timeout=900"]
-        server = ["mariadbd", "--no-defaults", *paths, *small, *fast, "--skip-networking", "--skip-grant-tables"]
+        small = [
+            "--innodb-buffer-pool-size=32M",
+            "--innodb-log-file-size=8M",
+            "--performance-schema=off",
+        ]
+        fast = [
+            "--innodb-flush-log-at-trx-commit=0",
+            "--innodb-doublewrite=0",
+            "--innodb-lock-wait-timeout=900",
+        ]
+        server = [
+            "mariadbd",
+            "--no-defaults",
+            *paths,
+            *small,
+            *fast,
+            "--skip-networking",
+            "--skip-grant-tables",
+        ]
         # alone among the daemons it does not go into the background by itself
         user = ["--user=root"] if os.geteuid() == 0 else []
-        self.login.run("sh", "-c", f"setsid {shlex.join([*server, *user])} >/dev/null 2>&1 &", env=self.environment)
+        self.login.run(
+            "sh",
+            "-c",
+            f"setsid {shlex.join([*server, *user])} >/dev/null 2>&1 &",
+            env=self.environment,
+        )
         wait_until((db / "socket").exists, "database")
         self.login.run("slurmdbd", env=self.environment)
-        # its log says "started" before it listens, and a slurmctld that finds nobody there ends at once
+        # its log says "started" before it listens, and a slurmctld that finds nobody there ends at
+        # once
         wait_until(self._database_answers, "slurmdbd that answers", seconds=180)
 
     def _write_files(self) -> None:
@@ -218,10 +274,14 @@ class Cluster:
         key.write_bytes(os.urandom(1024))
         key.chmod(0o400)
         machines = [self.login, *self.nodes.values()]
-        hosts = ["127.0.0.1 localhost", *(f"{machine.address} {machine.host_name}" for machine in machines)]
+        hosts = [
+            "127.0.0.1 localhost",
+            *(f"{machine.address} {machine.host_name}" for machine in machines),
+        ]
         (self.folder / "hosts").write_text("\n".join(hosts) + "\n")
         for number in range(2):
-            (self.folder / f"dev/nvidia{number}").symlink_to("/dev/null")  # a GPU must be a character device
+            # a GPU must be a character device
+            (self.folder / f"dev/nvidia{number}").symlink_to("/dev/null")
         for name, text in self._configuration().items():
             (self.folder / "etc" / name).write_text(text)
             (self.folder / "etc" / name).chmod(0o600)
@@ -229,7 +289,8 @@ class Cluster:
             self._write_client(client)
 
     def _write_client(self, client: str) -> None:
-        """A client for the host, which is on no network of the cluster; on its machines it is the real one."""
+        """A client for the host, which is on no network of the cluster; on its machines it is the
+        real one."""
         network = f"nsenter --net=/proc/$(cat {self.folder}/login.pid)/ns/net"
         program, real = self.folder / "bin" / client, shutil.which(client, path=PATH)
         program.write_text(
@@ -244,21 +305,25 @@ class Cluster:
         storage = (
             f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost={self.login.address}\n"
             f"AccountingStoragePort={self._ports['database']}\n"
-            f"AccountingStoragePass={munge}"  # connections to slurmdbd take munge's socket from here only
+            # connections to slurmdbd take munge's socket from here only
+            f"AccountingStoragePass={munge}"
             if self.accounting
             else "AccountingStorageType=accounting_storage/none"
         )
         nodes = "\n".join(
-            f"NodeName={name} NodeHostname={node.host_name} NodeAddr={node.address} Port={self._ports[name]}"
+            f"NodeName={name} NodeHostname={node.host_name} NodeAddr={node.address}"
+            f" Port={self._ports[name]}"
             for name, node in self.nodes.items()
         )
         common = {
-            "folder": self.folder, "munge": munge, "login": self.login.host_name, "user": getpass.getuser(),
+            "folder": self.folder, "munge": munge, "login": self.login.host_name,
+            "user": getpass.getuser(),
             "address": self.login.address,
         }  # fmt: skip
         return {
             "slurm.conf": SLURM_CONF.format(
-                **common, port=self._ports["controller"], proctrack=self.proctrack, delay=REQUEUE_DELAY_S,
+                **common, port=self._ports["controller"], proctrack=self.proctrack,
+                delay=REQUEUE_DELAY_S,
                 storage=storage, nodes=nodes,
             ),
             "slurmdbd.conf": SLURMDBD_CONF.format(**common, port=self._ports["database"]),

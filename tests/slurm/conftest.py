@@ -21,7 +21,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
-    """Of two workers each has one of the clusters: what its tests wait for is time for those of the other."""
+    """Of two workers each has one of the clusters: what its tests wait for is time for those of the
+    other."""
     return OneClusterEach(config, log)
 
 
@@ -40,5 +41,8 @@ def slurm_is_there() -> None:
 @pytest.fixture(scope="session", params=LABS)
 def lab(request: pytest.FixtureRequest, slurm_is_there: None) -> Iterator[Lab]:
     """A cluster of three nodes, of the kind that its name says."""
-    with private_cluster(nodes=3, shared=cluster.shares_loopback(), **LABS[request.param]) as (private, folder):
+    with private_cluster(nodes=3, shared=cluster.shares_loopback(), **LABS[request.param]) as (
+        private,
+        folder,
+    ):
         yield Lab(private, folder)

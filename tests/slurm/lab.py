@@ -14,25 +14,29 @@ import pytest
 from cluster import Cluster
 from machines import wait_until
 
-from antioversmooth import journal, spec
-from antioversmooth.journal import TRAIN_LOSS, Record
-from antioversmooth.orchestration import snapshot, submission
-from antioversmooth.orchestration.script import job_name
+from antioversmooth import spec
+from antioversmooth.orchestration import snapshot
+from antioversmooth.orchestration.slurm import submission
+from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
+from antioversmooth.runs.journal import TRAIN_LOSS, Record
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CHECKPOINT_EVERY_S = 0.5
 SMALL = [
-    "profile=mini", "model.depth=1", "model.embed_dim=16", "model.num_heads=2", "recipe.global_batch=8",
-    "recipe.mix_group=2", "recipe.warmup_epochs=0", "recipe.epochs=1", "recipe.hflip=0.5", "runtime.log_every=1",
+    "profile=mini", "model.depth=1", "model.embed_dim=16", "model.num_heads=2",
+    "recipe.global_batch=8",
+    "recipe.mix_group=2", "recipe.warmup_epochs=0", "recipe.epochs=1", "recipe.hflip=0.5",
+    "runtime.log_every=1",
     "runtime.heartbeat_s=1",
     f"runtime.checkpoint_every_s={CHECKPOINT_EVERY_S}", "runtime.timeout_s=120", "cluster.nodes=2",
     "cluster.gpus_per_node=0", "cluster.cpus_per_task=1", "cluster.mem_gb=3",
 ]  # fmt: skip
 """500 steps in two ranks, some seconds where nothing else runs; every step in the journal.
 
-Images are flipped at random since views that vary are made when they are needed: a start costs a second less.
+Images are flipped at random since views that vary are made when they are needed: a start costs a
+second less.
 """
 
 
@@ -40,11 +44,13 @@ LABS: dict[str, dict[str, Any]] = {
     "accounted": {"accounting": True, "proctrack": cluster.tracking()},
     "bare": {"accounting": False, "proctrack": "linuxproc"},
 }
-"""The clusters: as sites with accounting mostly are, and without it; processes are tracked otherwise, too."""
+"""The clusters: as sites with accounting mostly are, and without it; processes are tracked
+otherwise, too."""
 
 
 def on(name: str) -> pytest.MarkDecorator:
-    """Runs a test on one cluster, where it does not matter how SLURM tracks processes and whether it has accounting."""
+    """Runs a test on one cluster, where it does not matter how SLURM tracks processes and whether
+    it has accounting."""
     return pytest.mark.parametrize("lab", [name], indirect=True)
 
 
@@ -59,7 +65,8 @@ class Lab:
         self.submit(self._reference)
 
     def new_run(self, name: str, *overrides: str, seed: int = 0, **sbatch: str | bool) -> Run:
-        """A prepared run in a results folder of its own, so that the same experiment can be run twice.
+        """A prepared run in a results folder of its own, so that the same experiment can be run
+        twice.
 
         Args:
             sbatch: Further options of its jobs.
@@ -80,14 +87,23 @@ class Lab:
         return self._reference
 
     def wait_done(self, run: Run, *, seconds: float = 240) -> None:
-        self._wait(run, lambda: run.result() is not None and "completed" in ends(run), "result", seconds)
+        self._wait(
+            run, lambda: run.result() is not None and "completed" in ends(run), "result", seconds
+        )
 
     def wait_saved(self, run: Run, *, attempt: int = 1, seconds: float = 120) -> None:
         """Waits until an attempt has saved a checkpoint and gone on a little from there."""
 
         def saved() -> bool:
-            steps = [int(path.name[4:12]) for path in run.checkpoints_dir.glob(f"step*-attempt{attempt}.pt.sha256")]
-            return any(r["attempt"] == attempt and r["step"] > min(steps) + 20 for r in run.metrics() if steps)
+            steps = [
+                int(path.name[4:12])
+                for path in run.checkpoints_dir.glob(f"step*-attempt{attempt}.pt.sha256")
+            ]
+            return any(
+                r["attempt"] == attempt and r["step"] > min(steps) + 20
+                for r in run.metrics()
+                if steps
+            )
 
         self._wait(run, saved, f"checkpoint of attempt {attempt}", seconds)
 
@@ -99,7 +115,11 @@ class Lab:
 
     def account(self, run: Run) -> str:
         """All that is known of a run, for a message."""
-        logs = [log for log in sorted(run.dir.rglob("*.err")) + sorted(run.dir.rglob("*.out")) if log.stat().st_size]
+        logs = [
+            log
+            for log in sorted(run.dir.rglob("*.err")) + sorted(run.dir.rglob("*.out"))
+            if log.stat().st_size
+        ]
         texts = [f"--- {log}\n{log.read_text(errors='replace')[-1500:]}" for log in logs]
         files = [run.attempts_path, run.dir / "jobs.jsonl"]
         journals = [f"--- {path}\n{path.read_text()}" for path in files if path.exists()]
@@ -114,15 +134,21 @@ class Lab:
                 environment = (folder / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if str(run.dir).encode() in words and b"antioversmooth.orchestration.rank" in words:
-                ranks = [int(e.partition(b"=")[2]) for e in environment if e.startswith(b"SLURM_PROCID=")]
+            if (
+                str(run.dir).encode() in words
+                and b"antioversmooth.orchestration.slurm.rank" in words
+            ):
+                ranks = [
+                    int(e.partition(b"=")[2]) for e in environment if e.startswith(b"SLURM_PROCID=")
+                ]
                 if ranks and words[0].endswith(b"python"):
                     found[ranks[0]] = int(folder.name)
         return found
 
     @contextmanager
     def paused(self, run: Run) -> Iterator[list[int]]:
-        """Meanwhile the processes of a run stand still, as on a machine that is too busy; yields their pids."""
+        """Meanwhile the processes of a run stand still, as on a machine that is too busy; yields
+        their pids."""
         pids = list(self.processes(run).values())
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -133,7 +159,9 @@ class Lab:
 
     def nodes_of(self, run: Run) -> list[str]:
         """The nodes of the run's job, the first one first."""
-        names = self.cluster.ask("squeue", "--noheader", f"--name={job_name(run)}", "--states=running", "--format=%N")
+        names = self.cluster.ask(
+            "squeue", "--noheader", f"--name={job_name(run)}", "--states=running", "--format=%N"
+        )
         return self.cluster.ask("scontrol", "show", "hostnames", names).split()
 
     def kill_rank(self, run: Run, rank: int) -> None:
@@ -159,7 +187,9 @@ def lost_steps(run: Run, attempt: int) -> list[Record]:
     """What an attempt had journaled beyond the step from which the next one went on."""
     resumed = next(r["step"] for r in starts(run) if r["attempt"] == attempt + 1)
     records = journal.read(run.metrics_path)
-    return [r for r in records if r["attempt"] == attempt and r["step"] > resumed and TRAIN_LOSS in r]
+    return [
+        r for r in records if r["attempt"] == attempt and r["step"] > resumed and TRAIN_LOSS in r
+    ]
 
 
 def assert_same_weights(run: Run, other: Run) -> None:
@@ -169,7 +199,9 @@ def assert_same_weights(run: Run, other: Run) -> None:
     def final(of: Run) -> dict[str, Any]:
         result = of.result()
         assert result is not None
-        loaded = torch.load(of.checkpoints_dir / result["checkpoint"]["file"], weights_only=True)["model"]
+        loaded = torch.load(of.checkpoints_dir / result["checkpoint"]["file"], weights_only=True)[
+            "model"
+        ]
         return dict(loaded)
 
     one, two = final(run), final(other)

@@ -1,7 +1,9 @@
-"""The machines of a private cluster: made of Linux namespaces where that is allowed, else on this machine's loopback.
+"""The machines of a private cluster: made of Linux namespaces where that is allowed, else on this
+machine's loopback.
 
-With namespaces each has its own host name, network, loopback and processes, so that a launcher that says
-MASTER_ADDR=127.0.0.1 fails, as it does on a cluster. On a shared loopback it passes: that is the weaker test.
+With namespaces each has its own host name, network, loopback and processes, so that a launcher that
+says MASTER_ADDR=127.0.0.1 fails, as it does on a cluster. On a shared loopback it passes: that is
+the weaker test.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-SUBNET = "10.131.0"  # exists only inside the namespaces that are made here
+# exists only inside the namespaces that are made here
+SUBNET = "10.131.0"
 OWNER = "ANTIOVERSMOOTH_PRIVATE_SLURM"
 """Environment variable of every process of a cluster: its folder."""
 
@@ -40,11 +43,27 @@ def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 6
 
 
 def namespaces_are_allowed() -> bool:
-    """Whether this process may make network, process, mount and host-name namespaces, and link them."""
+    """Whether this process may make network, process, mount and host-name namespaces, and link
+    them."""
     if not all(shutil.which(tool) for tool in ("unshare", "nsenter", "setpriv", "ip")):
         return False
-    trial = "ip link add name v0 type veth peer name v1 && ip link add name b0 type bridge && hostname x"
-    command = ["unshare", "-n", "-m", "-u", "-p", "--mount-proc", "--fork", "--kill-child", "sh", "-c", trial]
+    trial = (
+        "ip link add name v0 type veth peer name v1 && ip link add name b0 type bridge &&"
+        " hostname x"
+    )
+    command = [
+        "unshare",
+        "-n",
+        "-m",
+        "-u",
+        "-p",
+        "--mount-proc",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-c",
+        trial,
+    ]
     return subprocess.run(command, capture_output=True, timeout=COMMAND_TAKES_S).returncode == 0
 
 
@@ -72,7 +91,8 @@ class Machine(Protocol):
 
 def _run(command: list[str], name: str, env: dict[str, str] | None) -> str:
     done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env, cwd="/",
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env=env, cwd="/",
         timeout=COMMAND_TAKES_S,
     )  # fmt: skip
     if done.returncode:
@@ -81,7 +101,8 @@ def _run(command: list[str], name: str, env: dict[str, str] | None) -> str:
 
 
 class OwnMachine:
-    """A machine of its own. It ends with the process that made it, however that one ends, and nothing on it survives.
+    """A machine of its own. It ends with the process that made it, however that one ends, and
+    nothing on it survives.
 
     Args:
         number: Within its cluster; 1 holds the switch that the others are wired to.
@@ -89,7 +110,9 @@ class OwnMachine:
         switch: The machine that holds the switch; None for itself.
     """
 
-    def __init__(self, name: str, number: int, hosts: Path, switch: OwnMachine | None = None) -> None:
+    def __init__(
+        self, name: str, number: int, hosts: Path, switch: OwnMachine | None = None
+    ) -> None:
         self.name = self.host_name = name
         self.address = f"{SUBNET}.{number}"
         self._hosts = hosts
@@ -99,9 +122,23 @@ class OwnMachine:
         """Of its first process, as seen from here."""
 
     def power_on(self) -> None:
-        setup = f"hostname {self.name} && mount --bind {self._hosts} /etc/hosts && ip link set lo up"
-        # killed with its maker, by the kernel, so that an interrupted or killed test run leaves no machine behind
-        unshare = ["setpriv", "--pdeathsig", "KILL", "unshare", "-n", "-m", "-u", "-p", "--mount-proc", "--fork"]
+        setup = (
+            f"hostname {self.name} && mount --bind {self._hosts} /etc/hosts && ip link set lo up"
+        )
+        # killed with its maker, by the kernel, so that an interrupted or killed test run leaves no
+        # machine behind
+        unshare = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "-n",
+            "-m",
+            "-u",
+            "-p",
+            "--mount-proc",
+            "--fork",
+        ]
         # `wait` keeps bash as the first process, where it collects orphans
         life = f"{setup} && {{ sleep infinity & wait; }}"
         command = [*unshare, "--kill-child", "bash", "-c", life]
@@ -123,7 +160,9 @@ class OwnMachine:
         self._net("link", "set", device, "up")
 
     def _is_named(self) -> bool:
-        asked = subprocess.run([*self._enter, "hostname"], capture_output=True, text=True, timeout=COMMAND_TAKES_S)
+        asked = subprocess.run(
+            [*self._enter, "hostname"], capture_output=True, text=True, timeout=COMMAND_TAKES_S
+        )
         return asked.stdout.strip() == self.name
 
     def power_off(self) -> None:
@@ -148,7 +187,8 @@ class OwnMachine:
 class SharedMachine:
     """A name for a part of this machine's processes. It is powered off by killing them.
 
-    Nodes are called by addresses of the loopback, which resolve to themselves without a line in /etc/hosts.
+    Nodes are called by addresses of the loopback, which resolve to themselves without a line in
+    /etc/hosts.
 
     Args:
         number: Within its cluster.
@@ -190,7 +230,8 @@ def kill_all(folder: Path, node: str | None = None) -> None:
 
 
 def _belongs(proc: Path, folder: Path, node: str | None) -> bool:
-    """Whether a process is one of a cluster's, or of a node's: by its environment, or by the log that it writes to.
+    """Whether a process is one of a cluster's, or of a node's: by its environment, or by the log
+    that it writes to.
 
     A slurmstepd writes its title over its environment.
     """
@@ -199,9 +240,12 @@ def _belongs(proc: Path, folder: Path, node: str | None) -> bool:
     try:
         environment = (proc / "environ").read_bytes().split(b"\0")
         opened = {os.readlink(link) for link in (proc / "fd").iterdir()}
-    except OSError:  # it has ended, or is another user's
+    except OSError:
+        # it has ended, or is another user's
         return False
     ours = f"{OWNER}={folder}".encode() in environment
     if node is None:
         return ours or any(path.startswith(f"{folder}/log/") for path in opened)
-    return (ours and f"SLURMD_NODENAME={node}".encode() in environment) or f"{folder}/log/{node}.log" in opened
+    return (
+        ours and f"SLURMD_NODENAME={node}".encode() in environment
+    ) or f"{folder}/log/{node}.log" in opened

@@ -15,11 +15,16 @@ from machines import kill_all
 
 
 @contextmanager
-def private_cluster(*, nodes: int, accounting: bool, proctrack: str, shared: bool) -> Iterator[tuple[Cluster, Path]]:
-    """A cluster that runs meanwhile, as the one that SLURM's clients mean; and a folder that it sees."""
+def private_cluster(
+    *, nodes: int, accounting: bool, proctrack: str, shared: bool
+) -> Iterator[tuple[Cluster, Path]]:
+    """A cluster that runs meanwhile, as the one that SLURM's clients mean; and a folder that it
+    sees."""
     _remove_what_was_left()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
-    private = Cluster(folder / "cluster", nodes=nodes, accounting=accounting, proctrack=proctrack, shared=shared)
+    private = Cluster(
+        folder / "cluster", nodes=nodes, accounting=accounting, proctrack=proctrack, shared=shared
+    )
     before = dict(os.environ)
     os.environ.update(private.environment)
     try:
@@ -36,10 +41,14 @@ PREFIX = "aos-slurm-"
 
 
 def _remove_what_was_left() -> None:
-    """Removes clusters of test runs that were killed before they could; what has namespaces died with them."""
+    """Removes clusters of test runs that were killed before they could; what has namespaces died
+    with them."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(FileNotFoundError):  # of another test run, which has just ended
-            if folder.stat().st_uid == os.getuid() and _is_gone(folder.name.removeprefix(PREFIX).partition("-")[0]):
+        # of another test run, which has just ended
+        with suppress(FileNotFoundError):
+            if folder.stat().st_uid == os.getuid() and _is_gone(
+                folder.name.removeprefix(PREFIX).partition("-")[0]
+            ):
                 kill_all(folder / "cluster")
                 shutil.rmtree(folder, ignore_errors=True)
     for folder in cluster.FREEZER.glob("slurm_n*x*"):

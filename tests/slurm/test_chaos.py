@@ -13,23 +13,25 @@ import pytest
 from lab import Lab, assert_nothing_lost_or_doubled, on, starts
 from machines import wait_until
 
-from antioversmooth.orchestration.reconcile import reconcile
-from antioversmooth.orchestration.scheduler import Stage, queue
-from antioversmooth.orchestration.script import job_name
-from antioversmooth.orchestration.state import Phase, states
+from antioversmooth.orchestration.monitor.state import Phase, states
+from antioversmooth.orchestration.slurm.client import Stage, queue
+from antioversmooth.orchestration.slurm.reconcile import reconcile
+from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.runs import Run
 
 ROUNDS = 20
 """Of one table; CHAOS_ROUNDS asks for more, over as many tables, each with other faults."""
 TABLES = math.ceil(int(os.environ.get("CHAOS_ROUNDS", ROUNDS)) / ROUNDS)
 ROWS = 3
-"""Runs at a time; another seed takes the place of one that is done, so that there is always something to hurt."""
+"""Runs at a time; another seed takes the place of one that is done, so that there is always
+something to hurt."""
 PATIENT = ["cluster.max_crashes=1000", "cluster.max_without_progress=1000"]
 SHAPES = (["cluster.nodes=2"], ["cluster.nodes=1"], ["cluster.nodes=1", "cluster.tasks_per_node=2"])
 
 
 class Chaos:
-    """A table of runs, and random faults: the same ones for the same seed, as far as timing lets them."""
+    """A table of runs, and random faults: the same ones for the same seed, as far as timing lets
+    them."""
 
     def __init__(self, lab: Lab, seed: int) -> None:
         self._lab = lab
@@ -51,9 +53,11 @@ class Chaos:
         self.reconcile()
 
     def strike(self) -> str:
-        """Does one thing to the cluster or to a run, as soon as there is something to do it to; its name."""
+        """Does one thing to the cluster or to a run, as soon as there is something to do it to; its
+        name."""
         faults: list[Callable[[], bool]] = [
-            self.kill_a_rank, self.warn_a_job, self.requeue_a_job, self.restart_the_controller, self.cycle_a_node,
+            self.kill_a_rank, self.warn_a_job, self.requeue_a_job, self.restart_the_controller,
+            self.cycle_a_node,
             self.restart_a_slurmd,
         ]  # fmt: skip
         while True:
@@ -77,10 +81,13 @@ class Chaos:
 
     def _to_a_running_job(self, *command: str) -> bool:
         known = states(self.table).values()
-        running = sorted(state.job_id for state in known if state.phase is Phase.running and state.job_id)
+        running = sorted(
+            state.job_id for state in known if state.phase is Phase.running and state.job_id
+        )
         if not running:
             return False
-        with suppress(RuntimeError):  # it has just ended
+        # it has just ended
+        with suppress(RuntimeError):
             self._lab.cluster.ask(*command, self._random.choice(running))
         return True
 
@@ -115,6 +122,11 @@ def test_a_table_survives_random_faults(lab: Lab, seed: int) -> None:
     wait_until(lambda: not chaos.reconcile(), f"end of all runs after {struck}", seconds=600)
     for run in chaos.table:
         assert_nothing_lost_or_doubled(run)
-    assert sum(len(starts(run)) for run in chaos.table) > len(chaos.table), f"nothing was hurt by {struck}"
+    assert sum(len(starts(run)) for run in chaos.table) > len(chaos.table), (
+        f"nothing was hurt by {struck}"
+    )
     names = {job_name(run) for run in chaos.table}
-    wait_until(lambda: not names & {job.name for job in queue() if job.stage is not Stage.over}, "end of the last jobs")
+    wait_until(
+        lambda: not names & {job.name for job in queue() if job.stage is not Stage.over},
+        "end of the last jobs",
+    )

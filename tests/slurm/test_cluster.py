@@ -1,4 +1,5 @@
-"""The private clusters themselves: the fall-back where no namespaces are allowed, and that nothing is left of any."""
+"""The private clusters themselves: the fall-back where no namespaces are allowed, and that nothing
+is left of any."""
 
 from __future__ import annotations
 
@@ -16,7 +17,10 @@ from private import private_cluster
 
 
 def test_two_nodes_on_one_loopback_train_and_leave_nothing(slurm_is_there: None) -> None:
-    with private_cluster(nodes=2, accounting=False, proctrack="linuxproc", shared=True) as (private, folder):
+    with private_cluster(nodes=2, accounting=False, proctrack="linuxproc", shared=True) as (
+        private,
+        folder,
+    ):
         lab = Lab(private, folder)
         run = lab.reference()
         assert run.attempts()[0]["world_size"] == 2
@@ -30,24 +34,34 @@ def test_two_nodes_on_one_loopback_train_and_leave_nothing(slurm_is_there: None)
 def child(parent: int, program: str) -> int:
     """The child of a process that runs a program; 0: none."""
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        with suppress(OSError):  # it has just ended
+        # it has just ended
+        with suppress(OSError):
             if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] == program.encode():
                 return int(pid)
     return 0
 
 
-@pytest.mark.skipif(cluster.shares_loopback(), reason="on a shared loopback, both are on one network")
-def test_a_cluster_that_is_started_from_another_one_is_on_its_own_network(slurm_is_there: None) -> None:
+@pytest.mark.skipif(
+    cluster.shares_loopback(), reason="on a shared loopback, both are on one network"
+)
+def test_a_cluster_that_is_started_from_another_one_is_on_its_own_network(
+    slurm_is_there: None,
+) -> None:
     with private_cluster(nodes=1, accounting=False, proctrack="linuxproc", shared=False):
         typed = ["sh", "-c", "sinfo --noheader -p main; command -v python"]
         command = [sys.executable, str(Path(__file__).parent / "shell.py"), *typed]
         inner = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert " 3 " in inner.stdout, inner.stderr
-    assert inner.stdout.splitlines()[-1] == str(Path(sys.executable).parent / "python")  # as its help is typed
+    # as its help is typed
+    assert inner.stdout.splitlines()[-1] == str(Path(sys.executable).parent / "python")
 
 
-@pytest.mark.skipif(cluster.shares_loopback(), reason="on a shared loopback, the next test run ends them")
-def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(slurm_is_there: None) -> None:
+@pytest.mark.skipif(
+    cluster.shares_loopback(), reason="on a shared loopback, the next test run ends them"
+)
+def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(
+    slurm_is_there: None,
+) -> None:
     command = [sys.executable, str(Path(__file__).parent / "shell.py"), "sleep", "600"]
     maker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert maker.stderr is not None
@@ -61,7 +75,8 @@ def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(
     maker.kill()
     maker.wait(60)
     maker.stderr.close()
-    os.kill(sleeping, 9)  # what a person started on it is theirs to end
+    # what a person started on it is theirs to end
+    os.kill(sleeping, 9)
     wait_until(lambda: not processes(folder), "end of its processes")
     with private_cluster(nodes=1, accounting=False, proctrack="linuxproc", shared=False):
         assert not folder.exists()

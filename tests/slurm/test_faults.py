@@ -1,4 +1,5 @@
-"""Faults that a real cluster brings: each time the run goes on where it was saved, to the very same weights."""
+"""Faults that a real cluster brings: each time the run goes on where it was saved, to the very same
+weights."""
 
 from __future__ import annotations
 
@@ -19,10 +20,10 @@ from lab import (
 )
 from machines import wait_until
 
-from antioversmooth.orchestration import reconcile, submission
-from antioversmooth.orchestration.budget import verdict
-from antioversmooth.orchestration.reconcile import Action
-from antioversmooth.orchestration.state import Phase, states
+from antioversmooth.orchestration.monitor.state import Phase, states
+from antioversmooth.orchestration.slurm import reconcile, submission
+from antioversmooth.orchestration.slurm.budget import verdict
+from antioversmooth.orchestration.slurm.reconcile import Action
 from antioversmooth.runs import Run
 
 SAVING_TAKES_S = 3.0
@@ -30,7 +31,8 @@ SAVING_TAKES_S = 3.0
 
 
 def assert_it_went_on(lab: Lab, run: Run, *reasons: str) -> None:
-    """The run came to the weights of the one that nobody disturbed, after attempts that ended for these reasons."""
+    """The run came to the weights of the one that nobody disturbed, after attempts that ended for
+    these reasons."""
     lab.wait_done(run)
     assert ends(run) == [*reasons, "completed"], lab.account(run)
     for before, start in zip(starts(run), starts(run)[1:], strict=False):
@@ -46,11 +48,13 @@ def test_the_time_limit(lab: Lab) -> None:
     run = lab.new_run("limit", "cluster.time_min=30", "cluster.signal_delay_s=90")
     job = lab.submit(run)
     lab.wait_saved(run)
-    with lab.paused(run):  # SLURM looks at time limits every half minute, and wakes whom it has to tell something
+    # SLURM looks at time limits every half minute, and wakes whom it has to tell something
+    with lab.paused(run):
         minutes = int((time.time() - starts(run)[0]["time"]) / 60) + 2
         lab.cluster.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
         wait_until(lambda: ends(run), "warning", seconds=120)
-        lab.cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=30")  # of its next turn, too
+        # of its next turn, too
+        lab.cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=30")
     assert_it_went_on(lab, run, "timeout")
     assert not lost_steps(run, 1)
 
@@ -78,10 +82,18 @@ def test_the_warning_signal_before_training_listens(lab: Lab) -> None:
 
 
 def preempt(lab: Lab, run: Run) -> None:
-    """Takes all nodes for a job of higher priority; the run stands still until SLURM wakes it up to tell it so."""
+    """Takes all nodes for a job of higher priority; the run stands still until SLURM wakes it up to
+    tell it so."""
     lab.wait_saved(run)
     with lab.paused(run):
-        lab.cluster.ask("sbatch", "--partition=main", "--nodes=3", "--exclusive", "--output=/dev/null", "--wrap=true")
+        lab.cluster.ask(
+            "sbatch",
+            "--partition=main",
+            "--nodes=3",
+            "--exclusive",
+            "--output=/dev/null",
+            "--wrap=true",
+        )
         wait_until(lambda: ends(run), "preemption", seconds=60)
 
 
@@ -132,7 +144,8 @@ def test_rank_zero_killed_in_the_middle_of_a_checkpoint(lab: Lab) -> None:
     pid = lab.processes(run)[0]
     deadline = time.monotonic() + 60
     while not any(name.startswith(".") for name in os.listdir(run.checkpoints_dir)):
-        assert time.monotonic() < deadline  # and no sleep: a checkpoint takes some milliseconds
+        # and no sleep: a checkpoint takes some milliseconds
+        assert time.monotonic() < deadline
     os.kill(pid, signal.SIGKILL)
     assert_it_went_on(lab, run, "crash")
 
@@ -145,7 +158,8 @@ def test_a_node_without_power(lab: Lab) -> None:
     node = lab.nodes_of(run)[1]
     lab.cluster.power_off(node)
     try:
-        assert_it_went_on(lab, run, "node-fail")  # rank 0 made a crash of it: its peer was gone
+        # rank 0 made a crash of it: its peer was gone
+        assert_it_went_on(lab, run, "node-fail")
         assert verdict(run).why.endswith("0 of them crashed")
     finally:
         lab.cluster.power_on(node)
@@ -157,14 +171,17 @@ def test_a_node_set_down_by_an_administrator(lab: Lab) -> None:
     lab.submit(run)
     lab.wait_saved(run)
     node = f"NodeName={lab.nodes_of(run)[0]}"
-    lab.cluster.ask("scontrol", "update", node, "State=DOWN", "Reason=test")  # it comes back by ReturnToService
-    assert_it_went_on(lab, run, "preempted")  # it had the time to save
+    # it comes back by ReturnToService
+    lab.cluster.ask("scontrol", "update", node, "State=DOWN", "Reason=test")
+    # it had the time to save
+    assert_it_went_on(lab, run, "preempted")
     assert verdict(run).why.endswith("0 of them crashed")
 
 
 @on("accounted")
 def test_an_attempt_that_slurm_has_given_up_writes_nothing_any_more(lab: Lab) -> None:
-    """Its slurmd dies and its processes freeze; they wake up when the next attempt is well on its way."""
+    """Its slurmd dies and its processes freeze; they wake up when the next attempt is well on its
+    way."""
     run = lab.new_run("split-brain", "cluster.nodes=1", "cluster.tasks_per_node=2")
     lab.submit(run)
     lab.wait_saved(run)
@@ -173,9 +190,14 @@ def test_an_attempt_that_slurm_has_given_up_writes_nothing_any_more(lab: Lab) ->
         lab.cluster.kill_slurmd(node)
         lab.wait_saved(run, attempt=2)
     lab.wait_done(run)
-    wait_until(lambda: not any(os.path.exists(f"/proc/{pid}/root") for pid in old), "end of the old processes")
+    wait_until(
+        lambda: not any(os.path.exists(f"/proc/{pid}/root") for pid in old),
+        "end of the old processes",
+    )
     assert [r["attempt"] for r in starts(run)] == [1, 2]
-    assert ends(run) == ["node-fail", "completed"], "told by the second attempt: the batch script was on that node"
+    assert ends(run) == ["node-fail", "completed"], (
+        "told by the second attempt: the batch script was on that node"
+    )
     assert_nothing_lost_or_doubled(run)
     assert_same_weights(run, lab.reference())
     lab.cluster.start_slurmd(node)
@@ -215,7 +237,8 @@ def test_torchrun_agents_pass_the_warning_on(lab: Lab) -> None:
 
 @on("bare")
 def test_a_rank_that_hangs_ends_the_attempt_and_says_where(lab: Lab) -> None:
-    """It stands still, as in a broken driver; the other one does not wait for it until the time limit."""
+    """It stands still, as in a broken driver; the other one does not wait for it until the time
+    limit."""
     run = lab.new_run("hung", "runtime.timeout_s=20")
     lab.submit(run)
     lab.wait_saved(run)

@@ -1,4 +1,5 @@
-"""One live job for a run, whoever launches it and wherever a launcher dies; and the job is what was launched."""
+"""One live job for a run, whoever launches it and wherever a launcher dies; and the job is what was
+launched."""
 
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ from lab import SMALL, Lab, on
 from machines import wait_until
 
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration import snapshot, submission
-from antioversmooth.orchestration.reconcile import Action, reconcile
-from antioversmooth.orchestration.script import job_name
-from antioversmooth.orchestration.state import Phase, states
+from antioversmooth.orchestration import snapshot
+from antioversmooth.orchestration.monitor.state import Phase, states
+from antioversmooth.orchestration.slurm import submission
+from antioversmooth.orchestration.slurm.reconcile import Action, reconcile
+from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.runs import Run
 
 pytestmark = on("bare")
@@ -27,9 +29,9 @@ PROJECT = Path(__file__).parents[2]
 LAUNCHERS = """
 import json, os, signal, sys
 from pathlib import Path
-from antioversmooth.orchestration.script import sbatch_script
+from antioversmooth.orchestration.slurm.script import sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.orchestration.submission import submit
+from antioversmooth.orchestration.slurm.submission import submit
 from antioversmooth.runs import Run
 
 code, wanted = Path(sys.argv[1]), [(Run.load(Path(directory)), kill_at) for directory, kill_at in json.load(sys.stdin)]
@@ -64,7 +66,8 @@ for run, kill_at in wanted:
     children.append(child)
 print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
 """
-"""Launchers at once, each in a process of its own: submits a run, kills itself at a line on the way, or 0: at none.
+"""Launchers at once, each in a process of its own: submits a run, kills itself at a line on the
+way, or 0: at none.
 
 Prints how many lines those ran that were not killed, and then how each one ended.
 """
@@ -101,15 +104,21 @@ def test_a_launcher_killed_anywhere_leaves_one_job_after_the_next_launch(lab: La
         assert jobs_of(lab, run) == [job], f"killed at line {point} of {total}"
 
 
-def test_a_job_runs_the_code_that_was_launched_though_it_is_edited_while_it_waits(lab: Lab, tmp_path: Path) -> None:
+def test_a_job_runs_the_code_that_was_launched_though_it_is_edited_while_it_waits(
+    lab: Lab, tmp_path: Path
+) -> None:
     project = tmp_path / "project"
     shutil.copytree(
-        PROJECT / "antioversmooth", project / "antioversmooth", ignore=shutil.ignore_patterns("__pycache__")
+        PROJECT / "antioversmooth",
+        project / "antioversmooth",
+        ignore=shutil.ignore_patterns("__pycache__"),
     )
     code = snapshot.take(tmp_path / "results", project)
     run = lab.new_run("edited", hold=True)
     job = submission.submit(run, code)
-    (project / "antioversmooth/training/train.py").write_text("raise SystemExit('edited after the launch')\n")
+    (project / "antioversmooth/training/train.py").write_text(
+        "raise SystemExit('edited after the launch')\n"
+    )
     lab.cluster.ask("scontrol", "release", job)
     lab.wait_done(run)
     assert run.attempts()[0]["snapshot"] == code.id
@@ -151,7 +160,9 @@ def test_a_run_in_a_folder_with_an_evil_name_runs_nothing_but_itself(
 
 def test_two_jobs_on_one_node_meet_at_two_ports(lab: Lab) -> None:
     shape = ("cluster.nodes=1", "cluster.tasks_per_node=2")
-    both = [lab.new_run(name, *shape, nodelist=next(iter(lab.cluster.nodes))) for name in ("one", "two")]
+    both = [
+        lab.new_run(name, *shape, nodelist=next(iter(lab.cluster.nodes))) for name in ("one", "two")
+    ]
     for run in both:
         submission.submit(run, lab.code)
     for run in both:
@@ -170,7 +181,10 @@ def test_waiting_jobs_say_why(lab: Lab) -> None:
         submission.submit(run, lab.code)
     assert states([held])[held.id].phase is Phase.held
     submission.cancel(cancelled)
-    wait_until(lambda: states([cancelled])[cancelled.id].phase is Phase.cancelled_pending, "cancelled pending")
+    wait_until(
+        lambda: states([cancelled])[cancelled.id].phase is Phase.cancelled_pending,
+        "cancelled pending",
+    )
 
 
 def test_a_controller_that_is_down_is_named(lab: Lab) -> None:
@@ -183,20 +197,27 @@ def test_a_controller_that_is_down_is_named(lab: Lab) -> None:
             submission.submit(run, lab.code)
     finally:
         lab.cluster.start_controller()
-    wait_until(lambda: states([run])[run.id].phase is Phase.held, "the job, after the controller came back")
+    wait_until(
+        lambda: states([run])[run.id].phase is Phase.held, "the job, after the controller came back"
+    )
 
 
 def test_a_run_follows_the_one_that_it_starts_from_to_another_job(lab: Lab) -> None:
-    """Also on a cluster that cancels jobs whose dependency failed, which this one does (see cluster.py)."""
+    """Also on a cluster that cancels jobs whose dependency failed, which this one does (see
+    cluster.py)."""
     before = lab.new_run("before", hold=True)
     run = dataclasses.replace(lab.new_run("after", seed=1), upstream=before)
     first = [str(step.job_id) for step in reconcile([before, run], lab.code)]
     assert dependency(lab, first[1]).startswith(f"afterok:{first[0]}(unfulfilled)")
     lab.cluster.ask("scancel", first[0])
-    wait_until(lambda: "DependencyNeverSatisfied" in states([run])[run.id].detail, "dependency that failed")
+    wait_until(
+        lambda: "DependencyNeverSatisfied" in states([run])[run.id].detail, "dependency that failed"
+    )
     steps = reconcile([before, run], lab.code)
     assert [step.action for step in steps] == [Action.submit, Action.replace]
-    assert dependency(lab, str(steps[1].job_id)).startswith(f"afterok:{steps[0].job_id}(unfulfilled)")
+    assert dependency(lab, str(steps[1].job_id)).startswith(
+        f"afterok:{steps[0].job_id}(unfulfilled)"
+    )
     assert [jobs_of(lab, one) for one in (before, run)] == [[step.job_id] for step in steps]
 
 
@@ -205,8 +226,15 @@ def dependency(lab: Lab, job: str) -> str:
     return lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%E")
 
 
-def test_what_a_shell_tells_slurm_s_clients_changes_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = {"SBATCH_JOB_NAME": "x", "SBATCH_TIMELIMIT": "1", "SQUEUE_PARTITION": "low", "SLURM_TIME_FORMAT": "%H:%M"}
+def test_what_a_shell_tells_slurm_s_clients_changes_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {
+        "SBATCH_JOB_NAME": "x",
+        "SBATCH_TIMELIMIT": "1",
+        "SQUEUE_PARTITION": "low",
+        "SLURM_TIME_FORMAT": "%H:%M",
+    }
     run = lab.new_run("shell", "cluster.time_min=30", hold=True)
     with monkeypatch.context() as shell:
         for key, value in options.items():
@@ -214,7 +242,10 @@ def test_what_a_shell_tells_slurm_s_clients_changes_nothing(lab: Lab, monkeypatc
         job = submission.submit(run, lab.code)
         assert submission.submit(run, lab.code) == job
         assert states([run])[run.id].phase is Phase.held
-    assert lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%j|%l") == f"{job_name(run)}|30:00"
+    assert (
+        lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%j|%l")
+        == f"{job_name(run)}|30:00"
+    )
 
 
 def test_evaluation_is_a_job_as_training_is(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

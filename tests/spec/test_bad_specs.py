@@ -1,4 +1,5 @@
-"""The corpus: every bad spec of bad/ is refused with its own problems, each at its place, and with no others."""
+"""The corpus: every bad spec of bad/ is refused with its own problems, each at its place, and with
+no others."""
 
 from __future__ import annotations
 
@@ -40,12 +41,16 @@ def first_lines(error: SpecError) -> list[str]:
 
 def assert_these_and_no_others(error: SpecError, begins: list[str]) -> None:
     found = first_lines(error)
-    assert [line[: len(begin)] for line, begin in zip(found, begins, strict=False)] == begins, str(error)
+    assert [line[: len(begin)] for line, begin in zip(found, begins, strict=False)] == begins, str(
+        error
+    )
     assert len(found) == len(begins), str(error)
 
 
 def test_every_bad_spec_says_what_is_expected_of_it() -> None:
-    assert sorted(EXPECTED) == sorted(f"{path.parent.name}/{path.stem}" for path in BAD.glob("*/*.yaml"))
+    assert sorted(EXPECTED) == sorted(
+        f"{path.parent.name}/{path.stem}" for path in BAD.glob("*/*.yaml")
+    )
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -65,14 +70,18 @@ def test_a_bad_override_is_refused_with_all_its_problems(case: dict[str, Any], c
 def test_an_override_that_is_wrong_in_every_row_of_a_table_is_said_once(copy: Path) -> None:
     with pytest.raises(SpecError) as caught:
         spec.load([copy / "tables" / "table2.yaml"], ["recipe.epochs=many"])
-    assert first_lines(caught.value) == ["command line: recipe.epochs: 'many' is not a whole number"]
+    assert first_lines(caught.value) == [
+        "command line: recipe.epochs: 'many' is not a whole number"
+    ]
     assert str(caught.value).endswith("= in experiments/deit_s12.yaml and 11 more")
 
 
 def test_a_mistake_in_a_figure_of_a_table_is_said_before_the_rows_are_run(copy: Path) -> None:
     figure = copy / "figures" / "similarity_deit_s24.yaml"
     figure.write_text(figure.read_text() + "captoin: typo\n")
-    with pytest.raises(SpecError, match=r"figures/similarity_deit_s24\.yaml:.*did you mean `caption`") as caught:
+    with pytest.raises(
+        SpecError, match=r"figures/similarity_deit_s24\.yaml:.*did you mean `caption`"
+    ) as caught:
         spec.load([copy / "tables" / "table2.yaml"], ["profile=mini"])
     assert len(first_lines(caught.value)) == 1
 
@@ -87,7 +96,9 @@ def test_problems_of_several_specs_come_in_one_error(copy: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_value_from_the_environment_is_not_shown(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_from_the_environment_is_not_shown(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("A_TOKEN", "s3cret")
     with pytest.raises(SpecError, match="stands for a value that does not fit") as caught:
         spec.load([copy / "deit_s12.yaml"], ["recipe.epochs=${oc.env:A_TOKEN}"])
@@ -97,7 +108,9 @@ def test_a_value_from_the_environment_is_not_shown(copy: Path, monkeypatch: pyte
 def test_no_command_of_a_tag_is_run(copy: Path) -> None:
     touched = copy / "touched"
     head = (copy / "deit_s12.yaml").read_text().split("title:")[0]
-    (copy / "evil.yaml").write_text(f'{head}title: !!python/object/apply:os.system ["touch {touched}"]\n')
+    (copy / "evil.yaml").write_text(
+        f'{head}title: !!python/object/apply:os.system ["touch {touched}"]\n'
+    )
     with pytest.raises(SpecError, match="without tags"):
         spec.load([copy / "evil.yaml"])
     assert not touched.exists()

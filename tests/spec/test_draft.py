@@ -12,7 +12,10 @@ from antioversmooth.spec.draft import draft
 
 def test_a_new_row_is_the_old_one_under_its_own_name(copy: Path) -> None:
     path = draft("deit_s12_wide", copy / "deit_s12_featscale.yaml")
-    old, new = (spec.load_experiment(copy / f"{name}.yaml") for name in ("deit_s12_featscale", "deit_s12_wide"))
+    old, new = (
+        spec.load_experiment(copy / f"{name}.yaml")
+        for name in ("deit_s12_featscale", "deit_s12_wide")
+    )
     assert path == copy / "deit_s12_wide.yaml"
     assert new == dataclasses.replace(old, name="deit_s12_wide", title="deit_s12_wide")
 
@@ -43,7 +46,9 @@ def test_a_name_that_no_row_can_have_is_refused(copy: Path, name: str) -> None:
     assert sorted(copy.parent.rglob("*")) == before
 
 
-def test_the_command_names_the_file_that_it_wrote(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_names_the_file_that_it_wrote(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["new", "mine", "--from", "deit_s12"]) == 0
     assert capsys.readouterr().out.strip().endswith("experiments/mine.yaml")
     assert cli.main(["new", "mine", "--from", "table2"]) == 2

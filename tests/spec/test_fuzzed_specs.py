@@ -14,13 +14,20 @@ from antioversmooth import spec
 from antioversmooth.errors import SpecError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-SEEDS = {path: (EXPERIMENTS / path).read_text() for path in ("deit_s12.yaml", "recipe/imagenet/swin.yaml")}
+SEEDS = {
+    path: (EXPERIMENTS / path).read_text()
+    for path in ("deit_s12.yaml", "recipe/imagenet/swin.yaml")
+}
 TABLE = (EXPERIMENTS / "tables" / "smoke.yaml").read_text()
 NASTY = [
-    "\t", "\n", "\r", "\x00", "\x85", "\u2028", "\ufeff", "é", "😀", ":", ": ", "- ", "? ", "#", "&a", "*a",
-    "<<: *a", "!!int x", "!!python/name:os.system", "%YAML 1.1", "---", "...", "|", ">", "[", "]", "{", "}", "'",
-    '"', "\\", "${", "}", "${recipe.epochs}", "${oc.env:HOME}", "${.epochs}", "???", "null", "~", "yes", ".nan",
-    ".inf", "1e999", "0o7", "012", "24:00:00", "24h", "_self_", "schema", "@_here_", "@_global_", "# @package x",
+    "\t", "\n", "\r", "\x00", "\x85", "\u2028", "\ufeff", "é", "😀", ":", ": ", "- ", "? ", "#",
+    "&a", "*a",
+    "<<: *a", "!!int x", "!!python/name:os.system", "%YAML 1.1", "---", "...", "|", ">", "[", "]",
+    "{", "}", "'",
+    '"', "\\", "${", "}", "${recipe.epochs}", "${oc.env:HOME}", "${.epochs}", "???", "null", "~",
+    "yes", ".nan",
+    ".inf", "1e999", "0o7", "012", "24:00:00", "24h", "_self_", "schema", "@_here_", "@_global_",
+    "# @package x",
     "defaults:", "hydra:", "../", "/", "override ", "name: x", "9" * 5000, "[" * 300,
 ]  # fmt: skip
 
@@ -31,7 +38,9 @@ def mutated(draw: st.DrawFn, text: str) -> str:
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(text)))
         end = draw(st.integers(start, min(len(text), start + 40)))
-        middle = draw(st.one_of(st.sampled_from(NASTY), st.just(2 * text[start:end]), st.text(max_size=5)))
+        middle = draw(
+            st.one_of(st.sampled_from(NASTY), st.just(2 * text[start:end]), st.text(max_size=5))
+        )
         text = text[:start] + middle + text[end:]
     return text
 

@@ -12,28 +12,32 @@ from antioversmooth.spec.problems import WIDEST, Place, Problem, alike, did_you_
 
 def test_a_problem_reads_like_a_compilers_message() -> None:
     place = Place("experiments/row.yaml", 12, 3, "  dept: 13", 4)
-    assert str(Problem(place, "model.dept", "there is no such key", ("depth: Blocks.",))) == (
-        "experiments/row.yaml:12:3: model.dept: there is no such key\n"
+    assert (
+        str(Problem(place, "model.dept", "there is no such key", ("depth: Blocks.",)))
+        == "experiments/row.yaml:12:3: model.dept: there is no such key\n"
         "    12 |   dept: 13\n"
         "       |   ^^^^\n"
         "       = depth: Blocks."
     )
 
 
-def test_an_override_is_quoted_with_carets_under_its_value(experiments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_override_is_quoted_with_carets_under_its_value(
+    experiments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(experiments.parent)
     with pytest.raises(SpecError) as caught:
         spec.load([Path("experiments/deit_s12.yaml")], ["recipe.epochs=x"])
-    assert str(caught.value) == (
-        "command line: recipe.epochs: 'x' is not a whole number\n"
-        "       | recipe.epochs=x\n"
-        "       |               ^\n"
-        "       = epochs: Passes over the training set; 0 evaluates `init_from` and trains nothing.\n"
-        "       = in experiments/deit_s12.yaml"
+    assert (
+        str(caught.value)
+        == "command line: recipe.epochs: 'x' is not a whole number\n       | recipe.epochs=x\n     "
+        "  |               ^\n       = epochs: Passes over the training set; 0 evaluates"
+        " `init_from` and trains nothing.\n       = in experiments/deit_s12.yaml"
     )
 
 
-def test_both_sides_of_a_contradiction_are_shown(experiments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_sides_of_a_contradiction_are_shown(
+    experiments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(experiments.parent)
     with pytest.raises(SpecError) as caught:
         spec.load([Path("experiments/deit_s12.yaml")], ["recipe.epochs=3"])
@@ -64,7 +68,9 @@ def test_a_quoted_line_cannot_steer_the_terminal() -> None:
         ("colour", ["depth"], []),
     ],
 )
-def test_a_key_is_met_with_those_that_it_may_stand_for(key: str, known: list[str], close: list[str]) -> None:
+def test_a_key_is_met_with_those_that_it_may_stand_for(
+    key: str, known: list[str], close: list[str]
+) -> None:
     assert alike(key, known) == close
 
 

@@ -72,7 +72,9 @@ def test_a_clock_that_yaml_reads_as_a_number_is_seen() -> None:
     assert complaint(86400, "24:00:00", int, "time_min") is not None
 
 
-@pytest.mark.parametrize(("value", "written"), [(False, "no"), (83, "0123"), (5400, "1:30:00"), (1000.0, "1e3")])
+@pytest.mark.parametrize(
+    ("value", "written"), [(False, "no"), (83, "0123"), (5400, "1:30:00"), (1000.0, "1e3")]
+)
 def test_text_that_yaml_reads_as_something_else_is_seen(value: Any, written: str) -> None:
     said = complaint(value, written, str, "qos")
     assert said is not None
@@ -81,4 +83,6 @@ def test_text_that_yaml_reads_as_something_else_is_seen(value: Any, written: str
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "nan", "-inf"])
 def test_a_number_must_be_finite(value: Any) -> None:
-    assert complaint(value, str(value), float, "base_lr") == f"{str(value)!r} is not a finite number"
+    assert (
+        complaint(value, str(value), float, "base_lr") == f"{str(value)!r} is not a finite number"
+    )

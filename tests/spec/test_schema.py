@@ -34,7 +34,8 @@ def violations(text: str, schema: dict[str, Any]) -> list[str]:
     "path", sorted(EXPERIMENTS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(EXPERIMENTS))
 )
 def test_every_shipped_spec_fits_its_schema(path: Path) -> None:
-    if path.parent.name == "profile":  # one key, and it is not edited
+    # one key, and it is not edited
+    if path.parent.name == "profile":
         return
     assert violations(path.read_text(), json_schema(kind_of(path))) == []
 
@@ -42,7 +43,11 @@ def test_every_shipped_spec_fits_its_schema(path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "said"),
     [
-        ("row", "defaults: [schema, _self_]\nmodel: {dept: 3}", "model: Additional properties are not allowed ('dept'"),
+        (
+            "row",
+            "defaults: [schema, _self_]\nmodel: {dept: 3}",
+            "model: Additional properties are not allowed ('dept'",
+        ),
         ("row", "title: T", ": 'defaults' is a required property"),
         ("row", "defaults: []\nname: other", ": Additional properties are not allowed ('name'"),
         ("recipe", "epochs: many", "epochs: 'many' is not valid under any of the given schemas"),
@@ -76,5 +81,7 @@ def test_a_group_completes_the_keys_and_defaults_of_its_dataclass() -> None:
 
 def test_the_command_prints_the_schema() -> None:
     command = [sys.executable, "-m", "antioversmooth", "schema", "table"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=EXPERIMENTS.parent)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=EXPERIMENTS.parent
+    )
     assert json.loads(done.stdout) == json_schema("table")

@@ -25,7 +25,8 @@ def tiny_run(make_run: Callable[..., Run]) -> Callable[..., Run]:
 
 @pytest.fixture
 def folder_run(tiny_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
-    """Makes a tiny run on image files: three classes of twelve colour images, a third of them for validation."""
+    """Makes a tiny run on image files: three classes of twelve colour images, a third of them for
+    validation."""
     generator = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 4)):
         for label in ("ash", "birch", "cedar"):

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from antioversmooth import journal
-from antioversmooth.runs import Run
-from antioversmooth.training import checkpoint
+from antioversmooth.runs import Run, journal
+from antioversmooth.training.run import checkpoint
 
 
 def losses(run: Run) -> list[float]:

@@ -1,4 +1,5 @@
-"""Tiny runs, and their ranks as processes of their own: torch is imported once, in a server that forks them."""
+"""Tiny runs, and their ranks as processes of their own: torch is imported once, in a server that
+forks them."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ TINY = (
     "recipe.drop_path=0.1",
     "runtime.log_every=1",
 )
-"""Overrides for a run of a second: real 8x8 digits, two blocks of sixteen channels, all of the recipe switched on."""
+"""Overrides for a run of a second: real 8x8 digits, two blocks of sixteen channels, all of the
+recipe switched on."""
 
 
 def tiny(*overrides: str) -> list[str]:
@@ -42,7 +44,8 @@ def tiny(*overrides: str) -> list[str]:
 
 
 def start(run: Run, *, ranks: int = 1, nodes: int = 1, **environment: str) -> list[BaseProcess]:
-    """The running ranks, with what torchrun would put into their environment on so many nodes; alone, without."""
+    """The running ranks, with what torchrun would put into their environment on so many nodes;
+    alone, without."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["antioversmooth.training.__main__"])
     port = str(_free_port())

@@ -13,11 +13,11 @@ from torch import nn
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.errors import CheckpointError
 from antioversmooth.runs import Run
-from antioversmooth.training import checkpoint
-from antioversmooth.training.analyse import BATCH, analyse, validation_batches
-from antioversmooth.training.checkpoint import Checkpoint
-from antioversmooth.training.data import open_data
-from antioversmooth.training.initial import new_model
+from antioversmooth.training.data.images import open_data
+from antioversmooth.training.run import checkpoint
+from antioversmooth.training.run.checkpoint import Checkpoint
+from antioversmooth.training.weights.analyse import BATCH, analyse, validation_batches
+from antioversmooth.training.weights.initial import new_model
 
 
 def save(run: Run, model: nn.Module, step: int = 1) -> Path:
@@ -43,7 +43,9 @@ def test_a_run_is_analysed_with_its_newest_weights(tiny_run: Callable[..., Run])
     assert set(found.measures["scales/w"][1]) == {0.5}
     images = torch.cat(list(validation_batches(config, 40)))
     journaled = token_similarity(model, images).tokens
-    assert [found.measures["tokens/similarity"][layer] for layer in (1, 2)] == pytest.approx(journaled, abs=1e-6)
+    assert [found.measures["tokens/similarity"][layer] for layer in (1, 2)] == pytest.approx(
+        journaled, abs=1e-6
+    )
 
 
 def test_a_checkpoint_and_a_file_from_elsewhere_are_analysed_alike(
@@ -67,9 +69,15 @@ def test_a_run_that_only_evaluates_is_analysed_with_the_weights_it_started_from(
     path = save(trained, new_model(trained.experiment, seed=1))
     kept = [override for override in TINY if "epochs=" not in override]
     evaluated = make_run(
-        "deit_s12", *kept, "recipe.epochs=0", "recipe.warmup_epochs=0", f"recipe.init_from='file:{path}'"
+        "deit_s12",
+        *kept,
+        "recipe.epochs=0",
+        "recipe.warmup_epochs=0",
+        f"recipe.init_from='file:{path}'",
     )
-    assert analyse(evaluated.dir, num_images=8).measures == analyse(trained.dir, num_images=8).measures
+    assert (
+        analyse(evaluated.dir, num_images=8).measures == analyse(trained.dir, num_images=8).measures
+    )
 
 
 def test_validation_images_are_streamed_in_their_order(tiny_run: Callable[..., Run]) -> None:
@@ -80,4 +88,6 @@ def test_validation_images_are_streamed_in_their_order(tiny_run: Callable[..., R
     sizes = [len(batch) for batch in validation_batches(config, 10**6)]
     assert sum(sizes) == len(labels)
     assert max(sizes) == BATCH
-    torch.testing.assert_close(torch.cat(list(validation_batches(config, 5))), first[:5], atol=0, rtol=0)
+    torch.testing.assert_close(
+        torch.cat(list(validation_batches(config, 5))), first[:5], atol=0, rtol=0
+    )

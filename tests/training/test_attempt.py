@@ -6,12 +6,11 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from antioversmooth import journal
 from antioversmooth.errors import AttemptEnded, DataError
-from antioversmooth.journal import EndReason
-from antioversmooth.runs import Run
-from antioversmooth.training.attempt import SUPERSEDED, end_of, opened
-from antioversmooth.training.distributed import Place, Ranks
+from antioversmooth.runs import Run, journal
+from antioversmooth.runs.journal import EndReason
+from antioversmooth.training.run.attempt import SUPERSEDED, end_of, opened
+from antioversmooth.training.run.distributed import Place, Ranks
 
 
 @pytest.mark.parametrize(
@@ -19,9 +18,14 @@ from antioversmooth.training.distributed import Place, Ranks
     [
         (ValueError("no"), EndReason.crash),
         (DataError("no images"), EndReason.crash),
-        (RuntimeError("[gloo] Timed out waiting 1000ms for recv operation to complete"), EndReason.hang),
         (
-            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nIf reserved but"),
+            RuntimeError("[gloo] Timed out waiting 1000ms for recv operation to complete"),
+            EndReason.hang,
+        ),
+        (
+            torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 2.00 GiB.\nIf reserved but"
+            ),
             EndReason.out_of_memory,
         ),
         (MemoryError(), EndReason.out_of_memory),
@@ -35,13 +39,19 @@ from antioversmooth.training.distributed import Place, Ranks
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_raised_says_why_an_attempt_ended(error: BaseException, reason: EndReason | None) -> None:
+def test_what_raised_says_why_an_attempt_ended(
+    error: BaseException, reason: EndReason | None
+) -> None:
     assert end_of(error)[0] is reason
 
 
 def test_lack_of_memory_says_what_makes_the_step_smaller() -> None:
-    _, message = end_of(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nIf reserved but"))
-    assert message.startswith("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.; runtime.device_batch")
+    _, message = end_of(
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nIf reserved but")
+    )
+    assert message.startswith(
+        "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.; runtime.device_batch"
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,10 +60,17 @@ def test_lack_of_memory_says_what_makes_the_step_smaller() -> None:
     ids=["started again", "for the first time", "another job"],
 )
 def test_an_attempt_tells_the_end_of_the_one_before_whose_node_took_its_batch_script_along(
-    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, job_id: str, restarts: str, told: list[str]
+    tiny_run: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+    job_id: str,
+    restarts: str,
+    told: list[str],
 ) -> None:
     run = tiny_run()
-    journal.append(run.attempts_path, {"attempt": run.new_attempt(), "event": "start", "step": 0, "job_id": "7"})
+    journal.append(
+        run.attempts_path,
+        {"attempt": run.new_attempt(), "event": "start", "step": 0, "job_id": "7"},
+    )
     monkeypatch.setenv("SLURM_JOB_ID", job_id)
     monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
     with opened(run, Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None), redirect=False):

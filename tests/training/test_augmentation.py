@@ -11,17 +11,30 @@ from timm.data.auto_augment import AugmentOp, posterize
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from antioversmooth.bench.pipeline import write_photographs
 from antioversmooth.config import DataConfig, DataSource, RecipeConfig
 from antioversmooth.errors import SpecError
-from antioversmooth.training import augmentation
-from antioversmooth.training.augmentation import DevicePreprocessing, FastCrop, eval_transform, train_transform, varies
+from antioversmooth.training.data import augmentation
+from antioversmooth.training.data.augmentation import (
+    DevicePreprocessing,
+    FastCrop,
+    eval_transform,
+    train_transform,
+    varies,
+)
 from antioversmooth.training.randomness import seed_everything
+from benchmarks.pipeline import write_photographs
 
 GREY = DataConfig("grey", DataSource.digits, None, 10, 100, 10, 1, [0.25], [0.5])
 COLOUR = DataConfig("colour", DataSource.image_folder, None, 10, 100, 10)
 RECIPE = RecipeConfig(epochs=10, global_batch=32, base_lr=1e-3)
-PLAIN = replace(RECIPE, rand_augment=None, color_jitter=0.0, hflip=0.0, crop_scale=[1.0, 1.0], crop_ratio=[1.0, 1.0])
+PLAIN = replace(
+    RECIPE,
+    rand_augment=None,
+    color_jitter=0.0,
+    hflip=0.0,
+    crop_scale=[1.0, 1.0],
+    crop_ratio=[1.0, 1.0],
+)
 CPU = torch.device("cpu")
 
 
@@ -59,7 +72,12 @@ def test_without_random_parts_a_training_view_is_the_image() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"hflip": 0.5}, {"rand_augment": "rand-m9"}, {"color_jitter": 0.1}, {"crop_scale": [0.5, 1.0]}],
+    [
+        {"hflip": 0.5},
+        {"rand_augment": "rand-m9"},
+        {"color_jitter": 0.1},
+        {"crop_scale": [0.5, 1.0]},
+    ],
 )
 def test_any_random_part_makes_views_vary(change: dict[str, object]) -> None:
     assert varies(replace(PLAIN, **change))
@@ -74,23 +92,34 @@ def test_evaluation_resizes_by_the_crop_and_takes_the_centre() -> None:
 
 def test_crops_are_timms_within_a_grey_level() -> None:
     """Same boxes; the resampled pixels differ by rounding."""
-    smooth = np.stack([*np.meshgrid(np.arange(120), np.arange(90)), np.full((90, 120), 7)], 2).astype(np.uint8)
-    timms = RandomResizedCropAndInterpolation(32, scale=(0.08, 1.0), ratio=(0.75, 4 / 3), interpolation="bicubic")
+    smooth = np.stack(
+        [*np.meshgrid(np.arange(120), np.arange(90)), np.full((90, 120), 7)], 2
+    ).astype(np.uint8)
+    timms = RandomResizedCropAndInterpolation(
+        32, scale=(0.08, 1.0), ratio=(0.75, 4 / 3), interpolation="bicubic"
+    )
     ours = FastCrop(timms, "bicubic")
     for seed in range(20):
         seed_everything(seed)
         expected = np.asarray(timms(Image.fromarray(smooth))).astype(int)
         seed_everything(seed)
-        difference = np.abs(np.asarray(ours(pil_to_tensor(Image.fromarray(smooth)))).astype(int) - expected)
+        difference = np.abs(
+            np.asarray(ours(pil_to_tensor(Image.fromarray(smooth)))).astype(int) - expected
+        )
         assert difference.max() <= 1
         assert difference.mean() < 0.03
 
 
-def test_crops_of_photographs_are_pillows_within_three_hundredths_of_a_level(tmp_path: Path) -> None:
-    """On average over boxes: most differ by 0.004, those whose width is enlarged by 0.2; at most 0.03 is promised."""
+def test_crops_of_photographs_are_pillows_within_three_hundredths_of_a_level(
+    tmp_path: Path,
+) -> None:
+    """On average over boxes: most differ by 0.004, those whose width is enlarged by 0.2; at most
+    0.03 is promised."""
     images = write_photographs(tmp_path, 4)
     opened = [images.open(number) for number in range(4)]
-    timms = RandomResizedCropAndInterpolation(224, scale=(0.08, 1.0), ratio=(0.75, 4 / 3), interpolation="bicubic")
+    timms = RandomResizedCropAndInterpolation(
+        224, scale=(0.08, 1.0), ratio=(0.75, 4 / 3), interpolation="bicubic"
+    )
     ours = FastCrop(timms, "bicubic")
     differences = []
     for seed in range(80):
@@ -104,7 +133,9 @@ def test_crops_of_photographs_are_pillows_within_three_hundredths_of_a_level(tmp
 
 def test_a_crop_is_the_same_however_the_pixels_lie_in_memory() -> None:
     """A decoder leaves them together, as [height, width, 3]; Pillow's tensors are planes."""
-    ours = FastCrop(RandomResizedCropAndInterpolation(32, scale=(0.08, 1.0), interpolation="bicubic"), "bicubic")
+    ours = FastCrop(
+        RandomResizedCropAndInterpolation(32, scale=(0.08, 1.0), interpolation="bicubic"), "bicubic"
+    )
     planes = pixels()
     together = planes.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     for seed in range(10):
@@ -122,19 +153,26 @@ def test_the_resampling_of_rand_augment_can_be_another_one() -> None:
     moves = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
     values = {}
     for interpolation in (None, "nearest"):
-        transform = train_transform(replace(recipe, rand_augment_interpolation=interpolation), COLOUR, 40)
+        transform = train_transform(
+            replace(recipe, rand_augment_interpolation=interpolation), COLOUR, 40
+        )
         (policy,) = (step for step in transform.transforms[2].transforms if hasattr(step, "ops"))
         policy.ops = [operation for operation in policy.ops if operation.name in moves]
         assert len(policy.ops) == len(moves)
         seed_everything(3)
-        values[interpolation] = set(torch.stack([transform(two) for _ in range(20)]).unique().tolist())
+        values[interpolation] = set(
+            torch.stack([transform(two) for _ in range(20)]).unique().tolist()
+        )
     assert values["nearest"] <= {0, 255, *(round(255 * mean) for mean in COLOUR.mean)}
     assert len(values[None]) > 100
 
 
 @pytest.mark.parametrize("key", ["interpolation", "rand_augment_interpolation"])
 def test_an_unknown_interpolation_is_refused_with_the_known_ones(key: str) -> None:
-    with pytest.raises(SpecError, match=rf"recipe.{key}: 'bicubik' is not possible: one of nearest, bilinear, bicubic"):
+    with pytest.raises(
+        SpecError,
+        match=rf"recipe.{key}: 'bicubik' is not possible: one of nearest, bilinear, bicubic",
+    ):
         replace(RECIPE, **{key: "bicubik"})
 
 
@@ -157,8 +195,13 @@ def test_every_operation_of_the_recipe_works_at_full_magnitude_on_any_pillow() -
 
 
 def test_a_hundred_thousand_augmentations_of_the_recipe_come_out_whole() -> None:
-    """As the recipe draws them, on small images; some ask posterize for 0 bits, and those are black."""
-    (policy,) = (step for step in train_transform(RECIPE, COLOUR, 24).transforms[2].transforms if hasattr(step, "ops"))
+    """As the recipe draws them, on small images; some ask posterize for 0 bits, and those are
+    black."""
+    (policy,) = (
+        step
+        for step in train_transform(RECIPE, COLOUR, 24).transforms[2].transforms
+        if hasattr(step, "ops")
+    )
     small = image().resize((8, 8))
     seed_everything(0)
     black = 0
@@ -172,7 +215,8 @@ def test_a_hundred_thousand_augmentations_of_the_recipe_come_out_whole() -> None
 def test_normalising_subtracts_and_divides_per_channel() -> None:
     preprocessing = DevicePreprocessing(GREY, seed=0, device=CPU)
     images = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
-    expected = torch.tensor([[[[-0.5, 1.5]]]])  # (0 - 0.25) / 0.5 and (1 - 0.25) / 0.5
+    # (0 - 0.25) / 0.5 and (1 - 0.25) / 0.5
+    expected = torch.tensor([[[[-0.5, 1.5]]]])
     assert torch.allclose(preprocessing.normalise(images), expected, atol=1e-6, rtol=0)
 
 

@@ -8,11 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from antioversmooth import files, journal
+from antioversmooth import files
 from antioversmooth.errors import CheckpointError
-from antioversmooth.runs import Run
-from antioversmooth.training import checkpoint
-from antioversmooth.training.checkpoint import Checkpoint, CheckpointWriter, lineage, load_state, newest_whole
+from antioversmooth.runs import Run, journal
+from antioversmooth.training.run import checkpoint
+from antioversmooth.training.run.checkpoint import (
+    Checkpoint,
+    CheckpointWriter,
+    lineage,
+    load_state,
+    newest_whole,
+)
 
 STATE = {"model": {"weight": torch.arange(3.0)}, "step": 7}
 
@@ -60,7 +66,8 @@ def test_the_newest_whole_one_is_found_and_torn_ones_are_reported(run: Run) -> N
 
 
 def test_checkpoints_of_a_branch_that_was_left_do_not_count(run: Run) -> None:
-    """Attempt 2 took over at step 5; what attempt 1 wrote for later steps, before or afterwards, is not the run's."""
+    """Attempt 2 took over at step 5; what attempt 1 wrote for later steps, before or afterwards, is
+    not the run's."""
     started(run, 1, 0)
     started(run, 2, 5)
     kept = [saved(run, 9, attempt=2), saved(run, 5, attempt=1)]
@@ -105,7 +112,9 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_cannot_change_it(
     assert torch.equal(lineage(run)[0].load()["model"]["weight"], torch.zeros(3))
 
 
-def test_a_failed_write_is_noticed_and_leaves_the_checkpoint_before(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_is_noticed_and_leaves_the_checkpoint_before(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer = CheckpointWriter(run, 1, lambda: False)
     writer.save(STATE, step=1, best_step=None)
     writer.wait()

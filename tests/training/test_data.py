@@ -14,11 +14,11 @@ from PIL import Image
 
 from antioversmooth import files, runs, spec
 from antioversmooth.config import DataConfig, DataSource
+from antioversmooth.datasets.layouts import packaged
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.orchestration import preflight
 from antioversmooth.runs import Run
-from antioversmooth.sources import packaged
-from antioversmooth.training.data import open_data, stratified_split
+from antioversmooth.training.data.images import open_data, stratified_split
 from antioversmooth.training.train import train
 
 DIGITS = DataConfig("digits", DataSource.digits, None, 10, 1438, 359, 1, [0.5], [0.5])
@@ -47,7 +47,8 @@ def test_digits_use_the_whole_range_of_grey() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "wrong"), [("num_classes", 11), ("num_train", 1437), ("num_val", 1), ("fingerprint", "abc")]
+    ("key", "wrong"),
+    [("num_classes", 11), ("num_train", 1437), ("num_val", 1), ("fingerprint", "abc")],
 )
 def test_data_that_is_not_what_the_spec_says_is_refused(key: str, wrong: object) -> None:
     with pytest.raises(DataError, match=f"data.{key}"):
@@ -68,7 +69,9 @@ def packed(root: Path, target: Path) -> None:
             archive.add(root / split, split)
 
 
-def test_a_run_is_the_same_from_a_folder_and_from_tar_files(folder_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_run_is_the_same_from_a_folder_and_from_tar_files(
+    folder_run: Callable[..., Run], tmp_path: Path
+) -> None:
     """To the bit, with loading processes; and its provenance says which data it was."""
     packed(tmp_path / "images", tmp_path / "tars")
     few = ("recipe.epochs=1", "recipe.warmup_epochs=0", "runtime.workers=1")
@@ -95,19 +98,27 @@ def other_images(of: Path, there: Path) -> None:
         Image.fromarray(pixels).save(path)
 
 
-def test_a_run_does_not_go_on_with_other_images(folder_run: Callable[..., Run], tmp_path: Path) -> None:
-    """Said before anything is queued, and by the training itself; a copy of the images is as good."""
+def test_a_run_does_not_go_on_with_other_images(
+    folder_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    """Said before anything is queued, and by the training itself; a copy of the images is as
+    good."""
     shutil.copytree(tmp_path / "images", tmp_path / "copy")
     other_images(tmp_path / "images", tmp_path / "others")
     with pytest.raises(AttemptEnded):
         train(folder_run("runtime.max_steps=2"))
     elsewhere = folder_run(f"data.root={tmp_path}/others")
-    told = rf"began on the images of {tmp_path}/images, and those of {tmp_path}/others are others by the content"
+    told = (
+        rf"began on the images of {tmp_path}/images, and those of {tmp_path}/others are others by"
+        r" the content"
+    )
     with pytest.raises(DataError, match=told):
         preflight.check_inputs([elsewhere])
     assert processes.train(elsewhere, ranks=2) == [2, 2]
     assert runs.began_on(elsewhere)["root"] == f"{tmp_path}/images"
-    assert [r["message"] for r in elsewhere.attempts() if r["event"] == "end"][-1].startswith("data.root: deit_s12")
+    assert [r["message"] for r in elsewhere.attempts() if r["event"] == "end"][-1].startswith(
+        "data.root: deit_s12"
+    )
     copy = folder_run(f"data.root={tmp_path}/copy")
     preflight.check_inputs([copy])
     train(copy)

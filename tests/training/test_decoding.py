@@ -11,8 +11,8 @@ import simplejpeg
 import torch
 from PIL import Image
 
-from antioversmooth.training import decoding
-from antioversmooth.training.decoding import decode
+from antioversmooth.training.data import decoding
+from antioversmooth.training.data.decoding import decode
 
 SIZES = [(1, 1), (7, 5), (16, 16), (17, 33), (255, 64), (500, 375)]
 
@@ -45,8 +45,12 @@ def no_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_pillow")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
-@pytest.mark.parametrize("options", [{}, {"quality": 30}, {"quality": 100}, {"progressive": True}, {"optimize": True}])
-def test_jpegs_of_every_common_kind(size: tuple[int, int], subsampling: int, options: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"quality": 30}, {"quality": 100}, {"progressive": True}, {"optimize": True}]
+)
+def test_jpegs_of_every_common_kind(
+    size: tuple[int, int], subsampling: int, options: dict[str, object]
+) -> None:
     content = encoded(picture(*size), subsampling=subsampling, **options)
     assert torch.equal(decode(content), by_pillow(content))
 
@@ -69,7 +73,8 @@ def test_grey_jpegs(options: dict[str, object]) -> None:
 @pytest.mark.usefixtures("no_pillow")
 def test_orientation_is_left_as_it_is_stored_as_by_torchvisions_folder() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    # turned by a quarter
+    exif[0x0112] = 6
     content = encoded(picture(40, 20), exif=exif, icc_profile=b"profile", comment=b"words")
     assert decode(content).shape == (3, 20, 40)
     assert torch.equal(decode(content), by_pillow(content))
@@ -77,7 +82,8 @@ def test_orientation_is_left_as_it_is_stored_as_by_torchvisions_folder() -> None
 
 @pytest.mark.parametrize(
     ("form", "mode"),
-    [("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "L"), ("WEBP", "RGB"), ("BMP", "RGB"),
+    [("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "L"), ("WEBP", "RGB"),
+    ("BMP", "RGB"),
      ("TIFF", "RGB"), ("PPM", "RGB"), ("MPO", "RGB")],
 )  # fmt: skip
 def test_other_kinds_are_pillows(form: str, mode: str) -> None:
@@ -110,7 +116,9 @@ def _too_large(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-@pytest.mark.parametrize("damage", [_cut, _without_head, lambda _: b"", lambda _: b"no image", lambda c: c[:3]])
+@pytest.mark.parametrize(
+    "damage", [_cut, _without_head, lambda _: b"", lambda _: b"no image", lambda c: c[:3]]
+)
 def test_damaged_files_are_refused(form: str, damage: object) -> None:
     with pytest.raises(OSError, match=r"Error: "):
         decode(damage(encoded(picture(64, 48), form)))  # type: ignore[operator]

@@ -1,4 +1,5 @@
-"""Learning from a teacher: DeiT's formulas, a teacher that nothing changes, and runs that go on to the bit."""
+"""Learning from a teacher: DeiT's formulas, a teacher that nothing changes, and runs that go on to
+the bit."""
 
 from __future__ import annotations
 
@@ -23,20 +24,24 @@ from antioversmooth import runs, spec
 from antioversmooth.config import DataConfig, DataSource, Distillation, Experiment, RecipeConfig
 from antioversmooth.errors import AttemptEnded, CheckpointError, SpecError
 from antioversmooth.runs import Run
-from antioversmooth.training.data import open_data
-from antioversmooth.training.distillation import Criterion, Teacher, load_teacher
-from antioversmooth.training.distributed import Place, Ranks
-from antioversmooth.training.initial import new_model
-from antioversmooth.training.sampling import SampleOrder
+from antioversmooth.training.data.images import open_data
+from antioversmooth.training.data.sampling import SampleOrder
+from antioversmooth.training.run.distributed import Place, Ranks
+from antioversmooth.training.step.distillation import Criterion, Teacher, load_teacher
 from antioversmooth.training.train import train
+from antioversmooth.training.weights.initial import new_model
 
 ALONE = Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
-GREY = DataConfig(name="grey", source=DataSource.digits, num_classes=3, num_train=1, num_val=1, mean=[0.5] * 3)
+GREY = DataConfig(
+    name="grey", source=DataSource.digits, num_classes=3, num_train=1, num_val=1, mean=[0.5] * 3
+)
 Pair = Callable[..., tuple[Run, Run]]
 
 
 def recipe(kind: Distillation, **options: float) -> RecipeConfig:
-    return RecipeConfig(epochs=9, global_batch=32, base_lr=1.0, distillation=kind, teacher="timm:any", **options)
+    return RecipeConfig(
+        epochs=9, global_batch=32, base_lr=1.0, distillation=kind, teacher="timm:any", **options
+    )
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -46,7 +51,8 @@ def probabilities(logits: np.ndarray) -> np.ndarray:
 
 @pytest.fixture
 def outputs() -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Logits of both classifiers, soft labels, and a teacher's logits, of 4 images and 5 classes."""
+    """Logits of both classifiers, soft labels, and a teacher's logits, of 4 images and 5
+    classes."""
     generator = torch.Generator().manual_seed(0)
     own, distilled, taught, labels = (torch.randn(4, 5, generator=generator) * 3 for _ in range(4))
     return own, distilled, labels.softmax(1), taught
@@ -67,12 +73,15 @@ def test_hard_the_loss_is_deits(outputs: tuple[Tensor, ...], alpha: float, has_t
 
 @pytest.mark.parametrize(("alpha", "tau"), [(0.1, 3.0), (0.5, 1.0)])
 @pytest.mark.parametrize("has_token", [True, False])
-def test_soft_the_loss_is_deits(outputs: tuple[Tensor, ...], alpha: float, tau: float, has_token: bool) -> None:
+def test_soft_the_loss_is_deits(
+    outputs: tuple[Tensor, ...], alpha: float, tau: float, has_token: bool
+) -> None:
     own, distilled, labels, taught = outputs
     followed = distilled if has_token else own
     labelled = -(labels.numpy() * np.log(probabilities(own.numpy()))).sum(1).mean()
     ours, theirs = (probabilities(logits.numpy() / tau) for logits in (followed, taught))
-    divergence = (theirs * np.log(theirs / ours)).sum() * tau**2 / (4 * 5)  # DeiT's code divides by classes, too
+    # DeiT's code divides by classes, too
+    divergence = (theirs * np.log(theirs / ours)).sum() * tau**2 / (4 * 5)
     criterion = Criterion(recipe(Distillation.soft, distillation_alpha=alpha, distillation_tau=tau))
     loss = criterion((own, distilled) if has_token else own, labels, taught)
     assert loss.item() == pytest.approx((1 - alpha) * labelled + alpha * divergence, rel=1e-5)
@@ -91,7 +100,9 @@ def test_a_teacher_sees_images_normalised_as_it_was_made_for() -> None:
     mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
     shared = (pixels - 0.5) / torch.tensor(GREY.std)[:, None, None]
     expected = (pixels - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
-    torch.testing.assert_close(Teacher(seen, mean, std, GREY)(shared), expected.flatten(1), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        Teacher(seen, mean, std, GREY)(shared), expected.flatten(1), atol=1e-5, rtol=1e-5
+    )
     assert torch.equal(Teacher(seen, GREY.mean, GREY.std, GREY)(shared), shared.flatten(1))
 
 
@@ -108,10 +119,13 @@ def test_a_teacher_is_frozen_and_in_evaluation_mode() -> None:
 
 @pytest.fixture
 def pair(experiments: Path, tmp_path: Path) -> Pair:
-    """Makes a tiny teacher, trained the first time, and a tiny run that learns from it, with overrides."""
+    """Makes a tiny teacher, trained the first time, and a tiny run that learns from it, with
+    overrides."""
 
     def load(name: str, *overrides: str) -> Experiment:
-        return spec.load_experiment(experiments / f"{name}.yaml", ["profile=mini", *tiny(*overrides)])
+        return spec.load_experiment(
+            experiments / f"{name}.yaml", ["profile=mini", *tiny(*overrides)]
+        )
 
     def make(*overrides: str) -> tuple[Run, Run]:
         pupil = load("deit_s12_distilled_featscale", "recipe.teacher='run:deit_s12'", *overrides)
@@ -148,7 +162,12 @@ def test_a_distilled_run_continues_to_the_bit(pair: Pair) -> None:
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])
 def test_a_runs_loss_is_that_of_a_plain_computation(pair: Pair, kind: str) -> None:
-    plain = ("recipe.mix_prob=0", "recipe.random_erasing=0", "recipe.dropout=0", "recipe.drop_path=0")
+    plain = (
+        "recipe.mix_prob=0",
+        "recipe.random_erasing=0",
+        "recipe.dropout=0",
+        "recipe.drop_path=0",
+    )
     teacher, run = pair(*plain, f"recipe.distillation={kind}", "runtime.max_steps=1")
     with pytest.raises(AttemptEnded, match="max_steps"):
         train(run)
@@ -194,15 +213,21 @@ def test_another_teacher_is_another_run(experiments: Path, tmp_path: Path) -> No
     files = [tmp_path / "a.pth", tmp_path / "b.pth", tmp_path / "c.pth"]
     for path, content in zip(files, (b"one", b"one", b"another"), strict=True):
         path.write_bytes(content)
-    taught = [replace(pupil.recipe, teacher=f"file:{path}", teacher_model="resnet18") for path in files]
-    same, too, other = (runs.plan([replace(pupil, recipe=r)], [0], tmp_path, lambda _: pupil)[0].id for r in taught)
+    taught = [
+        replace(pupil.recipe, teacher=f"file:{path}", teacher_model="resnet18") for path in files
+    ]
+    same, too, other = (
+        runs.plan([replace(pupil, recipe=r)], [0], tmp_path, lambda _: pupil)[0].id for r in taught
+    )
     assert same == too != other
 
 
 def test_a_teacher_that_has_not_ended_is_named(pair: Pair) -> None:
     teacher, run = pair()
     (teacher.dir / "result.json").unlink()
-    with pytest.raises(CheckpointError, match="seed 0 learns from deit_s12 seed 0, which has not ended"):
+    with pytest.raises(
+        CheckpointError, match="seed 0 learns from deit_s12 seed 0, which has not ended"
+    ):
         train(run)
 
 
@@ -210,16 +235,25 @@ def test_a_teacher_that_has_not_ended_is_named(pair: Pair) -> None:
 def filed(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
     """Makes a run whose teacher is a file of one of timm's smallest models with so many classes."""
 
-    def make(classes: int, *overrides: str, teacher_model: str = "test_resnet", weights: str = "test_resnet") -> Run:
+    def make(
+        classes: int,
+        *overrides: str,
+        teacher_model: str = "test_resnet",
+        weights: str = "test_resnet",
+    ) -> Run:
         model = timm.create_model(weights, num_classes=classes, in_chans=1)
         torch.save(model.state_dict(), tmp_path / "teacher.pth")
         origin = f"recipe.teacher='file:{tmp_path}/teacher.pth'"
-        return make_run("deit_s12_distilled", origin, f"recipe.teacher_model={teacher_model}", *overrides)
+        return make_run(
+            "deit_s12_distilled", origin, f"recipe.teacher_model={teacher_model}", *overrides
+        )
 
     return make
 
 
-def test_a_teacher_that_was_overwritten_since_the_launch_is_refused(filed: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_teacher_that_was_overwritten_since_the_launch_is_refused(
+    filed: Callable[..., Run], tmp_path: Path
+) -> None:
     run = filed(10)
     (tmp_path / "teacher.pth").write_bytes(b"others")
     with pytest.raises(CheckpointError, match=r"recipe.teacher: .*teacher.pth has other content"):
@@ -234,7 +268,9 @@ def test_a_file_of_any_model_of_timm_teaches(filed: Callable[..., Run]) -> None:
 
 
 def test_a_teacher_of_other_classes_is_refused(filed: Callable[..., Run]) -> None:
-    with pytest.raises(CheckpointError, match="classifier of this teacher is of other classes than MNIST-5k"):
+    with pytest.raises(
+        CheckpointError, match="classifier of this teacher is of other classes than MNIST-5k"
+    ):
         load_teacher(filed(7), ALONE)
 
 
@@ -246,26 +282,37 @@ def test_a_teacher_that_timm_does_not_know_is_refused(filed: Callable[..., Run])
 def test_a_teacher_sees_images_of_its_own_size(filed: Callable[..., Run]) -> None:
     teacher = load_teacher(filed(10, teacher_model="test_vit", weights="test_vit"), ALONE)
     assert teacher is not None
-    assert teacher(torch.zeros(2, 1, 28, 28)).shape == (2, 10)  # it takes 160 x 160
-    seen = Teacher(nn.Identity(), GREY.mean, GREY.std, GREY, image_size=8)(torch.full((1, 3, 6, 6), 0.7))
+    # it takes 160 x 160
+    assert teacher(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    seen = Teacher(nn.Identity(), GREY.mean, GREY.std, GREY, image_size=8)(
+        torch.full((1, 3, 6, 6), 0.7)
+    )
     torch.testing.assert_close(seen, torch.full((1, 3, 8, 8), 0.7))
 
 
 def test_a_run_of_other_data_cannot_teach(experiments: Path, tmp_path: Path) -> None:
     """Said before the teacher is trained."""
-    pupil = spec.load_experiment(experiments / "deit_s12_distilled.yaml", ["profile=mini", "data.num_classes=7"])
+    pupil = spec.load_experiment(
+        experiments / "deit_s12_distilled.yaml", ["profile=mini", "data.num_classes=7"]
+    )
     teacher = spec.load_experiment(experiments / "swin_s.yaml", ["profile=mini"])
-    with pytest.raises(SpecError, match=r"swin_s has data\.num_classes = 10, and cannot teach where it is 7"):
+    with pytest.raises(
+        SpecError, match=r"swin_s has data\.num_classes = 10, and cannot teach where it is 7"
+    ):
         runs.plan([pupil], [0], tmp_path, lambda _: teacher)
 
 
 def test_the_shipped_rows_learn_from_teachers_that_fit(experiments: Path, tmp_path: Path) -> None:
     """The mini teacher takes images of another size than its pupils."""
-    (_, run) = spec.load([experiments / "deit_s12_distilled.yaml"], ["profile=mini"]).plan([0], tmp_path)
+    (_, run) = spec.load([experiments / "deit_s12_distilled.yaml"], ["profile=mini"]).plan(
+        [0], tmp_path
+    )
     assert run.teacher is not None
     theirs = run.teacher.experiment
     model = new_model(theirs, 0)
-    teacher = Teacher(model, theirs.data.mean, theirs.data.std, run.experiment.data, theirs.model.image_size)
+    teacher = Teacher(
+        model, theirs.data.mean, theirs.data.std, run.experiment.data, theirs.model.image_size
+    )
     side = run.experiment.model.image_size
     assert teacher(torch.zeros(1, run.experiment.data.in_channels, side, side)).shape == (1, 10)
 
@@ -286,7 +333,9 @@ def test_the_shipped_rows_learn_from_teachers_that_fit(experiments: Path, tmp_pa
     ],
     ids=lambda given: given[0] if isinstance(given, list) else "",
 )
-def test_what_does_not_fit_is_said_before_anything_starts(experiments: Path, overrides: list[str], said: str) -> None:
+def test_what_does_not_fit_is_said_before_anything_starts(
+    experiments: Path, overrides: list[str], said: str
+) -> None:
     with pytest.raises(SpecError) as refused:
         spec.load([experiments / "deit_s12_distilled.yaml"], ["profile=mini", *overrides])
     assert said in str(refused.value)

@@ -8,8 +8,8 @@ import torch
 
 from antioversmooth.config import RuntimeConfig
 from antioversmooth.errors import LaunchError
-from antioversmooth.training import distributed
-from antioversmooth.training.distributed import Place, find_place, first_host
+from antioversmooth.training.run import distributed
+from antioversmooth.training.run.distributed import Place, find_place, first_host
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 SLURM = {
@@ -35,11 +35,16 @@ def test_a_slurm_step_with_a_task_per_rank() -> None:
 
 
 def test_a_launcher_may_name_the_meeting_point() -> None:
-    assert find_place({**SLURM, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "777"}).master == ("10.0.0.1", 777)
+    assert find_place({**SLURM, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "777"}).master == (
+        "10.0.0.1",
+        777,
+    )
 
 
 def test_a_shell_inside_an_allocation_is_alone() -> None:
-    assert find_place({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}).world_size == 1
+    assert (
+        find_place({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}).world_size == 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +67,9 @@ def test_an_empty_list_is_refused() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
-@pytest.mark.parametrize(("given", "driver", "refused"), [("0,1", True, True), ("", True, False), ("0", False, False)])
+@pytest.mark.parametrize(
+    ("given", "driver", "refused"), [("0,1", True, True), ("", True, False), ("0", False, False)]
+)
 def test_a_gpu_that_torch_cannot_use_is_no_reason_to_train_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, driver: bool, refused: bool
 ) -> None:
@@ -71,6 +78,10 @@ def test_a_gpu_that_torch_cannot_use_is_no_reason_to_train_on_the_cpu(
     monkeypatch.setattr(distributed, "DRIVER", tmp_path)
     if not driver:
         monkeypatch.setattr(distributed, "DRIVER", tmp_path / "nowhere")
-    context = pytest.raises(LaunchError, match=f"GPU {given}, and torch .* sees none") if refused else nullcontext()
+    context = (
+        pytest.raises(LaunchError, match=f"GPU {given}, and torch .* sees none")
+        if refused
+        else nullcontext()
+    )
     with context, distributed.joined(RuntimeConfig()) as ranks:
         assert ranks.device.type == "cpu"

@@ -1,4 +1,5 @@
-"""Masks of dropout and drop path: whose they are, how often they drop, and that no layer of a model draws its own."""
+"""Masks of dropout and drop path: whose they are, how often they drop, and that no layer of a model
+draws its own."""
 
 from __future__ import annotations
 
@@ -13,23 +14,42 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from antioversmooth.runs import Run
-from antioversmooth.training.dropping import Dropping, OneKernel, PlacedDropout, PlacedDropPath, kept
-from antioversmooth.training.initial import new_model
+from antioversmooth.training.step.dropping import (
+    Dropping,
+    OneKernel,
+    PlacedDropout,
+    PlacedDropPath,
+    kept,
+)
+from antioversmooth.training.weights.initial import new_model
 
 BATCH, GROUP = 24, 4
-ON = ("recipe.dropout=0.2", "recipe.drop_path=0.4", f"recipe.global_batch={BATCH}", f"recipe.mix_group={GROUP}")
+ON = (
+    "recipe.dropout=0.2",
+    "recipe.drop_path=0.4",
+    f"recipe.global_batch={BATCH}",
+    f"recipe.mix_group={GROUP}",
+)
 SMALL = {
     "cait_s24": ["model.class_depth=1"],
-    "swin_s": ["model.depth=4", "model.stage_depths=[2,2]", "model.patch_size=1", "model.window_size=2"],
+    "swin_s": [
+        "model.depth=4",
+        "model.stage_depths=[2,2]",
+        "model.patch_size=1",
+        "model.window_size=2",
+    ],
 }
 
 
 @pytest.fixture
 def dropping_model(make_run: Callable[..., Run]) -> Callable[..., tuple[nn.Module, Dropping]]:
-    """Makes the tiny model of a row in training mode, with scales that are not zero, and what drops in it."""
+    """Makes the tiny model of a row in training mode, with scales that are not zero, and what drops
+    in it."""
 
     def make(name: str, *overrides: str, scaling: str = "none") -> tuple[nn.Module, Dropping]:
-        run = make_run(name, *tiny(*ON, *SMALL.get(name, ()), f"model.scaling={scaling}", *overrides))
+        run = make_run(
+            name, *tiny(*ON, *SMALL.get(name, ()), f"model.scaling={scaling}", *overrides)
+        )
         model = new_model(run.experiment, seed=0).train()
         for parameter_name, parameter in model.named_parameters():
             if "lamb" in parameter_name:
@@ -40,9 +60,14 @@ def dropping_model(make_run: Callable[..., Run]) -> Callable[..., tuple[nn.Modul
 
 
 def passes(
-    model: Callable[[Tensor], Tensor], dropping: Dropping, images: Tensor, sizes: list[int], step: int = 3
+    model: Callable[[Tensor], Tensor],
+    dropping: Dropping,
+    images: Tensor,
+    sizes: list[int],
+    step: int = 3,
 ) -> Tensor:
-    """The outputs for a global batch that goes through the model in passes of these sizes, the last one first."""
+    """The outputs for a global batch that goes through the model in passes of these sizes, the last
+    one first."""
     found: list[Tensor] = []
     first = len(images)
     for size in sizes:
@@ -56,15 +81,25 @@ def passes(
 @pytest.mark.parametrize("scaling", ["none", "attnscale", "featscale"])
 @pytest.mark.parametrize("name", ["deit_s12", "cait_s24", "swin_s"])
 def test_a_sample_is_dropped_from_alike_in_whatever_pass_it_is(
-    dropping_model: Callable[..., tuple[nn.Module, Dropping]], name: str, scaling: str, attention_dropout: float
+    dropping_model: Callable[..., tuple[nn.Module, Dropping]],
+    name: str,
+    scaling: str,
+    attention_dropout: float,
 ) -> None:
     """Also in passes that cut through groups, as they may where nothing is mixed."""
-    model, dropping = dropping_model(name, f"recipe.attention_dropout={attention_dropout}", scaling=scaling)
+    model, dropping = dropping_model(
+        name, f"recipe.attention_dropout={attention_dropout}", scaling=scaling
+    )
     images = torch.randn(BATCH, 1, 8, 8)
     whole = passes(model, dropping, images, [BATCH])
     for sizes in ([12, 12], [4] * 6, [1, 7, 16]):
-        torch.testing.assert_close(passes(model, dropping, images, sizes), whole, atol=1e-5, rtol=1e-5)
-    for other in (passes(model, dropping, images, [BATCH], step=4), passes(model.eval(), dropping, images, [BATCH])):
+        torch.testing.assert_close(
+            passes(model, dropping, images, sizes), whole, atol=1e-5, rtol=1e-5
+        )
+    for other in (
+        passes(model, dropping, images, [BATCH], step=4),
+        passes(model.eval(), dropping, images, [BATCH]),
+    ):
         assert not torch.allclose(other, whole, atol=1e-2)
 
 
@@ -93,13 +128,16 @@ def recipe_of(make_run: Callable[..., Run]) -> Callable[..., Run]:
     return lambda *overrides: make_run("deit_s12", *overrides)
 
 
-def test_dropout_zeroes_elements_at_its_rate_and_scales_the_others(recipe_of: Callable[..., Run]) -> None:
+def test_dropout_zeroes_elements_at_its_rate_and_scales_the_others(
+    recipe_of: Callable[..., Run],
+) -> None:
     layer, dropping = placed(nn.Dropout(0.2), recipe_of)
     dropping.at(7, 0, BATCH)
     x = torch.rand(BATCH, 50, 40, requires_grad=True)
     out = layer(x)
     gone = out == 0
-    assert gone.float().mean().item() == pytest.approx(0.2, abs=0.01)  # 48,000 draws: five standard deviations
+    # 48,000 draws: five standard deviations
+    assert gone.float().mean().item() == pytest.approx(0.2, abs=0.01)
     assert torch.allclose(out[~gone], x[~gone] / 0.8)
     out.sum().backward()
     assert x.grad is not None
@@ -107,7 +145,8 @@ def test_dropout_zeroes_elements_at_its_rate_and_scales_the_others(recipe_of: Ca
     assert torch.allclose(x.grad[~gone], torch.tensor(1 / 0.8))
     per_sample = gone.flatten(1).float()
     correlation = torch.corrcoef(per_sample) - torch.eye(BATCH)
-    assert correlation.abs().max() < 0.12  # of 2,000 draws each: no two samples have the same mask
+    # of 2,000 draws each: no two samples have the same mask
+    assert correlation.abs().max() < 0.12
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -123,7 +162,9 @@ def test_the_product_of_a_gpu_is_that_of_a_cpu(compiled: bool) -> None:
     torch.testing.assert_close(gradient, torch.where(mask, weights / 0.8, 0))
 
 
-def test_drop_path_drops_samples_at_its_rate_and_scales_the_others(recipe_of: Callable[..., Run]) -> None:
+def test_drop_path_drops_samples_at_its_rate_and_scales_the_others(
+    recipe_of: Callable[..., Run],
+) -> None:
     layer, dropping = placed(DropPath(0.25), recipe_of)
     x = torch.rand(BATCH, 3, 2) + 0.1
     kept_samples = []
@@ -135,8 +176,10 @@ def test_drop_path_drops_samples_at_its_rate_and_scales_the_others(recipe_of: Ca
         assert torch.allclose(out[~gone.any(1)], x[~gone.any(1)] / 0.75)
         kept_samples.append(~gone.any(1))
     rates = torch.stack(kept_samples).float()
-    assert rates.mean().item() == pytest.approx(0.75, abs=0.025)  # 9,600 draws
-    assert rates.mean(0).min() > 0.6  # of each sample, 400
+    # 9,600 draws
+    assert rates.mean().item() == pytest.approx(0.75, abs=0.025)
+    # of each sample, 400
+    assert rates.mean(0).min() > 0.6
 
 
 def test_both_branches_of_a_cait_block_have_a_draw_of_their_own(
@@ -147,9 +190,12 @@ def test_both_branches_of_a_cait_block_have_a_draw_of_their_own(
     seen: list[Tensor] = []
     for module in model.modules():
         if isinstance(module, PlacedDropPath):
-            module.register_forward_hook(lambda _, __, out: seen.append((out == 0).flatten(1).all(1)))
+            module.register_forward_hook(
+                lambda _, __, out: seen.append((out == 0).flatten(1).all(1))
+            )
     passes(model, dropping, torch.randn(BATCH, 1, 8, 8), [BATCH])
-    assert len(seen) == 4  # two blocks
+    # two blocks
+    assert len(seen) == 4
     assert len({tuple(gone.tolist()) for gone in seen}) == 4
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from antioversmooth import journal
 from antioversmooth.errors import CheckpointError
-from antioversmooth.runs import Run
-from antioversmooth.training import checkpoint
-from antioversmooth.training.evaluate import evaluate_checkpoint
+from antioversmooth.runs import Run, journal
+from antioversmooth.training.run import checkpoint
 from antioversmooth.training.train import train
+from antioversmooth.training.weights.evaluate import evaluate_checkpoint
 
 
 @pytest.fixture
@@ -21,7 +20,9 @@ def trained(tiny_run: Callable[..., Run]) -> Run:
     return run
 
 
-def test_a_run_a_checkpoint_and_a_file_of_weights_reach_the_same(trained: Run, tmp_path: Path) -> None:
+def test_a_run_a_checkpoint_and_a_file_of_weights_reach_the_same(
+    trained: Run, tmp_path: Path
+) -> None:
     result = trained.result()
     assert result is not None
     newest = checkpoint.lineage(trained)[0]
@@ -32,7 +33,9 @@ def test_a_run_a_checkpoint_and_a_file_of_weights_reach_the_same(trained: Run, t
         evaluate_checkpoint(tmp_path / "weights.pth", trained.experiment),
     ]
     assert {e.top1 for e in reached} == {result["metrics"][journal.VAL_TOP1]}
-    assert evaluate_checkpoint(trained.dir, average=True).top1 == result["metrics"][journal.EMA_TOP1]
+    assert (
+        evaluate_checkpoint(trained.dir, average=True).top1 == result["metrics"][journal.EMA_TOP1]
+    )
 
 
 def test_what_cannot_be_evaluated_says_why(tiny_run: Callable[..., Run], tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from antioversmooth.errors import DataError
 from antioversmooth.runs import Run
-from antioversmooth.training.data import open_data
-from antioversmooth.training.distributed import Place, Ranks
+from antioversmooth.training.data.images import open_data
 from antioversmooth.training.evaluator import Evaluator
-from antioversmooth.training.initial import new_model
+from antioversmooth.training.run.distributed import Place, Ranks
 from antioversmooth.training.train import make_loaders
+from antioversmooth.training.weights.initial import new_model
 
 ALONE = Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
 
@@ -71,7 +71,9 @@ def damage(run: Run, *numbers: int) -> list[str]:
     return [images.name(number) for number in numbers]
 
 
-def test_images_that_cannot_be_read_count_nowhere_and_are_named(folder_run: Callable[..., Run]) -> None:
+def test_images_that_cannot_be_read_count_nowhere_and_are_named(
+    folder_run: Callable[..., Run],
+) -> None:
     """Their neighbours are not counted twice in their place."""
     run = folder_run("data.max_corrupt=2", "runtime.eval_batch=5")
     names = damage(run, 2, 7)
@@ -81,21 +83,37 @@ def test_images_that_cannot_be_read_count_nowhere_and_are_named(folder_run: Call
     whole = [index for index in range(12) if index not in (2, 7)]
     assert measured.unreadable == tuple(names)
     assert measured.num_images == 10
-    assert measured.top1 == pytest.approx(100 * (logits.argmax(1) == labels)[whole].double().mean().item(), abs=1e-9)
-    assert measured.loss == pytest.approx(F.cross_entropy(logits[whole], labels[whole]).item(), abs=1e-6)
+    assert measured.top1 == pytest.approx(
+        100 * (logits.argmax(1) == labels)[whole].double().mean().item(), abs=1e-9
+    )
+    assert measured.loss == pytest.approx(
+        F.cross_entropy(logits[whole], labels[whole]).item(), abs=1e-6
+    )
 
 
-def test_too_many_images_that_cannot_be_read_end_an_evaluation(folder_run: Callable[..., Run]) -> None:
+def test_too_many_images_that_cannot_be_read_end_an_evaluation(
+    folder_run: Callable[..., Run],
+) -> None:
     run = folder_run("data.max_corrupt=1")
     names = damage(run, 0, 11)
-    with pytest.raises(DataError, match=rf"2 image\(s\) cannot be read, data.max_corrupt allows 1: {', '.join(names)}"):
+    with pytest.raises(
+        DataError,
+        match=rf"2 image\(s\) cannot be read, data.max_corrupt allows 1: {', '.join(names)}",
+    ):
         evaluator(run)(new_model(run.experiment, 0))
 
 
 @pytest.mark.parametrize("allowed", [1, 2])
-def test_unreadable_images_of_all_ranks_count_together(folder_run: Callable[..., Run], allowed: int) -> None:
+def test_unreadable_images_of_all_ranks_count_together(
+    folder_run: Callable[..., Run], allowed: int
+) -> None:
     """Rank 0 evaluates images 0, 2, ..., rank 1 the others: each finds one of them."""
-    run = folder_run(f"data.max_corrupt={allowed}", "recipe.epochs=1", "recipe.warmup_epochs=0", "runtime.workers=0")
+    run = folder_run(
+        f"data.max_corrupt={allowed}",
+        "recipe.epochs=1",
+        "recipe.warmup_epochs=0",
+        "runtime.workers=0",
+    )
     names = damage(run, 4, 9)
     assert processes.train(run, ranks=2) == ([0, 0] if allowed == 2 else [2, 2])
     noted = [record["file"] for record in run.attempts() if record["event"] == "corrupt-image"]
@@ -108,7 +126,9 @@ def last_message(run: Run) -> str:
     return str([record for record in run.attempts() if record["event"] == "end"][-1]["message"])
 
 
-def test_classes_without_images_and_few_classes_are_no_problem(folder_run: Callable[..., Run]) -> None:
+def test_classes_without_images_and_few_classes_are_no_problem(
+    folder_run: Callable[..., Run],
+) -> None:
     run = folder_run()
     measured = evaluator(run)(new_model(run.experiment, 0))
     assert measured.top5 == 100

@@ -1,4 +1,5 @@
-"""The step against a straightforward loop that shares nothing with it but the model and the order of images."""
+"""The step against a straightforward loop that shares nothing with it but the model and the order
+of images."""
 
 from __future__ import annotations
 
@@ -22,16 +23,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from antioversmooth.config import Compiler, Experiment
 from antioversmooth.errors import AttemptEnded
 from antioversmooth.runs import Run
-from antioversmooth.training import checkpoint
-from antioversmooth.training import learner as learners
-from antioversmooth.training.data import ArrayImages, open_data
-from antioversmooth.training.distributed import Place, Ranks
-from antioversmooth.training.initial import new_model
-from antioversmooth.training.learner import Learner
-from antioversmooth.training.loading import Batch
-from antioversmooth.training.meter import Meter
-from antioversmooth.training.sampling import Blocks, SampleOrder
+from antioversmooth.training.data.images import ArrayImages, open_data
+from antioversmooth.training.data.loading import Batch
+from antioversmooth.training.data.sampling import Blocks, SampleOrder
+from antioversmooth.training.run import checkpoint
+from antioversmooth.training.run.distributed import Place, Ranks
+from antioversmooth.training.step import learner as learners
+from antioversmooth.training.step.learner import Learner
+from antioversmooth.training.step.meter import Meter
 from antioversmooth.training.train import make_loaders, train
+from antioversmooth.training.weights.initial import new_model
 
 ALONE = Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
 PLAIN = (
@@ -45,7 +46,9 @@ PLAIN = (
 )
 
 
-def reference(config: Experiment, model: nn.Module, steps: int) -> tuple[list[float], dict[str, torch.Tensor]]:
+def reference(
+    config: Experiment, model: nn.Module, steps: int
+) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses, and the moving average of the weights, of a plain loop."""
     recipe, data = config.recipe, config.data
     images = open_data(data).train
@@ -56,7 +59,10 @@ def reference(config: Experiment, model: nn.Module, steps: int) -> tuple[list[fl
     named = dict(model.named_parameters())
     free = [p for name, p in named.items() if p.ndim < 2 or name in ("pos_embed", "cls_token")]
     decaying = [p for p in named.values() if not any(p is other for other in free)]
-    groups = [{"params": free, "weight_decay": 0.0}, {"params": decaying, "weight_decay": recipe.weight_decay}]
+    groups = [
+        {"params": free, "weight_decay": 0.0},
+        {"params": decaying, "weight_decay": recipe.weight_decay},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.999), eps=1e-8)
     average = {name: value.clone() for name, value in model.state_dict().items()}
     order = SampleOrder(data.num_train, recipe.global_batch, seed=0).images(0)
@@ -67,7 +73,9 @@ def reference(config: Experiment, model: nn.Module, steps: int) -> tuple[list[fl
         assert step < warmup
         for group in optimizer.param_groups:
             group["lr"] = recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * step / warmup
-        loss = F.cross_entropy(model(inputs[chosen]), labels[chosen], label_smoothing=recipe.label_smoothing)
+        loss = F.cross_entropy(
+            model(inputs[chosen]), labels[chosen], label_smoothing=recipe.label_smoothing
+        )
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 0.5)
         optimizer.step()
@@ -79,7 +87,8 @@ def reference(config: Experiment, model: nn.Module, steps: int) -> tuple[list[fl
 
 
 def determined(name: str, value: torch.Tensor) -> torch.Tensor:
-    """Without the keys' bias, which the softmax cancels: its gradient is rounding noise, blown up by Adam."""
+    """Without the keys' bias, which the softmax cancels: its gradient is rounding noise, blown up
+    by Adam."""
     if not name.endswith("qkv.bias"):
         return value
     query, _, values = value.chunk(3)
@@ -97,7 +106,9 @@ def test_steps_are_those_of_a_plain_loop(tiny_run: Callable[..., Run], passes: i
     state = checkpoint.lineage(run)[0].load()
     for name, value in model.state_dict().items():
         for ours, theirs in ((state["model"][name], value), (state["ema"][name], average[name])):
-            assert torch.allclose(determined(name, ours), determined(name, theirs), atol=1e-5, rtol=0), name
+            assert torch.allclose(
+                determined(name, ours), determined(name, theirs), atol=1e-5, rtol=0
+            ), name
 
 
 @pytest.mark.parametrize("name", ["deit_s12_attnscale", "deit_s12_featscale"])
@@ -107,10 +118,14 @@ def test_gradient_checkpointing_computes_blocks_again_and_changes_no_number(
     """With dropout and drop path on: what is drawn in the forward pass is drawn again."""
     calls: list[int] = []
     stock = Block.forward
-    monkeypatch.setattr(Block, "forward", lambda self, *args, **kw: (calls.append(1), stock(self, *args, **kw))[1])
+    monkeypatch.setattr(
+        Block, "forward", lambda self, *args, **kw: (calls.append(1), stock(self, *args, **kw))[1]
+    )
     found, forwards = [], []
     for checkpointing in ("false", "true"):
-        run = tiny_run(f"runtime.gradient_checkpointing={checkpointing}", "runtime.max_steps=2", name=name)
+        run = tiny_run(
+            f"runtime.gradient_checkpointing={checkpointing}", "runtime.max_steps=2", name=name
+        )
         run = replace(run, dir=run.dir.with_name(f"{run.dir.name}-{checkpointing}"))
         run.prepare()
         calls.clear()
@@ -124,7 +139,8 @@ def test_gradient_checkpointing_computes_blocks_again_and_changes_no_number(
 
 @pytest.fixture
 def compiled_losses(tiny_run: Callable[..., Run]) -> Callable[..., list[float]]:
-    """Losses of two steps on so many ranks, with dropout and drop path on; their checkpoint has plain names."""
+    """Losses of two steps on so many ranks, with dropout and drop path on; their checkpoint has
+    plain names."""
 
     def measure(name: str, compiler: str, *overrides: str, ranks: int = 1) -> list[float]:
         run = tiny_run(f"runtime.compile={compiler}", "runtime.max_steps=2", *overrides, name=name)
@@ -148,35 +164,57 @@ def test_a_compiled_step_is_the_same_step(
 ) -> None:
     """The same masks of dropout, too; a checkpoint keeps the plain names of its weights."""
     overrides = f"runtime.gradient_checkpointing={checkpointing}"
-    eager, compiled = (compiled_losses(name, compiler, overrides) for compiler in ("none", "aot_eager"))
+    eager, compiled = (
+        compiled_losses(name, compiler, overrides) for compiler in ("none", "aot_eager")
+    )
     assert compiled == pytest.approx(eager, abs=1e-6, rel=0)
 
 
-def test_a_compiled_step_of_cait_drops_what_eager_mode_drops(compiled_losses: Callable[..., list[float]]) -> None:
-    """Its blocks have a drop path for each of their branches; all of it is computed again in the backward pass."""
+def test_a_compiled_step_of_cait_drops_what_eager_mode_drops(
+    compiled_losses: Callable[..., list[float]],
+) -> None:
+    """Its blocks have a drop path for each of their branches; all of it is computed again in the
+    backward pass."""
     small = ("runtime.gradient_checkpointing=true", "model.class_depth=1", "recipe.drop_path=0.4")
-    eager, compiled = (compiled_losses("cait_s24", compiler, *small) for compiler in ("none", "aot_eager"))
+    eager, compiled = (
+        compiled_losses("cait_s24", compiler, *small) for compiler in ("none", "aot_eager")
+    )
     assert compiled == pytest.approx(eager, abs=1e-6, rel=0)
 
 
-def test_ranks_compile_each_their_own_and_agree(compiled_losses: Callable[..., list[float]]) -> None:
+def test_ranks_compile_each_their_own_and_agree(
+    compiled_losses: Callable[..., list[float]],
+) -> None:
     """With two passes a step: gradients are exchanged with the second one only."""
     passes = "runtime.device_batch=32"
-    eager, compiled = (compiled_losses("deit_s12_attnscale", c, passes, ranks=2) for c in ("none", "aot_eager"))
+    eager, compiled = (
+        compiled_losses("deit_s12_attnscale", c, passes, ranks=2) for c in ("none", "aot_eager")
+    )
     assert compiled == pytest.approx(eager, abs=1e-6, rel=0)
 
 
 @pytest.mark.slow
 def test_generated_code_computes_the_same_step(compiled_losses: Callable[..., list[float]]) -> None:
     small = ("runtime.gradient_checkpointing=true", "model.depth=1")
-    eager, compiled = (compiled_losses("deit_s12_featscale", c, *small) for c in ("none", "inductor"))
+    eager, compiled = (
+        compiled_losses("deit_s12_featscale", c, *small) for c in ("none", "inductor")
+    )
     assert compiled == pytest.approx(eager, abs=1e-5, rel=0)
 
 
 class NoWaiting(TorchDispatchMode):
-    """Refuses what would wait for the device: a number read from a tensor, or a shape that depends on its values."""
+    """Refuses what would wait for the device: a number read from a tensor, or a shape that depends
+    on its values."""
 
-    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique", "_unique2")
+    WAITS = (
+        "_local_scalar_dense",
+        "nonzero",
+        "masked_select",
+        "equal",
+        "is_nonzero",
+        "unique",
+        "_unique2",
+    )
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
@@ -189,7 +227,16 @@ def made_learner(run: Run) -> Learner:
     order = SampleOrder(config.data.num_train, config.recipe.global_batch, seed=0)
     blocks = Blocks(order, config.recipe.global_batch // 2, 2, 0, 0, 9)
     model = new_model(config, seed=0)
-    return Learner(model, config.recipe, config.data, blocks, ALONE, teacher=None, compiler=Compiler.none, seed=0)
+    return Learner(
+        model,
+        config.recipe,
+        config.data,
+        blocks,
+        ALONE,
+        teacher=None,
+        compiler=Compiler.none,
+        seed=0,
+    )
 
 
 def batches(run: Run, learner: Learner) -> Iterator[Batch]:
@@ -203,7 +250,8 @@ def test_nothing_in_a_step_waits_for_the_device(tiny_run: Callable[..., Run]) ->
     learner, meter = made_learner(run), Meter(ALONE)
     assert learner.ema is not None
     source = batches(run, learner)
-    given = [next(source) for _ in range(4)]  # what loading does on the CPU is no part of it
+    # what loading does on the CPU is no part of it
+    given = [next(source) for _ in range(4)]
     with NoWaiting():
         for step in range(2):
             loss, norm = learner.learn(step, iter(given[2 * step :]))
@@ -214,7 +262,8 @@ def test_nothing_in_a_step_waits_for_the_device(tiny_run: Callable[..., Run]) ->
 
 
 def test_the_scale_of_gradients_goes_on_where_it_was(tiny_run: Callable[..., Run]) -> None:
-    """In float16 on a GPU; the scaler is the same on a CPU. Here it doubles after two good steps."""
+    """In float16 on a GPU; the scaler is the same on a CPU. Here it doubles after two good
+    steps."""
     run = tiny_run("recipe.clip_grad=1.0", name="deit_s12_attnscale")
 
     def scaled() -> Learner:
@@ -251,7 +300,8 @@ def test_an_overflow_leaves_the_weights_and_halves_the_scale(tiny_run: Callable[
 
 
 def test_gradients_are_views_of_buckets_and_no_parameter_is_looked_for(tmp_path: Path) -> None:
-    """A group of one process is enough to ask the real wrapper; float32 sums over it are what they are without."""
+    """A group of one process is enough to ask the real wrapper; float32 sums over it are what they
+    are without."""
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
         model = nn.Linear(3, 2)

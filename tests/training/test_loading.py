@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 
 from antioversmooth.errors import DataError
 from antioversmooth.runs import Run
-from antioversmooth.training.augmentation import train_transform
-from antioversmooth.training.data import open_data
-from antioversmooth.training.distributed import Place
-from antioversmooth.training.loading import WHOLE, Batch, FixedBatches, Views
-from antioversmooth.training.sampling import Blocks, SampleOrder, View
+from antioversmooth.training.data.augmentation import train_transform
+from antioversmooth.training.data.images import open_data
+from antioversmooth.training.data.loading import WHOLE, Batch, FixedBatches, Views
+from antioversmooth.training.data.sampling import Blocks, SampleOrder, View
+from antioversmooth.training.run.distributed import Place
 from antioversmooth.training.train import make_loaders
 
 
@@ -32,7 +32,9 @@ def test_worker_processes_do_not_change_a_byte(folder_run: Callable[..., Run]) -
         assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
-def test_repeated_views_of_an_image_are_decoded_once_and_differ(folder_run: Callable[..., Run]) -> None:
+def test_repeated_views_of_an_image_are_decoded_once_and_differ(
+    folder_run: Callable[..., Run],
+) -> None:
     run = folder_run()
     config = run.experiment
     images = open_data(config.data).train
@@ -42,7 +44,9 @@ def test_repeated_views_of_an_image_are_decoded_once_and_differ(folder_run: Call
     assert not torch.equal(views[View(1, 5)][0], first)
 
 
-def test_images_in_memory_without_random_parts_are_only_indexed(tiny_run: Callable[..., Run]) -> None:
+def test_images_in_memory_without_random_parts_are_only_indexed(
+    tiny_run: Callable[..., Run],
+) -> None:
     config = tiny_run().experiment
     images = open_data(config.data).train
     views = Views(images, train_transform(config.recipe, config.data, 8), seed=0)
@@ -52,7 +56,9 @@ def test_images_in_memory_without_random_parts_are_only_indexed(tiny_run: Callab
     assert isinstance(make_loaders(config, seed=0).evaluation(images), FixedBatches)
 
 
-def test_an_unreadable_image_is_replaced_by_its_neighbour_and_named(folder_run: Callable[..., Run]) -> None:
+def test_an_unreadable_image_is_replaced_by_its_neighbour_and_named(
+    folder_run: Callable[..., Run],
+) -> None:
     config = folder_run().experiment
     images = open_data(config.data).train
     last = len(images.labels) - 1
@@ -65,21 +71,28 @@ def test_an_unreadable_image_is_replaced_by_its_neighbour_and_named(folder_run: 
     assert views[View(0, 0)][2] == WHOLE
 
 
-def test_data_that_has_gone_is_said_so_after_a_few_tries(folder_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_data_that_has_gone_is_said_so_after_a_few_tries(
+    folder_run: Callable[..., Run], tmp_path: Path
+) -> None:
     config = folder_run().experiment
     images = open_data(config.data).train
     (tmp_path / "images" / "train").rename(tmp_path / "gone")
     views = Views(images, train_transform(config.recipe, config.data, 8), seed=0)
-    with pytest.raises(DataError, match=r"neither .*ash1.png nor the images beside it can be read .*still there\?"):
+    with pytest.raises(
+        DataError, match=r"neither .*ash1.png nor the images beside it can be read .*still there\?"
+    ):
         views[View(0, 1)]
 
 
 @pytest.mark.parametrize(
     ("place", "environment", "cpus"),
     [
-        (Place(0, 4, 0, 4, "torchrun"), {}, 4),  # a quarter of the machine's sixteen
-        (Place(0, 8, 0, 4, "slurm"), {"SLURM_CPUS_PER_TASK": "12"}, 12),  # a task a rank
-        (Place(0, 8, 0, 4, "torchrun"), {"SLURM_CPUS_PER_TASK": "48"}, 12),  # a task a node: its agent's ranks share it
+        # a quarter of the machine's sixteen
+        (Place(0, 4, 0, 4, "torchrun"), {}, 4),
+        # a task a rank
+        (Place(0, 8, 0, 4, "slurm"), {"SLURM_CPUS_PER_TASK": "12"}, 12),
+        # a task a node: its agent's ranks share it
+        (Place(0, 8, 0, 4, "torchrun"), {"SLURM_CPUS_PER_TASK": "48"}, 12),
         (Place(0, 1, 0, 1, "alone"), {"SLURM_CPUS_PER_TASK": "6"}, 6),
         (Place(0, 32, 0, 32, "torchrun"), {}, 1),
     ],
@@ -94,9 +107,13 @@ def test_a_process_has_the_cpus_that_it_was_given(
     assert place.cpus == cpus
 
 
-def test_workers_are_the_cpus_given_less_one(folder_run: Callable[..., Run], tiny_run: Callable[..., Run]) -> None:
+def test_workers_are_the_cpus_given_less_one(
+    folder_run: Callable[..., Run], tiny_run: Callable[..., Run]
+) -> None:
     def workers(run: Run) -> int:
-        loader = make_loaders(run.experiment, seed=0, cpus=3).evaluation(open_data(run.experiment.data).val)
+        loader = make_loaders(run.experiment, seed=0, cpus=3).evaluation(
+            open_data(run.experiment.data).val
+        )
         return loader.num_workers if isinstance(loader, DataLoader) else 0
 
     assert workers(folder_run("runtime.workers=-1")) == 2

@@ -15,13 +15,14 @@ import pytest
 from outcomes import wait_for_step
 from torch import Tensor
 
-from antioversmooth import files, journal
+from antioversmooth import files
 from antioversmooth.errors import AttemptEnded, DataError
-from antioversmooth.journal import EndReason
 from antioversmooth.orchestration import preflight
-from antioversmooth.runs import Run
-from antioversmooth.training import checkpoint, distillation, learner, loop
-from antioversmooth.training.signals import Vote
+from antioversmooth.runs import Run, journal
+from antioversmooth.runs.journal import EndReason
+from antioversmooth.training.run import checkpoint, loop
+from antioversmooth.training.run.signals import Vote
+from antioversmooth.training.step import distillation, learner
 from antioversmooth.training.train import train
 
 LONG = ("recipe.epochs=2000", "runtime.checkpoint_every_s=0.05")
@@ -74,7 +75,9 @@ def test_a_run_does_not_outlive_its_launcher(tiny_run: Callable[..., Run]) -> No
     assert last_end(run)["reason"] == "cancelled"
 
 
-def test_an_attempt_that_was_replaced_stops_and_writes_nothing_more(tiny_run: Callable[..., Run]) -> None:
+def test_an_attempt_that_was_replaced_stops_and_writes_nothing_more(
+    tiny_run: Callable[..., Run],
+) -> None:
     run = tiny_run(*LONG, "runtime.heartbeat_s=0.01")
     (process,) = processes.start(run)
     wait_for_step(run, 3)
@@ -125,7 +128,9 @@ def test_a_run_that_stands_at_its_limit_or_beyond_trains_no_further_step(
 def test_every_vote_to_stop_has_the_reason_that_the_attempt_notes() -> None:
     assert set(loop.REASONS) == {vote for vote in Vote if vote.stops}
     known = {reason.value for reason in EndReason}
-    assert {vote for vote, reason in loop.REASONS.items() if reason not in known} == {Vote.superseded}
+    assert {vote for vote, reason in loop.REASONS.items() if reason not in known} == {
+        Vote.superseded
+    }
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint(
@@ -145,17 +150,20 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert last_end(run)["reason"] == "crash"
     (note,) = [r for r in run.attempts() if r["event"] == "diverged"]
     assert note["step"] == 7
-    assert note["loss_scale"] == 1.0  # nothing is scaled in float32
+    # nothing is scaled in float32
+    assert note["loss_scale"] == 1.0
     assert len(note["samples"]) == 128
     newest = checkpoint.lineage(run)[0]
-    assert newest.step == 7  # the seven steps before it are in
+    # the seven steps before it are in
+    assert newest.step == 7
     assert newest.is_whole()
 
 
 def test_weights_that_are_no_numbers_are_not_saved(
     tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A gradient can overflow though its loss does not; the step after would show it, too late for the checkpoint."""
+    """A gradient can overflow though its loss does not; the step after would show it, too late for
+    the checkpoint."""
     run = tiny_run("runtime.checkpoint_every_s=0", "recipe.clip_grad=null")
     real = learner.Learner.learn
 
@@ -200,7 +208,7 @@ def test_a_second_start_of_a_living_run_is_refused(
     tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from antioversmooth.errors import LaunchError
-    from antioversmooth.training import attempt
+    from antioversmooth.training.run import attempt
 
     monkeypatch.setattr(attempt, "LOCK_PATIENCE_S", 0.0)
     run = tiny_run(*LONG)
@@ -229,23 +237,32 @@ def test_unreadable_images_are_named_and_end_the_run_beyond_the_limit(
     assert note["file"] == str(damaged)
 
 
-def test_a_run_that_ends_beyond_the_limit_leaves_no_worker_to_wait_for(folder_run: Callable[..., Run]) -> None:
-    """Loading processes ignore the SIGTERM of schedulers; the process must end them itself, or it would never exit."""
+def test_a_run_that_ends_beyond_the_limit_leaves_no_worker_to_wait_for(
+    folder_run: Callable[..., Run],
+) -> None:
+    """Loading processes ignore the SIGTERM of schedulers; the process must end them itself, or it
+    would never exit."""
     run = folder_run("data.max_corrupt=0", "runtime.workers=1")
-    sorted((Path(str(run.experiment.data.root)) / "train").rglob("*.png"))[3].write_bytes(b"no image")
+    sorted((Path(str(run.experiment.data.root)) / "train").rglob("*.png"))[3].write_bytes(
+        b"no image"
+    )
     assert processes.train(run) == [2]
 
 
 def test_a_run_whose_checkpoints_are_gone_says_that_it_begins_again(
     tiny_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At the terminal before it starts, in its log, and in the journal; a run that goes on says nothing."""
+    """At the terminal before it starts, in its log, and in the journal; a run that goes on says
+    nothing."""
     with pytest.raises(AttemptEnded):
         train(tiny_run("runtime.max_steps=5"))
     run = tiny_run("runtime.max_steps=7")
     assert preflight.fresh_starts([run]) == []
     shutil.rmtree(run.checkpoints_dir)
-    told = "deit_s12 seed 0 had reached step 5, and no whole checkpoint of it is there: it begins again at step 0"
+    told = (
+        "deit_s12 seed 0 had reached step 5, and no whole checkpoint of it is there: it begins"
+        " again at step 0"
+    )
     assert preflight.fresh_starts([run]) == [told]
     run.prepare()
     capsys.readouterr()

@@ -67,6 +67,8 @@ def test_a_crash_shows_its_traceback(
     assert "on purpose" in run.attempts()[-1]["message"]
 
 
-def test_a_folder_that_is_no_run_is_one_message(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_no_run_is_one_message(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(tmp_path)]) == 1
     assert capfd.readouterr().err.count("\n") == 1

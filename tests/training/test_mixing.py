@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from antioversmooth.config import RecipeConfig
-from antioversmooth.training.mixing import Mixing
+from antioversmooth.training.data.mixing import Mixing
 
 RECIPE = RecipeConfig(epochs=10, global_batch=32, base_lr=1e-3, mix_group=4)
 LABELS = torch.arange(16) % 5
@@ -20,20 +20,29 @@ def images() -> torch.Tensor:
 def test_mixing_does_not_depend_on_how_groups_are_dealt() -> None:
     mixing = Mixing(RECIPE, 5, seed=3)
     whole, targets = mixing(images(), LABELS, first_view=64)
-    halves = [mixing(images()[part], LABELS[part], first_view=64 + part.start) for part in (slice(0, 8), slice(8, 16))]
+    halves = [
+        mixing(images()[part], LABELS[part], first_view=64 + part.start)
+        for part in (slice(0, 8), slice(8, 16))
+    ]
     assert torch.equal(whole, torch.cat([half[0] for half in halves]))
     assert torch.equal(targets, torch.cat([half[1] for half in halves]))
 
 
 def test_groups_draw_for_themselves() -> None:
-    _, targets = Mixing(replace(RECIPE, cutmix=0.0), 5, seed=3)(images(), torch.zeros(16, dtype=torch.long), 0)
-    mixed, _ = Mixing(replace(RECIPE, cutmix=0.0), 5, seed=3)(torch.arange(16.0).view(16, 1, 1, 1), LABELS, 0)
+    _, targets = Mixing(replace(RECIPE, cutmix=0.0), 5, seed=3)(
+        images(), torch.zeros(16, dtype=torch.long), 0
+    )
+    mixed, _ = Mixing(replace(RECIPE, cutmix=0.0), 5, seed=3)(
+        torch.arange(16.0).view(16, 1, 1, 1), LABELS, 0
+    )
     shares = {round(float((mixed[start, 0, 0, 0] - start) / 3), 4) for start in range(0, 16, 4)}
     assert len(shares) == 4
     assert torch.allclose(targets.sum(1), torch.ones(16))
 
 
-@pytest.mark.parametrize("recipe", [RECIPE, replace(RECIPE, mixup=0.0), replace(RECIPE, cutmix=0.0)])
+@pytest.mark.parametrize(
+    "recipe", [RECIPE, replace(RECIPE, mixup=0.0), replace(RECIPE, cutmix=0.0)]
+)
 def test_targets_are_distributions_and_images_change(recipe: RecipeConfig) -> None:
     mixed, targets = Mixing(recipe, 5, seed=3)(images(), LABELS, 0)
     assert not torch.equal(mixed, images())

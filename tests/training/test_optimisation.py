@@ -9,7 +9,7 @@ from torch import nn
 
 from antioversmooth.config import Family, ModelConfig, RecipeConfig, Scaling, ScheduleUnit
 from antioversmooth.models import build_model
-from antioversmooth.training.optimisation import Schedule, build_ema, build_optimizer
+from antioversmooth.training.step.optimisation import Schedule, build_ema, build_optimizer
 
 DEIT = RecipeConfig(epochs=500, global_batch=1024, base_lr=5e-4)
 
@@ -21,12 +21,15 @@ def rates(recipe: RecipeConfig, steps_per_epoch: int, steps: list[int]) -> list[
 
 
 def test_by_epoch_the_rate_is_the_released_codes() -> None:
-    """Its logs: epochs 0 and 1 at 1e-6, epoch 2 at 2.008e-4; the cosine runs over all epochs, one epoch late."""
+    """Its logs: epochs 0 and 1 at 1e-6, epoch 2 at 2.008e-4; the cosine runs over all epochs, one
+    epoch late."""
     first, last, second, third = rates(DEIT, 1251, [0, 1250, 1251, 2502])
     assert (first, last, second) == (1e-6, 1e-6, 1e-6)
     assert third == pytest.approx(2.008e-4, rel=1e-6)
     (late,) = rates(DEIT, 1251, [250 * 1251])
-    assert late == pytest.approx(1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + math.cos(math.pi * 249 / 500)), rel=1e-9)
+    assert late == pytest.approx(
+        1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + math.cos(math.pi * 249 / 500)), rel=1e-9
+    )
 
 
 def test_by_step_the_rate_rises_and_falls_with_every_step() -> None:
@@ -34,7 +37,9 @@ def test_by_step_the_rate_rises_and_falls_with_every_step() -> None:
     start, half, peak, end = rates(recipe, 100, [0, 100, 200, 999])
     assert start == 1e-6
     assert half == pytest.approx((1e-6 + 1e-3) / 2, rel=1e-9)
-    assert peak == pytest.approx(1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + math.cos(math.pi * 0.2)), rel=1e-9)
+    assert peak == pytest.approx(
+        1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + math.cos(math.pi * 0.2)), rel=1e-9
+    )
     assert end == pytest.approx(1e-5, rel=1e-2)
 
 
@@ -56,14 +61,17 @@ def test_scalings_biases_norms_and_embeddings_do_not_decay(scaling: Scaling) -> 
     groups = build_optimizer(model, DEIT).param_groups
     free = {names[id(p)] for group in groups if not group["weight_decay"] for p in group["params"]}
     decaying = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
-    assert {name for name in names.values() if "lamb" in name or name.endswith("bias") or "norm" in name} <= free
+    assert {
+        name for name in names.values() if "lamb" in name or name.endswith("bias") or "norm" in name
+    } <= free
     assert {"pos_embed", "cls_token"} <= free
     assert decaying == set(names.values()) - free
     assert "blocks.0.attn.qkv.weight" in decaying
 
 
 def test_optimizer_and_moving_average_are_one_operation_over_all_weights() -> None:
-    """Fused AdamW steps without asking the device whether gradients overflowed; a loop over parameters would."""
+    """Fused AdamW steps without asking the device whether gradients overflowed; a loop over
+    parameters would."""
     model = build_model(ModelConfig(Family.vit, 1, 8, 2, 8, 4), num_classes=3)
     optimizer, ema = build_optimizer(model, DEIT), build_ema(model, replace(DEIT, ema_decay=0.9))
     assert all(group["fused"] for group in optimizer.param_groups)

@@ -1,4 +1,5 @@
-"""The table of docs/training.md, from which a reader of the paper takes a recipe's numbers, against the recipes."""
+"""The table of docs/training.md, from which a reader of the paper takes a recipe's numbers, against
+the recipes."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ RECIPES = ("deit_12", "deit_24", "cait_finetune", "swin")
 def documented() -> dict[str, dict[str, str]]:
     """Values of each field by recipe, as the page has them; `same` stands for the column before."""
     lines = [line for line in PAGE.read_text().splitlines() if line.startswith("|")]
-    start = next(i for i, line in enumerate(lines) if all(f"`{recipe}`" in line for recipe in RECIPES))
+    start = next(
+        i for i, line in enumerate(lines) if all(f"`{recipe}`" in line for recipe in RECIPES)
+    )
     found = {}
     for line in lines[start + 2 : start + 2 + 40]:
         field, *values = (cell.strip() for cell in line.strip("|").split(" | ")[: 1 + len(RECIPES)])
@@ -32,7 +35,9 @@ SINGLE = [field for field in PAGE_VALUES if "," not in field and field != "`init
 
 
 def values_of(recipe: str, experiments: Path) -> dict[str, object]:
-    start = ["recipe.init_from='timm:cait_s24_224.fb_dist_in1k'"] if recipe == "cait_finetune" else []
+    start = (
+        ["recipe.init_from='timm:cait_s24_224.fb_dist_in1k'"] if recipe == "cait_finetune" else []
+    )
     row = spec.load_experiment(experiments / "deit_s12.yaml", [f"recipe=imagenet/{recipe}", *start])
     plain: dict[str, object] = runs.plain(row.recipe)
     return plain
@@ -45,7 +50,9 @@ def test_the_page_says_what_a_recipe_does(recipe: str, experiments: Path) -> Non
     for field in SINGLE:
         said, value = PAGE_VALUES[field][recipe], recipe_values[field.strip("`")]
         expected = {"none": None}.get(said, said)
-        assert str(value) == expected or value == expected or float(str(value)) == float(str(expected)), field
+        assert (
+            str(value) == expected or value == expected or float(str(value)) == float(str(expected))
+        ), field
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -59,7 +66,10 @@ def test_and_where_it_says_two_in_one_line(recipe: str, experiments: Path) -> No
         said = [float(number) for number in PAGE_VALUES[line][recipe].split(",")]
         assert said == [found[field] for field in fields], line
     augment, erasing = PAGE_VALUES["`rand_augment`, `random_erasing`"][recipe].split(", ")
-    assert (found["rand_augment"], found["random_erasing"]) == (augment, float(erasing.removesuffix(" pixel")))
+    assert (found["rand_augment"], found["random_erasing"]) == (
+        augment,
+        float(erasing.removesuffix(" pixel")),
+    )
 
 
 def test_the_shorter_recipes_differ_in_their_length_alone(experiments: Path) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from antioversmooth import journal
-from antioversmooth.runs import Run
-from antioversmooth.training.result import _effort
+from antioversmooth.runs import Run, journal
+from antioversmooth.training.run.result import _effort
 
 
 def test_effort_is_summed_over_attempts_and_a_killed_one_counts_up_to_its_last_record(
@@ -17,7 +16,9 @@ def test_effort_is_summed_over_attempts_and_a_killed_one_counts_up_to_its_last_r
     journal.append(run.attempts_path, {"time": 100, "attempt": 1, "world_size": 2, **start})
     journal.append(run.metrics_path, {"time": 130, "attempt": 1, "step": 5})
     journal.append(run.attempts_path, {"time": 200, "attempt": 2, "world_size": 4, **start})
-    journal.append(run.attempts_path, {"time": 260, "attempt": 2, "event": "end", "reason": "completed"})
+    journal.append(
+        run.attempts_path, {"time": 260, "attempt": 2, "event": "end", "reason": "completed"}
+    )
     effort = _effort(run)
     assert effort["seconds"] == 30 + 60
     assert effort["device_hours"] == pytest.approx((30 * 2 + 60 * 4) / 3600)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from antioversmooth.training.sampling import Blocks, SampleOrder, View
+from antioversmooth.training.data.sampling import Blocks, SampleOrder, View
 
 
 def test_an_epoch_shows_every_image_once() -> None:

@@ -1,4 +1,5 @@
-"""Runs that really trained: packed, taken in by others, their tables confirmed to the last number and weight."""
+"""Runs that really trained: packed, taken in by others, their tables confirmed to the last number
+and weight."""
 
 from __future__ import annotations
 
@@ -9,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from antioversmooth.config import Table, TableRow
-from antioversmooth.reporting import bundle, document, verify
-from antioversmooth.reporting.aggregate import aggregate
-from antioversmooth.reporting.observe import observe
-from antioversmooth.reporting.unbundle import import_bundle
-from antioversmooth.reporting.verify import RowReport, Verdict
+from antioversmooth.reporting.sharing import bundle, verify
+from antioversmooth.reporting.sharing.unbundle import import_bundle
+from antioversmooth.reporting.sharing.verify import RowReport, Verdict
+from antioversmooth.reporting.table import document
+from antioversmooth.reporting.table.aggregate import aggregate
+from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run
 from antioversmooth.training.train import train
 
@@ -27,7 +29,12 @@ def committed(runs: list[Run]) -> document.Document:
 
 
 def unconfirmed(reports: list[RowReport]) -> list[str]:
-    return [str(check) for report in reports for check in report.checks if check.verdict is not Verdict.confirmed]
+    return [
+        str(check)
+        for report in reports
+        for check in report.checks
+        if check.verdict is not Verdict.confirmed
+    ]
 
 
 @pytest.mark.slow

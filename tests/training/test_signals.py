@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from antioversmooth.training.signals import StopRequest, Vote, is_alive, meaning
+from antioversmooth.training.run.signals import StopRequest, Vote, is_alive, meaning
 
 JOB = {"SLURM_JOB_ID": "7"}
 
@@ -66,7 +66,9 @@ def test_the_gravest_reason_stays() -> None:
     assert stop.vote is Vote.timeout
 
 
-def test_a_supervised_process_stops_when_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervised_process_stops_when_its_parent_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     supervised, alone = StopRequest(supervised=True), StopRequest()
     monkeypatch.setattr(os, "getppid", lambda: 1)
     for stop in (supervised, alone):

@@ -10,17 +10,18 @@ import psutil
 import pytest
 import torch
 
-from antioversmooth import journal
-from antioversmooth.journal import Record
-from antioversmooth.runs import Run
-from antioversmooth.training import system
+from antioversmooth.runs import Run, journal
+from antioversmooth.runs.journal import Record
+from antioversmooth.training.run import system
 from antioversmooth.training.train import train
 
 MakeRun = Callable[..., Run]
 
 
 def samples(run: Run) -> list[Record]:
-    return [record for record in run.metrics() if any(key.startswith(journal.SYSTEM) for key in record)]
+    return [
+        record for record in run.metrics() if any(key.startswith(journal.SYSTEM) for key in record)
+    ]
 
 
 def test_cpu_and_memory_of_the_machine_have_mlflows_names_and_units() -> None:
@@ -48,11 +49,17 @@ def test_a_run_journals_samples_with_its_steps_and_times(tiny_run: MakeRun) -> N
 
 
 def science(run: Run) -> list[tuple[Any, ...]]:
-    return [(r["step"], r.get("layer"), r.get(journal.TRAIN_LOSS), r.get(journal.VAL_LOSS)) for r in run.metrics()]
+    return [
+        (r["step"], r.get("layer"), r.get(journal.TRAIN_LOSS), r.get(journal.VAL_LOSS))
+        for r in run.metrics()
+    ]
 
 
 def test_watching_moves_no_number(tiny_run: MakeRun) -> None:
-    watched, alone = tiny_run("runtime.system_every_s=0.01"), tiny_run("runtime.system_every_s=0", seed=0)
+    watched, alone = (
+        tiny_run("runtime.system_every_s=0.01"),
+        tiny_run("runtime.system_every_s=0", seed=0),
+    )
     assert watched.id == alone.id
     train(watched)
     with_samples = [found for found in science(watched) if found[1:] != (None, None, None)]

@@ -1,4 +1,5 @@
-"""Whole runs: the same numbers however they are dealt to processes and however often they are interrupted."""
+"""Whole runs: the same numbers however they are dealt to processes and however often they are
+interrupted."""
 
 from __future__ import annotations
 
@@ -13,13 +14,13 @@ import torch
 from outcomes import assert_bit_equal, final_state, losses, wait_for_step, without_times
 from processes import tiny
 
-from antioversmooth import journal, spec
+from antioversmooth import spec
 from antioversmooth.errors import AttemptEnded, CheckpointError
-from antioversmooth.runs import Run, RunState, state
-from antioversmooth.training import checkpoint
-from antioversmooth.training.data import open_data
-from antioversmooth.training.initial import new_model
+from antioversmooth.runs import Run, RunState, journal, state
+from antioversmooth.training.data.images import open_data
+from antioversmooth.training.run import checkpoint
 from antioversmooth.training.train import train
+from antioversmooth.training.weights.initial import new_model
 
 
 def remove(run: Run) -> None:
@@ -39,7 +40,10 @@ def test_a_run_ends_with_its_result(run: Run) -> None:
     assert state(run) is RunState.done
     assert result["steps"] == 22
     assert result["attempts"] == 1
-    assert result["metrics"][journal.VAL_TOP1] == [r for r in run.metrics() if journal.VAL_TOP1 in r][-1]["val/top1"]
+    assert (
+        result["metrics"][journal.VAL_TOP1]
+        == [r for r in run.metrics() if journal.VAL_TOP1 in r][-1]["val/top1"]
+    )
     assert result["best"]["epoch"] in (1, 2)
     assert len(result["similarity"]["tokens"]) == 2
     assert result["checkpoint"]["sha256"] == checkpoint.lineage(run)[0].checksum
@@ -48,7 +52,9 @@ def test_a_run_ends_with_its_result(run: Run) -> None:
 
 
 @pytest.mark.parametrize("stop_after", [3, 11, 14])
-def test_an_interrupted_run_continues_to_the_bit(tiny_run: Callable[..., Run], stop_after: int) -> None:
+def test_an_interrupted_run_continues_to_the_bit(
+    tiny_run: Callable[..., Run], stop_after: int
+) -> None:
     """In the middle of an epoch, at its end, and in the middle of the next."""
     straight = tiny_run()
     train(straight)
@@ -70,10 +76,18 @@ def test_an_interrupted_run_continues_to_the_bit(tiny_run: Callable[..., Run], s
 
 
 def test_nodes_and_processes_are_no_hyper_parameters(tiny_run: Callable[..., Run]) -> None:
-    """One, two and four processes on one, two and four nodes, with one, two and four passes: the same augmentation,
-    mixing, dropout and drop path, and sums in another order, which is all that differs."""
+    """One, two and four processes on one, two and four nodes, with one, two and four passes: the
+    same augmentation, mixing, dropout and drop path, and sums in another order, which is all that
+    differs."""
     measured, similarity = {}, {}
-    for nodes, ranks, device_batch in ((1, 1, 0), (1, 1, 32), (1, 2, 0), (1, 2, 32), (2, 4, 0), (4, 4, 16)):
+    for nodes, ranks, device_batch in (
+        (1, 1, 0),
+        (1, 1, 32),
+        (1, 2, 0),
+        (1, 2, 32),
+        (2, 4, 0),
+        (4, 4, 16),
+    ):
         layout = (f"cluster.nodes={nodes}", f"cluster.tasks_per_node={ranks // nodes}")
         run = tiny_run(f"runtime.device_batch={device_batch}", *layout)
         assert processes.train(run, ranks=ranks, nodes=nodes) == [0] * ranks
@@ -87,7 +101,9 @@ def test_nodes_and_processes_are_no_hyper_parameters(tiny_run: Callable[..., Run
     assert len(alone) == 22
     for layout_of_it, found in measured.items():
         assert found == pytest.approx(alone, abs=1e-6, rel=0), layout_of_it
-        assert similarity[layout_of_it] == pytest.approx(similarity[1, 1, 0], abs=1e-5, rel=0), layout_of_it
+        assert similarity[layout_of_it] == pytest.approx(similarity[1, 1, 0], abs=1e-5, rel=0), (
+            layout_of_it
+        )
 
 
 def test_every_image_is_evaluated_once_by_two_processes(tiny_run: Callable[..., Run]) -> None:
@@ -97,30 +113,49 @@ def test_every_image_is_evaluated_once_by_two_processes(tiny_run: Callable[..., 
     weights = checkpoint.lineage(trained)[0].path
     found = []
     for ranks in (1, 2):
-        run = tiny_run("recipe.epochs=0", "recipe.warmup_epochs=0", f"recipe.init_from=file:{weights}")
+        run = tiny_run(
+            "recipe.epochs=0", "recipe.warmup_epochs=0", f"recipe.init_from=file:{weights}"
+        )
         assert processes.train(run, ranks=ranks) == [0] * ranks
         result = run.result()
         assert result is not None
         assert result["evaluation"]["num_images"] == 359
         assert result["evaluation"]["images_per_s"] > 0
-        found.append((result["metrics"][journal.VAL_TOP1], result["metrics"][journal.VAL_TOP5], result["evaluation"]))
+        found.append(
+            (
+                result["metrics"][journal.VAL_TOP1],
+                result["metrics"][journal.VAL_TOP5],
+                result["evaluation"],
+            )
+        )
         remove(run)
     (top1, top5, alone), (top1_of_two, top5_of_two, shared) = found
-    assert (top1, top5, alone["per_class_top1"]) == (top1_of_two, top5_of_two, shared["per_class_top1"])
+    assert (top1, top5, alone["per_class_top1"]) == (
+        top1_of_two,
+        top5_of_two,
+        shared["per_class_top1"],
+    )
     labels = open_data(trained.experiment.data).val.labels
-    hits = sum(percent / 100 * (labels == label).sum() for label, percent in enumerate(alone["per_class_top1"]))
+    hits = sum(
+        percent / 100 * (labels == label).sum()
+        for label, percent in enumerate(alone["per_class_top1"])
+    )
     assert top1 == pytest.approx(100 * hits / 359)
 
 
-def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tiny_run: Callable[..., Run]) -> None:
+def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
+    tiny_run: Callable[..., Run],
+) -> None:
     straight = tiny_run("recipe.epochs=6")
     train(straight)
     expected, expected_losses = final_state(straight), losses(straight)
     remove(straight)
 
     run = tiny_run("recipe.epochs=6", "runtime.checkpoint_every_s=0")
-    moments = sorted(random.sample(range(1, 40), 3))  # of 66: it must not end before it is killed
-    print(f"killed at steps {moments}")  # shown where it fails
+    # of 66: it must not end before it is killed
+    moments = sorted(random.sample(range(1, 40), 3))
+    # shown where it fails
+    print(f"killed at steps {moments}")
     for kill_at in moments:
         (process,) = processes.start(run)
         wait_for_step(run, kill_at)
@@ -132,7 +167,9 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tiny_run: Callabl
     assert_bit_equal(without_times(final_state(run)), without_times(expected))
 
 
-def test_a_fine_tune_starts_from_the_final_weights_of_another_run(experiments: Path, tmp_path: Path) -> None:
+def test_a_fine_tune_starts_from_the_final_weights_of_another_run(
+    experiments: Path, tmp_path: Path
+) -> None:
     rows = [experiments / f"{name}.yaml" for name in ("cait_s24", "cait_s24_featscale")]
     upstream, run = spec.load(rows, ["profile=mini", *tiny()]).plan([0], tmp_path)
     for each in (upstream, run):
@@ -150,7 +187,9 @@ def test_a_fine_tune_starts_from_the_final_weights_of_another_run(experiments: P
     assert all(name.endswith(("lamb1", "lamb2")) for name in report["missing"])
 
 
-def test_a_fine_tune_that_goes_on_does_not_start_again(tiny_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_a_fine_tune_that_goes_on_does_not_start_again(
+    tiny_run: Callable[..., Run], tmp_path: Path
+) -> None:
     """What it started from is not even read: it may be gone by then."""
     trained = tiny_run("recipe.epochs=1")
     train(trained)

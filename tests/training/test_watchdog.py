@@ -7,16 +7,16 @@ import pytest
 import torch
 
 from antioversmooth.runs import Run
-from antioversmooth.training import watchdog
-from antioversmooth.training.attempt import Attempt
-from antioversmooth.training.distributed import Place, Ranks
+from antioversmooth.training.run import watchdog
+from antioversmooth.training.run.attempt import Attempt
+from antioversmooth.training.run.distributed import Place, Ranks
 
 
 @pytest.fixture
 def exits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set where the process would have ended."""
     exited = threading.Event()
-    monkeypatch.setattr("antioversmooth.training.watchdog.os._exit", lambda code: exited.set())
+    monkeypatch.setattr("antioversmooth.training.run.watchdog.os._exit", lambda code: exited.set())
     return exited
 
 
@@ -54,7 +54,9 @@ def test_a_process_that_gets_no_further_says_where_it_stands_and_ends_as_hung(
     assert (end["event"], end["reason"]) == ("end", "hang")
     assert "rank 0 got no further" in end["message"]
     said = capfd.readouterr().err
-    assert "test_a_process_that_gets_no_further_says_where_it_stands" in said, "the stack of the main thread"
+    assert "test_a_process_that_gets_no_further_says_where_it_stands" in said, (
+        "the stack of the main thread"
+    )
 
 
 def test_the_stacks_are_there_before_the_others_give_up(
@@ -67,7 +69,9 @@ def test_the_stacks_are_there_before_the_others_give_up(
     assert not exits.is_set()
 
 
-def test_another_rank_s_hang_is_no_end_of_the_attempt(attempt: Callable[..., Attempt], exits: threading.Event) -> None:
+def test_another_rank_s_hang_is_no_end_of_the_attempt(
+    attempt: Callable[..., Attempt], exits: threading.Event
+) -> None:
     hung = attempt(1)
     hung.ranks.progress.mark()
     watchdog._watch(hung, Looks(2 * watchdog.LOOKS))

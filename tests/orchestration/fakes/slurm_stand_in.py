@@ -1,4 +1,5 @@
-"""Stand-ins for SLURM's clients: `python slurm_stand_in.py <client> <options>`, with all state in $FAKE_SLURM.
+"""Stand-ins for SLURM's clients: `python slurm_stand_in.py <client> <options>`, with all state in
+$FAKE_SLURM.
 
 jobs/<id>.json      one job each; a test edits them to let time pass
 accounting.json     what sacct prints, line by line; without the file there is no accounting
@@ -35,7 +36,11 @@ def sbatch(options):
     script = Path(options[-1]).read_text() if not options[-1].startswith("--") else sys.stdin.read()
     if "--test-only" in options:
         return
-    name = next(line.split("=", 1)[1] for line in script.splitlines() if line.startswith("#SBATCH --job-name"))
+    name = next(
+        line.split("=", 1)[1]
+        for line in script.splitlines()
+        if line.startswith("#SBATCH --job-name")
+    )
     time.sleep(float(os.environ.get("FAKE_SLURM_SLOW", "0")))
     for number in range(1, 10_000):
         try:
@@ -43,7 +48,14 @@ def sbatch(options):
                 break
         except FileExistsError:
             continue
-    job = {"id": str(number), "name": name, "state": "PENDING", "reason": "None", "nodes": "", "start": "N/A"}
+    job = {
+        "id": str(number),
+        "name": name,
+        "state": "PENDING",
+        "reason": "None",
+        "nodes": "",
+        "start": "N/A",
+    }
     save({**job, "script": script, "dependency": option(options, "dependency")})
     print(number)
 
@@ -55,7 +67,9 @@ def squeue(options):
         print(f"{job.get('restarts', 0):<20}")
         return
     for job in jobs():
-        if (names is None or job["name"] in names.split(",")) and (ids is None or job["id"] in ids.split(",")):
+        if (names is None or job["name"] in names.split(",")) and (
+            ids is None or job["id"] in ids.split(",")
+        ):
             print("|".join(job[key] for key in ("id", "state", "reason", "nodes", "start", "name")))
 
 

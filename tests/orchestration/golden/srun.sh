@@ -27,9 +27,9 @@ trap : TERM  # the ranks save and end by themselves, and what follows them must 
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output RUN_DIR/slurm/%j_%t_log.out --error RUN_DIR/slurm/%j_%t_log.err --cpus-per-task=8 --kill-on-bad-exit=1 --wait=600 PYTHON -u -m antioversmooth.orchestration.rank RUN_DIR
+srun --unbuffered --output RUN_DIR/slurm/%j_%t_log.out --error RUN_DIR/slurm/%j_%t_log.err --cpus-per-task=8 --kill-on-bad-exit=1 --wait=600 PYTHON -u -m antioversmooth.orchestration.slurm.rank RUN_DIR
 
 
 # teardown
 code=$?
-PYTHON -m antioversmooth.orchestration.after RUN_DIR "$code" "$started"
+PYTHON -m antioversmooth.orchestration.slurm.epilogue RUN_DIR "$code" "$started"

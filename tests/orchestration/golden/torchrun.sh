@@ -36,9 +36,9 @@ trap : TERM  # the ranks save and end by themselves, and what follows them must 
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output RUN_DIR/slurm/%j_%t_log.out --error RUN_DIR/slurm/%j_%t_log.err --cpus-per-task=64 --kill-on-bad-exit=1 --wait=600 PYTHON -u -m torch.distributed.run --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2 --rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" -m antioversmooth.orchestration.rank RUN_DIR
+srun --unbuffered --output RUN_DIR/slurm/%j_%t_log.out --error RUN_DIR/slurm/%j_%t_log.err --cpus-per-task=64 --kill-on-bad-exit=1 --wait=600 PYTHON -u -m torch.distributed.run --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2 --rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" -m antioversmooth.orchestration.slurm.rank RUN_DIR
 
 
 # teardown
 code=$?
-PYTHON -m antioversmooth.orchestration.after RUN_DIR "$code" "$started"
+PYTHON -m antioversmooth.orchestration.slurm.epilogue RUN_DIR "$code" "$started"

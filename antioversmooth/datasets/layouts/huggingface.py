@@ -1,0 +1,120 @@
+"""Hugging Face data sets on disk: what `save_to_disk` wrote, or a folder that `load_dataset` reads
+(parquet, ...)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from antioversmooth.config import DataConfig
+from antioversmooth.errors import DataError
+
+SPLITS = {"train": "train", "val": "validation"}
+IMAGE = "image"
+"""Column of the images."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Images in the rows of a table that lies, memory-mapped, on disk."""
+
+    table: Any
+    """datasets.Dataset whose images are not decoded."""
+    labels: npt.NDArray[np.int64]
+    source: str
+
+    def read(self, index: int) -> bytes:
+        image = self.table[index][IMAGE]
+        if image is None:
+            raise OSError(f"{self.name(index)} is empty")
+        return bytes(image["bytes"]) if image["bytes"] else Path(image["path"]).read_bytes()
+
+    def name(self, index: int) -> str:
+        return f"{self.source}[{index}]"
+
+
+def read(config: DataConfig) -> tuple[list[str], dict[str, Rows], str]:
+    """Classes, the splits, and a sha256 over names and sizes of the files.
+
+    Raises:
+        DataError: There is no such data set, split or column, or the package `datasets` is not
+            installed.
+    """
+    if find_spec("datasets") is None:
+        raise DataError(
+            f"{config.name}: data.source=huggingface needs the package datasets; install this"
+            " project with its extra: pip install -e '.[huggingface]'"
+        )
+    root = Path(config.root or "")
+    label = config.label or "label"
+    tables = {split: _table(root, getattr(config, split) or name) for split, name in SPLITS.items()}
+    for split, table in tables.items():
+        for column in (IMAGE, label):
+            if column not in table.column_names:
+                raise DataError(
+                    f"{root}: {split} has no column {column!r}; it has"
+                    f" {', '.join(table.column_names)}"
+                )
+    splits = {split: _rows(table, label, f"{root}:{split}") for split, table in tables.items()}
+    names = getattr(tables["train"].features[label], "names", None)
+    return names or _numbered(splits), splits, _fingerprint(root)
+
+
+def _table(root: Path, split: str) -> Any:
+    # a second, and pandas
+    import datasets
+
+    datasets.disable_progress_bars()
+    saved = [folder for folder in (root, root / split) if (folder / "state.json").is_file()]
+    try:
+        if (root / "dataset_dict.json").is_file():
+            return datasets.load_from_disk(str(root))[split]
+        if saved:
+            return datasets.load_from_disk(str(saved[0]))
+        return datasets.load_dataset(str(root), split=split)
+    except KeyError as err:
+        raise DataError(
+            f"{root} has no split {split!r}; name another one with data.train, data.val"
+        ) from err
+    except (OSError, ValueError, IndexError) as err:
+        # about files that are not there, not its own, or empty
+        raise DataError(f"{root}: no Hugging Face data set with a split {split!r} ({err})") from err
+
+
+def _rows(table: Any, label: str, source: str) -> Rows:
+    import datasets
+
+    try:
+        labels = np.array(table.with_format("numpy")[label][:], np.int64)
+        images = table.cast_column(IMAGE, datasets.Image(decode=False))
+    except (ValueError, TypeError) as err:
+        # words instead of numbers; what is no image
+        raise DataError(
+            f"{source}: {label} must hold the numbers of classes, {IMAGE} images; they are"
+            f" {table.features[label]} and {table.features[IMAGE]}"
+        ) from err
+    if len(labels) and labels.min() < 0:
+        raise DataError(
+            f"{source}: row {int(labels.argmin())} has no label ({label} is {labels.min()})"
+        )
+    return Rows(images, labels, source)
+
+
+def _numbered(splits: dict[str, Rows]) -> list[str]:
+    return [
+        str(label)
+        for label in range(1 + max(int(rows.labels.max(initial=0)) for rows in splits.values()))
+    ]
+
+
+def _fingerprint(root: Path) -> str:
+    found = sorted(
+        (path.relative_to(root), path.stat().st_size) for path in root.rglob("*") if path.is_file()
+    )
+    return hashlib.sha256("\n".join(f"{path} {size}" for path, size in found).encode()).hexdigest()

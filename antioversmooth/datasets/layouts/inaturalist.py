@@ -1,0 +1,80 @@
+"""iNaturalist 2018 and 2019, as the released code reads them: train<year>.json, val<year>.json,
+categories.json.
+
+A class is a value of one taxonomic level (data.label), numbered in the order in which the training
+annotations first name it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from antioversmooth.config import DataConfig
+from antioversmooth.datasets.missing import missing
+from antioversmooth.datasets.stored import Stored, packed
+from antioversmooth.errors import DataError
+
+
+def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]:
+    """Classes, images, and the JSON files. An image file that is missing is found when it is read.
+
+    Raises:
+        DataError: A JSON file is missing or not of this layout.
+    """
+    root, level = Path(config.root or ""), config.label or "name"
+    annotations = {
+        name: _annotations(config, getattr(config, name) or f"{name}20??.json")
+        for name in ("train", split)
+    }
+    categories = root / "categories.json"
+    try:
+        of_category = [category[level] for category in _load(config, categories)]
+        numbers: dict[str, int] = {}
+        for annotation in _load(config, annotations["train"])["annotations"]:
+            numbers.setdefault(of_category[int(annotation["category_id"])], len(numbers))
+        names = [str(image["file_name"]) for image in _load(config, annotations[split])["images"]]
+        labels = [numbers[of_category[int(PurePosixPath(name).parts[2])]] for name in names]
+    except (KeyError, IndexError, TypeError, ValueError) as err:
+        raise DataError(
+            f"{annotations[split]}: not the layout of iNaturalist ({type(err).__name__}: {err});"
+            f" images are <folder>/<supercategory>/<category id>/<file>, {categories.name} says the"
+            f" {level} of each category id"
+        ) from err
+    images = Stored(root, packed(_where(root, names)), np.array(labels, np.int64))
+    return list(numbers), images, [categories, *annotations.values()]
+
+
+def _annotations(config: DataConfig, pattern: str) -> Path:
+    root = Path(config.root or "")
+    found = sorted(root.glob(pattern))
+    if not found:
+        raise missing(config, f"there is no file {root / pattern}")
+    if len(found) > 1:
+        raise DataError(
+            f"data.root: {root} has {' and '.join(path.name for path in found)}; name one with"
+            " data.train, data.val"
+        )
+    return found[0]
+
+
+def _load(config: DataConfig, path: Path) -> Any:
+    if not path.is_file():
+        raise missing(config, f"there is no file {path}")
+    with path.open("rb") as file:
+        return json.load(file)
+
+
+def _where(root: Path, names: list[str]) -> list[str]:
+    """As the archives unpack; or, where the first image is there, without the supercategory, as
+    DeiT's code has it."""
+
+    def short(name: str) -> str:
+        folder, _, *rest = PurePosixPath(name).parts
+        return str(PurePosixPath(folder, *rest))
+
+    moved = bool(names) and not (root / names[0]).exists() and (root / short(names[0])).exists()
+    return [short(name) for name in names] if moved else names

@@ -1,0 +1,125 @@
+"""The folders of `folder.py` inside tar files: one for a split, or one for each class, or a tar of
+tars.
+
+As timm's ReaderImageInTar labels them: by the innermost folder or tar that an image lies in. Unlike
+there, the order is that of the unpacked folder, and an image is read by its place in the file:
+workers share neither handles nor objects.
+"""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from antioversmooth.config import DataConfig
+from antioversmooth.datasets.missing import missing
+from antioversmooth.datasets.stored import Stored, is_image, packed
+from antioversmooth.errors import DataError
+
+
+class Member(NamedTuple):
+    """A file inside a tar file."""
+
+    name: str
+    offset: int
+    """First byte of its content, in the outermost file."""
+    size: int
+    """Bytes of its content."""
+
+
+def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]:
+    """Classes, images, and the tar files.
+
+    Raises:
+        DataError: There is no such tar file, it is compressed or broken, or an image in it has no
+            class.
+    """
+    root = Path(config.root or "")
+    where = getattr(config, split) or split
+    archives = _archives(config, root, where)
+    found = []
+    for number, archive in enumerate(archives):
+        outer = archive.stem if archive.parent == root / where else ""
+        for member in members(archive, nested=True):
+            if is_image(member.name):
+                path = os.path.join(outer, member.name)
+                found.append((_class_of(path, archive), path, number, member))
+    if not found:
+        raise DataError(f"{archives[0]} holds no image")
+    found.sort(key=lambda image: image[:2])
+    classes = sorted({image[0] for image in found})
+    numbers = {name: number for number, name in enumerate(classes)}
+    images = Stored(
+        root,
+        packed([path for _, path, _, _ in found]),
+        np.array([numbers[name] for name, *_ in found], np.int64),
+        tuple(str(archive.relative_to(root)) for archive in archives),
+        np.array(
+            [(number, member.offset, member.size) for _, _, number, member in found], np.int64
+        ),
+    )
+    return classes, images, archives
+
+
+def _archives(config: DataConfig, root: Path, where: str) -> list[Path]:
+    """Every tar file of root/<where>/, or root/<where>.tar, beside which its unpacked folder may
+    lie."""
+    folder, file = root / where, root / f"{where.removesuffix('.tar')}.tar"
+    archives = sorted(folder.glob("*.tar"))
+    if archives:
+        return archives
+    if file.is_file():
+        return [file]
+    if folder.is_dir():
+        raise DataError(f"{folder} holds no .tar file")
+    raise missing(config, f"there is neither {file} nor a folder {folder} with .tar files")
+
+
+def _class_of(path: str, archive: Path) -> str:
+    name = os.path.basename(os.path.dirname(path))
+    if name in ("", "."):
+        raise DataError(f"{archive}:{path} lies in no class folder")
+    return name
+
+
+def members(archive: Path, *, nested: bool = False) -> Iterator[Member]:
+    """Every file in a tar file, in its order.
+
+    Args:
+        nested: Instead of a tar file in it, the files of that one, as if it were a folder of its
+            name.
+
+    Raises:
+        DataError: It is compressed, torn, or no tar file.
+    """
+    try:
+        with archive.open("rb") as file:
+            yield from _members(file, 0, nested=nested)
+    except tarfile.TarError as err:
+        raise DataError(
+            f"{archive}: {err}; a plain tar file is needed, since images are read from the middle"
+            " of it: gunzip one that is compressed, write one anew that is torn"
+        ) from err
+
+
+def _members(file: IO[bytes], start: int, *, nested: bool) -> Iterator[Member]:
+    with tarfile.open(fileobj=file, mode="r:") as archive:
+        while (member := archive.next()) is not None:
+            archive.members = []  # type: ignore[attr-defined]  # it would keep an object of a kilobyte for each of a million files
+            if not member.isfile():
+                continue
+            offset, name = start + member.offset_data, os.path.normpath(member.name)
+            if nested and name.endswith(".tar"):
+                inner = archive.extractfile(member)
+                # a plain file has content
+                assert inner is not None
+                folder = name.removesuffix(".tar")
+                for inside in _members(inner, offset, nested=True):
+                    yield inside._replace(name=os.path.join(folder, inside.name))
+            else:
+                yield Member(name, offset, member.size)

@@ -1,0 +1,296 @@
+"""The local back end: runs side by side on this machine, each started when its slot and its
+upstream run are ready."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from antioversmooth import files
+from antioversmooth.orchestration import devices
+from antioversmooth.orchestration.backend import Backend, Launched, Outcome, Say, Update
+from antioversmooth.orchestration.devices import Placement
+from antioversmooth.orchestration.intent import write_intent
+from antioversmooth.orchestration.local import process
+from antioversmooth.orchestration.local.worker import (
+    Ending,
+    Worker,
+    close_attempt,
+    last_lines,
+    launcher_log,
+)
+from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.runs import Run, RunState, state
+from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.lock import try_lock
+
+POLL_S = 0.2
+GRACE_S = 60.0
+"""How long runs may take to save after they were told to stop."""
+CRASHES_FORGIVEN = 1
+"""Crashes of a run that one launch answers with another attempt."""
+
+
+def launch(runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update) -> Launched:
+    """Trains the runs on this machine and returns when no process of theirs is left.
+
+    A first SIGINT, SIGTERM or SIGHUP lets the runs save and end, a second one ends them at once.
+    """
+    for line in _deviations(runs):
+        say(line)
+    # those that wait can be cancelled, too
+    for run in runs:
+        if not run.dir.exists():
+            run.prepare()
+    pool = Pool(runs, snapshot, say, gpus=devices.visible_gpus(), cpus=devices.cpus())
+    deadline = float("inf")
+    with _interruptions() as received:
+        try:
+            while pool.step():
+                update(pool.notes())
+                if received and deadline == float("inf"):
+                    deadline = time.monotonic() + GRACE_S
+                    say(
+                        f"stopping; runs that are saving now: {pool.stop()}; once more ends them"
+                        " without saving"
+                    )
+                elif len(received) > 1 or time.monotonic() > deadline:
+                    pool.kill()
+                time.sleep(POLL_S)
+            update(pool.notes())
+        finally:
+            pool.kill()
+    return Launched(
+        pool.outcomes, interrupted=bool(received) and Outcome.stopped in pool.outcomes.values()
+    )
+
+
+def _deviations(runs: Sequence[Run]) -> list[str]:
+    """Where this machine is not what the specs ask for: what happens instead."""
+    gpus = devices.visible_gpus()
+    lines = []
+    for run in runs:
+        cluster, placed = run.experiment.cluster, devices.place(run.experiment, gpus)
+        if placed.processes < cluster.world_size:
+            kind = "GPUs" if cluster.gpus_per_node else "processes"
+            asked = f"{cluster.nodes} x {cluster.processes_per_node} {kind}"
+            batch = f"the same global batch of {run.experiment.recipe.global_batch}"
+            lines.append(
+                f"the specs ask for {asked} a run; on this machine it is {placed.device}, with"
+                f" {batch}"
+            )
+    return list(dict.fromkeys(lines))
+
+
+class Pool:
+    """The runs of one launch, and the machine they share."""
+
+    def __init__(
+        self, runs: Sequence[Run], snapshot: Snapshot, say: Say, *, gpus: Sequence[str], cpus: int
+    ) -> None:
+        needed = {other.id for run in runs for other in run.needs}
+        # first what others wait for
+        self._waiting = sorted(runs, key=lambda run: run.id not in needed)
+        self._snapshot = snapshot
+        self._say = say
+        self._gpus = tuple(gpus)
+        self._free_gpus = list(gpus)
+        self._free_cpus = cpus
+        self._workers: dict[str, Worker] = {}
+        self._locks: dict[str, int] = {}
+        self._crashes: dict[str, int] = {}
+        self._elsewhere: set[str] = set()
+        self._began = time.time()
+        self.outcomes: dict[str, Outcome] = {}
+
+    def step(self) -> bool:
+        """Takes in what ended and starts what can start; whether there is anything left to wait
+        for."""
+        for worker in list(self._workers.values()):
+            ending = worker.poll()
+            if ending is not None:
+                self._take_in(worker, ending)
+        for run in list(self._waiting):
+            self._consider(run)
+        return bool(self._workers or self._waiting)
+
+    def notes(self) -> dict[str, str]:
+        """What the run directories do not tell, by run id."""
+        waiting = {
+            run.id: "elsewhere" if run.id in self._elsewhere else "waiting" for run in self._waiting
+        }
+        working = {id_: worker.stage() for id_, worker in self._workers.items()}
+        return waiting | working | {id_: outcome.value for id_, outcome in self.outcomes.items()}
+
+    def stop(self) -> int:
+        """Tells every run to save and end, and starts no more; returns how many there are to wait
+        for."""
+        for run in list(self._waiting):
+            self._settle(run, Outcome.stopped)
+        # whatever happens now is not tried again
+        self._crashes = dict.fromkeys(self._workers, CRASHES_FORGIVEN)
+        for worker in self._workers.values():
+            worker.terminate()
+        return len(self._workers)
+
+    def kill(self) -> None:
+        """Ends every process now and leaves none behind."""
+        for run in list(self._waiting):
+            self._settle(run, Outcome.stopped)
+        for worker in list(self._workers.values()):
+            worker.kill()
+            close_attempt(worker.run, EndReason.cancelled, "killed by its launcher")
+            self._release(worker)
+            self._settle(worker.run, Outcome.stopped)
+
+    def _consider(self, run: Run) -> None:
+        """Starts a waiting run, or settles it, or lets it wait on."""
+        before = {self.outcomes.get(needed.id) for needed in run.needs}
+        if before & {Outcome.failed, Outcome.blocked}:
+            self._settle(run, Outcome.blocked)
+            self._say(f"{run.name} is blocked: a run that it needs did not complete")
+        elif Outcome.stopped in before:
+            self._settle(run, Outcome.stopped)
+        elif run.result() is not None:
+            self._settle(run, Outcome.done)
+        elif process.was_asked_to_end(run, self._began):
+            self._settle(run, Outcome.stopped)
+        elif all(needed.result() is not None for needed in run.needs):
+            placement = devices.place(run.experiment, self._gpus)
+            if self._has_room(run, placement) and self._claim(run):
+                self._start(run, placement)
+
+    def _has_room(self, run: Run, placement: Placement) -> bool:
+        limit = run.experiment.cluster.max_parallel
+        if limit and len(self._workers) >= limit:
+            return False
+        if placement.on_gpu:
+            return placement.processes <= len(self._free_gpus)
+        return bool(limit) or placement.processes <= self._free_cpus or not self._workers
+
+    def _claim(self, run: Run) -> bool:
+        """Whether the run is ours to start: nobody else has it, and it is not done."""
+        lock = try_lock(run.dir)
+        if lock is not None and not _runs_elsewhere(run):
+            self._locks[run.id] = lock
+            self._elsewhere.discard(run.id)
+            # another launcher may have completed it just before
+            return run.result() is None
+        if lock is not None:
+            os.close(lock)
+        if run.id not in self._elsewhere:
+            self._elsewhere.add(run.id)
+            self._say(f"{run.name} is being run by another launch; waiting for it")
+        return False
+
+    def _start(self, run: Run, placement: Placement) -> None:
+        close_attempt(run, EndReason.crash, "ended without a word")
+        write_intent(run, Backend.local.value, self._snapshot)
+        gpus = (
+            [self._free_gpus.pop(0) for _ in range(placement.processes)] if placement.on_gpu else []
+        )
+        self._free_cpus -= 0 if placement.on_gpu else placement.processes
+        self._workers[run.id] = Worker(run, placement, gpus, self._snapshot, self._locks[run.id])
+        process.note(run, self._workers[run.id].pid)
+        # by somebody who could not know the process yet
+        if process.was_asked_to_end(run, self._began):
+            self._workers[run.id].terminate()
+        if run in self._waiting:
+            self._waiting.remove(run)
+
+    def _take_in(self, worker: Worker, ending: Ending) -> None:
+        """Draws the consequence of an attempt that ended."""
+        run = worker.run
+        self._release(worker)
+        if ending in (Ending.done, Ending.stopped):
+            close_attempt(run, EndReason.cancelled, "ended before it could listen to signals")
+            self._settle(run, Outcome.done if ending is Ending.done else Outcome.stopped)
+            return
+        # before it could listen to signals
+        if process.was_asked_to_end(run, self._began):
+            close_attempt(run, EndReason.cancelled, "cancelled")
+            self._settle(run, Outcome.stopped)
+            return
+        close_attempt(run, EndReason.crash, f"ended with exit code {worker.exit_code}")
+        again = ending is Ending.crashed and self._crashes.get(run.id, 0) < CRASHES_FORGIVEN
+        self._crashes[run.id] = self._crashes.get(run.id, 0) + 1
+        self._say(_obituary(run, worker, again=again))
+        if again:
+            self._start(run, worker.placement)
+        else:
+            self._settle(run, Outcome.failed)
+
+    def _release(self, worker: Worker) -> None:
+        del self._workers[worker.run.id]
+        self._free_gpus += worker.gpus
+        self._free_cpus += 0 if worker.placement.on_gpu else worker.placement.processes
+
+    def _settle(self, run: Run, outcome: Outcome) -> None:
+        """Notes what became of a run, and lets go of it."""
+        self.outcomes[run.id] = outcome
+        if run in self._waiting:
+            self._waiting.remove(run)
+        if run.id in self._locks:
+            os.close(self._locks.pop(run.id))
+
+
+def _runs_elsewhere(run: Run) -> bool:
+    """Whether an attempt lives that holds no lock here: a SLURM job's, or one of another
+    machine."""
+    if state(run) is not RunState.running:
+        return False
+    intent = files.read_json(run.dir / "intent.json") or {}
+    return (
+        intent.get("backend") == Backend.slurm.value or intent.get("host") != socket.gethostname()
+    )
+
+
+def _obituary(run: Run, worker: Worker, *, again: bool) -> str:
+    reasons = [r["reason"] for r in run.attempts() if r.get("event") == "end"]
+    full = (
+        f": no space is left for its files in {run.dir}"
+        if reasons[-1:] == [EndReason.disk_full.value]
+        else ""
+    )
+    told = "".join(f"\n    {line}" for line in last_lines(run))
+    next_step = (
+        "starting again from its last checkpoint"
+        if again
+        else f"given up; all of it in {launcher_log(run).parent}"
+    )
+    return f"{run.name} ended with exit code {worker.exit_code}{full}; {next_step}{told}"
+
+
+@contextmanager
+def _interruptions() -> Iterator[list[int]]:
+    """Collects SIGINT, SIGTERM and SIGHUP instead of dying of them.
+
+    One key press can arrive twice (from the terminal and passed on by make): within a second it
+    counts once.
+    """
+    received: list[int] = []
+    last = -float("inf")
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if time.monotonic() - last > 1.0:
+            received.append(number)
+        last = time.monotonic()
+        # the terminal is gone: writing to it would fail in the middle of stopping
+        if number == signal.SIGHUP:
+            silence = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(silence, 1)
+            os.dup2(silence, 2)
+            os.close(silence)
+
+    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

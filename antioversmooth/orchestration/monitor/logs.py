@@ -1,0 +1,108 @@
+"""The logs of a run's newest attempt, printed and followed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from antioversmooth.errors import LaunchError
+from antioversmooth.orchestration.local.worker import launcher_log
+from antioversmooth.runs import Run
+
+REFRESH_S = 0.5
+
+
+def log_files(run: Run, rank: int) -> list[Path]:
+    """What a rank of the newest attempt wrote; where it wrote nothing, what its launcher or its job
+    did.
+
+    Raises:
+        LaunchError: The attempt has no such rank.
+    """
+    number, folder = max(run.attempt_dirs(), default=(0, run.dir / "logs"))
+    ranks = {int(path.stem.removeprefix("rank")) for path in folder.glob("rank*.err")}
+    if ranks and rank not in ranks:
+        raise LaunchError(
+            f"attempt {number} of {run.name} has no rank {rank}; it has 0 to {max(ranks)}"
+        )
+    return [*_written(folder / f"rank{rank}.out", folder / f"rank{rank}.err")] or [
+        *_before_training(run)
+    ]
+
+
+def _before_training(run: Run) -> Iterator[Path]:
+    """What is written until an attempt has logs of its own."""
+    raw = sorted((run.dir / "slurm").glob("*_log.*"), key=lambda path: path.stat().st_mtime)
+    newest = raw[-1].stem if raw else ""
+    yield from _written(launcher_log(run), *(path for path in raw if path.stem == newest))
+
+
+def _written(*paths: Path) -> Iterator[Path]:
+    yield from (path for path in paths if path.is_file() and path.stat().st_size)
+
+
+class Printer:
+    """Prints what has been added to files since it looked last, each time under the name of the
+    file."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._read: dict[Path, int] = {}
+        self._last: Path | None = None
+
+    def show(self, path: Path) -> None:
+        """Prints the new part of a file."""
+        with path.open("rb") as file:
+            file.seek(self._read.get(path, 0))
+            added = file.read()
+        if not added:
+            return
+        self._read[path] = self._read.get(path, 0) + len(added)
+        if path != self._last:
+            print(f"==> {path} <==", file=self._out)
+            self._last = path
+        print(added.decode(errors="replace"), end="", file=self._out, flush=True)
+
+
+def show(run: Run, out: TextIO, *, rank: int = 0) -> None:
+    """Prints the logs of a rank of the newest attempt.
+
+    Raises:
+        LaunchError: There is nothing in them though the run is not done, or no such rank.
+    """
+    found = log_files(run, rank)
+    # a run that had nothing to complain about writes nothing
+    if not found and run.result() is not None:
+        _, folder = max(run.attempt_dirs(), default=(0, run.dir / "logs"))
+        print(
+            f"{run.name} is done, and its logs are empty: {folder}; its numbers:"
+            f" {run.metrics_path}",
+            file=out,
+        )
+        return
+    if not found:
+        raise LaunchError(
+            f"the logs of {run.name} are empty; `status` tells how far it is: {run.dir}"
+        )
+    printer = Printer(out)
+    for path in found:
+        printer.show(path)
+
+
+def follow(run: Run, out: TextIO, *, rank: int = 0, refresh_s: float = REFRESH_S) -> None:
+    """Prints the logs as they grow, those of further attempts too, until the run is done.
+
+    Raises:
+        LaunchError: There is no such rank.
+    """
+    printer = Printer(out)
+    while True:
+        # before the last look: training writes its result last
+        done = run.result() is not None
+        for path in log_files(run, rank):
+            printer.show(path)
+        if done:
+            return
+        time.sleep(refresh_s)

@@ -1,0 +1,108 @@
+"""How far a run is, from its directory alone: no back end is asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from antioversmooth.runs import Run, RunState, journal, state
+from antioversmooth.runs.journal import IMAGES_PER_SECOND, TRAIN_LOSS, VAL_TOP1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    state: RunState
+    step: int
+    """Optimizer steps done."""
+    total_steps: int
+    epochs_done: int
+    """Whole epochs that were evaluated."""
+    epochs: int
+    loss: float | None
+    """Newest training loss."""
+    top1: float | None
+    """Newest top-1 accuracy on the validation set, in percent."""
+    images_per_s: float | None
+    """Newest training throughput over all devices."""
+    remaining_s: float | None
+    """Seconds of training left at that throughput; None where nothing is known."""
+    attempts: int
+    """Starts so far."""
+
+    @property
+    def fraction(self) -> float:
+        """Part of the training that is done, 0 to 1."""
+        if self.state is RunState.done:
+            return 1.0
+        return min(1.0, self.step / self.total_steps) if self.total_steps else 0.0
+
+
+def read(run: Run) -> Progress:
+    """The run's progress as its journals tell it."""
+    records, experiment = run.metrics(), run.experiment
+    step = max((r.get("step", 0) for r in records), default=0)
+    speed = newest(records, IMAGES_PER_SECOND)
+    left = (experiment.total_steps - step) * experiment.recipe.global_batch
+    return Progress(
+        state=state(run),
+        step=step,
+        total_steps=experiment.total_steps,
+        epochs_done=sum(1 for r in records if VAL_TOP1 in r and r.get("step", 0) > 0),
+        epochs=experiment.recipe.epochs,
+        loss=newest(records, TRAIN_LOSS),
+        top1=newest(records, VAL_TOP1),
+        images_per_s=speed,
+        remaining_s=left / speed if speed and math.isfinite(speed) else None,
+        attempts=sum(1 for r in run.attempts() if r.get("event") == "start"),
+    )
+
+
+def saved_step(run: Run, attempt: int | None = None) -> int:
+    """The last step that is saved, by the names of the checkpoints (see training/checkpoint.py); 0
+    for none.
+
+    Args:
+        attempt: Whose; default: of all whose steps were not superseded.
+    """
+    limit = journal.superseded_after(run.attempts())
+    names = [
+        path.stem.removeprefix("step")
+        for path in run.checkpoints_dir.glob(f"step*-attempt{attempt or '*'}.pt")
+    ]
+    saved = [(int(step), int(by)) for step, _, by in (name.partition("-attempt") for name in names)]
+    return max(
+        (step for step, by in saved if attempt or step <= limit.get(by, float("inf"))), default=0
+    )
+
+
+def newest(records: list[journal.Record], metric: str) -> float | None:
+    """The last value of a metric in the journal."""
+    return next(
+        (float(r[metric]) for r in reversed(records) if journal.is_number(r.get(metric))), None
+    )
+
+
+class Reader:
+    """Reads the progress of many runs again and again, and a journal only when it has changed."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = list(runs)
+        self._known: dict[str, tuple[tuple[int, ...], Progress]] = {}
+
+    def read(self) -> dict[str, Progress]:
+        """Progress by run id."""
+        return {run.id: self._one(run) for run in self.runs}
+
+    def _one(self, run: Run) -> Progress:
+        stamp = tuple(
+            path.stat().st_size if path.exists() else -1
+            for path in (run.metrics_path, run.attempts_path)
+        )
+        known = self._known.get(run.id)
+        if known is None or known[0] != stamp:
+            known = (stamp, read(run))
+            self._known[run.id] = known
+        return replace(known[1], state=state(run))

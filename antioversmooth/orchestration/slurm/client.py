@@ -1,0 +1,189 @@
+"""What SLURM knows of our jobs: one squeue for all of them, one sacct for those that squeue has
+forgotten."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from antioversmooth.errors import LaunchError
+
+
+class Unreachable(LaunchError):
+    """SLURM's controller does not answer now, and may in a moment."""
+
+
+class Stage(Enum):
+    """Where a job is in its life."""
+
+    waiting = "waiting"
+    active = "active"
+    over = "over"
+
+
+RUNNING = "RUNNING"
+"""SLURM's word for a job that runs and that nobody is ending."""
+_WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+_OVER = {
+    "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL",
+    "OUT_OF_MEMORY", "PREEMPTED",
+    "REVOKED",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job as SLURM tells it."""
+
+    id: str
+    """A number: jobs of arrays (7_1) or of several parts (7+1) are never ours, and `queue` leaves
+    them out."""
+    name: str
+    state: str
+    """SLURM's word: PENDING, RUNNING, ..., without what follows it (CANCELLED by 1000)."""
+    reason: str
+    """Why it waits, in SLURM's word; None where it does not."""
+    nodes: str
+    """Nodes that it has or had, as node[1-2]; empty while it waits."""
+    start: str
+    """When it started, or is expected or allowed to; N/A where SLURM does not know."""
+
+    @property
+    def number(self) -> int:
+        """The id, to put jobs in the order of their submission."""
+        return int(self.id)
+
+    @property
+    def stage(self) -> Stage:
+        """SLURM has some twenty states, and new versions more: whatever is neither waiting nor over
+        is active."""
+        if self.state in _WAITING:
+            return Stage.waiting
+        return Stage.over if self.state in _OVER else Stage.active
+
+
+def queue(*options: str) -> list[Job]:
+    """This user's single jobs that SLURM's controller remembers: waiting, active, and over for a
+    few minutes.
+
+    Args:
+        options: Further options of squeue, such as `--name=...`.
+
+    Raises:
+        LaunchError: The controller does not answer.
+    """
+    lines = _ask(
+        "squeue", "--me", "--states=all", "--noheader", "--format=%i|%T|%r|%N|%S|%j", *options
+    )
+    jobs = []
+    for line in lines.splitlines():
+        fields = line.strip().split("|", 5)
+        if len(fields) == 6 and fields[0].isdecimal():
+            job_id, state, reason, nodes, start, name = fields
+            jobs.append(Job(job_id, name, state, reason, nodes, start))
+    return jobs
+
+
+def restarts(job_id: str) -> int:
+    """How many times a job that is not over has gone back into the queue.
+
+    Raises:
+        LaunchError: The controller does not answer.
+    """
+    return int(_ask("squeue", "--noheader", f"--jobs={job_id}", "--Format=RestartCnt").strip() or 0)
+
+
+def accounting(job_ids: Iterable[str]) -> dict[str, Job]:
+    """How those jobs ended, by id, as far as SLURM's accounting knows; nothing where there is no
+    accounting.
+
+    Accounting lags behind the controller, so only its final states are taken for an answer.
+    """
+    wanted = ",".join(job_ids)
+    if not wanted:
+        return {}
+    fields = "--format=JobIDRaw,State,NodeList,Start,JobName"
+    try:
+        lines = _ask(
+            "sacct", "--allocations", "--noheader", "--parsable2", fields, f"--jobs={wanted}"
+        )
+    except LaunchError:
+        # clusters without accounting are common, and the run directory goes a long way
+        return {}
+    ended = {}
+    for line in lines.splitlines():
+        job_id, state, nodes, start, name = line.split("|", 4)
+        job = Job(job_id, name, state.partition(" ")[0], "None", nodes, start)
+        if job.stage is Stage.over:
+            ended[job_id] = job
+    return ended
+
+
+_GONE = ("down", "drain", "fail", "maint", "unk", "inval", "future", "error")
+"""How the states of nodes begin that run no further job for now; a star behind a state: the node
+does not respond."""
+
+
+def count_nodes(partition: str | None) -> tuple[int, int]:
+    """How many nodes of a partition are up, and how many there are; None: the default partition."""
+    up = total = 0
+    for line in _ask("sinfo", "--noheader", "--Node", "--format=%P|%T").splitlines():
+        # main*|idle
+        name, _, state = line.strip().partition("|")
+        if name.rstrip("*") == partition or (partition is None and name.endswith("*")):
+            total += 1
+            up += not state.startswith(_GONE) and not state.endswith("*")
+    return up, total
+
+
+def cancel(job_ids: Iterable[str]) -> None:
+    """Has SLURM end these jobs; those that are over already stay as they are."""
+    ids = list(job_ids)
+    if ids:
+        _ask("scancel", *ids)
+
+
+def _ask(*command: str) -> str:
+    """Output of a SLURM client, whatever a person's shell tells those that they type themselves."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, env=plain_environment()
+        )
+    except FileNotFoundError as err:
+        raise LaunchError(
+            f"there is no {command[0]} on PATH: this is not a machine of a SLURM cluster"
+        ) from err
+    except subprocess.TimeoutExpired as err:
+        raise Unreachable(f"SLURM did not answer {command[0]} within a minute") from err
+    if done.returncode:
+        raise refusal(f"SLURM refuses {command[0]}", done.stderr)
+    return done.stdout
+
+
+_TASTES = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SBATCH_", "SLURM_TIME_FORMAT")
+"""Variables by which people set options of SLURM's clients: filters, formats, defaults."""
+
+
+def plain_environment() -> dict[str, str]:
+    """This environment without options of SLURM's clients.
+
+    Those of sbatch would win over the batch script that was shown; a filter of squeue would hide
+    jobs that are there.
+    """
+    return {key: value for key, value in os.environ.items() if not key.startswith(_TASTES)}
+
+
+def refusal(what: str, stderr: str) -> LaunchError:
+    """The error that a SLURM client's complaint makes: `what`, and why in its words."""
+    why = plain_words(stderr)
+    away = any(sign in why for sign in ("Unable to contact", "timed out", "connect failure"))
+    return Unreachable(f"{what}: {why}") if away else LaunchError(f"{what}: {why}")
+
+
+def plain_words(stderr: str) -> str:
+    """What a SLURM client complains about, without its prefixes."""
+    lines = [line.split("error: ", 1)[-1].strip() for line in stderr.splitlines() if line.strip()]
+    return "; ".join(dict.fromkeys(lines)) or "no reason given"

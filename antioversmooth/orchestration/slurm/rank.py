@@ -1,0 +1,41 @@
+"""What SLURM starts for every process of a run: `python -m antioversmooth.orchestration.slurm.rank
+RUN_DIR`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+
+def main() -> int:
+    """Exit code of this process for SLURM: training's own, save that an orderly stop is no failure.
+
+    The first task that ends with another code than 0 has srun kill the rest (`--kill-on-bad-exit`),
+    which would hit ranks that are still writing the checkpoint they agreed on. What became of the
+    run is read from its directory.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, _again_in_a_moment)
+    # torch, and all that comes with it
+    from antioversmooth.training.__main__ import main as train
+
+    code = train(sys.argv[1:])
+    return 0 if code == os.EX_TEMPFAIL else code
+
+
+def _again_in_a_moment(number: int, frame: FrameType | None) -> None:
+    """Sends a signal that comes before training listens to it once more, a second later.
+
+    A short job may get the warning of its time limit while torch is being imported; the default
+    would be to die of it.
+    """
+    again = threading.Timer(1.0, os.kill, (os.getpid(), number))
+    again.daemon = True
+    again.start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

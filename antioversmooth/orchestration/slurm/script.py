@@ -1,0 +1,190 @@
+"""The batch script of a run: rendered without SLURM installed, byte for byte what is later
+submitted.
+
+submitit renders the directives and the srun line. Nothing is pickled: every task is started with
+the run directory as its only argument, so a job holds no state, and one that was queued by a
+launcher that died is as good as any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from antioversmooth.config import ClusterConfig, ProcessStarter
+from antioversmooth.errors import LaunchError
+from antioversmooth.runs import Run
+
+
+def job_name(run: Run) -> str:
+    """The name of every job of this run directory: by it a job is found in the queue, whoever
+    submitted it."""
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", run.experiment.name)
+    token = hashlib.sha256(f"{run.id} {run.dir.absolute()}".encode()).hexdigest()[:12]
+    return f"{readable}-seed{run.seed}-{token}"
+
+
+def job_folder(run: Run) -> Path:
+    """Where the script and the raw output of the run's jobs lie."""
+    return run.dir.absolute() / "slurm"
+
+
+def sbatch_script(run: Run, snapshot: Path) -> str:
+    """The script that sbatch is given.
+
+    Args:
+        snapshot: The copy of the package that the job runs.
+
+    Raises:
+        LaunchError: SLURM or a shell would read a path as something else.
+    """
+    # a second to import; a help text needs none of it
+    from submitit import SlurmExecutor
+
+    class Renderer(SlurmExecutor):
+        """submitit's executor where it only renders: it needs no srun on this machine."""
+
+        @classmethod
+        def affinity(cls) -> int:
+            return 1
+
+    renderer = Renderer(folder=_readable_by_slurm(job_folder(run)))
+    renderer.update_parameters(
+        **_options(run), setup=_before(run, snapshot), teardown=_afterwards(run)
+    )
+    return f"{renderer._make_submission_file_text(_command(run), uid='')}\n"
+
+
+def _options(run: Run) -> dict[str, Any]:
+    cluster = run.experiment.cluster
+    requeue = {"requeue": True} if cluster.requeue else {"no-requeue": True}
+    wait_s = int(run.experiment.runtime.timeout_s)
+    given = {
+        "job_name": job_name(run),
+        "time": cluster.time_min,
+        "signal_delay_s": cluster.signal_delay_s,
+        "mem": f"{round(cluster.mem_gb * 1024)}M" if cluster.mem_gb else None,
+        "partition": cluster.partition,
+        "account": cluster.account,
+        "qos": cluster.qos,
+        "constraint": cluster.constraint,
+        "exclude": ",".join(cluster.exclude) or None,
+        "mail_user": cluster.mail_user,
+        "mail_type": ",".join(cluster.mail_type) if cluster.mail_user else None,
+        "additional_parameters": (
+            {k: v for k, v in cluster.sbatch.items() if v is not None} | requeue
+        ),
+        # Without these a dead rank leaves the others waiting until the time limit, and since SLURM
+        # 22.05 srun no longer takes the CPUs of a task over from sbatch.
+        "srun_args": [
+            f"--cpus-per-task={_task_cpus(cluster)}",
+            "--kill-on-bad-exit=1",
+            f"--wait={wait_s}",
+        ],
+    }
+    # submitit's own default for a wckey is refused by clusters that check them
+    return (
+        {key: value for key, value in given.items() if value is not None}
+        | _shape(cluster)
+        | {"wckey": None}
+    )
+
+
+def _shape(cluster: ClusterConfig) -> dict[str, Any]:
+    shape: dict[str, Any] = {
+        "nodes": cluster.nodes,
+        "ntasks_per_node": (
+            1 if cluster.starter is ProcessStarter.torchrun else cluster.processes_per_node
+        ),
+        "cpus_per_task": _task_cpus(cluster),
+    }
+    if cluster.gpus_per_node and cluster.gres:
+        shape["gres"] = f"{cluster.gres}:{cluster.gpus_per_node}"
+    elif cluster.gpus_per_node:
+        shape["gpus_per_node"] = cluster.gpus_per_node
+    return shape
+
+
+def _task_cpus(cluster: ClusterConfig) -> int:
+    """CPUs of a task: a torchrun agent holds those of all its processes."""
+    processes = cluster.processes_per_node if cluster.starter is ProcessStarter.torchrun else 1
+    return cluster.cpus_per_task * processes
+
+
+def _before(run: Run, snapshot: Path) -> list[str]:
+    code = shlex.quote(_readable_by_slurm(snapshot.absolute()))
+    return [
+        *run.experiment.cluster.setup,
+        f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
+        (
+            "export PYTHONSAFEPATH=1  # else `-m` would take the package of the current folder"
+            " before the snapshot's"
+        ),
+        (
+            f"[ -d {code} ] || exit 1  # nor may an installed package step in where the snapshot is"
+            " gone"
+        ),
+        (
+            "unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK  # left over in the shell"
+            " that submitted"
+        ),
+        'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        # Another job has another port, and so has another turn, should somebody else's program hold
+        # that one.
+        (
+            "export MASTER_PORT=$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) %"
+            " 12000))  # below those that Linux hands out"
+        ),
+        "started=$(date +%s)",
+        "trap : TERM  # the ranks save and end by themselves, and what follows them must still run",
+    ]
+
+
+def _command(run: Run) -> str:
+    """What srun starts in each task."""
+    cluster = run.experiment.cluster
+    program = [
+        "-m",
+        "antioversmooth.orchestration.slurm.rank",
+        _readable_by_slurm(run.dir.absolute()),
+    ]
+    if cluster.starter is ProcessStarter.srun:
+        return shlex.join([sys.executable, "-u", *program])
+    agent = [sys.executable, "-u", "-m", "torch.distributed.run", f"--nnodes={cluster.nodes}"]
+    agent += [f"--nproc-per-node={cluster.processes_per_node}", "--rdzv-backend=c10d"]
+    # By itself the agent dies of USR2, and its processes with it, before they have saved.
+    agent += ["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"]
+    meeting = (
+        '--rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"'
+        ' --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT"'
+    )
+    return f"{shlex.join(agent)} {meeting} {shlex.join(program)}"
+
+
+def _afterwards(run: Run) -> list[str]:
+    program = [
+        sys.executable,
+        "-m",
+        "antioversmooth.orchestration.slurm.epilogue",
+        _readable_by_slurm(run.dir.absolute()),
+    ]
+    return ["code=$?", f'{shlex.join(program)} "$code" "$started"']
+
+
+def _readable_by_slurm(path: Path) -> str:
+    """The path, if sbatch, srun and bash all read it as it is written.
+
+    SLURM expands % and \\ in file names, and its reading of quotes in directives differs from a
+    shell's.
+    """
+    text = str(path)
+    if not text.isprintable() or set(text) & set("%\\'\""):
+        raise LaunchError(
+            f"SLURM cannot use the path {text!r}: move it where no name holds %, \\, quotes or line"
+            " ends"
+        )
+    return text

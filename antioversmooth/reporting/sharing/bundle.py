@@ -1,0 +1,167 @@
+"""Runs as one file that another group can check: a plain tar with a manifest, the same bytes for
+the same runs.
+
+    manifest.json                             format, and of each run its id, and sha256 and size of each file
+    runs/<experiment>/seed<k>-<id8>/<file>    spec, intent, attempts, journal, provenance, result, weights, analysis
+
+Runs that others start or learn from come along, since those are identified by them. Logs stay
+behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from antioversmooth import files
+from antioversmooth.errors import ResultError, UserError
+from antioversmooth.redact import redact
+from antioversmooth.reporting.table.observe import observe
+from antioversmooth.runs import Run
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+TEXTS = ("intent.json", "intents.jsonl", "attempts.jsonl", "provenance.json")
+"""Files that hold what people and machines said, from which secrets are taken; measurements are
+left as they are."""
+RECORD = ("spec.yaml", *TEXTS, "metrics.jsonl", "result.json")
+NAMES = re.compile(
+    "|".join(map(re.escape, RECORD))
+    + r"|checkpoints/step\d{1,12}-attempt\d{1,6}\.pt(\.sha256)?|analysis/\w[\w.-]{0,99}",
+    re.ASCII,
+)
+"""What a bundle may hold of a run."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of a run, as it goes into a bundle."""
+
+    name: str
+    """In the run directory: checkpoints/step00000500-attempt1.pt."""
+    path: Path
+    text: bytes | None
+    """The content where it is not that of the file, from which a secret was taken."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.path.stat().st_size if self.text is None else len(self.text)
+
+    @property
+    def checksum(self) -> str:
+        """sha256 in hex."""
+        return (
+            files.sha256(self.path) if self.text is None else hashlib.sha256(self.text).hexdigest()
+        )
+
+
+def place(run: Run) -> str:
+    """Where a run lies below `runs/`."""
+    return f"{run.experiment.name}/seed{run.seed}-{run.id[:8]}"
+
+
+def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> list[Run]:
+    """Writes a bundle, whole or not at all; returns the runs that it holds.
+
+    Args:
+        checkpoints: Whether the final weights of each run are in it.
+
+    Raises:
+        UserError: A run is not done, or its final checkpoint is missing.
+        ResultError: The result of a run cannot be trusted.
+    """
+    chosen = list({run.id: run for wanted in runs for run in _with_needs(wanted)}.values())
+    contents = [(run, list(_parts(run, checkpoints))) for run in chosen]
+    manifest = {"format": FORMAT, "runs": [_entry(run, parts) for run, parts in contents]}
+    with (
+        files.replacing(target) as file,
+        tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        _add(tar, MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+        for run, parts in contents:
+            for part in parts:
+                _add(
+                    tar,
+                    f"runs/{place(run)}/{part.name}",
+                    part.path if part.text is None else part.text,
+                )
+    return chosen
+
+
+def _with_needs(run: Run) -> Iterator[Run]:
+    for needed in run.needs:
+        yield from _with_needs(needed)
+    yield run
+
+
+def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:
+    """The files of a run, in a fixed order."""
+    result = run.result()
+    if result is not None and (problem := observe(run).problem):
+        raise ResultError(f"{run.name}: {problem}: {run.dir}")
+    if result is None:
+        far = f"it is at step {run.reached()} of {run.experiment.total_steps}"
+        raise UserError(
+            f"{run.name} is not done ({far}), and a bundle is made of results; launch it to its end"
+            f" first, or leave out what is not done with --allow-partial: {run.dir}"
+        )
+    for name in RECORD:
+        path = run.dir / name
+        if path.is_file():
+            yield Part(name, path, _without_secrets(path) if name in TEXTS else None)
+    final = (result.get("checkpoint") or {}).get("file")
+    if checkpoints and final:
+        yield from (
+            Part(f"checkpoints/{path.name}", path, None) for path in _weights(run, str(final))
+        )
+    for path in sorted(run.dir.glob("analysis/*")):
+        if path.is_file() and NAMES.fullmatch(f"analysis/{path.name}"):
+            yield Part(f"analysis/{path.name}", path, None)
+
+
+def _weights(run: Run, name: str) -> list[Path]:
+    weights = run.checkpoints_dir / Path(name).name
+    if not weights.is_file():
+        raise UserError(
+            f"{run.name}: {weights} is not there; --without-checkpoints leaves weights out"
+        )
+    checksum = weights.with_name(f"{weights.name}.sha256")
+    return [weights, checksum] if checksum.is_file() else [weights]
+
+
+def _without_secrets(path: Path) -> bytes | None:
+    """The content without secrets, which older runs may still hold; None where there are none."""
+    text = path.read_bytes().decode(errors="surrogateescape")
+    told = redact(text)
+    return None if told == text else told.encode(errors="surrogateescape")
+
+
+def _entry(run: Run, parts: Sequence[Part]) -> dict[str, Any]:
+    return {
+        "place": place(run),
+        "id": run.id,
+        "profile": run.experiment.profile,
+        "files": {part.name: {"sha256": part.checksum, "bytes": part.size} for part in parts},
+    }
+
+
+def _add(tar: tarfile.TarFile, name: str, content: Path | bytes) -> None:
+    """Adds a file without its time, owner and mode, which are none of its content."""
+    member = tarfile.TarInfo(name)
+    member.mode = 0o644
+    if isinstance(content, bytes):
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+        return
+    with content.open("rb") as file:
+        member.size = content.stat().st_size
+        tar.addfile(member, file)

@@ -1,0 +1,290 @@
+"""Runs out of a bundle that somebody sent: nothing in it is trusted, nothing in it is executed,
+nothing is overwritten.
+
+What a bundle may hold is known by name (`bundle.NAMES`), so paths that lead elsewhere, links and
+devices have no place in it. Every file is held against its checksum and every run against its
+identity, before any is put among the results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tarfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from antioversmooth import files, runs
+from antioversmooth.errors import ResultError, UserError
+from antioversmooth.reporting.sharing import bundle, verify
+from antioversmooth.reporting.table.observe import IMPORTED, State, observe
+from antioversmooth.runs import Run
+
+PLACE = re.compile(r"\w[\w.-]{0,99}/seed\d{1,9}-[0-9a-f]{8}", re.ASCII)
+PROFILE = re.compile(r"\w{1,40}", re.ASCII)
+MAX_MANIFEST = 64 * 2**20
+MAX_RECORD = 2**30
+"""Bytes of a file that is no weights: journals are read whole."""
+CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A run of a bundle, among the results."""
+
+    run: Run
+    """In its new directory."""
+    is_new: bool
+    """Whether it was not there before, to the byte."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the manifest says of a run."""
+
+    place: str
+    id: str
+    profile: str
+    files: dict[str, tuple[str, int]]
+    """sha256 and bytes of each."""
+
+
+def import_bundle(path: Path, results: Path) -> list[Imported]:
+    """Puts the runs of a bundle into the results folder; all of them, or none.
+
+    Args:
+        results: The project's results folder; runs go to the folder of their profile in it.
+
+    Raises:
+        UserError: It is no bundle, is damaged, holds what has no place in one, or another run
+            stands in the way.
+        OSError: No space, no permission; nothing was imported.
+    """
+    with _reading(path), tarfile.open(path, "r:") as tar:
+        entries = _manifest(path, tar)
+        base = runs.profile_folder(results, entries[0].profile)
+        scratch = base / f".import-{os.getpid()}.tmp"
+        try:
+            _extract(path, tar, entries, scratch)
+            _check(path, entries, scratch)
+            return _place(path, entries, scratch, base)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what a damaged archive raises into one message."""
+    try:
+        yield
+    except FileNotFoundError as err:
+        raise UserError(f"there is no {err.filename}") from err
+    except IsADirectoryError as err:
+        raise UserError(
+            f"{path} is a folder; a bundle is the file that `antioversmooth export` writes"
+        ) from err
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as err:
+        raise UserError(f"{path} is no bundle of runs, or is damaged: {err}") from err
+
+
+# -- manifest --------------------------------------------------------------------------------------
+
+
+def _manifest(path: Path, tar: tarfile.TarFile) -> list[_Entry]:
+    first = tar.next()
+    if (
+        first is None
+        or first.name != bundle.MANIFEST
+        or not _is_plain(first)
+        or first.size > MAX_MANIFEST
+    ):
+        raise UserError(f"{path} is no bundle of runs: it does not begin with {bundle.MANIFEST}")
+    try:
+        value = json.loads(_member(tar, first).read())
+        if value["format"] != bundle.FORMAT:
+            raise UserError(f"{path} has format {value['format']}, this code reads {bundle.FORMAT}")
+        entries = [_entry(run) for run in value["runs"]]
+    except (KeyError, TypeError, AttributeError, RecursionError) as err:
+        raise UserError(
+            f"{path}: {bundle.MANIFEST} is not what `antioversmooth export` writes ({err})"
+        ) from err
+    if (
+        len({entry.place for entry in entries}) < len(entries)
+        or len({entry.profile for entry in entries}) != 1
+    ):
+        raise UserError(
+            f"{path}: {bundle.MANIFEST} names a run twice, none, or runs of several profiles"
+        )
+    return entries
+
+
+def _entry(run: dict[str, Any]) -> _Entry:
+    """One run of the manifest.
+
+    Raises:
+        ValueError: A name, a size or a checksum is none.
+    """
+    place, profile = str(run["place"]), str(run["profile"])
+    if not PLACE.fullmatch(place) or not PROFILE.fullmatch(profile):
+        raise ValueError(f"a run has no place at {place[:80]!r} in profile {profile[:80]!r}")
+    entry = _Entry(place, str(run["id"]), profile, {})
+    for name, said in run["files"].items():
+        if not bundle.NAMES.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} is no file of a run")
+        checksum, size = str(said["sha256"]), said["bytes"]
+        limit = float("inf") if name.endswith(".pt") else MAX_RECORD
+        if (
+            not re.fullmatch("[0-9a-f]{64}", checksum)
+            or type(size) is not int
+            or not 0 <= size <= limit
+        ):
+            raise ValueError(f"{name}: {checksum[:80]!r} is no sha256, or {size!r} no size of it")
+        entry.files[name] = checksum, size
+    return entry
+
+
+# -- content ---------------------------------------------------------------------------------------
+
+
+def _extract(path: Path, tar: tarfile.TarFile, entries: list[_Entry], scratch: Path) -> None:
+    """Copies the files that the manifest names, each once, and no others."""
+    expected = {
+        f"runs/{entry.place}/{name}": said
+        for entry in entries
+        for name, said in entry.files.items()
+    }
+    needed = sum(size for _, size in expected.values())
+    scratch.mkdir(parents=True)
+    if needed > shutil.disk_usage(scratch).free:
+        raise UserError(
+            f"{path} holds {needed / 2**20:,.0f} MiB, and there is less than that free in"
+            f" {scratch.parent}"
+        )
+    while (member := tar.next()) is not None:
+        checksum, size = expected.pop(member.name, ("", -1))
+        if not _is_plain(member) or member.size != size:
+            raise UserError(
+                f"{path}: {member.name[:80]!r} is not what {bundle.MANIFEST} says, or stands there"
+                " twice"
+            )
+        target = scratch / member.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if _copy(_member(tar, member), target) != checksum:
+            raise UserError(
+                f"{path}: {member.name} is damaged: it has another checksum than {bundle.MANIFEST}"
+                " says"
+            )
+    if expected:
+        raise UserError(f"{path} is cut off: it lacks {next(iter(expected))}")
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """Whether it is a file with all its bytes: no link, no device, and no holes that a few bytes
+    blow up."""
+    return member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
+
+
+def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    file = tar.extractfile(member)
+    # it is a plain file
+    assert file is not None
+    return file
+
+
+def _copy(source: IO[bytes], target: Path) -> str:
+    """Copies and returns the sha256."""
+    digest = hashlib.sha256()
+    with target.open("xb") as file:
+        while chunk := source.read(CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()
+
+
+def _check(path: Path, entries: list[_Entry], scratch: Path) -> None:
+    """Holds each run against its identity, and its weights and its journal against its result."""
+    for entry in entries:
+        try:
+            run = Run.load(scratch / "runs" / entry.place)
+        except ResultError as err:
+            raise UserError(f"{path}: {entry.place}: {_below(scratch, err)}") from err
+        seen = observe(run)
+        if wrong := _contradiction(run, entry, scratch):
+            raise UserError(f"{path}: {entry.place}: {wrong}")
+        if seen.state is not State.done or seen.result is None:
+            raise UserError(
+                f"{path}: {entry.place}: holds no result ({seen.problem or seen.state.value})"
+            )
+        for check in verify.journal_checks(f"seed {run.seed}", seen):
+            if check.verdict is not verify.Verdict.confirmed:
+                raise UserError(f"{path}: {entry.place}: {check}")
+        final = seen.result["checkpoint"] or {}
+        found = entry.files.get(f"checkpoints/{final.get('file')}")
+        if found and found[0] != final.get("sha256"):
+            raise UserError(
+                f"{path}: {entry.place}: {final['file']} is not the checkpoint that result.json"
+                " names"
+            )
+
+
+def _contradiction(run: Run, entry: _Entry, scratch: Path) -> str | None:
+    if (run.id, bundle.place(run), run.experiment.profile) != (
+        entry.id,
+        entry.place,
+        entry.profile,
+    ):
+        return f"its spec.yaml is that of {bundle.place(run)} in profile {run.experiment.profile}"
+    outside = [
+        needed.name
+        for needed in run.needs
+        if scratch.absolute() not in needed.dir.absolute().parents
+    ]
+    return f"the bundle lacks {outside[0]}, which it needs" if outside else None
+
+
+def _below(scratch: Path, err: ResultError) -> str:
+    return str(err).replace(f"{scratch}/", "")
+
+
+# -- placing ---------------------------------------------------------------------------------------
+
+
+def _place(path: Path, entries: list[_Entry], scratch: Path, base: Path) -> list[Imported]:
+    """Renames each run to its place; whoever is there already stays."""
+    news = {entry.place: _is_new(path, entry, base / "runs" / entry.place) for entry in entries}
+    origin = {"bundle": path.name, "sha256": files.sha256(path), "time": round(time.time(), 3)}
+    for entry in entries:
+        if news[entry.place]:
+            sums = {name: checksum for name, (checksum, _) in entry.files.items()}
+            files.write_json(scratch / "runs" / entry.place / IMPORTED, {**origin, "files": sums})
+    for entry in entries:
+        target = base / "runs" / entry.place
+        if news[entry.place]:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (scratch / "runs" / entry.place).rename(target)
+    return [Imported(Run.load(base / "runs" / entry.place), news[entry.place]) for entry in entries]
+
+
+def _is_new(path: Path, entry: _Entry, target: Path) -> bool:
+    """Whether there is nothing in its place; where there is, it must be the same.
+
+    Raises:
+        UserError: It is not.
+    """
+    if not os.path.lexists(target):
+        return True
+    for name, (checksum, _) in entry.files.items():
+        there = target / name
+        if not there.is_file() or files.sha256(there) != checksum:
+            raise UserError(
+                f"{path}: {target} is there already, and its {name} is another; nothing was"
+                " imported"
+            )
+    return False

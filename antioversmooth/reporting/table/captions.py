@@ -1,0 +1,187 @@
+"""Title, caption and notes of a table: what keeps its numbers from being taken for what they are
+not."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from antioversmooth.config import Experiment, Table
+from antioversmooth.reporting.table import deviations
+from antioversmooth.reporting.table.aggregate import RowResult
+
+CONFIDENCE = {
+    "V": "seen verbatim",
+    "Q": "quoted by the named source",
+    "C": "computed",
+    "M": "from memory, not verified",
+    "D": "derived",
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """On what a table was measured."""
+
+    profile: str
+    data: str
+    num_classes: int
+    num_train: int
+    num_val: int
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Setting:
+        """The setting that an experiment measures in."""
+        data = experiment.data
+        return cls(experiment.profile, data.name, data.num_classes, data.num_train, data.num_val)
+
+    @property
+    def comparable(self) -> bool:
+        """Whether this is what the paper measured on: all of ImageNet-1k, at the paper's sizes."""
+        return self == Setting("imagenet", "ImageNet-1k", 1000, 1_281_167, 50_000)
+
+
+def title(table: Table, setting: Setting) -> str:
+    """The table's title; on other data than the paper's it says so."""
+    return (
+        table.title
+        if setting.comparable
+        else f"{table.title} on {setting.data} ({setting.profile} profile)"
+    )
+
+
+def caption(
+    table: Table, setting: Setting, rows: Sequence[RowResult], seeds: Sequence[int]
+) -> list[str]:
+    """Sentences under the title, the most important first."""
+    said = [
+        _incomplete(rows),
+        table.caption,
+        (
+            f"Data: {setting.data}, {setting.num_train:,} training and {setting.num_val:,}"
+            " validation images."
+        ),
+        "" if setting.comparable else _demonstration(setting, rows, seeds),
+        _spread(seeds),
+    ]
+    return [sentence for sentence in said if sentence]
+
+
+def _incomplete(rows: Sequence[RowResult]) -> str:
+    absent = [row for row in rows if not row.complete]
+    if not absent:
+        return ""
+    measured = [row for row in rows if row.seeds]
+    return f"INCOMPLETE: {len(measured) - len(absent)} of {len(measured)} rows are done."
+
+
+def _demonstration(setting: Setting, rows: Sequence[RowResult], seeds: Sequence[int]) -> str:
+    error = standard_error([row.top1.mean for row in rows if row.top1], setting.num_val)
+    images = f"{setting.num_val:,} images" + (
+        f" (±{error:.1f} points, binomial standard error)" if error else ""
+    )
+    subject = (
+        f"One seed on {images} demonstrates"
+        if len(seeds) == 1
+        else f"{len(seeds)} seeds on {images} demonstrate"
+    )
+    return (
+        f"{subject} the pipeline and the oversmoothing, not the paper's gain. "
+        "The paper's values are for ImageNet-1k and stand beside ours for orientation only."
+    )
+
+
+def standard_error(accuracies: Sequence[float], num_images: int) -> float | None:
+    """Binomial standard error, in points, of an accuracy on so many images, at the mean of
+    `accuracies` (percent)."""
+    if not accuracies:
+        return None
+    rate = statistics.mean(accuracies) / 100
+    return 100 * math.sqrt(rate * (1 - rate) / num_images)
+
+
+def _spread(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return (
+            f"Seed {seeds[0]} only: the spread over seeds is not known. Gain: over this table's own"
+            " baseline."
+        )
+    return (
+        f"Ours: mean ± sample standard deviation over seeds {', '.join(map(str, seeds))}. Gain:"
+        " over this table's own baseline ± standard deviation of the difference of two runs;"
+        " beyond spread: whether it is larger than that."
+    )
+
+
+def notes(rows: Sequence[RowResult]) -> list[str]:
+    """What a reader must know beside the caption."""
+    return [
+        *_confidence(rows),
+        *_deviations(rows),
+        *_code(rows),
+        *_imported(rows),
+        *_stale(rows),
+        *_problems(rows),
+    ]
+
+
+def _confidence(rows: Sequence[RowResult]) -> Iterator[str]:
+    used = {row.row.paper.confidence for row in rows if row.row.paper}
+    if used:
+        legend = "; ".join(
+            f"{mark}: {meaning}" for mark, meaning in CONFIDENCE.items() if mark in used
+        )
+        yield f"Confidence of the paper's values: {legend}."
+
+
+def _deviations(rows: Sequence[RowResult]) -> list[str]:
+    experiments = {
+        seen.run.experiment.name: seen.run.experiment for row in rows for seen in row.seeds
+    }
+    return deviations.notes(list(experiments.values()))
+
+
+def _code(rows: Sequence[RowResult]) -> Iterator[str]:
+    """Rows that ran different code are named, by snapshot."""
+    ran: dict[str, list[str]] = {}
+    for row in rows:
+        for seen in row.seeds:
+            for snapshot in (seen.provenance or {}).get("snapshots", []):
+                ran.setdefault(snapshot, []).append(seen.run.name)
+    if len(ran) > 1:
+        which = "; ".join(f"{snapshot}: {_few(names)}" for snapshot, names in ran.items())
+        yield f"Runs started from different snapshots of the code ({which})."
+
+
+def _imported(rows: Sequence[RowResult]) -> Iterator[str]:
+    """Runs that others made are named, by the bundle that they came in."""
+    came: dict[str, list[str]] = {}
+    for row in rows:
+        for seen in row.seeds:
+            if origin := (seen.provenance or {}).get("imported"):
+                came.setdefault(origin, []).append(seen.run.name)
+    if came:
+        which = "; ".join(f"{origin}: {_few(names)}" for origin, names in came.items())
+        yield f"Imported, not run here ({which})."
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
+
+
+def _stale(rows: Sequence[RowResult]) -> Iterator[str]:
+    names = [seen.run.name for row in rows for seen in row.seeds if seen.older]
+    if names:
+        yield (
+            "Not counted: runs of another identity (another spec, data or revision) of"
+            f" {_few(names)}."
+        )
+
+
+def _problems(rows: Sequence[RowResult]) -> Iterator[str]:
+    for row in rows:
+        for seen in row.seeds:
+            if seen.problem:
+                yield f"{seen.run.name}: {seen.problem}."

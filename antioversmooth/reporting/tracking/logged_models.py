@@ -1,0 +1,227 @@
+"""The final weights of done runs as MLflow's logged models, with signature:
+`mlflow.pytorch.load_model` opens them.
+
+Written by `torch.export`: the model's graph and its weights as plain data, about four bytes a
+parameter. Nothing in it is a pickle, so that loading it executes no code, and it needs torch alone,
+neither timm nor this project. It takes torch and some seconds a run, which is why it is a step of
+its own beside mirror.py: once for each run, after the numbers.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from antioversmooth.errors import CheckpointError
+from antioversmooth.reporting.table.observe import Observation
+from antioversmooth.reporting.tracking import database
+from antioversmooth.reporting.tracking.database import ID, MODEL
+from antioversmooth.runs import Run
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Metric
+    from mlflow.entities import Run as MlflowRun
+    from mlflow.models import ModelSignature
+    from torch import nn
+
+    from antioversmooth.reporting.tracking.mirror import Mirrored
+
+EXAMPLES = 2
+"""Images in the example that the graph is traced with; with one, the graph would only ever take
+one."""
+
+
+class LoggedModels:
+    """Logs models again and again; what cannot be logged is tried once."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.problems: dict[str, str] = {}
+        """Why a run has no model in MLflow, by the run's id."""
+
+    def sync(
+        self,
+        observed: Iterable[Observation],
+        mirrored: Iterable[Mirrored],
+        *,
+        limit: int | None = None,
+    ) -> list[Run]:
+        """Logs the final weights of done runs that are mirrored and have no model yet; returns
+        those runs.
+
+        Args:
+            mirrored: The MLflow experiments that they are in.
+            limit: How many at most.
+
+        Raises:
+            TrackingError: MLflow does not answer, or refuses. Calling again completes what was
+                begun.
+        """
+        done = [seen for seen in observed if seen.result and seen.result["checkpoint"]]
+        if not done:
+            return []
+        with database.opened(self.results) as client:
+            runs = database.runs(client, [experiment.experiment_id for experiment in mirrored])
+        lacking = _lacking(runs, {seen.run.id for seen in done})
+        wanted = [
+            seen for seen in done if seen.run.id in lacking and seen.run.id not in self.problems
+        ]
+        return [seen.run for seen in wanted[:limit] if self._log(seen, lacking[seen.run.id])]
+
+    def _log(self, seen: Observation, homes: Sequence[str]) -> bool:
+        with TemporaryDirectory() as folder:
+            try:
+                export(seen, Path(folder) / "model")
+            except Exception as err:
+                # a checkpoint that is gone, a backbone that torch cannot export: the rest goes on
+                self.problems[seen.run.id] = (
+                    f"{type(err).__name__}: {next(iter(str(err).splitlines()), '')}"
+                )
+                return False
+            with database.opened(self.results) as client:
+                _upload(client, seen, homes, Path(folder) / "model")
+        return True
+
+
+def _lacking(runs: Iterable[MlflowRun], ids: set[str]) -> dict[str, list[str]]:
+    """The MLflow runs of each run that has no model yet, by the run's id: one for each table that
+    it is in."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        if run.data.tags.get(ID) in ids and MODEL not in run.data.tags:
+            found.setdefault(run.data.tags[ID], []).append(run.info.run_id)
+    return found
+
+
+def export(seen: Observation, folder: Path) -> None:
+    """Writes a done run's final weights as an MLflow model.
+
+    Args:
+        folder: Made by this.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, or is not what the result says.
+    """
+    from antioversmooth.training.weights.evaluate import trained_model
+
+    save(trained_model(_checkpoint(seen), seen.run.experiment), seen.run, folder)
+
+
+def save(model: nn.Module, run: Run, folder: Path) -> None:
+    """Writes a run's model, on the CPU, as an MLflow model."""
+    import mlflow.pytorch
+    import numpy as np
+
+    data, side = run.experiment.data, run.experiment.model.image_size
+    # of torch, about its own export
+    with warnings.catch_warnings(action="ignore"):
+        mlflow.pytorch.save_model(
+            model.eval(),
+            folder,
+            serialization_format="pt2",
+            signature=_signature(data.in_channels, side, data.num_classes),
+            input_example=np.zeros((EXAMPLES, data.in_channels, side, side), np.float32),
+            pip_requirements=["torch", "numpy"],
+            metadata=_metadata(run),
+        )
+
+
+def _checkpoint(seen: Observation) -> Path:
+    from antioversmooth.training.run.checkpoint import Checkpoint
+
+    assert seen.result is not None
+    said = seen.result["checkpoint"]
+    found = Checkpoint.at(seen.run.checkpoints_dir / Path(said["file"]).name)
+    if found.checksum != said["sha256"] or not found.is_whole():
+        raise CheckpointError(f"{found.path} is not there any more as result.json says it was")
+    return found.path
+
+
+def _signature(channels: int, side: int, num_classes: int) -> ModelSignature:
+    """Any number of images to their logits."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
+
+    float32 = np.dtype(np.float32)
+    images = TensorSpec(float32, (-1, channels, side, side), "images")
+    return ModelSignature(
+        Schema([images]), Schema([TensorSpec(float32, (-1, num_classes), "logits")])
+    )
+
+
+def _metadata(run: Run) -> dict[str, Any]:
+    """What a person needs to use the model: whose it is, and how its images were normalised."""
+    config = run.experiment
+    normalised = {"mean": list(config.data.mean), "std": list(config.data.std)}
+    return {"id": run.id, "experiment": config.name, "seed": run.seed, **normalised}
+
+
+def _upload(client: MlflowClient, seen: Observation, homes: Sequence[str], folder: Path) -> None:
+    """Logs what `export` wrote, in each table of the run: MLflow shows a model in its own
+    experiment only."""
+    for home in map(client.get_run, homes):
+        # another process has been here since
+        if MODEL in home.data.tags:
+            continue
+        model = _create(client, seen.run, home)
+        _name_itself(folder, model, home)
+        client.log_model_artifacts(model.model_id, str(folder))
+        client.finalize_logged_model(model.model_id, "READY")
+        _link(client, seen, home, model)
+
+
+def _create(client: MlflowClient, run: Run, home: MlflowRun) -> LoggedModel:
+    # what a sync that was killed has left
+    forget(client, home)
+    # MLflow allows no dots or slashes
+    name = re.sub(r"[^\w-]", "-", run.experiment.name)
+    where = {"source_run_id": home.info.run_id, "tags": {ID: run.id}, "params": home.data.params}
+    return client.create_logged_model(home.info.experiment_id, f"{name}-seed{run.seed}", **where)
+
+
+def _name_itself(folder: Path, model: LoggedModel, home: MlflowRun) -> None:
+    """Writes the names that MLflow gave the model and its run into the model's own file."""
+    from mlflow.models import Model
+
+    said = Model.load(str(folder))
+    said.model_id = said.model_uuid = model.model_id
+    said.run_id, said.artifact_path = home.info.run_id, model.artifact_location
+    said.save(str(folder / "MLmodel"))
+
+
+def _link(client: MlflowClient, seen: Observation, home: MlflowRun, model: LoggedModel) -> None:
+    """Shows the model with a run, and the run's final numbers with the model; the tag that says so
+    comes last."""
+    from mlflow.entities import LoggedModelOutput
+
+    assert seen.result is not None
+    run_id, step = home.info.run_id, seen.run.experiment.total_steps
+    final = [
+        metric
+        for key in seen.result["metrics"]
+        for metric in client.get_metric_history(run_id, key)
+        if metric.step == step and metric.model_id is None
+    ]
+    client.log_batch(run_id, [_of_model(metric, model, run_id) for metric in final])
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
+    client.set_tag(run_id, MODEL, f"{model.model_id} {seen.result['checkpoint']['sha256']}")
+
+
+def _of_model(metric: Metric, model: LoggedModel, run_id: str) -> Metric:
+    from mlflow.entities import Metric
+
+    where = {"model_id": model.model_id, "run_id": run_id}
+    return Metric(metric.key, metric.value, metric.timestamp, metric.step, **where)
+
+
+def forget(client: MlflowClient, home: MlflowRun) -> None:
+    """Deletes the models that were logged for an MLflow run."""
+    source = f"source_run_id = '{home.info.run_id}'"
+    for model in client.search_logged_models([home.info.experiment_id], filter_string=source):
+        client.delete_logged_model(model.model_id)

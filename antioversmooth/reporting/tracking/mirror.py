@@ -1,0 +1,349 @@
+"""Run directories, mirrored into MLflow: an experiment for each table, a parent for each row, a
+child for each seed.
+
+The mirror can be thrown away and made again: run directories are the record. It is idempotent:
+metrics carry the time stamps of the journal, runs are found by their tags, and the mark that a run
+is up to date is written last. A run of which something was mirrored that a later attempt superseded
+is deleted and mirrored anew: MLflow cannot take back a single number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antioversmooth import runs
+from antioversmooth.config import Experiment, Table
+from antioversmooth.reporting.table.observe import Observation, State
+from antioversmooth.reporting.tracking import database, logged_models
+from antioversmooth.reporting.tracking.database import ID, MIRRORED, ROW, TABLE
+from antioversmooth.runs import Run, journal
+from antioversmooth.runs.journal import VAL_TOP1, Record
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.entities import Run as MlflowRun
+
+PARENT = "mlflow.parentRunId"
+
+STATUS = {
+    State.running: "RUNNING",
+    State.failed: "FAILED",
+    State.stopped: "KILLED",
+    State.done: "FINISHED",
+}
+"""MLflow's words; for a row, the first that fits one of its seeds. What ended early is killed until
+it is resumed."""
+
+ROW_MEAN, ROW_STD = "row/top1_mean", "row/top1_std"
+"""Over the seeds of a row; names of their own, since one chart with the seeds' curves would mix two
+kinds of steps."""
+
+ARTIFACTS = ("spec.yaml", "result.json", "provenance.json")
+NOT_METRICS = {"time", "attempt", "step", "epoch", "layer"}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What is known to be in an MLflow run; kept as its tag."""
+
+    lines: int = 0
+    """No line of the journal from here on was ever sent."""
+    digest: str = ""
+    """Of everything that was sent; empty while sending, or when that was interrupted."""
+
+    @classmethod
+    def of(cls, run: MlflowRun | None) -> Mark:
+        """The mark of an MLflow run, an empty one where there is none."""
+        lines, _, digest = (run.data.tags.get(MIRRORED, "") if run else "").partition(" ")
+        return cls(int(lines or 0), digest)
+
+    def __str__(self) -> str:
+        return f"{self.lines} {self.digest}"
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """An MLflow experiment after a sync."""
+
+    name: str
+    experiment_id: str
+    num_runs: int
+    """Run directories that stand in it."""
+    num_changed: int
+    """Of those, how many this sync wrote to."""
+    compared: tuple[str, ...] = ()
+    """MLflow's ids of one run of each row: its first seed."""
+
+
+def sync(observed: Sequence[Observation], tables: Sequence[Table], results: Path) -> list[Mirrored]:
+    """Brings MLflow up to date with runs; those that never started are left out.
+
+    Args:
+        tables: A run goes to the experiment of each table that has its row, else to one for single
+            rows.
+        results: The project's results folder.
+
+    Raises:
+        TrackingError: MLflow does not answer, or refuses. Calling again completes what was begun.
+    """
+    started = [seen for seen in observed if seen.attempts]
+    with database.opened(results) as client:
+        return [
+            _Experiment(client, name, table, results).sync(seen)
+            for name, table, seen in _grouped(started, tables)
+        ]
+
+
+def _grouped(
+    observed: Iterable[Observation], tables: Sequence[Table]
+) -> list[tuple[str, Table | None, list[Observation]]]:
+    """The name of each MLflow experiment, its table and its runs."""
+    groups: dict[str, tuple[Table | None, list[Observation]]] = {}
+    for seen in observed:
+        experiment = seen.run.experiment
+        homes = [
+            table
+            for table in tables
+            if any(row.experiment == experiment.name for row in table.rows)
+        ]
+        for table in homes or (None,):
+            name = (
+                f"{table.name if table else 'rows'} ({experiment.profile}: {experiment.data.name})"
+            )
+            groups.setdefault(name, (table, []))[1].append(seen)
+    return [(name, table, seen) for name, (table, seen) in groups.items()]
+
+
+class _Experiment:
+    """One MLflow experiment, and the runs that are in it already."""
+
+    def __init__(self, client: MlflowClient, name: str, table: Table | None, results: Path) -> None:
+        self.client, self.name, self.table = client, name, table
+        self.id = database.experiment_id(client, name, results)
+        self.known = {_key(run.data.tags): run for run in database.runs(client, [self.id])}
+
+    def sync(self, observed: Sequence[Observation]) -> Mirrored:
+        rows: dict[str, list[Observation]] = {}
+        for seen in observed:
+            rows.setdefault(row_id(seen.run), []).append(seen)
+        changed, first = 0, []
+        for row, seeds in rows.items():
+            parent = self._parent(row, seeds)
+            changed += sum(self._child(seen, parent) for seen in seeds)
+            first.append(self.known[_key(_child_tags(seeds[0], parent))].info.run_id)
+        if self.table:
+            self._files(self.table, observed[0].run.dir.parents[2])
+        return Mirrored(self.name, self.id, len(observed), changed, tuple(first))
+
+    def _find_or_create(self, tags: dict[str, str], name: str, start_s: float) -> MlflowRun:
+        key = _key(tags)
+        if key not in self.known:
+            self.known[key] = self.client.create_run(self.id, _ms(start_s), tags, name)
+        return self.known[key]
+
+    def _child(self, seen: Observation, parent: MlflowRun) -> bool:
+        """Mirrors a run; returns whether there was anything to do."""
+        tags = _child_tags(seen, parent)
+        mark = Mark.of(self.known.get(_key(tags)))
+        digest = _digest(
+            _artifacts(seen.run), [seen.state.value, seen.attempts, _size(seen.run.metrics_path)]
+        )
+        if mark.digest == digest:
+            return False
+        records = journal.read(seen.run.metrics_path)
+        lineage = journal.superseded_after(seen.attempts)
+        if len(journal.in_lineage(records[: mark.lines], lineage)) < mark.lines:
+            self._delete(self.known.pop(_key(tags)))
+            mark = Mark()
+        child = self._find_or_create(tags, seen.run.name, seen.attempts[0]["time"])
+        self._mark(child, Mark(len(records)))
+        # what was interrupted is sent again: MLflow ignores what it has
+        sent = mark.lines if mark.digest else 0
+        metrics = _metrics(journal.in_lineage(records[sent:], lineage)) + _outcome(seen)
+        params = [] if sent else _params(seen.run.experiment, seed=seen.run.seed)
+        self.client.log_batch(child.info.run_id, metrics, params, _tags(_facts(seen)))
+        for path in _artifacts(seen.run):
+            self.client.log_artifact(child.info.run_id, str(path))
+        self._set_status(child, STATUS[seen.state], seen.attempts[-1]["time"])
+        self._mark(child, Mark(len(records), digest))
+        return True
+
+    def _delete(self, run: MlflowRun) -> None:
+        logged_models.forget(self.client, run)
+        self.client.delete_run(run.info.run_id)
+
+    def _parent(self, row: str, seeds: Sequence[Observation]) -> MlflowRun:
+        """The run of a row: the mean over its done seeds, and what is to be said of all of them."""
+        experiment = seeds[0].run.experiment
+        parent = self._find_or_create(
+            {ROW: row}, experiment.title, min(seen.attempts[0]["time"] for seen in seeds)
+        )
+        digest = _digest([], sorted((seen.run.id, seen.state.value) for seen in seeds))
+        if Mark.of(parent).digest != digest:
+            facts = {"experiment": experiment.name, "profile": experiment.profile}
+            self.client.log_batch(
+                parent.info.run_id, _means(seeds), _params(experiment), _tags(facts)
+            )
+            status = next(s for s in STATUS if any(seen.state is s for seen in seeds))
+            self._set_status(
+                parent, STATUS[status], max(seen.attempts[-1]["time"] for seen in seeds)
+            )
+            self._mark(parent, Mark(0, digest))
+        return parent
+
+    def _files(self, table: Table, folder: Path) -> None:
+        """The rendered files of the table and of its figures, as artifacts of a run of their
+        own."""
+        names = [
+            table.name,
+            *(f"figures/{name}" for name in (*table.figures, "index") if table.figures),
+        ]
+        paths = [path for name in names for path in sorted(folder.glob(f"{name}.*"))]
+        if not paths:
+            return
+        digest = _digest(paths)
+        home = self._find_or_create(
+            {TABLE: table.name}, f"{table.name} (files)", paths[0].stat().st_mtime
+        )
+        if Mark.of(home).digest != digest:
+            for path in paths:
+                self.client.log_artifact(home.info.run_id, str(path))
+            self._set_status(home, "FINISHED", paths[0].stat().st_mtime)
+            self._mark(home, Mark(0, digest))
+
+    def _set_status(self, run: MlflowRun, status: str, end_s: float) -> None:
+        if status == "RUNNING":
+            self.client.update_run(run.info.run_id, status=status)
+        else:
+            self.client.set_terminated(run.info.run_id, status, _ms(end_s))
+
+    def _mark(self, run: MlflowRun, mark: Mark) -> None:
+        self.client.set_tag(run.info.run_id, MIRRORED, str(mark))
+
+
+def _child_tags(seen: Observation, parent: MlflowRun) -> dict[str, str]:
+    return {ID: seen.run.id, PARENT: parent.info.run_id}
+
+
+def _key(tags: dict[str, str]) -> tuple[str, ...]:
+    """What an MLflow run stands for."""
+    return tuple(tags.get(tag, "") for tag in (ID, ROW, TABLE))
+
+
+def row_id(run: Run) -> str:
+    """What the seeds of one row share: a hash of the science without the seed. Another science is
+    another row."""
+    before = row_id(run.upstream) if run.upstream else None
+    taught = [row_id(run.teacher)] if run.teacher else []
+    return _digest([], [run.experiment.name, runs.scientific(run.experiment), before, *taught])[:12]
+
+
+def _digest(paths: Iterable[Path], value: Any = None) -> str:
+    """sha256 in hex over a JSON value and the content of files."""
+    parts = [path.read_bytes() for path in paths]
+    return hashlib.sha256(b"\0".join([json.dumps(value).encode(), *parts])).hexdigest()
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _artifacts(run: Run) -> list[Path]:
+    """The record of a run, and the analysis of its model where there is one."""
+    record = [run.dir / name for name in ARTIFACTS if (run.dir / name).exists()]
+    return [*record, *sorted(run.dir.glob("analysis/[!.]*"))]
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _metrics(records: Iterable[Record]) -> list[Metric]:
+    """Every number of the journal, at its own step and time; similarities have the layer as their
+    step."""
+    from mlflow.entities import Metric
+
+    return [
+        Metric(
+            key, value, _ms(record["time"]), int(record["layer" if "layer" in record else "step"])
+        )
+        for record in records
+        for key, value in record.items()
+        if key not in NOT_METRICS and isinstance(value, (int, float))
+    ]
+
+
+def _outcome(seen: Observation) -> list[Metric]:
+    """What is only known at the end of a run."""
+    if seen.result is None:
+        return []
+    record = {f"result/{key}": seen.result[key] for key in ("parameters", "gmacs", "device_hours")}
+    record |= {
+        "result/best_top1": seen.result["best"][VAL_TOP1],
+        "step": seen.run.experiment.total_steps,
+    }
+    return _metrics([{**record, "time": seen.attempts[-1]["time"]}])
+
+
+def _means(row: Sequence[Observation]) -> list[Metric]:
+    """Mean accuracy over the first n seeds that were done, and its sample deviation, at step n."""
+    done = sorted(
+        (seen for seen in row if seen.result), key=lambda seen: float(seen.attempts[-1]["time"])
+    )
+    accuracies = [seen.result["metrics"][VAL_TOP1] for seen in done if seen.result]
+    records: list[Record] = []
+    for n, seen in enumerate(done, start=1):
+        spread = {ROW_STD: statistics.stdev(accuracies[:n])} if n > 1 else {}
+        mean = {ROW_MEAN: math.fsum(accuracies[:n]) / n}
+        records.append({"time": seen.attempts[-1]["time"], "step": n, **mean, **spread})
+    return _metrics(records)
+
+
+def _params(experiment: Experiment, **more: int) -> list[Param]:
+    """The scientific fields, flattened: exactly what cannot change for this id, since MLflow's
+    params cannot either."""
+    from mlflow.entities import Param
+
+    fields = {**runs.scientific(experiment), **more}
+    return [Param(key, value) for key, value in flatten(fields).items()]
+
+
+def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested fields under dotted keys; lists as JSON."""
+    flat: dict[str, str] = {}
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def _facts(seen: Observation) -> dict[str, str]:
+    """Tags of a run: its state, and where it ran."""
+    origin = seen.provenance or {}
+    return {
+        "state": seen.state.value,
+        "problem": seen.problem,
+        "attempts": str(seen.num_attempts),
+        "experiment": seen.run.experiment.name,
+        "profile": seen.run.experiment.profile,
+        **{
+            key: ", ".join(origin[key])
+            for key in ("commits", "snapshots", "hosts", "job_ids", "ends")
+        },
+    }
+
+
+def _tags(facts: dict[str, str]) -> list[RunTag]:
+    from mlflow.entities import RunTag
+
+    return [RunTag(f"antioversmooth.{key}", value) for key, value in facts.items()]

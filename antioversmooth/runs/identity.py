@@ -1,0 +1,130 @@
+"""What a run computes, and the hash over it that identifies it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from antioversmooth import files
+from antioversmooth.config import Experiment
+from antioversmooth.errors import CheckpointError, SpecError
+
+if TYPE_CHECKING:
+    from antioversmooth.runs.directory import Run
+
+
+_PLAIN = {str, int, float, bool, type(None)}
+
+
+def plain(value: Any) -> Any:
+    """Config as JSON types: dataclasses become dicts, enums their value."""
+    # most are, and a table of a thousand runs asks a hundred thousand times
+    if type(value) in _PLAIN:
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return value
+
+
+def scientific(config: Any) -> dict[str, Any]:
+    """The fields of a config that decide what is computed, as JSON types (see config/__init__.py
+    for the metadata)."""
+    result = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if not field.metadata.get("identity", True):
+            continue
+        if "neutral" in field.metadata and plain(value) == field.metadata["neutral"]:
+            continue
+        result[field.name] = scientific(value) if dataclasses.is_dataclass(value) else plain(value)
+    return result
+
+
+ORIGINS = {"init_from": "upstream", "teacher": "teacher"}
+"""Fields of a recipe that name weights from elsewhere; the fields of a run that hold the run behind
+`run:<name>`."""
+
+
+def identity(science: Mapping[str, Any], seed: int, taken: Mapping[str, str] | None = None) -> str:
+    """sha256 in hex over what a run computes: model, data, recipe, seed, revision, and the weights
+    that it takes over.
+
+    Nodes, paths, labels and the git hash stay out: the same science is the same run, wherever it
+    runs.
+
+    Args:
+        science: What is `scientific` of an experiment.
+        taken: What `recipe.init_from` and `recipe.teacher` stand for, where there are such: the
+            identity of another run, the checksum of a file, or timm's tag.
+    """
+    computed = {**science, "seed": seed, "recipe": {**science["recipe"], **(taken or {})}}
+    canonical = json.dumps(computed, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def origin(experiment: Experiment, field: str) -> tuple[str, str]:
+    """Kind and name of the weights that a field of the recipe names; empty where there are none."""
+    kind, _, name = (getattr(experiment.recipe, field) or "").partition(":")
+    return kind, name
+
+
+def weights(
+    experiment: Experiment, before: Mapping[str, Run], recorded: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What stands for the weights of each origin in the identity.
+
+    Args:
+        before: The runs behind `run:<name>`, by what they are to this one.
+        recorded: What stands for files, by the field that names them, whatever lies there now;
+            others are read.
+    """
+    found = {}
+    for field, role in ORIGINS.items():
+        kind, name = origin(experiment, field)
+        where = f"{experiment.name}: recipe.{field}"
+        if kind == "run":
+            if role not in before:
+                raise SpecError("the run that it names is not known", where=where)
+            found[field] = f"run:{before[role].id}"
+        elif kind == "file":
+            found[field] = (
+                str(recorded[field])
+                if recorded and field in recorded
+                else checksum(experiment, field)
+            )
+        elif kind:
+            found[field] = f"{kind}:{name}"
+    return found
+
+
+def checksum(experiment: Experiment, field: str) -> str:
+    """What stands for the file that a field of the recipe names.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    path = Path(origin(experiment, field)[1])
+    if not path.is_file():
+        raise CheckpointError(f"{experiment.name}: recipe.{field}: there is no file {path}")
+    return f"{FILE}{files.sha256(path)}"
+
+
+def sums(taken: Mapping[str, str]) -> dict[str, str]:
+    """Of what stands for weights, that which stands for files: it identifies a run where the files
+    are not."""
+    return {field: weight for field, weight in taken.items() if weight.startswith(FILE)}
+
+
+FILE = "sha256:"
+"""What the checksum of a file begins with, where it stands for the file."""

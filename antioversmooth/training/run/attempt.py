@@ -1,0 +1,356 @@
+"""One start of a run, as the run directory tells it: number, logs, heartbeat, start and end with
+the reason."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import importlib.metadata
+import os
+import platform
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from antioversmooth import files
+from antioversmooth.background import meanwhile
+from antioversmooth.errors import AntiOversmoothError, AttemptEnded, LaunchError, UserError
+from antioversmooth.runs import Run, began_on, journal
+from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.lock import TRAINS, try_lock
+from antioversmooth.training.run import checkpoint
+from antioversmooth.training.run.checkpoint import Checkpoint
+from antioversmooth.training.run.distributed import Ranks
+
+LOCK_PATIENCE_S = 10.0
+"""How long a start waits for the process of a killed launcher to notice and end."""
+
+
+CORRUPT_IMAGE = "corrupt-image"
+"""Event of an image that could not be read."""
+
+
+@dataclass
+class Attempt:
+    """One start of a run. Only rank 0 writes to the run directory through it; on other ranks the
+    calls do nothing."""
+
+    run: Run
+    ranks: Ranks
+    number: int
+    resume_from: Checkpoint | None
+    """Where it continues; None: from the beginning."""
+    step: int = 0
+    """Steps of the run that are done."""
+
+    def __post_init__(self) -> None:
+        self.step = self.resume_from.step if self.resume_from else 0
+
+    def record(self, step: int, **metrics: Any) -> None:
+        """Adds a record to the run's metrics."""
+        if self.ranks.is_main:
+            journal.append(self.run.metrics_path, {"attempt": self.number, "step": step, **metrics})
+
+    def note(self, event: str, **facts: Any) -> None:
+        """Adds a record to the run's attempts."""
+        if self.ranks.is_main:
+            self.note_from_any_rank(event, **facts)
+
+    def note_from_any_rank(self, event: str, **facts: Any) -> None:
+        """As `note`, for what only this rank knows."""
+        journal.append(self.run.attempts_path, {"attempt": self.number, "event": event, **facts})
+
+    def note_unreadable(self, names: Iterable[str]) -> set[str]:
+        """Writes down images that could not be read, each once an attempt, from any rank; all that
+        its ranks wrote."""
+        noted = {
+            record["file"]
+            for record in journal.read(self.run.attempts_path, holding="file")
+            if (record.get("event"), record.get("attempt")) == (CORRUPT_IMAGE, self.number)
+        }
+        for name in sorted(set(names) - noted):
+            self.note_from_any_rank(CORRUPT_IMAGE, file=name, rank=self.ranks.rank)
+        return noted.union(names)
+
+    def add_provenance(self, **facts: Any) -> None:
+        """Adds to what the newest attempt ran on."""
+        if self.ranks.is_main:
+            path = self.run.dir / "provenance.json"
+            files.write_json(path, {**(files.read_json(path) or {}), **facts})
+
+    def is_superseded(self) -> bool:
+        """Whether a newer attempt has taken over the run: its log folder is there."""
+        return any(number > self.number for number, _ in self.run.attempt_dirs())
+
+    def check_fence(self) -> None:
+        """Raises AttemptEnded where a newer attempt has taken over the run."""
+        if self.is_superseded():
+            raise AttemptEnded(
+                SUPERSEDED, f"attempt {self.number} ends: a newer one has taken over {self.run.dir}"
+            )
+
+
+@contextmanager
+def opened(run: Run, ranks: Ranks, *, redirect: bool) -> Iterator[Attempt]:
+    """A new attempt, with its start written down; its end, with the reason, is written on leaving.
+
+    Args:
+        redirect: Whether this process's output goes to the attempt's log folder.
+
+    Raises:
+        LaunchError: Another process of this machine is running this run.
+    """
+    with ExitStack() as stack:
+        if ranks.is_main:
+            stack.enter_context(_locked(run))
+        attempt, remarks = _new_attempt(run, ranks)
+        if redirect:
+            stack.enter_context(_redirected(run.dir / "logs" / f"attempt{attempt.number}", ranks))
+        for remark in remarks:
+            print(remark, file=sys.stderr, flush=True)
+        if ranks.is_main:
+            _write_start(attempt)
+            stack.enter_context(_heartbeat(run))
+        try:
+            yield attempt
+        except BaseException as err:
+            _write_end(attempt, err)
+            raise
+        attempt.note("end", reason=EndReason.completed.value, step=attempt.step)
+
+
+def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
+    """The attempt, and what its log says first: of checkpoints that it does not go on from."""
+    torn: list[str] = []
+    number, found, reached = 0, None, 0
+    if ranks.is_main:
+        _close_predecessor(run)
+        checkpoint.remove_leftovers(run)
+        found = checkpoint.newest_whole(checkpoint.lineage(run), lambda c: torn.append(c.path.name))
+        reached = run.reached() if found is None else 0
+        number = run.new_attempt()
+    number, found = ranks.from_main((number, found))
+    attempt = Attempt(run, ranks, number, found)
+    instead = found.path.name if found else "the beginning"
+    for name in torn:
+        attempt.note("torn-checkpoint", file=name, instead=instead)
+    remarks = [f"{name} is torn; {run.name} goes on from {instead}" for name in torn]
+    if reached:
+        attempt.note("no-checkpoint", reached=reached, instead=instead)
+        remarks.append(run.begins_again(reached))
+    return attempt, remarks
+
+
+def _close_predecessor(run: Run) -> None:
+    """Tells the end of the attempt before, where SLURM started this job again and nobody has told
+    it.
+
+    With its first node a job loses its batch script, which speaks for processes that cannot.
+    """
+    started = [r for r in run.attempts() if r["event"] == "start"]
+    ended = {r["attempt"] for r in run.attempts() if r["event"] == "end"}
+    restarted = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+    if not restarted or not started or started[-1]["attempt"] in ended:
+        return
+    if started[-1].get("job_id") == os.environ["SLURM_JOB_ID"]:
+        message = (
+            "SLURM started the job again, without a word from the processes and the batch script of"
+            " its last turn"
+        )
+        end = {
+            "attempt": started[-1]["attempt"],
+            "event": "end",
+            "reason": EndReason.node_fail.value,
+        }
+        journal.append(run.attempts_path, {**end, "step": run.reached(), "message": message})
+
+
+@contextmanager
+def _locked(run: Run) -> Iterator[None]:
+    """Keeps other processes of this machine off the run; under SLURM the queue sees to that, across
+    machines."""
+    if "SLURM_JOB_ID" in os.environ:
+        yield
+        return
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while (held := try_lock(run.dir, TRAINS)) is None:
+        if time.monotonic() > deadline:
+            raise LaunchError(f"{run.name} is running already (its lock is held): {run.dir}")
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        os.close(held)
+
+
+@contextmanager
+def _redirected(folder: Path, ranks: Ranks) -> Iterator[None]:
+    """Sends what this process prints, also from libraries in C, to its own files."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    before = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
+    for descriptor, ending in ((1, "out"), (2, "err")):
+        log = os.open(
+            folder / f"rank{ranks.rank}.{ending}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666
+        )
+        os.dup2(log, descriptor)
+        os.close(log)
+    try:
+        yield
+    except BaseException as err:
+        print(describe(err), file=sys.stderr)
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, original in before.items():
+            os.dup2(original, descriptor)
+            os.close(original)
+
+
+@contextmanager
+def _heartbeat(run: Run) -> Iterator[None]:
+    """Touches the run's heartbeat file from a thread, so that others can tell a living attempt from
+    a dead one."""
+
+    def beat(over: threading.Event) -> None:
+        while True:
+            # a hiccup of the file system: the next beat shows that we live
+            with contextlib.suppress(OSError):
+                (run.dir / "heartbeat").touch()
+            if over.wait(run.experiment.runtime.heartbeat_s):
+                return
+
+    with meanwhile(beat, "heartbeat"):
+        yield
+
+
+def _write_start(attempt: Attempt) -> None:
+    run, ranks = attempt.run, attempt.ranks
+    origin = run.experiment.recipe.init_from
+    source = (
+        attempt.resume_from.path.name
+        if attempt.resume_from
+        else f"init:{origin}"
+        if origin
+        else "scratch"
+    )
+    facts = _whereabouts(run, ranks)
+    attempt.note("start", step=attempt.step, **{"from": source}, **facts)
+    packages = {
+        found.name: found.version for found in importlib.metadata.distributions() if found.name
+    }
+    more = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "driver": _driver(),
+        "packages": dict(sorted(packages.items())),
+        "slurm": {key: os.environ[key] for key in _SLURM_FACTS if key in os.environ},
+    }
+    # which this attempt is held against
+    data = {"data": began} if (began := began_on(run)) else {}
+    files.write_json(
+        run.dir / "provenance.json", {"attempt": attempt.number, **facts, **more, **data}
+    )
+
+
+_SLURM_FACTS = (
+    "SLURM_CLUSTER_NAME",
+    "SLURM_JOB_ID",
+    "SLURM_JOB_PARTITION",
+    "SLURM_JOB_NODELIST",
+    "SLURM_JOB_NUM_NODES",
+    "SLURM_NTASKS",
+    "SLURM_CPUS_PER_TASK",
+    "SLURM_RESTART_COUNT",
+)
+
+
+def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
+    intent = files.read_json(run.dir / "intent.json") or {}
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "world_size": ranks.world_size,
+        "started_by": ranks.place.source,
+        "device": ranks.device_name,
+        "device_type": ranks.device.type,
+        "compile": run.experiment.runtime.compile.value,
+        "commit": intent.get("commit"),
+        "snapshot": intent.get("snapshot"),
+        "job_id": os.environ.get("SLURM_JOB_ID"),
+        "turn": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
+    }
+
+
+def _driver() -> str | None:
+    try:
+        return Path("/proc/driver/nvidia/version").read_text().splitlines()[0]
+    except OSError:
+        return None
+
+
+def _write_end(attempt: Attempt, error: BaseException) -> None:
+    """Notes why the attempt ended: on rank 0 as its end, on others as a failure if it is one of
+    their own."""
+    reason, message = end_of(error)
+    if reason is None:
+        return
+    # where not even a line fits any more, the error itself still travels up
+    with contextlib.suppress(OSError):
+        if attempt.ranks.is_main:
+            attempt.note("end", reason=reason.value, step=attempt.step, message=message)
+        elif not isinstance(error, AttemptEnded):
+            attempt.note_from_any_rank(
+                "failure", rank=attempt.ranks.rank, host=socket.gethostname(), message=message
+            )
+
+
+def end_of(error: BaseException) -> tuple[EndReason | None, str]:
+    """Reason and message of an attempt that an exception ended; no reason where a newer attempt has
+    taken over."""
+    message = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
+    if isinstance(error, AttemptEnded):
+        return (None if error.reason == SUPERSEDED else EndReason(error.reason)), str(error)
+    if is_full(error):
+        return EndReason.disk_full, message
+    if isinstance(error, KeyboardInterrupt):
+        return EndReason.cancelled, message
+    # how gloo reports a rank that never came
+    if isinstance(error, RuntimeError) and "timed out" in message.lower():
+        return EndReason.hang, message
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        way_out = (
+            "runtime.device_batch and runtime.gradient_checkpointing make it smaller, and the run"
+            " stays the same"
+        )
+        return EndReason.out_of_memory, f"{message.splitlines()[0]}; {way_out}"
+    return EndReason.crash, message
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a file could not grow: a full disk, a quota, a limit on the size of files. A new
+    attempt mends none."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def describe(error: BaseException) -> str:
+    """What a log shows: the message of what was raised on purpose, the traceback of anything
+    else."""
+    if isinstance(error, AntiOversmoothError):
+        return str(error)
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+SUPERSEDED = "superseded"
+"""Reason of an attempt that ends because a newer one has taken over; it writes nothing more, not
+even this."""

@@ -1,0 +1,229 @@
+"""Checkpoints of a run: whole or not there, with a checksum beside each; found again by lineage,
+not by date.
+
+    checkpoints/step00000500-attempt2.pt           model, moving average, optimizer, scaler, position
+    checkpoints/step00000500-attempt2.pt.sha256
+
+A checkpoint counts if its attempt was not yet superseded at its step (journal.superseded_after), so
+that a process that its scheduler had given up for dead cannot bring the run back onto its own
+branch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import re
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from antioversmooth import files
+from antioversmooth.errors import CheckpointError
+from antioversmooth.runs import Run, journal
+
+State = dict[str, Any]
+"""Tensors, numbers and strings in dicts and lists: what `torch.load(weights_only=True)` gives
+back."""
+
+KEPT = 2
+"""Newest checkpoints that are kept beside the best: if the newest is torn, there is one before
+it."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One checkpoint file, by what its name says."""
+
+    path: Path
+    step: int
+    attempt: int
+
+    @classmethod
+    def named(cls, folder: Path, step: int, attempt: int) -> Checkpoint:
+        return cls(folder / f"step{step:08d}-attempt{attempt}.pt", step, attempt)
+
+    @classmethod
+    def at(cls, path: Path) -> Checkpoint:
+        """The checkpoint that a file is by its name.
+
+        Raises:
+            CheckpointError: It is not named like one.
+        """
+        match = re.fullmatch(r"step(\d+)-attempt(\d+)\.pt", path.name)
+        if match is None:
+            raise CheckpointError(f"{path} is not named like a checkpoint (step<n>-attempt<n>.pt)")
+        return cls(path, int(match.group(1)), int(match.group(2)))
+
+    @property
+    def checksum_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".sha256")
+
+    @property
+    def checksum(self) -> str:
+        """sha256 in hex, as noted when the file was written; empty where the note is missing."""
+        try:
+            return self.checksum_path.read_text().split()[0]
+        except (FileNotFoundError, IndexError):
+            return ""
+
+    def is_whole(self) -> bool:
+        """Whether the file is what was written."""
+        return self.path.is_file() and files.sha256(self.path) == self.checksum
+
+    def load(self) -> State:
+        """The saved state, on the CPU."""
+        return load_state(self.path)
+
+    def delete(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.checksum_path.unlink(missing_ok=True)
+
+
+def load_state(path: Path) -> State:
+    """What a checkpoint file holds, on the CPU.
+
+    Raises:
+        CheckpointError: It is missing, torn, or not a checkpoint of ours.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as err:
+        raise CheckpointError(f"there is no checkpoint {path}") from err
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as err:
+        # a torn file's ways
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint: it is torn, or none of ours"
+        ) from err
+    if not isinstance(state, dict) or "model" not in state:
+        raise CheckpointError(f"{path} holds no model of this project")
+    return state
+
+
+def lineage(run: Run) -> list[Checkpoint]:
+    """The checkpoints that belong to the run, newest step first."""
+    limit = journal.superseded_after(run.attempts())
+    counted = [c for c in _all(run.checkpoints_dir) if c.step <= limit.get(c.attempt, float("inf"))]
+    return sorted(counted, key=lambda c: (c.step, c.attempt), reverse=True)
+
+
+def newest_whole(
+    candidates: Iterable[Checkpoint], report: Callable[[Checkpoint], None]
+) -> Checkpoint | None:
+    """The first candidate that is whole.
+
+    Args:
+        report: Called with each torn one on the way.
+    """
+    for candidate in candidates:
+        if candidate.is_whole():
+            return candidate
+        report(candidate)
+    return None
+
+
+def _all(folder: Path) -> list[Checkpoint]:
+    return [Checkpoint.at(path) for path in folder.glob("step*-attempt*.pt")]
+
+
+class CheckpointWriter:
+    """Writes checkpoints in the background: training waits for the copy of the state only.
+
+    Args:
+        run: Whose checkpoints.
+        attempt: Number of the attempt that writes.
+        is_superseded: Asked before anything is written; an attempt that was replaced writes
+            nothing.
+    """
+
+    def __init__(self, run: Run, attempt: int, is_superseded: Callable[[], bool]) -> None:
+        self.run = run
+        self.attempt = attempt
+        self.is_superseded = is_superseded
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+
+    def save(self, state: State, *, step: int, best_step: int | None) -> None:
+        """Copies the state and hands it to the writer; waits for the checkpoint before, if that is
+        still being written.
+
+        Args:
+            best_step: Step of the best checkpoint so far, which is kept.
+
+        Raises:
+            OSError: The checkpoint before this one could not be written; those before it are as
+                they were.
+        """
+        self.wait()
+        copy = _copy_to_cpu(state)
+        self._pending = self._thread.submit(self._write, copy, step, best_step)
+
+    def failed(self) -> BaseException | None:
+        """What stopped the last write, if it has failed by now."""
+        return (
+            self._pending.exception()
+            if self._pending is not None and self._pending.done()
+            else None
+        )
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is on disk.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """Waits for the thread's end."""
+        self._thread.shutdown()
+
+    def _write(self, state: State, step: int, best_step: int | None) -> None:
+        if self.is_superseded():
+            return
+        checkpoint = Checkpoint.named(self.run.checkpoints_dir, step, self.attempt)
+        save_state(checkpoint, state)
+        _delete_all_but(lineage(self.run), best_step, self.run.checkpoints_dir)
+
+
+def save_state(checkpoint: Checkpoint, state: State) -> None:
+    """Writes a checkpoint and its checksum. The checksum comes first: a file that is there has
+    one."""
+    # written to memory first, since torch turns a full disk into an unrelated error
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    digest = hashlib.sha256(content).hexdigest()
+    files.write_atomic(checkpoint.checksum_path, f"{digest}  {checkpoint.path.name}\n")
+    files.write_atomic(checkpoint.path, content)
+
+
+def _delete_all_but(counted: list[Checkpoint], best_step: int | None, folder: Path) -> None:
+    kept = counted[:KEPT] + [c for c in counted if c.step == best_step]
+    for checkpoint in _all(folder):
+        if checkpoint not in kept:
+            checkpoint.delete()
+
+
+def remove_leftovers(run: Run) -> None:
+    """Deletes the unfinished files of a writer that was killed."""
+    for path in run.checkpoints_dir.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _copy_to_cpu(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copy_to_cpu(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_copy_to_cpu(item) for item in value]
+    return value

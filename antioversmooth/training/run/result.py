@@ -1,0 +1,90 @@
+"""What a finished run amounts to: `result.json`, gathered from the journal, so that it covers all
+attempts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from antioversmooth import files
+from antioversmooth.models.measure import count_parameters, multiply_adds
+from antioversmooth.runs import Run, journal
+from antioversmooth.runs.result import outcome
+from antioversmooth.training.data.images import ImageData
+from antioversmooth.training.evaluator import Evaluation
+from antioversmooth.training.run import checkpoint
+from antioversmooth.training.run.attempt import Attempt
+
+
+def write_result(
+    attempt: Attempt,
+    model: nn.Module,
+    data: ImageData,
+    *,
+    similarity: Mapping[str, Any],
+    evaluation: Evaluation | None,
+) -> None:
+    """Writes `result.json`, which makes the run done.
+
+    Args:
+        similarity: Between tokens, after each block of the final model: the fields of a
+            `TokenSimilarity`, and the number of `images` it was measured on.
+        evaluation: Of a run that only evaluates: what it found, kept class by class.
+    """
+    run, config = attempt.run, attempt.run.experiment
+    side = config.model.image_size
+    files.write_json(
+        run.dir / "result.json",
+        {
+            "id": run.id,
+            "experiment": config.name,
+            "seed": run.seed,
+            **outcome(run.metrics()),
+            "epochs": config.recipe.epochs,
+            "steps": config.total_steps,
+            "parameters": count_parameters(model),
+            "gmacs": multiply_adds(model, (config.data.in_channels, side, side)),
+            "device": attempt.ranks.device_name,
+            "world_size": attempt.ranks.world_size,
+            **_effort(run),
+            "checkpoint": _final_checkpoint(run),
+            "similarity": dict(similarity),
+            **({"evaluation": evaluation.detail()} if evaluation else {}),
+            "data": {
+                "name": config.data.name,
+                "root": config.data.root,
+                "num_train": len(data.train.labels),
+                "num_val": len(data.val.labels),
+                "fingerprint": data.fingerprint,
+            },
+            "finished": time.time(),
+        },
+    )
+
+
+def _effort(run: Run) -> dict[str, float | int]:
+    """Wall seconds, device hours and number of attempts. An attempt that was killed counts up to
+    its last record."""
+    attempts = run.attempts()
+    starts = {r["attempt"]: r for r in attempts if r["event"] == "start"}
+    last: dict[int, float] = {}
+    journaled = [r for r in journal.read(run.metrics_path) if {"attempt", "time"} <= r.keys()]
+    for record in [*attempts, *journaled]:
+        last[record["attempt"]] = max(last.get(record["attempt"], 0.0), record["time"])
+    seconds = {number: last[number] - start["time"] for number, start in starts.items()}
+    return {
+        "seconds": sum(seconds.values()),
+        "device_hours": sum(
+            seconds[number] * start["world_size"] for number, start in starts.items()
+        )
+        / 3600,
+        "attempts": len(starts),
+    }
+
+
+def _final_checkpoint(run: Run) -> dict[str, str] | None:
+    counted = checkpoint.lineage(run)
+    return {"file": counted[0].path.name, "sha256": counted[0].checksum} if counted else None

@@ -1,0 +1,82 @@
+"""What the steps since the last record add up to, kept on the device so that a step never waits for
+it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from antioversmooth.training.run.distributed import Ranks
+
+_NEVER = 2**62
+"""Stands for a step that has not come."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The meter, read over all ranks."""
+
+    steps: int
+    loss: float
+    """Mean over the steps; of the global batch, with smoothing and mixing."""
+    grad_norm: float
+    """Mean over the steps, before clipping."""
+    diverged_at: int | None
+    """First step whose loss was not a finite number."""
+
+
+class Meter:
+    """Sums of losses and gradient norms; each rank adds its part."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self.steps = 0
+        # loss, gradient norm
+        self._sums = torch.zeros(2, dtype=torch.float64, device=ranks.device)
+        self._diverged_at = torch.full((), _NEVER, dtype=torch.int64, device=ranks.device)
+
+    def add(self, step: int, loss: Tensor, grad_norm: Tensor | None) -> None:
+        """Adds a step.
+
+        Args:
+            loss: This rank's part of the mean loss over the global batch.
+            grad_norm: Of the whole gradient, equal on all ranks; None where it is not measured.
+        """
+        self.steps += 1
+        self._sums[0] += loss
+        if grad_norm is not None:
+            self._sums[1] += grad_norm / self.ranks.world_size
+        this_step = torch.where(torch.isfinite(loss), _NEVER, step)
+        self._diverged_at = torch.minimum(self._diverged_at, this_step)
+
+    def read(self) -> Reading:
+        """The sums so far over all ranks, which call this together; they stay."""
+        loss, grad_norm = self.ranks.sum(self._sums).tolist()
+        # A sum cannot tell which step came first, so each rank's number travels in a place of its
+        # own.
+        steps = torch.zeros(self.ranks.world_size, dtype=torch.int64)
+        steps[self.ranks.rank] = self._diverged_at.cpu()
+        first = int(self.ranks.sum(steps).min())
+        count = max(self.steps, 1)
+        return Reading(
+            self.steps, loss / count, grad_norm / count, None if first == _NEVER else first
+        )
+
+    def reset(self) -> None:
+        self.steps = 0
+        self._sums.zero_()
+
+    def state(self) -> dict[str, object]:
+        """The sums over all ranks, which call this together."""
+        return {"steps": self.steps, "sums": self.ranks.sum(self._sums)}
+
+    def load(self, state: dict[str, object]) -> None:
+        """Goes on from a saved state; the first rank carries what all had added."""
+        steps, sums = state["steps"], state["sums"]
+        assert isinstance(steps, int)
+        assert isinstance(sums, Tensor)
+        self.steps = steps
+        if self.ranks.is_main:
+            self._sums.copy_(sums)

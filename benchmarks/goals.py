@@ -1,0 +1,101 @@
+"""What was set as a goal for speed and memory, and whether a measurement reaches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.mirror import FIRST
+from benchmarks.models import PLAIN
+from benchmarks.pipeline import OURS, TIMM
+from benchmarks.timing import Spread, relative, spread
+
+_LIMITS = {
+    ("DeiT-S", "attnscale"): (1.02, 1.11, 1.02),
+    ("DeiT-S", "featscale"): (1.02, 1.11, 1.02),
+    ("CaiT-S24", "attnscale"): (0.90, 0.85, 0.97),
+    ("CaiT-S24", "featscale"): (0.90, 0.88, 0.99),
+    ("Swin-S", "attnscale"): (1.06, 1.10, 1.04),
+    ("Swin-S", "featscale"): (1.06, 1.10, 1.04),
+}
+"""Multiples of timm's own model: saved for backward, moved per step, time of a step."""
+ATTENTION_LIMIT = 1.05
+"""Forward pass of DeiT's attention layer, as a multiple of timm's."""
+MIRROR_LIMIT_S = 60.0
+"""On two cores, into SQLite."""
+TABLE_LIMIT_S = 2.0
+"""Of a thousand runs of 300 epochs, on two cores."""
+PIPELINE_LIMIT = 1.8
+"""Views per second and core, as a multiple of Pillow with timm's float transform."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A measured multiple, and the one to reach."""
+
+    what: str
+    measured: Spread
+    limit: float
+    at_most: bool = True
+
+    @property
+    def reached(self) -> bool:
+        """By the median, to the two digits that the goal has."""
+        value = round(self.measured.median, 2)
+        return value <= self.limit if self.at_most else value >= self.limit
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the middle half of the rounds lies on one side of the limit, as the median
+        does."""
+        worst, best = (
+            (self.measured.high, self.measured.low)
+            if self.at_most
+            else (-self.measured.low, -self.measured.high)
+        )
+        limit = self.limit if self.at_most else -self.limit
+        return round(worst, 2) <= limit if self.reached else round(best, 2) > limit
+
+
+def goals(measured: dict[str, Any]) -> list[Goal]:
+    """Every goal that a measurement says something about."""
+    found = []
+    for (family, scaling), (saved, moved, time) in _LIMITS.items():
+        case = measured["models"][family]
+        name = f"{family}, {scaling}"
+        found.append(
+            Goal(f"{name}: saved for backward", exact(case["saved_bytes"], scaling), saved)
+        )
+        found.append(Goal(f"{name}: moved per step", exact(case["moved_bytes"], scaling), moved))
+        found.append(
+            Goal(f"{name}: time of a step", relative(case["step_s"], PLAIN)[scaling], time)
+        )
+    layer = relative(measured["attention"]["forward_s"], PLAIN)
+    found += [
+        Goal(f"attention layer, {s}: forward", layer[s], ATTENTION_LIMIT)
+        for s in ("attnscale", "featscale")
+    ]
+    speed = speeds(measured)
+    mirrored = spread(measured["mirror"][FIRST])
+    found.append(Goal(f"{FIRST}: seconds by the clock", mirrored, MIRROR_LIMIT_S))
+    name, seconds = next(iter(measured["table"].items()))
+    found.append(Goal(f"{name}: seconds by the clock", spread(seconds), TABLE_LIMIT_S))
+    return found + [
+        Goal(f"input, {name}: views per core", speed[name], PIPELINE_LIMIT, at_most=False)
+        for name in OURS
+    ]
+
+
+def exact(values: dict[str, int], name: str) -> Spread:
+    """A multiple of the plain model's that has no spread."""
+    ratio = values[name] / values[PLAIN]
+    return Spread(ratio, ratio, ratio)
+
+
+def speeds(measured: dict[str, Any]) -> dict[str, Spread]:
+    """Views per second of each pipeline, as a multiple of timm's."""
+    slower = relative(measured["pipeline"]["round_s"], TIMM)
+    return {
+        name: Spread(1 / found.median, 1 / found.high, 1 / found.low)
+        for name, found in slower.items()
+    }

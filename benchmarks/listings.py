@@ -1,0 +1,104 @@
+"""How long it takes to list a large data set, and to see that it is still what was listed
+before."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from antioversmooth.config import DataConfig, DataSource
+from antioversmooth.datasets.listing import SPLITS, listed
+from benchmarks.timing import Times
+
+LONG_AGO = 1_700_000_000.0
+"""Time stamp of what is listed: a listing of folders that have just changed is not kept."""
+LAYOUTS = {DataSource.image_folder: "image folder", DataSource.tar: "two tar files"}
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is listed: empty files, since no image is opened."""
+
+    classes: int = 500
+    train: int = 50
+    """Images of each class."""
+    val: int = 2
+    """The same, for validation."""
+    rounds: int = 3
+
+    @property
+    def images(self) -> int:
+        return self.classes * (self.train + self.val)
+
+
+LOAD, QUICK_LOAD = Load(), Load(classes=2, train=2, val=1, rounds=1)
+
+
+def listing_times(load: Load) -> Times:
+    """Seconds by the clock, for the first time and afterwards, of an image folder and of the same
+    in tar files."""
+    times: Times = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        _fabricate(root, load)
+        for source, layout in LAYOUTS.items():
+            name = f"listing {load.images:,} images, {layout}"
+            data = DataConfig(
+                "bench",
+                source,
+                str(root / source.value),
+                load.classes,
+                load.classes * load.train,
+                load.classes * load.val,
+            )
+            rounds = [_first_and_again(data) for _ in range(load.rounds)]
+            times |= {f"{name}: first time": [first for first, _ in rounds]}
+            times |= {f"{name}: afterwards": [again for _, again in rounds]}
+    return times
+
+
+def _first_and_again(data: DataConfig) -> tuple[float, float]:
+    with tempfile.TemporaryDirectory() as folder, _cache_at(folder):
+        return _seconds(data), _seconds(data)
+
+
+def _seconds(data: DataConfig) -> float:
+    start = time.perf_counter()
+    listed(data)
+    return time.perf_counter() - start
+
+
+@contextmanager
+def _cache_at(folder: str) -> Iterator[None]:
+    key = "ANTIOVERSMOOTH_CACHE"
+    before = os.environ.get(key)
+    os.environ[key] = folder
+    try:
+        yield
+    finally:
+        del os.environ[key]
+        if before is not None:
+            os.environ[key] = before
+
+
+def _fabricate(root: Path, load: Load) -> None:
+    """`image_folder/<split>/<class>/*.jpg`, and `tar/<split>.tar` of the same."""
+    folders, archives = (root / source.value for source in LAYOUTS)
+    archives.mkdir()
+    for split in SPLITS:
+        with tarfile.open(archives / f"{split}.tar", "w") as archive:
+            for label in range(load.classes):
+                folder = folders / split / f"class{label:04d}"
+                folder.mkdir(parents=True)
+                for number in range(getattr(load, split)):
+                    path = folder / f"image{number:04d}.jpg"
+                    path.touch()
+                    archive.addfile(tarfile.TarInfo(str(path.relative_to(folders / split))))
+    for path in [*root.glob("*/*"), *root.glob("*/*/*")]:
+        os.utime(path, (LONG_AGO, LONG_AGO))

@@ -1,0 +1,125 @@
+"""Everything in one run: what was measured, on what, as one JSON value."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import PIL
+import timm
+import torch
+import torchvision
+
+from antioversmooth import spec
+from benchmarks import listings, mirror, models, pipeline, startup, tables
+from benchmarks.timing import cpu_clock, cuda_clock
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    cases: tuple[models.Case, ...] = models.CASES
+    rounds: int = 8
+    """Of whole models."""
+    attention_rounds: int = 20
+    images: int = 40
+    """JPEG files, and training views a round."""
+    pipeline_rounds: int = 9
+    start_rounds: int = 2
+    mirrored: mirror.Load = mirror.LOAD
+    rendered: tables.Load = tables.LOAD
+    listed: listings.Load = listings.LOAD
+    augmentations: int = 100_000
+    """Views of the training recipe that must come out whole."""
+
+
+QUICK = Effort(
+    models.QUICK_CASES,
+    rounds=2,
+    attention_rounds=2,
+    images=4,
+    pipeline_rounds=2,
+    start_rounds=1,
+    mirrored=mirror.QUICK_LOAD,
+    rendered=tables.QUICK_LOAD,
+    listed=listings.QUICK_LOAD,
+    augmentations=100,
+)
+
+
+def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, Any]:
+    """What `results/bench.json` holds; times are seconds of each round, by variant.
+
+    Args:
+        project: Holds `experiments/`.
+        device: Of the models; everything else happens on the CPU.
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    clock = cuda_clock if device.type == "cuda" else cpu_clock
+    compared = {
+        case.name: models.compare(case, device, clock, rounds=effort.rounds)
+        for case in effort.cases
+    }
+    attention = models.compare_attention(
+        effort.cases[0], device, clock, rounds=effort.attention_rounds
+    )
+    return {
+        "machine": machine(device),
+        "rounds": effort.rounds,
+        "models": compared,
+        "attention": attention,
+        "pipeline": measure_input(project, effort),
+        "start": startup.first_steps(project, rounds=effort.start_rounds),
+        "mirror": mirror.mirror_times(project, effort.mirrored),
+        "table": tables.table_times(project, effort.rendered),
+        "listing": listings.listing_times(effort.listed),
+        "checkpoint": startup.checkpoint_stall(
+            project, effort.cases[0].tag, rounds=effort.start_rounds
+        ),
+    }
+
+
+def measure_input(project: Path, effort: Effort) -> dict[str, Any]:
+    """The part of it that is about the input pipelines."""
+    row = spec.load_experiment(project / "experiments" / "deit_s12.yaml", [])
+    with tempfile.TemporaryDirectory() as folder:
+        images = pipeline.write_photographs(Path(folder), effort.images)
+        size = sum(path.stat().st_size for path in Path(folder).iterdir()) / effort.images
+        times = pipeline.compare_pipelines(
+            images, row.recipe, row.data, cpu_clock, rounds=effort.pipeline_rounds
+        )
+        made = pipeline.made_views(images, row.recipe, row.data, number=effort.augmentations)
+    return {"images": effort.images, "mean_bytes": size, "round_s": times, **made}
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the numbers depend on besides this project."""
+    packages = {
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "timm": timm.__version__,
+    }
+    return {
+        "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread",
+        "python": platform.python_version(),
+        **packages,
+        "pillow": PIL.__version__,
+    }
+
+
+def _processor() -> str:
+    information = Path("/proc/cpuinfo")
+    lines = information.read_text().splitlines() if information.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

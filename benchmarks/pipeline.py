@@ -1,0 +1,152 @@
+"""Training views per second and core, from JPEG files: ours beside what torchvision's and timm's
+users write.
+
+The images are crops of the two photographs that come with scikit-learn, with noise of their own:
+files of about the size and the entropy of ImageNet's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import timm.data
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from antioversmooth.config import DataConfig, RecipeConfig
+from antioversmooth.datasets.stored import Stored, packed
+from antioversmooth.errors import DataError
+from antioversmooth.training.data.augmentation import Transform, train_transform
+from antioversmooth.training.data.images import FileImages
+from antioversmooth.training.data.loading import Views
+from antioversmooth.training.data.sampling import View
+from antioversmooth.training.randomness import seed_everything
+from benchmarks.timing import Clock, Times, interleaved
+
+SIZE = (500, 375)
+"""Width and height of the images, in pixels: the most frequent of ImageNet."""
+QUALITY = 91
+"""JPEG quality that gives files of about ImageNet's size."""
+SIDE = 224
+"""Pixels along one side of a view."""
+TIMM = "timm, float"
+OURS = {
+    "ours": (1, None),
+    "ours, repeated augmentation": (3, None),
+    "ours, nearest": (1, "nearest"),
+    "ours, nearest, repeated augmentation": (3, "nearest"),
+}
+"""Views of an image that follow one another, which one decode serves; and
+`rand_augment_interpolation`."""
+
+
+def write_photographs(folder: Path, number: int) -> FileImages:
+    """JPEG files in a new folder.
+
+    Raises:
+        DataError: scikit-learn, whose photographs they are, is not installed.
+    """
+    generator = np.random.default_rng(0)
+    photographs = [Image.open(path) for path in _photographs()]
+    paths = [f"{index}.jpg" for index in range(number)]
+    for index, path in enumerate(paths):
+        photograph = photographs[index % len(photographs)]
+        width, height = (int(length * generator.uniform(0.75, 1)) for length in photograph.size)
+        left = int(generator.integers(photograph.width - width + 1))
+        upper = int(generator.integers(photograph.height - height + 1))
+        crop = photograph.crop((left, upper, left + width, upper + height)).resize(
+            SIZE, Image.Resampling.BICUBIC
+        )
+        noisy = np.asarray(crop) + generator.normal(0, 6, (SIZE[1], SIZE[0], 3))
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / path, quality=QUALITY)
+    return FileImages(Stored(folder, packed(paths), np.zeros(number, np.int64)))
+
+
+def _photographs() -> list[Path]:
+    spec = find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise DataError(
+            "the photographs are files of the package scikit-learn; pip install scikit-learn"
+        )
+    folder = Path(spec.origin).parent / "datasets" / "images"
+    return [folder / "china.jpg", folder / "flower.jpg"]
+
+
+def compare_pipelines(
+    images: FileImages, recipe: RecipeConfig, data: DataConfig, clock: Clock, *, rounds: int
+) -> Times:
+    """Seconds that one image after another takes, all of `images` a round, in each pipeline."""
+    opened = {"torchvision": _torchvision_transform(), TIMM: _timm_transform(recipe)}
+    usual = {name: partial(_each, images, how) for name, how in opened.items()}
+    ours = {}
+    for name, (repeats, interpolation) in OURS.items():
+        transform = train_transform(
+            replace(recipe, rand_augment_interpolation=interpolation), data, SIDE
+        )
+        ours[name] = partial(_views, images, transform, repeats)
+    return interleaved({**usual, **ours}, clock, rounds=rounds)
+
+
+def _each(images: FileImages, transform: Callable[[Image.Image], object]) -> None:
+    seed_everything(0)
+    for index in range(len(images.labels)):
+        with Image.open(images.name(index)) as image:
+            transform(image.convert("RGB"))
+
+
+def _views(images: FileImages, transform: Transform, repeats: int) -> None:
+    views = Views(images, transform, seed=0)
+    for number in range(len(views)):
+        views[View(number, number // repeats)]
+
+
+def _timm_transform(recipe: RecipeConfig) -> Callable[[Image.Image], object]:
+    """timm's own for the same recipe: normalised floats, erased on the CPU."""
+    transform: Callable[[Image.Image], object] = timm.data.create_transform(
+        SIDE,
+        is_training=True,
+        auto_augment=recipe.rand_augment,
+        re_prob=recipe.random_erasing,
+        interpolation="bicubic",
+    )
+    return transform
+
+
+def _torchvision_transform() -> Callable[[Image.Image], object]:
+    """As torchvision's reference training script has it."""
+    transform: Callable[[Image.Image], object] = v2.Compose(
+        [
+            v2.RandomResizedCrop(SIDE, interpolation=v2.InterpolationMode.BICUBIC),
+            v2.RandomHorizontalFlip(),
+            v2.RandAugment(num_ops=2, magnitude=9, interpolation=v2.InterpolationMode.BILINEAR),
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD),
+            v2.RandomErasing(0.25),
+        ]
+    )
+    return transform
+
+
+def made_views(
+    images: FileImages, recipe: RecipeConfig, data: DataConfig, *, number: int
+) -> dict[str, int]:
+    """Of so many `augmentations`, how many views came out `whole`, as bytes of the right shape, and
+    how many `black`.
+
+    An augmentation that fails ends it.
+    """
+    views = Views(images, train_transform(recipe, data, SIDE), seed=1)
+    per_image = -(-number // len(views))
+    found = {"augmentations": number, "whole": 0, "black": 0}
+    for index in range(number):
+        view = torch.as_tensor(views[View(index, index // per_image)][0])
+        found["whole"] += view.shape == (3, SIDE, SIDE) and view.dtype == torch.uint8
+        found["black"] += not view.any()
+    return found

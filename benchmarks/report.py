@@ -1,0 +1,121 @@
+"""A measurement as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.goals import exact, goals, speeds
+from benchmarks.models import PLAIN
+from benchmarks.timing import Spread, relative, spread
+
+
+def markdown(measured: dict[str, Any]) -> str:
+    """All tables, with what they were measured on and which goals are reached."""
+    case = next(iter(measured["models"].values()))
+    machine = ", ".join(f"{key} {value}" for key, value in measured["machine"].items())
+    parts = [
+        "# Speed and memory, side by side",
+        f"Rendered from `bench.json` by `make bench`. {machine}.",
+        (
+            "Times are of one CPU thread (or of the GPU), variants interleaved and rotated within"
+            " each round; a ratio is taken within a round and given as its median, with the middle"
+            " half of the rounds in brackets. Bytes saved for backward and bytes moved by the"
+            f" operations of a step are exact, for a step of {case['exact_images']} images (with"
+            " fewer, what is folded once a step weighs more); peak memory and times are of"
+            f" {case['images']}. `explicit` is the textbook form: attention matrix built, split,"
+            " scaled and multiplied. Scales are not zero."
+        ),
+        *(
+            _section(f"{name}, multiples of timm's own", _model(case))
+            for name, case in measured["models"].items()
+        ),
+        _section(
+            "DeiT-S's attention layer alone, multiples of timm's own",
+            _attention(measured["attention"]),
+        ),
+        _section("Input, one core", _pipeline(measured)),
+        _section("Start, checkpoints, MLflow, tables and listings", _start(measured)),
+        _section("Goals", _goals(measured)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def input_markdown(found: dict[str, Any]) -> str:
+    """The table of the input pipelines by itself."""
+    return _section("Input, one core", _pipeline({"pipeline": found}))
+
+
+def _section(title: str, rows: Iterator[list[str]]) -> str:
+    head, *body = rows
+    lines = [head, ["---"] * len(head), *body]
+    return f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _model(case: dict[str, Any]) -> Iterator[list[str]]:
+    yield ["", "forward", "training step", "peak memory", "saved for backward", "moved per step"]
+    forward, step = relative(case["forward_s"], PLAIN), relative(case["step_s"], PLAIN)
+    for name in case["step_s"]:
+        measures = (case["peak_bytes"], case["saved_bytes"], case["moved_bytes"])
+        ratios = [f"{exact(m, name).median:.3f}" if m[name] else "-" for m in measures]
+        yield [name, _spread(forward[name]), _spread(step[name]), *ratios]
+    seconds = [
+        f"{spread(case[key][PLAIN]).median / case['images']:.3f} s"
+        for key in ("forward_s", "step_s")
+    ]
+    peak = case["peak_bytes"][PLAIN]
+    sizes = [peak / case["images"] if peak else None]
+    sizes += [case[key][PLAIN] / case["exact_images"] for key in ("saved_bytes", "moved_bytes")]
+    yield [
+        "*plain, an image*",
+        *seconds,
+        *(f"{size / 2**20:.0f} MiB" if size else "-" for size in sizes),
+    ]
+
+
+def _attention(times: dict[str, Any]) -> Iterator[list[str]]:
+    yield ["", "forward", "forward and backward"]
+    forward, both = relative(times["forward_s"], PLAIN), relative(times["backward_s"], PLAIN)
+    for name in forward:
+        yield [name, _spread(forward[name]), _spread(both[name])]
+
+
+def _pipeline(measured: dict[str, Any]) -> Iterator[list[str]]:
+    found = measured["pipeline"]
+    yield [
+        "",
+        "views a second",
+        f"multiple of timm's ({found['mean_bytes'] / 1024:.0f} KiB JPEGs, 500 x 375)",
+    ]
+    ratios = speeds(measured)
+    for name, seconds in found["round_s"].items():
+        yield [name, f"{found['images'] / spread(seconds).median:.0f}", _spread(ratios[name])]
+    black = f"{found['black']:,} of them black, as posterize to 0 bits makes them"
+    yield [
+        "*views of DeiT's recipe that came out whole*",
+        f"{found['whole']:,} of {found['augmentations']:,}",
+        black,
+    ]
+
+
+def _start(measured: dict[str, Any]) -> Iterator[list[str]]:
+    yield ["", "seconds"]
+    for name, seconds in {**measured["start"], **measured["checkpoint"]}.items():
+        yield [name, _spread(spread(seconds))]
+    later = {**measured["mirror"], **measured["table"], **measured["listing"]}
+    yield from ([name, _spread(spread(seconds))] for name, seconds in later.items())
+
+
+def _goals(measured: dict[str, Any]) -> Iterator[list[str]]:
+    yield ["", "measured", "goal", ""]
+    for goal in goals(measured):
+        verdict = "reached" if goal.reached else "**missed**"
+        sign = "≤" if goal.at_most else "≥"
+        noise = "" if goal.is_clear else ", within the noise"
+        yield [goal.what, _spread(goal.measured), f"{sign} {goal.limit:.2f}", verdict + noise]
+
+
+def _spread(found: Spread) -> str:
+    if found.low == found.high:
+        return f"{found.median:.3f}"
+    return f"{found.median:.2f} ({found.low:.2f} to {found.high:.2f})"

@@ -1,0 +1,70 @@
+"""A measurement becomes tables, goals and pictures; what is in them comes from its JSON alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.chart import draw
+from benchmarks.goals import goals
+from benchmarks.mirror import FIRST
+from benchmarks.models import PLAIN, SCALINGS
+from benchmarks.pipeline import OURS, TIMM
+from benchmarks.report import markdown
+
+NAMES = (PLAIN, *(f"{scaling}{form}" for scaling in SCALINGS for form in ("", ", explicit")))
+
+
+@pytest.fixture
+def measured() -> dict[str, Any]:
+    """Everything equal to plain, and our input twice as fast as timm's."""
+    times, sizes = {name: [1.0, 2.0, 3.0] for name in NAMES}, dict.fromkeys(NAMES, 2**20)
+    case = {"images": 1, "exact_images": 8, "forward_s": times, "step_s": times}
+    case |= dict.fromkeys(("peak_bytes", "saved_bytes", "moved_bytes"), sizes)
+    rounds = {"torchvision": [2.0], TIMM: [2.0], **{name: [1.0] for name in OURS}}
+    return {
+        "machine": {"processor": "abacus"},
+        "models": dict.fromkeys(("DeiT-S", "CaiT-S24", "Swin-S"), case),
+        "attention": {"forward_s": times, "backward_s": times},
+        "pipeline": {
+            "images": 4,
+            "mean_bytes": 1024,
+            "round_s": rounds,
+            "augmentations": 9,
+            "whole": 9,
+            "black": 1,
+        },
+        "start": {"import torch": [2.0]},
+        "checkpoint": {"training waits": [0.1]},
+        "mirror": {FIRST: [30.0]},
+        "table": {"table of 1,008 runs x 300 epochs": [1.5]},
+        "listing": {"listing 26,000 images, image folder: first time": [0.3]},
+    }
+
+
+def test_goals_that_ask_for_less_than_plain_are_missed_by_what_equals_it(measured: dict[str, Any]):
+    missed = {goal.what.partition(",")[0] for goal in goals(measured) if not goal.reached}
+    assert missed == {"CaiT-S24"}
+
+
+def test_the_report_names_the_machine_and_says_which_goals_are_missed(measured: dict[str, Any]):
+    text = markdown(json.loads(json.dumps(measured)))
+    assert "processor abacus" in text
+    assert text.count("**missed**") == 6
+    assert "| ours | 4 | 2.000 |" in text
+    assert "| listing 26,000 images, image folder: first time | 0.300 |" in text
+    assert "exact, for a step of 8 images" in text
+    assert "peak memory and times are of 1." in text
+
+
+def test_a_measure_that_the_system_lacks_is_left_open(measured: dict[str, Any]):
+    for case in measured["models"].values():
+        case["peak_bytes"] = dict.fromkeys(NAMES)
+    assert "| - |" in markdown(measured)
+
+
+def test_the_chart_is_written_twice(measured: dict[str, Any], tmp_path: Path):
+    assert [path.stat().st_size > 0 for path in draw(measured, tmp_path)] == [True, True]

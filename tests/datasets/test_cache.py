@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from antioversmooth.config import DataConfig
+from antioversmooth.datasets import cache, listing
+from antioversmooth.datasets.listing import listed
+
+Trees = Callable[..., DataConfig]
+
+
+@pytest.fixture
+def old(folder: Path) -> Path:
+    """A data set that nobody has changed for a while."""
+    for path in [folder, *folder.rglob("*")]:
+        os.utime(path, (1_000_000, 1_000_000))
+    return folder
+
+
+@pytest.fixture
+def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Splits that were really scanned."""
+    seen: list[str] = []
+    scan = listing.folder.scan
+
+    def counted(config: DataConfig, split: str) -> object:
+        seen.append(split)
+        return scan(config, split)
+
+    source = next(source for source, found in listing.SCANS.items() if found is scan)
+    monkeypatch.setitem(listing.SCANS, source, counted)  # type: ignore[arg-type]
+    return seen
+
+
+def test_an_unchanged_folder_is_scanned_once(old: Path, trees: Trees, scans: list[str]) -> None:
+    first, second = listed(trees("image_folder", old)), listed(trees("image_folder", old))
+    assert scans == ["train", "val"]
+    assert first.classes == second.classes
+    assert first.fingerprint == second.fingerprint
+    assert [first.val.name(i) for i in range(6)] == [second.val.name(i) for i in range(6)]
+    assert np.array_equal(first.train.labels, second.train.labels)
+
+
+def test_a_change_in_a_class_folder_is_seen(old: Path, trees: Trees, scans: list[str]) -> None:
+    before = listed(trees("image_folder", old)).fingerprint
+    (old / "val" / "ash" / "ash0.jpg").rename(old / "val" / "ash" / "new.jpg")
+    assert listed(trees("image_folder", old)).fingerprint != before
+    assert len(scans) == 4
+
+
+def test_a_folder_that_has_just_changed_is_not_kept(
+    folder: Path, trees: Trees, scans: list[str]
+) -> None:
+    """Within one tick of the file system's clock it could change again unseen."""
+    listed(trees("image_folder", folder))
+    assert not cache.folder().exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", None])
+def test_a_torn_listing_is_made_again(
+    content: bytes | None, old: Path, trees: Trees, scans: list[str]
+) -> None:
+    listed(trees("image_folder", old))
+    (path,) = cache.folder().iterdir()
+    path.write_bytes(path.read_bytes()[:-200] if content is None else content)
+    assert len(listed(trees("image_folder", old)).train.labels) == 12
+    assert len(scans) == 4
+
+
+def test_without_a_place_to_keep_it_a_listing_is_made_all_the_same(
+    old: Path,
+    trees: Trees,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ANTIOVERSMOOTH_CACHE", str(tmp_path / "file" / "cache"))
+    assert len(listed(trees("image_folder", old)).train.labels) == 12
+    assert "is not kept" in capsys.readouterr().err

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.datasets import CIFAR100
+
+from antioversmooth.config import DataConfig
+from antioversmooth.datasets.layouts.cifar import Pixels
+from antioversmooth.datasets.listing import listed
+from antioversmooth.errors import DataError
+
+Trees = Callable[..., DataConfig]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Six training and three validation images of three fine classes, in the files of CIFAR-100."""
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "cifar-100-python"
+    folder.mkdir()
+    meta = {"fine_label_names": ["apple", "bee", "can"], "coarse_label_names": ["alive", "thing"]}
+    (folder / "meta").write_bytes(pickle.dumps(meta, protocol=2))
+    for name, count in (("train", 6), ("test", 3)):
+        fine = [i % 3 for i in range(count)]
+        pixels = generator.integers(0, 256, (count, 3072), np.uint8)
+        content = {
+            "data": pixels,
+            "fine_labels": fine,
+            "coarse_labels": [label // 2 for label in fine],
+        }
+        (folder / name).write_bytes(pickle.dumps(content, protocol=2))
+    return tmp_path
+
+
+def test_images_are_those_of_torchvision(
+    root: Path, trees: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = listed(trees("cifar100", root, num_train=6, num_val=3))
+    files = {
+        name: (root / "cifar-100-python" / name).read_bytes() for name in ("train", "test", "meta")
+    }
+    sums = {name: hashlib.md5(content).hexdigest() for name, content in files.items()}
+    monkeypatch.setattr(CIFAR100, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(CIFAR100, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(
+        CIFAR100, "meta", {"filename": "meta", "key": "fine_label_names", "md5": sums["meta"]}
+    )
+    for images, train in ((found.train, True), (found.val, False)):
+        theirs = CIFAR100(str(root), train=train)
+        assert isinstance(images, Pixels)
+        assert np.array_equal(images.pixels.transpose(0, 2, 3, 1), theirs.data)
+        assert images.labels.tolist() == theirs.targets
+        assert found.classes == theirs.classes
+
+
+def test_superclasses_can_be_the_classes(root: Path, trees: Trees) -> None:
+    found = listed(trees("cifar100", root, num_classes=2, num_train=6, num_val=3, label="coarse"))
+    assert found.classes == ["alive", "thing"]
+    assert found.val.labels.tolist() == [0, 0, 1]
+
+
+def test_a_file_that_would_run_something_is_refused(root: Path, trees: Trees) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(root / "trapped"),)
+
+    (root / "cifar-100-python" / "train").write_bytes(pickle.dumps({"data": Trap()}))
+    with pytest.raises(DataError, match=r"train is no file of CIFAR-100's .*mkdir"):
+        listed(trees("cifar100", root, num_train=6, num_val=3))
+    assert not (root / "trapped").exists()
+
+
+def test_a_missing_file_is_named(root: Path, trees: Trees) -> None:
+    (root / "cifar-100-python" / "test").unlink()
+    with pytest.raises(DataError, match=r"no file .*test; set CIFAR100=/path"):
+        listed(trees("cifar100", root, num_train=6, num_val=3))

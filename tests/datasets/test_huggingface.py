@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from layouts import CLASSES, split_of
+
+from antioversmooth.config import DataConfig
+from antioversmooth.datasets.layouts import huggingface
+from antioversmooth.datasets.listing import listed
+from antioversmooth.errors import DataError
+
+Trees = Callable[..., DataConfig]
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Both splits as the library holds them."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "hf"))
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=list(CLASSES))}
+    )
+    made = {}
+    for split, name in (("train", "train"), ("val", "validation")):
+        images = [{"bytes": content, "path": None} for content in split_of(split).values()]
+        labels = [CLASSES.index(path.partition("/")[0]) for path in split_of(split)]
+        made[name] = datasets.Dataset.from_dict(
+            {"image": images, "label": labels}, features=features
+        )
+    return datasets.DatasetDict(made)
+
+
+def saved(tables: Any, root: Path) -> None:
+    tables.save_to_disk(str(root))
+
+
+def parquet(tables: Any, root: Path) -> None:
+    root.mkdir()
+    for name, table in tables.items():
+        table.to_parquet(str(root / f"{name}-00000-of-00001.parquet"))
+
+
+@pytest.mark.parametrize("write", [saved, parquet])
+def test_rows_are_read_in_their_order(
+    write: Callable[[Any, Path], None], tables: Any, tmp_path: Path, trees: Trees
+):
+    write(tables, tmp_path / "trees")
+    found = listed(trees("huggingface", tmp_path / "trees"))
+    assert list(found.classes) == list(CLASSES)
+    for split, images in (("train", found.train), ("val", found.val)):
+        assert [images.read(i) for i in range(len(images.labels))] == list(split_of(split).values())
+        assert images.labels.tolist() == [
+            CLASSES.index(name.partition("/")[0]) for name in split_of(split)
+        ]
+    # as a loading process may get it
+    again = pickle.loads(pickle.dumps(found.train))
+    assert again.read(5) == found.train.read(5)
+    assert found.train.name(3) == f"{tmp_path}/trees:train[3]"
+
+
+def test_splits_and_columns_that_are_not_there_are_named(
+    tables: Any, tmp_path: Path, trees: Trees
+) -> None:
+    saved(tables, tmp_path / "trees")
+    with pytest.raises(
+        DataError, match=r"no split 'test'; name another one with data.train, data.val"
+    ):
+        listed(trees("huggingface", tmp_path / "trees", val="test"))
+    with pytest.raises(DataError, match=r"train has no column 'species'; it has image, label"):
+        listed(trees("huggingface", tmp_path / "trees", label="species"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no Hugging Face data set"):
+        listed(trees("huggingface", tmp_path / "empty"))
+
+
+def test_labels_that_are_words_and_empty_splits_are_refused(
+    tables: Any, tmp_path: Path, trees: Trees
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    words = tables.cast_column("label", datasets.Value("string"))
+    saved(words.map(lambda row: {"label": "an ash"}), tmp_path / "words")
+    with pytest.raises(
+        DataError, match=r"words:train: label must hold the numbers of classes, .*string"
+    ):
+        listed(trees("huggingface", tmp_path / "words"))
+    tables["validation"] = tables["validation"].select([])
+    saved(tables, tmp_path / "empty")
+    with pytest.raises(DataError, match="no Hugging Face data set with a split"):
+        listed(trees("huggingface", tmp_path / "empty"))
+
+
+def test_the_extra_is_named_where_the_library_is_missing(
+    tmp_path: Path, trees: Trees, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match=r"pip install -e '.\[huggingface\]'"):
+        listed(trees("huggingface", tmp_path))
+
+
+def test_the_library_is_not_loaded_for_other_sources() -> None:
+    source = (
+        "import sys, antioversmooth.datasets.listing; sys.exit('datasets' in sys.modules or 'torch'"
+        " in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0
