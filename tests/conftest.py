@@ -23,8 +23,7 @@ settings.register_profile(
 )
 settings.load_profile("project")
 
-# a shell's background job ignores Ctrl-C, and so would every process that the tests start and press
-# Ctrl-C on
+# A background job of a shell ignores Ctrl-C, and so would all processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"

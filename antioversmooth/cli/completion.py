@@ -79,8 +79,7 @@ def _marked(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
                 _marked(inner)
         elif not action.choices and action.nargs != 0:
             kind = KINDS.get(str(action.metavar or action.dest))
-            # what a function with `file` in its name prints, shtab shows as files: a folder stays
-            # open
+            # `file` in the name: shtab then completes as for files, and a folder stays open
             functions = dict.fromkeys(SHELLS, f"_antioversmooth_{kind}_file")
             wants_file = action.type is Path or action.metavar in FILES
             if kind or wants_file:

@@ -76,7 +76,7 @@ class ScaledAttention(nn.Module):
     featscale: FeatScale | None
     excluded: int
     folded: bool
-    # this and what follows is timm's; None where there is a `v_proj` instead
+    # from here on timm's own; qkv is None where there is a `v_proj` instead
     qkv: Any
     v_proj: Any
     proj: Any

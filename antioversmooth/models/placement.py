@@ -212,7 +212,7 @@ def _folds(attention: Any) -> bool:
     """Whether AttnScale may wait until the projection: nothing between it and the attention sees
     the difference."""
     return not (
-        # falls on the rescaled entries
+        # dropout would fall on the rescaled entries
         attention.attn_drop.p > 0
         or not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity)
         or getattr(attention, "gate", None) is not None

@@ -142,6 +142,5 @@ def feat_scale(x: Tensor, s: Tensor, t: Tensor, mean: Tensor) -> Tensor:
     factor, shift = one_plus(t), (s - t) * mean
     if factor.dtype == x.dtype:
         return x * factor + shift
-    # half precision: the factor neither rounds a small t away nor turns a tensor of x's size into
-    # float32
+    # In half precision a factor 1 + t would round a small t away, or turn x into float32.
     return torch.addcmul(x, x, t.to(x.dtype)) + shift.to(x.dtype)

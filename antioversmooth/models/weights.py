@@ -266,7 +266,7 @@ def _unreadable(source: Path, err: Exception) -> str:
 def _torch_load(source: Path) -> Any:
     # the released training code saves its parsed arguments beside the weights
     with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-        # of pickles that are no weights
+        # torch warns about pickles that are no weights
         warnings.simplefilter("ignore")
         return torch.load(source, map_location="cpu", weights_only=True)
 

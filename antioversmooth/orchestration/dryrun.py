@@ -71,7 +71,7 @@ def _describe_run(
 
 
 def _sbatch_script(run: Run, snapshot: Snapshot) -> str:
-    # brings submitit
+    # imports submitit
     from antioversmooth.orchestration.slurm.script import sbatch_script
 
     return sbatch_script(run, snapshot.path)

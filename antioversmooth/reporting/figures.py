@@ -133,7 +133,7 @@ def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
     wanted = _weights(run), min(num_images, run.experiment.data.num_val)
     found = Analysis.read(folder / "analysis.json")
     if found is None or (found.weights, found.num_images) != wanted:
-        # torch, which what is kept can be drawn without
+        # imports torch, which stored measures do not need
         from antioversmooth.training.weights.analyse import analyse
 
         found = analyse(run.dir, num_images=num_images)

@@ -26,7 +26,7 @@ def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]
     tops = {
         name: Path(config.root or "") / (getattr(config, name) or name) for name in ("train", "val")
     }
-    # both, before a million files of the first are looked at
+    # both splits, before a million files of the first are listed
     for top in tops.values():
         if not top.is_dir():
             raise missing(config, f"there is no folder {top}")

@@ -67,7 +67,7 @@ def read(config: DataConfig) -> tuple[list[str], dict[str, Rows], str]:
 
 
 def _table(root: Path, split: str) -> Any:
-    # a second, and pandas
+    # takes a second, and imports pandas
     import datasets
 
     datasets.disable_progress_bars()
@@ -83,7 +83,7 @@ def _table(root: Path, split: str) -> Any:
             f"{root} has no split {split!r}; name another one with data.train, data.val"
         ) from err
     except (OSError, ValueError, IndexError) as err:
-        # about files that are not there, not its own, or empty
+        # raised for files that are missing, foreign or empty
         raise DataError(f"{root}: no Hugging Face data set with a split {split!r} ({err})") from err
 
 
@@ -94,7 +94,7 @@ def _rows(table: Any, label: str, source: str) -> Rows:
         labels = np.array(table.with_format("numpy")[label][:], np.int64)
         images = table.cast_column(IMAGE, datasets.Image(decode=False))
     except (ValueError, TypeError) as err:
-        # words instead of numbers; what is no image
+        # labels that are words, or a column that is no image
         raise DataError(
             f"{source}: {label} must hold the numbers of classes, {IMAGE} images; they are"
             f" {table.features[label]} and {table.features[IMAGE]}"

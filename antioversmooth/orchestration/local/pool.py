@@ -197,7 +197,7 @@ class Pool:
         self._free_cpus -= 0 if placement.on_gpu else placement.processes
         self._workers[run.id] = Worker(run, placement, gpus, self._snapshot, self._locks[run.id])
         process.note(run, self._workers[run.id].pid)
-        # by somebody who could not know the process yet
+        # a cancel that came before the process was known
         if process.was_asked_to_end(run, self._began):
             self._workers[run.id].terminate()
         if run in self._waiting:
@@ -211,7 +211,7 @@ class Pool:
             close_attempt(run, EndReason.cancelled, "ended before it could listen to signals")
             self._settle(run, Outcome.done if ending is Ending.done else Outcome.stopped)
             return
-        # before it could listen to signals
+        # cancelled before it could listen to signals
         if process.was_asked_to_end(run, self._began):
             close_attempt(run, EndReason.cancelled, "cancelled")
             self._settle(run, Outcome.stopped)

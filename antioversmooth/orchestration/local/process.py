@@ -38,7 +38,7 @@ def ask_to_end(run: Run) -> int | None:
     (run.dir / "cancelled").touch()
     known = files.read_json(run.dir / "process.json") or {}
     intent = files.read_json(run.dir / "intent.json") or {}
-    # where it just starts, its launcher sees to it
+    # a run that is just starting is ended by its launcher
     if not _is_held(run) or not known or known["time"] < intent["time"]:
         return None
     if known["host"] != socket.gethostname():

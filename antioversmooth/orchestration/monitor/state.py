@@ -154,7 +154,7 @@ def _active(run: Run, job: Job, now: float) -> State:
         why = ", for it was cancelled" if jobs.is_cancelled(run) else ""
         return State(Phase.running, f"{job.state.lower()}{why}", job.id, job.nodes)
     begun = [r["time"] for r in attempts if r["event"] == "start" and r["time"] >= _started(job)]
-    # lines of setup may take their time
+    # the lines of `cluster.setup` may take long
     if not begun:
         return State(Phase.running, "its processes are starting", job.id, job.nodes)
     silent_s = now - max(_heartbeat(run), *begun)
@@ -171,7 +171,7 @@ def _started(job: Job) -> float:
     try:
         return datetime.fromisoformat(job.start).timestamp()
     except ValueError:
-        # N/A
+        # squeue prints N/A
         return 0.0
 
 

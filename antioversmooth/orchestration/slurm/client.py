@@ -131,7 +131,7 @@ def count_nodes(partition: str | None) -> tuple[int, int]:
     """How many nodes of a partition are up, and how many there are; None: the default partition."""
     up = total = 0
     for line in _ask("sinfo", "--noheader", "--Node", "--format=%P|%T").splitlines():
-        # main*|idle
+        # for example `main*|idle`
         name, _, state = line.strip().partition("|")
         if name.rstrip("*") == partition or (partition is None and name.endswith("*")):
             total += 1

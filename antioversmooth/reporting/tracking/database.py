@@ -27,10 +27,9 @@ model."""
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # its notes about creating tables are none of a reader's business
+    # hides the notes about creating tables
     "MLFLOW_LOGGING_LEVEL": "WARNING",
-    # MLflow's own limits let one call to a dead server wait for four minutes, to a silent one for
-    # twenty
+    # MLflow's defaults wait four minutes for a dead server, twenty for a silent one
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -72,7 +71,7 @@ def opened(results: Path) -> Iterator[MlflowClient]:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    # seconds
+    # takes seconds to import
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -89,7 +88,7 @@ def opened(results: Path) -> Iterator[MlflowClient]:
             client.search_experiments(max_results=1)
             yield client
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as err:
-            # ImportError: a database's driver
+            # ImportError: the driver of the database is not installed
             raise TrackingError(
                 f"MLflow at {shown(uri)}: {_reason(err, uri)}. Run directories and tables are"
                 " complete without it; once it is back, `antioversmooth sync` brings it up to date"
@@ -101,7 +100,7 @@ def _unfit(uri: str) -> str:
     part for another."""
     if not uri.startswith("sqlite:"):
         return ""
-    # which it writes into a new store, unescaped
+    # MLflow writes the working directory unescaped into a new store
     if {"'", '"'} <= set(str(Path.cwd())):
         return f"MLflow cannot make a store where the path has both kinds of quotes: {Path.cwd()}"
     if "MLFLOW_TRACKING_URI" not in os.environ and re.search(r"\?|%[0-9A-Fa-f]{2}", uri):

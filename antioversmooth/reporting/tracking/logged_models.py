@@ -118,7 +118,7 @@ def save(model: nn.Module, run: Run, folder: Path) -> None:
     import numpy as np
 
     data, side = run.experiment.data, run.experiment.model.image_size
-    # of torch, about its own export
+    # torch warns about its own export
     with warnings.catch_warnings(action="ignore"):
         mlflow.pytorch.save_model(
             model.eval(),
@@ -177,7 +177,7 @@ def _upload(client: MlflowClient, seen: Observation, homes: Sequence[str], folde
 
 
 def _create(client: MlflowClient, run: Run, home: MlflowRun) -> LoggedModel:
-    # what a sync that was killed has left
+    # remains of a sync that was killed
     forget(client, home)
     # MLflow allows no dots or slashes
     name = re.sub(r"[^\w-]", "-", run.experiment.name)

@@ -97,7 +97,7 @@ def load_state(path: Path) -> State:
     except FileNotFoundError as err:
         raise CheckpointError(f"there is no checkpoint {path}") from err
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as err:
-        # a torn file's ways
+        # errors that torch raises for a torn file
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint: it is torn, or none of ours"
         ) from err
