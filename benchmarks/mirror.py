@@ -20,6 +20,14 @@ from pathlib import Path
 from antioversmooth import spec
 from antioversmooth.project import find_root
 from antioversmooth.runs import Run, journal
+from antioversmooth.runs.metrics import (
+    IMAGES_PER_SECOND,
+    TRAIN_LOSS,
+    TRAIN_LR,
+    VAL_LOSS,
+    VAL_TOP1,
+    VAL_TOP5,
+)
 from benchmarks.timing import Times
 
 ROWS = ("deit_s12", "deit_s12_attnscale", "deit_s12_featscale", "deit_s24")
@@ -89,11 +97,11 @@ def _journal(run: Run, epochs: int) -> list[journal.Record]:
         now["epoch"] = epoch
         loss, top1 = 2.3 / epoch + run.seed / 1000, 90 - 50 / epoch + run.seed / 1000
         train = {
-            journal.TRAIN_LOSS: loss,
-            journal.TRAIN_LR: 1e-3 / epoch,
-            journal.IMAGES_PER_SECOND: 800 + loss,
+            TRAIN_LOSS: loss,
+            TRAIN_LR: 1e-3 / epoch,
+            IMAGES_PER_SECOND: 800 + loss,
         }
-        val = {journal.VAL_TOP1: top1, journal.VAL_TOP5: 99.0, journal.VAL_LOSS: loss}
+        val = {VAL_TOP1: top1, VAL_TOP5: 99.0, VAL_LOSS: loss}
         records += [{**now, **train}, {**now, **val}]
     return records
 

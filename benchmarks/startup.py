@@ -16,6 +16,7 @@ import torch
 
 from antioversmooth import spec
 from antioversmooth.runs import Run, journal
+from antioversmooth.runs.metrics import TRAIN_LOSS
 from antioversmooth.training.run.checkpoint import CheckpointWriter
 from benchmarks.timing import Times
 
@@ -63,9 +64,7 @@ def _cpu_of(command: list[str]) -> float:
 
 
 def _first_record(run: Run) -> float:
-    (first, *_) = (
-        record for record in journal.read(run.metrics_path) if journal.TRAIN_LOSS in record
-    )
+    (first, *_) = (record for record in journal.read(run.metrics_path) if TRAIN_LOSS in record)
     return float(first["time"])
 
 

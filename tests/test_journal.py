@@ -7,12 +7,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antioversmooth.runs import journal
+from antioversmooth.runs.metrics import TRAIN_LOSS
 
 
 def test_records_come_back_in_order_with_a_time(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     for step in (1, 2):
-        journal.append(path, {"attempt": 1, "step": step, journal.TRAIN_LOSS: step / 2})
+        journal.append(path, {"attempt": 1, "step": step, TRAIN_LOSS: step / 2})
     first, second = journal.read(path)
     assert (first["step"], second["step"]) == (1, 2)
     assert first["time"] <= second["time"]

@@ -29,6 +29,7 @@ from antioversmooth.orchestration.slurm.budget import verdict
 from antioversmooth.reporting.table.observe import State, observe
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.metrics import IMAGES_PER_SECOND, TRAIN_LOSS, VAL_TOP1
 
 PROJECT = Path(__file__).parent.parent
 SOURCES = sorted([PROJECT / "launch.py", *(PROJECT / "antioversmooth").rglob("*.py")])
@@ -109,13 +110,13 @@ KEYS = [
     "epoch",
     "reason",
     "message",
-    journal.VAL_TOP1,
+    VAL_TOP1,
     "host",
     "commit",
     "job_id",
     "world_size",
-    journal.TRAIN_LOSS,
-    journal.IMAGES_PER_SECOND,
+    TRAIN_LOSS,
+    IMAGES_PER_SECOND,
 ]
 RECORDS = st.dictionaries(
     st.sampled_from(KEYS),
@@ -126,7 +127,7 @@ RESULTS = st.dictionaries(
     st.sampled_from(["metrics", "best", "start", "parameters", "gmacs", "images_per_s", "device",
     "device_hours",
                      "checkpoint", "similarity", "data", "world_size"]),
-    st.one_of(VALUES, st.just({journal.VAL_TOP1: 1.0}), st.just({"tokens": ["<b>"]})),
+    st.one_of(VALUES, st.just({VAL_TOP1: 1.0}), st.just({"tokens": ["<b>"]})),
 )  # fmt: skip
 
 
@@ -174,7 +175,7 @@ def test_lines_that_are_no_records_keep_no_command_from_its_work(
 
 def test_a_line_that_is_no_record_takes_nothing_from_the_journal(run: Run) -> None:
     journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
-    journal.append(run.metrics_path, {"attempt": 1, "step": 5, journal.TRAIN_LOSS: 1.0})
+    journal.append(run.metrics_path, {"attempt": 1, "step": 5, TRAIN_LOSS: 1.0})
     told = run.attempts()
     end = {"attempt": 1, "event": "end"}
     for foreign in (

@@ -14,7 +14,7 @@ from antioversmooth import files
 from antioversmooth.config import Experiment, Family, ModelConfig
 from antioversmooth.errors import ResultError
 from antioversmooth.runs import Run, journal
-from antioversmooth.runs.journal import IMAGES_PER_SECOND
+from antioversmooth.runs.metrics import IMAGES_PER_SECOND, is_number
 
 A100_FLOPS = 312e12 * 0.35
 """Operations a second that training gets out of an A100: 35 % of its bfloat16 peak."""
@@ -82,13 +82,11 @@ def _speed(directory: Path, *, on_gpu: bool) -> float | None:
         # a few steps tried on a CPU say nothing about a GPU
         return None
     result = _result(directory)
-    if journal.is_number(result.get("images_per_s")):
+    if is_number(result.get("images_per_s")):
         return float(result["images_per_s"]) / int(result.get("world_size", 1))
     worlds = {r["attempt"]: r.get("world_size", 1) for r in starts}
     records = [
-        r
-        for r in journal.read(directory / "metrics.jsonl")
-        if journal.is_number(r.get(IMAGES_PER_SECOND))
+        r for r in journal.read(directory / "metrics.jsonl") if is_number(r.get(IMAGES_PER_SECOND))
     ]
     speeds = [r[IMAGES_PER_SECOND] / worlds.get(r.get("attempt"), 1) for r in records]
     return statistics.median(speeds) if speeds else None

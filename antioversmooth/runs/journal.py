@@ -26,28 +26,6 @@ from antioversmooth.redact import redact
 
 Record = dict[str, Any]
 
-# The one spelling of every metric, from here to the header of a table. Accuracies in percent.
-TRAIN_LOSS = "train/loss"
-TRAIN_LR = "train/lr"
-TRAIN_GRAD_NORM = "train/grad_norm"
-VAL_LOSS = "val/loss"
-VAL_TOP1 = "val/top1"
-VAL_TOP5 = "val/top5"
-START_TOP1 = "start/top1"
-"""Of the initial weights, before any training; in the record of step 0 of a run that starts from
-weights."""
-EMA_TOP1 = "ema/top1"
-EMA_TOP5 = "ema/top5"
-EPOCH_SECONDS = "time/epoch_s"
-IMAGES_PER_SECOND = "throughput/images_per_s"
-PEAK_MEMORY = "memory/peak_gib"
-SYSTEM = "system/"
-"""What the names of a machine's own numbers begin with (training/system.py); MLflow has a tab for
-them."""
-TOKEN_SIMILARITY = "similarity/tokens"
-"""Mean cosine between the tokens after a block; its records carry `layer` (1 at the input side)
-beside the step."""
-
 
 class EndReason(Enum):
     """Why an attempt ended; the `reason` of an end record."""
@@ -175,12 +153,6 @@ def _is_of_attempt(record: Record) -> bool:
         step, world_size = record.get("step"), record.get("world_size", 1)
         return type(step) is int and type(world_size) is int and world_size > 0
     return event != "end" or (isinstance(reason, str) and reason in _REASONS)
-
-
-def is_number(value: object) -> bool:
-    """Whether it is what a metric is: a number, which may be no finite one where training went
-    wrong."""
-    return type(value) in NUMBERS
 
 
 def read_metrics(metrics: Path, attempts: Path) -> list[Record]:

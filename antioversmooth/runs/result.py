@@ -8,15 +8,23 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from antioversmooth.runs import journal
 from antioversmooth.runs.journal import Record
+from antioversmooth.runs.metrics import (
+    EMA_TOP1,
+    EMA_TOP5,
+    IMAGES_PER_SECOND,
+    START_TOP1,
+    VAL_LOSS,
+    VAL_TOP1,
+    VAL_TOP5,
+)
 
 FINAL_METRICS = (
-    journal.VAL_TOP1,
-    journal.VAL_TOP5,
-    journal.VAL_LOSS,
-    journal.EMA_TOP1,
-    journal.EMA_TOP5,
+    VAL_TOP1,
+    VAL_TOP5,
+    VAL_LOSS,
+    EMA_TOP1,
+    EMA_TOP5,
 )
 
 
@@ -26,12 +34,12 @@ def outcome(records: Sequence[Record]) -> dict[str, Any]:
     Args:
         records: The metrics of the run (`Run.metrics`), with at least one evaluation among them.
     """
-    evaluated = [r for r in records if journal.VAL_TOP1 in r]
+    evaluated = [r for r in records if VAL_TOP1 in r]
     return {
         "metrics": {key: evaluated[-1][key] for key in FINAL_METRICS if key in evaluated[-1]},
         "best": _best(evaluated),
         "start": _start(records),
-        "images_per_s": _median(records, journal.IMAGES_PER_SECOND),
+        "images_per_s": _median(records, IMAGES_PER_SECOND),
     }
 
 
@@ -39,15 +47,15 @@ def _best(evaluated: Sequence[Record]) -> dict[str, float]:
     """The best epoch, the first of several; chosen on the validation set, so no number to compare
     with."""
     trained = [r for r in evaluated if r["step"] > 0] or evaluated
-    best = max(trained, key=lambda r: float(r[journal.VAL_TOP1]))
-    return {journal.VAL_TOP1: best[journal.VAL_TOP1], "epoch": best["epoch"]}
+    best = max(trained, key=lambda r: float(r[VAL_TOP1]))
+    return {VAL_TOP1: best[VAL_TOP1], "epoch": best["epoch"]}
 
 
 def _start(records: Sequence[Record]) -> dict[str, float] | None:
     """What the initial weights reached before any training; None where training started from
     scratch."""
-    at_start = [r[journal.START_TOP1] for r in records if journal.START_TOP1 in r]
-    return {journal.VAL_TOP1: at_start[-1]} if at_start else None
+    at_start = [r[START_TOP1] for r in records if START_TOP1 in r]
+    return {VAL_TOP1: at_start[-1]} if at_start else None
 
 
 def _median(records: Sequence[Record], key: str) -> float | None:
@@ -78,8 +86,8 @@ def lacking(result: Mapping[str, Any]) -> Iterator[str]:
             yield key
     for part in ("metrics", "best", "start"):
         values = result.get(part)
-        if isinstance(values, dict) and not _is_score(values.get(journal.VAL_TOP1)):
-            yield f"{part}.{journal.VAL_TOP1}"
+        if isinstance(values, dict) and not _is_score(values.get(VAL_TOP1)):
+            yield f"{part}.{VAL_TOP1}"
     layers = (
         (result.get("similarity") or {}).get("tokens", [])
         if isinstance(result.get("similarity"), dict)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antioversmooth.config import Experiment, Precision
-from antioversmooth.runs import journal
+from antioversmooth.runs.metrics import VAL_LOSS, VAL_TOP1, VAL_TOP5
 from antioversmooth.training.data.augmentation import DevicePreprocessing
 from antioversmooth.training.data.images import Images, check_readable
 from antioversmooth.training.data.loading import WHOLE, Loaders
@@ -50,9 +50,9 @@ class Evaluation:
     def metrics(self) -> dict[str, float]:
         """As the journal names them."""
         return {
-            journal.VAL_TOP1: self.top1,
-            journal.VAL_TOP5: self.top5,
-            journal.VAL_LOSS: self.loss,
+            VAL_TOP1: self.top1,
+            VAL_TOP5: self.top5,
+            VAL_LOSS: self.loss,
         }
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.config import Experiment
-from antioversmooth.runs import Run, journal, require_same_data
+from antioversmooth.runs import Run, require_same_data
+from antioversmooth.runs.metrics import START_TOP1, TOKEN_SIMILARITY
 from antioversmooth.training.data.images import open_data
 from antioversmooth.training.data.loading import Batch, Loaders
 from antioversmooth.training.evaluator import Evaluation, Evaluator
@@ -108,7 +109,7 @@ def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator
     start = evaluator(model)
     if start.unreadable and attempt.ranks.is_main:
         attempt.note_unreadable(start.unreadable)
-    attempt.record(0, epoch=0, **{journal.START_TOP1: start.top1}, **start.metrics())
+    attempt.record(0, epoch=0, **{START_TOP1: start.top1}, **start.metrics())
     return start
 
 
@@ -124,9 +125,7 @@ def _record_similarity(
     images = _first_images(evaluator, split)
     similarity = token_similarity(model, images)
     for layer, value in enumerate(similarity.tokens, start=1):
-        attempt.record(
-            attempt.run.experiment.total_steps, layer=layer, **{journal.TOKEN_SIMILARITY: value}
-        )
+        attempt.record(attempt.run.experiment.total_steps, layer=layer, **{TOKEN_SIMILARITY: value})
     return {**asdict(similarity), "images": len(images)}
 
 

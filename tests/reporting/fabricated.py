@@ -16,6 +16,14 @@ from antioversmooth.reporting.table.aggregate import RowResult, aggregate
 from antioversmooth.reporting.table.document import Document
 from antioversmooth.reporting.table.observe import Observation, observe
 from antioversmooth.runs import Run, journal
+from antioversmooth.runs.metrics import (
+    EPOCH_SECONDS,
+    IMAGES_PER_SECOND,
+    TOKEN_SIMILARITY,
+    TRAIN_LOSS,
+    TRAIN_LR,
+    VAL_TOP1,
+)
 from antioversmooth.spec import Request
 
 NOON = 1_700_000_000.0
@@ -167,12 +175,10 @@ class Lab:
                 "step": epoch * run.experiment.steps_per_epoch,
             }
             now["epoch"] = epoch
-            journal.append(
-                run.metrics_path, {**now, journal.TRAIN_LOSS: 2.0 / epoch, journal.TRAIN_LR: 1e-3}
-            )
+            journal.append(run.metrics_path, {**now, TRAIN_LOSS: 2.0 / epoch, TRAIN_LR: 1e-3})
             journal.append(
                 run.metrics_path,
-                {**now, journal.VAL_TOP1: 50.0 + epoch, journal.EPOCH_SECONDS: 10.0},
+                {**now, VAL_TOP1: 50.0 + epoch, EPOCH_SECONDS: 10.0},
             )
 
     def finish_honestly(self, run: Run, top1: float) -> Run:
@@ -186,15 +192,13 @@ class Lab:
             "step": run.experiment.total_steps,
             "epoch": epochs,
         }
-        journal.append(
-            run.metrics_path, {**now, journal.VAL_TOP1: top1, journal.IMAGES_PER_SECOND: 612.5}
-        )
+        journal.append(run.metrics_path, {**now, VAL_TOP1: top1, IMAGES_PER_SECOND: 612.5})
         name, checksum = f"step{now['step']:08d}-attempt1.pt", hashlib.sha256(weights).hexdigest()
         (run.checkpoints_dir / name).write_bytes(weights)
         (run.checkpoints_dir / f"{name}.sha256").write_text(f"{checksum}  {name}\n")
         scores = {
-            "metrics": {journal.VAL_TOP1: top1},
-            "best": {journal.VAL_TOP1: top1, "epoch": epochs},
+            "metrics": {VAL_TOP1: top1},
+            "best": {VAL_TOP1: top1, "epoch": epochs},
         }
         return self.finish(run, top1, **scores, checkpoint={"file": name, "sha256": checksum})
 
@@ -226,12 +230,8 @@ class Lab:
             "step": run.experiment.total_steps,
             "epoch": epochs,
         }
-        journal.append(
-            run.metrics_path, {**last, journal.TRAIN_LOSS: 2.0 / epochs, journal.TRAIN_LR: 1e-3}
-        )
-        journal.append(
-            run.metrics_path, {**last, journal.VAL_TOP1: top1, journal.EPOCH_SECONDS: 10.0}
-        )
+        journal.append(run.metrics_path, {**last, TRAIN_LOSS: 2.0 / epochs, TRAIN_LR: 1e-3})
+        journal.append(run.metrics_path, {**last, VAL_TOP1: top1, EPOCH_SECONDS: 10.0})
         self.end(run, "completed", attempt=attempt)
         depth = run.experiment.model.depth
         similarity = [round(0.1 + 0.5 * layer / depth, 4) for layer in range(1, depth + 1)]
@@ -242,7 +242,7 @@ class Lab:
                 "step": run.experiment.total_steps,
                 "layer": layer,
             }
-            journal.append(run.metrics_path, {**record, journal.TOKEN_SIMILARITY: value})
+            journal.append(run.metrics_path, {**record, TOKEN_SIMILARITY: value})
         data = run.experiment.data
         result = {
             "id": run.id,

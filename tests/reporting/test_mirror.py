@@ -26,6 +26,7 @@ from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking import database, mirror
 from antioversmooth.reporting.tracking.mirror import Mirrored
 from antioversmooth.runs import journal
+from antioversmooth.runs.metrics import TRAIN_LOSS
 
 # MLflow's own use of SQLAlchemy
 pytestmark = pytest.mark.filterwarnings(
@@ -309,7 +310,7 @@ def test_nan_in_a_journal_is_mirrored(store: Lab) -> None:
         "attempt": 1,
         "step": 9,
         "epoch": 1.1,
-        journal.TRAIN_LOSS: float("nan"),
+        TRAIN_LOSS: float("nan"),
     }
     journal.append(run.metrics_path, record)
     sync(store)

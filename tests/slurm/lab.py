@@ -20,7 +20,8 @@ from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, journal
-from antioversmooth.runs.journal import TRAIN_LOSS, Record
+from antioversmooth.runs.journal import Record
+from antioversmooth.runs.metrics import TRAIN_LOSS
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 CHECKPOINT_EVERY_S = 0.5

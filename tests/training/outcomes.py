@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 
-from antioversmooth.runs import Run, journal
+from antioversmooth.runs import Run
+from antioversmooth.runs.metrics import TRAIN_LOSS
 from antioversmooth.training.run import checkpoint
 
 
 def losses(run: Run) -> list[float]:
     """The loss of every step that was journaled, in order."""
-    return [r[journal.TRAIN_LOSS] for r in run.metrics() if journal.TRAIN_LOSS in r]
+    return [r[TRAIN_LOSS] for r in run.metrics() if TRAIN_LOSS in r]
 
 
 def final_state(run: Run) -> dict[str, Any]:

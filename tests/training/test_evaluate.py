@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from antioversmooth.errors import CheckpointError
-from antioversmooth.runs import Run, journal
+from antioversmooth.runs import Run
+from antioversmooth.runs.metrics import EMA_TOP1, VAL_TOP1
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.train import train
 from antioversmooth.training.weights.evaluate import evaluate_checkpoint
@@ -32,10 +33,8 @@ def test_a_run_a_checkpoint_and_a_file_of_weights_reach_the_same(
         evaluate_checkpoint(newest.path),
         evaluate_checkpoint(tmp_path / "weights.pth", trained.experiment),
     ]
-    assert {e.top1 for e in reached} == {result["metrics"][journal.VAL_TOP1]}
-    assert (
-        evaluate_checkpoint(trained.dir, average=True).top1 == result["metrics"][journal.EMA_TOP1]
-    )
+    assert {e.top1 for e in reached} == {result["metrics"][VAL_TOP1]}
+    assert evaluate_checkpoint(trained.dir, average=True).top1 == result["metrics"][EMA_TOP1]
 
 
 def test_what_cannot_be_evaluated_says_why(tiny_run: Callable[..., Run], tmp_path: Path) -> None:

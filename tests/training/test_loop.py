@@ -20,6 +20,7 @@ from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.orchestration import preflight
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.metrics import TRAIN_LOSS, VAL_TOP1
 from antioversmooth.training.run import checkpoint, loop
 from antioversmooth.training.run.signals import Vote
 from antioversmooth.training.step import distillation, learner
@@ -120,7 +121,7 @@ def test_a_run_that_stands_at_its_limit_or_beyond_trains_no_further_step(
     before = checkpoint.lineage(run)
     with pytest.raises(AttemptEnded, match=f"max_steps = {again} reached"):
         train(run)
-    assert [r["step"] for r in run.metrics() if journal.TRAIN_LOSS in r] == [1, 2, 3, 4, 5]
+    assert [r["step"] for r in run.metrics() if TRAIN_LOSS in r] == [1, 2, 3, 4, 5]
     assert checkpoint.lineage(run) == before
     assert (last_end(run)["reason"], last_end(run)["step"]) == ("cancelled", 5)
 
@@ -199,7 +200,7 @@ def test_a_torn_checkpoint_is_passed_over_and_named(tiny_run: Callable[..., Run]
 def test_the_last_two_checkpoints_and_the_best_are_kept(tiny_run: Callable[..., Run]) -> None:
     run = tiny_run("recipe.epochs=5", "recipe.base_lr=1.0e-2")
     train(run)
-    evaluated = {r["step"]: r[journal.VAL_TOP1] for r in run.metrics() if journal.VAL_TOP1 in r}
+    evaluated = {r["step"]: r[VAL_TOP1] for r in run.metrics() if VAL_TOP1 in r}
     best = max(evaluated, key=lambda step: (evaluated[step], -step))
     assert {c.step for c in checkpoint.lineage(run)} == {55, 44, best}
 

@@ -10,8 +10,9 @@ import psutil
 import pytest
 import torch
 
-from antioversmooth.runs import Run, journal
+from antioversmooth.runs import Run
 from antioversmooth.runs.journal import Record
+from antioversmooth.runs.metrics import SYSTEM, TRAIN_LOSS, VAL_LOSS
 from antioversmooth.training.run import system
 from antioversmooth.training.train import train
 
@@ -19,9 +20,7 @@ MakeRun = Callable[..., Run]
 
 
 def samples(run: Run) -> list[Record]:
-    return [
-        record for record in run.metrics() if any(key.startswith(journal.SYSTEM) for key in record)
-    ]
+    return [record for record in run.metrics() if any(key.startswith(SYSTEM) for key in record)]
 
 
 def test_cpu_and_memory_of_the_machine_have_mlflows_names_and_units() -> None:
@@ -49,10 +48,7 @@ def test_a_run_journals_samples_with_its_steps_and_times(tiny_run: MakeRun) -> N
 
 
 def science(run: Run) -> list[tuple[Any, ...]]:
-    return [
-        (r["step"], r.get("layer"), r.get(journal.TRAIN_LOSS), r.get(journal.VAL_LOSS))
-        for r in run.metrics()
-    ]
+    return [(r["step"], r.get("layer"), r.get(TRAIN_LOSS), r.get(VAL_LOSS)) for r in run.metrics()]
 
 
 def test_watching_moves_no_number(tiny_run: MakeRun) -> None:

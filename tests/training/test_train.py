@@ -16,7 +16,8 @@ from processes import tiny
 
 from antioversmooth import spec
 from antioversmooth.errors import AttemptEnded, CheckpointError
-from antioversmooth.runs import Run, RunState, journal, state
+from antioversmooth.runs import Run, RunState, state
+from antioversmooth.runs.metrics import VAL_TOP1, VAL_TOP5
 from antioversmooth.training.data.images import open_data
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.train import train
@@ -41,8 +42,7 @@ def test_a_run_ends_with_its_result(run: Run) -> None:
     assert result["steps"] == 22
     assert result["attempts"] == 1
     assert (
-        result["metrics"][journal.VAL_TOP1]
-        == [r for r in run.metrics() if journal.VAL_TOP1 in r][-1]["val/top1"]
+        result["metrics"][VAL_TOP1] == [r for r in run.metrics() if VAL_TOP1 in r][-1]["val/top1"]
     )
     assert result["best"]["epoch"] in (1, 2)
     assert len(result["similarity"]["tokens"]) == 2
@@ -123,8 +123,8 @@ def test_every_image_is_evaluated_once_by_two_processes(tiny_run: Callable[..., 
         assert result["evaluation"]["images_per_s"] > 0
         found.append(
             (
-                result["metrics"][journal.VAL_TOP1],
-                result["metrics"][journal.VAL_TOP5],
+                result["metrics"][VAL_TOP1],
+                result["metrics"][VAL_TOP5],
                 result["evaluation"],
             )
         )
@@ -182,7 +182,7 @@ def test_a_fine_tune_starts_from_the_final_weights_of_another_run(
     assert reached is not None
     assert result is not None
     # scales that are zero change nothing, so the start is where the other run ended
-    assert result["start"] == {journal.VAL_TOP1: reached["metrics"][journal.VAL_TOP1]}
+    assert result["start"] == {VAL_TOP1: reached["metrics"][VAL_TOP1]}
     (report,) = [r for r in run.attempts() if r["event"] == "initial-weights"]
     assert all(name.endswith(("lamb1", "lamb2")) for name in report["missing"])
 
@@ -242,6 +242,6 @@ def test_no_epochs_only_evaluate(tiny_run: Callable[..., Run]) -> None:
     reached, result = trained.result(), run.result()
     assert reached is not None
     assert result is not None
-    assert result["metrics"][journal.VAL_TOP1] == reached["metrics"][journal.VAL_TOP1]
+    assert result["metrics"][VAL_TOP1] == reached["metrics"][VAL_TOP1]
     assert result["checkpoint"] is None
     assert result["similarity"] == reached["similarity"]

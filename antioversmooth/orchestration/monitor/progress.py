@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from antioversmooth.runs import Run, RunState, journal, state
-from antioversmooth.runs.journal import IMAGES_PER_SECOND, TRAIN_LOSS, VAL_TOP1
+from antioversmooth.runs.metrics import IMAGES_PER_SECOND, TRAIN_LOSS, VAL_TOP1, is_number
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,7 @@ def saved_step(run: Run, attempt: int | None = None) -> int:
 
 def newest(records: list[journal.Record], metric: str) -> float | None:
     """The last value of a metric in the journal."""
-    return next(
-        (float(r[metric]) for r in reversed(records) if journal.is_number(r.get(metric))), None
-    )
+    return next((float(r[metric]) for r in reversed(records) if is_number(r.get(metric))), None)
 
 
 class Reader:

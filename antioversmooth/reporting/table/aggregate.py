@@ -15,7 +15,7 @@ from typing import Any
 
 from antioversmooth.config import Table, TableRow
 from antioversmooth.reporting.table.observe import Observation, State
-from antioversmooth.runs.journal import VAL_TOP1
+from antioversmooth.runs.metrics import VAL_TOP1
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from antioversmooth.reporting.table import captions
 from antioversmooth.reporting.table.aggregate import RowResult, aggregate, seed_state
 from antioversmooth.reporting.table.observe import Observation, observe
 from antioversmooth.runs import Run, journal
+from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.spec import Request
 
 Document = dict[str, Any]
@@ -137,7 +138,7 @@ def _curve(epochs: list[journal.Record]) -> dict[str, list[float]]:
     """Accuracy after each epoch, thinned evenly; the last epoch always stays."""
     stride = -(-len(epochs) // CURVE_POINTS)
     kept = epochs[::-1][:: stride or 1][::-1]
-    return {"epoch": [r["epoch"] for r in kept], "top1": [r[journal.VAL_TOP1] for r in kept]}
+    return {"epoch": [r["epoch"] for r in kept], "top1": [r[VAL_TOP1] for r in kept]}
 
 
 def dumps(document: Document) -> str:

@@ -12,6 +12,7 @@ from antioversmooth import files, runs
 from antioversmooth.errors import ResultError
 from antioversmooth.runs import Run, RunState, journal
 from antioversmooth.runs.journal import EndReason, Record
+from antioversmooth.runs.metrics import EPOCH_SECONDS, VAL_TOP1
 
 
 class State(Enum):
@@ -62,7 +63,7 @@ class Observation:
     @property
     def top1(self) -> float | None:
         """Accuracy after the newest finished epoch, in percent."""
-        return float(self.epochs[-1][journal.VAL_TOP1]) if self.epochs else None
+        return float(self.epochs[-1][VAL_TOP1]) if self.epochs else None
 
     @property
     def num_attempts(self) -> int:
@@ -76,10 +77,10 @@ class Observation:
         if (
             self.state is not State.running
             or not self.epochs
-            or journal.EPOCH_SECONDS not in self.epochs[-1]
+            or EPOCH_SECONDS not in self.epochs[-1]
         ):
             return None
-        return float(self.epochs[-1][journal.EPOCH_SECONDS]) * (
+        return float(self.epochs[-1][EPOCH_SECONDS]) * (
             self.run.experiment.recipe.epochs - self.epoch
         )
 
@@ -114,8 +115,8 @@ def _contradiction(result: dict[str, Any], epochs: list[Record]) -> str:
     """What the result says otherwise than the journal; empty where there is nothing. `verify`
     compares all of it."""
     said, journaled = (
-        result["metrics"].get(journal.VAL_TOP1),
-        epochs[-1][journal.VAL_TOP1] if epochs else None,
+        result["metrics"].get(VAL_TOP1),
+        epochs[-1][VAL_TOP1] if epochs else None,
     )
     if journaled is None or said == journaled:
         return ""
@@ -149,11 +150,11 @@ def _stopped(attempts: list[Record]) -> tuple[State, str]:
 
 
 def _epochs(run: Run, attempts: list[Record]) -> list[Record]:
-    records = journal.read(run.metrics_path, holding=journal.VAL_TOP1)
+    records = journal.read(run.metrics_path, holding=VAL_TOP1)
     scores = [
         r
         for r in records
-        if type(r.get("epoch")) is int and type(r.get(journal.VAL_TOP1)) in journal.NUMBERS
+        if type(r.get("epoch")) is int and type(r.get(VAL_TOP1)) in journal.NUMBERS
     ]
     return journal.in_lineage(scores, journal.superseded_after(attempts))
 

@@ -24,7 +24,8 @@ from antioversmooth.reporting.table.observe import Observation, State
 from antioversmooth.reporting.tracking import database, logged_models
 from antioversmooth.reporting.tracking.database import ID, MIRRORED, ROW, TABLE
 from antioversmooth.runs import Run, journal
-from antioversmooth.runs.journal import VAL_TOP1, Record
+from antioversmooth.runs.journal import Record
+from antioversmooth.runs.metrics import VAL_TOP1
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -27,7 +27,7 @@ from antioversmooth.reporting.tracking import database, mirror
 from antioversmooth.reporting.tracking.guard import END_S
 from antioversmooth.reporting.tracking.logged_models import LoggedModels
 from antioversmooth.reporting.tracking.mirror import Mirrored
-from antioversmooth.runs.journal import VAL_TOP1
+from antioversmooth.runs.metrics import VAL_TOP1
 
 PORT = 5000
 """MLflow's own."""

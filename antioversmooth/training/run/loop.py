@@ -10,8 +10,18 @@ from torch import nn
 
 from antioversmooth import runs
 from antioversmooth.errors import AttemptEnded, DataError
-from antioversmooth.runs import journal
 from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.metrics import (
+    EMA_TOP1,
+    EMA_TOP5,
+    EPOCH_SECONDS,
+    IMAGES_PER_SECOND,
+    PEAK_MEMORY,
+    TRAIN_GRAD_NORM,
+    TRAIN_LOSS,
+    TRAIN_LR,
+    VAL_TOP1,
+)
 from antioversmooth.training.data.images import Images, check_readable
 from antioversmooth.training.data.loading import WHOLE, Batch, Loaders
 from antioversmooth.training.data.sampling import Blocks, SampleOrder
@@ -176,14 +186,14 @@ class Trainer:
         reading = self._healthy(self.meter.read())
         images_per_s = self.clock.lap(self.step) * self.recipe.global_batch
         metrics = {
-            journal.TRAIN_LOSS: reading.loss,
-            journal.TRAIN_LR: self.learner.optimizer.param_groups[0]["lr"],
-            journal.IMAGES_PER_SECOND: images_per_s,
+            TRAIN_LOSS: reading.loss,
+            TRAIN_LR: self.learner.optimizer.param_groups[0]["lr"],
+            IMAGES_PER_SECOND: images_per_s,
         }
         if self.recipe.clip_grad is not None:
-            metrics[journal.TRAIN_GRAD_NORM] = reading.grad_norm
+            metrics[TRAIN_GRAD_NORM] = reading.grad_norm
         if self.ranks.device.type == "cuda":
-            metrics[journal.PEAK_MEMORY] = torch.cuda.max_memory_allocated() / 2**30
+            metrics[PEAK_MEMORY] = torch.cuda.max_memory_allocated() / 2**30
         self.attempt.record(self.step, epoch=self.step / self.config.steps_per_epoch, **metrics)
         self.meter.reset()
 
@@ -195,11 +205,11 @@ class Trainer:
         metrics = evaluation.metrics()
         if self.learner.ema is not None:
             average = self.evaluator(self.learner.ema.module)
-            metrics |= {journal.EMA_TOP1: average.top1, journal.EMA_TOP5: average.top5}
-        metrics[journal.EPOCH_SECONDS] = epoch_s
+            metrics |= {EMA_TOP1: average.top1, EMA_TOP5: average.top5}
+        metrics[EPOCH_SECONDS] = epoch_s
         self.attempt.record(self.step, epoch=self.step // self.config.steps_per_epoch, **metrics)
         self.best = max(
-            self.best or (-1.0, 0), (metrics[journal.VAL_TOP1], self.step), key=lambda best: best[0]
+            self.best or (-1.0, 0), (metrics[VAL_TOP1], self.step), key=lambda best: best[0]
         )
         self.clock = Clock()
         self.clock.start(self.step)

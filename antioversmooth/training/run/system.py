@@ -17,7 +17,7 @@ import psutil
 import torch
 
 from antioversmooth.background import meanwhile
-from antioversmooth.runs.journal import SYSTEM
+from antioversmooth.runs.metrics import SYSTEM
 from antioversmooth.training.run.attempt import Attempt
 
 PART = 100

@@ -1,0 +1,29 @@
+"""Names of the metrics of a run: one spelling from the journal to the header of a table.
+
+Accuracies are in percent.
+"""
+
+from __future__ import annotations
+
+TRAIN_LOSS = "train/loss"
+TRAIN_LR = "train/lr"
+TRAIN_GRAD_NORM = "train/grad_norm"
+VAL_LOSS = "val/loss"
+VAL_TOP1 = "val/top1"
+VAL_TOP5 = "val/top5"
+START_TOP1 = "start/top1"
+"""Of the initial weights: in the record of step 0 of a run that starts from weights."""
+EMA_TOP1 = "ema/top1"
+EMA_TOP5 = "ema/top5"
+EPOCH_SECONDS = "time/epoch_s"
+IMAGES_PER_SECOND = "throughput/images_per_s"
+PEAK_MEMORY = "memory/peak_gib"
+SYSTEM = "system/"
+"""Prefix of measurements of the machine (training/run/system.py); MLflow shows them in a tab."""
+TOKEN_SIMILARITY = "similarity/tokens"
+"""Mean cosine between tokens after a block; its records also hold `layer`, from 1 at the input."""
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number, finite or not."""
+    return type(value) in (int, float)
