@@ -227,7 +227,7 @@ def tell_set_aside(runs: Sequence[Run], out: TextIO) -> dict[str, Outcome]:
     from antioversmooth.orchestration import backend
 
     aside = backend.set_aside(runs)
-    problems = [problem for run in runs if (problem := run.distrust())]
+    problems = [problem for run in runs if (problem := run.invalid_result_reason())]
     if problems and len(aside) == len(runs):
         raise ResultError("\n".join(problems))
     for problem in problems:
@@ -329,7 +329,7 @@ def show_evaluations(runs: Sequence[Run], out: TextIO) -> None:
 
 def _told(run: Run, outcome: Outcome) -> dict[str, object]:
     facts = {"experiment": run.experiment.name, "seed": run.seed, "id": run.id, "dir": str(run.dir)}
-    result = {} if run.distrust() else run.result() or {}
+    result = {} if run.invalid_result_reason() else run.result() or {}
     return {**facts, "outcome": outcome.value, "metrics": result.get("metrics")}
 
 

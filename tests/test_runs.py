@@ -18,7 +18,7 @@ MakeRun = Callable[..., Run]
 
 def experiment_id(experiments: Path, *overrides: str, seed: int = 0, name: str = "deit_s12") -> str:
     experiment = spec.load_experiment(experiments / f"{name}.yaml", overrides)
-    return runs.identity(runs.scientific(experiment), seed)
+    return runs.identity(runs.identity_fields(experiment), seed)
 
 
 @pytest.mark.parametrize(
@@ -64,8 +64,8 @@ def test_a_field_added_later_leaves_old_runs_their_identity() -> None:
         depth: int = 12
         gate: str = dataclasses.field(default="sigmoid", metadata={"neutral": "none"})
 
-    assert runs.scientific(After(gate="none")) == runs.scientific(Before())
-    assert runs.scientific(After()) == {"depth": 12, "gate": "sigmoid"}
+    assert runs.identity_fields(After(gate="none")) == runs.identity_fields(Before())
+    assert runs.identity_fields(After()) == {"depth": 12, "gate": "sigmoid"}
 
 
 @pytest.mark.parametrize(
@@ -325,6 +325,6 @@ def test_a_batch_that_does_not_divide_names_the_worlds_that_do() -> None:
 
 def test_configs_are_plain_json_types(experiments: Path) -> None:
     experiment: Experiment = spec.load_experiment(experiments / "swin_s.yaml")
-    assert runs.plain(experiment)["model"]["family"] == "swin"
-    assert runs.plain(experiment.model)["stage_depths"] == [2, 2, 18, 2]
+    assert runs.to_json(experiment)["model"]["family"] == "swin"
+    assert runs.to_json(experiment.model)["stage_depths"] == [2, 2, 18, 2]
     assert isinstance(experiment.model, ModelConfig)

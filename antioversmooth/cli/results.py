@@ -180,9 +180,9 @@ def _export(given: argparse.Namespace) -> int:
 
     runs, name = _to_export(given)
     if given.allow_partial:
-        for problem in filter(None, (run.distrust() for run in runs)):
+        for problem in filter(None, (run.invalid_result_reason() for run in runs)):
             print(f"left out: {problem}", file=sys.stderr)
-        runs = [run for run in runs if not run.distrust() and run.result() is not None]
+        runs = [run for run in runs if not run.invalid_result_reason() and run.result() is not None]
     if not runs:
         raise UserError(
             "none of these runs is done, and a bundle is made of results; launch them to their end"

@@ -174,7 +174,7 @@ def _retry(given: argparse.Namespace) -> int:
     request, results = request_of(given.specs)
     runs = request.plan(given.seeds, results)
     failed, out = control.given_up(runs), sys.stderr if given.json else sys.stdout
-    for problem in filter(None, (run.distrust() for run in runs)):
+    for problem in filter(None, (run.invalid_result_reason() for run in runs)):
         print(problem, file=sys.stderr)
     if not failed:
         print("None of these runs was given up.", file=out)

@@ -50,9 +50,9 @@ def set_aside(runs: Sequence[Run]) -> dict[str, Outcome]:
     """
     aside: dict[str, Outcome] = {}
     for run in runs:
-        if run.distrust():
+        if run.invalid_result_reason():
             aside[run.id] = Outcome.failed
-        elif run.result() is None and any(needed.id in aside for needed in run.needs):
+        elif run.result() is None and any(needed.id in aside for needed in run.dependencies):
             aside[run.id] = Outcome.blocked
     return aside
 

@@ -49,7 +49,7 @@ def given_up(runs: Sequence[Run]) -> list[Run]:
 
     Not those whose result cannot be trusted: a person moves it away first.
     """
-    trusted = [run for run in runs if not run.distrust()]
+    trusted = [run for run in runs if not run.invalid_result_reason()]
     known = states(trusted)
     return [run for run in trusted if _is_given_up(run, known[run.id])]
 
@@ -95,8 +95,8 @@ def _with_dependents(runs: Sequence[Run], ids: set[str]) -> list[Run]:
     chosen: list[Run] = []
     for run in runs:
         waits = (
-            any(needed in chosen for needed in run.needs)
-            and not run.distrust()
+            any(needed in chosen for needed in run.dependencies)
+            and not run.invalid_result_reason()
             and run.result() is None
         )
         if run.id in ids or waits:
@@ -106,4 +106,4 @@ def _with_dependents(runs: Sequence[Run], ids: set[str]) -> list[Run]:
 
 def _goes_to_slurm(run: Run) -> bool:
     """Whether it was launched there; a run that never started goes where a run is that it needs."""
-    return is_on_slurm(run) or any(map(_goes_to_slurm, run.needs))
+    return is_on_slurm(run) or any(map(_goes_to_slurm, run.dependencies))

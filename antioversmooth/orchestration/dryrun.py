@@ -53,7 +53,7 @@ def _describe_run(
         "seed": run.seed,
         "id": run.id,
         "dir": str(run.dir),
-        "state": "failed" if run.distrust() else state(run).value,
+        "state": "failed" if run.invalid_result_reason() else state(run).value,
         "starts_from": run.upstream.name if run.upstream else experiment.recipe.init_from,
         "learns_from": run.teacher.name if run.teacher else experiment.recipe.teacher,
         "processes": placement.processes,
@@ -79,7 +79,7 @@ def _sbatch_script(run: Run, snapshot: Snapshot) -> str:
 
 def _refusal(runs: Sequence[Run], results: Path) -> str | None:
     """What would keep these runs from starting."""
-    pending = [run for run in runs if not run.distrust() and run.result() is None]
+    pending = [run for run in runs if not run.invalid_result_reason() and run.result() is None]
     try:
         preflight.check_inputs(pending)
         preflight.check_space(pending, results)

@@ -98,7 +98,7 @@ def moved_data(runs: Sequence[Run]) -> list[str]:
 def fresh_starts(runs: Sequence[Run]) -> list[str]:
     """What to say of runs that have been trained, and would go on from nothing."""
     without = [run for run in runs if state(run) is RunState.stopped and not run.has_checkpoint()]
-    return [run.begins_again(reached) for run in without if (reached := run.reached())]
+    return [run.no_checkpoint_message(reached) for run in without if (reached := run.last_step())]
 
 
 def check_writable(results: Path) -> None:

@@ -10,7 +10,7 @@ from antioversmooth.config import DataConfig, Experiment
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import DataError
 from antioversmooth.reporting.table import deviations
-from antioversmooth.runs import Run, plain
+from antioversmooth.runs import Run, to_json
 
 if TYPE_CHECKING:
     # at run time it would bring torch along
@@ -54,7 +54,7 @@ def _subject(weights: str, experiment: Experiment, data: DataConfig) -> dict[str
         "experiment": experiment.name,
         "title": experiment.title,
         "forms": list(deviations.of_model(experiment.model)),
-        "model": plain(experiment.model),
+        "model": to_json(experiment.model),
         "data": data.name,
     }
 

@@ -81,7 +81,9 @@ def picture(
     rows = []
     for row in figure.rows:
         theirs = [
-            run for run in runs if run.experiment.name == row.experiment and not run.distrust()
+            run
+            for run in runs
+            if run.experiment.name == row.experiment and not run.invalid_result_reason()
         ]
         done = [run for run in theirs if run.result() is not None]
         found = [from_result(run) if journaled else analysed(run, num_images) for run in done]

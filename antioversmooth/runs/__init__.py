@@ -22,26 +22,26 @@ results/runs/<experiment>/seed<k>-<id8>/
 """
 
 from antioversmooth.runs.batch import split_batch
-from antioversmooth.runs.data import began_on, require_same_data
+from antioversmooth.runs.data import recorded_data, require_same_data
 from antioversmooth.runs.directory import Run
-from antioversmooth.runs.identity import ORIGINS, identity, plain, scientific
+from antioversmooth.runs.identity import ORIGINS, identity, identity_fields, to_json
 from antioversmooth.runs.lifecycle import RunState, state
-from antioversmooth.runs.others import older, since_then
+from antioversmooth.runs.others import explain_identity_change, sibling_runs
 from antioversmooth.runs.planning import plan, profile_folder
 
 __all__ = [
     "ORIGINS",
     "Run",
     "RunState",
-    "began_on",
+    "explain_identity_change",
     "identity",
-    "older",
-    "plain",
+    "identity_fields",
     "plan",
     "profile_folder",
+    "recorded_data",
     "require_same_data",
-    "scientific",
-    "since_then",
+    "sibling_runs",
     "split_batch",
     "state",
+    "to_json",
 ]

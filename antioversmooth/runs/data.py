@@ -18,7 +18,7 @@ _WHAT = {
 it."""
 
 
-def began_on(run: Run) -> dict[str, Any]:
+def recorded_data(run: Run) -> dict[str, Any]:
     """Name, root and measures of the data, as the run's newest attempt found them; empty before the
     first."""
     try:
@@ -35,7 +35,7 @@ def require_same_data(run: Run, found: Mapping[str, str]) -> None:
     Args:
         found: `fingerprint` and `sample` of the data at its `data.root`, as far as they are known.
     """
-    began = began_on(run)
+    began = recorded_data(run)
     differing = [
         key for key in _WHAT if began.get(key) and found.get(key) and began[key] != found[key]
     ]

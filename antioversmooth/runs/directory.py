@@ -19,12 +19,12 @@ from antioversmooth.runs import journal
 from antioversmooth.runs.identity import (
     ORIGINS,
     checksum,
+    file_checksums,
     identity,
+    identity_fields,
     origin,
-    plain,
-    scientific,
-    sums,
-    weights,
+    to_json,
+    weight_ids,
 )
 from antioversmooth.runs.result import lacking
 
@@ -48,7 +48,7 @@ class Run:
     names them."""
 
     @property
-    def needs(self) -> list[Run]:
+    def dependencies(self) -> list[Run]:
         """The runs that must be done before this one can start."""
         return [run for run in (self.upstream, self.teacher) if run is not None]
 
@@ -89,7 +89,7 @@ class Run:
             raise ResultError(f"{path} lacks {', '.join(absent)}; move it away and launch again")
         return result
 
-    def distrust(self) -> str:
+    def invalid_result_reason(self) -> str:
         """Why the result of the run cannot be trusted; empty where it can, or where there is
         none."""
         try:
@@ -113,11 +113,11 @@ class Run:
         """Whether there is a file to go on from, as far as its name tells."""
         return any(self.checkpoints_dir.glob("step*-attempt*.pt"))
 
-    def reached(self) -> int:
+    def last_step(self) -> int:
         """The last step that its journal tells of; 0 before the first."""
         return max((r.get("step", 0) for r in self.metrics()), default=0)
 
-    def begins_again(self, reached: int) -> str:
+    def no_checkpoint_message(self, reached: int) -> str:
         """What to say where a run that had reached a step has no checkpoint to go on from."""
         return (
             f"{self.name} had reached step {reached}, and no whole checkpoint of it is there: it"
@@ -135,8 +135,8 @@ class Run:
             **({"teacher": str(self.teacher.dir)} if self.teacher else {}),
             **({"files": self.files} if self.files else {}),
             "experiment": {
-                **plain(self.experiment),
-                "cluster": _without_secrets(plain(self.experiment.cluster)),
+                **to_json(self.experiment),
+                "cluster": _without_secrets(to_json(self.experiment.cluster)),
             },
         }
         header = (
@@ -208,16 +208,18 @@ class Run:
             raise ResultError(f"{path} says that the run needs itself")
         before = {role: cls._load(place, (*chain, directory)) for role, place in places.items()}
         try:
-            taken = weights(experiment, before, content["files"])
+            taken = weight_ids(experiment, before, content["files"])
         except UserError as err:
             raise ResultError(f"{path}: {err}") from err
-        run_id = identity(scientific(experiment), content["seed"], taken)
+        run_id = identity(identity_fields(experiment), content["seed"], taken)
         if run_id != content["id"]:
             raise ResultError(
                 f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it"
                 f" says {content['id'][:8]}; launch the spec again instead"
             )
-        return cls(experiment, content["seed"], run_id, directory, files=sums(taken), **before)
+        return cls(
+            experiment, content["seed"], run_id, directory, files=file_checksums(taken), **before
+        )
 
 
 def _without_secrets(value: Any) -> Any:

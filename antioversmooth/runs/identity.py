@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 _PLAIN = {str, int, float, bool, type(None)}
 
 
-def plain(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """Config as JSON types: dataclasses become dicts, enums their value."""
     # most are, and a table of a thousand runs asks a hundred thousand times
     if type(value) in _PLAIN:
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_json(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
+        return [to_json(v) for v in value]
     return value
 
 
-def scientific(config: Any) -> dict[str, Any]:
+def identity_fields(config: Any) -> dict[str, Any]:
     """The fields of a config that decide what is computed, as JSON types (see config/__init__.py
     for the metadata)."""
     result = {}
@@ -45,9 +45,11 @@ def scientific(config: Any) -> dict[str, Any]:
         value = getattr(config, field.name)
         if not field.metadata.get("identity", True):
             continue
-        if "neutral" in field.metadata and plain(value) == field.metadata["neutral"]:
+        if "neutral" in field.metadata and to_json(value) == field.metadata["neutral"]:
             continue
-        result[field.name] = scientific(value) if dataclasses.is_dataclass(value) else plain(value)
+        result[field.name] = (
+            identity_fields(value) if dataclasses.is_dataclass(value) else to_json(value)
+        )
     return result
 
 
@@ -64,7 +66,7 @@ def identity(science: Mapping[str, Any], seed: int, taken: Mapping[str, str] | N
     runs.
 
     Args:
-        science: What is `scientific` of an experiment.
+        science: What is `identity_fields` of an experiment.
         taken: What `recipe.init_from` and `recipe.teacher` stand for, where there are such: the
             identity of another run, the checksum of a file, or timm's tag.
     """
@@ -79,7 +81,7 @@ def origin(experiment: Experiment, field: str) -> tuple[str, str]:
     return kind, name
 
 
-def weights(
+def weight_ids(
     experiment: Experiment, before: Mapping[str, Run], recorded: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """What stands for the weights of each origin in the identity.
@@ -120,7 +122,7 @@ def checksum(experiment: Experiment, field: str) -> str:
     return f"{FILE}{files.sha256(path)}"
 
 
-def sums(taken: Mapping[str, str]) -> dict[str, str]:
+def file_checksums(taken: Mapping[str, str]) -> dict[str, str]:
     """Of what stands for weights, that which stands for files: it identifies a run where the files
     are not."""
     return {field: weight for field, weight in taken.items() if weight.startswith(FILE)}

@@ -9,13 +9,13 @@ from typing import Any
 
 from antioversmooth.errors import ResultError
 from antioversmooth.runs.directory import Run
-from antioversmooth.runs.identity import scientific
+from antioversmooth.runs.identity import identity_fields
 
 NAMED = 3
 """Differences that are named; the rest are counted."""
 
 
-def older(run: Run) -> list[str]:
+def sibling_runs(run: Run) -> list[str]:
     """Names of the directories of those that ever ran."""
     folder = run.dir.parent
     found = sorted(p.name for p in folder.glob(f"seed{run.seed}-*") if p != run.dir)
@@ -26,18 +26,18 @@ def _ever_ran(directory: Path) -> bool:
     return (directory / "attempts.jsonl").exists() or (directory / "result.json").exists()
 
 
-def since_then(run: Run) -> str:
+def explain_identity_change(run: Run) -> str:
     """What ran instead of a run that never started, in what it differs, and the way out; empty
     where nothing did."""
-    directories = [run.dir.parent / name for name in older(run)]
+    directories = [run.dir.parent / name for name in sibling_runs(run)]
     if not directories:
         return ""
     before = max(directories, key=lambda path: path.stat().st_mtime)
     way_out = "launch it as it is now, or give the overrides of then"
     try:
         then, now = (
-            _flat(scientific(Run.load(before).experiment)),
-            _flat(scientific(run.experiment)),
+            _flat(identity_fields(Run.load(before).experiment)),
+            _flat(identity_fields(run.experiment)),
         )
     except ResultError:
         return f"{before.name} ran, which was another; {way_out}"

@@ -9,7 +9,14 @@ from pathlib import Path
 from antioversmooth.config import Experiment
 from antioversmooth.errors import ResultError, SpecError
 from antioversmooth.runs.directory import Run
-from antioversmooth.runs.identity import ORIGINS, identity, origin, scientific, sums, weights
+from antioversmooth.runs.identity import (
+    ORIGINS,
+    file_checksums,
+    identity,
+    identity_fields,
+    origin,
+    weight_ids,
+)
 
 
 def profile_folder(results: Path, profile: str) -> Path:
@@ -60,14 +67,14 @@ def _plan_seeds(
     for teacher in before.get("teacher", [])[:1]:
         _require_same_kind_of_data(experiment, teacher.experiment)
     folder = results / "runs" / experiment.name
-    science = scientific(experiment)
+    science = identity_fields(experiment)
     planned = []
     for number, seed in enumerate(seeds):
         own = {role: runs[number] for role, runs in before.items()}
-        taken = weights(experiment, own, _recorded(experiment, seed, folder))
+        taken = weight_ids(experiment, own, _recorded(experiment, seed, folder))
         run_id = identity(science, seed, taken)
         directory = folder / f"seed{seed}-{run_id[:8]}"
-        planned.append(Run(experiment, seed, run_id, directory, files=sums(taken), **own))
+        planned.append(Run(experiment, seed, run_id, directory, files=file_checksums(taken), **own))
     return planned
 
 
@@ -84,7 +91,8 @@ def _recorded(experiment: Experiment, seed: int, folder: Path) -> dict[str, str]
     known = {
         run.id: {field: run.files[field] for field in gone}
         for run in runs
-        if gone <= run.files.keys() and scientific(run.experiment) == scientific(experiment)
+        if gone <= run.files.keys()
+        and identity_fields(run.experiment) == identity_fields(experiment)
     }
     return next(iter(known.values())) if len(known) == 1 else {}
 
@@ -106,6 +114,6 @@ def _require_same_kind_of_data(experiment: Experiment, teacher: Experiment) -> N
 
 
 def _with_needs(run: Run) -> Iterator[Run]:
-    for needed in run.needs:
+    for needed in run.dependencies:
         yield from _with_needs(needed)
     yield run

@@ -74,7 +74,7 @@ def _mapping(schema: type, nested: dict[str, Any], partial: bool) -> dict[str, A
     for name, hint in fields.hints(schema).items():
         properties[name] = {"description": docs[name], **_value(hint, nested, partial)}
         if name in defaults and not dataclasses.is_dataclass(defaults[name]):
-            properties[name]["default"] = runs.plain(defaults[name])
+            properties[name]["default"] = runs.to_json(defaults[name])
     made = {"type": "object", "properties": properties, "additionalProperties": False}
     return made if partial else {**made, "required": fields.required(schema)}
 

@@ -83,7 +83,7 @@ def told(make_run: Callable[..., Run]) -> Callable[..., Run]:
 
     def make(behaviour: str, name: str = "deit_s12", *overrides: str, seed: int = 0) -> Run:
         run = make_run(name, *overrides, seed=seed)
-        for needed in run.needs:
+        for needed in run.dependencies:
             needed.prepare()
         (run.dir / "behaviour").write_text(behaviour)
         return run

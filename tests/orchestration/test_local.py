@@ -350,7 +350,7 @@ def test_a_run_that_waits_has_a_directory_by_which_it_can_be_cancelled(
 ) -> None:
     waits = told("done", "cait_s24_featscale")
     shutil.rmtree(waits.dir)
-    (needed,) = waits.needs
+    (needed,) = waits.dependencies
     (needed.dir / "behaviour").write_text("refuse")
     launched, _ = launch(needed, waits)
     assert launched.outcomes[waits.id] is Outcome.blocked

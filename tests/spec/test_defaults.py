@@ -21,7 +21,7 @@ def merged(experiments: Path, name: str, overrides: list[str]) -> dict[str, Any]
     row = rows.Row(rows.Rows(experiments, overrides), experiments / f"{name}.yaml")
     row.explain()
     assert row.problems == []
-    plain: dict[str, Any] = runs.plain(typed(Experiment, {**row.reading.content, "name": name}))
+    plain: dict[str, Any] = runs.to_json(typed(Experiment, {**row.reading.content, "name": name}))
     return plain
 
 
@@ -31,7 +31,7 @@ def test_the_walk_merges_what_hydra_composes(
     name: str, overrides: list[str], experiments: Path
 ) -> None:
     composed = spec.load_experiment(experiments / f"{name}.yaml", overrides)
-    assert merged(experiments, name, overrides) == runs.plain(composed)
+    assert merged(experiments, name, overrides) == runs.to_json(composed)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_walk_merges_what_hydra_composes(
 )
 def test_so_it_does_with_overrides(overrides: list[str], experiments: Path) -> None:
     composed = spec.load_experiment(experiments / "deit_s12.yaml", overrides)
-    assert merged(experiments, "deit_s12", overrides) == runs.plain(composed)
+    assert merged(experiments, "deit_s12", overrides) == runs.to_json(composed)
 
 
 @pytest.mark.parametrize(
@@ -89,4 +89,4 @@ def test_so_it_does_with_overrides(overrides: list[str], experiments: Path) -> N
 )
 def test_so_it_does_with_other_forms_of_defaults(text: str, copy: Path) -> None:
     (copy / "made.yaml").write_text(text)
-    assert merged(copy, "made", []) == runs.plain(spec.load_experiment(copy / "made.yaml"))
+    assert merged(copy, "made", []) == runs.to_json(spec.load_experiment(copy / "made.yaml"))

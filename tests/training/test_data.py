@@ -115,7 +115,7 @@ def test_a_run_does_not_go_on_with_other_images(
     with pytest.raises(DataError, match=told):
         preflight.check_inputs([elsewhere])
     assert processes.train(elsewhere, ranks=2) == [2, 2]
-    assert runs.began_on(elsewhere)["root"] == f"{tmp_path}/images"
+    assert runs.recorded_data(elsewhere)["root"] == f"{tmp_path}/images"
     assert [r["message"] for r in elsewhere.attempts() if r["event"] == "end"][-1].startswith(
         "data.root: deit_s12"
     )
@@ -123,7 +123,7 @@ def test_a_run_does_not_go_on_with_other_images(
     preflight.check_inputs([copy])
     train(copy)
     assert copy.result() is not None
-    assert runs.began_on(copy)["root"] == f"{tmp_path}/copy"
+    assert runs.recorded_data(copy)["root"] == f"{tmp_path}/copy"
 
 
 def test_a_run_goes_on_where_nothing_but_names_was_recorded_or_nothing_was_saved(

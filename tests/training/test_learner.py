@@ -144,7 +144,7 @@ def compiled_losses(tiny_run: Callable[..., Run]) -> Callable[..., list[float]]:
 
     def measure(name: str, compiler: str, *overrides: str, ranks: int = 1) -> list[float]:
         run = tiny_run(f"runtime.compile={compiler}", "runtime.max_steps=2", *overrides, name=name)
-        for needed in run.needs:
+        for needed in run.dependencies:
             needed.prepare()
         run = replace(run, dir=run.dir.with_name(f"{run.dir.name}-{compiler}-{ranks}"))
         run.prepare()

@@ -39,7 +39,7 @@ def values_of(recipe: str, experiments: Path) -> dict[str, object]:
         ["recipe.init_from='timm:cait_s24_224.fb_dist_in1k'"] if recipe == "cait_finetune" else []
     )
     row = spec.load_experiment(experiments / "deit_s12.yaml", [f"recipe=imagenet/{recipe}", *start])
-    plain: dict[str, object] = runs.plain(row.recipe)
+    plain: dict[str, object] = runs.to_json(row.recipe)
     return plain
 
 

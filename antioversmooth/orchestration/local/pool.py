@@ -93,7 +93,7 @@ class Pool:
     def __init__(
         self, runs: Sequence[Run], snapshot: Snapshot, say: Say, *, gpus: Sequence[str], cpus: int
     ) -> None:
-        needed = {other.id for run in runs for other in run.needs}
+        needed = {other.id for run in runs for other in run.dependencies}
         # first what others wait for
         self._waiting = sorted(runs, key=lambda run: run.id not in needed)
         self._snapshot = snapshot
@@ -150,7 +150,7 @@ class Pool:
 
     def _consider(self, run: Run) -> None:
         """Starts a waiting run, or settles it, or lets it wait on."""
-        before = {self.outcomes.get(needed.id) for needed in run.needs}
+        before = {self.outcomes.get(needed.id) for needed in run.dependencies}
         if before & {Outcome.failed, Outcome.blocked}:
             self._settle(run, Outcome.blocked)
             self._say(f"{run.name} is blocked: a run that it needs did not complete")
@@ -160,7 +160,7 @@ class Pool:
             self._settle(run, Outcome.done)
         elif process.was_asked_to_end(run, self._began):
             self._settle(run, Outcome.stopped)
-        elif all(needed.result() is not None for needed in run.needs):
+        elif all(needed.result() is not None for needed in run.dependencies):
             placement = devices.place(run.experiment, self._gpus)
             if self._has_room(run, placement) and self._claim(run):
                 self._start(run, placement)

@@ -196,7 +196,7 @@ def close_attempt(
     ended = {attempt for attempt, end in ends.items() if end["reason"] not in instead_of}
     closed = max(started, default=None) if attempt is None else attempt
     if closed is not None and closed not in ended:
-        step = ends.get(closed, {}).get("step", run.reached())
+        step = ends.get(closed, {}).get("step", run.last_step())
         end = {
             "attempt": closed,
             "event": "end",

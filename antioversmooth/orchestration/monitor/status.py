@@ -13,7 +13,7 @@ from antioversmooth.orchestration import estimate
 from antioversmooth.orchestration.monitor import progress
 from antioversmooth.orchestration.monitor.state import Phase, State, is_on_slurm, states
 from antioversmooth.orchestration.slurm import jobs
-from antioversmooth.runs import Run, journal, since_then
+from antioversmooth.runs import Run, explain_identity_change, journal
 from antioversmooth.runs.journal import Record
 
 Status = dict[str, Any]
@@ -32,7 +32,7 @@ def statuses(
     """
     now = time.time() if now is None else now
     paper = {row.experiment: row.paper.top1 for table in tables for row in table.rows if row.paper}
-    distrusted = {run.id: problem for run in runs if (problem := run.distrust())}
+    distrusted = {run.id: problem for run in runs if (problem := run.invalid_result_reason())}
     known = states([run for run in runs if run.id not in distrusted], now=now)
     found = []
     for run in runs:
@@ -45,7 +45,9 @@ def statuses(
         else:
             state = known[run.id]
             state = (
-                replace(state, detail=since_then(run)) if state.phase is Phase.missing else state
+                replace(state, detail=explain_identity_change(run))
+                if state.phase is Phase.missing
+                else state
             )
             seen = {**_identity(run), **_standing(state), **_course(run, state, now)}
         found.append({**seen, "paper_imagenet_top1": paper.get(run.experiment.name)})

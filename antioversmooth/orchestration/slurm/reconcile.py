@@ -116,7 +116,7 @@ def _tell_end(run: Run, state: State) -> None:
 
 def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot: Snapshot) -> Step:
     run, waits_for = step.run, []
-    for needed in [needed for needed in run.needs if needed.result() is None]:
+    for needed in [needed for needed in run.dependencies if needed.result() is None]:
         job_id = done[needed.id].job_id if needed.id in done else None
         if job_id is None:
             return Step(
@@ -156,7 +156,9 @@ def left_over(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tuple[R
         if path.parent in rows or _was_launched_with(tables, path)
     ]
     strays = [
-        run for run in map(Run.load, sorted(meant)) if not run.distrust() and run.result() is None
+        run
+        for run in map(Run.load, sorted(meant))
+        if not run.invalid_result_reason() and run.result() is None
     ]
     live = (
         {job.name: job.id for job in client.queue() if job.stage is not client.Stage.over}

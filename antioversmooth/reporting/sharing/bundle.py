@@ -98,7 +98,7 @@ def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> li
 
 
 def _with_needs(run: Run) -> Iterator[Run]:
-    for needed in run.needs:
+    for needed in run.dependencies:
         yield from _with_needs(needed)
     yield run
 
@@ -109,7 +109,7 @@ def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:
     if result is not None and (problem := observe(run).problem):
         raise ResultError(f"{run.name}: {problem}: {run.dir}")
     if result is None:
-        far = f"it is at step {run.reached()} of {run.experiment.total_steps}"
+        far = f"it is at step {run.last_step()} of {run.experiment.total_steps}"
         raise UserError(
             f"{run.name} is not done ({far}), and a bundle is made of results; launch it to its end"
             f" first, or leave out what is not done with --allow-partial: {run.dir}"

@@ -243,7 +243,7 @@ def _contradiction(run: Run, entry: _Entry, scratch: Path) -> str | None:
         return f"its spec.yaml is that of {bundle.place(run)} in profile {run.experiment.profile}"
     outside = [
         needed.name
-        for needed in run.needs
+        for needed in run.dependencies
         if scratch.absolute() not in needed.dir.absolute().parents
     ]
     return f"the bundle lacks {outside[0]}, which it needs" if outside else None

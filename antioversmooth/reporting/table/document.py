@@ -90,21 +90,21 @@ def measured_row(row: RowResult, sources: list[str], comparable: bool) -> dict[s
         "experiment": row.row.experiment,
         "baseline": row.row.baseline,
         "state": row.state,
-        "top1": runs.plain(row.top1),
-        "best": runs.plain(row.best),
-        "start": runs.plain(row.start),
-        "paper": {**runs.plain(paper), "footnote": sources.index(paper.source) + 1}
+        "top1": runs.to_json(row.top1),
+        "best": runs.to_json(row.best),
+        "start": runs.to_json(row.start),
+        "paper": {**runs.to_json(paper), "footnote": sources.index(paper.source) + 1}
         if paper
         else None,
         "difference": difference,
-        "gain": runs.plain(row.gain),
+        "gain": runs.to_json(row.gain),
         "parameters": row.parameters,
         "gmacs": row.gmacs,
         "images_per_s": row.images_per_s,
         "device": row.device,
         "epochs": row.epochs,
         "device_hours": row.device_hours,
-        "spec": runs.scientific(row.seeds[0].run.experiment) if row.seeds else None,
+        "spec": runs.identity_fields(row.seeds[0].run.experiment) if row.seeds else None,
         "seeds": [_seed(seen) for seen in row.seeds],
     }
 

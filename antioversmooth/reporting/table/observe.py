@@ -97,7 +97,7 @@ def observe(run: Run, *, now: float | None = None) -> Observation:
     except ResultError as err:
         # a table is committed: no paths of this machine
         result, problem = None, str(err).replace(f"{run.dir}/", "")
-    older = runs.older(run)
+    older = runs.sibling_runs(run)
     epochs = _epochs(run, attempts)
     if result is not None and (problem := _contradiction(result, epochs)):
         result = None
@@ -133,7 +133,7 @@ def _unfinished(
     if state is RunState.stopped:
         return _stopped(attempts)
     if state is RunState.missing and has_older:
-        return State.stale, runs.since_then(run)
+        return State.stale, runs.explain_identity_change(run)
     return State(state.value), ""
 
 

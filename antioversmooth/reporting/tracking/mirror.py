@@ -244,7 +244,9 @@ def row_id(run: Run) -> str:
     another row."""
     before = row_id(run.upstream) if run.upstream else None
     taught = [row_id(run.teacher)] if run.teacher else []
-    return _digest([], [run.experiment.name, runs.scientific(run.experiment), before, *taught])[:12]
+    return _digest(
+        [], [run.experiment.name, runs.identity_fields(run.experiment), before, *taught]
+    )[:12]
 
 
 def _digest(paths: Iterable[Path], value: Any = None) -> str:
@@ -313,7 +315,7 @@ def _params(experiment: Experiment, **more: int) -> list[Param]:
     params cannot either."""
     from mlflow.entities import Param
 
-    fields = {**runs.scientific(experiment), **more}
+    fields = {**runs.identity_fields(experiment), **more}
     return [Param(key, value) for key, value in flatten(fields).items()]
 
 

@@ -24,7 +24,7 @@ import torch
 from antioversmooth import files
 from antioversmooth.background import meanwhile
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, LaunchError, UserError
-from antioversmooth.runs import Run, began_on, journal
+from antioversmooth.runs import Run, journal, recorded_data
 from antioversmooth.runs.journal import EndReason
 from antioversmooth.runs.lock import TRAINS, try_lock
 from antioversmooth.training.run import checkpoint
@@ -136,7 +136,7 @@ def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
         _close_predecessor(run)
         checkpoint.remove_leftovers(run)
         found = checkpoint.newest_whole(checkpoint.lineage(run), lambda c: torn.append(c.path.name))
-        reached = run.reached() if found is None else 0
+        reached = run.last_step() if found is None else 0
         number = run.new_attempt()
     number, found = ranks.from_main((number, found))
     attempt = Attempt(run, ranks, number, found)
@@ -146,7 +146,7 @@ def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
     remarks = [f"{name} is torn; {run.name} goes on from {instead}" for name in torn]
     if reached:
         attempt.note("no-checkpoint", reached=reached, instead=instead)
-        remarks.append(run.begins_again(reached))
+        remarks.append(run.no_checkpoint_message(reached))
     return attempt, remarks
 
 
@@ -171,7 +171,7 @@ def _close_predecessor(run: Run) -> None:
             "event": "end",
             "reason": EndReason.node_fail.value,
         }
-        journal.append(run.attempts_path, {**end, "step": run.reached(), "message": message})
+        journal.append(run.attempts_path, {**end, "step": run.last_step(), "message": message})
 
 
 @contextmanager
@@ -257,7 +257,7 @@ def _write_start(attempt: Attempt) -> None:
         "slurm": {key: os.environ[key] for key in _SLURM_FACTS if key in os.environ},
     }
     # which this attempt is held against
-    data = {"data": began} if (began := began_on(run)) else {}
+    data = {"data": began} if (began := recorded_data(run)) else {}
     files.write_json(
         run.dir / "provenance.json", {"attempt": attempt.number, **facts, **more, **data}
     )

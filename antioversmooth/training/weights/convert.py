@@ -9,7 +9,7 @@ from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models import remove_scaling
 from antioversmooth.models.weights import LoadReport, load_timm, save_weights
-from antioversmooth.runs import plain
+from antioversmooth.runs import to_json
 from antioversmooth.training.weights.evaluate import load_trained, run_of
 from antioversmooth.training.weights.initial import new_model
 
@@ -61,7 +61,7 @@ def _metadata(source: str, config: Experiment, folded: bool, average: bool) -> d
     return {
         "experiment": config.name,
         "title": config.title,
-        "model": json.dumps(plain(config.model)),
+        "model": json.dumps(to_json(config.model)),
         "scaling_folded": json.dumps(folded),
         "moving_average": json.dumps(average),
         "source": Path(source).name,

@@ -12,7 +12,7 @@ from torch import nn
 from antioversmooth.config import DataConfig, Experiment, Family, ModelConfig, Scaling
 from antioversmooth.errors import CheckpointError, ResultError
 from antioversmooth.models.weights import LoadReport, load_weights, read_metadata
-from antioversmooth.runs import Run, plain
+from antioversmooth.runs import Run, to_json
 from antioversmooth.training.data.images import open_data
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.run import checkpoint, distributed
@@ -94,7 +94,7 @@ def load_trained(
 def _require_same_form(target: Path, config: Experiment) -> None:
     """Raises CheckpointError where weights say of themselves that they are of a model that computes
     otherwise."""
-    said, ours = _said(target), plain(config.model)
+    said, ours = _said(target), to_json(config.model)
     form = _form(config.model, scaled=said.get("scaling") == ours["scaling"])
     differing = [key for key in form if key in said and said[key] != ours[key]]
     if differing:
@@ -155,7 +155,7 @@ def _said(target: Path) -> dict[str, Any]:
             )
     in_run = target.is_dir() or target.parent.name == "checkpoints"
     with suppress(CheckpointError, ResultError):
-        return dict(plain(run_of(target).experiment.model)) if in_run else {}
+        return dict(to_json(run_of(target).experiment.model)) if in_run else {}
     return {}
 
 
