@@ -61,3 +61,11 @@ def sha256(path: Path) -> str:
     """Checksum of a file's content, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def discard_output() -> None:
+    """Points stdout and stderr at /dev/null, for when their reader has gone away."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.close(null)

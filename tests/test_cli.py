@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
@@ -15,7 +14,9 @@ import completed
 import pytest
 
 from antioversmooth import cli, spec
-from antioversmooth.cli.entry import CLOSED_PIPE
+from antioversmooth.cli import parsers
+from antioversmooth.cli.exit_codes import CLOSED_PIPE, INCOMPLETE
+from antioversmooth.cli.main import handler
 from antioversmooth.errors import SpecError, UserError
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.runs import journal
@@ -54,7 +55,7 @@ def finish(project: Path, table: str, *, seeds: Sequence[int] = (0,)) -> None:
 def test_a_table_that_is_not_complete_exits_3(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["table", "smoke", "profile=mini"]) == cli.INCOMPLETE
+    assert cli.main(["table", "smoke", "profile=mini"]) == INCOMPLETE
     assert "INCOMPLETE: 0 of 2 rows are done." in capsys.readouterr().out
     assert cli.main(["table", "smoke", "profile=mini", "--allow-partial"]) == 0
 
@@ -71,7 +72,7 @@ def test_a_table_needs_every_seed_that_is_asked_for(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     finish(project, "smoke")
-    assert cli.main(["table", "profile=mini", "--seeds", "0,1", "smoke"]) == cli.INCOMPLETE
+    assert cli.main(["table", "profile=mini", "--seeds", "0,1", "smoke"]) == INCOMPLETE
     assert "partial (1/2)" in capsys.readouterr().out
 
 
@@ -193,7 +194,7 @@ def test_seeds_are_different_whole_numbers(
         (["tabel"], "antioversmooth: there is no command `tabel`; did you mean `table`?"),
         (
             ["launch", "table2"],
-            "antioversmooth: there is no command `launch`; what trains is launch.py",
+            "antioversmooth: there is no command `launch`; launch.py trains",
         ),
         (
             ["table", "table2", "--allow-partail"],
@@ -245,11 +246,11 @@ def test_a_clone_that_has_run_nothing_does_not_empty_the_committed_table(
     committed = (project / "results" / "mini" / "smoke.json").read_bytes()
     shutil.rmtree(project / "results" / "mini" / "runs")
     (project / "README.md").write_text("<!-- smoke:begin -->\n<!-- smoke:end -->\n")
-    assert cli.main(["table", "smoke", "profile=mini", "--readme"]) == cli.INCOMPLETE
+    assert cli.main(["table", "smoke", "profile=mini", "--readme"]) == INCOMPLETE
     assert "not written: nothing of it has run here" in capsys.readouterr().err
     assert (project / "README.md").read_text() == "<!-- smoke:begin -->\n<!-- smoke:end -->\n"
     assert (project / "results" / "mini" / "smoke.json").read_bytes() == committed
-    assert cli.main(["table", "smoke", "profile=mini", "--output", "elsewhere"]) == cli.INCOMPLETE
+    assert cli.main(["table", "smoke", "profile=mini", "--output", "elsewhere"]) == INCOMPLETE
     assert (project / "elsewhere" / "smoke.json").exists()
 
 
@@ -268,7 +269,7 @@ def test_a_table_never_loses_numbers_unless_it_may(
     next((project / "results" / "mini" / "runs").glob("*/*/result.json")).unlink()
     capsys.readouterr()
     for output in ([], ["--output", "results/mini"]):
-        assert cli.main(["table", "smoke", "profile=mini", "--readme", *output]) == cli.INCOMPLETE
+        assert cli.main(["table", "smoke", "profile=mini", "--readme", *output]) == INCOMPLETE
         told = capsys.readouterr().err
         assert "not written: " in told
         assert "results/mini has numbers of seeds that are not in this one: of deit_s12" in told
@@ -313,7 +314,7 @@ def test_a_table_whose_json_cannot_be_read_is_not_emptied(
     (folder / "smoke.json").write_text(left) if left else (folder / "smoke.json").unlink()
     shutil.rmtree(folder / "runs")
     there = {path: path.read_bytes() for path in folder.glob("smoke.*")}
-    assert cli.main(["table", "smoke", "profile=mini"]) == cli.INCOMPLETE
+    assert cli.main(["table", "smoke", "profile=mini"]) == INCOMPLETE
     assert "the JSON is missing or torn; --allow-partial" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in folder.glob("smoke.*")} == there
 
@@ -397,11 +398,14 @@ TALK_TO_PEOPLE = {"logs", "ui", "completion", "schema"}
 """A log is text, a server says nothing, a script is for a shell, and a schema is JSON anyway."""
 
 
-@pytest.mark.parametrize("command", sorted(set(cli.COMMANDS) - TALK_TO_PEOPLE))
+@pytest.mark.parametrize("command", sorted(set(parsers.COMMANDS) - TALK_TO_PEOPLE))
 def test_every_command_has_an_answer_for_programs(command: str) -> None:
-    parser = argparse.ArgumentParser()
-    cli.COMMANDS[command].arguments(parser)
-    assert "--json" in parser.format_help()
+    assert "--json" in parsers.command_parser(command).format_help()
+
+
+@pytest.mark.parametrize("command", parsers.COMMANDS)
+def test_every_command_has_a_handler(command: str) -> None:
+    assert callable(handler(command))
 
 
 def test_the_project_is_found_from_a_folder_inside_it(project: Path) -> None:

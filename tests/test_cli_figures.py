@@ -11,6 +11,7 @@ import completed
 import pytest
 
 from antioversmooth import cli, spec
+from antioversmooth.cli.exit_codes import INCOMPLETE
 from antioversmooth.runs import Run
 
 PROJECT = Path(__file__).parent.parent
@@ -93,7 +94,7 @@ def test_figures_are_drawn_from_what_has_run(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "experiments/figures/similarity_deit_s24.yaml"
-    assert cli.main(["figures", name, "profile=mini"]) == cli.INCOMPLETE
+    assert cli.main(["figures", name, "profile=mini"]) == INCOMPLETE
     assert "none of its rows is done" in capsys.readouterr().err
     _, request = spec.load_figure(project / name, ["profile=mini"])
     for run in request.plan([0], project / "results"):

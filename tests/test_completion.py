@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from programs import program
 
-from antioversmooth.cli.main import COMMANDS
+from antioversmooth.cli.parsers import COMMANDS
 
 PROJECT = Path(__file__).parent.parent
 

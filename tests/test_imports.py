@@ -150,29 +150,39 @@ def test_nodes_need_no_launcher(path: Path) -> None:
         assert not found & NOT_ON_NODES
 
 
-def loaded_by(*arguments: str) -> set[str]:
-    """Modules of ours, and top-level packages, that `launch.py` with these arguments has loaded
-    when it ends."""
+def loaded_by(*words: str) -> set[str]:
+    """Modules of ours, and top-level packages, that a program has loaded when it ends.
+
+    Args:
+        words: launch.py or antioversmooth/__main__.py, and its arguments.
+    """
     program = (
         "import atexit, runpy, sys; sys.argv = sys.argv[1:]; atexit.register(lambda:"
         " print(*sys.modules, *{name.split('.')[0] for name in sys.modules}, file=sys.stderr));"
         " runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    command = [sys.executable, "-c", program, str(PROJECT / "launch.py"), *arguments]
+    command = [sys.executable, "-c", program, *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=True)
     return set(done.stderr.splitlines()[-1].split())
 
 
-def test_help_loads_argparse_and_of_ours_only_what_parses() -> None:
-    loaded = loaded_by("--help")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["launch.py", "--help"],
+        ["antioversmooth/__main__.py", "--help"],
+        ["antioversmooth/__main__.py", "status", "--help"],
+    ],
+    ids=" ".join,
+)
+def test_help_loads_argparse_and_of_ours_only_what_parses(words: list[str]) -> None:
+    loaded = loaded_by(*words)
     assert not loaded & (HEAVY | {"hydra", "omegaconf", "rich", "yaml"})
-    ours = {name for name in loaded if name.startswith("antioversmooth.")}
-    assert {name.split(".")[1] for name in ours} <= {"cli", "errors", "project"}
+    ours = {name.partition(".")[2] for name in loaded if name.startswith("antioversmooth.")}
+    assert ours == {"cli", "cli.main", "cli.parsers", "cli.exit_codes", "errors", "files"}
 
 
 def test_a_dry_run_loads_hydra_and_nothing_heavier() -> None:
-    loaded = loaded_by(
-        "experiments/tables/table2.yaml", "profile=mini", "--backend=local", "--dry-run"
-    )
+    loaded = loaded_by("launch.py", "table2", "profile=mini", "--backend=local", "--dry-run")
     assert "hydra" in loaded
     assert not loaded & HEAVY

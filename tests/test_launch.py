@@ -17,6 +17,7 @@ import pytest
 from completed import finish
 
 from antioversmooth import runs, spec
+from antioversmooth.cli.parsers import parse_launch
 from antioversmooth.runs import Run
 
 PROJECT = Path(__file__).parent.parent
@@ -47,8 +48,8 @@ def planned(row: str, tmp_path: Path, *overrides: str) -> Run:
     return request.plan([0], tmp_path)[0]
 
 
-def test_flags_specs_and_overrides_stand_in_any_order(launch: ModuleType) -> None:
-    args = launch.parse(
+def test_flags_specs_and_overrides_stand_in_any_order() -> None:
+    args = parse_launch(
         [
             "--nodes",
             "2",
@@ -66,8 +67,8 @@ def test_flags_specs_and_overrides_stand_in_any_order(launch: ModuleType) -> Non
     assert args.overrides == ["cluster=mine", "cluster.nodes=2", "recipe.epochs=3", "~model.init"]
 
 
-def test_flags_are_short_for_overrides(launch: ModuleType) -> None:
-    args = launch.parse([ROW, "--gpus-per-node", "4", "--max-steps", "7"])
+def test_flags_are_short_for_overrides() -> None:
+    args = parse_launch([ROW, "--gpus-per-node", "4", "--max-steps", "7"])
     assert args.overrides == ["cluster.gpus_per_node=4", "runtime.max_steps=7"]
 
 
@@ -85,10 +86,10 @@ def test_flags_are_short_for_overrides(launch: ModuleType) -> None:
     ],
 )
 def test_a_command_that_makes_no_sense_is_one_line_and_2(
-    arguments: list[str], message: str, launch: ModuleType, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        launch.parse(arguments)
+        parse_launch(arguments)
     assert ended.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith("launch.py: ")

@@ -1,5 +1,14 @@
-"""What people type: `launch.py` and `antioversmooth COMMAND`."""
+"""The command lines: `launch.py` and `antioversmooth COMMAND`.
 
-from antioversmooth.cli.main import COMMANDS, INCOMPLETE, main
+main        parse, dispatch to a handler, map errors to exit codes
+parsers     the arguments of every command (argparse alone, so that `--help` is fast)
+exit_codes  0, 1, 2, 3, 130, 141
+launch      the handler of launch.py
+runs, results, weights, tracking, specs   the handlers of `antioversmooth`
+requests    the specs and runs that arguments name
+completion  the script for bash and zsh
+"""
 
-__all__ = ["COMMANDS", "INCOMPLETE", "main"]
+from antioversmooth.cli.main import main
+
+__all__ = ["main"]

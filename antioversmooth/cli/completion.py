@@ -1,22 +1,22 @@
-"""Completion for bash and zsh of `antioversmooth` and `launch.py`, also behind `python` and `python
--m`.
+"""The completion script for bash and zsh: `antioversmooth`, `launch.py`, and both behind `python`.
 
-shtab turns the parsers into a shell function for each program; what follows here adds the words
-that only the project knows. Names of rows, tables, figures, profiles and clusters are read from
-`experiments/` by the shell itself when somebody presses Tab; keys and choices of a spec are written
-into the script. So no Python starts at a Tab.
+shtab generates a shell function from each parser. This module adds the words that only the project
+knows. The shell itself reads the names of rows, tables, figures, profiles and clusters from
+`experiments/`; keys and choices of a spec are written into the script. So a Tab starts no Python.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
-import runpy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 
-from antioversmooth.cli.requests import Command
+import shtab
+
+from antioversmooth.cli import parsers
+from antioversmooth.spec import fields
 
 SHELLS = ("bash", "zsh")
 PROGRAMS = ("antioversmooth", "launch.py")
@@ -32,9 +32,9 @@ KINDS = {
     "TABLE": "tables",
     "NAME": "clusters",
 }
-"""What an argument takes, by its metavar."""
+"""The kind of words that an argument takes, by its metavar."""
 FILES = ("SOURCE", "RUN", "BUNDLE", "ARCHIVE", "DIR")
-"""Those that take files though they are no `Path`."""
+"""Metavars of arguments that take files though their type is not `Path`."""
 FOLDERS = {
     "specs": ("", "tables"),
     "rows": ("",),
@@ -43,43 +43,36 @@ FOLDERS = {
     "overrides": (),
     "clusters": ("cluster",),
 }
-"""Where the names of each kind lie in `experiments/`."""
+"""Folders of `experiments/` that hold the names of each kind."""
 WITH_OVERRIDES = ("specs", "rows", "tables", "figures", "overrides")
 
 
-def script(shell: str, commands: Mapping[str, Command], project: Path) -> str:
-    """What a shell has to source.
-
-    Args:
-        project: Holds launch.py.
-    """
-    import shtab
-
-    parsers = [_antioversmooth(commands), runpy.run_path(str(project / "launch.py"))["parser"]()]
-    generated = [shtab.complete(_marked(parser), shell) for parser in parsers]
+def completion_script(shell: str) -> str:
+    """The text for a shell to source."""
+    commands = argparse.ArgumentParser(PROGRAMS[0])
+    words = commands.add_subparsers(dest="command")
+    for name, command in parsers.COMMANDS.items():
+        command.add_arguments(words.add_parser(name, help=command.help))
+    generated = [
+        shtab.complete(_add_completers(parser), shell)
+        for parser in (commands, parsers.launch_parser())
+    ]
     ending = BASH if shell == "bash" else ZSH
-    return "\n".join([*map(_unregistered, generated), *_words(), *_kinds(shell), ending])
+    return "\n".join(
+        [*map(_strip_registration, generated), *_shared_functions(), *_completers(shell), ending]
+    )
 
 
-def _antioversmooth(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(PROGRAMS[0])
-    words = parser.add_subparsers(dest="command")
-    for name, command in commands.items():
-        command.arguments(words.add_parser(name, help=command.help))
-    return parser
-
-
-def _marked(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """The parser, its arguments marked with the shell function that completes them."""
-    import shtab
-
+def _add_completers(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Marks each argument with the shell function that completes it; returns the parser."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
-                _marked(inner)
+                _add_completers(inner)
         elif not action.choices and action.nargs != 0:
             kind = KINDS.get(str(action.metavar or action.dest))
-            # `file` in the name: shtab then completes as for files, and a folder stays open
+            # shtab treats the output of a function with `file` in its name as files: no space
+            # follows a folder
             functions = dict.fromkeys(SHELLS, f"_antioversmooth_{kind}_file")
             wants_file = action.type is Path or action.metavar in FILES
             if kind or wants_file:
@@ -87,10 +80,10 @@ def _marked(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return parser
 
 
-def _unregistered(generated: str) -> str:
-    """shtab's functions without its last lines, which would register them for one name only.
+def _strip_registration(generated: str) -> str:
+    """shtab's functions without its last lines, which register them for one name only.
 
-    For zsh, shtab completes only the first of an argument's many words; `*:` is all of them.
+    For zsh, shtab completes only the first word of an argument with many; `*:` means all of them.
     """
     generated = re.sub(r'"\(\*\)::?', '"*:', generated).replace(
         "one_or_more='(*)'", "one_or_more='*:'"
@@ -100,11 +93,8 @@ def _unregistered(generated: str) -> str:
     return re.sub(r"^#compdef .*\n", "", generated)
 
 
-def _words() -> Iterator[str]:
-    """Functions that both shells know: names in `experiments/`, keys of a spec, and the choices of
-    a key."""
-    from antioversmooth.spec import fields
-
+def _shared_functions() -> Iterator[str]:
+    """Functions for both shells: names in `experiments/`, keys of a spec, choices of a key."""
     yield NAMES
     keys = [
         f"{section}.{name}"
@@ -130,8 +120,8 @@ def _words() -> Iterator[str]:
     yield "  esac\n}"
 
 
-def _kinds(shell: str) -> Iterator[str]:
-    """The function that completes each kind of argument."""
+def _completers(shell: str) -> Iterator[str]:
+    """The shell function that completes each kind of argument."""
     for kind, folders in FOLDERS.items():
         places = " ".join(f"'{folder}'" for folder in folders)
         names = (
@@ -151,7 +141,8 @@ NAMES = r"""
 _antioversmooth_names() {
   local project="$PWD"
   while [[ -n $project && ! -d $project/experiments ]]; do project="${project%/*}"; done
-  (cd "$project/experiments/$1" && printf '%s\n' *.yaml) 2>/dev/null | sed -n 's/\.yaml$//p' | grep -v '[*]'
+  (cd "$project/experiments/$1" && printf '%s\n' *.yaml) 2>/dev/null |
+    sed -n 's/\.yaml$//p' | grep -v '[*]'
 }
 
 # what may begin a word: names; profile= and the sections of a spec; once there is a dot, the keys
@@ -167,7 +158,7 @@ _antioversmooth_beginnings() { # WITH_OVERRIDES NAMES WORD
 """
 
 BASH = r"""
-# prints what fits the word: bash ends one at each =, so that a value and its key are words of their own
+# prints the matches of a word; bash splits words at =, so that key, = and value are three words
 _antioversmooth_bash() { # WITH_OVERRIDES NAMES WORD
   local word="$3" key=
   if [[ $word == = ]]; then
@@ -201,10 +192,13 @@ _antioversmooth_complete() {
   local -a COMP_WORDS=("${COMP_WORDS[@]:skip}")
   local COMP_CWORD=$(( COMP_CWORD - skip ))
   "_shtab_$word"
-  if [[ ${#COMPREPLY[@]} = 1 && ${COMPREPLY[0]} == *[.=] && ! -e ${COMPREPLY[0]} ]]; then compopt -o nospace; fi
+  if [[ ${#COMPREPLY[@]} = 1 && ${COMPREPLY[0]} == *[.=] && ! -e ${COMPREPLY[0]} ]]; then
+    compopt -o nospace
+  fi
 }
 
-complete -o bashdefault -o default -F _antioversmooth_complete antioversmooth launch.py python python3
+complete -o bashdefault -o default -F _antioversmooth_complete \
+  antioversmooth launch.py python python3
 """
 
 ZSH = r"""

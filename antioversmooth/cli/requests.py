@@ -1,76 +1,30 @@
-"""What the commands of `antioversmooth` share: a command, and the specs and runs that their
-arguments name."""
+"""The specs and runs that arguments name, and what handlers share."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from antioversmooth.cli.arguments import divide, seeds
+from antioversmooth import spec
+from antioversmooth.cli.parsers import split_overrides
+from antioversmooth.config import Experiment, Table
 from antioversmooth.errors import SpecError
 from antioversmooth.project import find_root, find_spec
-
-if TYPE_CHECKING:
-    from antioversmooth.runs import Run
-    from antioversmooth.spec import Request
+from antioversmooth.runs import Run
+from antioversmooth.spec import Request
 
 
-@dataclass(frozen=True)
-class Command:
-    """A word after `antioversmooth`."""
-
-    help: str
-    arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], int]
-
-
-def spec_arguments(
-    parser: argparse.ArgumentParser, *, required: bool = True, of: str = "SPEC"
-) -> None:
-    """Adds specs, overrides and `--seeds`.
-
-    Args:
-        of: What the specs are of, for the help and for completion.
-    """
-    parser.add_argument(
-        "specs",
-        nargs="+" if required else "*",
-        metavar=f"{of}|KEY=VALUE",
-        help="row or table: a path or a name; overrides such as profile=mini",
-    )
-    parser.add_argument("--seeds", type=seeds, default=[0], metavar="0,1,2", help="default: 0")
-
-
-def json_argument(parser: argparse.ArgumentParser, what: str) -> None:
-    """Adds `--json`, for programs; what people read of a command then goes to stderr, or
-    nowhere."""
-    parser.add_argument("--json", action="store_true", help=what)
-
-
-def tell_written(paths: Sequence[Path], *, as_json: bool) -> None:
-    """Says which files were written: to people on stderr, else as a JSON list."""
-    if as_json:
-        print(json.dumps([str(path) for path in paths], indent=2))
-    else:
-        print(f"written: {', '.join(map(str, paths))}", file=sys.stderr)
-
-
-def request_of(words: Sequence[str]) -> tuple[Request, Path]:
+def load_request(words: Sequence[str]) -> tuple[Request, Path]:
     """The request that specs and overrides make, and the project's results folder.
 
     Raises:
-        SpecError: All that is wrong with them.
+        SpecError: All mistakes in them.
     """
-    # hydra, which `--help` need not wait for
-    from antioversmooth import spec
-
     root = find_root()
-    specs, overrides = divide(words)
+    specs, overrides = split_overrides(words)
     paths = [find_spec(word, root) for word in specs]
     if not paths:
         raise SpecError(
@@ -79,42 +33,79 @@ def request_of(words: Sequence[str]) -> tuple[Request, Path]:
     return spec.load(paths, overrides), root / "results"
 
 
-def row_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds one row, by name or by run directory, and its seed."""
-    parser.add_argument(
-        "row",
-        nargs="+",
-        metavar="ROW|KEY=VALUE",
-        help="row, and overrides such as profile=mini; or a run directory",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
-
-
-def run_of(words: Sequence[str], seed: int) -> Run:
-    """The run of a row and a seed.
+def load_tables_request(words: Sequence[str]) -> tuple[Request, Path]:
+    """The same of a request that must name tables.
 
     Raises:
-        SpecError: It is not one row, or the row has never been launched like this.
+        SpecError: All mistakes in them, or there is no table among them.
     """
-    from antioversmooth.runs import Run
+    request, results = load_request(words)
+    if not request.tables:
+        raise SpecError(
+            f"names no table; tables lie in {request.folder}/tables", where=" ".join(words)
+        )
+    return request, results
 
-    if len(words) == 1 and (Path(words[0]) / "spec.yaml").is_file():
-        return Run.load(Path(words[0]))
-    request, results = request_of(words)
+
+def project_tables() -> list[Table]:
+    """All tables of the project."""
+    folder = find_root() / "experiments" / "tables"
+    return [spec.load_table(path) for path in sorted(folder.glob("*.yaml"))]
+
+
+def load_runs(words: Sequence[str]) -> list[Run] | None:
+    """The runs of run directories; None unless every word is one."""
+    directories = [Path(word) for word in words if (Path(word) / "spec.yaml").is_file()]
+    return [Run.load(path) for path in directories] if len(directories) == len(words) else None
+
+
+def load_run(words: Sequence[str], seed: int) -> Run:
+    """The run of a run directory, or of a row and a seed.
+
+    Raises:
+        SpecError: It is not one row, or the row has never been launched with these overrides.
+    """
+    if len(words) == 1 and (runs := load_runs(words)):
+        return runs[0]
+    request, results = load_request(words)
     if request.tables or len(request.experiments) != 1:
         names = ", ".join(experiment.name for experiment in request.experiments)
         raise SpecError(f"names no single row; name one of {names}", where=" ".join(words))
     run = request.plan([seed], results)[-1]
     if not run.dir.exists():
-        beside = [*results.glob(_directories(run)), *results.glob(f"*/{_directories(run)}")]
-        found = (
-            f"; name the one that you mean: {', '.join(map(str, sorted(beside)))}" if beside else ""
-        )
+        siblings = f"runs/{run.experiment.name}/seed{run.seed}-*"
+        others = sorted([*results.glob(siblings), *results.glob(f"*/{siblings}")])
+        hint = f"; name the one that you mean: {', '.join(map(str, others))}" if others else ""
         raise SpecError(
-            f"seed {seed} has never been launched like this{found}", where=" ".join(words)
+            f"seed {seed} has never been launched like this{hint}", where=" ".join(words)
         )
     return run
 
 
-def _directories(run: Run) -> str:
-    return f"runs/{run.experiment.name}/seed{run.seed}-*"
+def load_row(name: str | None, overrides: Sequence[str]) -> Experiment | None:
+    """The row that `--spec` names; None where it is that of the run that the weights belong to."""
+    if name:
+        return spec.load_experiment(find_spec(name, find_root()), overrides)
+    if overrides:
+        raise SpecError(
+            "changes a row, and none is named; add --spec ROW", where=" ".join(overrides)
+        )
+    return None
+
+
+def print_json(value: Any) -> None:
+    """Prints what programs read."""
+    print(json.dumps(value, indent=2))
+
+
+def report_written(paths: Sequence[Path], *, as_json: bool) -> None:
+    """Names the files that were written: for people on stderr, else as a JSON list."""
+    if as_json:
+        print_json([str(path) for path in paths])
+    else:
+        print(f"written: {', '.join(map(str, paths))}", file=sys.stderr)
+
+
+def run_fields(run: Run) -> dict[str, str | int]:
+    """The fields that identify a run in JSON output."""
+    return {"experiment": run.experiment.name, "seed": run.seed, "id": run.id, "dir": str(run.dir)}

@@ -1,76 +1,131 @@
-"""The commands with which a result is checked, and handed to others: verify, render, export,
-import."""
+"""Handlers of the commands about results: table, figures, verify, render, export, import."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from antioversmooth.cli.arguments import seeds
-from antioversmooth.cli.requests import Command, json_argument, request_of, tell_written
-from antioversmooth.errors import SpecError, UserError
+from antioversmooth import spec
+from antioversmooth.analysis import drawing
+from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE, OK
+from antioversmooth.cli.parsers import split_overrides
+from antioversmooth.cli.requests import (
+    load_request,
+    load_runs,
+    load_tables_request,
+    print_json,
+    report_written,
+)
+from antioversmooth.config import Table
+from antioversmooth.errors import UserError
 from antioversmooth.project import find_root, find_spec
-
-if TYPE_CHECKING:
-    from antioversmooth.config import Table
-    from antioversmooth.runs import Run
-
-DIFFERS, GONE = 1, 3
-"""Exit codes of `verify`; 0 only where everything is confirmed."""
-
-# -- verify, render --------------------------------------------------------------------------------
+from antioversmooth.reporting import figures
+from antioversmooth.reporting.rendering import gallery, markdown, terminal
+from antioversmooth.reporting.sharing import bundle, verify
+from antioversmooth.reporting.sharing.unbundle import import_bundle
+from antioversmooth.reporting.table import document, write
+from antioversmooth.runs import Run
 
 
-def _table_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "tables",
-        nargs="+",
-        metavar="TABLE|FILE.json|KEY=VALUE",
-        help="table, and overrides such as profile=mini; or JSON",
-    )
+def table_command(args: Namespace) -> int:
+    """Renders, shows and writes tables."""
+    request, results = load_tables_request(args.specs)
+    complete = True
+    for table in request.tables:
+        collected = document.collect(table, request, args.seeds, results)
+        complete &= collected["complete"]
+        folder = write.destination(request, results, args.output)
+        # written before it is shown: the reader of stdout may leave
+        written = _write_unless_lossy(folder, collected, may_lose=args.allow_partial)
+        if args.readme and written:
+            readme = results.parent / "README.md"
+            markdown.update_readme(readme, collected, may_lose=args.allow_partial)
+        if args.json:
+            print(document.dumps(collected), end="")
+        else:
+            terminal.show_table(collected, sys.stdout)
+    return OK if complete or args.allow_partial else INCOMPLETE
 
 
-def _verify_arguments(parser: argparse.ArgumentParser) -> None:
-    _table_arguments(parser)
-    parser.add_argument(
-        "--results", type=Path, metavar="DIR", help="holds runs/; default: the folder of the JSON"
-    )
-    parser.add_argument(
-        "--without-checkpoints", action="store_true", help="do not ask for the files of weights"
-    )
-    parser.add_argument("--json", action="store_true", help="every value and what became of it")
+def _write_unless_lossy(
+    folder: Path | None, collected: document.Document, *, may_lose: bool
+) -> bool:
+    """Writes the files of a table, or reports why not; returns whether they were written.
 
-
-def _verify(given: argparse.Namespace) -> int:
-    codes = [_verify_one(path, spec, given) for path, spec in _committed(given.tables)]
-    return DIFFERS if DIFFERS in codes else max(codes)
-
-
-def _verify_one(path: Path, spec: Table | None, given: argparse.Namespace) -> int:
-    from antioversmooth.reporting.sharing import verify
-    from antioversmooth.reporting.table import write
-
-    document = verify.load(path)
-    reports = verify.verify(
-        document, given.results or path.parent, spec, checkpoints=not given.without_checkpoints
-    )
-    rendered = write.compare(document, path, find_readme(path))
-    counts = verify.count(reports)
-    if given.json:
-        print(json.dumps(verify.as_json(document, reports, rendered), indent=2))
+    Args:
+        may_lose: Whether the table may replace one that has more numbers.
+    """
+    if folder is None:
+        reason = "overrides make these other rows than the committed table's; name --output"
+    elif not may_lose and (why := write.kept_for(collected, folder)):
+        reason = f"{why}; {markdown.WAY_OUT}, --output DIR elsewhere"
     else:
-        print("\n".join([f"{path}: {document['title']}", *verify.lines(reports, rendered)]))
+        report_written(write.write(collected, folder), as_json=False)
+        return True
+    print(f"not written: {reason}", file=sys.stderr)
+    return False
+
+
+def figures_command(args: Namespace) -> int:
+    """Draws figures."""
+    root = find_root()
+    specs, overrides = split_overrides(args.specs)
+    paths = [find_spec(name, root) for name in specs]
+    drawn = [_draw(path, overrides, args, root / "results") for path in paths]
+    # the gallery page is written again for every figure
+    written = list(dict.fromkeys(file for files in drawn for file in files or []))
+    if written or args.json:
+        report_written(written, as_json=args.json)
+    return INCOMPLETE if None in drawn else OK
+
+
+def _draw(path: Path, overrides: list[str], args: Namespace, results: Path) -> list[Path] | None:
+    """Draws one figure; returns the files, or None if no finished row has anything to draw."""
+    figure, request = spec.load_figure(path, overrides)
+    folder = figures.destination(request, results, args.output)
+    picture = figures.picture(figure, request, args.seeds, results, num_images=args.images)
+    if picture is None:
+        print(
+            f"{figure.name}: none of its rows is done, or none that is has what it shows",
+            file=sys.stderr,
+        )
+        return None
+    if folder is None:
+        print(
+            f"{figure.name}: overrides make these other rows than the figure's; name --output",
+            file=sys.stderr,
+        )
+        return []
+    return [*drawing.write(picture, folder), gallery.write(folder)]
+
+
+def verify_command(args: Namespace) -> int:
+    """Compares committed tables with their runs: FAILED if one differs, INCOMPLETE if some are
+    gone."""
+    codes = [_verify_table(path, table, args) for path, table in _committed_tables(args.tables)]
+    return FAILED if FAILED in codes else max(codes)
+
+
+def _verify_table(path: Path, table: Table | None, args: Namespace) -> int:
+    committed = verify.load(path)
+    reports = verify.verify(
+        committed, args.results or path.parent, table, checkpoints=not args.without_checkpoints
+    )
+    rendered = write.compare(committed, path, _readme_beside(path))
+    counts = verify.count(reports)
+    if args.json:
+        print_json(verify.as_json(committed, reports, rendered))
+    else:
+        print("\n".join([f"{path}: {committed['title']}", *verify.lines(reports, rendered)]))
     if counts["differs"] or counts["foreign"] or not all(rendered.values()):
-        return DIFFERS
-    return GONE if counts["gone"] else 0
+        return FAILED
+    return INCOMPLETE if counts["gone"] else OK
 
 
-def find_readme(path: Path) -> Path | None:
-    """README.md of the project that a committed table lies in; None outside of one."""
+def _readme_beside(path: Path) -> Path | None:
+    """README.md of the project that a committed table lies in; None outside of a project."""
     try:
         readme = find_root(path.absolute().parent) / "README.md"
     except UserError:
@@ -78,37 +133,44 @@ def find_readme(path: Path) -> Path | None:
     return readme if readme.is_file() else None
 
 
-def _committed(words: Sequence[str]) -> list[tuple[Path, Table | None]]:
-    """The JSON of each table that is named, and its spec where there is one.
+def render_command(args: Namespace) -> int:
+    """Writes the files of committed tables again, from their JSON."""
+    written = []
+    for path, _ in _committed_tables(args.tables):
+        committed = verify.load(path)
+        written += write.write(committed, path.parent)
+        if committed.get("figures") and (path.parent / "figures" / gallery.PAGE).is_file():
+            written.append(gallery.write(path.parent / "figures"))
+        if args.readme:
+            markdown.update_readme(find_root(path.absolute().parent) / "README.md", committed)
+    report_written(written, as_json=args.json)
+    return OK
+
+
+def _committed_tables(words: Sequence[str]) -> list[tuple[Path, Table | None]]:
+    """The JSON of each named table, and its spec if there is one.
 
     Raises:
-        SpecError: All that is wrong with specs and overrides.
+        SpecError: All mistakes in specs and overrides.
+        UserError: A table has no JSON.
     """
     found = [(Path(word), _spec_of(Path(word))) for word in words if word.endswith(".json")]
     specs = [word for word in words if not word.endswith(".json")]
     if not specs:
         return found
-    request, results = request_of(specs)
-    if not request.tables:
-        raise SpecError(
-            f"names no table; tables lie in {request.folder}/tables", where=" ".join(specs)
-        )
-    return [
-        *found,
-        *(
-            (_there(request.results(results) / f"{table.name}.json"), table)
-            for table in request.tables
-        ),
-    ]
+    request, results = load_tables_request(specs)
+    folder = request.results(results)
+    return [*found, *((_require_json(folder, table), table) for table in request.tables)]
 
 
-def _there(path: Path) -> Path:
+def _require_json(folder: Path, table: Table) -> Path:
     """The path of a table's JSON.
 
     Raises:
-        UserError: There is none; names those of other profiles.
+        UserError: There is none; names the profiles that have one.
     """
-    others = [other.parent.name for other in sorted(path.parent.glob(f"*/{path.name}"))]
+    path = folder / f"{table.name}.json"
+    others = [other.parent.name for other in sorted(folder.glob(f"*/{path.name}"))]
     if not path.is_file() and others:
         raise UserError(
             f"there is no {path}; of another profile there is: profile={', profile='.join(others)}"
@@ -117,69 +179,17 @@ def _there(path: Path) -> Path:
 
 
 def _spec_of(path: Path) -> Table | None:
-    from antioversmooth import spec
-
+    """The spec that a committed table was named after; None if there is none."""
     try:
         return spec.load_table(find_spec(path.stem, find_root(path.absolute().parent)))
     except UserError:
         return None
 
 
-def _render_arguments(parser: argparse.ArgumentParser) -> None:
-    _table_arguments(parser)
-    parser.add_argument(
-        "--readme", action="store_true", help="put the table between its markers in README.md, too"
-    )
-    json_argument(parser, "print the files that were written as a list")
-
-
-def _render(given: argparse.Namespace) -> int:
-    from antioversmooth.reporting.rendering import gallery, markdown
-    from antioversmooth.reporting.sharing import verify
-    from antioversmooth.reporting.table import write
-
-    written = []
-    for path, _ in _committed(given.tables):
-        document = verify.load(path)
-        written += write.write(document, path.parent)
-        if document.get("figures") and (path.parent / "figures" / gallery.PAGE).is_file():
-            written.append(gallery.write(path.parent / "figures"))
-        if given.readme:
-            markdown.update_readme(find_root(path.absolute().parent) / "README.md", document)
-    tell_written(written, as_json=given.json)
-    return 0
-
-
-# -- export, import --------------------------------------------------------------------------------
-
-
-def _export_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "specs",
-        nargs="+",
-        metavar="RUN|SPEC|KEY=VALUE",
-        help="run directories; or rows and tables, and overrides such as profile=mini",
-    )
-    parser.add_argument(
-        "--seeds", type=seeds, default=[0], metavar="0,1,2", help="of rows and tables; default: 0"
-    )
-    parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="default: named after what is in it, .tar"
-    )
-    parser.add_argument(
-        "--without-checkpoints", action="store_true", help="leave the final weights out"
-    )
-    parser.add_argument(
-        "--allow-partial", action="store_true", help="leave out runs that are not done"
-    )
-    json_argument(parser, "the file, and the runs that are in it")
-
-
-def _export(given: argparse.Namespace) -> int:
-    from antioversmooth.reporting.sharing import bundle
-
-    runs, name = _to_export(given)
-    if given.allow_partial:
+def export_command(args: Namespace) -> int:
+    """Packs finished runs into a file."""
+    runs, name = _runs_to_export(args)
+    if args.allow_partial:
         for problem in filter(None, (run.invalid_result_reason() for run in runs)):
             print(f"left out: {problem}", file=sys.stderr)
         runs = [run for run in runs if not run.invalid_result_reason() and run.result() is not None]
@@ -188,67 +198,37 @@ def _export(given: argparse.Namespace) -> int:
             "none of these runs is done, and a bundle is made of results; launch them to their end"
             " first"
         )
-    target = given.output or Path(f"{name}.tar")
-    held = bundle.export(runs, target, checkpoints=not given.without_checkpoints)
-    if given.json:
-        print(json.dumps({"file": str(target), "runs": [str(run.dir) for run in runs]}, indent=2))
+    target = args.output or Path(f"{name}.tar")
+    exported = bundle.export(runs, target, checkpoints=not args.without_checkpoints)
+    if args.json:
+        print_json({"file": str(target), "runs": [str(run.dir) for run in runs]})
     else:
-        print(f"{target}: {len(held)} runs, {target.stat().st_size / 2**20:,.1f} MiB")
-    return 0
+        print(f"{target}: {len(exported)} runs, {target.stat().st_size / 2**20:,.1f} MiB")
+    return OK
 
 
-def _to_export(given: argparse.Namespace) -> tuple[list[Run], str]:
-    """The runs that are named, and a name for all of them together."""
-    from antioversmooth.reporting.sharing import bundle
-    from antioversmooth.runs import Run
-
-    directories = [Path(word) for word in given.specs if (Path(word) / "spec.yaml").is_file()]
-    if len(directories) == len(given.specs):
-        runs = [Run.load(directory) for directory in directories]
+def _runs_to_export(args: Namespace) -> tuple[list[Run], str]:
+    """The named runs, and a name for all of them together."""
+    runs = load_runs(args.specs)
+    if runs is not None:
         return runs, bundle.place(runs[0]).replace("/", "-") if len(runs) == 1 else "runs"
-    request, results = request_of(given.specs)
+    request, results = load_request(args.specs)
     named = request.tables or request.experiments
-    profile = request.experiments[0].profile
-    return (
-        request.plan(given.seeds, results),
-        f"{named[0].name if len(named) == 1 else 'runs'}-{profile}",
-    )
+    name = named[0].name if len(named) == 1 else "runs"
+    return request.plan(args.seeds, results), f"{name}-{request.experiments[0].profile}"
 
 
-def _import_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundles", nargs="+", type=Path, metavar="FILE", help="what `export` wrote")
-    json_argument(parser, "a list of the runs, and whether each is new")
-
-
-def _import(given: argparse.Namespace) -> int:
-    from antioversmooth.reporting.sharing.unbundle import import_bundle
-
+def import_command(args: Namespace) -> int:
+    """Unpacks the runs of bundles into the project's results."""
     results = find_root() / "results"
-    told = []
-    for path in given.bundles:
-        for imported in import_bundle(path, results):
-            told.append(
-                {"id": imported.run.id, "dir": str(imported.run.dir), "is_new": imported.is_new}
-            )
-            if not given.json:
-                print(
-                    f"{imported.run.name}: {'put into' if imported.is_new else 'is already in'}"
-                    f" {imported.run.dir}"
-                )
-    if given.json:
-        print(json.dumps(told, indent=2))
-    return 0
-
-
-SHARING = {
-    "verify": Command(
-        "hold a committed table against the runs that it was made from", _verify_arguments, _verify
-    ),
-    "render": Command(
-        "write a committed table's files again, from its JSON", _render_arguments, _render
-    ),
-    "export": Command(
-        "pack runs that are done into a file that others can check", _export_arguments, _export
-    ),
-    "import": Command("put the runs of such a file among the results", _import_arguments, _import),
-}
+    imported = []
+    for path in args.bundles:
+        for each in import_bundle(path, results):
+            run = each.run
+            imported.append({"id": run.id, "dir": str(run.dir), "is_new": each.is_new})
+            if not args.json:
+                verb = "put into" if each.is_new else "is already in"
+                print(f"{run.name}: {verb} {run.dir}")
+    if args.json:
+        print_json(imported)
+    return OK

@@ -1,212 +1,122 @@
-"""The commands about runs that were launched: status, why, logs, cancel, retry."""
+"""Handlers of the commands about launched runs: status, why, logs, cancel, retry."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING
+from argparse import Namespace
+from collections.abc import Sequence
 
+from antioversmooth.cli.exit_codes import FAILED, INTERRUPTED, OK
 from antioversmooth.cli.requests import (
-    Command,
-    json_argument,
-    request_of,
-    row_arguments,
-    run_of,
-    spec_arguments,
+    load_request,
+    load_run,
+    load_runs,
+    print_json,
+    project_tables,
+    run_fields,
 )
 from antioversmooth.errors import UserError
+from antioversmooth.orchestration import control
+from antioversmooth.orchestration.backend import Outcome
+from antioversmooth.orchestration.monitor import logs, view
+from antioversmooth.orchestration.monitor.explain import explain
+from antioversmooth.orchestration.monitor.status import statuses
 from antioversmooth.project import find_root
-
-if TYPE_CHECKING:
-    from antioversmooth.config import Table
-    from antioversmooth.runs import Run
-
-# -- status ----------------------------------------------------------------------------------------
+from antioversmooth.reporting.discover import Discovery
+from antioversmooth.reporting.rendering import terminal
+from antioversmooth.runs import Run
 
 
-def _status_arguments(parser: argparse.ArgumentParser) -> None:
-    spec_arguments(parser, required=False)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="a list, one value a run")
-    how.add_argument(
-        "--watch", action="store_true", help="look again every 15 s, until nothing waits or runs"
-    )
-
-
-def _status(given: argparse.Namespace) -> int:
-    from antioversmooth.orchestration.monitor.status import statuses
-    from antioversmooth.reporting.rendering import terminal
-
-    runs, tables = _asked(given) if given.specs else _everything()
-    if given.json:
-        print(json.dumps(statuses(runs, tables), indent=2))
-    elif given.watch:
+def status_command(args: Namespace) -> int:
+    """Shows the state of runs."""
+    if args.specs:
+        request, results = load_request(args.specs)
+        runs, tables = request.plan(args.seeds, results), request.tables or project_tables()
+    else:
+        runs, tables = _all_runs(), project_tables()
+    if args.json:
+        print_json(statuses(runs, tables))
+    elif args.watch:
         terminal.watch_statuses(lambda: statuses(runs, tables), sys.stdout)
     else:
         terminal.show_statuses(statuses(runs, tables), sys.stdout)
-    return 0
+    return OK
 
 
-def _asked(given: argparse.Namespace) -> tuple[list[Run], list[Table]]:
-    request, results = request_of(given.specs)
-    return request.plan(given.seeds, results), request.tables or _tables()
-
-
-def _everything() -> tuple[list[Run], list[Table]]:
-    """All runs in the project's results folder, and all tables."""
-    from antioversmooth.reporting.discover import Discovery
-
-    root = find_root()
-    discovery = Discovery(root / "results")
+def _all_runs() -> list[Run]:
+    """All runs in the project's results folder."""
+    results = find_root() / "results"
+    discovery = Discovery(results)
     runs = discovery.runs()
     for directory, problem in discovery.unreadable.items():
         print(f"left out: {directory}: {problem}", file=sys.stderr)
     if not runs:
         raise UserError(
-            f"nothing has run yet in {root / 'results'}; name a SPEC for rows whose results lie"
-            " elsewhere"
+            f"nothing has run yet in {results}; name a SPEC for rows whose results lie elsewhere"
         )
-    return runs, _tables()
+    return runs
 
 
-def _tables() -> list[Table]:
-    """All tables of the project."""
-    from antioversmooth import spec
-
-    return [
-        spec.load_table(path)
-        for path in sorted((find_root() / "experiments" / "tables").glob("*.yaml"))
-    ]
-
-
-# -- why, logs -------------------------------------------------------------------------------------
-
-
-def _why_arguments(parser: argparse.ArgumentParser) -> None:
-    row_arguments(parser)
-    json_argument(parser, "what status says of the run, and why")
-
-
-def _why(given: argparse.Namespace) -> int:
-    from antioversmooth.orchestration.monitor.explain import explain
-    from antioversmooth.orchestration.monitor.status import statuses
-
-    run = run_of(given.row, given.seed)
+def why_command(args: Namespace) -> int:
+    """Explains what happened to a run and what will happen next."""
+    run = load_run(args.row, args.seed)
     why = explain(run)
-    if given.json:
-        (status,) = statuses([run], _tables())
-        print(json.dumps({**status, "why": why}, indent=2))
+    if args.json:
+        (status,) = statuses([run], project_tables())
+        print_json({**status, "why": why})
     else:
         print(why)
-    return 0
+    return OK
 
 
-def _logs_arguments(parser: argparse.ArgumentParser) -> None:
-    row_arguments(parser)
-    parser.add_argument(
-        "-f", "--follow", action="store_true", help="go on until the run is done, or Ctrl-C"
-    )
-    parser.add_argument(
-        "--rank", type=int, default=0, metavar="N", help="of which process; default: 0"
-    )
+def logs_command(args: Namespace) -> int:
+    """Prints the logs of a run's newest attempt."""
+    show = logs.follow if args.follow else logs.show
+    show(load_run(args.row, args.seed), sys.stdout, rank=args.rank)
+    return OK
 
 
-def _logs(given: argparse.Namespace) -> int:
-    from antioversmooth.orchestration.monitor import logs
-
-    show = logs.follow if given.follow else logs.show
-    show(run_of(given.row, given.seed), sys.stdout, rank=given.rank)
-    return 0
-
-
-# -- cancel, retry ---------------------------------------------------------------------------------
-
-
-def _cancel_arguments(parser: argparse.ArgumentParser) -> None:
-    spec_arguments(parser)
-    json_argument(parser, "a list, one value a run")
+def cancel_command(args: Namespace) -> int:
+    """Cancels runs, one after another."""
+    cancelled = []
+    for run in _named_runs(args.specs, args.seeds):
+        message = control.cancel(run)
+        cancelled.append({**run_fields(run), "told": message})
+        print(message, flush=True, file=sys.stderr if args.json else sys.stdout)
+    if args.json:
+        print_json(cancelled)
+    return OK
 
 
-def _cancel(given: argparse.Namespace) -> int:
-    from antioversmooth.orchestration.control import cancel
-
-    told = []
-    for run in _named(given):
-        told.append({**_shown(run), "told": cancel(run)})
-        print(told[-1]["told"], flush=True, file=sys.stderr if given.json else sys.stdout)
-    if given.json:
-        print(json.dumps(told, indent=2))
-    return 0
+def _named_runs(words: Sequence[str], seeds: Sequence[int]) -> list[Run]:
+    """The runs of run directories, or of the named rows without the runs that they start from."""
+    runs = load_runs(words)
+    if runs is not None:
+        return runs
+    request, results = load_request(words)
+    return [run for run in request.plan(seeds, results) if run.experiment in request.experiments]
 
 
-def _shown(run: Run) -> dict[str, str | int]:
-    """Which run a JSON value is of."""
-    return {"experiment": run.experiment.name, "seed": run.seed, "id": run.id, "dir": str(run.dir)}
-
-
-def _named(given: argparse.Namespace) -> list[Run]:
-    """The runs of the rows that were named, without those that they start from; or of run
-    directories."""
-    from antioversmooth.runs import Run
-
-    directories = [Path(word) for word in given.specs if (Path(word) / "spec.yaml").is_file()]
-    if len(directories) == len(given.specs):
-        return [Run.load(directory) for directory in directories]
-    request, results = request_of(given.specs)
-    return [
-        run for run in request.plan(given.seeds, results) if run.experiment in request.experiments
-    ]
-
-
-def _retry_arguments(parser: argparse.ArgumentParser) -> None:
-    spec_arguments(parser)
-    parser.add_argument("--failed", action="store_true", help="what was given up, as without it")
-    json_argument(parser, "a list of what became of each run; progress goes to stderr")
-
-
-def _retry(given: argparse.Namespace) -> int:
-    from antioversmooth.orchestration import control
-    from antioversmooth.orchestration.backend import Outcome
-    from antioversmooth.orchestration.monitor import view
-
-    request, results = request_of(given.specs)
-    runs = request.plan(given.seeds, results)
-    failed, out = control.given_up(runs), sys.stderr if given.json else sys.stdout
+def retry_command(args: Namespace) -> int:
+    """Starts the runs again that were given up."""
+    request, results = load_request(args.specs)
+    runs = request.plan(args.seeds, results)
+    failed = control.given_up(runs)
+    out = sys.stderr if args.json else sys.stdout
     for problem in filter(None, (run.invalid_result_reason() for run in runs)):
         print(problem, file=sys.stderr)
     if not failed:
         print("None of these runs was given up.", file=out)
-        if given.json:
-            print("[]")
-        return 0
+        if args.json:
+            print_json([])
+        return OK
     print(f"Given up, and started again: {', '.join(run.name for run in failed)}", file=out)
     with view.open_view(failed, out) as shown:
         launched = control.retry(runs, failed, request.results(results), shown.say, shown.update)
-    if given.json:
-        became = launched.outcomes
-        told = [
-            {**_shown(run), "outcome": became[run.id].value} for run in runs if run.id in became
-        ]
-        print(json.dumps(told, indent=2))
+    outcomes = launched.outcomes
+    if args.json:
+        started = [run for run in runs if run.id in outcomes]
+        print_json([{**run_fields(run), "outcome": outcomes[run.id].value} for run in started])
     if launched.interrupted:
-        return 130
-    return 1 if {Outcome.failed, Outcome.blocked} & set(launched.outcomes.values()) else 0
-
-
-OPERATIONS = {
-    "status": Command(
-        "where each run stands, how far it is and what it costs", _status_arguments, _status
-    ),
-    "why": Command("what happened to a run last, and what will happen next", _why_arguments, _why),
-    "logs": Command("print the logs of a run's newest attempt", _logs_arguments, _logs),
-    "cancel": Command(
-        "end runs; they stay resumable, and go on when they are launched",
-        _cancel_arguments,
-        _cancel,
-    ),
-    "retry": Command(
-        "start again what was given up, once its cause is mended", _retry_arguments, _retry
-    ),
-}
+        return INTERRUPTED
+    return FAILED if {Outcome.failed, Outcome.blocked} & set(outcomes.values()) else OK

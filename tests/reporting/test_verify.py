@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antioversmooth import cli, files
-from antioversmooth.cli import results
+from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.sharing import verify
 from antioversmooth.reporting.sharing.verify import Check, Verdict
@@ -98,7 +98,7 @@ def test_a_number_that_was_edited_is_found(
 ) -> None:
     change(committed, lambda document: edit(document["rows"][1]))
     assert unconfirmed(committed, lab) == {key: Verdict.differs}
-    assert cli.main(["verify", str(committed)]) == results.DIFFERS
+    assert cli.main(["verify", str(committed)]) == FAILED
 
 
 def test_both_values_are_told(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +117,7 @@ def test_runs_that_are_gone_are_named_once_and_the_rest_is_confirmed(
     committed: Path, lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(directory(lab, "deep"))
-    assert cli.main(["verify", str(committed)]) == results.GONE
+    assert cli.main(["verify", str(committed)]) == INCOMPLETE
     out = capsys.readouterr().out
     # in its own row, and in that of which it is the baseline
     assert out.count("seed 0: there is no") == 2
@@ -131,7 +131,7 @@ def test_a_run_that_was_edited_is_foreign(committed: Path, lab: Lab) -> None:
     path = directory(lab, "wide") / "spec.yaml"
     path.write_text(path.read_text().replace("epochs: 4", "epochs: 400"))
     assert set(unconfirmed(committed, lab).values()) == {Verdict.foreign}
-    assert cli.main(["verify", str(committed)]) == results.DIFFERS
+    assert cli.main(["verify", str(committed)]) == FAILED
 
 
 def test_another_run_in_the_place_of_the_tables_is_foreign(committed: Path, lab: Lab) -> None:
@@ -168,7 +168,7 @@ def test_checkpoints_are_held_against_their_checksums(committed: Path, lab: Lab)
     weights.unlink()
     assert unconfirmed(committed, lab) == {key: Verdict.gone}
     assert unconfirmed(committed, lab, checkpoints=False) == {}
-    assert cli.main(["verify", str(committed)]) == results.GONE
+    assert cli.main(["verify", str(committed)]) == INCOMPLETE
     assert cli.main(["verify", str(committed), "--without-checkpoints"]) == 0
 
 
@@ -210,7 +210,7 @@ def test_files_that_were_edited_by_hand_are_named_and_can_be_rendered_again(
     before = committed.with_suffix(".md").read_text()
     committed.with_suffix(".md").write_text(before.replace("91.8", "99.9"))
     readme.write_text(readme.read_text().replace("91.8", "99.9"))
-    assert cli.main(["verify", str(committed)]) == results.DIFFERS
+    assert cli.main(["verify", str(committed)]) == FAILED
     assert "NOT what this JSON renders to: small.md, README.md" in capsys.readouterr().out
     assert cli.main(["render", str(committed), "--readme"]) == 0
     assert committed.with_suffix(".md").read_text() == before

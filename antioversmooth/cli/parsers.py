@@ -1,0 +1,527 @@
+"""The arguments of both programs and of every command, and what an argument may be.
+
+Needs argparse alone, so that `--help` is fast. `COMMANDS` says in which module of this folder the
+handler of a command lies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that reports a mistake in one line, without the usage."""
+
+    def parse(self, words: Sequence[str] | None) -> argparse.Namespace:
+        """Parses options and other words in any order; a mistake exits with 2."""
+        args, unknown = self.parse_known_intermixed_args(words)
+        if unknown:
+            options = [word for word in unknown if word.startswith("-")]
+            self.error(self._unknown_option([*options, *unknown][0]))
+        return args
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with 2 after one line on stderr."""
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+    def _unknown_option(self, word: str) -> str:
+        option, _, value = word.partition("=")
+        if re.match(r"--?(profile$|\w+\.\w)", option):
+            override = f"{option.lstrip('-')}={value or 'VALUE'}"
+            return f"there is no option {option}; an override has no dashes: {override}"
+        close = difflib.get_close_matches(option, self._option_string_actions, n=1)
+        return f"there is no option {option}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Splits words into specs and overrides."""
+    overrides = [word for word in words if "=" in word or word.startswith("~")]
+    return [word for word in words if word not in overrides], overrides
+
+
+# -- types of arguments ----------------------------------------------------------------------------
+
+
+def seeds(text: str) -> list[int]:
+    """Different whole numbers: 0,1,2."""
+    parts = text.split(",")
+    numbers = [int(part) for part in parts if part.strip().isdecimal()]
+    if len(set(numbers)) < len(parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of seeds: different whole numbers, as in 0,1,2"
+        )
+    return numbers
+
+
+def seconds(text: str) -> float:
+    """A positive number of seconds."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds above 0, without a unit"
+        )
+    return float(text)
+
+
+def port(text: str) -> int:
+    """A TCP port."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+def num_images(text: str) -> int:
+    """A positive number of images."""
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of images: a whole number from 1 on"
+        )
+    return number
+
+
+def folder(text: str) -> Path:
+    """A folder to write to; it exists or can be made."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a file, and a folder belongs here")
+    return path
+
+
+# -- launch.py -------------------------------------------------------------------------------------
+
+
+def parse_launch(arguments: Sequence[str] | None, description: str = "") -> argparse.Namespace:
+    """Parses launch.py's arguments.
+
+    `specs` are paths and names; `overrides` holds the overrides, and the options that are short for
+    one.
+    """
+    parser = launch_parser(description)
+    args = parser.parse(arguments)
+    args.specs, overrides = split_overrides(args.specs)
+    short_for = {
+        "cluster": args.cluster,
+        "cluster.nodes": args.nodes,
+        "cluster.gpus_per_node": args.gpus_per_node,
+        "runtime.max_steps": args.max_steps,
+    }
+    options = [f"{key}={value}" for key, value in short_for.items() if value is not None]
+    args.overrides = [*options, *overrides]
+    if not args.specs:
+        parser.error(
+            "which spec? for example experiments/deit_s12.yaml or experiments/tables/table2.yaml"
+        )
+    return args
+
+
+def launch_parser(description: str = "") -> Parser:
+    """The parser of launch.py."""
+    parser = Parser(
+        "launch.py", description=description, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "specs",
+        nargs="+",
+        metavar="SPEC|KEY=VALUE",
+        help="rows, tables, and overrides of their specs",
+    )
+    where = parser.add_argument_group("where")
+    where.add_argument(
+        "--backend",
+        choices=("auto", "slurm", "local", "inline"),
+        default="auto",
+        help="auto: SLURM where sbatch answers, else processes of\n"
+        "this machine; inline: in this process, to debug",
+    )
+    where.add_argument(
+        "--cluster", metavar="NAME", help="cluster profile: experiments/cluster/NAME.yaml"
+    )
+    where.add_argument("--nodes", type=int, metavar="N", help="nodes per run (cluster.nodes)")
+    where.add_argument(
+        "--gpus-per-node", type=int, metavar="N", help="GPUs per node (cluster.gpus_per_node)"
+    )
+    what = parser.add_argument_group("what")
+    what.add_argument(
+        "--seeds", type=seeds, default=[0], metavar="0,1,2", help="seeds of every row (default: 0)"
+    )
+    what.add_argument(
+        "--max-steps", type=int, metavar="N", help="end each run, resumable, after step N"
+    )
+    what.add_argument(
+        "--eval", action="store_true", help="evaluate trained runs again instead of training"
+    )
+    what.add_argument(
+        "--dry-run", action="store_true", help="show what would be done, and do nothing"
+    )
+    how = parser.add_argument_group("how")
+    stay = how.add_mutually_exclusive_group()
+    stay.add_argument(
+        "--follow", action="store_true", help="SLURM: stay and show progress; at the end the table"
+    )
+    stay.add_argument(
+        "--detach", action="store_true", help="SLURM: submit and leave (the default there)"
+    )
+    how.add_argument("--yes", action="store_true", help="SLURM: do not ask before submitting")
+    how.add_argument(
+        "--prune",
+        action="store_true",
+        help="SLURM: cancel jobs of rows that were edited since, or removed",
+    )
+    how.add_argument(
+        "--json",
+        action="store_true",
+        help="the plan or the outcome as JSON; progress goes to stderr",
+    )
+    return parser
+
+
+# -- antioversmooth COMMAND ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Command:
+    """A word after `antioversmooth`; its handler is the function `<name>_command` of `module`."""
+
+    help: str
+    module: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+def parse_command(arguments: Sequence[str] | None) -> tuple[str, argparse.Namespace]:
+    """Parses a command and its own arguments; a mistake exits with 2."""
+    listed = "\n".join(f"  {name:<12}{command.help}" for name, command in COMMANDS.items())
+    parser = Parser(
+        "antioversmooth",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"Works with runs and their results.\n\ncommands:\n{listed}",
+    )
+    parser.add_argument("command", metavar="COMMAND", nargs="?", default="")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...")
+    args = parser.parse_args(arguments)
+    if args.command not in COMMANDS:
+        parser.error(_unknown_command(args.command))
+    return args.command, command_parser(args.command).parse(args.arguments)
+
+
+def command_parser(name: str) -> Parser:
+    """The parser of one command."""
+    parser = Parser(f"antioversmooth {name}", description=COMMANDS[name].help)
+    COMMANDS[name].add_arguments(parser)
+    return parser
+
+
+def _unknown_command(name: str) -> str:
+    if not name:
+        return f"which command? there are {', '.join(COMMANDS)}"
+    if name in ("launch", "train", "run"):
+        return f"there is no command `{name}`; launch.py trains"
+    close = difflib.get_close_matches(name, COMMANDS, n=2)
+    question = f"did you mean {' or '.join(f'`{match}`' for match in close)}?"
+    return f"there is no command `{name}`; {question if close else f'there are {len(COMMANDS)}'}"
+
+
+def _specs(parser: argparse.ArgumentParser, *, required: bool = True, kind: str = "SPEC") -> None:
+    parser.add_argument(
+        "specs",
+        nargs="+" if required else "*",
+        metavar=f"{kind}|KEY=VALUE",
+        help="row or table: a path or a name; overrides such as profile=mini",
+    )
+    parser.add_argument("--seeds", type=seeds, default=[0], metavar="0,1,2", help="default: 0")
+
+
+def _row(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "row",
+        nargs="+",
+        metavar="ROW|KEY=VALUE",
+        help="row, and overrides such as profile=mini; or a run directory",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+
+
+def _tables(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "tables",
+        nargs="+",
+        metavar="TABLE|FILE.json|KEY=VALUE",
+        help="table, and overrides such as profile=mini; or JSON",
+    )
+
+
+def _weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target", type=Path, metavar="RUN|CHECKPOINT", help="run directory, or file of weights"
+    )
+    _row_of_weights(parser)
+
+
+def _row_of_weights(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="with --spec: changes to it"
+    )
+    parser.add_argument("--spec", metavar="SPEC", help="the row that weights from elsewhere are of")
+
+
+def _images(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--images",
+        type=num_images,
+        default=128,
+        metavar="N",
+        help="validation images; default: 128",
+    )
+
+
+def _output(parser: argparse.ArgumentParser, default: str) -> None:
+    parser.add_argument("--output", type=folder, metavar="DIR", help=f"default: {default}")
+
+
+def _readme(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--readme", action="store_true", help="put the table between its markers in README.md, too"
+    )
+
+
+def _average(parser: argparse.ArgumentParser, verb: str) -> None:
+    parser.add_argument(
+        "--average", action="store_true", help=f"{verb} the moving average of the weights"
+    )
+
+
+def _no_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--no-models",
+        action="store_true",
+        help="leave out the final weights: seconds and space a run",
+    )
+
+
+def _json(parser: argparse._ActionsContainer, content: str) -> None:
+    parser.add_argument("--json", action="store_true", help=content)
+
+
+WRITTEN_FILES = "print the files that were written as a list"
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _specs(parser, required=False)
+    how = parser.add_mutually_exclusive_group()
+    _json(how, "a list, one value a run")
+    how.add_argument(
+        "--watch", action="store_true", help="refresh every 15 s, until nothing waits or runs"
+    )
+
+
+def _why(parser: argparse.ArgumentParser) -> None:
+    _row(parser)
+    _json(parser, "the status of the run, and why")
+
+
+def _logs(parser: argparse.ArgumentParser) -> None:
+    _row(parser)
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="go on until the run is done, or Ctrl-C"
+    )
+    parser.add_argument("--rank", type=int, default=0, metavar="N", help="process; default: 0")
+
+
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    _specs(parser)
+    _json(parser, "a list, one value a run")
+
+
+def _retry(parser: argparse.ArgumentParser) -> None:
+    _specs(parser)
+    parser.add_argument(
+        "--failed",
+        action="store_true",
+        help="runs that were given up (the default, and all it does)",
+    )
+    _json(parser, "a list of the outcomes of runs; progress goes to stderr")
+
+
+def _table(parser: argparse.ArgumentParser) -> None:
+    _specs(parser)
+    _output(parser, "the results folder of the profile")
+    parser.add_argument(
+        "--allow-partial",
+        action="store_true",
+        help="exit 0 though rows are missing, and write it over a table that has more of them",
+    )
+    _json(parser, "print the JSON value that every format is rendered from")
+    _readme(parser)
+
+
+def _analyze(parser: argparse.ArgumentParser) -> None:
+    _weights(parser)
+    _images(parser)
+    _output(parser, "analysis/ in the run, or beside the file")
+    _json(parser, WRITTEN_FILES)
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    _weights(parser)
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="another folder of images: DIR/val/<class>/*"
+    )
+    _average(parser, "evaluate")
+    _json(parser, "print everything, top-1 of each class included")
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "specs",
+        nargs="+",
+        metavar="SPEC|KEY=VALUE",
+        help="row, and overrides such as data.root=/path",
+    )
+    _json(parser, "a list, one value a data set")
+
+
+def _convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="SOURCE", help="run directory, file of weights in any layout, or timm:TAG"
+    )
+    parser.add_argument(
+        "target", type=Path, metavar="TARGET", help=".safetensors, or .pth in the official layout"
+    )
+    _row_of_weights(parser)
+    parser.add_argument(
+        "--fold",
+        action="store_true",
+        help="fold the scaling away: a plain timm model (CaiT's AttnScale)",
+    )
+    _average(parser, "write")
+    _json(parser, "print what was done with each tensor of the source")
+
+
+def _figures(parser: argparse.ArgumentParser) -> None:
+    _specs(parser, kind="FIGURE")
+    _images(parser)
+    _output(parser, "figures/ in the profile's results folder")
+    _json(parser, WRITTEN_FILES)
+
+
+def _sync(parser: argparse.ArgumentParser) -> None:
+    _specs(parser)
+    _no_models(parser)
+    _json(parser, "a list, one value an MLflow experiment")
+
+
+def _ui(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port", type=port, metavar="N", help="0: any free port; default: 5000, or any if in use"
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; default: this machine alone"
+    )
+    parser.add_argument(
+        "--every",
+        type=seconds,
+        default=15.0,
+        metavar="SECONDS",
+        help="between two syncs; default: 15",
+    )
+    _no_models(parser)
+
+
+def _verify(parser: argparse.ArgumentParser) -> None:
+    _tables(parser)
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="holds runs/; default: the folder of the JSON"
+    )
+    parser.add_argument(
+        "--without-checkpoints", action="store_true", help="do not ask for the files of weights"
+    )
+    _json(parser, "every value, and whether the runs confirm it")
+
+
+def _render(parser: argparse.ArgumentParser) -> None:
+    _tables(parser)
+    _readme(parser)
+    _json(parser, WRITTEN_FILES)
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "specs",
+        nargs="+",
+        metavar="RUN|SPEC|KEY=VALUE",
+        help="run directories; or rows and tables, and overrides such as profile=mini",
+    )
+    parser.add_argument(
+        "--seeds", type=seeds, default=[0], metavar="0,1,2", help="of rows and tables; default: 0"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: named after what is in it, .tar"
+    )
+    parser.add_argument(
+        "--without-checkpoints", action="store_true", help="leave the final weights out"
+    )
+    parser.add_argument(
+        "--allow-partial", action="store_true", help="leave out runs that are not done"
+    )
+    _json(parser, "the file, and the runs that are in it")
+
+
+def _import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundles", nargs="+", type=Path, metavar="FILE", help="from `export`")
+    _json(parser, "a list of the runs, and whether each is new")
+
+
+def _schema(parser: argparse.ArgumentParser) -> None:
+    kinds = ("row", "table", "figure", "model", "data", "recipe", "cluster")
+    parser.add_argument(
+        "kind", nargs="?", choices=kinds, default="row", help="of file (default: row)"
+    )
+
+
+def _new(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="ROW", help="name of the new row")
+    parser.add_argument(
+        "--from", dest="origin", required=True, metavar="ROW", help="row to copy from"
+    )
+    _json(parser, "print the file that was written")
+
+
+def _completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh"), help="that sources the script")
+
+
+COMMANDS: dict[str, Command] = {
+    "status": Command("the state of each run, its progress and its cost", "runs", _status),
+    "why": Command("what happened to a run last, and what will happen next", "runs", _why),
+    "logs": Command("print the logs of a run's newest attempt", "runs", _logs),
+    "cancel": Command(
+        "end runs; they stay resumable, and resume when they are launched", "runs", _cancel
+    ),
+    "retry": Command("start runs again that were given up, after a fix", "runs", _retry),
+    "table": Command("render a table from its runs", "results", _table),
+    "analyze": Command("measure and draw the layers of a run or checkpoint", "weights", _analyze),
+    "evaluate": Command("measure the accuracy of a run or checkpoint", "weights", _evaluate),
+    "data": Command("count a data set, and compare it with its spec", "specs", _data),
+    "convert": Command(
+        "write weights as safetensors, or for the released code", "weights", _convert
+    ),
+    "figures": Command("draw figures from their runs", "results", _figures),
+    "sync": Command("mirror the runs of rows or tables into MLflow", "tracking", _sync),
+    "ui": Command("open MLflow on all runs, and keep it up to date", "tracking", _ui),
+    "verify": Command(
+        "compare a committed table with the runs that it was made from", "results", _verify
+    ),
+    "render": Command(
+        "write the files of a committed table again, from its JSON", "results", _render
+    ),
+    "export": Command("pack finished runs into a file that others can check", "results", _export),
+    "import": Command("unpack the runs of such a file into the results", "results", _import),
+    "schema": Command("print the JSON Schema of a kind of spec, for editors", "specs", _schema),
+    "new": Command("start a new row as a copy of another one", "specs", _new),
+    "completion": Command("print the completion script for bash or zsh", "specs", _completion),
+}

@@ -1,0 +1,46 @@
+"""Handlers of the commands about MLflow: sync, ui."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+
+from antioversmooth.cli.exit_codes import OK
+from antioversmooth.cli.requests import load_request, print_json, project_tables
+from antioversmooth.project import find_root
+from antioversmooth.reporting.table.observe import observe
+from antioversmooth.reporting.tracking import mirror, ui
+from antioversmooth.reporting.tracking.logged_models import LoggedModels
+
+
+def sync_command(args: Namespace) -> int:
+    """Mirrors runs, and their final weights, into MLflow."""
+    request, results = load_request(args.specs)
+    observed = [observe(run) for run in request.plan(args.seeds, results)]
+    mirrored = mirror.sync(observed, request.tables, results)
+    models = LoggedModels(results)
+    logged = [] if args.no_models else models.sync(observed, mirrored)
+    for problem in models.problems.values():
+        print(f"not logged as a model: {problem}", file=sys.stderr)
+    if args.json:
+        print_json([{**asdict(experiment), "models": len(logged)} for experiment in mirrored])
+        return OK
+    for experiment in mirrored:
+        changed = f"{experiment.num_changed} of {experiment.num_runs} runs"
+        print(f"{experiment.name}: {changed} brought up to date")
+    print(f"{len(logged)} models logged" if mirrored else "Nothing has run yet.")
+    return OK
+
+
+def ui_command(args: Namespace) -> int:
+    """Serves MLflow on all runs of the project until it is interrupted."""
+    ui.serve(
+        find_root() / "results",
+        project_tables(),
+        ui.Place(args.host, args.port),
+        every_s=args.every,
+        models=not args.no_models,
+        out=sys.stdout,
+    )
+    return OK

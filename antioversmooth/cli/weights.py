@@ -1,0 +1,54 @@
+"""Handlers of the commands about weights: analyze, evaluate, convert."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from dataclasses import asdict
+
+from antioversmooth.analysis import drawing, overview
+from antioversmooth.cli.exit_codes import OK
+from antioversmooth.cli.requests import load_row, print_json, report_written
+from antioversmooth.reporting import evaluations
+from antioversmooth.reporting.rendering import gallery
+from antioversmooth.training.run.distributed import find_place
+from antioversmooth.training.weights.analyse import analyse
+from antioversmooth.training.weights.convert import convert
+from antioversmooth.training.weights.evaluate import evaluate_checkpoint, run_of
+
+
+def analyze_command(args: Namespace) -> int:
+    """Measures and draws the layers of a model."""
+    record = analyse(args.target, load_row(args.spec, args.overrides), num_images=args.images)
+    is_run = args.target.is_dir()
+    default = args.target / "analysis" if is_run else args.target.with_suffix(".analysis")
+    folder = args.output or default
+    written = record.write(folder)
+    for picture in overview.pictures(record):
+        written += drawing.write(picture, folder)
+    written.append(gallery.write(folder, record.title))
+    report_written(written, as_json=args.json)
+    return OK
+
+
+def evaluate_command(args: Namespace) -> int:
+    """Evaluates weights, and keeps the result beside them."""
+    experiment = load_row(args.spec, args.overrides) or run_of(args.target).experiment
+    data = evaluations.elsewhere(experiment.data, args.data) if args.data else experiment.data
+    evaluation = evaluate_checkpoint(args.target, experiment, data=data, average=args.average)
+    record = evaluations.record(args.target, experiment, data, evaluation)
+    # under torchrun every process has the result
+    if find_place(os.environ).rank == 0:
+        print_json(record) if args.json else print(evaluations.text(record))
+    return OK
+
+
+def convert_command(args: Namespace) -> int:
+    """Writes weights in another layout."""
+    row = load_row(args.spec, args.overrides)
+    report = convert(args.source, args.target, row, fold=args.fold, average=args.average)
+    if args.json:
+        print_json({**asdict(report), "written": str(args.target)})
+    else:
+        print("\n".join([*report.lines(), f"written: {args.target}"]))
+    return OK
