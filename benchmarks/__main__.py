@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measures, and writes bench.json, bench.md and the chart."""
+"""Measures speed and memory, and writes bench.json, bench.md and the chart."""
 
 from __future__ import annotations
 
@@ -12,43 +12,47 @@ import torch
 
 from antioversmooth import files
 from antioversmooth.project import find_root
-from benchmarks.chart import draw
-from benchmarks.measure import QUICK, Effort, measure, measure_input
-from benchmarks.report import input_markdown, markdown
+from benchmarks.markdown_report import input_markdown, markdown
+from benchmarks.ratio_chart import draw
+from benchmarks.suite import QUICK, Effort, measure, measure_input
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures as the arguments say; 0."""
+    """Measures as the arguments say; returns 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="tiny models, two rounds: whether it works at all"
+        "--quick", action="store_true", help="tiny models, two rounds: a test of the benchmarks"
     )
-    parser.add_argument("--rounds", type=int, metavar="N", help="of whole models; default: 8")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="rounds of whole models; default: 8"
+    )
     parser.add_argument(
         "--augmentations",
         type=int,
         metavar="N",
-        help="views that must come out whole; default: 100000",
+        help="augmented views that are checked; default: 100000",
     )
     parser.add_argument(
         "--device",
         type=torch.device,
         default=torch.device("cpu"),
-        help="of the models; default: cpu",
+        help="device of the models; default: cpu",
     )
     parser.add_argument(
-        "--input", action="store_true", help="only the input pipelines: a table, nothing is written"
+        "--input", action="store_true", help="print the table of the input pipelines only"
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: results/")
-    given = parser.parse_args(arguments)
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder to write to; default: results/"
+    )
+    args = parser.parse_args(arguments)
     root = find_root()
-    folder = given.output or root / "results"
-    asked = {key: getattr(given, key) for key in ("rounds", "augmentations") if getattr(given, key)}
-    effort = replace(QUICK if given.quick else Effort(), **asked)
-    if given.input:
+    folder = args.output or root / "results"
+    changes = {key: getattr(args, key) for key in ("rounds", "augmentations") if getattr(args, key)}
+    effort = replace(QUICK if args.quick else Effort(), **changes)
+    if args.input:
         print(input_markdown(measure_input(root, effort)))
         return 0
-    measured = measure(root, effort, given.device)
+    measured = measure(root, effort, args.device)
     files.write_json(folder / "bench.json", measured)
     files.write_atomic(folder / "bench.md", markdown(measured))
     written = [folder / "bench.json", folder / "bench.md", *draw(measured, folder)]

@@ -1,11 +1,11 @@
-"""What was set as a goal for speed and memory, and whether a measurement reaches it."""
+"""Goals for speed and memory, and whether a measurement reaches them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.mirror import FIRST
+from benchmarks.mlflow_sync import FIRST
 from benchmarks.models import PLAIN
 from benchmarks.pipeline import OURS, TIMM
 from benchmarks.timing import Spread, relative, spread
@@ -21,7 +21,7 @@ _LIMITS = {
 """Multiples of timm's own model: saved for backward, moved per step, time of a step."""
 ATTENTION_LIMIT = 1.05
 """Forward pass of DeiT's attention layer, as a multiple of timm's."""
-MIRROR_LIMIT_S = 60.0
+SYNC_LIMIT_S = 60.0
 """On two cores, into SQLite."""
 TABLE_LIMIT_S = 2.0
 """Of a thousand runs of 300 epochs, on two cores."""
@@ -31,23 +31,22 @@ PIPELINE_LIMIT = 1.8
 
 @dataclass(frozen=True)
 class Goal:
-    """A measured multiple, and the one to reach."""
+    """A measured number, and its limit."""
 
-    what: str
+    name: str
     measured: Spread
     limit: float
     at_most: bool = True
 
     @property
     def reached(self) -> bool:
-        """By the median, to the two digits that the goal has."""
+        """Whether the median, rounded to the two digits of the goal, is within the limit."""
         value = round(self.measured.median, 2)
         return value <= self.limit if self.at_most else value >= self.limit
 
     @property
     def is_clear(self) -> bool:
-        """Whether the middle half of the rounds lies on one side of the limit, as the median
-        does."""
+        """Whether the middle half of the rounds lies on the same side of the limit as the median."""
         worst, best = (
             (self.measured.high, self.measured.low)
             if self.at_most
@@ -58,18 +57,17 @@ class Goal:
 
 
 def goals(measured: dict[str, Any]) -> list[Goal]:
-    """Every goal that a measurement says something about."""
+    """All goals, each with its measurement."""
     found = []
     for (family, scaling), (saved, moved, time) in _LIMITS.items():
         case = measured["models"][family]
         name = f"{family}, {scaling}"
-        found.append(
-            Goal(f"{name}: saved for backward", exact(case["saved_bytes"], scaling), saved)
-        )
-        found.append(Goal(f"{name}: moved per step", exact(case["moved_bytes"], scaling), moved))
-        found.append(
-            Goal(f"{name}: time of a step", relative(case["step_s"], PLAIN)[scaling], time)
-        )
+        step = relative(case["step_s"], PLAIN)[scaling]
+        found += [
+            Goal(f"{name}: saved for backward", exact(case["saved_bytes"], scaling), saved),
+            Goal(f"{name}: moved per step", exact(case["moved_bytes"], scaling), moved),
+            Goal(f"{name}: time of a step", step, time),
+        ]
     layer = relative(measured["attention"]["forward_s"], PLAIN)
     found += [
         Goal(f"attention layer, {s}: forward", layer[s], ATTENTION_LIMIT)
@@ -77,7 +75,7 @@ def goals(measured: dict[str, Any]) -> list[Goal]:
     ]
     speed = speeds(measured)
     mirrored = spread(measured["mirror"][FIRST])
-    found.append(Goal(f"{FIRST}: seconds by the clock", mirrored, MIRROR_LIMIT_S))
+    found.append(Goal(f"{FIRST}: seconds by the clock", mirrored, SYNC_LIMIT_S))
     name, seconds = next(iter(measured["table"].items()))
     found.append(Goal(f"{name}: seconds by the clock", spread(seconds), TABLE_LIMIT_S))
     return found + [
@@ -87,7 +85,7 @@ def goals(measured: dict[str, Any]) -> list[Goal]:
 
 
 def exact(values: dict[str, int], name: str) -> Spread:
-    """A multiple of the plain model's that has no spread."""
+    """A multiple of the plain model's number, without a spread."""
     ratio = values[name] / values[PLAIN]
     return Spread(ratio, ratio, ratio)
 

@@ -1,5 +1,4 @@
-"""How long it takes to list a large data set, and to see that it is still what was listed
-before."""
+"""Time to list a large data set, and to check that a listing is still valid."""
 
 from __future__ import annotations
 
@@ -17,13 +16,13 @@ from antioversmooth.datasets.listing import SPLITS, listed
 from benchmarks.timing import Times
 
 LONG_AGO = 1_700_000_000.0
-"""Time stamp of what is listed: a listing of folders that have just changed is not kept."""
+"""Time stamp of the files: a listing of folders that have just changed is not cached."""
 LAYOUTS = {DataSource.image_folder: "image folder", DataSource.tar: "two tar files"}
 
 
 @dataclass(frozen=True)
-class Load:
-    """What is listed: empty files, since no image is opened."""
+class ListingLoad:
+    """Size of the data set: empty files, since no image is opened."""
 
     classes: int = 500
     train: int = 50
@@ -37,12 +36,11 @@ class Load:
         return self.classes * (self.train + self.val)
 
 
-LOAD, QUICK_LOAD = Load(), Load(classes=2, train=2, val=1, rounds=1)
+LOAD, QUICK_LOAD = ListingLoad(), ListingLoad(classes=2, train=2, val=1, rounds=1)
 
 
-def listing_times(load: Load) -> Times:
-    """Seconds by the clock, for the first time and afterwards, of an image folder and of the same
-    in tar files."""
+def listing_times(load: ListingLoad) -> Times:
+    """Seconds by the clock to list an image folder, and the same in tar files: first and again."""
     times: Times = {}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -87,8 +85,8 @@ def _cache_at(folder: str) -> Iterator[None]:
             os.environ[key] = before
 
 
-def _fabricate(root: Path, load: Load) -> None:
-    """`image_folder/<split>/<class>/*.jpg`, and `tar/<split>.tar` of the same."""
+def _fabricate(root: Path, load: ListingLoad) -> None:
+    """Writes `image_folder/<split>/<class>/*.jpg`, and `tar/<split>.tar` of the same."""
     folders, archives = (root / source.value for source in LAYOUTS)
     archives.mkdir()
     for split in SPLITS:

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from antioversmooth.models.measure import step_traffic
 from antioversmooth.models.placement import add_scaling
-from benchmarks.memory import peak_bytes
 from benchmarks.textbook import share_random_scales, textbook
-from benchmarks.timing import Clock, Times, interleaved
+from benchmarks.timing import Clock, Times, interleaved, peak_bytes
 
 PLAIN = "plain"
 SCALINGS = ("attnscale", "featscale")
@@ -41,7 +40,7 @@ class Case:
     images_shape: tuple[int, int, int, int]
     """[B, channels, height, width] of a batch."""
     sizes: dict[str, Any]
-    """What differs from timm's model."""
+    """Arguments that differ from those of timm's model."""
 
 
 CASES = (
@@ -67,7 +66,7 @@ def variants_of(case: Case) -> dict[str, nn.Module]:
     """timm's model, and both scalings in our form and in the explicit one, with non-zero scales and
     equal weights."""
     plain = timm.create_model(case.tag, **case.sizes)
-    # as the released code does there, and there only
+    # the released code adds FeatScale's terms twice in DeiT only
     doubled = case.name.startswith("DeiT")
     variants = {PLAIN: plain}
     for name in SCALINGS:

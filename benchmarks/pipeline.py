@@ -1,5 +1,5 @@
-"""Training views per second and core, from JPEG files: ours beside what torchvision's and timm's
-users write.
+"""Training views per second and core, from JPEG files: ours beside usual pipelines of torchvision
+and timm.
 
 The images are crops of the two photographs that come with scikit-learn, with noise of their own:
 files of about the size and the entropy of ImageNet's.

@@ -1,10 +1,9 @@
-"""What a run waits for besides its steps: the start of its process, and the copy of the state at a
-checkpoint."""
+"""Time that a run spends beside its steps: the start of its process, and the copy of its state at
+a checkpoint."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,27 +17,26 @@ from antioversmooth import spec
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.metrics import TRAIN_LOSS
 from antioversmooth.training.run.checkpoint import CheckpointWriter
-from benchmarks.timing import Times
+from benchmarks.timing import Times, time_process
 
 IMPORTS = ("import torch", "import torch, torchvision", "import timm")
 
 
 def first_steps(project: Path, *, rounds: int) -> Times:
-    """Seconds, of CPU and by the clock, from the start of a process to the end of its first step,
-    on the mini profile.
+    """Seconds, of CPU and by the clock, from the start of a process to the end of its first step.
 
-    Beside them the CPU seconds of what it imports, each in a process of its own.
+    Of the mini profile; beside them the CPU seconds of its imports, each in a process of its own.
     """
     times: Times = {name: [] for name in (*IMPORTS, "first step", "first step, wall")}
     for number in range(rounds):
         for statement in IMPORTS:
-            times[statement].append(_cpu_of([sys.executable, "-c", statement]))
+            times[statement].append(time_process([sys.executable, "-c", statement])[0])
         with tempfile.TemporaryDirectory() as folder:
             run = _prepared(project, Path(folder), seed=number)
             started = time.time()
-            times["first step"].append(
-                _cpu_of([sys.executable, "-m", "antioversmooth.training", str(run.dir)])
-            )
+            command = [sys.executable, "-m", "antioversmooth.training", str(run.dir)]
+            # the exit code of a run that ends before its last step
+            times["first step"].append(time_process(command, exit_code=os.EX_TEMPFAIL)[0])
             times["first step, wall"].append(_first_record(run) - started)
     return times
 
@@ -52,25 +50,13 @@ def _prepared(project: Path, results: Path, *, seed: int) -> Run:
     return run
 
 
-def _cpu_of(command: list[str]) -> float:
-    """CPU seconds of a process and its children."""
-    before = os.times()
-    # a run that ends early says so in its exit code
-    subprocess.run(command, check=False, capture_output=True)
-    after = os.times()
-    return (
-        after.children_user + after.children_system - before.children_user - before.children_system
-    )
-
-
 def _first_record(run: Run) -> float:
     (first, *_) = (record for record in journal.read(run.metrics_path) if TRAIN_LOSS in record)
     return float(first["time"])
 
 
 def checkpoint_stall(project: Path, tag: str, *, rounds: int) -> Times:
-    """Seconds by the clock that training waits at a checkpoint, and that writing it takes in the
-    background.
+    """Seconds by the clock that a checkpoint holds up training, and until it is written.
 
     Args:
         tag: timm's name of the model, whose weights, average and both of AdamW's moments are saved.
@@ -91,6 +77,6 @@ def checkpoint_stall(project: Path, tag: str, *, rounds: int) -> Times:
 
 
 def _state(weights: dict[str, Any]) -> dict[str, Any]:
-    """Of the size of a run's."""
+    """A state of the size of a run's."""
     moments = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     return {"model": weights, "ema": weights, "optimizer": {"first": moments, "second": moments}}

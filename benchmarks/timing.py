@@ -1,12 +1,16 @@
-"""Times that compare on a machine which others use too: of one thread or of the device, variants
-interleaved."""
+"""Comparable measurements on a shared machine: times of one thread or of the device, variants
+interleaved, and peak memory."""
 
 from __future__ import annotations
 
+import ctypes
+import os
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -15,10 +19,12 @@ Times = dict[str, list[float]]
 Clock = Callable[[Callable[[], object]], float]
 """Calls something and returns the seconds that it took."""
 
+_STATUS = Path("/proc/self/status")
+
 
 @dataclass(frozen=True)
 class Spread:
-    """A median, and the middle half of what was measured."""
+    """A median, and the middle half of the measured values."""
 
     median: float
     low: float
@@ -34,15 +40,14 @@ def spread(values: list[float]) -> Spread:
 
 
 def cpu_clock(call: Callable[[], object]) -> float:
-    """Seconds of CPU that this process spent on a call: other processes' share of the machine does
-    not count."""
+    """Seconds of CPU that this process spends on a call, however busy the machine is."""
     start = time.process_time()
     call()
     return time.process_time() - start
 
 
 def cuda_clock(call: Callable[[], object]) -> float:
-    """Seconds that the device spent on what a call gave it."""
+    """Seconds that the device spends on the work of a call."""
     start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     start.record()
     call()
@@ -51,14 +56,35 @@ def cuda_clock(call: Callable[[], object]) -> float:
     return float(start.elapsed_time(end)) / 1000
 
 
+def time_process(
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    exit_code: int = 0,
+) -> tuple[float, float]:
+    """Seconds of a process and its children: of CPU, and by the clock.
+
+    Raises:
+        RuntimeError: It ends with another exit code than expected.
+    """
+    start, before = time.perf_counter(), os.times()
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+    wall, after = time.perf_counter() - start, os.times()
+    if done.returncode != exit_code:
+        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")
+    user = after.children_user - before.children_user
+    return user + after.children_system - before.children_system, wall
+
+
 def interleaved(
     variants: Mapping[str, Callable[[], object]], clock: Clock, *, rounds: int
 ) -> Times:
-    """Seconds of every variant in every round; a round calls each one once, beginning one further
-    on than the last.
+    """Seconds of every variant in every round.
 
-    So a machine that slows down, or a cache that one variant leaves behind, meets all of them
-    alike. One more round goes before, untimed.
+    A round calls each variant once and begins one further on than the round before, so a machine
+    that slows down, or a cache that one variant leaves behind, affects all of them alike. An
+    untimed round comes first.
     """
     names = list(variants)
     for name in names:
@@ -77,3 +103,33 @@ def relative(times: Times, base: str) -> dict[str, Spread]:
         name: spread([own / other for own, other in zip(values, times[base], strict=True)])
         for name, values in times.items()
     }
+
+
+def peak_bytes(call: Callable[[], object], device: torch.device) -> int | None:
+    """Bytes that a call needs at its peak, beyond those in use before; None if nobody counts them.
+
+    The device's allocator counts them, on a CPU the kernel. A first call is not measured: it
+    allocates what stays.
+    """
+    call()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - before
+    return _resident(call) if _STATUS.exists() else None
+
+
+def _resident(call: Callable[[], object]) -> int:
+    # hand freed memory back to the system, or the call would seem to need none
+    ctypes.CDLL(None).malloc_trim(0)
+    # reset the peak
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _kibibytes("VmRSS")
+    call()
+    return 1024 * (_kibibytes("VmHWM") - before)
+
+
+def _kibibytes(field: str) -> int:
+    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(f"{field}:"))
+    return int(line.split()[1])

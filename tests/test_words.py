@@ -16,7 +16,6 @@ SOURCES = sorted(
 NOT_YET = {
     "analysis",
     "background",
-    "benchmarks",
     "cli",
     "config",
     "datasets",

@@ -1,4 +1,4 @@
-"""What counts as reached."""
+"""A goal is reached by the median."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is compared is the same function, and its measures are in the record."""
+"""Compared variants compute the same function, and all their measures are recorded."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ def test_both_forms_of_a_scaling_give_the_same_logits_and_others_than_the_plain_
 
 @pytest.mark.parametrize("case", QUICK_CASES, ids=lambda case: case.name)
 def test_the_explicit_form_is_copied_whole(case: Case):
-    """Its hooks go along: scales of the copy, not of the original, are what the copy computes
-    with."""
+    """Hooks are copied, too: the copy computes with its own scales."""
     model = copy.deepcopy(variants_of(case)["featscale, explicit"]).eval()
     model(torch.randn(case.images_shape)).square().sum().backward()
     assert all(p.grad is not None for name, p in model.named_parameters() if "lamb" in name)

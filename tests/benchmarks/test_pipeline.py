@@ -1,4 +1,4 @@
-"""The input pipelines are fed with photographs, and every augmentation is counted."""
+"""Input pipelines read photographs, and every augmentation is counted."""
 
 from __future__ import annotations
 

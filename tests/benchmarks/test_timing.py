@@ -1,12 +1,13 @@
-"""Variants are called in turns, and compared within a round."""
+"""Variants are interleaved, and compared within a round."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import pytest
 
-from benchmarks.timing import interleaved, relative, spread
+from benchmarks.timing import interleaved, relative, spread, time_process
 
 
 def test_each_round_calls_every_variant_once_and_begins_one_further_on():
@@ -33,3 +34,12 @@ def test_a_spread_is_the_middle_half():
     found = spread([5.0, 1.0, 2.0, 4.0, 3.0])
     assert (found.low, found.median, found.high) == (2, 3, 4)
     assert spread([7.0]).median == pytest.approx(7)
+
+
+def test_a_process_that_ends_otherwise_than_expected_is_an_error():
+    fails = [sys.executable, "-c", "raise SystemExit('out of order')"]
+    with pytest.raises(RuntimeError, match="ended with 1: out of order"):
+        time_process(fails)
+    cpu, wall = time_process(fails, exit_code=1)
+    assert cpu > 0
+    assert wall > 0

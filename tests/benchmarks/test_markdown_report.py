@@ -1,4 +1,4 @@
-"""A measurement becomes tables, goals and pictures; what is in them comes from its JSON alone."""
+"""Tables, goals and the chart are made from the JSON of a measurement alone."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.chart import draw
 from benchmarks.goals import goals
-from benchmarks.mirror import FIRST
+from benchmarks.markdown_report import markdown
+from benchmarks.mlflow_sync import FIRST
 from benchmarks.models import PLAIN, SCALINGS
 from benchmarks.pipeline import OURS, TIMM
-from benchmarks.report import markdown
+from benchmarks.ratio_chart import draw
 
 NAMES = (PLAIN, *(f"{scaling}{form}" for scaling in SCALINGS for form in ("", ", explicit")))
 
@@ -46,7 +46,7 @@ def measured() -> dict[str, Any]:
 
 
 def test_goals_that_ask_for_less_than_plain_are_missed_by_what_equals_it(measured: dict[str, Any]):
-    missed = {goal.what.partition(",")[0] for goal in goals(measured) if not goal.reached}
+    missed = {goal.name.partition(",")[0] for goal in goals(measured) if not goal.reached}
     assert missed == {"CaiT-S24"}
 
 
@@ -60,7 +60,7 @@ def test_the_report_names_the_machine_and_says_which_goals_are_missed(measured: 
     assert "peak memory and times are of 1." in text
 
 
-def test_a_measure_that_the_system_lacks_is_left_open(measured: dict[str, Any]):
+def test_a_measure_that_the_system_lacks_is_a_dash(measured: dict[str, Any]):
     for case in measured["models"].values():
         case["peak_bytes"] = dict.fromkeys(NAMES)
     assert "| - |" in markdown(measured)

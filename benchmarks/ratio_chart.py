@@ -1,4 +1,4 @@
-"""A measurement as a picture: steps, layers and memory as multiples of timm's own model."""
+"""The chart of a measurement: steps, layers and memory as multiples of timm's own model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PANELS: dict[str, Callable[[dict[str, Any]], dict[str, Spread]]] = {
 
 
 def draw(measured: dict[str, Any], folder: Path) -> list[Path]:
-    """Writes bench.svg and bench.png; their paths."""
+    """Writes bench.svg and bench.png; returns their paths."""
     with style.context(STYLE):
         figure = Figure(figsize=(10.5, 3.6), layout="constrained")
         plots = figure.subplots(1, len(_PANELS), sharey=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.tables import QUICK_LOAD, table_times
+from benchmarks.table_command import QUICK_LOAD, table_times
 
 
 def test_a_fabricated_table_is_rendered_without_anything_heavy(experiments: Path) -> None:

@@ -1,4 +1,4 @@
-"""Everything in one run: what was measured, on what, as one JSON value."""
+"""All measurements of one run, with the machine that they were made on, as one JSON value."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ import torch
 import torchvision
 
 from antioversmooth import spec
-from benchmarks import listings, mirror, models, pipeline, startup, tables
+from benchmarks import listings, mlflow_sync, models, pipeline, startup, table_command
 from benchmarks.timing import cpu_clock, cuda_clock
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How much is measured."""
+    """Number and size of the measurements."""
 
     cases: tuple[models.Case, ...] = models.CASES
     rounds: int = 8
-    """Of whole models."""
+    """Rounds of whole models."""
     attention_rounds: int = 20
     images: int = 40
     """JPEG files, and training views a round."""
     pipeline_rounds: int = 9
     start_rounds: int = 2
-    mirrored: mirror.Load = mirror.LOAD
-    rendered: tables.Load = tables.LOAD
-    listed: listings.Load = listings.LOAD
+    sync: mlflow_sync.SyncLoad = mlflow_sync.LOAD
+    table: table_command.TableLoad = table_command.LOAD
+    listing: listings.ListingLoad = listings.LOAD
     augmentations: int = 100_000
     """Views of the training recipe that must come out whole."""
 
@@ -46,15 +46,15 @@ QUICK = Effort(
     images=4,
     pipeline_rounds=2,
     start_rounds=1,
-    mirrored=mirror.QUICK_LOAD,
-    rendered=tables.QUICK_LOAD,
-    listed=listings.QUICK_LOAD,
+    sync=mlflow_sync.QUICK_LOAD,
+    table=table_command.QUICK_LOAD,
+    listing=listings.QUICK_LOAD,
     augmentations=100,
 )
 
 
 def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, Any]:
-    """What `results/bench.json` holds; times are seconds of each round, by variant.
+    """The content of `results/bench.json`; times are seconds of each round, by variant.
 
     Args:
         project: Holds `experiments/`.
@@ -77,9 +77,9 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
         "attention": attention,
         "pipeline": measure_input(project, effort),
         "start": startup.first_steps(project, rounds=effort.start_rounds),
-        "mirror": mirror.mirror_times(project, effort.mirrored),
-        "table": tables.table_times(project, effort.rendered),
-        "listing": listings.listing_times(effort.listed),
+        "mirror": mlflow_sync.sync_times(project, effort.sync),
+        "table": table_command.table_times(project, effort.table),
+        "listing": listings.listing_times(effort.listing),
         "checkpoint": startup.checkpoint_stall(
             project, effort.cases[0].tag, rounds=effort.start_rounds
         ),
@@ -87,7 +87,7 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
 
 
 def measure_input(project: Path, effort: Effort) -> dict[str, Any]:
-    """The part of it that is about the input pipelines."""
+    """The measurements of the input pipelines."""
     row = spec.load_experiment(project / "experiments" / "deit_s12.yaml", [])
     with tempfile.TemporaryDirectory() as folder:
         images = pipeline.write_photographs(Path(folder), effort.images)
@@ -100,7 +100,7 @@ def measure_input(project: Path, effort: Effort) -> dict[str, Any]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What the numbers depend on besides this project."""
+    """Hardware and versions that the numbers depend on."""
     packages = {
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,

@@ -11,7 +11,7 @@ from benchmarks.timing import Spread, relative, spread
 
 
 def markdown(measured: dict[str, Any]) -> str:
-    """All tables, with what they were measured on and which goals are reached."""
+    """All tables, with the machine and the goals that are reached."""
     case = next(iter(measured["models"].values()))
     machine = ", ".join(f"{key} {value}" for key, value in measured["machine"].items())
     parts = [
@@ -42,7 +42,7 @@ def markdown(measured: dict[str, Any]) -> str:
 
 
 def input_markdown(found: dict[str, Any]) -> str:
-    """The table of the input pipelines by itself."""
+    """The table of the input pipelines alone."""
     return _section("Input, one core", _pipeline({"pipeline": found}))
 
 
@@ -112,7 +112,7 @@ def _goals(measured: dict[str, Any]) -> Iterator[list[str]]:
         verdict = "reached" if goal.reached else "**missed**"
         sign = "≤" if goal.at_most else "≥"
         noise = "" if goal.is_clear else ", within the noise"
-        yield [goal.what, _spread(goal.measured), f"{sign} {goal.limit:.2f}", verdict + noise]
+        yield [goal.name, _spread(goal.measured), f"{sign} {goal.limit:.2f}", verdict + noise]
 
 
 def _spread(found: Spread) -> str:

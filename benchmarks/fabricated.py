@@ -1,0 +1,103 @@
+"""Fabricated projects and run directories: what training would leave behind, without training."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from antioversmooth import files, spec
+from antioversmooth.runs import Run, journal
+from antioversmooth.runs.metrics import (
+    EPOCH_SECONDS,
+    TRAIN_GRAD_NORM,
+    TRAIN_LOSS,
+    TRAIN_LR,
+    VAL_LOSS,
+    VAL_TOP1,
+    VAL_TOP5,
+)
+
+START = 1_700_000_000.0
+"""Time of the first record, in seconds since 1970."""
+EPOCH_S = 60.0
+
+
+@contextmanager
+def empty_project(project: Path) -> Iterator[Path]:
+    """A temporary folder with the specs of a project and no results."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "experiments").symlink_to((project / "experiments").resolve())
+        yield Path(folder)
+
+
+def overrides(epochs: int) -> list[str]:
+    """The overrides that fabricated runs are planned with."""
+    return ["profile=mini", f"recipe.epochs={epochs}"]
+
+
+def plan_runs(project: Path, names: Iterable[str], seeds: Sequence[int], epochs: int) -> list[Run]:
+    """Runs of rows or tables, by their names below `experiments/`."""
+    paths = [project / "experiments" / f"{name}.yaml" for name in names]
+    return spec.load(paths, overrides(epochs)).plan(seeds, project / "results")
+
+
+def write_run(run: Run, records: Iterable[journal.Record], *, epochs: int, reason: str) -> None:
+    """Writes an attempt of a prepared run: its start, its journal and its end.
+
+    Args:
+        reason: Why the attempt ended.
+    """
+    attempt = {"time": START, "attempt": 1}
+    start = {**attempt, "event": "start", "step": 0, "host": "node7", "commit": "c0ffee"}
+    end = {**attempt, "time": START + EPOCH_S * epochs, "event": "end", "reason": reason}
+    run.attempts_path.write_text(_lines([start, end]))
+    run.metrics_path.write_text(_lines(records))
+
+
+def write_done_run(run: Run, epochs: int) -> None:
+    """Writes a run that is done, with five records of training and one of validation an epoch."""
+    run.dir.mkdir(parents=True)
+    records = (record for epoch in range(1, epochs + 1) for record in _epoch(run, epoch))
+    write_run(run, records, epochs=epochs, reason="completed")
+    result = {
+        "id": run.id,
+        "metrics": {VAL_TOP1: _top1(run, epochs), VAL_TOP5: 90.0, VAL_LOSS: 1.0},
+        "best": {VAL_TOP1: 71.0, "epoch": epochs - 1},
+        "parameters": 22_050_664,
+        "gmacs": 4.6,
+        "images_per_s": 900.0,
+        "device": "A GPU",
+        "device_hours": 300.0,
+        "checkpoint": {"file": "x.pt", "sha256": "0" * 64},
+        "similarity": {"tokens": [0.5] * 24},
+        "start": None,
+    }
+    packages = {"torch": "2.14.1", "timm": "1.0.31"}
+    files.write_json(run.dir / "result.json", result)
+    files.write_json(run.dir / "intent.json", {"backend": "slurm", "dirty": False})
+    files.write_json(run.dir / "provenance.json", {"python": "3.11.7", "packages": packages})
+
+
+def epoch_facts(run: Run, epoch: int) -> journal.Record:
+    """Time, step and epoch, which every record of an epoch begins with."""
+    step = epoch * run.experiment.steps_per_epoch
+    return {"time": START + EPOCH_S * epoch, "attempt": 1, "step": step, "epoch": epoch}
+
+
+def _epoch(run: Run, epoch: int) -> Iterator[journal.Record]:
+    facts = epoch_facts(run, epoch)
+    training = {TRAIN_LOSS: 2.0 / epoch, TRAIN_LR: 1e-3, TRAIN_GRAD_NORM: 1.0}
+    validation = {VAL_TOP1: _top1(run, epoch), VAL_TOP5: 90.0, VAL_LOSS: 1.0 + 1 / epoch}
+    yield from [{**facts, **training}] * 5
+    yield {**facts, **validation, EPOCH_SECONDS: EPOCH_S}
+
+
+def _top1(run: Run, epoch: int) -> float:
+    return 70.0 + run.seed % 7 / 10 - 20 / epoch
+
+
+def _lines(records: Iterable[journal.Record]) -> str:
+    return "".join(f"{json.dumps(record)}\n" for record in records)
