@@ -94,3 +94,9 @@ def told(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
+
+
+def and_more(items: Sequence[str], limit: int) -> str:
+    """At most so many items, and the number of the others: a, b and 3 more."""
+    shown = ", ".join(items[:limit])
+    return f"{shown} and {len(items) - limit} more" if len(items) > limit else shown

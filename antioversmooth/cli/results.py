@@ -25,7 +25,7 @@ from antioversmooth.reporting import figures
 from antioversmooth.reporting.rendering import gallery, markdown, terminal
 from antioversmooth.reporting.sharing import bundle, verify
 from antioversmooth.reporting.sharing.unbundle import import_bundle
-from antioversmooth.reporting.table import document, write
+from antioversmooth.reporting.table import document, tables
 from antioversmooth.runs import Run
 
 
@@ -36,7 +36,7 @@ def table_command(args: Namespace) -> int:
     for table in request.tables:
         collected = document.collect(table, request, args.seeds, results)
         complete &= collected["complete"]
-        folder = write.destination(request, results, args.output)
+        folder = tables.destination(request, results, args.output)
         # written before it is shown: the reader of stdout may leave
         written = _write_unless_lossy(folder, collected, may_lose=args.allow_partial)
         if args.readme and written:
@@ -59,10 +59,10 @@ def _write_unless_lossy(
     """
     if folder is None:
         reason = "overrides make these other rows than the committed table's; name --output"
-    elif not may_lose and (why := write.kept_for(collected, folder)):
-        reason = f"{why}; {markdown.WAY_OUT}, --output DIR elsewhere"
+    elif not may_lose and (why := tables.loss_message(collected, folder)):
+        reason = f"{why}; {markdown.ALLOW_LOSS}, --output DIR elsewhere"
     else:
-        report_written(write.write(collected, folder), as_json=False)
+        report_written(tables.write_table(collected, folder), as_json=False)
         return True
     print(f"not written: {reason}", file=sys.stderr)
     return False
@@ -98,7 +98,7 @@ def _draw(path: Path, overrides: list[str], args: Namespace, results: Path) -> l
             file=sys.stderr,
         )
         return []
-    return [*drawing.write(picture, folder), gallery.write(folder)]
+    return [*drawing.write(picture, folder), gallery.write_gallery(folder)]
 
 
 def verify_command(args: Namespace) -> int:
@@ -113,7 +113,7 @@ def _verify_table(path: Path, table: Table | None, args: Namespace) -> int:
     reports = verify.verify(
         committed, args.results or path.parent, table, checkpoints=not args.without_checkpoints
     )
-    rendered = write.compare(committed, path, _readme_beside(path))
+    rendered = tables.compare_renderings(committed, path, _readme_beside(path))
     counts = verify.count(reports)
     if args.json:
         print_json(verify.as_json(committed, reports, rendered))
@@ -138,9 +138,9 @@ def render_command(args: Namespace) -> int:
     written = []
     for path, _ in _committed_tables(args.tables):
         committed = verify.load(path)
-        written += write.write(committed, path.parent)
+        written += tables.write_table(committed, path.parent)
         if committed.get("figures") and (path.parent / "figures" / gallery.PAGE).is_file():
-            written.append(gallery.write(path.parent / "figures"))
+            written.append(gallery.write_gallery(path.parent / "figures"))
         if args.readme:
             markdown.update_readme(find_root(path.absolute().parent) / "README.md", committed)
     report_written(written, as_json=args.json)

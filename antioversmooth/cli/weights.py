@@ -26,7 +26,7 @@ def analyze_command(args: Namespace) -> int:
     written = record.write(folder)
     for picture in overview.pictures(record):
         written += drawing.write(picture, folder)
-    written.append(gallery.write(folder, record.title))
+    written.append(gallery.write_gallery(folder, record.title))
     report_written(written, as_json=args.json)
     return OK
 

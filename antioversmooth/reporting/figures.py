@@ -17,7 +17,7 @@ from antioversmooth.analysis.panels import Axes, Row, axes
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Figure, PanelKind, Table
 from antioversmooth.reporting.rendering import gallery
-from antioversmooth.reporting.table import captions, write
+from antioversmooth.reporting.table import captions, tables
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 
@@ -47,7 +47,7 @@ def render(table: Table, request: Request, seeds: Sequence[int], results: Path) 
     specs = [request.folder / "figures" / f"{name}.yaml" for name in table.figures]
     drawn = [picture(*spec.load_figure(path, request.overrides), seeds, results) for path in specs]
     written = [path for found in drawn if found for path in drawing.write(found, folder)]
-    return [*written, gallery.write(folder)] if written else []
+    return [*written, gallery.write_gallery(folder)] if written else []
 
 
 def destination(request: Request, results: Path, output: Path | None = None) -> Path | None:
@@ -57,7 +57,7 @@ def destination(request: Request, results: Path, output: Path | None = None) -> 
     Args:
         results: The project's results folder.
     """
-    folder = write.destination(request, results)
+    folder = tables.destination(request, results)
     return output or (folder / "figures" if folder else None)
 
 
@@ -94,7 +94,7 @@ def picture(
     setting = captions.Setting.of(
         next(r.experiment for r in runs if r.experiment.name == measured[0].experiment)
     )
-    published = setting.comparable and not write.alters_science(request)
+    published = setting.comparable and not tables.alters_science(request)
     panels = [axes(panel, measured, published=published) for panel in figure.panels]
     panels = [panel for panel in panels if panel.curves]
     if not panels:

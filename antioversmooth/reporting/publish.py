@@ -10,7 +10,7 @@ from antioversmooth.config import Table
 from antioversmooth.errors import TrackingError
 from antioversmooth.reporting import figures
 from antioversmooth.reporting.rendering import terminal
-from antioversmooth.reporting.table import document, write
+from antioversmooth.reporting.table import document, tables
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking import mirror
 from antioversmooth.runs import Run
@@ -32,7 +32,7 @@ def publish(
         results: The project's results folder.
         out: Where people read.
     """
-    complete, folder = True, write.destination(request, results)
+    complete, folder = True, tables.destination(request, results)
     for table in wanted:
         made = document.collect(table, request, seeds, results)
         complete &= made["complete"]
@@ -59,10 +59,10 @@ def _write(
     """Writes the table's files and figures where they belong; says which, or why not."""
     if folder is None:
         return "Not written: the overrides make these other experiments than the table's."
-    if why := write.kept_for(made, folder):
+    if why := tables.loss_message(made, folder):
         return (
             f"Not written: {why}; `antioversmooth table {table.name}` with --allow-partial writes"
             " it nevertheless."
         )
-    written = [*write.write(made, folder), *figures.render(table, request, seeds, results)]
+    written = [*tables.write_table(made, folder), *figures.render(table, request, seeds, results)]
     return f"Written to {folder}: {', '.join(str(path.relative_to(folder)) for path in written)}"

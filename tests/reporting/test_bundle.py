@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from antioversmooth import cli, files, spec
 from antioversmooth.errors import ResultError, UserError
 from antioversmooth.reporting.sharing import bundle, unbundle
-from antioversmooth.reporting.table import document, write
+from antioversmooth.reporting.table import document, tables
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run
 
@@ -67,7 +67,7 @@ def test_another_group_gets_the_same_table_and_can_confirm_it(
     lab: Lab, other: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab.fill_honestly()
-    write.write(lab.collect(0, 1), other.results / "mini")
+    tables.write_table(lab.collect(0, 1), other.results / "mini")
     with inside(lab.root):
         assert cli.main(["export", "small", "--seeds", "0,1", "-o", "all.tar"]) == 0
     with inside(other.root):

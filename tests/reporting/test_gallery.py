@@ -46,7 +46,7 @@ class Links(HTMLParser):
 def test_a_page_holds_every_picture_of_its_folder_and_needs_nothing_else(tmp_path: Path) -> None:
     for name in ("b", "a"):
         drawing.write(picture(name, f"Picture <{name}>"), tmp_path)
-    text = gallery.write(tmp_path, "Figures & more").read_text()
+    text = gallery.write_gallery(tmp_path, "Figures & more").read_text()
     links = Links()
     links.feed(text)
     assert links.open == []
@@ -73,6 +73,6 @@ def test_the_page_of_a_table_leads_to_its_figures(lab: Lab) -> None:
 
 def test_the_same_pictures_are_the_same_page(tmp_path: Path) -> None:
     drawing.write(picture("a", "A"), tmp_path)
-    first = gallery.write(tmp_path).read_bytes()
+    first = gallery.write_gallery(tmp_path).read_bytes()
     files.write_atomic(tmp_path / "notes.txt", "not a picture")
-    assert gallery.write(tmp_path).read_bytes() == first
+    assert gallery.write_gallery(tmp_path).read_bytes() == first

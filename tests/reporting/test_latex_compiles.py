@@ -48,7 +48,7 @@ def compiled(compiler: str, folder: Path, table: str) -> str:
 
 
 def test_the_committed_table_compiles_and_fits_the_page(compiler: str, tmp_path: Path) -> None:
-    said = compiled(compiler, tmp_path, latex.render(document.load(COMMITTED)))
+    said = compiled(compiler, tmp_path, latex.render(document.load_document(COMMITTED)))
     assert "Overfull" not in said
 
 

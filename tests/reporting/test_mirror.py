@@ -21,7 +21,7 @@ from fabricated import NOON, Lab
 from antioversmooth import files, spec
 from antioversmooth.errors import TrackingError
 from antioversmooth.reporting.discover import Discovery
-from antioversmooth.reporting.table import write
+from antioversmooth.reporting.table import tables
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking import database, mirror
 from antioversmooth.reporting.tracking.mirror import Mirrored
@@ -79,7 +79,7 @@ def content(lab: Lab) -> dict[str, dict[str, Any]]:
 
 def test_an_experiment_a_table_a_parent_a_row_a_child_a_seed(store: Lab) -> None:
     store.fill()
-    write.write(store.collect(0, 1), store.results / "mini")
+    tables.write_table(store.collect(0, 1), store.results / "mini")
     mirrored = sync(store)
     assert [(m.name, m.num_runs, m.num_changed) for m in mirrored] == [
         ("small (mini: Digits)", 5, 5)
@@ -134,7 +134,7 @@ def test_what_was_measured_and_drawn_is_with_its_run_and_its_table(store: Lab) -
     files.write_atomic(figures / "deep_similarity.svg", "<svg/>")
     files.write_atomic(figures / "of_another_table.svg", "<svg/>")
     files.write_atomic(figures / "index.html", "<html/>")
-    write.write(store.collect(0), store.results / "mini")
+    tables.write_table(store.collect(0), store.results / "mini")
     table = replace(store.table(), figures=["deep_similarity"])
     seen = [observe(run, now=NOON + 1) for run in Discovery(store.results).runs()]
     mirror.sync(seen, [table], store.results)
@@ -431,7 +431,7 @@ def test_kill_9_at_any_moment_and_a_second_sync_equal_a_clean_one(
     store: Lab, tmp_path: Path
 ) -> None:
     store.fill()
-    write.write(store.collect(0, 1), store.results / "mini")
+    tables.write_table(store.collect(0, 1), store.results / "mini")
     trials = [elsewhere(store, tmp_path / f"trial{number}") for number in range(4)]
     sync(store)
     clean = without_ids(content(store))

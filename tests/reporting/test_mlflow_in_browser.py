@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from fabricated import NOON, Lab
 
-from antioversmooth.reporting.table import write
+from antioversmooth.reporting.table import tables
 from antioversmooth.runs import journal
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def links(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The pages that `ui` names, by their names, while it serves a filled lab."""
     lab = Lab(tmp_path_factory.mktemp("lab"))
     lab.fill()
-    write.write(lab.collect(0, 1), lab.results / "mini")
+    tables.write_table(lab.collect(0, 1), lab.results / "mini")
     for second in range(5):
         record = {
             "time": NOON + second,

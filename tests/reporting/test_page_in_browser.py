@@ -10,7 +10,7 @@ import pytest
 from browser import complaints, emulate, narrow
 from fabricated import Lab
 
-from antioversmooth.reporting.table import write
+from antioversmooth.reporting.table import tables
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.browser
 def page(lab: Lab, browser: Chrome) -> Chrome:
     """The page of the filled table, opened from the file system."""
     lab.fill()
-    write.write(lab.collect(0, 1), lab.results)
+    tables.write_table(lab.collect(0, 1), lab.results)
     browser.get((lab.results / "small.html").as_uri())
     return browser
 
@@ -198,7 +198,7 @@ def test_hostile_names_stay_text(lab: Lab, browser: Chrome) -> None:
             seed["provenance"] = (
                 {"hosts": [evil], "packages": {evil: evil}} if seed["provenance"] else None
             )
-    write.write(made, lab.results)
+    tables.write_table(made, lab.results)
     browser.get((lab.results / "small.html").as_uri())
     assert browser.title == made["title"]
     assert not all_of(browser, "img")

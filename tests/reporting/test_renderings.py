@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from fabricated import Lab
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.rendering import cells, csv_file, gallery, latex, markdown, page
 from antioversmooth.reporting.rendering.chart import Axis
-from antioversmooth.reporting.table import document, write
+from antioversmooth.reporting.table import columns, document, tables
+from antioversmooth.reporting.table.columns import COLUMNS, Column
 from antioversmooth.reporting.table.document import Document
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -39,15 +40,15 @@ def small(lab: Lab) -> Document:
     return made
 
 
-@pytest.mark.parametrize("suffix", write.FORMATS)
+@pytest.mark.parametrize("suffix", tables.FORMATS)
 def test_golden(suffix: str, small: Document, golden: Callable[[str, str], None]) -> None:
-    golden(f"small.{suffix}", write.FORMATS[suffix](small))
+    golden(f"small.{suffix}", tables.FORMATS[suffix](small))
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=str)
 def test_committed_tables_render_to_the_committed_bytes(path: Path) -> None:
-    committed = document.load(path)
-    for suffix, render in write.FORMATS.items():
+    committed = document.load_document(path)
+    for suffix, render in tables.FORMATS.items():
         assert path.with_suffix(f".{suffix}").read_text() == render(committed)
 
 
@@ -60,7 +61,7 @@ def test_committed_pages_of_figures_are_what_their_pictures_render_to(path: Path
 def test_the_specs_in_committed_tables_are_what_their_ids_were_made_of(path: Path) -> None:
     scratch = [
         row
-        for row in document.load(path)["rows"]
+        for row in document.load_document(path)["rows"]
         if row["seeds"] and not row["spec"]["recipe"]["init_from"]
     ]
     assert scratch
@@ -158,15 +159,43 @@ def test_the_numbers_on_an_axis_are_as_long_as_each_other(
 
 def test_a_table_without_any_run_renders(lab: Lab) -> None:
     made = lab.collect()
-    for render in write.FORMATS.values():
+    for render in tables.FORMATS.values():
         assert "missing" in render(made)
-    assert [column.header for column in cells.columns(made)] == [
+    assert cells.headings(made, cells.shown_columns(made)) == [
         "backbone",
         "model",
         "paper (ImageNet-1k)",
         "epochs",
         "state",
     ]
+
+
+@pytest.fixture
+def checkpoint_step() -> Iterator[Column]:
+    """One more column in the registry: the last step, which no format knows of."""
+    column = Column(
+        "checkpoint_step",
+        "last step",
+        measure=lambda row: row.results[0]["steps"] if row.results else None,
+        sort="",
+    )
+    COLUMNS.append(column)
+    yield column
+    COLUMNS.remove(column)
+
+
+def test_one_more_column_is_in_every_format(checkpoint_step: Column, lab: Lab) -> None:
+    lab.fill()
+    made = lab.collect(0, 1)
+    assert [row["checkpoint_step"] for row in made["rows"]] == [32, 32, None, None]
+    first = next(csv.DictReader(io.StringIO(csv_file.render(made))))
+    assert first["checkpoint_step"] == "32"
+    assert "| last step |" in markdown.render(made)
+    assert "& last step &" in latex.render(made)
+    assert "<span>last</span> <span>step</span>" in page.render(made)
+    assert 'data-value="32">32<' in page.render(made)
+    names = cells.headings(made, cells.shown_columns(made))
+    assert names[-2:] == ["last step", "state"]
 
 
 def test_csv_holds_full_precision(small: Document) -> None:
@@ -177,17 +206,17 @@ def test_csv_holds_full_precision(small: Document) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(-0.04, "+0.0"), (0.05, "+0.1"), (-1.26, "−1.3"), (None, ""), (0.0, "+0.0")]
+    ("value", "text"), [(-0.04, "+0.0"), (0.05, "+0.1"), (-1.26, "−1.3"), (0.0, "+0.0")]
 )
-def test_signed(value: float | None, text: str) -> None:
-    assert cells.signed(value, 1) == text
+def test_signed(value: float, text: str) -> None:
+    assert columns.signed(value, 1) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(22_050_664, "22.1"), (604_298, "0.604"), (1_234_567_890, "1,235")]
 )
 def test_significant(value: int, text: str) -> None:
-    assert cells.significant(value, 1e6) == text
+    assert columns.significant(value, 1e6) == text
 
 
 def test_the_readme_block_is_replaced_and_nothing_else(small: Document, tmp_path: Path) -> None:
@@ -195,10 +224,23 @@ def test_the_readme_block_is_replaced_and_nothing_else(small: Document, tmp_path
     readme.write_text("before\n<!-- small:begin -->\nold\n<!-- small:end -->\nafter\n")
     assert markdown.update_readme(readme, small)
     text = readme.read_text()
-    assert text.startswith("before\n<!-- small:begin -->\n### ")
+    assert text.startswith("before\n<!-- small:begin mini 2 -->\n### ")
     assert text.endswith("<!-- small:end -->\nafter\n")
     assert "old" not in text
     assert not markdown.update_readme(readme, small)
+
+
+def test_a_readme_keeps_the_table_with_more_measured_rows_whatever_its_words(
+    small: Document, tmp_path: Path
+) -> None:
+    readme = tmp_path / "README.md"
+    before = "<!-- small:begin imagenet 3 -->\nno table at all\n<!-- small:end -->\n"
+    readme.write_text(before)
+    with pytest.raises(UserError, match="has 3 measured rows, this one 2"):
+        markdown.update_readme(readme, small)
+    assert readme.read_text() == before
+    assert markdown.update_readme(readme, small, may_lose=True)
+    assert "begin mini 2 -->" in readme.read_text()
 
 
 def test_a_readme_without_markers_is_left_alone(small: Document, tmp_path: Path) -> None:
@@ -212,9 +254,9 @@ def test_tables_of_other_experiments_do_not_overwrite_the_committed_one(
     lab: Lab, tmp_path: Path
 ) -> None:
     assert (
-        write.destination(lab.request("runtime.workers=0", "cluster.nodes=2"), lab.results)
+        tables.destination(lab.request("runtime.workers=0", "cluster.nodes=2"), lab.results)
         == lab.results / "mini"
     )
     altered = lab.request("recipe.base_lr=0.5")
-    assert write.destination(altered, lab.results) is None
-    assert write.destination(altered, lab.results, tmp_path) == tmp_path
+    assert tables.destination(altered, lab.results) is None
+    assert tables.destination(altered, lab.results, tmp_path) == tmp_path

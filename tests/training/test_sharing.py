@@ -14,7 +14,6 @@ from antioversmooth.reporting.sharing import bundle, verify
 from antioversmooth.reporting.sharing.unbundle import import_bundle
 from antioversmooth.reporting.sharing.verify import RowReport, Verdict
 from antioversmooth.reporting.table import document
-from antioversmooth.reporting.table.aggregate import aggregate
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run
 from antioversmooth.training.train import train
@@ -24,8 +23,8 @@ TABLE = Table(name="one", title="One row", rows=[TableRow(label="DeiT", experime
 
 def committed(runs: list[Run]) -> document.Document:
     """The table of these runs."""
-    rows = aggregate(TABLE, {"deit_s12": [observe(run) for run in runs]})
-    return document.build(TABLE, rows, [run.seed for run in runs])
+    observed = {"deit_s12": [observe(run) for run in runs]}
+    return document.build(TABLE, observed, [run.seed for run in runs])
 
 
 def unconfirmed(reports: list[RowReport]) -> list[str]:

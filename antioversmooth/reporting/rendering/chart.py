@@ -1,12 +1,10 @@
-"""Line charts as inline SVG; colours come from the page's style, so that they follow light and
-dark."""
+"""Geometry of the line charts of a page; chart.html draws them as inline SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 from antioversmooth.analysis import palette
 
@@ -18,7 +16,7 @@ COLOURS = 8
 
 @dataclass(frozen=True)
 class Line:
-    """Points that belong together."""
+    """Points of one curve."""
 
     x: Sequence[float]
     y: Sequence[float]
@@ -69,48 +67,54 @@ def round_step(step: float) -> float:
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * (1 - 1e-9))
 
 
-def line_chart(series: Sequence[Series], *, x_label: str, y_label: str) -> str:
-    """A figure with its legend.
+@dataclass(frozen=True)
+class DrawnLine:
+    """A line in pixels."""
+
+    colour: str
+    """Its class in page.css."""
+    points: list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Everything that chart.html draws; lengths in pixels."""
+
+    x_label: str
+    y_label: str
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    lines: list[DrawnLine]
+    legend: list[tuple[str, str]]
+    """Colour and label of each series."""
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    bottom: int = HEIGHT - BOTTOM
+
+
+def line_chart(series: Sequence[Series], *, x_label: str, y_label: str) -> Chart:
+    """A chart with its legend.
 
     Args:
         series: At least one line with at least one finite point.
     """
     x = _axis([value for s in series for line in s.lines for value in line.x], LEFT, WIDTH - RIGHT)
     y = _axis([value for s in series for line in s.lines for value in line.y], HEIGHT - BOTTOM, TOP)
-    classes = [f"s{place % COLOURS}" for place in palette.places([s.label for s in series])]
-    paths = [
-        _path(line, x, y, colour)
-        for colour, s in zip(classes, series, strict=True)
-        for line in s.lines
-    ]
-    return "\n".join(
+    colours = [f"s{place % COLOURS}" for place in palette.places([s.label for s in series])]
+    return Chart(
+        x_label,
+        y_label,
+        [(x.at(tick), label) for tick, label in zip(x.ticks(), x.labels(), strict=True)],
+        [(y.at(tick), label) for tick, label in zip(y.ticks(), y.labels(), strict=True)],
         [
-            (
-                f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)} by'
-                f' {escape(x_label)}">'
-            ),
-            *_grid(x, y),
-            (
-                f'<text x="{(LEFT + WIDTH) / 2:g}" y="{HEIGHT - 6}"'
-                f' text-anchor="middle">{escape(x_label)}</text>'
-            ),
-            *paths,
-            "</svg>",
-            '<ul class="legend">',
-            *(_key(colour, s.label) for colour, s in zip(classes, series, strict=True)),
-            "</ul>",
-        ]
+            DrawnLine(colour, _points(line, x, y))
+            for colour, s in zip(colours, series, strict=True)
+            for line in s.lines
+        ],
+        [(colour, s.label) for colour, s in zip(colours, series, strict=True)],
     )
-
-
-def _key(colour: str, label: str) -> str:
-    """An entry of the legend: its line drawn as in the chart, since colours are lost on some eyes
-    and printers."""
-    line = (
-        f'<svg class="key" viewBox="0 0 28 8" aria-hidden="true"><line class="{colour}" x2="28"'
-        ' y1="4" y2="4"/></svg>'
-    )
-    return f"<li>{line}{escape(label)}</li>"
 
 
 def _axis(values: Sequence[float], start: float, end: float) -> Axis:
@@ -119,24 +123,5 @@ def _axis(values: Sequence[float], start: float, end: float) -> Axis:
     return Axis(low, high, start, end) if high > low else Axis(low - 0.5, high + 0.5, start, end)
 
 
-def _grid(x: Axis, y: Axis) -> list[str]:
-    rows = [
-        f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y.at(tick):.1f}"'
-        f' y2="{y.at(tick):.1f}"/><text x="{LEFT - 6}" y="{y.at(tick) + 4:.1f}"'
-        f' text-anchor="end">{label}</text>'
-        for tick, label in zip(y.ticks(), y.labels(), strict=True)
-    ]
-    below = HEIGHT - BOTTOM + 16
-    ticks = zip(x.ticks(), x.labels(), strict=True)
-    return rows + [
-        f'<text x="{x.at(t):.1f}" y="{below}" text-anchor="middle">{label}</text>'
-        for t, label in ticks
-    ]
-
-
-def _path(line: Line, x: Axis, y: Axis, colour: str) -> str:
-    points = [(x.at(a), y.at(b)) for a, b in zip(line.x, line.y, strict=True) if math.isfinite(b)]
-    if len(points) == 1:
-        return f'<circle class="{colour}" cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3"/>'
-    text = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-    return f'<polyline class="{colour}" points="{text}"/>'
+def _points(line: Line, x: Axis, y: Axis) -> list[tuple[float, float]]:
+    return [(x.at(a), y.at(b)) for a, b in zip(line.x, line.y, strict=True) if math.isfinite(b)]

@@ -1,4 +1,4 @@
-"""A table as CSV: one line a row, numbers in full, for a spreadsheet or a script."""
+"""A table as CSV: one line for each row, numbers in full, for a spreadsheet or a script."""
 
 from __future__ import annotations
 
@@ -6,50 +6,25 @@ import csv
 import io
 from typing import Any
 
+from antioversmooth.reporting.table.columns import COLUMNS, Row, dig
 from antioversmooth.reporting.table.document import Document
-
-HEADER = (
-    *(
-        "group",
-        "label",
-        "experiment",
-        "state",
-        "data",
-        "seeds",
-        "n",
-        "top1_mean",
-        "top1_std",
-        "best_mean",
-        "best_std",
-    ),
-    *("start_mean", "paper_imagenet_top1", "paper_confidence", "paper_source", "difference"),
-    *("gain", "gain_spread", "gain_beyond_spread"),
-    *("parameters", "gmacs", "images_per_s", "device", "epochs", "device_hours"),
-)
 
 
 def render(document: Document) -> str:
-    """Header and rows; empty where there is nothing, or where the table is of before a measure was
-    added."""
+    """Header and rows; a cell is empty where there is no value, or none yet in an older table."""
+    header = [name for column in COLUMNS for name in column.csv_paths()]
+    shared = {"data": document["data"]["name"], "seeds": " ".join(map(str, document["seeds"]))}
+    after = header.index("state") + 1
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(HEADER)
-    writer.writerows([_row(document, row) for row in document["rows"]])
+    writer = csv.DictWriter(out, [*header[:after], *shared, *header[after:]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**_values(row), **shared} for row in document["rows"])
     return out.getvalue()
 
 
-def _row(document: Document, row: dict[str, Any]) -> list[Any]:
-    top1, best, start, paper, gain = (
-        row.get(key) or {} for key in ("top1", "best", "start", "paper", "gain")
-    )
-    return [
-        *(row["group"], row["label"], row["experiment"], row["state"], document["data"]["name"]),
-        *(" ".join(map(str, document["seeds"])), top1.get("n"), top1.get("mean"), top1.get("std")),
-        *(best.get("mean"), best.get("std"), start.get("mean")),
-        *(paper.get("top1"), paper.get("confidence"), paper.get("source"), row.get("difference")),
-        *(gain.get("mean"), gain.get("spread"), gain.get("beyond_spread")),
-        *(
-            row.get(key)
-            for key in ("parameters", "gmacs", "images_per_s", "device", "epochs", "device_hours")
-        ),
-    ]
+def _values(row: Row) -> dict[str, Any]:
+    return {
+        name: dig(column.value(row), path)
+        for column in COLUMNS
+        for name, path in column.csv_paths().items()
+    }

@@ -1,4 +1,4 @@
-"""A table as LaTeX, for \\usepackage{booktabs} and nothing else."""
+"""A table as LaTeX, which needs \\usepackage{booktabs} and nothing else."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from antioversmooth.reporting.rendering import cells
+from antioversmooth.reporting.table.columns import Column
 from antioversmooth.reporting.table.document import Document
 
 _ESCAPES = {
@@ -23,45 +24,30 @@ _ESCAPES = {
     "–": "--",
     "—": "---",
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    # brackets would be taken for an option after a line break, as in `\\[2ex]`
+    # After a line break, brackets would be read as its option: `\\[2ex]`.
     "[": "{[}",
     "]": "{]}",
 }
 _SPECIAL = re.compile("[" + re.escape("".join(_ESCAPES)) + "]")
 
-OMITTED = {"best epoch", "images/s", "device", "epochs", "device-hours"}
-"""Columns that a printed page has no room for; the other formats have them."""
-
-
-def _omitted(document: Document) -> set[str]:
-    """And the state, where it is the same for all rows: done, with the seeds that the caption
-    names."""
-    alike = document["complete"] and all(row["seeds"] for row in document["rows"])
-    return OMITTED | {cells.STATE} if alike else OMITTED
-
 
 def render(document: Document) -> str:
     """A `table` environment with caption, rows by group, sources and notes."""
-    columns, rows = _printed(*cells.table(document), _omitted(document))
-    bodies = ["\n".join(_body(body)) for body in _by_group(cells.grouped(rows))]
+    columns = _printed_columns(document)
+    alignment = "".join("l" if column.sort is None else "r" for column in columns)
     return "\n".join(
         [
             r"% needs \usepackage{booktabs}",
             r"\begin{table}",
             r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            (
-                rf"\caption{{{escape(document['title'])}."
-                rf" {' '.join(map(escape, document['caption']))}}}"
-            ),
+            rf"\caption{{{escape(document['title'])}. {escape(' '.join(document['caption']))}}}",
             rf"\label{{tab:{document['name']}}}",
             r"\par\medskip",
-            (
-                rf"\begin{{tabular}}{{{''.join('l' if column.value is None else 'r' for column in columns[1:])}}}"
-            ),
+            rf"\begin{{tabular}}{{{alignment}}}",
             r"\toprule",
-            _line([column.header for column in columns[1:]]),
+            _line(cells.headings(document, columns)),
             r"\midrule",
-            "\n\\midrule\n".join(bodies),
+            "\n\\midrule\n".join(_groups(document, columns)),
             r"\bottomrule",
             r"\end{tabular}",
             r"\par\medskip\raggedright",
@@ -72,31 +58,27 @@ def render(document: Document) -> str:
     )
 
 
-def _printed(
-    columns: list[cells.Column], rows: list[list[str]], omitted: set[str]
-) -> tuple[list[cells.Column], list[list[str]]]:
-    kept = [index for index, column in enumerate(columns) if column.header not in omitted]
-    return [columns[index] for index in kept], [[row[index] for index in kept] for row in rows]
+def _printed_columns(document: Document) -> list[Column]:
+    """The columns that a page has room for.
 
-
-def _by_group(rows: list[list[str]]) -> list[list[list[str]]]:
-    """Rows that belong together: a group starts where its name is printed."""
-    numbers: list[int] = []
-    for row in rows:
-        numbers.append((numbers[-1] if numbers else 0) + bool(row[0]))
+    A group has no column, which would take room from the numbers: its name is a line of its own.
+    The state is left out where all rows are done with the seeds that the caption names.
+    """
+    alike = document["complete"] and all(row["seeds"] for row in document["rows"])
+    omitted = {"group", "state"} if alike else {"group"}
     return [
-        [row for _, row in members]
-        for _, members in groupby(zip(numbers, rows, strict=True), lambda item: item[0])
+        column
+        for column in cells.shown_columns(document)
+        if column.in_print and column.key not in omitted
     ]
 
 
-def _body(rows: list[list[str]]) -> Iterator[str]:
-    """The rows of a group below its name: a column of names would not leave the numbers enough of
-    the page."""
-    name, width = rows[0][0], len(rows[0]) - 1
-    if name != cells.EMPTY:
-        yield rf"\multicolumn{{{width}}}{{l}}{{\itshape {escape(name)}}} \\"
-    yield from (_line(row[1:]) for row in rows)
+def _groups(document: Document, columns: list[Column]) -> Iterator[str]:
+    """The lines of each group of rows, with its name above them."""
+    for name, rows in groupby(document["rows"], lambda row: row["group"]):
+        heading = rf"\multicolumn{{{len(columns)}}}{{l}}{{\itshape {escape(name)}}} \\"
+        lines = [_line(cells.texts(document, columns, row)) for row in rows]
+        yield "\n".join([heading, *lines] if name else lines)
 
 
 def _line(texts: list[str]) -> str:

@@ -1,14 +1,15 @@
-"""A table as GitHub's Markdown, and the block of a README that holds it."""
+"""A table as GitHub's Markdown, and the block of a README that contains it."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from antioversmooth import files
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.rendering import cells
-from antioversmooth.reporting.table.document import Document
+from antioversmooth.reporting.table.document import Document, num_measured
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$]|&(?=#?\w+;))")
 
@@ -25,14 +26,12 @@ def render(document: Document) -> str:
 
 
 def grid(document: Document) -> str:
-    """Header and rows; a group's name stands in its first row only."""
-    columns, rows = cells.table(document)
-    header = [column.header for column in columns]
-    rule = [":---" if column.value is None else "---:" for column in columns]
+    """Header and rows."""
+    columns = cells.shown_columns(document)
     lines = [
-        list(map(escape, header)),
-        rule,
-        *([escape(text) for text in row] for row in cells.grouped(rows)),
+        list(map(escape, cells.headings(document, columns))),
+        [":---" if column.sort is None else "---:" for column in columns],
+        *(list(map(escape, row)) for row in cells.grid(document, columns)),
     ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -42,65 +41,73 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
+# -- README ----------------------------------------------------------------------------------------
+
+ALLOW_LOSS = "--allow-partial writes it nevertheless"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The part of a README between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
+
+    The first marker records which table is in it, as `<!-- NAME:begin mini 12 -->`.
+    """
+
+    before: str
+    table: str
+    """The Markdown between the markers."""
+    after: str
+    profile: str
+    """Profile of the table; empty while there is none."""
+    num_measured: int
+    """Its rows that have an accuracy."""
+
+    @classmethod
+    def find(cls, text: str, name: str) -> Block | None:
+        """The block of a table; None unless each marker is there once, in order."""
+        begin = re.compile(rf"<!-- {re.escape(name)}:begin(?: (\w+) (\d+))? -->")
+        end = f"<!-- {name}:end -->"
+        first, *others = begin.finditer(text) or [None]
+        if first is None or others or text.count(end) != 1 or text.index(end) < first.end():
+            return None
+        stop = text.index(end)
+        return cls(
+            text[: first.start()],
+            text[first.end() : stop].removeprefix("\n"),
+            text[stop:],
+            first[1] or "",
+            int(first[2] or 0),
+        )
+
+
 def update_readme(path: Path, document: Document, *, may_lose: bool = False) -> bool:
-    """Puts the table between `<!-- NAME:begin -->` and `<!-- NAME:end -->`; returns whether the
-    file changed.
+    """Puts the table into its block of a README; returns whether the file changed.
 
     Args:
-        may_lose: Whether it may take the place of a table with more measured rows, of another
-            profile, say.
+        may_lose: Whether it may replace a table with more measured rows, of another profile, say.
 
     Raises:
-        UserError: The file does not hold the two markers, once each and in order; or it would lose
-            rows.
+        UserError: The file does not have the two markers; or it would lose rows.
     """
-    text = path.read_text()
-    parts = _around(text, document)
-    if parts is None:
-        begin, end = _markers(document)
-        raise UserError(f"{path}: needs one {begin} and, after it, one {end}")
-    there, ours = _num_measured(parts[1]), _num_measured(render(document))
-    if ours < there and not may_lose:
+    text, name, ours = path.read_text(), document["name"], num_measured(document)
+    block = Block.find(text, name)
+    if block is None:
         raise UserError(
-            f"{path} is left alone: its table has {there} measured rows, this one {ours}; {WAY_OUT}"
+            f"{path}: needs one <!-- {name}:begin --> and, after it, one <!-- {name}:end -->"
         )
-    updated = f"{parts[0]}\n{render(document)}{parts[2]}"
+    if ours < block.num_measured and not may_lose:
+        raise UserError(
+            f"{path} is left alone: its table has {block.num_measured} measured rows, this one"
+            f" {ours}; {ALLOW_LOSS}"
+        )
+    marker = f"<!-- {name}:begin {document['profile']} {ours} -->"
+    updated = f"{block.before}{marker}\n{render(document)}{block.after}"
     if updated != text:
         files.write_atomic(path, updated)
     return updated != text
 
 
-WAY_OUT = "--allow-partial writes it nevertheless"
-
-
-def _num_measured(text: str) -> int:
-    """How many rows of a rendered table have an accuracy."""
-    grid = [
-        re.split(r"(?<!\\)\|", line)[1:-1] for line in text.splitlines() if line.startswith("|")
-    ]
-    header, rows = [cell.strip() for cell in grid[0]] if grid else [], grid[2:]
-    if cells.ACCURACY not in header:
-        return 0
-    return sum(row[header.index(cells.ACCURACY)].strip() != cells.EMPTY for row in rows)
-
-
-def block(text: str, document: Document) -> str | None:
-    """What stands between the table's markers, where it is this very table: another profile has the
-    same markers."""
-    parts = _around(text, document)
-    inside = parts[1].removeprefix("\n") if parts else ""
-    return inside if inside.startswith(f"### {escape(document['title'])}\n") else None
-
-
-def _markers(document: Document) -> tuple[str, str]:
-    return f"<!-- {document['name']}:begin -->", f"<!-- {document['name']}:end -->"
-
-
-def _around(text: str, document: Document) -> tuple[str, str, str] | None:
-    """The text up to and with the first marker, between the two, and from the second; None unless
-    each stands once."""
-    begin, end = _markers(document)
-    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
-        return None
-    start, stop = text.index(begin) + len(begin), text.index(end)
-    return text[:start], text[start:stop], text[stop:]
+def readme_table(text: str, document: Document) -> str | None:
+    """The Markdown in the table's block of a README, if it is of the document's profile."""
+    block = Block.find(text, document["name"])
+    return block.table if block and block.profile == document["profile"] else None

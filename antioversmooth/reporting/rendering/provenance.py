@@ -1,34 +1,20 @@
-"""What a row of the page unfolds: where each of its numbers comes from, one column a seed, and the
-spec behind them."""
+"""The unfolded part of a row of the page: provenance of its numbers, one column for each seed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from html import escape
+from collections.abc import Callable
 from typing import Any
 
 import yaml
 
+from antioversmooth.reporting.table.columns import Row, dig
+
 Seed = dict[str, Any]
 
 
-def details(row: dict[str, Any]) -> str:
-    """The folded part of a row."""
-    seeds = row["seeds"]
-    summary = " · ".join(f"seed {seed['seed']}: {_brief(seed)}" for seed in seeds)
-    return "\n".join(
-        [
-            f"<details><summary>{escape(summary)}</summary>",
-            '<div class="wide"><table class="facts">',
-            "<tr><td></td>"
-            + "".join(f'<th scope="col">seed {seed["seed"]}</th>' for seed in seeds)
-            + "</tr>",
-            *_facts(seeds),
-            "</table></div>",
-            *_spec(row),
-            "</details>",
-        ]
-    )
+def summary(row: Row) -> str:
+    """The line that is shown while the row is folded."""
+    return " · ".join(f"seed {seed['seed']}: {_brief(seed)}" for seed in row["seeds"])
 
 
 def _brief(seed: Seed) -> str:
@@ -36,39 +22,25 @@ def _brief(seed: Seed) -> str:
     return f"{result['metrics']['val/top1']:g} %" if result else str(seed["state"])
 
 
-def _facts(seeds: list[Seed]) -> Iterator[str]:
-    for name, fact in FACTS.items():
-        texts = [fact(seed) for seed in seeds]
-        if any(texts):
-            cells = "".join(f"<td>{escape(text)}</td>" for text in texts)
-            yield f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>'
+def facts(row: Row) -> list[tuple[str, list[str]]]:
+    """Name and text for each seed of the facts that are known of at least one."""
+    found = [(name, [fact(seed) for seed in row["seeds"]]) for name, fact in FACTS.items()]
+    return [(name, texts) for name, texts in found if any(texts)]
 
 
-def _spec(row: dict[str, Any]) -> Iterator[str]:
-    """What is hashed into the ids of the row's runs; a table of before it was kept has none."""
-    if row.get("spec"):
-        text = yaml.safe_dump(row["spec"], sort_keys=False, allow_unicode=True)
-        name = f"Spec of {row['experiment']}: what its identity is made of, besides the seed"
-        yield f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>"
+def spec(row: Row) -> str:
+    """The fields that the ids of the row's runs are hashed from; empty in an older table."""
+    if not row.get("spec"):
+        return ""
+    return str(yaml.safe_dump(row["spec"], sort_keys=False, allow_unicode=True))
 
 
-def dig(value: Any, path: tuple[str, ...]) -> Any:
-    """The value at a path of keys; None where there is none."""
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _of_result(*path: str) -> Callable[[Seed], str]:
-    return lambda seed: _text(dig(seed["result"], path))
-
-
-def _of_provenance(key: str) -> Callable[[Seed], str]:
-    return lambda seed: _text(dig(seed["provenance"], (key,)))
+def _of(path: str) -> Callable[[Seed], str]:
+    return lambda seed: _text(dig(seed, path))
 
 
 def _text(value: Any) -> str:
-    """A fact for people; empty where there is none."""
+    """A value for people; empty where there is none."""
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items() if item is not None)
     if isinstance(value, list):
@@ -79,29 +51,29 @@ def _text(value: Any) -> str:
 
 
 FACTS: dict[str, Callable[[Seed], str]] = {
-    "run": lambda seed: str(seed["id"]),
+    "run": _of("id"),
     "state": lambda seed: ", ".join(filter(None, [seed["state"], seed["problem"]])),
-    "last epoch": _of_result("metrics"),
-    "best epoch": _of_result("best"),
-    "start": _of_result("start"),
+    "last epoch": _of("result.metrics"),
+    "best epoch": _of("result.best"),
+    "start": _of("result.start"),
     "attempts": lambda seed: str(seed["attempts"] or ""),
-    "attempts ended": _of_provenance("ends"),
-    "imported from": _of_provenance("imported"),
-    "back end": _of_provenance("backend"),
-    "hosts": _of_provenance("hosts"),
-    "jobs": _of_provenance("job_ids"),
-    "device": _of_result("device"),
-    "processes": _of_result("world_size"),
-    "images/s": _of_result("images_per_s"),
-    "training seconds": _of_result("seconds"),
-    "device-hours": _of_result("device_hours"),
-    "commit": _of_provenance("commits"),
-    "uncommitted changes": _of_provenance("uncommitted_changes"),
-    "code snapshot": _of_provenance("snapshots"),
-    "Python": _of_provenance("python"),
-    "packages": _of_provenance("packages"),
-    "data": _of_result("data"),
-    "checkpoint": _of_result("checkpoint"),
-    "older runs, not counted": lambda seed: _text(seed["older"]),
+    "attempts ended": _of("provenance.ends"),
+    "imported from": _of("provenance.imported"),
+    "back end": _of("provenance.backend"),
+    "hosts": _of("provenance.hosts"),
+    "jobs": _of("provenance.job_ids"),
+    "device": _of("result.device"),
+    "processes": _of("result.world_size"),
+    "images/s": _of("result.images_per_s"),
+    "training seconds": _of("result.seconds"),
+    "device-hours": _of("result.device_hours"),
+    "commit": _of("provenance.commits"),
+    "uncommitted changes": _of("provenance.uncommitted_changes"),
+    "code snapshot": _of("provenance.snapshots"),
+    "Python": _of("provenance.python"),
+    "packages": _of("provenance.packages"),
+    "data": _of("result.data"),
+    "checkpoint": _of("result.checkpoint"),
+    "older runs, not counted": _of("older"),
 }
-"""Name, and the text for one seed."""
+"""Name of each fact, and its text for one seed."""

@@ -23,34 +23,25 @@ def show_table(document: Document, out: TextIO) -> None:
     if not out.isatty():
         print(markdown.render(document), file=out)
         return
-    columns, rows = cells.table(document)
-    words = [column.value is None for column in columns]
+    columns, console = cells.shown_columns(document), _console(out)
+    headers = cells.headings(document, columns)
+    grid = cells.grid(document, columns)
+    ranked = sorted(range(len(columns)), key=lambda i: columns[i].priority)
+    kept = _fitting(headers, grid, [headers[i] for i in ranked], console.width)
     caption = " ".join([*document["caption"], *cells.remarks(document)])
-    headers, console = [column.header for column in columns], _console(out)
-    grouped = cells.grouped(rows)
-    kept = _fitting(headers, grouped, RESULT_PRIORITY, console.width)
     if len(kept) < len(headers):
         left_out = ", ".join(name for i, name in enumerate(headers) if i not in kept)
         caption += f" A wider terminal has room for: {left_out}."
-    shown = [[row[i] for i in kept] for row in grouped]
     console.print(
         _drawing(
-            document["title"], [headers[i] for i in kept], [words[i] for i in kept], shown, caption
+            document["title"],
+            [headers[i] for i in kept],
+            [columns[i].sort is None for i in kept],
+            [[row[i] for i in kept] for row in grid],
+            caption,
         )
     )
 
-
-RESULT_PRIORITY = (
-    cells.MODEL,
-    "top-1 (%)",
-    cells.STATE,
-    "gain",
-    "ours − paper",
-    "backbone",
-    "epochs",
-    "beyond spread",
-)
-"""Which columns of results stay on a narrow terminal, before all others in their own order."""
 
 STATUS_HEADER = (
     "row", "seed", "state", "epoch", "top-1 (%)", "paper (ImageNet-1k)", "left", "attempts",

@@ -22,7 +22,7 @@ from antioversmooth.config import PaperValue, Table, TableRow
 from antioversmooth.errors import ResultError, UserError
 from antioversmooth.reporting.sharing import bundle
 from antioversmooth.reporting.table import document as documents
-from antioversmooth.reporting.table import write
+from antioversmooth.reporting.table import tables
 from antioversmooth.reporting.table.aggregate import aggregate
 from antioversmooth.reporting.table.document import Document
 from antioversmooth.reporting.table.observe import Observation, imported_files, observe
@@ -116,7 +116,7 @@ def load(path: Path) -> Document:
     if not isinstance(document, dict) or not _is_table(document):
         raise UserError(f"{path} is not the JSON of a table")
     try:
-        for render in write.FORMATS.values():
+        for render in tables.FORMATS.values():
             render(document)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as err:
         raise UserError(
@@ -219,12 +219,10 @@ def _derive(document: Document, found: Sequence[Sequence[_Found]]) -> list[Row]:
         for row, seeds in zip(document["rows"], found, strict=True)
         if row["experiment"]
     }
-    measured = aggregate(
-        Table(document.get("name", ""), document.get("title", ""), "", rows), observed
-    )
-    sources = list(dict.fromkeys(row.paper.source for row in rows if row.paper))
+    table = Table(document.get("name", ""), document.get("title", ""), "", rows)
+    comparable = bool(document.get("comparable"))
     return [
-        documents.measured_row(row, sources, bool(document.get("comparable"))) for row in measured
+        documents.document_row(row) for row in aggregate(table, observed, comparable=comparable)
     ]
 
 

@@ -1,8 +1,7 @@
-"""From observed runs to rows: mean and spread over seeds, the gain over the table's own baseline,
-and a state.
+"""Rows of a table from observed runs: mean and spread over seeds, gain over the baseline, state.
 
-Pure: nothing here touches the disk. A row only ever sees runs that were planned from its spec as it
-is now, so numbers of different identities are never averaged.
+Pure: nothing here touches the disk. A row only sees runs that were planned from its current spec,
+so numbers of different identities are never averaged.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from antioversmooth.config import Table, TableRow
@@ -20,7 +20,7 @@ from antioversmooth.runs.metrics import VAL_TOP1
 
 @dataclass(frozen=True)
 class Sample:
-    """A number that was measured n times."""
+    """Mean and spread of a number that was measured n times."""
 
     mean: float
     std: float | None
@@ -53,90 +53,91 @@ class Gain:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row of the table, measured."""
+    """A row of the table with its runs; its columns are measured from here (columns.py)."""
 
     row: TableRow
     seeds: tuple[Observation, ...]
     """One for each seed that was asked for; empty for a quoted row."""
-    state: str
-    """done (n=3), partial (2/3), running e5/8, submitted, stopped e5/8, failed, stale, missing, or
-    quoted."""
-    top1: Sample | None
-    """Accuracy after the last epoch, in percent."""
-    best: Sample | None
-    """Accuracy after the best epoch: chosen on the validation set, so only for comparison with
-    others who do that."""
-    start: Sample | None
-    """Accuracy of the weights that a fine-tuned row started from."""
-    gain: Gain | None
-    parameters: int | None
-    gmacs: float | None
-    """Multiply-adds of one image's forward pass, in 10⁹."""
-    images_per_s: float | None
-    """Training throughput of the run; None where the seeds ran on different devices."""
-    device: str
-    """On what the done seeds ran."""
-    epochs: int | None
-    device_hours: float | None
-    """Summed over the done seeds."""
+    baseline: Sample | None = None
+    """Accuracy of the row that `gain` is measured against."""
+    footnote: int | None = None
+    """Number of the source of the paper's value, from 1."""
+    comparable: bool = False
+    """Whether it was measured on what the paper measured on."""
+
+    @cached_property
+    def results(self) -> list[dict[str, Any]]:
+        """`result.json` of the done seeds."""
+        return [seen.result for seen in self.seeds if seen.result is not None]
 
     @property
     def complete(self) -> bool:
         """Whether every seed that was asked for is done."""
         return all(seen.state is State.done for seen in self.seeds)
 
+    @property
+    def state(self) -> str:
+        """done (n=3), partial (2/3), quoted, or the state of the seed that is furthest."""
+        return row_state(self.seeds)
 
-def aggregate(table: Table, observed: Mapping[str, Sequence[Observation]]) -> list[RowResult]:
+    @cached_property
+    def top1(self) -> Sample | None:
+        """Accuracy after the last epoch, in percent."""
+        return _sample(self.seeds)
+
+    @property
+    def best(self) -> Sample | None:
+        """Accuracy after the best epoch: chosen on the validation set, so only for comparison with
+        others who do that."""
+        return _sample(self.seeds, within="best")
+
+    @property
+    def start(self) -> Sample | None:
+        """Accuracy of the weights that a fine-tuned row started from."""
+        return _sample(self.seeds, within="start")
+
+    @property
+    def gain(self) -> Gain | None:
+        """Accuracy minus that of the baseline."""
+        return gain(self.top1, self.baseline)
+
+
+def aggregate(
+    table: Table, observed: Mapping[str, Sequence[Observation]], *, comparable: bool = False
+) -> list[RowResult]:
     """One result for each row of the table, in its order.
 
     Args:
         observed: The runs of each experiment of the table, one for each seed that was asked for.
+        comparable: Whether they were measured on what the paper measured on.
     """
-    accuracy = {name: _sample(seeds, VAL_TOP1) for name, seeds in observed.items()}
+    accuracy = {name: _sample(seeds) for name, seeds in observed.items()}
+    footnotes = {source: number for number, source in enumerate(sources(table), start=1)}
     return [
-        _row(row, observed.get(row.experiment or "", ()), accuracy.get(row.baseline or ""))
+        RowResult(
+            row,
+            tuple(observed.get(row.experiment or "", ())),
+            accuracy.get(row.baseline or ""),
+            footnotes[row.paper.source] if row.paper else None,
+            comparable,
+        )
         for row in table.rows
     ]
 
 
-def _row(row: TableRow, seeds: Sequence[Observation], baseline: Sample | None) -> RowResult:
-    results = _results(seeds)
-    top1 = _sample(seeds, VAL_TOP1)
-    devices = list(dict.fromkeys(r["device"] for r in results))
-    return RowResult(
-        row=row,
-        seeds=tuple(seeds),
-        state=row_state(seeds),
-        top1=top1,
-        best=_sample(seeds, VAL_TOP1, within="best"),
-        start=_sample(seeds, VAL_TOP1, within="start"),
-        gain=gain(top1, baseline),
-        parameters=results[0]["parameters"] if results else None,
-        gmacs=results[0]["gmacs"] if results else None,
-        images_per_s=_mean([r["images_per_s"] for r in results]) if len(devices) == 1 else None,
-        device=", ".join(devices),
-        epochs=seeds[0].run.experiment.recipe.epochs if seeds else None,
-        device_hours=math.fsum(r["device_hours"] for r in results) if results else None,
-    )
+def sources(table: Table) -> list[str]:
+    """The sources of the paper's values, in the order of their footnotes."""
+    return list(dict.fromkeys(row.paper.source for row in table.rows if row.paper))
 
 
-def _results(seeds: Sequence[Observation]) -> list[dict[str, Any]]:
-    return [seen.result for seen in seeds if seen.result is not None]
-
-
-def _sample(seeds: Sequence[Observation], metric: str, *, within: str = "metrics") -> Sample | None:
-    """The sample of a metric over the done seeds; None unless all of them have it."""
-    parts = [result.get(within) or {} for result in _results(seeds)]
-    return Sample.of([part[metric] for part in parts]) if all(parts) else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.mean(known) if known else None
+def _sample(seeds: Sequence[Observation], *, within: str = "metrics") -> Sample | None:
+    """The top-1 accuracy of the done seeds; None unless all of them have it."""
+    parts = [seen.result.get(within) or {} for seen in seeds if seen.result is not None]
+    return Sample.of([part[VAL_TOP1] for part in parts]) if all(parts) else None
 
 
 def gain(ours: Sample | None, baseline: Sample | None) -> Gain | None:
-    """How much better the row is than its baseline; None while either is not measured."""
+    """The difference of a row and its baseline; None while either is not measured."""
     if ours is None or baseline is None:
         return None
     difference = ours.mean - baseline.mean
@@ -147,8 +148,7 @@ def gain(ours: Sample | None, baseline: Sample | None) -> Gain | None:
 
 
 def row_state(seeds: Sequence[Observation]) -> str:
-    """The state of a row in a few words: of all its seeds once some are done, before that of the
-    furthest."""
+    """The state of a row: counts once some seeds are done, else that of the furthest seed."""
     if not seeds:
         return "quoted"
     done = sum(seen.state is State.done for seen in seeds)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from antioversmooth.config import Experiment, Table
+from antioversmooth.errors import and_more
 from antioversmooth.reporting.table import deviations
 from antioversmooth.reporting.table.aggregate import RowResult
 
@@ -151,7 +152,7 @@ def _code(rows: Sequence[RowResult]) -> Iterator[str]:
             for snapshot in (seen.provenance or {}).get("snapshots", []):
                 ran.setdefault(snapshot, []).append(seen.run.name)
     if len(ran) > 1:
-        which = "; ".join(f"{snapshot}: {_few(names)}" for snapshot, names in ran.items())
+        which = "; ".join(f"{snapshot}: {and_more(names, 3)}" for snapshot, names in ran.items())
         yield f"Runs started from different snapshots of the code ({which})."
 
 
@@ -163,12 +164,8 @@ def _imported(rows: Sequence[RowResult]) -> Iterator[str]:
             if origin := (seen.provenance or {}).get("imported"):
                 came.setdefault(origin, []).append(seen.run.name)
     if came:
-        which = "; ".join(f"{origin}: {_few(names)}" for origin, names in came.items())
+        which = "; ".join(f"{origin}: {and_more(names, 3)}" for origin, names in came.items())
         yield f"Imported, not run here ({which})."
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _stale(rows: Sequence[RowResult]) -> Iterator[str]:
@@ -176,7 +173,7 @@ def _stale(rows: Sequence[RowResult]) -> Iterator[str]:
     if names:
         yield (
             "Not counted: runs of another identity (another spec, data or revision) of"
-            f" {_few(names)}."
+            f" {and_more(names, 3)}."
         )
 
 

@@ -1,23 +1,22 @@
-"""The one JSON value behind every rendering of a table: numbers, their provenance, and the words
-that go with them.
+"""The JSON document behind every rendering of a table: numbers, provenance, caption and notes.
 
-Renderers (markdown, latex, sheet, page) see nothing but this value, so a committed JSON file
-renders to the same bytes on any machine, without the runs. It holds no time of its making and no
-path of its maker's.
+Renderers read nothing but this document, so a committed JSON file renders to the same bytes on any
+machine, without the runs. It contains no time of creation and no path of the machine that made it.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from antioversmooth import files, runs
 from antioversmooth.config import Table
 from antioversmooth.reporting.table import captions
-from antioversmooth.reporting.table.aggregate import RowResult, aggregate, seed_state
+from antioversmooth.reporting.table.aggregate import RowResult, aggregate, seed_state, sources
+from antioversmooth.reporting.table.columns import Row, measured_row
 from antioversmooth.reporting.table.observe import Observation, observe
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.metrics import VAL_TOP1
@@ -36,12 +35,11 @@ def collect(table: Table, request: Request, seeds: Sequence[int], results: Path)
         request: The table's request: which experiments, with which overrides.
         results: The project's results folder.
     """
-    return build(table, aggregate(table, _observe(request, seeds, results)), list(seeds))
+    return build(table, _observe(request, seeds, results), list(seeds))
 
 
 def _observe(request: Request, seeds: Sequence[int], results: Path) -> dict[str, list[Observation]]:
-    """The runs of each experiment. Experiments of the same science share their runs, whichever they
-    are named after."""
+    """The runs of each experiment; experiments of the same identity share their runs."""
     planned: dict[str, Run] = {}
     rows: dict[str, list[str]] = {}
     for experiment in request.experiments:
@@ -53,64 +51,49 @@ def _observe(request: Request, seeds: Sequence[int], results: Path) -> dict[str,
     return {name: [seen[run_id] for run_id in ids] for name, ids in rows.items()}
 
 
-def build(table: Table, rows: Sequence[RowResult], seeds: list[int]) -> Document:
-    """The document of measured rows."""
-    measured = [row for row in rows if row.seeds]
-    experiment = measured[0].seeds[0].run.experiment
-    setting = captions.Setting.of(experiment)
-    sources = list(dict.fromkeys(row.row.paper.source for row in rows if row.row.paper))
+def build(
+    table: Table, observed: Mapping[str, Sequence[Observation]], seeds: list[int]
+) -> Document:
+    """The document of a table.
+
+    Args:
+        observed: The runs of each experiment, one for each seed.
+    """
+    setting = captions.Setting.of(
+        next(
+            seen.run.experiment
+            for row in table.rows
+            for seen in observed.get(row.experiment or "", ())
+        )
+    )
+    rows = aggregate(table, observed, comparable=setting.comparable)
     return {
         "name": table.name,
         "title": captions.title(table, setting),
         "caption": captions.caption(table, setting, rows, seeds),
         "notes": captions.notes(rows),
         **({"figures": list(table.figures)} if table.figures else {}),
-        "sources": sources,
+        "sources": sources(table),
         "profile": setting.profile,
         "data": {"name": setting.data, "num_train": setting.num_train, "num_val": setting.num_val},
         "comparable": setting.comparable,
         "complete": all(row.complete for row in rows),
         "seeds": seeds,
-        "rows": [measured_row(row, sources, setting.comparable) for row in rows],
+        "rows": [document_row(row) for row in rows],
     }
 
 
-def measured_row(row: RowResult, sources: list[str], comparable: bool) -> dict[str, Any]:
-    """A row of the document.
-
-    Args:
-        sources: Of the paper's values, in the order of their footnotes.
-        comparable: Whether it was measured on what the paper measured on.
-    """
-    paper = row.row.paper
-    difference = row.top1.mean - paper.top1 if comparable and row.top1 and paper else None
+def document_row(row: RowResult) -> Row:
+    """A row of the document: its columns, its spec and its seeds."""
     return {
-        "group": row.row.group,
-        "label": row.row.label,
-        "experiment": row.row.experiment,
-        "baseline": row.row.baseline,
-        "state": row.state,
-        "top1": runs.to_json(row.top1),
-        "best": runs.to_json(row.best),
-        "start": runs.to_json(row.start),
-        "paper": {**runs.to_json(paper), "footnote": sources.index(paper.source) + 1}
-        if paper
-        else None,
-        "difference": difference,
-        "gain": runs.to_json(row.gain),
-        "parameters": row.parameters,
-        "gmacs": row.gmacs,
-        "images_per_s": row.images_per_s,
-        "device": row.device,
-        "epochs": row.epochs,
-        "device_hours": row.device_hours,
+        **measured_row(row),
         "spec": runs.identity_fields(row.seeds[0].run.experiment) if row.seeds else None,
         "seeds": [_seed(seen) for seen in row.seeds],
     }
 
 
 def _seed(seen: Observation) -> dict[str, Any]:
-    """Everything measured of one run, and where it comes from."""
+    """The measurements of one run, and their provenance."""
     return {
         "seed": seen.run.seed,
         "id": seen.run.id,
@@ -125,20 +108,29 @@ def _seed(seen: Observation) -> dict[str, Any]:
 
 
 def _result(result: dict[str, Any]) -> dict[str, Any]:
-    """The result without what names the run, and without the folder of the data, which is its
-    maker's alone."""
-    kept = {key: value for key, value in result.items() if key not in ("id", "experiment", "seed")}
-    data = kept.get("data")
+    """The result without the names of the run, and without the local path of the data."""
+    fields = {k: value for k, value in result.items() if k not in ("id", "experiment", "seed")}
+    data = fields.get("data")
     if isinstance(data, dict):
-        kept["data"] = {key: value for key, value in data.items() if key != "root"}
-    return kept
+        fields["data"] = {key: value for key, value in data.items() if key != "root"}
+    return fields
 
 
 def _curve(epochs: list[journal.Record]) -> dict[str, list[float]]:
-    """Accuracy after each epoch, thinned evenly; the last epoch always stays."""
+    """Accuracy after each epoch, thinned evenly; the last epoch is always among them."""
     stride = -(-len(epochs) // CURVE_POINTS)
-    kept = epochs[::-1][:: stride or 1][::-1]
-    return {"epoch": [r["epoch"] for r in kept], "top1": [r[VAL_TOP1] for r in kept]}
+    points = epochs[::-1][:: stride or 1][::-1]
+    return {"epoch": [r["epoch"] for r in points], "top1": [r[VAL_TOP1] for r in points]}
+
+
+def measured_seeds(row: Row) -> set[int]:
+    """The seeds that the accuracy of a row is made of."""
+    return {seed["seed"] for seed in row["seeds"] if seed["result"]} if row["top1"] else set()
+
+
+def num_measured(document: Document) -> int:
+    """The number of rows that have an accuracy."""
+    return sum(bool(row["top1"]) for row in document["rows"])
 
 
 def dumps(document: Document) -> str:
@@ -147,15 +139,15 @@ def dumps(document: Document) -> str:
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-"""In C. The encoder of the standard library that indents is not, and takes most of the time of a
-large table."""
+"""The encoder in C. The standard library's encoder with indentation is in Python, and would take
+most of the time of a large table."""
 
 
 def _indented(value: Any, newline: str) -> str:
-    """As `json.dumps(value, indent=2)`, but for lists of numbers.
+    """JSON as of `json.dumps(value, indent=2)`, but with lists of numbers on one line.
 
     Args:
-        newline: A line break, and the indentation of the line that the value stands in.
+        newline: A line break and the indentation of the line that contains the value.
     """
     inner = f"{newline}  "
     if isinstance(value, dict) and value:
@@ -170,6 +162,6 @@ def _are_numbers(values: list[Any]) -> bool:
     return {int, float}.issuperset(map(type, values)) and all(map(math.isfinite, values))
 
 
-def load(path: Path) -> Document:
-    """A document that `dumps` wrote."""
+def load_document(path: Path) -> Document:
+    """Loads a document that `dumps` wrote."""
     return dict(files.read_json(path))

@@ -1,0 +1,272 @@
+"""Registry of the columns of a table: one entry each, from the measurement to every format.
+
+A new column is one entry in `COLUMNS`. JSON, Markdown, LaTeX, CSV, the HTML page and the terminal
+take their columns from here.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from antioversmooth import runs
+from antioversmooth.reporting.table.aggregate import RowResult
+
+Row = dict[str, Any]
+"""A row of the JSON document."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table."""
+
+    key: str
+    """Key in a row of the JSON; with a dot: a part of another column's value."""
+    header: str = ""
+    """Heading in tables for people; empty: only in JSON and CSV."""
+    header_elsewhere: str = ""
+    """Heading where the table was measured on other data than the paper's, if it differs."""
+    measure: Callable[[RowResult], Any] | None = None
+    """The value in the JSON; None: a part of another column's value, which is measured there."""
+    text: Callable[[Any, int], str] = lambda value, digits: str(value)
+    """The cell for people, from a value that is not None and the decimals of accuracies."""
+    sort: str | None = None
+    """Path of the number to sort by within the value, "" for the value itself; None: a column of
+    words, aligned left."""
+    csv: Mapping[str, str] | None = None
+    """Names of CSV columns and their paths within the value; None: the key, for the value itself."""
+    tier: int = 1
+    """Order in tables for people: 0 for the comparison, 1 for its circumstances, 2 for the end."""
+    priority: int = 9
+    """Order in which columns get room on a narrow terminal, 1 first."""
+    in_print: bool = True
+    """Whether a printed page has room for it."""
+    from_spec: bool = False
+    """Whether the value comes from the table's spec and not from runs."""
+
+    def heading(self, *, comparable: bool) -> str:
+        """The header in a table that was measured on the paper's data, or on other data."""
+        return self.header if comparable else self.header_elsewhere or self.header
+
+    def value(self, row: Row) -> Any:
+        """The value in a row of the JSON; None where it is unknown, or older than the column."""
+        return dig(row, self.key)
+
+    def cell(self, row: Row, digits: int) -> str:
+        """The text in a row; empty where there is no value."""
+        value = self.value(row)
+        return "" if value is None else self.text(value, digits)
+
+    def number(self, row: Row) -> float | None:
+        """The number to sort a row by."""
+        return None if self.sort is None else dig(self.value(row), self.sort)
+
+    def csv_paths(self) -> Mapping[str, str]:
+        """The names of its CSV columns, and their paths within the value."""
+        return {self.key: ""} if self.csv is None else self.csv
+
+
+def dig(value: Any, path: str) -> Any:
+    """The value at a path of keys with dots between them; None where there is none."""
+    for key in filter(None, path.split(".")):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+# -- measurements ----------------------------------------------------------------------------------
+
+
+def _first(key: str) -> Callable[[RowResult], Any]:
+    """A value of `result.json` that all seeds share."""
+    return lambda row: row.results[0][key] if row.results else None
+
+
+def _paper(row: RowResult) -> Row | None:
+    paper = row.row.paper
+    return {**runs.to_json(paper), "footnote": row.footnote} if paper else None
+
+
+def _difference(row: RowResult) -> float | None:
+    paper = row.row.paper
+    return row.top1.mean - paper.top1 if row.comparable and row.top1 and paper else None
+
+
+def _devices(row: RowResult) -> list[str]:
+    return list(dict.fromkeys(result["device"] for result in row.results))
+
+
+def _images_per_s(row: RowResult) -> float | None:
+    """The mean over the seeds; None where they ran on different devices."""
+    speeds = [speed for result in row.results if (speed := result["images_per_s"]) is not None]
+    return statistics.mean(speeds) if speeds and len(_devices(row)) == 1 else None
+
+
+def _epochs(row: RowResult) -> int | None:
+    return row.seeds[0].run.experiment.recipe.epochs if row.seeds else None
+
+
+def _device_hours(row: RowResult) -> float | None:
+    """The sum over the done seeds."""
+    hours = [result["device_hours"] for result in row.results]
+    return math.fsum(hours) if hours else None
+
+
+# -- texts -----------------------------------------------------------------------------------------
+
+
+def sample(value: Row, digits: int) -> str:
+    """80.12 ± 0.08, or the mean alone where there is one seed."""
+    return f"{value['mean']:.{digits}f}{_spread(value['std'], digits)}"
+
+
+def signed(value: float, digits: int) -> str:
+    """A difference with its sign; never minus zero."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+
+
+def significant(value: float, unit: float = 1.0) -> str:
+    """Three significant digits, or all digits of the whole part, with thousands separated."""
+    scaled = value / unit
+    return f"{scaled:,.0f}" if abs(scaled) >= 100 else f"{scaled:#.3g}"
+
+
+def _spread(value: float | None, digits: int) -> str:
+    return "" if value is None else f" ± {value:.{digits}f}"
+
+
+def _paper_text(value: Row, digits: int) -> str:
+    return f"{value['top1']:.1f} {value['confidence']} [{value['footnote']}]"
+
+
+def _gain_text(value: Row, digits: int) -> str:
+    return signed(value["mean"], digits) + _spread(value["spread"], digits)
+
+
+def _yes_no(value: bool, digits: int) -> str:
+    return "yes" if value else "no"
+
+
+def _significant(value: float, digits: int) -> str:
+    return significant(value)
+
+
+# -- registry --------------------------------------------------------------------------------------
+
+COLUMNS = [
+    Column(
+        "group",
+        "backbone",
+        measure=lambda row: row.row.group,
+        tier=0,
+        priority=6,
+        from_spec=True,
+    ),
+    Column("label", "model", measure=lambda row: row.row.label, tier=0, priority=1, from_spec=True),
+    Column("experiment", measure=lambda row: row.row.experiment, from_spec=True),
+    Column("baseline", measure=lambda row: row.row.baseline, csv={}, from_spec=True),
+    Column("state", "state", measure=lambda row: row.state, tier=2, priority=3),
+    Column(
+        "top1",
+        "top-1 (%)",
+        measure=lambda row: row.top1,
+        text=sample,
+        sort="mean",
+        csv={"n": "n", "top1_mean": "mean", "top1_std": "std"},
+        tier=0,
+        priority=2,
+    ),
+    Column(
+        "best",
+        "best epoch",
+        measure=lambda row: row.best,
+        text=sample,
+        sort="mean",
+        csv={"best_mean": "mean", "best_std": "std"},
+        in_print=False,
+    ),
+    Column(
+        "start",
+        "start",
+        measure=lambda row: row.start,
+        text=sample,
+        sort="mean",
+        csv={"start_mean": "mean"},
+    ),
+    Column(
+        "paper",
+        "paper",
+        header_elsewhere="paper (ImageNet-1k)",
+        measure=_paper,
+        text=_paper_text,
+        sort="top1",
+        csv={
+            "paper_imagenet_top1": "top1",
+            "paper_confidence": "confidence",
+            "paper_source": "source",
+        },
+        tier=0,
+        from_spec=True,
+    ),
+    Column(
+        "difference",
+        "ours − paper",
+        measure=_difference,
+        text=signed,
+        sort="",
+        tier=0,
+        priority=5,
+    ),
+    Column(
+        "gain",
+        "gain",
+        measure=lambda row: row.gain,
+        text=_gain_text,
+        sort="mean",
+        csv={"gain": "mean", "gain_spread": "spread"},
+        tier=0,
+        priority=4,
+    ),
+    Column(
+        "gain.beyond_spread",
+        "beyond spread",
+        text=_yes_no,
+        csv={"gain_beyond_spread": ""},
+        tier=0,
+        priority=8,
+    ),
+    Column(
+        "parameters",
+        "params (M)",
+        measure=_first("parameters"),
+        text=lambda value, digits: significant(value, 1e6),
+        sort="",
+    ),
+    Column("gmacs", "GMACs", measure=_first("gmacs"), text=_significant, sort=""),
+    Column(
+        "images_per_s",
+        "images/s",
+        measure=_images_per_s,
+        text=_significant,
+        sort="",
+        in_print=False,
+    ),
+    Column("device", "device", measure=lambda row: ", ".join(_devices(row)), in_print=False),
+    Column("epochs", "epochs", measure=_epochs, sort="", priority=7, in_print=False),
+    Column(
+        "device_hours",
+        "device-hours",
+        measure=_device_hours,
+        text=_significant,
+        sort="",
+        in_print=False,
+    ),
+]
+"""All columns, in the order of JSON and CSV; tables for people order them by tier."""
+
+
+def measured_row(row: RowResult) -> Row:
+    """The values of all columns, as JSON types."""
+    return {column.key: runs.to_json(column.measure(row)) for column in COLUMNS if column.measure}

@@ -1,0 +1,120 @@
+"""The files of a table: written in every format, and compared with what is committed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from antioversmooth import files
+from antioversmooth.errors import and_more
+from antioversmooth.reporting.rendering import csv_file, gallery, latex, markdown, page
+from antioversmooth.reporting.table import document as documents
+from antioversmooth.reporting.table.document import Document, measured_seeds
+from antioversmooth.spec import Request
+
+FORMATS: dict[str, Callable[[Document], str]] = {
+    "json": documents.dumps,
+    "md": markdown.render,
+    "tex": latex.render,
+    "csv": csv_file.render,
+    "html": page.render,
+}
+
+
+def write_table(document: Document, folder: Path) -> list[Path]:
+    """Writes the document in every format; returns the paths."""
+    paths = []
+    for suffix, render in FORMATS.items():
+        paths.append(folder / f"{document['name']}.{suffix}")
+        files.write_atomic(paths[-1], render(document))
+    return paths
+
+
+def lost_rows(document: Document, folder: Path) -> list[str]:
+    """Rows for which the folder's table has seeds that this one, which would replace it, lacks.
+
+    This happens in a clone that has run little, or where other seeds are asked for. Rows that have
+    left the table do not count.
+
+    Raises:
+        OSError, ValueError, TypeError, LookupError: There is no table, or it cannot be read.
+    """
+    existing = documents.load_document(folder / f"{document['name']}.json")
+    before = {_key(row): measured_seeds(row) for row in existing["rows"]}
+    return [
+        str(row["experiment"])
+        for row in document["rows"]
+        if before.get(_key(row), set()) - measured_seeds(row)
+    ]
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["group"], row["label"], row["experiment"]
+
+
+def loss_message(document: Document, folder: Path) -> str:
+    """Why a table may not replace the one in a folder; empty where nothing would be lost."""
+    try:
+        lost = lost_rows(document, folder)
+    except (OSError, ValueError, TypeError, LookupError):
+        names = [f"{document['name']}.{suffix}" for suffix in FORMATS]
+        existing = [name for name in names if (folder / name).exists()]
+        if document["complete"] or not existing:
+            return ""
+        return (
+            f"{folder} has {', '.join(existing)}, but their JSON is missing or torn, so the numbers"
+            " that would be lost are not known"
+        )
+    if not lost:
+        return ""
+    if not documents.num_measured(document):
+        return f"no row of it has run here, and {folder} has numbers"
+    return f"{folder} has numbers of seeds that are not in this one: of {and_more(lost, 3)}"
+
+
+def compare_renderings(document: Document, path: Path, readme: Path | None) -> dict[str, bool]:
+    """Whether each existing file that is rendered from a committed JSON equals its rendering.
+
+    Args:
+        path: Path of the JSON; the other formats are beside it.
+        readme: A file that may have the table between its markers.
+    """
+    beside = {path.with_suffix(f".{suffix}"): render for suffix, render in FORMATS.items()}
+    same = {
+        other.name: _text(other) == render(document)
+        for other, render in beside.items()
+        if other.is_file()
+    }
+    pictures = path.parent / "figures"
+    if document.get("figures") and (pictures / gallery.PAGE).is_file():
+        same[f"figures/{gallery.PAGE}"] = _text(pictures / gallery.PAGE) == gallery.render(
+            gallery.TITLE, pictures
+        )
+    table = markdown.readme_table(_text(readme), document) if readme else None
+    return same if table is None else {**same, "README.md": table == markdown.render(document)}
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode(errors="replace")
+
+
+_KEEPS_SCIENCE = re.compile(r"[+~]*(profile|cluster|runtime|data\.root|data\.max_corrupt)\b")
+
+
+def destination(request: Request, results: Path, output: Path | None = None) -> Path | None:
+    """The folder that a request's tables are written to; None where they must not be written.
+
+    Overrides that change the identity of the rows must not overwrite the committed table, so such
+    tables are written only where `output` says.
+
+    Args:
+        results: The project's results folder.
+    """
+    return output or (None if alters_science(request) else request.results(results))
+
+
+def alters_science(request: Request) -> bool:
+    """Whether overrides change the identity of the rows."""
+    return any(not _KEEPS_SCIENCE.match(override) for override in request.overrides)
