@@ -65,7 +65,7 @@ def table(title: str, schema: type) -> Iterator[str]:
     yield from ("", f"## {title}", "", (schema.__doc__ or "").split("\n\n")[0], "")
     yield from ("| key | type | default | meaning |", "|---|---|---|---|")
     for name, hint in fields.hints(schema).items():
-        default = "" if name in required else f"`{json.dumps(runs.plain(defaults[name]))}`"
+        default = "" if name in required else f"`{json.dumps(runs.to_json(defaults[name]))}`"
         if fields.is_config(fields.unwrap(hint)[0]):
             default = ""
         yield f"| `{name}` | {kind(hint)} | {default} | {docs[name].replace('|', chr(92) + '|')} |"
