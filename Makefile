@@ -1,6 +1,6 @@
-# Every target runs what a person could type; `make help` lists them.
+# Every target runs a command that you could type yourself; `make help` lists the targets.
 #   PYTHON=    interpreter for .venv (3.11 to 3.13)        SEEDS=0,1,2   seeds of every row
-#   IMAGENET=  ImageNet folder: the real reproduction      ARGS=         further arguments for launch.py
+#   IMAGENET=  ImageNet folder: the full reproduction      ARGS=         further arguments
 SHELL := /bin/sh
 PY := .venv/bin/python
 SEEDS ?= 0
@@ -12,51 +12,51 @@ WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help setup test test-slurm slurm-shell check format smoke bench figures ui docs lock
 
-help: ## this list
+help: ## print this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
 
 .venv/.installed: pyproject.toml requirements.lock
 	@PYTHON=$(PYTHON) scripts/setup.sh
 
-setup: .venv/.installed ## make .venv, once; the other targets do it by themselves
+setup: .venv/.installed ## create .venv once; the other targets do this when needed
 
 reproduce-%: .venv/.installed ## train every row of experiments/tables/%.yaml and render the table
 	@$(PY) launch.py experiments/tables/$*.yaml $(PROFILE) --seeds $(SEEDS) --follow $(ARGS)
 
-table-%: .venv/.installed ## render the table from what has run
+table-%: .venv/.installed ## render the table from the runs that exist
 	@$(PY) -m antioversmooth table experiments/tables/$*.yaml $(PROFILE) --seeds $(SEEDS) $(ARGS)
 
-figures: .venv/.installed ## draw every figure of experiments/figures/ from what has run
+figures: .venv/.installed ## draw every figure of experiments/figures/ from the runs that exist
 	@$(PY) -m antioversmooth figures experiments/figures/*.yaml $(PROFILE) --seeds $(SEEDS) $(ARGS)
 
-ui: .venv/.installed ## MLflow on what has run, kept up to date
+ui: .venv/.installed ## open MLflow on all runs, and keep it up to date
 	@$(PY) -m antioversmooth ui $(ARGS)
 
-test: .venv/.installed ## every test that needs no SLURM
+test: .venv/.installed ## run every test that needs no SLURM
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not slurm" $(ARGS)
 
-test-slurm: .venv/.installed ## the tests that start a private SLURM (Linux, Debian's SLURM packages)
+test-slurm: .venv/.installed ## run the tests on a private SLURM (Linux, Debian's packages)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slurm tests/slurm -o faulthandler_timeout=1200 $(ARGS)
 
-slurm-shell: .venv/.installed ## a shell on a private SLURM, to try things by hand
+slurm-shell: .venv/.installed ## open a shell on a private SLURM, to try things by hand
 	@$(PY) tests/slurm/shell.py
 
-smoke: .venv/.installed ## two rows of the mini table, the whole way, in about a minute
+smoke: .venv/.installed ## run two rows of the mini table, from spec to table, in about a minute
 	@$(PY) launch.py experiments/tables/smoke.yaml profile=mini --follow $(ARGS)
 
-bench: .venv/.installed ## speed and memory beside timm's own models and usual input pipelines: results/bench.md
+bench: .venv/.installed ## compare speed and memory with timm's: results/bench.md
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks $(ARGS)
 
-check: .venv/.installed ## lint, format, types, and the pages of docs/ with their links
+check: .venv/.installed ## lint, check format and types, and build docs/ with its links
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
 	@$(MAKE) --no-print-directory docs
 
-docs: .venv/.installed ## README and docs/ as a site: docs/_build/index.html; a dead link fails
+docs: .venv/.installed ## build the site docs/_build/index.html; a dead link fails
 	@$(PY) -m sphinx -W --keep-going -q docs docs/_build $(ARGS)
 
-format: .venv/.installed ## put the code into the format that `check` asks for
+format: .venv/.installed ## format the code as `check` requires
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
 
-lock: .venv/.installed ## resolve requirements.lock again, keeping what still fits
+lock: .venv/.installed ## resolve requirements.lock again, keeping versions that still fit
 	@$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --no-header --extra mini --extra dev \
 		pyproject.toml --output-file requirements.lock

@@ -1,4 +1,4 @@
-"""AttnScale in a timm model, and the similarity of its tokens and attention maps by layer."""
+"""Adds AttnScale to a timm model, and draws the similarity of its tokens and attention maps."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ import torch
 from antioversmooth.analysis import drawing, measures, overview
 from antioversmooth.models import add_scaling
 
-# True: the weights of the hub
+# pretrained=True downloads the weights from the hub
 model = timm.create_model("deit_tiny_patch16_224", pretrained=False)
-# w is a parameter of each head; it starts at 0, where the model is what it was
+# w is one parameter per head; it starts at 0, where the model is unchanged
 add_scaling(model, attnscale=True)
 images = torch.randn(4, 3, 224, 224)
 analysis = measures.measure(model, [images], title="DeiT-Ti + AttnScale")
