@@ -71,7 +71,7 @@ def goals(measured: dict[str, Any]) -> list[Goal]:
     layer = relative(measured["attention"]["forward_s"], PLAIN)
     found += [
         Goal(f"attention layer, {s}: forward", layer[s], ATTENTION_LIMIT)
-        for s in ("attnscale", "featscale")
+        for s in dict.fromkeys(scaling for _, scaling in _LIMITS)
     ]
     speed = speeds(measured)
     mirrored = spread(measured["mirror"][FIRST])

@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antioversmooth.methods import METHODS
 from antioversmooth.models.measure import step_traffic
 from antioversmooth.models.placement import add_scaling
 from benchmarks.textbook import share_random_scales, textbook
 from benchmarks.timing import Clock, Times, interleaved, peak_bytes
 
 PLAIN = "plain"
-SCALINGS = ("attnscale", "featscale")
+SCALINGS = tuple(METHODS)
 EXACT_IMAGES = 8
 """Images of the step whose bytes are counted, as where tests/models/test_measure.py holds DeiT's
 goals.
@@ -70,9 +71,8 @@ def variants_of(case: Case) -> dict[str, nn.Module]:
     doubled = case.name.startswith("DeiT")
     variants = {PLAIN: plain}
     for name in SCALINGS:
-        attnscale, featscale = name == "attnscale", name == "featscale"
-        ours = add_scaling(copy.deepcopy(plain), attnscale=attnscale, featscale=featscale)
-        explicit = textbook(plain, attnscale=attnscale, featscale=featscale, doubled=doubled)
+        ours = add_scaling(copy.deepcopy(plain), **{name: True})
+        explicit = textbook(plain, **{name: True}, doubled=doubled)
         share_random_scales(ours, explicit)
         variants |= {name: ours, f"{name}, explicit": explicit}
     return variants

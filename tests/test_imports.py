@@ -22,13 +22,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "project": {"errors"},
     "runs": BASE,
     "spec": BASE | {"runs"},
+    "methods": {"config"},
     "datasets": {"config", "errors", "files"},
     "orchestration": BASE | {"runs", "spec", "datasets"},
     # of analysis only what needs no torch
-    "reporting": BASE | {"runs", "spec", "datasets", "analysis"},
-    "models": {"config", "errors", "files"},
-    "analysis": {"config", "errors", "files", "models"},
-    "training": BASE | {"runs", "datasets", "models", "analysis"},
+    "reporting": BASE | {"runs", "spec", "datasets", "methods", "analysis"},
+    "models": {"config", "errors", "files", "methods"},
+    "analysis": {"config", "errors", "files", "methods", "models"},
+    "training": BASE | {"runs", "datasets", "methods", "models", "analysis"},
 }
 TYPED = {"cli"}
 """What people type, beside launch.py: it may import all."""

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from antioversmooth.analysis.spectra import high_pass_norm, low_pass_norm, norm
 from antioversmooth.analysis.watch import Attended
-from antioversmooth.models.attention import ScaledAttention
+from antioversmooth.models.attention import ScaledAttention, WindowMean
 
 POWERS = 7
 """t = 0 to 6 of A^t: with random logits HC is gone by then."""
@@ -42,11 +42,13 @@ def holds_for(layer: Any) -> bool:
         isinstance(getattr(layer, "norm", nn.Identity()), nn.Identity)
         and getattr(layer, "gate", None) is None
     )
-    # AttnScale's mean differs by token there
-    masked = getattr(layer, "mask_aware", False) and layer.lamb is not None
+    # the mean differs by token there
+    masked = isinstance(layer, WindowMean) and layer.excludes_masked
+    method = layer.method if isinstance(layer, ScaledAttention) else None
     return (
         behind
         and not masked
+        and not (method is not None and method.has_own)
         and getattr(layer, "num_kv_groups", 1) == 1
         and not isinstance(layer, TalkingHeadAttn)
     )
@@ -120,13 +122,16 @@ def inequalities(seen: Attended) -> dict[str, Tensor]:
 
 
 def gains(layer: Any) -> tuple[Tensor | float, Tensor | float]:
-    """|1 + w| of each head, and max |1 + t| over channels: what the scalings multiply the factors
-    by."""
+    """Factors by which methods scale HC: |c1| of each head, and max |1 + t| over channels."""
     if not isinstance(layer, ScaledAttention):
         return 1.0, 1.0
-    attn_gain = 1.0 if layer.lamb is None else (1 + layer.lamb).abs()
-    feat_gain = 1.0 if layer.featscale is None else (1 + layer.featscale.scales()[1]).abs().max()
-    return attn_gain, feat_gain
+    attn_gain: Tensor | float = 1.0
+    if layer.method is not None:
+        factor: Any = layer.method.attended(*layer.method_parameters)
+        attn_gain = abs(factor)
+    if layer.features is None or layer.features_on_map:
+        return attn_gain, 1.0
+    return attn_gain, (1 + layer.features.scales()[1]).abs().max()
 
 
 def _violated(x: Tensor, bound: Tensor) -> Tensor:

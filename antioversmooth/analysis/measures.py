@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from antioversmooth.analysis import bounds, spectra
-from antioversmooth.analysis.record import MEASURES, Analysis
+from antioversmooth.analysis.record import Analysis, all_measures
 from antioversmooth.analysis.similarity import absolute_cosine, off_diagonal_cosine, similarities
 from antioversmooth.analysis.watch import (
     Attended,
@@ -37,7 +37,7 @@ def measure(
     weights: str = "",
     devices: Sequence[torch.device] = (),
 ) -> Analysis:
-    """Everything in `record.MEASURES`, on copies of the model: the given one stays as it is.
+    """Everything in `record.all_measures()`, on copies of the model: the given one stays as it is.
 
     Args:
         model: A ViT, BEiT, EVA, CaiT or Swin of timm, with or without the scalings.
@@ -55,7 +55,7 @@ def measure(
         first.merge(other)
     if first.images == 0:
         raise ValueError("there are no images to measure on")
-    measures: dict[str, dict[int, Any]] = {name: {} for name in MEASURES}
+    measures: dict[str, dict[int, Any]] = {name: {} for name in all_measures()}
     for name, layer, value in [*first.means(), *_scales(model)]:
         measures[name][layer] = value.tolist()
     found = {name: dict(sorted(values.items())) for name, values in measures.items() if values}
@@ -121,17 +121,8 @@ def _scales(model: nn.Module) -> Iterator[tuple[str, int, Tensor]]:
     for layer, block in enumerate(blocks, start=1):
         if not isinstance(block.attn, ScaledAttention):
             continue
-        if block.attn.lamb is not None:
-            yield "scales/w", layer, block.attn.lamb.detach()
-        # Swin's block applies them itself
-        if "lamb1" in block._parameters:
-            s, t = (
-                block.attn.featscale.scales()
-                if block.attn.featscale
-                else (block.lamb1, block.lamb2)
-            )
-            yield "scales/s", layer, s.detach()
-            yield "scales/t", layer, t.detach()
+        for parameter, value in block.attn.acting_parameters():
+            yield f"scales/{parameter.symbol}", layer, value.detach()
 
 
 class _Sums:

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from antioversmooth.methods import METHODS
+
 BASELINE = 0
-METHODS = {"AttnScale": 1, "FeatScale": 2}
-"""Place in a palette, by what the label of a row says."""
+PLACES = {method.title: place for place, method in enumerate(METHODS.values(), start=1)}
+"""Place in a palette of the method whose title is in the label of a row."""
 
 
 def places(labels: Sequence[str]) -> list[int]:
@@ -16,9 +18,9 @@ def places(labels: Sequence[str]) -> list[int]:
     The first row of a kind has the place that is kept for its kind; further ones have those behind.
     """
     taken: list[int] = []
-    beyond = 1 + max(METHODS.values())
+    beyond = 1 + max(PLACES.values())
     for label in labels:
-        kept = next((place for method, place in METHODS.items() if method in label), BASELINE)
+        kept = next((place for method, place in PLACES.items() if method in label), BASELINE)
         place = kept if kept not in taken else max(beyond, 1 + max(taken))
         taken.append(place)
     return taken

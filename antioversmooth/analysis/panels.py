@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
-from antioversmooth.analysis.record import MEASURES, Analysis
+from antioversmooth.analysis.record import Analysis, all_measures
 from antioversmooth.config import Panel, PanelKind
 
 K = TypeVar("K", int, float)
@@ -121,12 +121,13 @@ def _title(panel: Panel, title: str, rows: Sequence[Row], layers: Sequence[int])
 
 def _of_head(analysis: Analysis, head: int) -> Analysis:
     """What the analysis says of one head, in the layers that have it."""
+    known = all_measures()
     narrowed = {
         name: {
             layer: heads[head - 1 : head] for layer, heads in layers.items() if len(heads) >= head
         }
         for name, layers in analysis.measures.items()
-        if MEASURES[name].axes[:1] == ("head",)
+        if known[name].axes[:1] == ("head",)
     }
     return replace(analysis, measures={**analysis.measures, **narrowed})
 

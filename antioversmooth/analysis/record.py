@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from antioversmooth import files
+from antioversmooth.methods import METHODS
 
 AXES = ("head", "channel", "frequency", "power")
 
@@ -53,18 +54,20 @@ MEASURES = {
     "bounds/violations": Measure(
         (), "share of these inequalities that is violated by more than rounding"
     ),
-    "scales/w": Measure(("head",), "AttnScale's w"),
-    "scales/s": Measure(
-        ("channel",),
-        "FeatScale's s, of the DC part, as it acts (the released form counts it twice)",
-    ),
-    "scales/t": Measure(
-        ("channel",),
-        "FeatScale's t, of the HC part, as it acts (the released form counts it twice)",
-    ),
 }
-"""All of them; each value is a mean over images. Layers count from 1, layer 0 is what enters the
-first block."""
+"""Measures that do not depend on the method; each value is a mean over images. Layers count from 1,
+layer 0 is what enters the first block."""
+
+
+def all_measures() -> dict[str, Measure]:
+    """MEASURES, and the learned parameters of each method by their symbols."""
+    learned = {
+        f"scales/{parameter.symbol}": Measure((method.axis,), parameter.meaning)
+        for method in METHODS.values()
+        for parameter in method.parameters
+    }
+    return MEASURES | learned
+
 
 Values = dict[int, Any]
 """By layer: a number, or lists nested as the measure's axes."""
@@ -83,7 +86,7 @@ class Analysis:
     depth: int
     """Self-attention blocks."""
     measures: dict[str, Values]
-    """By the names in MEASURES; those that the model does not have are left out."""
+    """By the names in `all_measures`; those that the model does not have are left out."""
     data: str = ""
     """What the images are of; empty where that is not known."""
 
@@ -94,7 +97,8 @@ class Analysis:
 
     def json(self) -> str:
         """As text for a file; five significant digits."""
-        axes = {name: list(MEASURES[name].axes) for name in self.measures}
+        known = all_measures()
+        axes = {name: list(known[name].axes) for name in self.measures}
         value = {**asdict(self), "axes": axes, "measures": _rounded(self.measures)}
         return json.dumps(value, allow_nan=False) + "\n"
 
@@ -104,8 +108,9 @@ class Analysis:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["measure", "layer", *AXES, "value"])
+        known = all_measures()
         for name, values in self.measures.items():
-            axes = MEASURES[name].axes
+            axes = known[name].axes
             for layer, value in values.items():
                 for place, number in _numbers(value):
                     at = dict(zip(axes, place, strict=True))

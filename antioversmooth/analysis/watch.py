@@ -28,10 +28,10 @@ class Attended:
     tokens: Tensor
     """X, what the layer is given. Shape: [B, N, C]."""
     unscaled: Tensor
-    """A, before AttnScale: the softmax. CaiT's comes behind its talking heads and contains
-    AttnScale. [B, H, N, N]."""
+    """A, before a method: the softmax. CaiT's comes behind its talking heads and contains the
+    method. [B, H, N, N]."""
     map: Tensor
-    """A_hat, what multiplies the values: A where there is no AttnScale. Shape: [B, H, N, N]."""
+    """A_hat, which multiplies the values: A where there is no method. Shape: [B, H, N, N]."""
     output: Tensor
     """What the layer gives, behind its projection. Shape: [B, N, C]."""
 
@@ -121,7 +121,7 @@ def _watching_layer(layer: Any, see: Callable[[Attended], None]) -> Iterator[Non
 
     def seen(layer: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
         attention = maps.pop()
-        if isinstance(layer, WindowMean) and layer.leaves_off:
+        if isinstance(layer, WindowMean) and layer.defers_projection:
             output = layer.projection(output)
         see(
             Attended(
@@ -152,11 +152,11 @@ def _unfused(layer: Any) -> Iterator[None]:
 def _scaled(
     layer: Any, attention: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]
 ) -> Tensor:
-    """The map with the layer's AttnScale: A + w (A - A_LP), where A_LP is the layer's own mean, of
-    the unit vectors."""
+    """The map with the layer's method applied; A_LP is the layer's own mean, of the unit
+    vectors."""
     if (
         not isinstance(layer, ScaledAttention)
-        or layer.lamb is None
+        or layer.method is None
         or isinstance(layer, TalkingHeadAttn)
     ):
         # CaiT's is part of its talking heads, and so of the map, already
@@ -164,4 +164,5 @@ def _scaled(
     B, _, N, _ = attention.shape
     unit_vectors = torch.eye(N, dtype=attention.dtype, device=attention.device).expand(B, N, N)
     low_pass = layer.mean(unit_vectors, *inputs[1:], **options)
-    return attention + layer.lamb[:, None, None] * (attention - low_pass[:, None])
+    per_head = [parameter[:, None, None] for parameter in layer.method_parameters]
+    return layer.method.matrix(attention, low_pass[:, None], *per_head)

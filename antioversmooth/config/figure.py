@@ -11,7 +11,7 @@ from antioversmooth.config.table import CONFIDENCES
 
 class PanelKind(Enum):
     """What a panel of a figure draws; the measures behind it are those of
-    `analysis.record.MEASURES`."""
+    `analysis.record.all_measures`."""
 
     token_similarity = "token_similarity"
     token_similarity_off_diagonal = "token_similarity_off_diagonal"

@@ -1,7 +1,7 @@
-"""The paper's two scalings, and timm's backbones with them in place."""
+"""timm's backbones with the methods of `antioversmooth.methods` in them."""
 
-# its import puts the released names into timm's registry
-from antioversmooth.models import registry as registry
+# importing it adds the released names to timm's registry
+from antioversmooth.models import entrypoints as entrypoints
 from antioversmooth.models.factory import build_model
 from antioversmooth.models.placement import add_scaling, remove_scaling
 

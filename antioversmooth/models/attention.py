@@ -1,10 +1,10 @@
-"""timm's attention layers with the paper's scalings in them.
+"""timm's attention layers with methods in them.
 
 No forward pass of timm is copied but that of talking heads, which is rewritten. The projection and
-the dropout that end an attention layer are *held*: called by timm's own forward they pass their
-input through, and `ScaledAttention` applies them itself, with the scalings folded in. The modules
-stay where and what they were, and so do the keys of the state dict; `placement.py` exchanges their
-classes, as torch.nn.utils.parametrize does.
+the dropout that end an attention layer are *deferred*: called by timm's own forward they return
+their input, and `ScaledAttention` applies them itself, with the methods folded in. The modules stay
+where and what they were, and so do the keys of the state dict; `placement.py` swaps their classes,
+as torch.nn.utils.parametrize does.
 
 A value v is linear in the layer's input x, so m(v) = W_V m(x) + b_V: the mean over tokens is of x,
 and costs one read.
@@ -22,61 +22,67 @@ from timm.models.cait import TalkingHeadAttn
 from timm.models.vision_transformer_relpos import RelPosAttention
 from torch import Tensor, nn
 
+from antioversmooth.config import Family
 from antioversmooth.errors import ModelError
+from antioversmooth.methods import AttentionMethod, FeatureMethod, Parameter
 from antioversmooth.models import scaling
 from antioversmooth.models.scaling import Projection
 
 
-class HeldLinear(nn.Linear):
-    """A linear layer that its caller passes through; whoever holds it applies the weights."""
+class DeferredLinear(nn.Linear):
+    """A linear layer that returns its input; the attention layer around it applies the weights."""
 
     def forward(self, input: Tensor) -> Tensor:
         return input
 
 
-class HeldDropout(nn.Dropout):
-    """A dropout that its caller passes through; whoever holds it applies it."""
+class DeferredDropout(nn.Dropout):
+    """A dropout that returns its input; the attention layer around it calls `drop`."""
 
     def forward(self, input: Tensor) -> Tensor:
         return input
 
     def drop(self, input: Tensor) -> Tensor:
-        """What the caller was to do with it."""
+        """Applies the dropout."""
         return super().forward(input)
 
 
-class FeatScale:
-    """Where an attention layer finds the scales of its output: they belong to the block around it.
+class BlockFeatures:
+    """A FeatureMethod with its parameters, which belong to the block around an attention layer.
 
     Not a module, so that the block's parameters are not listed twice; copies and pickles along with
     the model.
     """
 
-    def __init__(self, block: Any, repeats: int) -> None:
-        self.block = block
-        self.repeats = repeats
+    def __init__(self, method: FeatureMethod, family: Family, block: Any) -> None:
+        self.method, self.family, self.block = method, family, block
 
     def scales(self) -> tuple[Tensor, Tensor]:
-        """(s, t): of the DC and of the HC part, each [C] and times the `repeats` of the variant."""
-        return self.repeats * self.block.lamb1, self.repeats * self.block.lamb2
+        """(s, t) as they act: of the DC and of the HC part, each [C]."""
+        parameters = [getattr(self.block, p.name) for p in self.method.parameters]
+        return self.method.scales(self.family, *parameters)
 
 
 class ScaledAttention(nn.Module):
-    """Mixed into an attention layer of timm in front of its own class; adds AttnScale, FeatScale or
-    both.
+    """Mixed into an attention layer of timm in front of its own class; adds methods to it.
 
-    Attributes set by `placement.add_scaling`: lamb: AttnScale's w, [H]; None without AttnScale.
-        featscale: None without FeatScale, or where the block applies it (Swin). excluded: Leading
-        tokens that no mean runs over. folded: AttnScale goes into the projection; else it was
-        applied to the attention matrix already, by
-            `RescaledDropout` or by the mixing of talking heads.
+    `placement.add_methods` sets the attributes; the AttentionMethod's parameters are the layer's.
     """
 
-    lamb: nn.Parameter | None
-    featscale: FeatScale | None
+    method: AttentionMethod | None
+    features: BlockFeatures | None
     excluded: int
+    """Leading tokens that no mean runs over."""
     folded: bool
-    # from here on timm's own; qkv is None where there is a `v_proj` instead
+    """Whether the AttentionMethod folds into the projection.
+
+    Otherwise it was applied to the attention matrix, by `ExplicitDropout` or by the mixing of
+    talking heads.
+    """
+    family = Family.vit
+    features_on_map = False
+    """Whether the block applies the FeatureMethod, to the whole feature map."""
+    # timm's attributes; None where there is a `v_proj` instead of `qkv`
     qkv: Any
     v_proj: Any
     proj: Any
@@ -87,35 +93,55 @@ class ScaledAttention(nn.Module):
         """[B, N, C] -> [B, N, C].
 
         Raises:
-            ModelError: The layer was changed, or is called, in a way that the scalings are not
-                right for.
+            ModelError: The layer was changed, or is called, in a way that its methods are not exact
+                for.
         """
         self._require_form()
         _require_unmasked(**kwargs)
-        # [B, N, H * head_dim]: both held modules passed it through
+        # [B, N, H * head_dim]: projection and dropout returned their input
         output = super().forward(x, *args, **kwargs)
         projection = self.projection
-        if self.lamb is not None and self.folded:
-            mean_value = self.value(self.mean(x, *args, **kwargs))
-            projection = scaling.attn_scale(projection, self.lamb, mean_value)
-        if self.featscale is None:
+        if self.method is not None and self.folded:
+            projection = scaling.fold_into_projection(
+                projection,
+                self.method,
+                self.method_parameters,
+                self.value(self.mean(x, *args, **kwargs)),
+                self.value(x) if self.method.has_own else None,
+            )
+        if self.features is None or self.features_on_map:
             dropped: Tensor = self.proj_drop.drop(projection(output))
             return dropped
-        s, t = self.featscale.scales()
-        # the DC part is that of what dropout leaves: nothing to fold into
+        s, t = self.features.scales()
+        # the DC part is taken after dropout, so there is nothing to fold into
         if self.drops:
             dropped = self.proj_drop.drop(projection(output))
-            return scaling.feat_scale(dropped, s, t, self.mean(dropped))
-        return scaling.feat_scale_projection(projection, s, t, self.mean(output))(output)
+            return scaling.scale_features(dropped, s, t, self.mean(dropped))
+        return scaling.fold_features(projection, s, t, self.mean(output))(output)
+
+    @property
+    def method_parameters(self) -> list[Tensor]:
+        """Parameters of the AttentionMethod, each [H]."""
+        assert self.method is not None
+        return [getattr(self, parameter.name) for parameter in self.method.parameters]
+
+    def acting_parameters(self) -> list[tuple[Parameter, Tensor]]:
+        """Parameters of all methods of this layer and its block, with their values as they act."""
+        found: list[tuple[Parameter, Tensor]] = []
+        if self.method is not None:
+            found += zip(self.method.parameters, self.method_parameters, strict=True)
+        if self.features is not None:
+            found += zip(self.features.method.parameters, self.features.scales(), strict=True)
+        return found
 
     @property
     def projection(self) -> Projection:
-        """W_O, as it stands."""
+        """W_O without any method."""
         return Projection(self.proj.weight, self.proj.bias)
 
     @property
     def drops(self) -> bool:
-        """Whether dropout falls on what the projection gives."""
+        """Whether dropout falls on the output of the projection."""
         return self.training and self.proj_drop.p > 0
 
     def mean(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -123,29 +149,28 @@ class ScaledAttention(nn.Module):
         return scaling.token_mean(x[:, self.excluded :], 1)
 
     def _require_form(self) -> None:
-        """Holds the layer to the linear layers, the dropout and the kind of attention that its form
-        was chosen for."""
-        if not isinstance(self.proj, HeldLinear):
-            raise exchanged("proj", self.proj)
-        if self.lamb is None:
+        """Raises ModelError where the layer is no longer the one that its form was chosen for."""
+        if not isinstance(self.proj, DeferredLinear):
+            raise unsupported_layer("proj", self.proj)
+        if self.method is None:
             return
         values = "v_proj" if self.qkv is None else "qkv"
         if self.folded and not is_linear(getattr(self, values)):
-            raise exchanged(values, getattr(self, values))
+            raise unsupported_layer(values, getattr(self, values))
         if self.folded and self.training and self.attn_drop.p > 0:
             raise ModelError(
-                f"attention dropout was set to {self.attn_drop.p:g} behind AttnScale's back, which"
-                " must be applied in front of it: build the model with attn_drop_rate, then"
-                " add_scaling"
+                f"attention dropout was set to {self.attn_drop.p:g} after add_scaling, but"
+                f" {self.method.title} must be applied before it: build the model with"
+                " attn_drop_rate, then add_scaling"
             )
         if not self.folded and getattr(self, "fused_attn", False):
             raise ModelError(
-                "fused attention was turned on behind AttnScale's back, which needs the attention"
-                " matrix here: leave it off, or remove_scaling first"
+                f"fused attention was turned on after add_scaling, but {self.method.title} needs"
+                " the attention matrix here: leave it off, or remove_scaling first"
             )
 
     def value(self, x: Tensor) -> Tensor:
-        """The values of tokens x, all heads side by side."""
+        """Values of tokens x, all heads side by side."""
         if self.qkv is None:
             value: Tensor = self.v_proj(x)
             return value
@@ -156,48 +181,48 @@ class ScaledAttention(nn.Module):
 
 
 def is_linear(layer: nn.Module) -> bool:
-    """Whether a layer is x @ weight.T + bias and nothing else, as parametrized and sharded ones
-    still are."""
+    """Whether a layer computes x @ weight.T + bias and nothing else, parametrized and sharded ones
+    included."""
     return type(layer).forward is nn.Linear.forward
 
 
-def exchanged(name: str, layer: nn.Module) -> ModelError:
-    """For a layer whose weights are not all that it computes: the scalings read them, and would
-    miss the rest."""
+def unsupported_layer(name: str, layer: nn.Module) -> ModelError:
+    """The error for a layer that computes more than its weights say."""
     kind = f"{type(layer).__module__}.{type(layer).__name__}"
     return ModelError(
-        f"{name} is a {kind}, where the scalings need x @ weight.T + bias and nothing beside it:"
+        f"{name} is a {kind}, but the scalings need x @ weight.T + bias and nothing beside it:"
         " merge adapters (LoRA) into the weights, or add them by torch.nn.utils.parametrize"
     )
 
 
 def _require_unmasked(attn_mask: Tensor | None = None, is_causal: bool = False, **_: Any) -> None:
-    """Refuses the masks of ViT-like layers; Swin's are positional, and part of what was
-    released."""
+    """Refuses the masks of ViT-like layers; Swin's are positional, and part of the released
+    models."""
     if attn_mask is not None or is_causal:
         raise ModelError(
-            "the scalings take means over all tokens, and a mask keeps some from others: they would"
-            " leak through the mean. Call the model without attention masks and padded tokens"
-            " (NaFlexViT: with image tensors)"
+            "the scalings take means over all tokens, so masked tokens would leak through the"
+            " mean. Call the model without attention masks and padded tokens (NaFlexViT: with"
+            " image tensors)"
         )
 
 
-class RescaledDropout(nn.Dropout):
-    """The explicit path: AttnScale on the matrix itself, then attention dropout, as in the released
-    code.
+class ExplicitDropout(nn.Dropout):
+    """The explicit path: the AttentionMethod on the matrix itself, then attention dropout, as in
+    the released code.
 
-    Taken where dropout falls on rescaled entries, or where a norm or a gate stands before the
-    projection.
+    For layers where dropout falls on rescaled entries, or a norm or a gate precedes the projection.
     """
 
     attention: tuple[ScaledAttention]
-    """The layer whose `lamb` it is; in a tuple, so that it is not listed as a child."""
+    """The layer whose parameters are used; in a tuple, so that it is not listed as a child."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, H, N, N] -> [B, H, N, N]."""
         layer = self.attention[0]
-        assert layer.lamb is not None
-        return super().forward(scaling.attn_scale_matrix(input, layer.lamb, layer.excluded))
+        assert layer.method is not None
+        return super().forward(
+            scaling.apply_to_matrix(input, layer.method, layer.method_parameters, layer.excluded)
+        )
 
 
 class ScaledVitAttention(ScaledAttention, Attention):
@@ -221,32 +246,33 @@ class ScaledEvaAttention(ScaledAttention, eva.EvaAttention):
 
 
 class WindowMean(ScaledAttention):
-    """AttnScale within a window of Swin: over all its tokens as released, or over those that its
-    mask allows.
+    """Means within a window of Swin: over all its tokens as released, or over those that its mask
+    allows (`mask_aware` of the method)."""
 
-    Attributes set by `placement.add_scaling`:
-        mask_aware: Whether pairs that a shifted window masks stay out of the mean.
-    """
-
-    mask_aware: bool
+    family = Family.swin
+    features_on_map = True
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """[B * windows, N, C] -> the same; not projected yet where the block does that, as it says
-        in `leaves_off`."""
-        if self.leaves_off:
-            merged_later: Tensor = super(ScaledAttention, self).forward(x, *args, **kwargs)
-            return merged_later
+        """[B * windows, N, C] -> the same; not projected yet with `defers_projection`."""
+        if self.defers_projection:
+            unprojected: Tensor = super(ScaledAttention, self).forward(x, *args, **kwargs)
+            return unprojected
         return super().forward(x, *args, **kwargs)
 
     @property
-    def leaves_off(self) -> bool:
-        """Whether the projection waits until windows are merged, where FeatScale of the whole map
-        folds into it.
+    def defers_projection(self) -> bool:
+        """Whether the block applies the projection, after windows are merged, with the
+        FeatureMethod of the whole map folded into it.
 
-        AttnScale's term is different for each window, and dropout is drawn window by window: with
-        these it does not.
+        Not with an AttentionMethod, whose term differs between windows, nor with dropout, which is
+        drawn window by window.
         """
-        return self.lamb is None and not self.drops
+        return self.method is None and not self.drops
+
+    @property
+    def excludes_masked(self) -> bool:
+        """Whether pairs that a shifted window masks stay out of the mean."""
+        return self.method is not None and self.method.mask_aware
 
     def mean(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B * windows, N, C] -> [B * windows, 1 or N, C].
@@ -255,7 +281,7 @@ class WindowMean(ScaledAttention):
             x: The windows' tokens.
             mask: [windows, N, N], zero where a query may attend to a key; None: everywhere.
         """
-        if mask is None or not self.mask_aware:
+        if mask is None or not self.excludes_masked:
             return super().mean(x)
         allowed = (mask == 0).to(x.dtype)
         weights = allowed / allowed.sum(-1, keepdim=True)
@@ -275,43 +301,45 @@ class ScaledWindowAttentionV2Cr(WindowMean, swin_transformer_v2_cr.WindowMultiHe
     """Swin-V2-CR, timm's own version of it."""
 
 
-class FeatScaleSwinBlock(swin_transformer.SwinTransformerBlock):
-    """Swin: FeatScale over the whole map, after windows are merged, the shift is undone and padding
-    is cut off."""
+class ScaledSwinBlock(swin_transformer.SwinTransformerBlock):
+    """Swin: the FeatureMethod on the whole map, after windows are merged, the shift is undone and
+    padding is cut off."""
 
     def _attn(self, x: Tensor) -> Tensor:
-        """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
+        """The attention branch of a block; [B, height, width, C] -> the same."""
         stock: Any = super()._attn
-        return _feat_scale_map(self, stock(x))
+        return _scale_map(self, stock(x))
 
 
-class FeatScaleSwinBlockV2(swin_transformer_v2.SwinTransformerV2Block):
+class ScaledSwinBlockV2(swin_transformer_v2.SwinTransformerV2Block):
     """Swin-V2: as Swin."""
 
     def _attn(self, x: Tensor) -> Tensor:
-        """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
+        """The attention branch of a block; [B, height, width, C] -> the same."""
         stock: Any = super()._attn
-        return _feat_scale_map(self, stock(x))
+        return _scale_map(self, stock(x))
 
 
-class FeatScaleSwinBlockV2Cr(swin_transformer_v2_cr.SwinTransformerV2CrBlock):
+class ScaledSwinBlockV2Cr(swin_transformer_v2_cr.SwinTransformerV2CrBlock):
     """Swin-V2-CR: as Swin."""
 
     def _shifted_window_attn(self, x: Tensor) -> Tensor:
-        """timm's name for the attention branch of a block; [B, height, width, C] -> the same."""
+        """The attention branch of a block; [B, height, width, C] -> the same."""
         stock: Any = super()._shifted_window_attn
-        return _feat_scale_map(self, stock(x))
+        return _scale_map(self, stock(x))
 
 
-def _feat_scale_map(block: Any, x: Tensor) -> Tensor:
+def _scale_map(block: Any, x: Tensor) -> Tensor:
+    attention = block.attn
     mean = scaling.token_mean(x, (1, 2))
-    if not block.attn.leaves_off:
-        return scaling.feat_scale(x, block.lamb1, block.lamb2, mean)
-    return scaling.feat_scale_projection(block.attn.projection, block.lamb1, block.lamb2, mean)(x)
+    s, t = attention.features.scales()
+    if not attention.defers_projection:
+        return scaling.scale_features(x, s, t, mean)
+    return scaling.fold_features(attention.projection, s, t, mean)(x)
 
 
 class TalkingHeadProducts(TalkingHeadAttn):
-    """CaiT's talking heads without their projection, both mixings of heads as matrix products over
+    """CaiT's talking heads without their projection; heads are mixed by matrix products over
     [H, N * N].
 
     timm permutes the attention matrix to put heads last, and back, twice; without that a forward
@@ -333,7 +361,7 @@ class TalkingHeadProducts(TalkingHeadAttn):
         )
         attention = self.attn_drop(_mix_heads(logits.softmax(dim=-1), *self.mixing(N)))
         output: Tensor = (attention @ v).transpose(1, 2).reshape(B, N, C)
-        # what follows, proj and proj_drop, is held anyway
+        # proj and proj_drop would return their input
         return output
 
 
@@ -345,10 +373,14 @@ def _mix_heads(attention: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class ScaledTalkingHeads(ScaledAttention, TalkingHeadProducts):
-    """CaiT; AttnScale comes after the mixing of heads, and folds into it."""
+    """CaiT; the AttentionMethod comes after the mixing of heads, and folds into it."""
+
+    family = Family.cait
 
     def mixing(self, num_tokens: int) -> tuple[Tensor, Tensor]:
         weight, bias = super().mixing(num_tokens)
-        if self.lamb is None:
+        if self.method is None:
             return weight, bias
-        return scaling.attn_scale_mixing(weight, bias, self.lamb, num_tokens)
+        return scaling.fold_into_mixing(
+            weight, bias, self.method, self.method_parameters, num_tokens
+        )

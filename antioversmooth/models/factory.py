@@ -1,4 +1,4 @@
-"""From the model part of a spec to a model."""
+"""Builds the model that a spec describes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from antioversmooth.config import Family, Initialisation, ModelConfig, Scaling
-from antioversmooth.models.placement import add_scaling
+from antioversmooth.config import Family, Initialisation, ModelConfig
+from antioversmooth.methods import method_of
+from antioversmooth.models.placement import add_methods
 
 
 def build_model(
@@ -24,10 +25,9 @@ def build_model(
     attention_dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    """A timm backbone at the sizes of the spec with its scaling placed in it; [B, in_channels,
-    size, size] -> logits.
+    """A timm backbone at the sizes of the spec with its method in it.
 
-    Under `torch.device("meta")` it has shapes and no numbers.
+    [B, in_channels, size, size] -> logits. Under `torch.device("meta")` it has shapes and no numbers.
 
     Args:
         dropout: After position embedding, attention projection and in MLPs.
@@ -47,13 +47,11 @@ def build_model(
         drop_path_rate=drop_path,
     )
     _initialise(backbone, config)
-    return add_scaling(
+    method = method_of(config)
+    return add_methods(
         backbone,
-        attnscale=config.scaling is Scaling.attnscale,
-        featscale=config.scaling is Scaling.featscale,
-        variant=config.scaling_variant,
+        [] if method is None else [method],
         class_token_in_mean=config.class_token_in_mean,
-        mask_aware=config.mask_aware,
     )
 
 
@@ -93,8 +91,7 @@ _BACKBONES = {Family.vit: _vit, Family.cait: _cait, Family.swin: _swin}
 
 
 def _initialise(backbone: nn.Module, config: ModelConfig) -> None:
-    """What differs from timm's own start: the size of embeddings, and Xavier where it is asked
-    for."""
+    """Redraws what does not start as in timm: embeddings of another size, and Xavier weights."""
     if getattr(backbone, "pos_embed", None) is not None:
         trunc_normal_(backbone.pos_embed, std=config.position_embedding_std)
     if config.class_token_std is not None:

@@ -1,27 +1,25 @@
-"""The paper's two equations as pure functions, in the forms that cost next to nothing.
+"""Coefficients of methods, folded into the weights around an attention layer.
 
-B images, N tokens, C channels, H heads. A is an attention matrix [B, H, N, N], m(.) the mean over
-tokens: it *is* the DC part, F^-1 diag(1, 0, ..., 0) F X (paper, section 2.4).
+B images, N tokens, C channels, H heads; m(.) is the mean over tokens. It *is* the DC part,
+F^-1 diag(1, 0, ..., 0) F X (paper, section 2.4). The equations are in `antioversmooth.methods`:
+y = c0 v + c1 A v - c3 m(v) per head, and X_hat = X + s DC[X] + t HC[X] per channel.
 
-    AttnScale   A_hat = A_LP + (1 + w) (A - A_LP),  A_LP = 11^T / N
-                w, one scalar a head: `lamb` [H]
-    FeatScale   X_hat = X + k (s DC[X] + t HC[X]),  DC[X] = m(X), HC[X] = X - m(X)
-                s and t, one number a channel: `lamb1` [C] and `lamb2` [C]
-
-k is 1 in the paper and 2 in the released DeiT code, which adds its terms twice. All scales start at
-zero.
-
-Rows of a softmax sum to one, so A_hat V = (1 + w) A V - w m(V): neither form needs the attention
-matrix, and both fold into the projection behind the attention, which leaves one term per image.
+Both are affine in what enters or leaves the projection W_O, apart from one term per image. So they
+cost next to nothing: the weights are scaled once a step, and no tensor of the features' size is
+written.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from antioversmooth.methods import AttentionMethod
+from antioversmooth.methods.base import one_plus
 
 
 class Projection(NamedTuple):
@@ -43,81 +41,96 @@ class Projection(NamedTuple):
 def token_mean(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     """m(x), with the dimensions of the tokens kept as 1.
 
-    A sum, because the backward pass of `mean` writes a tensor as large as x. In float16 it is one
-    of float32, for fear of 65504.
+    A sum, because the backward pass of `mean` writes a tensor as large as x. float16 is summed in
+    float32: it overflows at 65504.
     """
     total = x.sum(dim, keepdim=True, dtype=torch.float32 if x.dtype == torch.float16 else None)
     return (total * (total.numel() / x.numel())).to(x.dtype)
 
 
-def one_plus(scale: Tensor) -> Tensor:
-    """1 + scale, in float32 at least: bfloat16 would round a scale of 0.003 away."""
-    return 1 + scale.to(torch.promote_types(scale.dtype, torch.float32))
-
-
-def scale_rows(weight: Tensor, scale: Tensor) -> Tensor:
-    """(1 + scale) weight, row by row.
+def scale_rows(weight: Tensor, factor: Tensor | float) -> Tensor:
+    """Factor times weight, row by row, in the type of the weight.
 
     Args:
         weight: [R, ...]
-        scale: [R]
+        factor: [R], or the same for all rows.
     """
-    return (weight * one_plus(scale).view(-1, *[1] * (weight.ndim - 1))).to(weight.dtype)
+    if isinstance(factor, Tensor):
+        factor = factor.view(-1, *[1] * (weight.ndim - 1))
+    return (weight * factor).to(weight.dtype)
 
 
-def attn_scale(projection: Projection, lamb: Tensor, mean_value: Tensor) -> Projection:
-    """AttnScale folded into the projection that follows the plain attention output A V.
+def fold_into_projection(
+    projection: Projection,
+    method: AttentionMethod,
+    parameters: Sequence[Tensor],
+    mean_value: Tensor,
+    value: Tensor | None = None,
+) -> Projection:
+    """c0 v + c1 A v - c3 m(v), folded into the projection that follows the attention output A v.
 
     Args:
         projection: W_O; its inputs are the heads' channels, one head after the other.
-        lamb: w, [H].
-        mean_value: m(V), [B, 1, H * head_dim]; N rows instead of one where each query has a mean of
+        parameters: Of the method, each [H].
+        mean_value: m(v), [B, 1, H * head_dim]; N rows instead of one where each query has a mean of
             its own.
+        value: v, [B, N, H * head_dim]; None for a method without c0.
     """
     weight, bias, _ = projection
-    per_channel = lamb[:, None].expand(-1, weight.shape[1] // lamb.numel()).reshape(-1)
-    shift = F.linear(per_channel * mean_value, weight).neg()
-    return Projection((weight * one_plus(per_channel)).to(weight.dtype), bias, shift)
+    per_channel = [p[:, None].expand(-1, weight.shape[1] // len(p)).reshape(-1) for p in parameters]
+    shift = F.linear(method.mean(*per_channel) * mean_value, weight).neg()
+    if value is not None:
+        own = method.own(*per_channel)
+        assert own is not None
+        shift = shift + F.linear(own * value, weight)
+    return Projection((weight * method.attended(*per_channel)).to(weight.dtype), bias, shift)
 
 
-def attn_scale_matrix(attention: Tensor, lamb: Tensor, excluded: int = 0) -> Tensor:
-    """AttnScale on the attention matrix itself: where dropout falls on the scaled entries, nothing
-    else is equal.
+def apply_to_matrix(
+    attention: Tensor, method: AttentionMethod, parameters: Sequence[Tensor], excluded: int = 0
+) -> Tensor:
+    """The explicit form: the method applied to the attention matrix itself.
 
     Args:
         attention: A, [B, H, N, N].
-        lamb: w, [H].
+        parameters: Of the method, each [H].
         excluded: Leading tokens that the mean leaves out.
     """
     low_pass = attention.new_zeros(attention.shape[-1])
     low_pass[excluded:] = 1 / (attention.shape[-1] - excluded)
-    return attention + lamb[:, None, None].to(attention.dtype) * (attention - low_pass)
+    per_head = [p[:, None, None].to(attention.dtype) for p in parameters]
+    return method.matrix(attention, low_pass, *per_head)
 
 
-def attn_scale_mixing(
-    weight: Tensor, bias: Tensor, lamb: Tensor, num_tokens: int
+def fold_into_mixing(
+    weight: Tensor,
+    bias: Tensor,
+    method: AttentionMethod,
+    parameters: Sequence[Tensor],
+    num_tokens: int,
 ) -> tuple[Tensor, Tensor]:
-    """AttnScale behind CaiT's talking heads, folded into their mixing; exact although mixed rows do
-    not sum to one.
+    """c1 M - c3 A_LP behind CaiT's talking heads M, folded into their mixing.
+
+    Exact, although mixed rows do not sum to one.
 
     Args:
         weight: [H, H] of `proj_w`.
         bias: [H] of `proj_w`.
-        lamb: w, [H].
+        parameters: Of the method, each [H].
         num_tokens: N; the folded bias holds for this number only.
     """
-    return scale_rows(weight, lamb), scale_rows(bias, lamb) - lamb / num_tokens
+    return (
+        scale_rows(weight, method.attended(*parameters)),
+        scale_rows(bias, method.attended(*parameters)) - method.mean(*parameters) / num_tokens,
+    )
 
 
-def feat_scale_projection(
-    projection: Projection, s: Tensor, t: Tensor, mean_input: Tensor
-) -> Projection:
-    """FeatScale of a projection's output, folded into that projection.
+def fold_features(projection: Projection, s: Tensor, t: Tensor, mean_input: Tensor) -> Projection:
+    """X + s DC[X] + t HC[X] of a projection's output X, folded into that projection.
 
     Args:
-        projection: Whose output is scaled.
-        s: k times the scale of the DC part, [C_out].
-        t: k times the scale of the HC part, [C_out].
+        s: Scale of the DC part, [C_out].
+        t: Scale of the HC part, [C_out].
         mean_input: m(x) of the projection's input x, [B, 1, C_in].
     """
     weight, bias, shift = projection
@@ -126,17 +139,19 @@ def feat_scale_projection(
     if shift is not None:
         per_image = per_image + (1 + t) * shift
     return Projection(
-        scale_rows(weight, t), None if bias is None else scale_rows(bias, t), per_image
+        scale_rows(weight, one_plus(t)),
+        None if bias is None else scale_rows(bias, one_plus(t)),
+        per_image,
     )
 
 
-def feat_scale(x: Tensor, s: Tensor, t: Tensor, mean: Tensor) -> Tensor:
-    """FeatScale of a feature map.
+def scale_features(x: Tensor, s: Tensor, t: Tensor, mean: Tensor) -> Tensor:
+    """X + s DC[X] + t HC[X] of a feature map.
 
     Args:
         x: [B, ..., C]
-        s: k times the scale of the DC part, [C].
-        t: k times the scale of the HC part, [C].
+        s: Scale of the DC part, [C].
+        t: Scale of the HC part, [C].
         mean: m(x), one row an image, broadcastable to x.
     """
     factor, shift = one_plus(t), (s - t) * mean

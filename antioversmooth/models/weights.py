@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from antioversmooth import files
 from antioversmooth.errors import CheckpointError
-from antioversmooth.models.placement import SCALES
+from antioversmooth.methods import parameter_names
 
 State = dict[str, Tensor]
 
@@ -365,7 +365,9 @@ def _classifier_of_other_classes(
 
 
 def _may_be_missing(key: str, allowed: Sequence[str]) -> bool:
-    return key.rpartition(".")[2] in SCALES or any(fnmatch(key, pattern) for pattern in allowed)
+    return key.rpartition(".")[2] in parameter_names() or any(
+        fnmatch(key, pattern) for pattern in allowed
+    )
 
 
 def _refuse(source: str, model: nn.Module, problems: Mapping[str, Sequence[str]]) -> None:
@@ -374,8 +376,9 @@ def _refuse(source: str, model: nn.Module, problems: Mapping[str, Sequence[str]]
     found = [f"{what} {_listed(keys)}" for what, keys in problems.items() if keys]
     if not found:
         return
+    added = parameter_names()
     scales = any(
-        key.rpartition(".")[2] in SCALES for key in problems["holds, and the model does not,"]
+        key.rpartition(".")[2] in added for key in problems["holds, and the model does not,"]
     )
     way_out = (
         "its scales are those of another method: choose the model.scaling that it was trained with"

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from antioversmooth.analysis import bounds
 from antioversmooth.analysis.spectra import high_pass, high_pass_norm, low_pass, low_pass_norm
 from antioversmooth.analysis.watch import Attended, evaluating, watching_attention
-from antioversmooth.models.scaling import attn_scale_matrix, feat_scale
+from antioversmooth.methods.attnscale import AttnScale
+from antioversmooth.models.scaling import apply_to_matrix, scale_features
 
 sizes = st.sampled_from([2, 3, 5, 9, 16, 197])
 seeds = st.integers(0, 2**16)
@@ -59,7 +60,7 @@ def test_attnscale_multiplies_what_is_left_by_one_plus_w(
 ) -> None:
     logits, x, _ = draw(num_tokens, 1.0, seed)
     attention = logits.softmax(-1)
-    scaled = attn_scale_matrix(attention, torch.tensor([w], dtype=torch.float64))
+    scaled = apply_to_matrix(attention, AttnScale(), [torch.tensor([w], dtype=torch.float64)])
     torch.testing.assert_close(
         high_pass_norm(scaled @ x),
         abs(1 + w) * high_pass_norm(attention @ x),
@@ -108,7 +109,7 @@ def test_featscale_leaves_at_most_the_largest_one_plus_t(
 ) -> None:
     x = draw(num_tokens, 1.0, seed)[1]
     s, t = (repeats * torch.randn(x.shape[-1], dtype=torch.float64) for _ in "st")
-    scaled = feat_scale(x, s, t, x.mean(1, keepdim=True))
+    scaled = scale_features(x, s, t, x.mean(1, keepdim=True))
     torch.testing.assert_close(high_pass(scaled), (1 + t) * high_pass(x), atol=1e-10, rtol=1e-10)
     torch.testing.assert_close(low_pass(scaled), (1 + s) * low_pass(x), atol=1e-10, rtol=1e-10)
     assert high_pass_norm(scaled).item() <= (1 + t).abs().max().item() * high_pass_norm(

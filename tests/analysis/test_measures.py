@@ -12,7 +12,7 @@ from tiny import BUILDERS
 from torch import Tensor, nn
 
 from antioversmooth.analysis.measures import measure
-from antioversmooth.analysis.record import MEASURES
+from antioversmooth.analysis.record import all_measures
 from antioversmooth.analysis.similarity import absolute_cosine, token_similarity
 from antioversmooth.analysis.watch import evaluating, watching_attention
 
@@ -34,11 +34,11 @@ def test_every_family_has_its_measures(
     build: Callable[..., nn.Module], images: Tensor, kind: str
 ) -> None:
     found = measure(build(kind, attnscale=True, featscale=True), [images]).measures
-    theorems = {name for name in MEASURES if name.startswith(("bounds/", "decay/"))}
-    assert found.keys() == MEASURES.keys() - (theorems if kind == "cait" else set())
+    theorems = {name for name in all_measures() if name.startswith(("bounds/", "decay/"))}
+    assert found.keys() == all_measures().keys() - (theorems if kind == "cait" else set())
     for name, layers in found.items():
         assert list(layers) == ([0, 1, 2, 3] if name.startswith("tokens/") else [1, 2, 3])
-        assert all(depth_of(value) == len(MEASURES[name].axes) for value in layers.values())
+        assert all(depth_of(value) == len(all_measures()[name].axes) for value in layers.values())
         assert all(math.isfinite(number) for value in layers.values() for number in flat(value))
 
 

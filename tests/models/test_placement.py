@@ -90,7 +90,7 @@ def test_a_model_without_separate_attention_is_refused(block: type[nn.Module]):
 def test_unknown_attention_is_refused_by_name_and_kind():
     model = VisionTransformer(**{**TINY, "num_heads": 2}, attn_layer="diff")
     with pytest.raises(
-        ModelError, match=r"blocks\.0\.attn is a timm\S+DiffAttention, .* known are timm"
+        ModelError, match=r"blocks\.0\.attn is a timm\S+DiffAttention, .* supported are timm"
     ):
         add_scaling(model, attnscale=True)
     assert not scales(model)

@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from antioversmooth.methods.attnscale import AttnScale
+from antioversmooth.methods.base import one_plus
 from antioversmooth.models import scaling
 from antioversmooth.models.scaling import Projection
 
@@ -45,7 +47,7 @@ def side_by_side(x: Tensor) -> Tensor:
 def test_rows_of_rescaled_attention_sum_to_one(shape: tuple[int, ...], dtype: torch.dtype):
     attention, _ = random_attention(shape, dtype)
     lamb = torch.randn(shape[1], dtype=dtype)
-    rescaled = scaling.attn_scale_matrix(attention, lamb)
+    rescaled = scaling.apply_to_matrix(attention, AttnScale(), [lamb])
     torch.testing.assert_close(
         rescaled.sum(-1), torch.ones_like(rescaled[..., 0]), atol=TOLERANCE[dtype], rtol=0
     )
@@ -57,11 +59,11 @@ def test_folded_attnscale_equals_the_rescaled_matrix(shape: tuple[int, ...], dty
     lamb = torch.randn(shape[1], dtype=dtype)
     width = shape[1] * shape[3]
     weight, bias = torch.randn(7, width, dtype=dtype), torch.randn(7, dtype=dtype)
-    folded = scaling.attn_scale(
-        Projection(weight, bias), lamb, side_by_side(value).mean(1, keepdim=True)
+    folded = scaling.fold_into_projection(
+        Projection(weight, bias), AttnScale(), [lamb], side_by_side(value).mean(1, keepdim=True)
     )
     explicit = F.linear(
-        side_by_side(scaling.attn_scale_matrix(attention, lamb) @ value), weight, bias
+        side_by_side(scaling.apply_to_matrix(attention, AttnScale(), [lamb]) @ value), weight, bias
     )
     torch.testing.assert_close(
         folded(side_by_side(attention @ value)), explicit, atol=30 * TOLERANCE[dtype], rtol=1e-4
@@ -82,8 +84,8 @@ def test_attnscale_after_talking_heads_folds_into_their_mixing(
     def mix(w: Tensor, b: Tensor) -> Tensor:
         return torch.einsum("gh,bhij->bgij", w, attention) + b[:, None, None]
 
-    explicit = scaling.attn_scale_matrix(mix(weight, bias), lamb)
-    folded = mix(*scaling.attn_scale_mixing(weight, bias, lamb, tokens))
+    explicit = scaling.apply_to_matrix(mix(weight, bias), AttnScale(), [lamb])
+    folded = mix(*scaling.fold_into_mixing(weight, bias, AttnScale(), [lamb], tokens))
     torch.testing.assert_close(folded, explicit, atol=10 * TOLERANCE[dtype], rtol=1e-4)
 
 
@@ -100,10 +102,10 @@ def test_folded_featscale_equals_the_feature_map_scaled(shape: tuple[int, ...], 
     y = projection(x)
     low_pass = y.mean(1, keepdim=True)
     explicit = y + s * low_pass + t * (y - low_pass)
-    folded = scaling.feat_scale_projection(projection, s, t, x.mean(1, keepdim=True))(x)
+    folded = scaling.fold_features(projection, s, t, x.mean(1, keepdim=True))(x)
     torch.testing.assert_close(folded, explicit, atol=30 * TOLERANCE[dtype], rtol=1e-4)
     torch.testing.assert_close(
-        scaling.feat_scale(y, s, t, low_pass), explicit, atol=30 * TOLERANCE[dtype], rtol=1e-4
+        scaling.scale_features(y, s, t, low_pass), explicit, atol=30 * TOLERANCE[dtype], rtol=1e-4
     )
 
 
@@ -114,12 +116,15 @@ def test_zero_scales_change_nothing(shape: tuple[int, ...]):
     x = side_by_side(attention @ value)
     projection = Projection(torch.randn(6, width), torch.randn(6))
     zero_heads, zero = torch.zeros(heads), torch.zeros(6)
-    assert torch.equal(scaling.attn_scale_matrix(attention, zero_heads), attention)
+    assert torch.equal(scaling.apply_to_matrix(attention, AttnScale(), [zero_heads]), attention)
     assert torch.equal(
-        scaling.attn_scale(projection, zero_heads, x.mean(1, keepdim=True))(x), projection(x)
+        scaling.fold_into_projection(
+            projection, AttnScale(), [zero_heads], x.mean(1, keepdim=True)
+        )(x),
+        projection(x),
     )
     assert torch.equal(
-        scaling.feat_scale_projection(projection, zero, zero, x.mean(1, keepdim=True))(x),
+        scaling.fold_features(projection, zero, zero, x.mean(1, keepdim=True))(x),
         projection(x),
     )
 
@@ -138,7 +143,7 @@ def test_mean_over_tokens_is_the_zero_frequency_part(tokens: int, channels: int,
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_keeps_small_scales_and_large_sums(dtype: torch.dtype):
     weight = torch.randn(64, 64, dtype=dtype)
-    scaled = scaling.scale_rows(weight, torch.full((64,), 0.003, dtype=dtype))
+    scaled = scaling.scale_rows(weight, one_plus(torch.full((64,), 0.003, dtype=dtype)))
     assert scaled.dtype == dtype
     assert (scaled != weight).float().mean() > 0.3
     # sums to 300,000; float16 ends at 65,504

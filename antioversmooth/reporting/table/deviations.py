@@ -4,37 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from antioversmooth.config import Experiment, Family, ModelConfig, Scaling, ScalingVariant
+from antioversmooth.config import Experiment, Family, ModelConfig
+from antioversmooth.methods import method_of
 
-_FORMS = {
-    ScalingVariant.released: "FeatScale's form on DeiT: the released code's, 1 + 2s and 1 + 2t",
-    ScalingVariant.paper: "FeatScale's form on DeiT: the paper's, 1 + s and 1 + t",
-}
-_CLASS_TOKEN = {
-    True: "DeiT's mean over tokens includes the class token, as released",
-    False: "DeiT's mean over tokens leaves the class token out; the released code includes it",
-}
-_MASKS = {
-    False: "Swin's AttnScale takes its mean over masked pairs of shifted windows too, as released",
-    True: (
-        "Swin's AttnScale leaves masked pairs of shifted windows out of its mean; the released code"
-        " includes them"
-    ),
-}
 PUBLISHED_EPOCHS = 300
 """Length of the training behind the DeiT paper's numbers."""
 
 
 def of_model(model: ModelConfig) -> Iterator[str]:
-    """Which of several forms of its scaling a model has."""
-    if model.scaling is Scaling.none:
-        return
-    if model.family is Family.vit:
-        if model.scaling is Scaling.featscale:
-            yield _FORMS[model.scaling_variant]
-        yield _CLASS_TOKEN[model.class_token_in_mean]
-    if model.family is Family.swin and model.scaling is Scaling.attnscale:
-        yield _MASKS[model.mask_aware]
+    """The form of its method that a model has, where there are several."""
+    method = method_of(model)
+    if method is not None:
+        for field, sentences in method.forms.get(model.family, {}).items():
+            yield sentences[getattr(model, field)]
 
 
 def of_row(experiment: Experiment) -> Iterator[str]:

@@ -19,7 +19,7 @@ from timm.models.cait import LayerScaleBlock
 from torch import Tensor, nn
 
 from antioversmooth.config import RecipeConfig
-from antioversmooth.models.attention import HeldDropout, RescaledDropout
+from antioversmooth.models.attention import DeferredDropout, ExplicitDropout
 from antioversmooth.training.randomness import seed_for
 
 
@@ -159,12 +159,12 @@ class PlacedDropout(nn.Dropout):
         return result
 
 
-class PlacedHeldDropout(HeldDropout, PlacedDropout):
+class PlacedDeferredDropout(DeferredDropout, PlacedDropout):
     """The one that ends a scaled attention layer."""
 
 
-class PlacedRescaledDropout(RescaledDropout, PlacedDropout):
-    """The one on an attention matrix that AttnScale has rescaled."""
+class PlacedExplicitDropout(ExplicitDropout, PlacedDropout):
+    """The one on an attention matrix that a method has rescaled."""
 
 
 class PlacedDropPath(DropPath):
@@ -207,7 +207,7 @@ def _part_paths(block: Any) -> None:
 
 _PLACED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Dropout: PlacedDropout,
-    HeldDropout: PlacedHeldDropout,
-    RescaledDropout: PlacedRescaledDropout,
+    DeferredDropout: PlacedDeferredDropout,
+    ExplicitDropout: PlacedExplicitDropout,
     DropPath: PlacedDropPath,
 }

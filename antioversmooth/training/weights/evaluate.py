@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from antioversmooth.config import DataConfig, Experiment, Family, ModelConfig, Scaling
+from antioversmooth.config import DataConfig, Experiment, ModelConfig
 from antioversmooth.errors import CheckpointError, ResultError
+from antioversmooth.methods import method_of
 from antioversmooth.models.weights import LoadReport, load_weights, read_metadata
 from antioversmooth.runs import Run, to_json
 from antioversmooth.training.data.images import open_data
@@ -115,21 +116,8 @@ def _form(model: ModelConfig, *, scaled: bool) -> list[str]:
     Args:
         scaled: Whether the weights have its scales.
     """
-    is_vit, featscale = model.family is Family.vit, model.scaling is Scaling.featscale
-    return [
-        "num_heads",
-        *(["scaling_variant"] if scaled and is_vit and featscale else []),
-        *(
-            ["class_token_in_mean"]
-            if scaled and is_vit and model.scaling is not Scaling.none
-            else []
-        ),
-        *(
-            ["mask_aware"]
-            if scaled and model.family is Family.swin and model.scaling is Scaling.attnscale
-            else []
-        ),
-    ]
+    method = method_of(model)
+    return ["num_heads", *(method.forms.get(model.family, {}) if scaled and method else {})]
 
 
 def _spelt(value: Any) -> str:

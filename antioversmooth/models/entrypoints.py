@@ -1,12 +1,13 @@
 """The released code's model names in timm's registry: `timm.create_model("featscale_small_12")`.
 
-Each takes timm's keyword arguments for its backbone, and `scaling_variant`, `class_token_in_mean`
-and `mask_aware` of `add_scaling`. `pretrained=True` fetches the released file where there is one.
+Each method of `methods.METHODS` has a name for each backbone that was released. It takes timm's
+keyword arguments for its backbone, `class_token_in_mean`, and the options of methods under their
+names in a spec. `pretrained=True` fetches the released file if there is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -21,28 +22,22 @@ from timm.models import (
 )
 from torch import Tensor, nn
 
-from antioversmooth.config import ScalingVariant
-from antioversmooth.models.placement import add_scaling
+from antioversmooth.methods import METHODS, Method
+from antioversmooth.models.placement import add_methods
 
 _HUB = "peihaowang/vit-anti-oversmoothing"
-_RELEASED = {
-    "attnscale_small_12": "attnscale_small_12.pth",
-    "featscale_small_12": "featscale_small_12.pth",
-    "attnscale_cait_XXS24_224": "attnscale_cait_xxs24_224.pth",
-    "featscale_cait_XXS24_224": "featscale_cait_xxs24_224.pth",
-}
 
 
 class _Backbone(NamedTuple):
-    """A class of timm, its sizes, and what turns a checkpoint's keys into timm's."""
+    """A class of timm, its sizes, and the function that renames a checkpoint's keys to timm's."""
 
     kind: Callable[..., nn.Module]
     layout: Callable[..., dict[str, Tensor]]
     sizes: dict[str, Any]
     cfg: Mapping[str, Any] = MappingProxyType({"classifier": "head"})
-    """What its entry in timm's registry says besides."""
+    """Further fields of its entry in timm's registry."""
     features: Mapping[str, Any] = MappingProxyType({"out_indices": 3, "feature_cls": "getter"})
-    """How timm takes features from it."""
+    """Arguments of timm's feature extraction."""
 
 
 def _vit(depth: int, embed_dim: int, num_heads: int) -> _Backbone:
@@ -97,14 +92,14 @@ _BACKBONES = {
 }
 
 
-def _names() -> Iterator[tuple[str, str, _Backbone]]:
+def _names(methods: Iterable[type[Method]]) -> Iterator[tuple[str, type[Method], _Backbone]]:
     """Registered name, method and backbone."""
-    for method in ("attnscale", "featscale"):
-        for name, backbone in _BACKBONES.items():
-            yield f"{method}_{name}", method, backbone
+    for method in methods:
+        for backbone, built in _BACKBONES.items():
+            yield f"{method.name}_{backbone}", method, built
 
 
-def _pretrained_cfg(name: str, backbone: _Backbone) -> dict[str, Any]:
+def _pretrained_cfg(name: str, method: type[Method], backbone: _Backbone) -> dict[str, Any]:
     size = backbone.sizes.get("img_size", 224)
     cfg = {
         "input_size": (3, size, size),
@@ -115,34 +110,32 @@ def _pretrained_cfg(name: str, backbone: _Backbone) -> dict[str, Any]:
         "license": "mit",
         **backbone.cfg,
     }
-    if name in _RELEASED:
-        cfg |= {"hf_hub_id": _HUB, "hf_hub_filename": _RELEASED[name]}
+    if released := method.released.get(name.removeprefix(f"{method.name}_")):
+        cfg |= {"hf_hub_id": _HUB, "hf_hub_filename": released}
     return cfg
 
 
-def _scaled(
+def _build(
     kind: Callable[..., nn.Module],
-    method: str,
+    method: type[Method],
     *,
-    scaling_variant: ScalingVariant | str = ScalingVariant.released,
     class_token_in_mean: bool = True,
-    mask_aware: bool = False,
-    **sizes: Any,
+    **arguments: Any,
 ) -> nn.Module:
-    return add_scaling(
-        kind(**sizes),
-        attnscale=method == "attnscale",
-        featscale=method == "featscale",
-        variant=scaling_variant,
+    """The backbone with the method; options of other methods are accepted and have no effect."""
+    known = {option for each in METHODS.values() for option in each.option_fields()}
+    options = {key: arguments.pop(key) for key in known & arguments.keys()}
+    return add_methods(
+        kind(**arguments),
+        [method.from_fields(options)],
         class_token_in_mean=class_token_in_mean,
-        mask_aware=mask_aware,
     )
 
 
-def _entrypoint(name: str, method: str, backbone: _Backbone) -> Callable[..., nn.Module]:
+def _entrypoint(name: str, method: type[Method], backbone: _Backbone) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         model: nn.Module = build_model_with_cfg(
-            partial(_scaled, backbone.kind, method),
+            partial(_build, backbone.kind, method),
             name,
             pretrained,
             pretrained_filter_fn=backbone.layout,
@@ -155,10 +148,16 @@ def _entrypoint(name: str, method: str, backbone: _Backbone) -> Callable[..., nn
     return create
 
 
-default_cfgs = generate_default_cfgs(
-    {name: _pretrained_cfg(name, backbone) for name, _, backbone in _names()}
-)
-# timm adds each name
+default_cfgs: dict[str, Any] = {}
+# timm appends each name
 __all__: list[str] = []
-for _name, _method, _backbone in _names():
-    globals()[_name] = register_model(_entrypoint(_name, _method, _backbone))
+
+
+def register(*methods: type[Method]) -> None:
+    """Adds the names of methods to timm's registry, one for each backbone."""
+    for name, method, backbone in _names(methods):
+        default_cfgs.update(generate_default_cfgs({name: _pretrained_cfg(name, method, backbone)}))
+        globals()[name] = register_model(_entrypoint(name, method, backbone))
+
+
+register(*METHODS.values())

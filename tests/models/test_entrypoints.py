@@ -9,7 +9,7 @@ import timm
 import torch
 from timm.models import get_pretrained_cfg
 
-import antioversmooth.models.registry
+import antioversmooth.models.entrypoints
 from antioversmooth import spec
 from antioversmooth.models import build_model
 from antioversmooth.models.placement import scales
@@ -57,7 +57,7 @@ def test_models_build_with_the_scales_of_their_name(name: str):
     assert kinds == ({"lamb"} if name.startswith("attnscale") else {"lamb1", "lamb2"})
     total = sum(p.numel() for p in model.parameters())
     assert total == COUNTS.get(name, total)
-    assert callable(getattr(antioversmooth.models.registry, name))
+    assert callable(getattr(antioversmooth.models.entrypoints, name))
 
 
 def test_timm_arguments_and_those_of_the_scaling_are_taken():
@@ -71,7 +71,7 @@ def test_timm_arguments_and_those_of_the_scaling_are_taken():
             scaling_variant="paper",
         )
         assert model(torch.empty(2, 1, 32, 32)).shape == (2, 7)
-    assert model.blocks[0].attn.featscale.repeats == 1
+    assert model.blocks[0].attn.features.method.variant == "paper"
     assert model.blocks[-1].drop_path1.drop_prob == pytest.approx(0.1)
 
 

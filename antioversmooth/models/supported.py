@@ -1,0 +1,151 @@
+"""timm's layers that methods can be placed in, and the checks that a model has no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from timm.layers.attention import Attention, AttentionRope
+from timm.models import beit, eva, swin_transformer, swin_transformer_v2, swin_transformer_v2_cr
+from timm.models.cait import ClassAttn, TalkingHeadAttn
+from timm.models.vision_transformer_relpos import RelPosAttention
+from torch import nn
+
+from antioversmooth.errors import ModelError
+from antioversmooth.methods import AttentionMethod, Method
+from antioversmooth.models import attention as scaled
+
+ATTENTION: dict[type[nn.Module], type[scaled.ScaledAttention]] = {
+    Attention: scaled.ScaledVitAttention,
+    AttentionRope: scaled.ScaledRopeAttention,
+    RelPosAttention: scaled.ScaledRelPosAttention,
+    beit.Attention: scaled.ScaledBeitAttention,
+    eva.EvaAttention: scaled.ScaledEvaAttention,
+    swin_transformer.WindowAttention: scaled.ScaledWindowAttention,
+    swin_transformer_v2.WindowAttention: scaled.ScaledWindowAttentionV2,
+    swin_transformer_v2_cr.WindowMultiHeadAttention: scaled.ScaledWindowAttentionV2Cr,
+    TalkingHeadAttn: scaled.ScaledTalkingHeads,
+}
+"""timm's attention layers, each with its class that holds methods."""
+MAP_BLOCKS: dict[type[nn.Module], type[nn.Module]] = {
+    swin_transformer.SwinTransformerBlock: scaled.ScaledSwinBlock,
+    swin_transformer_v2.SwinTransformerV2Block: scaled.ScaledSwinBlockV2,
+    swin_transformer_v2_cr.SwinTransformerV2CrBlock: scaled.ScaledSwinBlockV2Cr,
+}
+"""The same for blocks with windows, which apply a FeatureMethod to the whole map."""
+_WINDOWS = tuple(kind for kind, held in ATTENTION.items() if issubclass(held, scaled.WindowMean))
+
+
+class Layer(NamedTuple):
+    """A self-attention layer in its block."""
+
+    name: str
+    block: nn.Module
+    attention: Any
+
+
+def self_attentions(model: nn.Module) -> list[Layer]:
+    """Self-attention layers in the order of the modules; class attention is left out.
+
+    Raises:
+        ModelError: There is none.
+    """
+    found = [
+        Layer(f"{name}.attn", block, block._modules["attn"])
+        for name, block in model.named_modules()
+        if block._modules.get("attn") is not None and not isinstance(block.attn, ClassAttn)
+    ]
+    if not found:
+        kind = type(model).__name__
+        raise ModelError(
+            f"{kind} has no block with an attention layer `attn` to scale{_nearest(model)}"
+        )
+    return found
+
+
+def _nearest(model: nn.Module) -> str:
+    """Part of the message: the first module whose name looks like attention."""
+    for name, module in model.named_modules():
+        kind = type(module).__name__.lower()
+        if (
+            "attention" in kind
+            or "attn" in kind
+            or any(child.startswith("attn") for child in module._modules)
+        ):
+            return f"; {name} is a {_path(type(module))}, which is not supported"
+    return ""
+
+
+def require_supported(layer: Layer, methods: Sequence[Method]) -> None:
+    """Raises ModelError, with the layer's name, where the methods would not be exact."""
+    name, block, attention = layer
+    if isinstance(attention, scaled.ScaledAttention):
+        raise ModelError(f"{name} is scaled already; remove_scaling(model) undoes it")
+    _require_kind(name, attention, ATTENTION)
+    if isinstance(attention, _WINDOWS):
+        _require_kind(name.removesuffix(".attn"), block, MAP_BLOCKS)
+    behind_softmax = [method for method in methods if isinstance(method, AttentionMethod)]
+    for part in ("qkv", "v_proj", "proj") if behind_softmax else ("proj",):
+        linear = getattr(attention, part, None)
+        if linear is not None and not scaled.is_linear(linear):
+            raise scaled.unsupported_layer(f"{name}.{part}", linear)
+    for method in behind_softmax:
+        if method.mask_aware and attention.attn_drop.p > 0:
+            raise ModelError(
+                f"{method.title} does not go into {name}: mask_aware and attention dropout exclude"
+                " each other"
+            )
+        if method.has_own and isinstance(attention, TalkingHeadAttn):
+            raise ModelError(
+                f"{method.title} does not go into {name}: the mixing of talking heads cannot hold"
+                " the values themselves"
+            )
+
+
+def _require_kind(name: str, module: nn.Module, supported: Iterable[type]) -> None:
+    if type(module) not in supported:
+        paths = ", ".join(map(_path, supported))
+        raise ModelError(
+            f"{name} is a {_path(type(module))}, which is not supported; supported are {paths}"
+        )
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__name__}"
+
+
+def folds(attention: Any) -> bool:
+    """Whether an AttentionMethod may fold into the projection: nothing between the two sees the
+    difference."""
+    return not (
+        isinstance(attention, TalkingHeadAttn)
+        # dropout would fall on the rescaled entries
+        or attention.attn_drop.p > 0
+        or not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity)
+        or getattr(attention, "gate", None) is not None
+        or getattr(attention, "num_kv_groups", 1) > 1
+    )
+
+
+def num_prefix_tokens(model: Any, layers: Iterable[Layer]) -> int:
+    """Tokens in front of the patches; none where they join later (CaiT), or never (Swin).
+
+    Raises:
+        ModelError: The model does not say how many.
+    """
+    if any(isinstance(layer.attention, (TalkingHeadAttn, *_WINDOWS)) for layer in layers):
+        return 0
+    if not hasattr(model, "num_prefix_tokens"):
+        raise ModelError(
+            f"{type(model).__name__} does not say how many class tokens it has (num_prefix_tokens),"
+            " so they cannot stay out of the mean: leave class_token_in_mean at True"
+        )
+    return int(model.num_prefix_tokens)
+
+
+def scaled_layers(model: nn.Module) -> Iterator[Layer]:
+    """The layers that hold methods."""
+    for name, block in model.named_modules():
+        attention = block._modules.get("attn")
+        if isinstance(attention, scaled.ScaledAttention):
+            yield Layer(f"{name}.attn", block, attention)

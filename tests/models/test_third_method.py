@@ -1,0 +1,186 @@
+"""A method that only its own module knows is found by all that handles methods."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from backbones import BUILDERS
+from centred import CentredAttention, LaplacianHeads
+from comparison import assert_equal_numbers, gradients
+from torch import Tensor, nn
+
+from antioversmooth.analysis.measures import measure
+from antioversmooth.config import Family, ModelConfig
+from antioversmooth.errors import CheckpointError, ModelError
+from antioversmooth.methods import METHODS
+from antioversmooth.models import add_scaling, build_model, entrypoints, remove_scaling
+from antioversmooth.models.placement import scales
+from antioversmooth.models.weights import load_weights, save_weights
+from antioversmooth.reporting.table import deviations
+from antioversmooth.training.weights import evaluate
+from benchmarks.textbook import share_random_scales, textbook
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enters the two methods as `methods/registry.py` would."""
+    for method in (CentredAttention, LaplacianHeads):
+        monkeypatch.setitem(METHODS, method.name, method)
+
+
+class Scaling(Enum):
+    """What the enum in config/model.py would be with another line."""
+
+    centred = "centred"
+
+
+def centred_spec(**options: object) -> ModelConfig:
+    spec = ModelConfig(
+        family=Family.vit, depth=2, embed_dim=24, num_heads=3, image_size=32, patch_size=8
+    )
+    vars(spec).update(options, scaling=Scaling.centred)
+    return spec
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+@pytest.mark.parametrize("attention_dropout", [0.0, 0.2])
+def test_it_equals_its_textbook_form_in_every_family(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, attention_dropout: float
+):
+    stock = build(kind, attn_drop_rate=attention_dropout).double()
+    explicit = textbook(stock, centred=True).double()
+    ours = add_scaling(copy.deepcopy(stock), centred=True)
+    torch.testing.assert_close(ours(images.double()), stock(images.double()))
+    share_random_scales(ours, explicit)
+    for training in (False, True):
+        found = [gradients(m.train(training), images.double()) for m in (ours, explicit)]
+        assert_equal_numbers(*found, 1e-12)
+
+
+def test_it_goes_with_featscale_and_not_with_attnscale(
+    build: Callable[..., nn.Module], images: Tensor
+):
+    explicit = textbook(build("vit"), centred=True, featscale=True, doubled=True)
+    ours = add_scaling(build("vit"), centred=True, featscale=True)
+    share_random_scales(ours, explicit)
+    assert_equal_numbers(gradients(ours, images), gradients(explicit, images), 1e-5)
+    with pytest.raises(ModelError, match="AttnScale and Centred attention go into the same place"):
+        add_scaling(build("vit"), centred=True, attnscale=True)
+
+
+@pytest.mark.parametrize("kind", ["vit", "deit_distilled", "eva_unfused", "swin", "swin_v2"])
+@pytest.mark.parametrize("attention_dropout", [0.0, 0.2])
+def test_a_method_with_the_values_themselves_equals_its_textbook_form(
+    build: Callable[..., nn.Module], images: Tensor, kind: str, attention_dropout: float
+):
+    stock = build(kind, attn_drop_rate=attention_dropout).double()
+    ours, explicit = (
+        add_scaling(copy.deepcopy(stock), laplacian=True),
+        textbook(stock, laplacian=True),
+    )
+    for training in (False, True):
+        found = [gradients(m.train(training), images.double()) for m in (ours, explicit)]
+        assert_equal_numbers(*found, 1e-12)
+    with pytest.raises(ModelError, match=r"Laplacian heads of \S+\.attn .*cannot be folded"):
+        remove_scaling(ours)
+
+
+def test_talking_heads_refuse_a_method_with_the_values_themselves(
+    build: Callable[..., nn.Module], images: Tensor
+):
+    model = build("cait")
+    before = model(images)
+    with pytest.raises(ModelError, match=r"Laplacian heads does not go into blocks\.0\.attn"):
+        add_scaling(model, laplacian=True)
+    assert torch.equal(model(images), before)
+
+
+def test_it_is_removed_at_zero_folded_into_cait_and_refused_elsewhere(
+    build: Callable[..., nn.Module], images: Tensor
+):
+    stock = build("vit")
+    restored = remove_scaling(add_scaling(copy.deepcopy(stock), centred=True))
+    assert torch.equal(restored(images), stock(images))
+    assert [type(m) for m in restored.modules()] == [type(m) for m in stock.modules()]
+    model = add_scaling(build("vit"), centred=True)
+    share_random_scales(model)
+    with pytest.raises(ModelError, match=r"blocks\.0\.attn\.centring is not zero"):
+        remove_scaling(model)
+    talking = add_scaling(build("cait"), centred=True)
+    share_random_scales(talking)
+    expected = talking(images)
+    torch.testing.assert_close(remove_scaling(talking)(images), expected, atol=1e-5, rtol=1e-5)
+    assert not scales(talking)
+
+
+def test_its_parameters_have_no_weight_decay(build: Callable[..., nn.Module]):
+    model = add_scaling(build("vit"), centred=True)
+    names = {"blocks.0.attn.centring", "blocks.1.attn.centring"}
+    assert scales(model).keys() == names
+    assert names <= model.no_weight_decay()
+
+
+def test_weights_go_through_a_file_and_may_lack_only_its_parameters(
+    build: Callable[..., nn.Module], images: Tensor, tmp_path: Path
+):
+    trained = add_scaling(build("vit"), centred=True)
+    share_random_scales(trained)
+    for name in ("weights.safetensors", "weights.pth"):
+        save_weights(trained, tmp_path / name)
+        model = add_scaling(build("vit"), centred=True)
+        load_weights(model, tmp_path / name)
+        assert torch.equal(model(images), trained(images))
+    with pytest.raises(CheckpointError, match=r"model\.scaling"):
+        load_weights(add_scaling(build("vit"), attnscale=True), tmp_path / "weights.pth")
+    save_weights(build("vit"), tmp_path / "stock.pth")
+    report = load_weights(add_scaling(build("vit"), centred=True), tmp_path / "stock.pth")
+    assert set(report.missing) == {"blocks.0.attn.centring", "blocks.1.attn.centring"}
+
+
+def test_a_spec_that_names_it_builds_it_with_its_options_and_notes():
+    spec = centred_spec(class_token_in_mean=False)
+    model = build_model(spec, num_classes=5)
+    assert model.blocks[0].attn.method == CentredAttention()
+    assert model.blocks[0].attn.excluded == 1
+    assert list(deviations.of_model(spec)) == [
+        "DeiT's mean over tokens leaves the class token out; the released code includes it"
+    ]
+    assert evaluate._form(spec, scaled=True) == ["num_heads", "class_token_in_mean"]
+
+
+def test_timm_creates_it_by_name():
+    entrypoints.register(CentredAttention)
+    model = timm.create_model("centred_small_12", depth=1, embed_dim=24, num_heads=3, img_size=32)
+    assert scales(model).keys() == {"blocks.0.attn.centring"}
+
+
+def test_the_analysis_records_its_learned_parameters(
+    build: Callable[..., nn.Module], images: Tensor
+):
+    model = add_scaling(build("vit"), centred=True)
+    share_random_scales(model)
+    found = measure(model, [images], devices=[torch.device("cpu")])
+    learned = [pytest.approx(block.attn.centring.tolist()) for block in model.blocks]
+    assert [found.measures["scales/c"][layer] for layer in (1, 2)] == learned
+    assert set(found.measures["bounds/violations"].values()) == {0.0}
+    assert "scales/c,1,0,," in found.csv()
+    assert '"scales/c": ["head"]' in found.json()
+
+
+def test_an_unknown_method_or_option_is_refused_with_those_that_exist(
+    build: Callable[..., nn.Module],
+):
+    with pytest.raises(TypeError, match=r"centered: no such method or option; .*centred.*options"):
+        add_scaling(build("vit"), centered=True)
+
+
+def test_no_two_methods_share_a_name_of_a_parameter():
+    """Weights of one method would load as those of another without a word."""
+    names = [p.name for method in METHODS.values() for p in method.parameters]
+    assert len(names) == len(set(names))
