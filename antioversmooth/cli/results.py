@@ -23,7 +23,7 @@ from antioversmooth.errors import UserError
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.reporting import figures
 from antioversmooth.reporting.rendering import gallery, markdown, terminal
-from antioversmooth.reporting.sharing import bundle, verify
+from antioversmooth.reporting.sharing import bundle, report, verify
 from antioversmooth.reporting.sharing.unbundle import import_bundle
 from antioversmooth.reporting.table import document, tables
 from antioversmooth.runs import Run
@@ -109,16 +109,16 @@ def verify_command(args: Namespace) -> int:
 
 
 def _verify_table(path: Path, table: Table | None, args: Namespace) -> int:
-    committed = verify.load(path)
+    committed = tables.load_committed(path)
     reports = verify.verify(
         committed, args.results or path.parent, table, checkpoints=not args.without_checkpoints
     )
     rendered = tables.compare_renderings(committed, path, _readme_beside(path))
-    counts = verify.count(reports)
+    counts = report.count(reports)
     if args.json:
-        print_json(verify.as_json(committed, reports, rendered))
+        print_json(report.as_json(committed, reports, rendered))
     else:
-        print("\n".join([f"{path}: {committed['title']}", *verify.lines(reports, rendered)]))
+        print("\n".join([f"{path}: {committed['title']}", *report.lines(reports, rendered)]))
     if counts["differs"] or counts["foreign"] or not all(rendered.values()):
         return FAILED
     return INCOMPLETE if counts["gone"] else OK
@@ -137,7 +137,7 @@ def render_command(args: Namespace) -> int:
     """Writes the files of committed tables again, from their JSON."""
     written = []
     for path, _ in _committed_tables(args.tables):
-        committed = verify.load(path)
+        committed = tables.load_committed(path)
         written += tables.write_table(committed, path.parent)
         if committed.get("figures") and (path.parent / "figures" / gallery.PAGE).is_file():
             written.append(gallery.write_gallery(path.parent / "figures"))

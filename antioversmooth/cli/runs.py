@@ -22,9 +22,9 @@ from antioversmooth.orchestration.monitor import logs, view
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.status import statuses
 from antioversmooth.project import find_root
-from antioversmooth.reporting.discover import Discovery
 from antioversmooth.reporting.rendering import terminal
 from antioversmooth.runs import Run
+from antioversmooth.runs.discovery import Discovery
 
 
 def status_command(args: Namespace) -> int:

@@ -38,7 +38,7 @@ def ui_command(args: Namespace) -> int:
     ui.serve(
         find_root() / "results",
         project_tables(),
-        ui.Place(args.host, args.port),
+        ui.Address(args.host, args.port),
         every_s=args.every,
         models=not args.no_models,
         out=sys.stdout,

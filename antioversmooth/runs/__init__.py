@@ -27,7 +27,7 @@ from antioversmooth.runs.directory import Run
 from antioversmooth.runs.identity import ORIGINS, identity, identity_fields, to_json
 from antioversmooth.runs.lifecycle import RunState, state
 from antioversmooth.runs.others import explain_identity_change, sibling_runs
-from antioversmooth.runs.planning import plan, profile_folder
+from antioversmooth.runs.planning import plan, profile_folder, with_dependencies
 
 __all__ = [
     "ORIGINS",
@@ -44,4 +44,5 @@ __all__ = [
     "split_batch",
     "state",
     "to_json",
+    "with_dependencies",
 ]

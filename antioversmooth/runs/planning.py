@@ -41,7 +41,7 @@ def plan(
     planned: dict[str, Run] = {}
     for experiment in experiments:
         for run in _plan_seeds(experiment, seeds, results, upstream, ()):
-            for needed in _with_needs(run):
+            for needed in with_dependencies(run):
                 planned.setdefault(needed.id, needed)
     return list(planned.values())
 
@@ -113,7 +113,8 @@ def _require_same_kind_of_data(experiment: Experiment, teacher: Experiment) -> N
             )
 
 
-def _with_needs(run: Run) -> Iterator[Run]:
+def with_dependencies(run: Run) -> Iterator[Run]:
+    """The run after those that must be done before it."""
     for needed in run.dependencies:
-        yield from _with_needs(needed)
+        yield from with_dependencies(needed)
     yield run

@@ -20,12 +20,12 @@ from fabricated import NOON, Lab
 
 from antioversmooth import files, spec
 from antioversmooth.errors import TrackingError
-from antioversmooth.reporting.discover import Discovery
 from antioversmooth.reporting.table import tables
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking import database, mirror
 from antioversmooth.reporting.tracking.mirror import Mirrored
 from antioversmooth.runs import journal
+from antioversmooth.runs.discovery import Discovery
 from antioversmooth.runs.metrics import TRAIN_LOSS
 
 # MLflow's own use of SQLAlchemy

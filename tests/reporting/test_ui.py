@@ -20,7 +20,7 @@ from fabricated import Lab
 from antioversmooth.errors import TrackingError, UserError
 from antioversmooth.reporting.tracking import ui
 from antioversmooth.reporting.tracking.mirror import Mirrored
-from antioversmooth.reporting.tracking.ui import Place
+from antioversmooth.reporting.tracking.ui import Address
 
 ANSWERING = """
 import http.server, subprocess, sys
@@ -79,16 +79,17 @@ def test_a_server_that_dies_is_one_message_with_its_log(
         pass
 
 
-def anywhere() -> Place:
-    return Place(port=ui.free_port(Place(port=0)))
+def anywhere() -> Address:
+    return Address(port=ui.free_port(Address(port=0)))
 
 
 KILLED = """
 import io, sys
 from pathlib import Path
 from antioversmooth.reporting.tracking import ui
-ui.command = lambda uri, results, place: [sys.executable, "-c", sys.argv[2], str(place.port)]
-with ui.server("sqlite://", Path(sys.argv[1]), ui.Place(port=ui.free_port(ui.Place(port=0))), io.StringIO()) as served:
+ui.command = lambda uri, results, address: [sys.executable, "-c", sys.argv[2], str(address.port)]
+address = ui.Address(port=ui.free_port(ui.Address(port=0)))
+with ui.server("sqlite://", Path(sys.argv[1]), address, io.StringIO()) as served:
     print(served[1].pid, flush=True)
     sys.stdin.read()
 """
@@ -100,15 +101,15 @@ def test_a_server_and_its_children_end_though_kill_9_took_who_asked_for_it(resul
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        guard = int(process.stdout.readline())
+        supervisor = int(process.stdout.readline())
         child = int((results / "mlflow.db.server.log").read_text().splitlines()[0])
-        assert alive(guard)
+        assert alive(supervisor)
         assert alive(child)
         process.kill()
     deadline = time.monotonic() + 60
-    while (alive(guard) or alive(child)) and time.monotonic() < deadline:
+    while (alive(supervisor) or alive(child)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not alive(guard)
+    assert not alive(supervisor)
     assert not alive(child)
 
 
@@ -125,24 +126,24 @@ def test_a_port_that_was_asked_for_and_is_taken_is_one_message(taken: int) -> No
     with pytest.raises(
         UserError, match=rf"cannot listen at 127\.0\.0\.1:{taken}: .*in use; --port 0 takes any"
     ):
-        ui.free_port(Place(port=taken))
+        ui.free_port(Address(port=taken))
 
 
 def test_mlflows_own_port_is_replaced_where_it_is_taken(
     taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ui, "PORT", taken)
-    assert ui.free_port(Place()) != taken
+    assert ui.free_port(Address()) != taken
 
 
 def test_only_loopback_listens_unless_told_otherwise() -> None:
-    command = ui.command("sqlite:////x", Path("/r"), Place(port=5000))
+    command = ui.command("sqlite:////x", Path("/r"), Address(port=5000))
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert "--allowed-hosts" not in command
 
 
 def test_where_others_may_reach_it_requests_by_the_machines_name_are_allowed() -> None:
-    command = ui.command("sqlite:////x", Path("/r"), Place("0.0.0.0", 5000))
+    command = ui.command("sqlite:////x", Path("/r"), Address("0.0.0.0", 5000))
     allowed = command[command.index("--allowed-hosts") + 1].split(",")
     assert {f"{socket.gethostname()}:*", "127.0.0.1:*", "localhost:*"} <= set(allowed)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from antioversmooth import cli, files
 from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE
 from antioversmooth.errors import UserError
-from antioversmooth.reporting.sharing import verify
+from antioversmooth.reporting.sharing import report, verify
 from antioversmooth.reporting.sharing.verify import Check, Verdict
 from antioversmooth.reporting.table import tables
 
@@ -32,7 +32,7 @@ def committed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def checks(path: Path, lab: Lab, **options: Any) -> list[Check]:
-    reports = verify.verify(verify.load(path), path.parent, lab.table(), **options)
+    reports = verify.verify(tables.load_committed(path), path.parent, lab.table(), **options)
     return [check for report in reports for check in report.checks]
 
 
@@ -245,7 +245,7 @@ def test_what_is_no_table_is_one_message(
 ) -> None:
     (tmp_path / "table.json").write_text(text)
     with pytest.raises(UserError, match=r"table\.json"):
-        verify.load(tmp_path / "table.json")
+        tables.load_committed(tmp_path / "table.json")
     assert cli.main(["verify", str(tmp_path / "table.json")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -290,6 +290,8 @@ def test_whatever_stands_in_a_table_it_is_verified_or_refused(
     path = committed.with_name("fuzzed.json")
     path.write_text(json.dumps(exchanged(json.loads(committed.read_text()), data)))
     with suppress(UserError):
-        reports = verify.verify(verify.load(path), path.parent, lab.table(), checkpoints=False)
-        json.dumps(verify.as_json({}, reports, {}))
-        list(verify.lines(reports, {}))
+        reports = verify.verify(
+            tables.load_committed(path), path.parent, lab.table(), checkpoints=False
+        )
+        json.dumps(report.as_json({}, reports, {}))
+        list(report.lines(reports, {}))

@@ -6,15 +6,22 @@ import html
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 
 TEMPLATES = "templates"
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this folder, filled with values."""
-    return _environment.get_template(template).render(values)
+    """A template of this folder, filled with values.
+
+    Raises:
+        LookupError: A value is missing.
+    """
+    try:
+        return _environment.get_template(template).render(values)
+    except UndefinedError as err:
+        raise LookupError(str(err)) from err
 
 
 def _escaped(value: Any) -> Markup:

@@ -24,7 +24,7 @@ from antioversmooth import files
 from antioversmooth.errors import ResultError, UserError
 from antioversmooth.redact import redact
 from antioversmooth.reporting.table.observe import observe
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, with_dependencies
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -79,7 +79,7 @@ def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> li
         UserError: A run is not done, or its final checkpoint is missing.
         ResultError: The result of a run cannot be trusted.
     """
-    chosen = list({run.id: run for wanted in runs for run in _with_needs(wanted)}.values())
+    chosen = list({run.id: run for wanted in runs for run in with_dependencies(wanted)}.values())
     contents = [(run, list(_parts(run, checkpoints))) for run in chosen]
     manifest = {"format": FORMAT, "runs": [_entry(run, parts) for run, parts in contents]}
     with (
@@ -95,12 +95,6 @@ def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> li
                     part.path if part.text is None else part.text,
                 )
     return chosen
-
-
-def _with_needs(run: Run) -> Iterator[Run]:
-    for needed in run.dependencies:
-        yield from _with_needs(needed)
-    yield run
 
 
 def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
-from antioversmooth.errors import and_more
+from antioversmooth.errors import UserError, and_more
 from antioversmooth.reporting.rendering import csv_file, gallery, latex, markdown, page
 from antioversmooth.reporting.table import document as documents
+from antioversmooth.reporting.table.columns import Row
 from antioversmooth.reporting.table.document import Document, measured_seeds
 from antioversmooth.spec import Request
 
@@ -32,6 +33,54 @@ def write_table(document: Document, folder: Path) -> list[Path]:
     return paths
 
 
+def load_committed(path: Path) -> Document:
+    """Loads the JSON of a committed table, and makes sure that it can be rendered.
+
+    Raises:
+        UserError: There is no such file, or it is not the JSON of a table.
+    """
+    try:
+        document = files.read_json(path)
+    except (ValueError, RecursionError, OSError) as err:
+        raise UserError(f"{path} cannot be read: {err}") from err
+    if document is None:
+        raise UserError(f"there is no {path}; `antioversmooth table` writes it")
+    if not isinstance(document, dict) or not _is_table(document):
+        raise UserError(f"{path} is not the JSON of a table")
+    try:
+        for render in FORMATS.values():
+            render(document)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as err:
+        raise UserError(
+            f"{path} is not the JSON of a table: it cannot be rendered ({err!r})"
+        ) from err
+    return document
+
+
+_ROW_TYPES: dict[str, type | tuple[type, ...]] = {
+    "group": str,
+    "label": str,
+    "state": str,
+    "experiment": (str, type(None)),
+    "baseline": (str, type(None)),
+    "paper": (dict, type(None)),
+    "seeds": list,
+}
+
+
+def _is_table(document: Document) -> bool:
+    rows = document.get("rows")
+    return isinstance(rows, list) and all(isinstance(row, dict) and _is_row(row) for row in rows)
+
+
+def _is_row(row: Row) -> bool:
+    typed = all(key in row and isinstance(row[key], kind) for key, kind in _ROW_TYPES.items())
+    return typed and all(
+        isinstance(seed, dict) and {"seed", "id", "state", "result"} <= seed.keys()
+        for seed in row["seeds"]
+    )
+
+
 def lost_rows(document: Document, folder: Path) -> list[str]:
     """Rows for which the folder's table has seeds that this one, which would replace it, lacks.
 
@@ -50,7 +99,7 @@ def lost_rows(document: Document, folder: Path) -> list[str]:
     ]
 
 
-def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+def _key(row: Row) -> tuple[Any, ...]:
     return row["group"], row["label"], row["experiment"]
 
 

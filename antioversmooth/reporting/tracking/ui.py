@@ -1,4 +1,4 @@
-"""MLflow's web pages on what has run, kept up to date while they are open."""
+"""MLflow's web pages about the runs of a results folder, kept up to date while they are open."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from urllib.request import urlopen
 
 from antioversmooth.config import Table
 from antioversmooth.errors import TrackingError, UserError
-from antioversmooth.reporting.discover import Discovery
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking import database, mirror
-from antioversmooth.reporting.tracking.guard import END_S
 from antioversmooth.reporting.tracking.logged_models import LoggedModels
 from antioversmooth.reporting.tracking.mirror import Mirrored
+from antioversmooth.reporting.tracking.supervisor import END_S
+from antioversmooth.runs.discovery import Discovery
 from antioversmooth.runs.metrics import VAL_TOP1
 
 PORT = 5000
@@ -41,53 +41,52 @@ COMPARED = 24
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the pages are served."""
+class Address:
+    """The address that the pages are served at."""
 
     host: str = LOOPBACK
-    """The address of this machine that is listened on; MLflow asks nobody for a password."""
+    """Address of this machine to listen on; MLflow asks for no password."""
     port: int | None = None
-    """0: any that is free; None: MLflow's own, or any that is free where that one is taken."""
+    """0: any free port; None: MLflow's own port, or any free port if that is taken."""
 
 
 def serve(
     results: Path,
     tables: Sequence[Table],
-    place: Place,
+    address: Address,
     *,
     every_s: float,
     models: bool = True,
     out: TextIO,
 ) -> None:
-    """Serves until interrupted (Ctrl-C, or the signals of a closed terminal and of `kill`), and
-    leaves no process.
+    """Serves the pages until Ctrl-C, SIGTERM or SIGHUP, and leaves no process behind.
 
-    With `MLFLOW_TRACKING_URI` at a server, none is started: that one is kept up to date.
+    If `MLFLOW_TRACKING_URI` names a server, no server is started; that one is kept up to date.
 
     Args:
         results: The project's results folder.
         every_s: Seconds between two syncs.
         models: Whether final weights are logged as models, too.
-        out: Where the links and later messages go.
+        out: For the links and later messages.
 
     Raises:
         TrackingError: MLflow does not answer, or the server does not start.
         UserError: The port is taken.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # both then end as Ctrl-C does
+        # End as with Ctrl-C.
         signal.signal(number, signal.default_int_handler)
     uri, follower = database.store_uri(results), _Follower(results, tables, models=models, out=out)
     try:
         if database.is_server(uri):
-            _announce(database.shown(uri), follower.numbers(), follower.discovery, out)
+            _announce(database.shown(uri), follower.sync(), follower.discovery, out)
             follower.follow(None, every_s)
         else:
-            port = free_port(place)
-            # before the server, which must not race for the schema
-            mirrored = follower.numbers()
-            with server(uri, results, Place(place.host, port), out) as (address, process):
-                _announce(address, mirrored, follower.discovery, out)
+            port = free_port(address)
+            # Before the server starts, which must not race for the schema.
+            mirrored = follower.sync()
+            with server(uri, results, Address(address.host, port), out) as (url, process):
+                _announce(url, mirrored, follower.discovery, out)
                 follower.follow(process, every_s)
     except KeyboardInterrupt:
         print("Ended.", file=out)
@@ -107,34 +106,37 @@ class _Follower:
         self.discovery, self.tables, self.out = Discovery(results), tables, out
         self.models = LoggedModels(results) if models else None
         self._mirrored: list[Mirrored] = []
-        self._said = ""
+        self._last_problem = ""
 
-    def numbers(self) -> list[Mirrored]:
+    def sync(self) -> list[Mirrored]:
+        """Mirrors all runs."""
         self._mirrored = sync_all(self.discovery, self.tables)
         return self._mirrored
 
     def follow(self, process: subprocess.Popen[bytes] | None, every_s: float) -> None:
-        """Syncs again and again; a sync that fails is reported and tried again."""
+        """Syncs periodically; a sync that fails is reported and tried again."""
         while process is None or process.poll() is None:
-            if not self._one_model():
+            if not self._log_one_model():
                 time.sleep(every_s)
             try:
-                self.numbers()
-                self._say("")
+                self.sync()
+                self._report("")
             except TrackingError as err:
-                self._say(str(err))
+                self._report(str(err))
         raise TrackingError(f"the MLflow server ended by itself, exit code {process.returncode}")
 
-    def _one_model(self) -> bool:
-        """Whether one more model was logged: one at a time, so that numbers never wait for all of
-        them."""
+    def _log_one_model(self) -> bool:
+        """Logs the next model; returns whether there was one.
+
+        One at a time, so that the numbers of runs do not wait for all models.
+        """
         if self.models is None:
             return False
         known = set(self.models.problems)
         try:
             logged = self.models.sync(map(observe, self.discovery.runs()), self._mirrored, limit=1)
         except TrackingError as err:
-            self._say(str(err))
+            self._report(str(err))
             return False
         for problem in self.models.problems.keys() - known:
             print(
@@ -142,32 +144,30 @@ class _Follower:
             )
         return bool(logged)
 
-    def _say(self, problem: str) -> None:
-        """Says what is wrong once, not at every sync."""
-        if problem and problem != self._said:
+    def _report(self, problem: str) -> None:
+        """Prints a problem once, not at every sync; an empty one ends it."""
+        if problem and problem != self._last_problem:
             print(problem, file=self.out, flush=True)
-        self._said = problem
+        self._last_problem = problem
 
 
-def _announce(
-    address: str, mirrored: Sequence[Mirrored], discovery: Discovery, out: TextIO
-) -> None:
+def _announce(url: str, mirrored: Sequence[Mirrored], discovery: Discovery, out: TextIO) -> None:
     for directory, reason in discovery.unreadable.items():
         print(f"Left out: {directory}: {reason}", file=out)
     for experiment in mirrored:
         print(f"{experiment.name}, {experiment.num_runs} runs", file=out)
-        for name, link in links(address, experiment).items():
+        for name, link in links(url, experiment).items():
             print(f"  {name:<8}{link}", file=out)
     if not mirrored:
-        print(f"Nothing has run yet; {address} shows it when it does.", file=out)
+        print(f"Nothing has run yet; runs will appear at {url}.", file=out)
     print("Ctrl-C ends.", file=out, flush=True)
 
 
-def links(address: str, experiment: Mirrored) -> dict[str, str]:
-    """The pages of MLflow that people want of an experiment, in its view for machine learning."""
-    here = f"{address}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
-    # sorted by a number, MLflow lists the seeds beside each other; else folded into their rows,
-    # which have no curves; it remembers how runs were sorted last
+def links(url: str, experiment: Mirrored) -> dict[str, str]:
+    """Links to the pages of an MLflow experiment: its table, its charts, its rows compared."""
+    here = f"{url}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
+    # Sorted by a metric, MLflow lists the seeds; otherwise it folds them into their rows, which
+    # have no curves. It remembers the last order, so each link states its own.
     first, best = (
         "&orderByKey=attributes.start_time&orderByAsc=true",
         f"&orderByKey={METRIC}&orderByAsc=false",
@@ -177,21 +177,23 @@ def links(address: str, experiment: Mirrored) -> dict[str, str]:
         ids, home = (
             quote(json.dumps(v), safe="") for v in (experiment.compared, [experiment.experiment_id])
         )
-        found["compare"] = f"{address}/#/compare-runs?runs={ids}&experiments={home}"
+        found["compare"] = f"{url}/#/compare-runs?runs={ids}&experiments={home}"
     return found
 
 
 @contextmanager
 def server(
-    uri: str, results: Path, place: Place, out: TextIO
+    uri: str, results: Path, address: Address, out: TextIO
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """An MLflow server that answers; it and its children end with the block, or with this process
-    (guard.py)."""
-    address = f"http://{_named(place.host)}:{place.port}"
-    print(f"Starting MLflow at {address} ...", file=out, flush=True)
-    if place.host != LOOPBACK:
+    """An MLflow server that answers, as its URL and process.
+
+    The server and its children end with the block, or with this process (supervisor.py).
+    """
+    url = f"http://{_host_name(address.host)}:{address.port}"
+    print(f"Starting MLflow at {url} ...", file=out, flush=True)
+    if address.host != LOOPBACK:
         print(
-            "It asks for no password: who reaches this machine's network can read and change it.",
+            "It asks for no password: anyone on this machine's network can read and change it.",
             file=out,
         )
     log = results / "mlflow.db.server.log"
@@ -200,8 +202,8 @@ def server(
             [
                 sys.executable,
                 "-m",
-                "antioversmooth.reporting.tracking.guard",
-                *command(uri, results, place),
+                "antioversmooth.reporting.tracking.supervisor",
+                *command(uri, results, address),
             ],
             stdin=subprocess.PIPE,
             stdout=file,
@@ -214,75 +216,75 @@ def server(
             },
         )
     try:
-        _wait_until_healthy(place, process, log)
-        yield address, process
+        _wait_until_healthy(address, process, log)
+        yield url, process
     finally:
         _end(process)
 
 
-def command(uri: str, results: Path, place: Place) -> list[str]:
-    """The server's command line: one worker, which with job execution off makes 2 processes rather
-    than 10."""
+def command(uri: str, results: Path, address: Address) -> list[str]:
+    """The server's command line.
+
+    One worker with job execution off: 2 processes instead of 10.
+    """
     store = [
         "--backend-store-uri",
         uri,
         "--artifacts-destination",
         str(results.absolute() / "mlartifacts"),
     ]
-    network = ["--host", place.host, "--port", str(place.port), "--workers", "1"]
-    # MLflow refuses requests under a name that it was not told
-    if place.host != LOOPBACK:
+    network = ["--host", address.host, "--port", str(address.port), "--workers", "1"]
+    # MLflow refuses requests for host names that are not on its list.
+    if address.host != LOOPBACK:
         names = dict.fromkeys(
-            ["localhost", LOOPBACK, place.host, socket.gethostname(), socket.getfqdn()]
+            ["localhost", LOOPBACK, address.host, socket.gethostname(), socket.getfqdn()]
         )
         network += ["--allowed-hosts", ",".join(f"{name}:*" for name in names)]
     return [sys.executable, "-m", "mlflow", "server", *network, *store]
 
 
-def _named(host: str) -> str:
-    """What people reach an address of this machine by."""
+def _host_name(host: str) -> str:
+    """The name under which people reach an address of this machine."""
     return socket.gethostname() if host == "0.0.0.0" else host
 
 
-def free_port(place: Place) -> int:
+def free_port(address: Address) -> int:
     """The port to listen on.
 
     Raises:
-        UserError: The one that was asked for is taken, or the address is none of this machine.
+        UserError: The requested port is taken, or the address does not belong to this machine.
     """
-    wanted, problem = [PORT, 0] if place.port is None else [place.port], OSError()
+    wanted, problem = [PORT, 0] if address.port is None else [address.port], OSError()
     for port in wanted:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((place.host, port))
+                probe.bind((address.host, port))
             except OSError as err:
                 problem = err
                 continue
             return int(probe.getsockname()[1])
     is_port = problem.errno in (errno.EADDRINUSE, errno.EACCES)
-    way_out = (
-        "--port 0 takes any port that is free"
-        if is_port
-        else "--host takes an address of this machine"
+    advice = (
+        "--port 0 takes any free port" if is_port else "--host takes an address of this machine"
     )
-    raise UserError(f"cannot listen at {place.host}:{wanted[0]}: {problem.strerror}; {way_out}")
+    raise UserError(f"cannot listen at {address.host}:{wanted[0]}: {problem.strerror}; {advice}")
 
 
-def _wait_until_healthy(place: Place, process: subprocess.Popen[bytes], log: Path) -> None:
-    address = f"http://{LOOPBACK if place.host == '0.0.0.0' else place.host}:{place.port}"
+def _wait_until_healthy(address: Address, process: subprocess.Popen[bytes], log: Path) -> None:
+    url = f"http://{LOOPBACK if address.host == '0.0.0.0' else address.host}:{address.port}"
     deadline = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urlopen(f"{address}/health", timeout=2):
+            with urlopen(f"{url}/health", timeout=2):
                 return
         except (URLError, OSError):
             time.sleep(0.3)
-    raise TrackingError(f"the MLflow server does not answer at {address}; its log is {log}")
+    raise TrackingError(f"the MLflow server does not answer at {url}; its log is {log}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the server's whole session: by its guard, else by force."""
+    """Ends the server's session: through its supervisor, or by SIGKILL if that takes too long."""
     assert process.stdin is not None
     process.stdin.close()
     try:

@@ -1,27 +1,27 @@
-"""The runs that lie in a results folder, whatever they were asked for with."""
+"""All runs of a results folder, found by their directories."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from antioversmooth.errors import ResultError
-from antioversmooth.runs import Run
+from antioversmooth.runs.directory import Run
 
 PATTERNS = ("runs/*/seed*-*", "*/runs/*/seed*-*")
-"""The paper's profile, and folders of other profiles."""
+"""Directories of runs: of the paper's profile, and of other profiles."""
 
 
 class Discovery:
-    """Finds runs again and again; each spec is read once, since it never changes."""
+    """Finds runs repeatedly; each spec is read once, since it never changes."""
 
     def __init__(self, results: Path) -> None:
         self.results = results
         self.unreadable: dict[Path, str] = {}
-        """Directories whose spec cannot be trusted, with the reason."""
+        """Directories with an invalid spec, and the reason."""
         self._known: dict[Path, Run] = {}
 
     def runs(self) -> list[Run]:
-        """All runs there are now, in the order of their names."""
+        """All current runs, ordered by directory."""
         found = sorted(path for pattern in PATTERNS for path in self.results.glob(pattern))
         for directory in found:
             if (
