@@ -1,5 +1,4 @@
-"""The site made of these pages and of README.md: `make docs`. A dead link or a missing page fails
-the build."""
+"""Builds the site from these pages and README.md (`make docs`); a dead link fails the build."""
 
 import json
 import typing
@@ -14,7 +13,7 @@ project = "antioversmooth"
 author = "The antioversmooth authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
-# links to #headings are checked, too
+# also check links to #headings
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 html_theme = "furo"
@@ -28,8 +27,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def complete(app, docname: str, source: list[str]) -> None:
-    """What of a page is written elsewhere: the front page is README.md, the fields of a spec are
-    those of config/."""
+    """Adds README.md to the front page, and the fields of config/ to the page on specs."""
     if docname == "index":
         source[0] = readme() + source[0]
         app.env.note_dependency(str(README))
@@ -40,12 +38,12 @@ def complete(app, docname: str, source: list[str]) -> None:
 
 
 def readme() -> str:
-    """Its links start at the root of the repository, those of a page in docs/."""
+    """README.md with links relative to docs/ instead of the repository's root."""
     return README.read_text().replace("](docs/", "](").replace("](results/", "](../results/") + "\n"
 
 
 def reference() -> Iterator[str]:
-    """A table for each dataclass: key, type, default, meaning."""
+    """Yields a table per dataclass: key, type, default, meaning."""
     for section, schema in {"row": config.Experiment, **fields.sections()}.items():
         yield from table("A row" if schema is config.Experiment else f"`{section}:`", schema)
     for title, schema in (("A table", config.Table), ("A figure", config.Figure)):
@@ -82,7 +80,7 @@ WORDS = {
 
 
 def kind(hint: object) -> str:
-    """A type as a writer of YAML says it."""
+    """The name of a type in YAML's terms."""
     inner, optional = fields.unwrap(hint)
     if element := fields.element(inner):
         return f"list of {kind(element)}"
