@@ -45,7 +45,7 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class Method:
-    """What both kinds have in common."""
+    """The interface that both kinds of method share."""
 
     name: ClassVar[str]
     """As `model.scaling`, `add_scaling` and the names in timm's registry spell it."""
@@ -53,7 +53,7 @@ class Method:
     """As labels of rows spell it."""
     parameters: ClassVar[tuple[Parameter, ...]] = ()
     axis: ClassVar[str]
-    """What a parameter has one number for: head or channel."""
+    """Dimension with one number of each parameter: head or channel."""
     forms: ClassVar[Forms] = {}
     """Fields of `ModelConfig` that choose among forms of the method; tables print the sentences.
 
