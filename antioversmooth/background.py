@@ -1,4 +1,4 @@
-"""Work that goes on in a thread while something else is done."""
+"""A thread that works in the background of a block."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def meanwhile(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
+def background_thread(work: Callable[[threading.Event], None], name: str) -> Iterator[None]:
     """Runs `work` in a thread until the block is left.
 
     Args:
         work: Gets an event that is set when the block is left, and must return soon after that.
-        name: Of the thread, as stacks show it.
+        name: Name of the thread in stack traces.
     """
-    over = threading.Event()
-    thread = threading.Thread(target=work, args=(over,), name=name, daemon=True)
+    ended = threading.Event()
+    thread = threading.Thread(target=work, args=(ended,), name=name, daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()

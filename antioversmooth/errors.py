@@ -1,15 +1,15 @@
-"""Every exception that this project raises on purpose.
+"""All exceptions that this project raises on purpose.
 
 AntiOversmoothError
-├── UserError             somebody can mend it: one message, exit code 2, no traceback
+├── UserError             the user can correct it: one message, exit code 2, no traceback
 │   ├── SpecError         a spec, a table or an override on the command line
-│   ├── ModelError        a backbone that a scaling cannot be placed into, or taken out of
-│   ├── DataError         a data folder or file that is missing, or is not what the spec says
+│   ├── ModelError        a backbone that a scaling cannot be added to or removed from
+│   ├── DataError         a data folder or file that is missing, or differs from the spec
 │   ├── CheckpointError   weights that are missing, torn, or of another model
-│   ├── LaunchError       the back end refused: no such partition, no space left, already running
-│   └── TrackingError     MLflow does not answer or refuses; training and tables do not depend on it
-├── ResultError           a result that cannot be trusted: edited, torn, or of another identity
-└── AttemptEnded          raised inside a running job to end its attempt with a named reason
+│   ├── LaunchError       the back end refuses: no such partition, no space left, already running
+│   └── TrackingError     MLflow does not answer or refuses; training and tables go on without it
+├── ResultError           an invalid result: edited, torn, or of another identity
+└── AttemptEnded          ends the attempt of a running job with a named reason
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections.abc import Sequence
 
 
 class AntiOversmoothError(Exception):
-    """Base of all."""
+    """Base class of all errors below."""
 
 
 class UserError(AntiOversmoothError):
-    """A mistake that the person at the keyboard can mend; shown as one message, exit code 2."""
+    """A mistake that the user can correct; shown as one message, exit code 2."""
 
 
 class SpecError(UserError):
@@ -53,11 +53,11 @@ class SpecError(UserError):
 
 
 class ModelError(UserError):
-    """A backbone that cannot take what is asked of it; names the module."""
+    """A backbone that does not support a scaling; the message names the module."""
 
 
 class DataError(UserError):
-    """Data that is missing or is not what the spec says."""
+    """Data that is missing or differs from the spec."""
 
 
 class CheckpointError(UserError):
@@ -69,7 +69,7 @@ class LaunchError(UserError):
 
 
 class TrackingError(UserError):
-    """MLflow does not answer, or refuses what it is sent."""
+    """MLflow does not answer, or refuses a request."""
 
 
 class ResultError(AntiOversmoothError):
@@ -81,7 +81,7 @@ class AttemptEnded(AntiOversmoothError):
 
     Args:
         reason: One of `journal.EndReason`'s values.
-        message: For the log and for `why`.
+        message: Shown in the log and by `why`.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -89,8 +89,8 @@ class AttemptEnded(AntiOversmoothError):
         self.reason = reason
 
 
-def told(error: Exception) -> str:
-    """An error as one message; what the system refused names the file first, and has no number."""
+def error_message(error: Exception) -> str:
+    """The message of an error; for an error of the system its file and reason, without a number."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

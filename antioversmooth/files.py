@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writes, JSON and checksums of files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from typing import Any, BinaryIO
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replaces `path` by `content`: after a crash the old file or the new one is there, never a
-    part.
+    """Replaces the content of a file; after a crash it is the old or the new one, never a part.
 
     Raises:
         OSError: No space, no permission; `path` is as it was.
@@ -24,8 +23,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that takes the place of `path` when the block ends well, whole; else
-    `path` is as it was."""
+    """Opens a file that replaces `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -39,15 +37,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes indented JSON, whole or not at all."""
+    """Writes indented JSON, atomically."""
     write_atomic(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The file's value, or None where there is no such file.
+    """The value in a JSON file; None if there is no such file.
 
     Raises:
-        ValueError: It is no JSON.
+        ValueError: The file is no JSON.
     """
     try:
         return json.loads(path.read_text())

@@ -1,5 +1,5 @@
-"""Keeps secrets out of what is recorded, since records are shared: command lines, messages of
-errors, bundles."""
+"""Redaction of secrets in text that is recorded and shared: command lines, error messages,
+bundles."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 HIDDEN = "(hidden)"
-"""Also inside YAML, where *** would be an alias."""
+"""Replacement of a secret; valid inside YAML, where *** would be an alias."""
 
 _NAME = r"token|secret|passw(?:or)?d|credential|api_?key|access_?key|private_?key"
 _IN_A_URI = re.compile(r"(?<=://)[^\s/@'\"]+(?=@)")
@@ -19,16 +19,17 @@ _NAMED = re.compile(
 _BEARER = re.compile(r"(\b(?:bearer|basic)\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 _SECRET_VARIABLE = re.compile(_NAME, re.IGNORECASE)
 MIN_LENGTH = 6
-"""Of a variable's value that is looked for: shorter ones are words that stand in texts by
-chance."""
+"""Shortest value of a variable that is searched for: shorter ones occur in texts by chance."""
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text with (hidden) for names and passwords in URIs, for what is called a token, a key or
-    a password, and for the value of each environment variable with such a name.
+    """The text with its secrets replaced by (hidden).
+
+    Secrets are user names and passwords in URIs, values of fields named as a token, a key or a
+    password, and values of environment variables with such names.
 
     Args:
-        environment: Default: this process's.
+        environment: Default: the environment of this process.
     """
     values = os.environ if environment is None else environment
     for name, value in values.items():

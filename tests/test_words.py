@@ -15,11 +15,9 @@ SOURCES = sorted(
 )
 NOT_YET = {
     "analysis",
-    "background",
     "cli",
     "config",
     "datasets",
-    "errors",
     "launch",
     "models",
     "orchestration",

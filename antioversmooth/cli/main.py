@@ -17,7 +17,7 @@ from types import ModuleType
 from antioversmooth import files
 from antioversmooth.cli import parsers
 from antioversmooth.cli.exit_codes import CLOSED_PIPE, INTERRUPTED, USER_ERROR
-from antioversmooth.errors import ResultError, UserError, told
+from antioversmooth.errors import ResultError, UserError, error_message
 
 OLDEST_PYTHON = (3, 11)
 SETUP = "run `make setup`, then `. .venv/bin/activate`"
@@ -84,7 +84,7 @@ def run_main(program: str, work: Callable[[], int]) -> int:
         )
     except (UserError, ResultError, OSError) as err:
         # OSError: no space, no permission; the message names the file
-        return _user_error(program, told(err))
+        return _user_error(program, error_message(err))
 
 
 def _user_error(program: str, message: str) -> int:

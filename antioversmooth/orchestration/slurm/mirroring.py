@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from antioversmooth.background import meanwhile
+from antioversmooth.background import background_thread
 
 INTERVAL_S = 60.0
 
@@ -31,5 +31,5 @@ def mirroring(
         while not over.wait(interval_s):
             subprocess.run(command, cwd=project, stdin=subprocess.DEVNULL, capture_output=True)
 
-    with meanwhile(repeat, "mirroring"):
+    with background_thread(repeat, "mirroring"):
         yield

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from antioversmooth import files
-from antioversmooth.background import meanwhile
+from antioversmooth.background import background_thread
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, LaunchError, UserError
 from antioversmooth.runs import Run, journal, recorded_data
 from antioversmooth.runs.journal import EndReason
@@ -230,7 +230,7 @@ def _heartbeat(run: Run) -> Iterator[None]:
             if over.wait(run.experiment.runtime.heartbeat_s):
                 return
 
-    with meanwhile(beat, "heartbeat"):
+    with background_thread(beat, "heartbeat"):
         yield
 
 

@@ -16,7 +16,7 @@ from functools import partial
 import psutil
 import torch
 
-from antioversmooth.background import meanwhile
+from antioversmooth.background import background_thread
 from antioversmooth.runs.metrics import SYSTEM
 from antioversmooth.training.run.attempt import Attempt
 
@@ -65,7 +65,7 @@ def watched(attempt: Attempt) -> Iterator[None]:
     if not attempt.ranks.is_main or every_s <= 0:
         yield
         return
-    with meanwhile(partial(_watch, attempt, every_s), "system"):
+    with background_thread(partial(_watch, attempt, every_s), "system"):
         yield
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from antioversmooth.background import meanwhile
+from antioversmooth.background import background_thread
 from antioversmooth.runs.journal import EndReason
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Progress:
 @contextmanager
 def watching(attempt: Attempt) -> Iterator[None]:
     """Watches over the progress of this process meanwhile."""
-    with meanwhile(partial(_watch, attempt), "watchdog"):
+    with background_thread(partial(_watch, attempt), "watchdog"):
         yield
 
 
