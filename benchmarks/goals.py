@@ -46,7 +46,7 @@ class Goal:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the middle half of the rounds lies on the same side of the limit as the median."""
+        """Whether the middle half of the rounds is on the same side of the limit as the median."""
         worst, best = (
             (self.measured.high, self.measured.low)
             if self.at_most

@@ -1,5 +1,4 @@
-"""A headless Chromium for what only a browser can tell: what a person sees, clicks, prints, and
-reads in the dark."""
+"""A headless Chromium for tests of pages: layout, clicks, print and the dark colour scheme."""
 
 from __future__ import annotations
 
@@ -70,7 +69,7 @@ def browser(chromium: Chrome) -> Chrome:
 
 
 def emulate(browser: Chrome, *, dark: bool = False, media: str = "") -> None:
-    """Lets pages believe in a light or a dark screen, or in `media="print"`."""
+    """Emulates a light or a dark colour scheme, or `media="print"`."""
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": media, "features": [scheme]})
 
@@ -82,8 +81,7 @@ def narrow(browser: Chrome, width: int, height: int = 900) -> None:
 
 
 def complaints(browser: Chrome) -> list[str]:
-    """What the browser logged since it was last asked: errors of scripts, refused requests, files
-    not found."""
+    """New lines of the browser's log: errors of scripts, refused requests, missing files."""
     return [
         entry["message"]
         for entry in browser.get_log("browser")

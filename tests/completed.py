@@ -1,4 +1,4 @@
-"""What makes a run done."""
+"""The result of a run that is done."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ RESULT: dict[str, Any] = {
     "device_hours": 0.1,
     "checkpoint": None,
 }
-"""As little as a result says."""
+"""The smallest valid result."""
 
 
 def finish(run: Run, **changes: Any) -> Run:
-    """The run, done."""
+    """Completes a run and returns it."""
     files.write_json(run.dir / "result.json", {"id": run.id, **RESULT, **changes})
     return run

@@ -1,4 +1,4 @@
-"""Fixtures that more than one room uses."""
+"""Fixtures shared by several rooms."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Listings of data sets are kept with the test, not in the home folder of whoever runs it."""
+    """Caches listings of data sets in the folder of the test, not in the home folder."""
     monkeypatch.setenv("ANTIOVERSMOOTH_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
 def experiments() -> Path:
-    """The specs that the project ships."""
+    """The folder of the shipped specs."""
     return EXPERIMENTS
 
 

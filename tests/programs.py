@@ -1,4 +1,4 @@
-"""Programs that some tests need and that pip does not bring."""
+"""Programs that some tests need and that pip cannot install."""
 
 from __future__ import annotations
 

@@ -270,10 +270,10 @@ def test_a_table_never_loses_numbers_unless_it_may(
     capsys.readouterr()
     for output in ([], ["--output", "results/mini"]):
         assert cli.main(["table", "smoke", "profile=mini", "--readme", *output]) == INCOMPLETE
-        told = capsys.readouterr().err
-        assert "not written: " in told
-        assert "results/mini has numbers of seeds that are not in this one: of deit_s12" in told
-        assert "; --allow-partial writes it nevertheless, --output DIR elsewhere" in told
+        message = capsys.readouterr().err
+        assert "not written: " in message
+        assert "results/mini has numbers of seeds that are not in this one: of deit_s12" in message
+        assert "; --allow-partial writes it nevertheless, --output DIR elsewhere" in message
         assert {path: path.read_bytes() for path in committed} == committed
     assert cli.main(["table", "smoke", "profile=mini", "--readme", "--output", "elsewhere"]) == 2
     assert (

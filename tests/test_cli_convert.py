@@ -136,7 +136,7 @@ def test_caits_attnscale_folds_into_a_plain_timm_model(
         ),
     ],
 )
-def test_what_cannot_be_converted_says_why_and_writes_nothing(
+def test_weights_that_cannot_be_converted_name_the_reason_and_write_nothing(
     trained: Callable[[str], Run],
     project: Path,
     capsys: pytest.CaptureFixture[str],
@@ -166,11 +166,11 @@ def test_evaluate_tells_accuracy_and_form(
 ) -> None:
     run = trained("deit_s12_featscale")
     assert cli.main(["evaluate", str(run.dir), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["num_images"] == 1000
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["num_images"] == 1000
     # a hundred images of each class
-    assert told["val/top1"] == pytest.approx(sum(told["per_class_top1"]) / 10)
-    assert told["forms"][0] == "FeatScale's form on DeiT: the released code's, 1 + 2s and 1 + 2t"
+    assert printed["val/top1"] == pytest.approx(sum(printed["per_class_top1"]) / 10)
+    assert printed["forms"][0] == "FeatScale's form on DeiT: the released code's, 1 + 2s and 1 + 2t"
     # which say nothing of themselves
     weights = next(run.checkpoints_dir.glob("*.pt")).rename("weights.pth")
     row = ["--spec", "deit_s12_featscale", *SMALL, "model.scaling_variant=paper"]
@@ -199,11 +199,11 @@ def test_weights_of_another_form_than_asked_for_are_refused(
     given = [command, str(target), *(["out.pth"] if command == "convert" else [])]
     row = ["--spec", "deit_s12_featscale", *SMALL]
     assert cli.main([*given, *row, "model.scaling_variant=paper"]) == 2
-    told = (
+    message = (
         f"{target} holds weights of a model with model.scaling_variant=released, and"
         " deit_s12_featscale is asked for"
     )
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     assert not (project / "out.pth").exists()
     assert cli.main([*given, *row]) == 0
 

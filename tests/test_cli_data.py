@@ -34,7 +34,7 @@ def trees(tmp_path: Path) -> Path:
     return tmp_path / "trees"
 
 
-def test_what_is_found_is_printed_and_held_against_the_spec(
+def test_counts_are_printed_and_compared_with_the_spec(
     trees: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["data", "deit_s12", f"data.root={trees}", *COUNTS]
@@ -52,9 +52,9 @@ def test_what_is_found_is_printed_and_held_against_the_spec(
     (trees / "val" / "ash" / "5.jpg").rename(trees / "val" / "ash" / "7.jpg")
     capsys.readouterr()
     assert cli.main([*given, f"data.fingerprint={fingerprint}"]) == 2
-    told = capsys.readouterr()
-    assert "num_val      2" in told.out
-    assert f"data.fingerprint: the spec says '{fingerprint}'" in told.err
+    printed = capsys.readouterr()
+    assert "num_val      2" in printed.out
+    assert f"data.fingerprint: the spec says '{fingerprint}'" in printed.err
 
 
 def test_a_set_of_a_package_is_a_file(capsys: pytest.CaptureFixture[str]) -> None:

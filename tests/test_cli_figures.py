@@ -33,8 +33,8 @@ def trained(project: Path, make_run: Callable[..., Run]) -> Run:
     from antioversmooth.training.weights.initial import new_model
 
     run = make_run("deit_s12", *SMALL)
-    kept = Checkpoint.named(run.checkpoints_dir, 1, 1)
-    save_state(kept, {"model": new_model(run.experiment, seed=0).state_dict()})
+    checkpoint = Checkpoint.named(run.checkpoints_dir, 1, 1)
+    save_state(checkpoint, {"model": new_model(run.experiment, seed=0).state_dict()})
     return run
 
 
@@ -70,7 +70,9 @@ def test_analyze_takes_weights_from_elsewhere_with_the_row_that_they_are_of(
     assert (project / "mine" / "analysis.json").exists()
 
 
-def test_analyze_says_what_it_needs(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_analyze_names_a_missing_requirement(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (project / "weights.pt").write_bytes(b"")
     assert cli.main(["analyze", "weights.pt"]) == 2
     assert (
@@ -90,7 +92,7 @@ def test_a_number_of_images_that_is_none_is_a_mistake(
     assert f"'{number}' is no number of images" in capsys.readouterr().err
 
 
-def test_figures_are_drawn_from_what_has_run(
+def test_figures_are_drawn_from_runs_that_are_done(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = "experiments/figures/similarity_deit_s24.yaml"

@@ -1,4 +1,4 @@
-"""What a person gets at a Tab, in a real bash and a real zsh on a terminal of their own."""
+"""Completion by Tab, in a real bash and a real zsh on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shell(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `antioversmooth completion` prints for each shell."""
+    """The output of `antioversmooth completion` for each shell."""
     folder = tmp_path_factory.mktemp("completion")
     for name in START:
         command = [sys.executable, "-m", "antioversmooth", "completion", name]
@@ -151,7 +151,9 @@ def test_python_alone_still_completes_files(complete: Complete) -> None:
     assert complete("python pyproj", key="\t") == ["pyproject.toml"]
 
 
-def test_names_are_those_of_the_project_one_stands_in(complete: Complete, tmp_path: Path) -> None:
+def test_names_are_those_of_the_project_around_the_working_directory(
+    complete: Complete, tmp_path: Path
+) -> None:
     folder = tmp_path / "elsewhere" / "docs"
     folder.mkdir(parents=True)
     assert complete("antioversmooth why zzz", folder=folder) == ["zzz"]

@@ -49,7 +49,7 @@ def test_a_python_that_is_too_old_is_one_line(
 
 
 @pytest.mark.parametrize("path", BEFORE_WORK)
-def test_a_python_that_is_too_old_can_read_what_tells_it_so(path: str) -> None:
+def test_a_python_that_is_too_old_can_parse_the_check_of_its_version(path: str) -> None:
     ast.parse((PROJECT / path).read_text(), feature_version=(3, 8))
 
 
@@ -88,7 +88,7 @@ def test_a_complaint_that_nobody_reads_is_no_second_one() -> None:
     assert done.stderr == ""
 
 
-def test_what_a_person_can_mend_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_user_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     def work() -> int:
         raise UserError("no such thing")
 

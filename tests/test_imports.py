@@ -1,4 +1,4 @@
-"""Who may import whom, and what answers to `--help` and `--dry-run` must not cost."""
+"""Layers of imports, and the modules that `--help` and `--dry-run` may load."""
 
 from __future__ import annotations
 

@@ -44,13 +44,13 @@ def attempts(*starts: tuple[int, int]) -> list[journal.Record]:
     return [{"event": "start", "attempt": number, "step": step} for number, step in starts]
 
 
-def test_what_a_later_attempt_did_again_is_superseded() -> None:
+def test_steps_that_a_later_attempt_repeats_are_superseded() -> None:
     limit = journal.superseded_after(attempts((1, 0), (2, 10)))
     records = [{"attempt": 1, "step": s} for s in (5, 10, 15)] + [
         {"attempt": 2, "step": s} for s in (15, 20)
     ]
-    kept = [(r["attempt"], r["step"]) for r in journal.in_lineage(records, limit)]
-    assert kept == [(1, 5), (1, 10), (2, 15), (2, 20)]
+    found = [(r["attempt"], r["step"]) for r in journal.in_lineage(records, limit)]
+    assert found == [(1, 5), (1, 10), (2, 15), (2, 20)]
 
 
 def test_an_attempt_given_up_for_dead_cannot_write_into_its_successors_steps() -> None:
@@ -66,14 +66,14 @@ def test_an_attempt_that_starts_further_back_supersedes_all_between() -> None:
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6))
 def test_each_step_survives_at_most_once(starts: list[int]) -> None:
-    """Whatever the restarts, a reader never sees two records of one step."""
+    """For any sequence of restarts, a reader never sees two records of one step."""
     begun = attempts(*[(number, step) for number, step in enumerate([0, *starts], 1)])
     records = [
         {"attempt": a["attempt"], "step": s} for a in begun for s in range(a["step"] + 1, 61)
     ]
-    kept = [r["step"] for r in journal.in_lineage(records, journal.superseded_after(begun))]
-    assert len(kept) == len(set(kept))
-    assert set(kept) == set(range(1, 61))
+    found = [r["step"] for r in journal.in_lineage(records, journal.superseded_after(begun))]
+    assert len(found) == len(set(found))
+    assert set(found) == set(range(1, 61))
 
 
 def test_read_metrics_joins_both_files(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_read_metrics_joins_both_files(tmp_path: Path) -> None:
     assert [(r["attempt"], r["step"]) for r in found] == [(1, 1), (2, 2)]
 
 
-def test_numbers_that_json_lacks_are_kept(tmp_path: Path) -> None:
+def test_nan_and_infinity_survive_the_journal(tmp_path: Path) -> None:
     journal.append(tmp_path / "j", {"loss": float("nan")})
     assert json.dumps(journal.read(tmp_path / "j")[0]["loss"]) == "NaN"
 

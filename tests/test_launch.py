@@ -237,14 +237,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, st
 
 def test_a_launch_trains_and_tells_the_outcome_as_json(undisturbed: tuple[Path, str, str]) -> None:
     results, out, err = undisturbed
-    (told,) = json.loads(out)
+    (described,) = json.loads(out)
     run = planned(ROW, results, *TINY)
-    assert (told["id"], told["dir"], told["outcome"]) == (run.id, str(run.dir), "done")
-    assert "val/top1" in told["metrics"]
+    assert (described["id"], described["dir"], described["outcome"]) == (
+        run.id,
+        str(run.dir),
+        "done",
+    )
+    assert "val/top1" in described["metrics"]
     assert "Back end: local" in err
 
 
-def test_all_that_lies_in_a_run_directory_is_told_where_runs_are_explained(
+def test_every_file_of_a_run_directory_is_documented_in_the_runs_room(
     undisturbed: tuple[Path, str, str],
 ) -> None:
     """`antioversmooth/runs/__init__.py` lists it: what a launch wrote, and what else the code
@@ -262,7 +266,7 @@ def test_all_that_lies_in_a_run_directory_is_told_where_runs_are_explained(
     assert written | named <= set(listed)
 
 
-def test_an_evaluation_finds_what_the_run_reached(undisturbed: tuple[Path, str, str]) -> None:
+def test_an_evaluation_repeats_the_accuracy_of_its_run(undisturbed: tuple[Path, str, str]) -> None:
     """By the path of any other run: `--eval` on the same back end, with a result of its own, class
     by class."""
     results, _, _ = undisturbed

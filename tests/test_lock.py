@@ -21,7 +21,7 @@ def test_of_two_one_has_the_lock_until_it_is_closed(tmp_path: Path) -> None:
     os.close(again)
 
 
-def test_who_starts_a_run_does_not_keep_out_who_trains_it(tmp_path: Path) -> None:
+def test_the_lock_of_a_launcher_does_not_block_training(tmp_path: Path) -> None:
     starts, trains = (try_lock(tmp_path, name) for name in (LAUNCHES, TRAINS))
     assert starts is not None
     assert trains is not None

@@ -41,11 +41,11 @@ def test_a_secret_is_not_shown(text: str, shown: str) -> None:
         "ada@example.org",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_text_without_a_secret_is_unchanged(text: str) -> None:
     assert redact(text, {}) == text
 
 
-def test_the_value_of_a_secret_variable_is_not_shown_wherever_it_stands() -> None:
+def test_the_value_of_a_secret_variable_is_hidden_everywhere() -> None:
     variables = {"MLFLOW_TRACKING_TOKEN": "hunter2hunter2", "HOME": "/home/ada", "A_TOKEN": "ab"}
     assert (
         redact("cannot open /home/ada/hunter2hunter2/ab", variables)

@@ -37,7 +37,9 @@ def test_where_and_how_a_run_runs_is_not_its_identity(experiments: Path, overrid
     "data.num_train=1281166",
      "revision=2", "recipe.clip_grad=1.0", "model.scaling_variant=paper"],
 )  # fmt: skip
-def test_what_is_computed_is_the_identity(experiments: Path, override: str) -> None:
+def test_fields_that_change_the_computation_change_the_identity(
+    experiments: Path, override: str
+) -> None:
     assert experiment_id(experiments, override) != experiment_id(experiments)
 
 
@@ -141,9 +143,7 @@ def test_aliases_are_not_followed(make_run: MakeRun) -> None:
         Run.load(run.dir)
 
 
-def test_runs_that_were_moved_find_what_they_started_from(
-    make_run: MakeRun, tmp_path: Path
-) -> None:
+def test_moved_runs_find_the_run_that_they_start_from(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("cait_s24_featscale")
     assert run.upstream is not None
     run.upstream.prepare()
@@ -290,7 +290,7 @@ def test_states_follow_the_directory(make_run: MakeRun) -> None:
     assert runs.state(run) is RunState.done
 
 
-def test_a_result_of_another_run_is_not_taken(make_run: MakeRun) -> None:
+def test_a_result_of_another_run_is_refused(make_run: MakeRun) -> None:
     run = make_run()
     files.write_json(run.dir / "result.json", {"id": "0" * 64})
     with pytest.raises(ResultError, match="is of run"):

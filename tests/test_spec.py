@@ -35,7 +35,7 @@ def test_mini_leaves_depth_family_and_scaling_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ROWS, ids=lambda p: p.stem)
-def test_every_row_says_what_it_expects_what_it_costs_and_how_to_run_it(path: Path) -> None:
+def test_every_row_states_its_expected_number_cost_and_command(path: Path) -> None:
     head = path.read_text().split("defaults:")[0]
     assert head.startswith("# ")
     for word in ("# Expected: ", "# Cost: ", f"# Run: python launch.py experiments/{path.name}"):
@@ -114,7 +114,7 @@ def test_overrides_are_typed() -> None:
         ("recipe.epochs", r"this is no override; write key=value"),
     ],
 )  # fmt: skip
-def test_a_wrong_override_names_file_key_value_and_what_is_right(
+def test_a_wrong_override_names_file_key_value_and_the_valid_values(
     override: str, message: str
 ) -> None:
     with pytest.raises(SpecError, match=f"(?s){message}") as caught:
@@ -123,7 +123,7 @@ def test_a_wrong_override_names_file_key_value_and_what_is_right(
     assert "deit_s12.yaml" in str(caught.value)
 
 
-def test_a_missing_spec_lists_what_is_there() -> None:
+def test_a_missing_spec_lists_the_existing_ones() -> None:
     with pytest.raises(
         SpecError, match=r"deit_s13.*there is no such spec; did you mean `deit_s12`"
     ):

@@ -1,5 +1,4 @@
-"""What a stranger's files must not be able to do, and what a full or a locked disk must not
-cost."""
+"""Untrusted files execute nothing, and a full or read-only disk costs no data."""
 
 from __future__ import annotations
 
@@ -137,7 +136,7 @@ def lines(records: list[object]) -> str:
 
 @SEVERAL
 @given(st.lists(RECORDS, max_size=6), st.lists(RECORDS, max_size=6), RESULTS, VALUES, VALUES)
-def test_whatever_a_run_directory_says_it_is_observed_and_can_be_rendered(
+def test_a_run_directory_with_any_content_is_observed_and_rendered(
     run: Run,
     attempts: list[object],
     metrics: list[object],
@@ -158,13 +157,13 @@ def test_whatever_a_run_directory_says_it_is_observed_and_can_be_rendered(
 
 @SEVERAL
 @given(st.lists(RECORDS, max_size=6), st.lists(RECORDS, max_size=6), st.lists(RECORDS, max_size=4))
-def test_lines_that_are_no_records_keep_no_command_from_its_work(
+def test_lines_that_are_no_records_break_no_command(
     run: Run, attempts: list[object], metrics: list[object], events: list[object]
 ) -> None:
     run.attempts_path.write_text(lines(attempts))
     run.metrics_path.write_text(lines(metrics))
-    told = statuses([run], [])[0]
-    assert told["state"] in {phase.value for phase in Phase}
+    status = statuses([run], [])[0]
+    assert status["state"] in {phase.value for phase in Phase}
     assert explain(run).startswith("deit_s12 seed 0 is ")
     close_attempt(run, EndReason.crash, "in a test")
     (run.dir / "jobs.jsonl").write_text(lines(events))
@@ -173,10 +172,10 @@ def test_lines_that_are_no_records_keep_no_command_from_its_work(
     (run.dir / "jobs.jsonl").unlink()
 
 
-def test_a_line_that_is_no_record_takes_nothing_from_the_journal(run: Run) -> None:
+def test_a_line_that_is_no_record_costs_no_other_line(run: Run) -> None:
     journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
     journal.append(run.metrics_path, {"attempt": 1, "step": 5, TRAIN_LOSS: 1.0})
-    told = run.attempts()
+    attempts = run.attempts()
     end = {"attempt": 1, "event": "end"}
     for foreign in (
         {"attempt": 2, "event": "start"},
@@ -186,7 +185,7 @@ def test_a_line_that_is_no_record_takes_nothing_from_the_journal(run: Run) -> No
         {"event": "end"},
     ):
         journal.append(run.attempts_path, foreign)
-    assert run.attempts() == told
+    assert run.attempts() == attempts
     assert [record["step"] for record in run.metrics()] == [5]
 
 
@@ -239,7 +238,8 @@ def test_json_files_of_any_bytes_are_observed(run: Run, data: bytes) -> None:
 PROGRAM = """
 import resource, signal, sys
 from antioversmooth import cli
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit then fails as on a full disk
+# a write beyond the limit then fails as on a full disk
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
 sys.exit(cli.main(sys.argv[2:]))
 """

@@ -13,7 +13,7 @@ from antioversmooth.config import DataConfig, DataSource
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """train/<class>/*, val/<class>/*."""
+    """Images at train/<class>/* and val/<class>/*."""
     root = tmp_path / "images"
     for split in COUNTS:
         for name, content in split_of(split).items():
@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def trees() -> Callable[..., DataConfig]:
-    """The spec of such a data set; changes by name."""
+    """Makes the spec of such a data set; arguments change its fields."""
 
     def make(source: str, root: Path | None, **changes: object) -> DataConfig:
         given = {"num_classes": 3, "num_train": 12, "num_val": 6, **changes}

@@ -1,4 +1,4 @@
-"""The images that the data sets of these tests are made of."""
+"""Images of the data sets of these tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COUNTS = {"train": 4, "val": 2}
 
 
 def jpeg(seed: int) -> bytes:
-    """A small image of its own for each seed."""
+    """A small image, another one for each seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (9, 11, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG")

@@ -16,7 +16,7 @@ Trees = Callable[..., DataConfig]
 
 @pytest.fixture
 def old(folder: Path) -> Path:
-    """A data set that nobody has changed for a while."""
+    """A data set that has not changed for a while."""
     for path in [folder, *folder.rglob("*")]:
         os.utime(path, (1_000_000, 1_000_000))
     return folder
@@ -53,7 +53,7 @@ def test_a_change_in_a_class_folder_is_seen(old: Path, trees: Trees, scans: list
     assert len(scans) == 4
 
 
-def test_a_folder_that_has_just_changed_is_not_kept(
+def test_the_listing_of_a_folder_that_has_just_changed_is_not_cached(
     folder: Path, trees: Trees, scans: list[str]
 ) -> None:
     """Within one tick of the file system's clock it could change again unseen."""
@@ -72,7 +72,7 @@ def test_a_torn_listing_is_made_again(
     assert len(scans) == 4
 
 
-def test_without_a_place_to_keep_it_a_listing_is_made_all_the_same(
+def test_a_listing_that_cannot_be_cached_is_made_all_the_same(
     old: Path,
     trees: Trees,
     tmp_path: Path,

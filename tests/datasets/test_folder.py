@@ -16,8 +16,7 @@ Trees = Callable[..., DataConfig]
 
 
 def test_classes_and_images_are_torchvisions_in_its_order(folder: Path, trees: Trees) -> None:
-    """Also in folders within a class, whose order is that of their whole paths, and of endings in
-    capitals."""
+    """Also in folders within a class, in the order of whole paths, and with upper-case endings."""
     for name in ("ash/b/2.PNG", "ash/b-c/1.JPEG", "ash/b/d/3.tif", "ash/notes.txt", "birch/Z.webp"):
         path = folder / "train" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +58,7 @@ def test_other_folders_than_train_and_val_can_be_named(folder: Path, trees: Tree
 
 
 @pytest.mark.parametrize("root", [None, Path("/nowhere/at/all")])
-def test_a_missing_folder_tells_what_to_set(root: Path | None, trees: Trees) -> None:
+def test_a_missing_folder_names_the_field_to_set(root: Path | None, trees: Trees) -> None:
     with pytest.raises(
         DataError, match=r"data.root: .*IMAGENET=.*data\.root=.*train/<class>/.*profile=mini"
     ):
@@ -95,7 +94,7 @@ def test_a_missing_folder_tells_what_to_set(root: Path | None, trees: Trees) -> 
         ),
     ],
 )
-def test_a_layout_that_does_not_fit_is_one_message(
+def test_an_unexpected_layout_is_one_message(
     change: Callable[[Path], object], message: str, folder: Path, trees: Trees
 ) -> None:
     change(folder)

@@ -24,8 +24,7 @@ VAL = [0, 1, 2]
 
 
 def write(root: Path, *, year: int = 2018, deits: bool = False) -> None:
-    """The layout as it is downloaded, or as DeiT's code reads it: without the folder of the
-    supercategory."""
+    """Writes the layout as downloaded, or without supercategories, as DeiT's code reads it."""
     (root / "categories.json").write_text(json.dumps(CATEGORIES))
     for split, labels in (("train", TRAIN), ("val", VAL)):
         images = [
@@ -67,7 +66,7 @@ def test_a_level_of_the_taxonomy_can_be_the_class(tmp_path: Path, trees: Trees) 
         trees("inaturalist", tmp_path, label="tribe")
 
 
-def test_two_years_in_one_folder_must_be_told_apart(tmp_path: Path, trees: Trees) -> None:
+def test_annotations_of_two_years_in_one_folder_are_ambiguous(tmp_path: Path, trees: Trees) -> None:
     write(tmp_path, year=2018)
     write(tmp_path, year=2019)
     with pytest.raises(

@@ -19,7 +19,7 @@ Files = dict[str, bytes]
 
 
 def write(target: Path | io.BytesIO, files: Files, mode: str = "w") -> None:
-    """A tar file, its members in no order of use."""
+    """Writes a tar file with its members in random order."""
     opened = {"name": target} if isinstance(target, Path) else {"fileobj": target}
     with tarfile.open(**opened, mode=mode, format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
         for name, content in sorted(files.items(), key=lambda item: item[0][::-1]):
@@ -44,7 +44,7 @@ def one_for_a_class(root: Path) -> None:
 
 
 def tars_in_a_tar(root: Path) -> None:
-    """As ILSVRC2012_img_train.tar is."""
+    """Writes tar files within a tar file, as ILSVRC2012_img_train.tar has them."""
     for split in COUNTS:
         inner = {}
         for label, files in by_class(split).items():
@@ -102,7 +102,7 @@ def test_labels_are_those_of_timms_reader(
     )
 
 
-def test_a_name_says_where_in_which_file(tmp_path: Path, trees: Trees) -> None:
+def test_the_name_of_an_image_includes_its_tar_file(tmp_path: Path, trees: Trees) -> None:
     one_for_a_split(tmp_path)
     assert (
         listed(trees("tar", tmp_path)).train.name(0) == f"{tmp_path}/train.tar:train/ash/ash0.jpg"
@@ -117,7 +117,9 @@ def test_a_fingerprint_follows_the_sizes(tmp_path: Path, trees: Trees) -> None:
     assert listed(trees("tar", tmp_path)).fingerprint != before
 
 
-def test_what_is_no_plain_tar_is_named_with_the_way_out(tmp_path: Path, trees: Trees) -> None:
+def test_a_compressed_or_damaged_tar_is_named_with_the_command_to_unpack_it(
+    tmp_path: Path, trees: Trees
+) -> None:
     one_for_a_split(tmp_path)
     write(tmp_path / "train.tar", split_of("train"), mode="w:gz")
     with pytest.raises(DataError, match=r"train.tar: .*a plain tar file is needed"):

@@ -30,7 +30,7 @@ def samples(split: str) -> list[tuple[str, bytes, int]]:
 def write(
     root: Path, split: str, *, prefix: str = "trees", leave_out: str = "", endings: str = "jpg"
 ) -> None:
-    """Shards of a split, with the class as key.cls and in key.json."""
+    """Writes shards of a split, with the class as key.cls and in key.json."""
     whole = samples(split)
     for number, start in enumerate(range(0, len(whole), PER_SHARD)):
         with tarfile.open(root / f"{prefix}-{split}-{number:02}.tar", "w") as archive:

@@ -335,7 +335,8 @@ sys.meta_path.insert(0, Absent())
 from antioversmooth.analysis import measures, overview
 from antioversmooth.models import add_scaling
 from antioversmooth.models.weights import load_weights
-model = add_scaling(timm.create_model("attnscale_small_12", depth=1, embed_dim=6, img_size=32), featscale=False)
+model = timm.create_model("attnscale_small_12", depth=1, embed_dim=6, img_size=32)
+add_scaling(model, featscale=False)
 assert len(overview.pictures(measures.measure(model, [torch.ones(1, 3, 32, 32)]))) == 6
 """
 

@@ -70,7 +70,8 @@ def test_other_jobs_of_the_same_user_do_not_matter(
     """Arrays, jobs of several parts, names of several lines."""
     squeue = tmp_path / "bin" / "squeue"
     squeue.rename(tmp_path / "bin" / "own")
-    others = "8_[0-9]|PENDING|None||N/A|array\n9+0|RUNNING|None|node1|N/A|parts\n10|RUNNING|None|node1|N/A|two\nlines"
+    others = "8_[0-9]|PENDING|None||N/A|array\n9+0|RUNNING|None|node1|N/A|parts\n"
+    others += "10|RUNNING|None|node1|N/A|two\nlines"
     squeue.write_text(f"#!/bin/sh\necho '{others}'; exec {tmp_path}/bin/own \"$@\"\n")
     squeue.chmod(0o755)
     assert state_of(submitted).phase is Phase.pending

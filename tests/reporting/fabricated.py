@@ -33,10 +33,12 @@ TABLE = """\
 title: Scalings, 50 % off & more
 caption: Top-1 accuracy in percent after the last epoch.
 rows:
-  - {experiment: deep, label: Deep, group: "Deep_24, #layers", paper: {top1: 79.8, source: A & B, confidence: Q}}
-  - {experiment: deep_featscale, label: "Deep + FeatScale <b>|$x_1$*^~{}", group: "Deep_24, #layers",
-     baseline: deep, paper: {top1: 80.9, source: A & B, confidence: Q}}
-  - {experiment: wide, label: Wide, group: Wide, paper: {top1: 82.9, source: from memory, confidence: M}}
+  - {experiment: deep, label: Deep, group: "Deep_24, #layers",
+     paper: {top1: 79.8, source: A & B, confidence: Q}}
+  - {experiment: deep_featscale, label: "Deep + FeatScale <b>|$x_1$*^~{}",
+     group: "Deep_24, #layers", baseline: deep, paper: {top1: 80.9, source: A & B, confidence: Q}}
+  - {experiment: wide, label: Wide, group: Wide,
+     paper: {top1: 82.9, source: from memory, confidence: M}}
   - {label: ResNet-152, group: quoted, paper: {top1: 78.1, source: A & B, confidence: Q}}
 """
 
@@ -44,7 +46,8 @@ ROW = """\
 defaults: [schema, _self_]
 title: Row NAME
 profile: mini
-model: {family: vit, depth: 24, embed_dim: WIDTH, num_heads: 2, image_size: 8, patch_size: 2, scaling: SCALING}
+model: {family: vit, depth: 24, embed_dim: WIDTH, num_heads: 2, image_size: 8, patch_size: 2,
+        scaling: SCALING}
 data: {name: Digits, source: digits, num_classes: 10, num_train: 800, num_val: 1000}
 recipe: {epochs: 4, global_batch: 100, base_lr: 0.001, warmup_epochs: 1, mix_prob: 0}
 cluster: {name: here}

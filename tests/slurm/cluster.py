@@ -47,7 +47,7 @@ PATH = os.pathsep.join(
 
 
 def missing() -> str | None:
-    """What keeps a cluster from starting here, and the way out; None where it can start."""
+    """The missing requirement of a cluster on this machine, and how to install it; else None."""
     absent = [program for program in PROGRAMS if shutil.which(program) is None]
     if absent:
         return (
@@ -59,20 +59,18 @@ def missing() -> str | None:
 
 @cache
 def shares_loopback() -> bool:
-    """Whether the nodes of clusters share this machine's loopback: on request, and where namespaces
-    are not allowed."""
+    """Whether nodes share this machine's loopback: on request, or without namespaces."""
     wanted = os.environ.get("SHARED_LOOPBACK", "") not in ("", "0")
     return wanted or os.geteuid() != 0 or not namespaces_are_allowed()
 
 
 def tracking() -> str:
-    """How processes are tracked where it can be chosen: as on most clusters by cgroup, which needs
-    root and its v1."""
+    """The preferred process tracking: cgroup, as on most clusters, where it is possible."""
     return "cgroup" if os.geteuid() == 0 and (FREEZER / "cgroup.procs").exists() else "linuxproc"
 
 
 def remove_cgroups(node: str) -> None:
-    """slurmd leaves its cgroups behind when it is killed; they are empty by then."""
+    """Removes the empty cgroups that a killed slurmd leaves behind."""
     for folder, _, _ in os.walk(FREEZER / f"slurm_{node}", topdown=False):
         os.rmdir(folder)
 
@@ -114,7 +112,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment in which SLURM's clients mean this cluster."""
+        """The environment in which SLURM's clients talk to this cluster."""
         own = {
             "SLURM_CONF": str(self.folder / "etc/slurm.conf"),
             "MYSQL_UNIX_PORT": str(self.folder / "db/socket"),
@@ -158,7 +156,7 @@ class Cluster:
         """Output of a SLURM client.
 
         Raises:
-            RuntimeError: It failed, with what it said.
+            RuntimeError: It fails; the message holds its output.
         """
         done = subprocess.run(
             command, env=self.environment, capture_output=True, text=True, timeout=60
@@ -173,7 +171,7 @@ class Cluster:
         self.start_slurmd(node)
 
     def power_off(self, node: str) -> None:
-        """Pulls a node's plug."""
+        """Powers a node off, without a shutdown."""
         self.nodes[node].power_off()
         remove_cgroups(node)
 
@@ -222,8 +220,7 @@ class Cluster:
         self.login.run("munged", "--force", *files, env=self.environment)
 
     def _start_database(self) -> None:
-        """MariaDB without users on an empty folder, reached through a socket; slurmdbd makes its
-        tables itself."""
+        """Starts MariaDB on an empty folder, behind a socket; slurmdbd makes its tables."""
         db = self.folder / "db"
         paths = [
             f"--datadir={db}",
@@ -289,8 +286,7 @@ class Cluster:
             self._write_client(client)
 
     def _write_client(self, client: str) -> None:
-        """A client for the host, which is on no network of the cluster; on its machines it is the
-        real one."""
+        """Writes a client for the host, which is outside the network of the cluster."""
         network = f"nsenter --net=/proc/$(cat {self.folder}/login.pid)/ns/net"
         program, real = self.folder / "bin" / client, shutil.which(client, path=PATH)
         program.write_text(
@@ -327,13 +323,17 @@ class Cluster:
                 storage=storage, nodes=nodes,
             ),
             "slurmdbd.conf": SLURMDBD_CONF.format(**common, port=self._ports["database"]),
-            "gres.conf": f"NodeName={','.join(self.nodes)} Name=gpu File={self.folder}/dev/nvidia[0-1]\n",
-            "cgroup.conf": "CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nCgroupAutomount=no\n",
+            "gres.conf": (
+                f"NodeName={','.join(self.nodes)} Name=gpu File={self.folder}/dev/nvidia[0-1]\n"
+            ),
+            "cgroup.conf": (
+                "CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nCgroupAutomount=no\n"
+            ),
         }  # fmt: skip
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody listens at."""
+    """Unused ports of this machine."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:

@@ -1,4 +1,4 @@
-"""Two private clusters, and what the tests do on them."""
+"""Two private clusters for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from xdist.scheduler import LoadScopeScheduling
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of this folder need a SLURM, and say how to get one rather than pass without."""
+    """Marks all tests of this folder; without SLURM they fail with how to install it."""
     for item in items:
         if Path(item.path).parent == Path(__file__).parent:
             item.add_marker("slurm")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
-    """Of two workers each has one of the clusters: what its tests wait for is time for those of the
-    other."""
+    """Gives each of two workers one of the clusters, since their tests mostly wait."""
     return OneClusterEach(config, log)
 
 

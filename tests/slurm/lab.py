@@ -1,4 +1,4 @@
-"""What the tests do on a private cluster: small runs with real training, and ways to hurt them."""
+"""Small runs with real training on a private cluster, and faults that hit them."""
 
 from __future__ import annotations
 
@@ -50,8 +50,7 @@ otherwise, too."""
 
 
 def on(name: str) -> pytest.MarkDecorator:
-    """Runs a test on one cluster, where it does not matter how SLURM tracks processes and whether
-    it has accounting."""
+    """Runs a test on one cluster only: process tracking and accounting do not matter to it."""
     return pytest.mark.parametrize("lab", [name], indirect=True)
 
 
@@ -83,7 +82,7 @@ class Lab:
         return submission.submit(run, self.code)
 
     def reference(self) -> Run:
-        """The run that nobody disturbed."""
+        """The run of the same experiment without faults."""
         self.wait_done(self._reference)
         return self._reference
 
@@ -93,7 +92,7 @@ class Lab:
         )
 
     def wait_saved(self, run: Run, *, attempt: int = 1, seconds: float = 120) -> None:
-        """Waits until an attempt has saved a checkpoint and gone on a little from there."""
+        """Waits until an attempt has saved a checkpoint and trained a little further."""
 
         def saved() -> bool:
             steps = [
@@ -115,7 +114,7 @@ class Lab:
             raise TimeoutError(f"{err}\n{self.account(run)}") from err
 
     def account(self, run: Run) -> str:
-        """All that is known of a run, for a message."""
+        """Journals and logs of a run, for the message of a failure."""
         logs = [
             log
             for log in sorted(run.dir.rglob("*.err")) + sorted(run.dir.rglob("*.out"))
@@ -148,8 +147,7 @@ class Lab:
 
     @contextmanager
     def paused(self, run: Run) -> Iterator[list[int]]:
-        """Meanwhile the processes of a run stand still, as on a machine that is too busy; yields
-        their pids."""
+        """Stops the processes of a run for the block, as on a busy machine; yields their pids."""
         pids = list(self.processes(run).values())
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -185,7 +183,7 @@ def assert_nothing_lost_or_doubled(run: Run) -> None:
 
 
 def lost_steps(run: Run, attempt: int) -> list[Record]:
-    """What an attempt had journaled beyond the step from which the next one went on."""
+    """Steps that an attempt journaled beyond the step at which the next one resumed."""
     resumed = next(r["step"] for r in starts(run) if r["attempt"] == attempt + 1)
     records = journal.read(run.metrics_path)
     return [

@@ -33,7 +33,7 @@ def wait_until(condition: Callable[[], object], what: str, *, seconds: float = 6
     """Returns once the condition holds.
 
     Raises:
-        TimeoutError: It did not come true in time.
+        TimeoutError: It does not hold in time.
     """
     deadline = time.monotonic() + seconds
     while not condition():
@@ -73,19 +73,19 @@ class Machine(Protocol):
     name: str
     address: str
     host_name: str
-    """What its processes are told when they ask where they are."""
+    """The host name that its processes see."""
 
     def power_on(self) -> None:
         """Starts it."""
 
     def power_off(self) -> None:
-        """Pulls the plug: ends all its processes at once."""
+        """Kills all its processes at once."""
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> str:
         """Output of a command on this machine.
 
         Raises:
-            RuntimeError: It failed, with what it said.
+            RuntimeError: It fails; the message holds its output.
         """
 
 
@@ -173,7 +173,7 @@ class OwnMachine:
 
     @property
     def _enter(self) -> list[str]:
-        """What a command starts with to run on this machine."""
+        """The prefix of a command that runs on this machine."""
         return ["nsenter", "-t", str(self.first_pid), "-n", "-m", "-u", "-p", "--"]
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> str:

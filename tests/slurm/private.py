@@ -1,4 +1,4 @@
-"""A private cluster, from nothing to nothing."""
+"""A private cluster from start to clean-up."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from machines import kill_all
 def private_cluster(
     *, nodes: int, accounting: bool, proctrack: str, shared: bool
 ) -> Iterator[tuple[Cluster, Path]]:
-    """A cluster that runs meanwhile, as the one that SLURM's clients mean; and a folder that it
-    sees."""
-    _remove_what_was_left()
+    """Runs the cluster that SLURM's clients talk to; yields it and a folder that it sees."""
+    _remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     private = Cluster(
         folder / "cluster", nodes=nodes, accounting=accounting, proctrack=proctrack, shared=shared
@@ -40,9 +39,8 @@ def private_cluster(
 PREFIX = "aos-slurm-"
 
 
-def _remove_what_was_left() -> None:
-    """Removes clusters of test runs that were killed before they could; what has namespaces died
-    with them."""
+def _remove_leftovers() -> None:
+    """Removes what killed test runs left of their clusters outside of namespaces."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         # of another test run, which has just ended
         with suppress(FileNotFoundError):

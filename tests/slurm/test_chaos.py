@@ -30,8 +30,7 @@ SHAPES = (["cluster.nodes=2"], ["cluster.nodes=1"], ["cluster.nodes=1", "cluster
 
 
 class Chaos:
-    """A table of runs, and random faults: the same ones for the same seed, as far as timing lets
-    them."""
+    """A table of runs and random faults, repeatable by seed as far as timing allows."""
 
     def __init__(self, lab: Lab, seed: int) -> None:
         self._lab = lab
@@ -40,12 +39,12 @@ class Chaos:
         self.table: list[Run] = []
 
     def reconcile(self) -> int:
-        """What a `--follow` does between two looks; how many runs are not done."""
+        """Reconciles once, as `--follow` does; returns the number of runs that are not done."""
         reconcile(self.table, self._lab.code, asked=False)
         return sum(run.result() is None for run in self.table)
 
     def fill(self) -> None:
-        """Tops the table up."""
+        """Adds runs to the table."""
         while sum(run.result() is None for run in self.table) < ROWS:
             seed = len(self.table)
             shape = SHAPES[seed % len(SHAPES)]
@@ -53,8 +52,7 @@ class Chaos:
         self.reconcile()
 
     def strike(self) -> str:
-        """Does one thing to the cluster or to a run, as soon as there is something to do it to; its
-        name."""
+        """Causes one fault as soon as something can be hit; returns its name."""
         faults: list[Callable[[], bool]] = [
             self.kill_a_rank, self.warn_a_job, self.requeue_a_job, self.restart_the_controller,
             self.cycle_a_node,

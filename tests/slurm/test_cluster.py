@@ -65,10 +65,10 @@ def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(
     command = [sys.executable, str(Path(__file__).parent / "shell.py"), "sleep", "600"]
     maker = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert maker.stderr is not None
-    told = maker.stderr.readline()
-    if "logs in" not in told:
-        pytest.fail(told + maker.communicate(timeout=60)[1])
-    folder = Path(told.split()[-1]).parent
+    line = maker.stderr.readline()
+    if "logs in" not in line:
+        pytest.fail(line + maker.communicate(timeout=60)[1])
+    folder = Path(line.split()[-1]).parent
     assert len(processes(folder)) > 5
     wait_until(lambda: child(maker.pid, "sleep"), "the command")
     sleeping = child(maker.pid, "sleep")

@@ -1,4 +1,4 @@
-"""Faults that a real cluster brings: each time the run goes on where it was saved, to the very same
+"""Faults of a real cluster: after each one the run resumes, and reaches exactly the same
 weights."""
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ SAVING_TAKES_S = 3.0
 
 
 def assert_it_went_on(lab: Lab, run: Run, *reasons: str) -> None:
-    """The run came to the weights of the one that nobody disturbed, after attempts that ended for
-    these reasons."""
+    """The run reaches the weights of the one without faults; its attempts end for these reasons."""
     lab.wait_done(run)
     assert ends(run) == [*reasons, "completed"], lab.account(run)
     for before, start in zip(starts(run), starts(run)[1:], strict=False):
@@ -82,8 +81,7 @@ def test_the_warning_signal_before_training_listens(lab: Lab) -> None:
 
 
 def preempt(lab: Lab, run: Run) -> None:
-    """Takes all nodes for a job of higher priority; the run stands still until SLURM wakes it up to
-    tell it so."""
+    """Takes all nodes for a job of higher priority; the run is stopped until SLURM signals."""
     lab.wait_saved(run)
     with lab.paused(run):
         lab.cluster.ask(
@@ -180,8 +178,7 @@ def test_a_node_set_down_by_an_administrator(lab: Lab) -> None:
 
 @on("accounted")
 def test_an_attempt_that_slurm_has_given_up_writes_nothing_any_more(lab: Lab) -> None:
-    """Its slurmd dies and its processes freeze; they wake up when the next attempt is well on its
-    way."""
+    """Its slurmd dies and its processes freeze; they resume when the next attempt is running."""
     run = lab.new_run("split-brain", "cluster.nodes=1", "cluster.tasks_per_node=2")
     lab.submit(run)
     lab.wait_saved(run)
@@ -237,8 +234,7 @@ def test_torchrun_agents_pass_the_warning_on(lab: Lab) -> None:
 
 @on("bare")
 def test_a_rank_that_hangs_ends_the_attempt_and_says_where(lab: Lab) -> None:
-    """It stands still, as in a broken driver; the other one does not wait for it until the time
-    limit."""
+    """One rank is stopped, as in a broken driver; the other does not wait until the time limit."""
     run = lab.new_run("hung", "runtime.timeout_s=20")
     lab.submit(run)
     lab.wait_saved(run)
@@ -251,7 +247,7 @@ def test_a_rank_that_hangs_ends_the_attempt_and_says_where(lab: Lab) -> None:
 
 @on("bare")
 @pytest.mark.parametrize("mem_gb", [0.2, 1.5], ids=["to import torch", "for its first step"])
-def test_a_run_without_memory_is_told_from_one_that_crashed(lab: Lab, mem_gb: float) -> None:
+def test_running_out_of_memory_is_distinguished_from_a_crash(lab: Lab, mem_gb: float) -> None:
     big = ["model.depth=6", "model.embed_dim=512", "recipe.global_batch=2000", "recipe.hflip=0"]
     few = ["cluster.max_crashes=1", "cluster.max_without_progress=1"]
     run = lab.new_run(f"memory-{mem_gb}", *big, *few, f"cluster.mem_gb={mem_gb}")

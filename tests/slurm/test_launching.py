@@ -34,13 +34,16 @@ from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.slurm.submission import submit
 from antioversmooth.runs import Run
 
-code, wanted = Path(sys.argv[1]), [(Run.load(Path(directory)), kill_at) for directory, kill_at in json.load(sys.stdin)]
-sbatch_script(wanted[0][0], code)  # what it imports is there when the launchers begin
+code = Path(sys.argv[1])
+wanted = [(Run.load(Path(directory)), kill_at) for directory, kill_at in json.load(sys.stdin)]
+# imports submitit before the launchers begin
+sbatch_script(wanted[0][0], code)
 ours, lines = os.getpid(), 0
 
 def count(frame, event, argument):
     global lines
-    if "orchestration" not in frame.f_code.co_filename and "journal" not in frame.f_code.co_filename:
+    name = frame.f_code.co_filename
+    if "orchestration" not in name and "journal" not in name:
         return None
     if event == "line":
         lines += 1
@@ -77,9 +80,9 @@ def launch(lab: Lab, wanted: list[tuple[Run, int]]) -> tuple[list[int], list[int
     """Lines that launchers ran on their way, of those that got to its end; and how each ended."""
     given = json.dumps([(str(run.dir), kill_at) for run, kill_at in wanted])
     command = [sys.executable, "-c", LAUNCHERS, str(lab.code.path)]
-    told = subprocess.run(command, input=given, capture_output=True, text=True, timeout=300)
-    *lines, ends = told.stdout.splitlines()
-    assert not told.stderr
+    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=300)
+    *lines, ends = done.stdout.splitlines()
+    assert not done.stderr
     return [int(line) for line in lines], [int(end) for end in ends.split()]
 
 
@@ -222,11 +225,11 @@ def test_a_run_follows_the_one_that_it_starts_from_to_another_job(lab: Lab) -> N
 
 
 def dependency(lab: Lab, job: str) -> str:
-    """What a job waits for."""
+    """The dependency of a job."""
     return lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%E")
 
 
-def test_what_a_shell_tells_slurm_s_clients_changes_nothing(
+def test_variables_of_a_shell_for_slurm_s_clients_change_nothing(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {
@@ -254,9 +257,9 @@ def test_evaluation_is_a_job_as_training_is(lab: Lab, capsys: pytest.CaptureFixt
     words = [*SMALL, "--backend=slurm", f"cluster.results={results}", "--yes", "--json"]
     main = runpy.run_path(str(PROJECT / "launch.py"))["main"]
     assert main(["deit_s12", *words, "--eval"]) == 0
-    (told,) = json.loads(capsys.readouterr().out)
-    assert (told["experiment"], told["outcome"]) == ("deit_s12_eval", "submitted")
-    run = Run.load(Path(told["dir"]))
+    (described,) = json.loads(capsys.readouterr().out)
+    assert (described["experiment"], described["outcome"]) == ("deit_s12_eval", "submitted")
+    run = Run.load(Path(described["dir"]))
     lab.wait_done(run)
     result, reference = run.result(), trained.result()
     assert result is not None
@@ -271,8 +274,8 @@ def test_a_job_may_wait_for_nodes_that_are_drained(lab: Lab) -> None:
     run, drained = lab.new_run("drained", hold=True), ",".join([*lab.cluster.nodes][1:])
     lab.cluster.ask("scontrol", "update", f"NodeName={drained}", "State=DRAIN", "Reason=test")
     try:
-        (told,) = submission.rehearse([run], lab.code)
-        assert "only 1 of the partition's 3 nodes are up" in told
+        (warning,) = submission.rehearse([run], lab.code)
+        assert "only 1 of the partition's 3 nodes are up" in warning
     finally:
         lab.cluster.ask("scontrol", "update", f"NodeName={drained}", "State=RESUME")
 
