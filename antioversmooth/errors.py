@@ -32,12 +32,20 @@ class SpecError(UserError):
         message: What is wrong and what would be right.
         where: The file, and the dotted key if there is one, as `experiments/deit_s12.yaml:
             model.depth`.
+        keys: The dotted keys that a broken rule is about; the first one has the wrong value.
         parts: The mistakes that it is made of, where it stands for several.
     """
 
-    def __init__(self, message: str, *, where: str = "", parts: Sequence[SpecError] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str = "",
+        keys: Sequence[str] = (),
+        parts: Sequence[SpecError] = (),
+    ) -> None:
         super().__init__(f"{where}: {message}" if where else message)
-        self.message, self.where = message, where
+        self.message, self.where, self.keys = message, where, tuple(keys)
         self._parts = tuple(parts)
 
     @property

@@ -7,6 +7,7 @@ from enum import Enum
 from pathlib import Path
 
 from antioversmooth import config, runs
+from antioversmooth.config.types import element_type, is_config, type_hints, unwrap_optional
 from antioversmooth.spec import fields
 
 project = "antioversmooth"
@@ -62,9 +63,9 @@ def table(title: str, schema: type) -> Iterator[str]:
     defaults, docs, required = fields.defaults(schema), fields.docs(schema), fields.required(schema)
     yield from ("", f"## {title}", "", (schema.__doc__ or "").split("\n\n")[0], "")
     yield from ("| key | type | default | meaning |", "|---|---|---|---|")
-    for name, hint in fields.hints(schema).items():
+    for name, hint in type_hints(schema).items():
         default = "" if name in required else f"`{json.dumps(runs.to_json(defaults[name]))}`"
-        if fields.is_config(fields.unwrap(hint)[0]):
+        if is_config(unwrap_optional(hint)[0]):
             default = ""
         yield f"| `{name}` | {kind(hint)} | {default} | {docs[name].replace('|', chr(92) + '|')} |"
 
@@ -81,10 +82,10 @@ WORDS = {
 
 def kind(hint: object) -> str:
     """The name of a type in YAML's terms."""
-    inner, optional = fields.unwrap(hint)
-    if element := fields.element(inner):
+    inner, optional = unwrap_optional(hint)
+    if element := element_type(inner):
         return f"list of {kind(element)}"
-    if fields.is_config(inner):
+    if is_config(inner):
         return inner.__name__
     if isinstance(inner, type) and issubclass(inner, Enum):
         word = ", ".join(choice.name for choice in inner)

@@ -54,7 +54,7 @@ def test_an_int_written_as_a_float_is_the_same_run(experiments: Path) -> None:
 
 
 def test_a_field_added_later_leaves_old_runs_their_identity() -> None:
-    """A field with `neutral` metadata is left out of the identity while it has that value, and only
+    """A field with `identity_default` metadata is left out of the identity while it has that value, and only
     then."""
 
     @dataclasses.dataclass
@@ -64,7 +64,7 @@ def test_a_field_added_later_leaves_old_runs_their_identity() -> None:
     @dataclasses.dataclass
     class After:
         depth: int = 12
-        gate: str = dataclasses.field(default="sigmoid", metadata={"neutral": "none"})
+        gate: str = dataclasses.field(default="sigmoid", metadata={"identity_default": "none"})
 
     assert runs.identity_fields(After(gate="none")) == runs.identity_fields(Before())
     assert runs.identity_fields(After()) == {"depth": 12, "gate": "sigmoid"}

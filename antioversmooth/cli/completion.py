@@ -16,6 +16,7 @@ from pathlib import Path
 import shtab
 
 from antioversmooth.cli import parsers
+from antioversmooth.config.types import type_hints, unwrap_optional
 from antioversmooth.spec import fields
 
 SHELLS = ("bash", "zsh")
@@ -99,7 +100,7 @@ def _shared_functions() -> Iterator[str]:
     keys = [
         f"{section}.{name}"
         for section, part in fields.sections().items()
-        for name in fields.hints(part)
+        for name in type_hints(part)
     ]
     yield f"_antioversmooth_keys() {{\n  printf '%s=\\n' {' '.join(keys)}\n}}"
     yield "_antioversmooth_choices() {\n  case $1 in"
@@ -108,8 +109,8 @@ def _shared_functions() -> Iterator[str]:
         " cluster ;;"
     )
     for section, part in fields.sections().items():
-        for name, hint in fields.hints(part).items():
-            kind = fields.unwrap(hint)[0]
+        for name, hint in type_hints(part).items():
+            kind = unwrap_optional(hint)[0]
             if kind is bool:
                 yield f"    {section}.{name}) printf '%s\\n' true false ;;"
             elif isinstance(kind, type) and issubclass(kind, Enum):

@@ -12,15 +12,17 @@ Field metadata decides what identifies a run (see `runs.identity`):
                      the default becomes later.
 """
 
-from antioversmooth.config.checks import MISSING, Require, absolute, off_identity, rules
 from antioversmooth.config.cluster import ClusterConfig, ProcessStarter
+from antioversmooth.config.constraints import MISSING
 from antioversmooth.config.data import DataConfig, DataSource
 from antioversmooth.config.experiment import Experiment
 from antioversmooth.config.figure import Figure, FigureRow, Panel, PanelKind, ReferenceCurve
 from antioversmooth.config.model import Family, Initialisation, ModelConfig, Scaling, ScalingVariant
 from antioversmooth.config.recipe import Distillation, Precision, RecipeConfig, ScheduleUnit
+from antioversmooth.config.rules import absolute
 from antioversmooth.config.runtime import Compiler, RuntimeConfig
 from antioversmooth.config.table import CONFIDENCES, PaperValue, Table, TableRow
+from antioversmooth.config.types import make
 
 __all__ = [
     "CONFIDENCES",
@@ -43,7 +45,6 @@ __all__ = [
     "ProcessStarter",
     "RecipeConfig",
     "ReferenceCurve",
-    "Require",
     "RuntimeConfig",
     "Scaling",
     "ScalingVariant",
@@ -51,6 +52,5 @@ __all__ = [
     "Table",
     "TableRow",
     "absolute",
-    "off_identity",
-    "rules",
+    "make",
 ]

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from antioversmooth.config.checks import MISSING, Require, rules
+from antioversmooth.config.constraints import (
+    MISSING,
+    Constraint,
+    above,
+    at_least,
+    each,
+    matches,
+    one_line,
+    option,
+)
+from antioversmooth.config.rules import Broken, Config, rule
 
 
 class ProcessStarter(Enum):
@@ -35,138 +46,107 @@ def _is_own_option(option: str) -> bool:
     return option != "gpus" and any(own.startswith(option) for own in _OWN_OPTIONS)
 
 
-def _is_line(text: str) -> bool:
-    return text.isprintable()
+_WORD = matches(
+    r"[A-Za-z0-9_][A-Za-z0-9_.,:@+\[\]-]*", "letters, digits and _ . , : @ + - [ ], no leading dash"
+)
+"""A value that cannot become a second option, a directive or a command of the batch script."""
+_COMMAND = Constraint(
+    lambda line: line.isprintable() and not line.lstrip().startswith("#"),
+    "one shell command a line, no comments (#SBATCH would be a directive)",
+    {"pattern": r"^(?!\s*#)[^\n\r]*$"},
+)
+_OPTION = r"[a-z][a-z0-9-]*"
+
+
+def _expected_sbatch(name: str, value: Any) -> str | None:
+    """The right values of an sbatch option; None where its value is right."""
+    if not re.fullmatch(_OPTION, name):
+        return "a long option of sbatch, without its dashes"
+    if _is_own_option(name):
+        return "a field of `cluster`, or the launcher, says that already"
+    if value is False:
+        return "true, or the option left out"
+    if value is not None and not isinstance(value, (str, int, float)):
+        return "one word or number, true, or null"
+    return None if str(value).isprintable() else "one line of text"
 
 
 @dataclass
-class ClusterConfig:
+class ClusterConfig(Config, section="cluster"):
     """Where and with what resources runs run. A site's own file beside
     `experiments/cluster/default.yaml` fills it."""
 
     name: str = MISSING
     """Name of this profile, as in `--cluster NAME`."""
-    nodes: int = 1
+    nodes: int = option(1, at_least(1))
     """Nodes per run."""
-    gpus_per_node: int = 0
+    gpus_per_node: int = option(0, at_least(0))
     """GPUs per node, and tasks per node (a node without GPUs: see `tasks_per_node`)."""
-    tasks_per_node: int = 1
+    tasks_per_node: int = option(1, at_least(1))
     """Processes per node where `gpus_per_node` is 0."""
-    cpus_per_task: int = 1
+    cpus_per_task: int = option(1, at_least(1))
     """CPUs per process."""
-    mem_gb: float = 0
+    mem_gb: float = option(0, at_least(0))
     """Memory per node in GiB; 0: the partition's default."""
-    time_min: int = 1440
+    time_min: int = option(1440, at_least(1))
     """Wall-clock limit of one job, in minutes. A run that needs longer is a chain of jobs."""
-    partition: str | None = None
+    partition: str | None = option(None, _WORD)
     """SLURM partition; null: the cluster's default."""
-    account: str | None = None
+    account: str | None = option(None, _WORD)
     """SLURM account; null: yours by default."""
-    qos: str | None = None
+    qos: str | None = option(None, _WORD)
     """SLURM quality of service; null: the account's default."""
-    constraint: str | None = None
+    constraint: str | None = option(None, one_line())
     """SLURM node features, as in `--constraint` ("a100&ib")."""
-    exclude: list[str] = field(default_factory=list)
+    exclude: list[str] = option([], each(_WORD))
     """Nodes not to use: names, or ranges as `node[03-05]`."""
-    gres: str | None = None
+    gres: str | None = option(None, _WORD)
     """Ask for GPUs as `--gres=<gres>:<gpus_per_node>` (gpu, or gpu:a100) rather than
     `--gpus-per-node`."""
-    mail_user: str | None = None
+    mail_user: str | None = option(None, _WORD)
     """Address that SLURM writes to; null: no mail."""
-    mail_type: list[str] = field(default_factory=lambda: ["FAIL"])
+    mail_type: list[str] = option(["FAIL"], each(_WORD))
     """Occasions for a mail, as in `--mail-type`: BEGIN, END, FAIL, REQUEUE, TIME_LIMIT."""
-    setup: list[str] = field(default_factory=list)
+    setup: list[str] = option([], each(_COMMAND))
     """Shell lines that the batch script runs before the job (module load ...); trusted, as your own
     shell start-up."""
-    sbatch: dict[str, Any] = field(default_factory=dict)
+    sbatch: dict[str, Any] = option({})
     """Further sbatch options, by long name without dashes; true for an option without a value, null
     for none."""
     starter: ProcessStarter = ProcessStarter.srun
     """srun: one task for each process. torchrun: one torchrun agent a node, which starts its
     processes."""
-    signal_delay_s: int = 180
+    signal_delay_s: int = option(180, above(0))
     """Seconds before the time limit at which the job is told to save and requeue. SLURM may be 60 s
     early."""
     requeue: bool = True
     """Whether this cluster lets a job go back into the queue under its own id; false: it submits
     its successor."""
-    max_crashes: int = 3
+    max_crashes: int = option(3, at_least(1))
     """Attempts without a named cause (crash, hang, out of memory) after which a run is given up."""
-    max_without_progress: int = 3
+    max_without_progress: int = option(3, at_least(1))
     """Attempts in a row, of any cause, that may end without a new checkpointed step before a run is
     given up."""
     results: str | None = None
     """Folder for runs and tables, on a file system that all nodes see; null: `results/` of the
     checkout."""
-    max_parallel: int = 0
+    max_parallel: int = option(0, at_least(0))
     """Local back end: runs side by side; 0: as many as CPUs (or GPUs) allow."""
 
-    def __post_init__(self) -> None:
-        with rules() as require:
-            for key in (
-                "nodes",
-                "tasks_per_node",
-                "cpus_per_task",
-                "time_min",
-                "max_crashes",
-                "max_without_progress",
-            ):
-                require(
-                    getattr(self, key) > 0,
-                    f"cluster.{key}",
-                    getattr(self, key),
-                    "a positive whole number",
-                )
-            for key in ("gpus_per_node", "mem_gb", "max_parallel"):
-                require(getattr(self, key) >= 0, f"cluster.{key}", getattr(self, key), "0 or more")
-            require(
-                0 < self.signal_delay_s < 60 * self.time_min,
-                "cluster.signal_delay_s",
-                self.signal_delay_s,
-                f"above 0 and below the time limit of {60 * self.time_min} s (cluster.time_min)",
-            )
-            self._require_safe_words(require)
+    @rule("signal_delay_s", "time_min")
+    def _signal_before_the_limit(self) -> Iterator[Broken]:
+        limit_s = 60 * self.time_min
+        if self.signal_delay_s >= limit_s:
+            expected = f"above 0 and below the time limit of {limit_s} s (cluster.time_min)"
+            yield Broken("signal_delay_s", self.signal_delay_s, expected, also=("time_min",))
 
-    def _require_safe_words(self, require: Require) -> None:
-        """No value may become a second option, a directive or a command of the batch script."""
-        words = {
-            key: getattr(self, key) for key in ("partition", "account", "qos", "gres", "mail_user")
-        }
-        words |= {f"exclude[{i}]": node for i, node in enumerate(self.exclude)}
-        words |= {f"mail_type[{i}]": kind for i, kind in enumerate(self.mail_type)}
-        for key, word in words.items():
-            fits = (
-                word is None
-                or re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.,:@+\[\]-]*", word) is not None
-            )
-            require(
-                fits,
-                f"cluster.{key}",
-                word,
-                "letters, digits and _ . , : @ + - [ ], no leading dash",
-            )
-        require(
-            (self.constraint or "").isprintable(),
-            "cluster.constraint",
-            self.constraint,
-            "one line of text",
-        )
-        for i, line in enumerate(self.setup):
-            fits = line.isprintable() and not line.lstrip().startswith("#")
-            right = "one shell command a line, no comments (#SBATCH would be a directive)"
-            require(fits, f"cluster.setup[{i}]", line, right)
-        for option, value in self.sbatch.items():
-            key = f"cluster.sbatch.{option}"
-            named = re.fullmatch(r"[a-z][a-z0-9-]*", str(option)) is not None
-            require(named, key, option, "a long option of sbatch, without its dashes")
-            taken = named and _is_own_option(str(option))
-            require(
-                not taken, key, value, "a field of `cluster`, or the launcher, says that already"
-            )
-            require(value is not False, key, value, "true, or the option left out")
-            is_word = value is None or isinstance(value, (str, int, float))
-            require(is_word, key, value, "one word or number, true, or null")
-            require(not is_word or str(value).isprintable(), key, value, "one line of text")
+    @rule("sbatch")
+    def _safe_sbatch_options(self) -> Iterator[Broken]:
+        """No option may become another one, a directive or a command of the batch script."""
+        for name, value in self.sbatch.items():
+            if expected := _expected_sbatch(str(name), value):
+                blamed = value if re.fullmatch(_OPTION, str(name)) else name
+                yield Broken(f"sbatch.{name}", blamed, expected)
 
     @property
     def processes_per_node(self) -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 
-from antioversmooth.config.checks import MISSING, Require, absolute, off_identity, rules
+from antioversmooth.config.constraints import MISSING, above, at_least, each, one_of, option
+from antioversmooth.config.rules import Broken, Config, absolute, rule
 
 
 class DataSource(Enum):
@@ -22,7 +24,7 @@ class DataSource(Enum):
 
 
 @dataclass
-class DataConfig:
+class DataConfig(Config, section="data"):
     """A data set, and what the run must find when it opens it."""
 
     name: str = MISSING
@@ -31,96 +33,88 @@ class DataConfig:
     """image_folder: `root`/train/<class>/*, `root`/val/<class>/*. tar: the same inside tar files.
     webdataset: shards. huggingface: a data set of that library. cifar100, inaturalist: as
     downloaded. mnist5k, digits: files inside installed packages. docs/data.md has each layout."""
-    root: str | None = off_identity(None)
+    root: str | None = option(None, identity=False)
     """Folder of the data; ``${oc.env:IMAGENET,null}`` in the shipped spec."""
-    num_classes: int = MISSING
+    num_classes: int = option(MISSING, at_least(2))
     """Classes; checked against the data when a run starts."""
-    num_train: int = MISSING
+    num_train: int = option(MISSING, at_least(0))
     """Training images; checked against the data when a run starts."""
-    num_val: int = MISSING
+    num_val: int = option(MISSING, at_least(1))
     """Validation images; checked against the data when a run starts."""
-    in_channels: int = 3
+    in_channels: int = option(3, one_of(1, 3))
     """Channels of an image."""
-    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    mean: list[float] = option([0.485, 0.456, 0.406])
     """Per channel, on a 0..1 scale; subtracted."""
-    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    std: list[float] = option([0.229, 0.224, 0.225], each(above(0)))
     """Per channel, on a 0..1 scale; divided by."""
     fingerprint: str = ""
     """sha256 over what the source holds, where the source is one fixed file; empty: the three
     counts stand for it."""
-    max_corrupt: int = off_identity(0)
+    max_corrupt: int = option(0, at_least(0), identity=False)
     """Unreadable images that a run may replace by their neighbour (each one named in the journal)
     before it ends."""
-    train: str | None = off_identity(None)
+    train: str | None = option(None, identity=False)
     """Where in `root` the training images are: folder (image_folder), tar file or folder of them
     (tar), shards, as name-{000..127}.tar (webdataset), split (huggingface), annotations
     (inaturalist); null: by the layout's own name."""
-    val: str | None = off_identity(None)
+    val: str | None = option(None, identity=False)
     """The same for the validation images."""
-    label: str | None = field(default=None, metadata={"neutral": None})
+    label: str | None = option(None, identity_default=None)
     """What tells the class where a layout has several: column (huggingface; null: label), field of
     key.json (webdataset; null: key.cls), taxonomic level (inaturalist; null: name), fine or coarse
     (cifar100; null: fine)."""
 
-    on_nodes_only: bool = off_identity(False)
+    on_nodes_only: bool = option(False, identity=False)
     """Whether `root` is not there where runs are launched, only on the nodes: then the runs check
     it as they start."""
 
-    def __post_init__(self) -> None:
+    def normalise(self) -> None:
         self.root = absolute(self.root) if self.root else None
-        with rules() as require:
-            require(
-                self.num_classes > 1, "data.num_classes", self.num_classes, "at least two classes"
-            )
-            require(self.num_train >= 0, "data.num_train", self.num_train, "0 or more images")
-            require(self.num_val > 0, "data.num_val", self.num_val, "at least one image")
-            require(
-                self.in_channels in (1, 3),
-                "data.in_channels",
-                self.in_channels,
-                "1 (grey) or 3 (RGB)",
-            )
-            require(
-                all(value > 0 for value in self.std), "data.std", list(self.std), "numbers above 0"
-            )
-            require(self.max_corrupt >= 0, "data.max_corrupt", self.max_corrupt, "0 or more images")
-            self._require_fitting_places(require)
-            for key in ("mean", "std"):
-                require(
-                    len(getattr(self, key)) == self.in_channels,
-                    f"data.{key}",
-                    list(getattr(self, key)),
-                    f"one number for each of data.in_channels = {self.in_channels}",
-                )
 
-    def _require_fitting_places(self, require: Require) -> None:
-        """Nothing is set that the source would not look at."""
-        source, labels = self.source, _LABELS.get(self.source, ())
-        right = f"null, since data.source={source.value} has no choice of labels"
-        right = f"one of {', '.join(labels)}" if labels and labels != ("*",) else right
-        fits = self.label is None or self.label in labels or labels == ("*",)
-        require(fits, "data.label", self.label, right)
-        inside = source in (DataSource.mnist5k, DataSource.digits)
-        right = (
-            f"null, since {self.name} (data.source={source.value}) is a file of an installed"
-            " package; to train on images of your own, leave profile=mini out, or choose a layout"
-            " with data=imagenet"
-        )
-        require(self.root is None or not inside, "data.root", self.root, right)
+    @rule("mean", "in_channels")
+    def _mean_of_each_channel(self) -> Iterator[Broken]:
+        yield from self._one_for_each_channel("mean", self.mean)
+
+    @rule("std", "in_channels")
+    def _std_of_each_channel(self) -> Iterator[Broken]:
+        yield from self._one_for_each_channel("std", self.std)
+
+    def _one_for_each_channel(self, key: str, values: list[float]) -> Iterator[Broken]:
+        if len(values) != self.in_channels:
+            expected = f"one number for each of data.in_channels = {self.in_channels}"
+            yield Broken(key, values, expected, also=("in_channels",))
+
+    @rule("label", "source")
+    def _label_that_the_source_has(self) -> Iterator[Broken]:
+        labels = _LABELS.get(self.source, ())
+        if self.label is not None and self.label not in labels and labels != _ANY:
+            none = f"null, since data.source={self.source.value} has no choice of labels"
+            expected = f"one of {', '.join(labels)}" if labels else none
+            yield Broken("label", self.label, expected, also=("source",))
+
+    @rule("root", "source", "name")
+    def _no_root_of_packaged_data(self) -> Iterator[Broken]:
+        if self.root is not None and self.source in (DataSource.mnist5k, DataSource.digits):
+            expected = (
+                f"null, since {self.name} (data.source={self.source.value}) is a file of an"
+                " installed package; to train on images of your own, leave profile=mini out, or"
+                " choose a layout with data=imagenet"
+            )
+            yield Broken("root", self.root, expected, also=("source",))
+
+    @rule("train", "val", "source")
+    def _no_folders_of_fixed_layouts(self) -> Iterator[Broken]:
         fixed = {DataSource.mnist5k, DataSource.digits, DataSource.cifar100}
-        for key in ("train", "val"):
-            right = f"null, since data.source={source.value} names its files itself"
-            require(
-                getattr(self, key) is None or source not in fixed,
-                f"data.{key}",
-                getattr(self, key),
-                right,
-            )
+        for key, value in (("train", self.train), ("val", self.val)):
+            if value is not None and self.source in fixed:
+                expected = f"null, since data.source={self.source.value} names its files itself"
+                yield Broken(key, value, expected, also=("source",))
 
 
+_ANY = ("*",)
 _LABELS: dict[DataSource, tuple[str, ...]] = {
-    DataSource.webdataset: ("*",),
-    DataSource.huggingface: ("*",),
+    DataSource.webdataset: _ANY,
+    DataSource.huggingface: _ANY,
     DataSource.cifar100: ("fine", "coarse"),
     DataSource.inaturalist: (
         "kingdom",
@@ -133,4 +127,4 @@ _LABELS: dict[DataSource, tuple[str, ...]] = {
         "name",
     ),
 }
-"""What `data.label` may be; * is anything."""
+"""The labels of each source that has several; * is any."""

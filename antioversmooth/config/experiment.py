@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from antioversmooth.config.checks import MISSING, off_identity, rules
 from antioversmooth.config.cluster import ClusterConfig
+from antioversmooth.config.constraints import MISSING, option
 from antioversmooth.config.data import DataConfig
 from antioversmooth.config.model import ModelConfig, Scaling
 from antioversmooth.config.recipe import RecipeConfig
+from antioversmooth.config.rules import Broken, Config, rule
 from antioversmooth.config.runtime import RuntimeConfig
 
 
 @dataclass
-class Experiment:
+class Experiment(Config):
     """One table row: what to run."""
 
-    name: str = off_identity()
+    name: str = option(identity=False)
     """The spec's file name without ending; names the run directory."""
-    title: str = off_identity("")
+    title: str = option("", identity=False)
     """For people: DeiT-S, 12 layers, + AttnScale."""
-    profile: str = off_identity("imagenet")
+    profile: str = option("imagenet", identity=False)
     """imagenet, or mini: every row shrunk to minutes on a CPU."""
     revision: int = 1
     """Raised by hand when the code's meaning changes, so that old runs are no longer this
@@ -33,24 +35,27 @@ class Experiment:
     """The training."""
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig, metadata={"identity": False})
     """How it runs."""
-    cluster: ClusterConfig = field(default=MISSING, metadata={"identity": False})
+    cluster: ClusterConfig = option(identity=False)
     """Where it runs."""
 
-    def __post_init__(self) -> None:
-        with rules() as require:
-            steps = self.data.num_train // self.recipe.global_batch
-            require(
-                self.recipe.epochs == 0 or steps > 0,
-                "recipe.global_batch",
-                self.recipe.global_batch,
-                f"at most data.num_train = {self.data.num_train}",
+    @rule("recipe.epochs", "recipe.global_batch", "data.num_train")
+    def _a_step_in_each_epoch(self) -> Iterator[Broken]:
+        if self.recipe.epochs > 0 and self.recipe.global_batch > self.data.num_train:
+            expected = f"at most data.num_train = {self.data.num_train}"
+            yield Broken(
+                "recipe.global_batch", self.recipe.global_batch, expected, also=("data.num_train",)
             )
-            excluding = self.model.mask_aware and self.model.scaling is Scaling.attnscale
-            require(
-                not excluding or self.recipe.attention_dropout == 0,
+
+    @rule("model.mask_aware", "model.scaling", "recipe.attention_dropout")
+    def _no_dropout_on_masked_attnscale(self) -> Iterator[Broken]:
+        masked = self.model.mask_aware and self.model.scaling is Scaling.attnscale
+        if masked and self.recipe.attention_dropout != 0:
+            expected = "0 with model.mask_aware, whose AttnScale has no form that dropout falls on"
+            yield Broken(
                 "recipe.attention_dropout",
                 self.recipe.attention_dropout,
-                "0 with model.mask_aware, whose AttnScale has no form that dropout falls on",
+                expected,
+                also=("model.mask_aware",),
             )
 
     @property

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 
-from antioversmooth.config.checks import MISSING, rules
+from antioversmooth.config.constraints import (
+    MISSING,
+    at_least,
+    distinct,
+    not_blank,
+    not_empty,
+    one_of,
+    option,
+)
+from antioversmooth.config.rules import Broken, Config, rule
 from antioversmooth.config.table import CONFIDENCES
 
 
@@ -30,7 +40,7 @@ class PanelKind(Enum):
 
 
 @dataclass
-class ReferenceCurve:
+class ReferenceCurve(Config, section="references"):
     """A published curve, drawn beside a row's own where the row is measured in the paper's
     setting."""
 
@@ -40,53 +50,30 @@ class ReferenceCurve:
     """Layer of the first value; 0 is what enters the first block."""
     values: list[float] = MISSING
     """One for each layer from there on."""
-    source: str = MISSING
+    source: str = option(MISSING, not_blank("the source of the curve"))
     """Where it was printed, and how it was read off."""
-    confidence: str = MISSING
+    confidence: str = option(MISSING, one_of(*CONFIDENCES))
     """As of a `PaperValue`; never left out."""
-
-    def __post_init__(self) -> None:
-        with rules() as require:
-            require(
-                self.confidence in CONFIDENCES,
-                "references.confidence",
-                self.confidence,
-                f"one of {', '.join(CONFIDENCES)}",
-            )
-            require(
-                bool(self.source.strip()),
-                "references.source",
-                self.source,
-                "a published curve needs its source",
-            )
 
 
 @dataclass
-class Panel:
+class Panel(Config, section="panels"):
     """One pair of axes of a figure."""
 
     kind: PanelKind = MISSING
     """What is drawn."""
-    layers: list[int] = field(default_factory=lambda: [-1])
+    layers: list[int] = option([-1], distinct("layer"))
     """Spectra and decays: of which layers; 1 is the first, -1 the last, none given: all."""
-    head: int = 0
+    head: int = option(0, at_least(0))
     """Of what each head has a value: of which head; 1 is the first, 0 the mean over all."""
-    rows: list[str] = field(default_factory=list)
+    rows: list[str] = option([])
     """Experiments of the figure that are drawn; none given: all."""
-    references: list[ReferenceCurve] = field(default_factory=list)
+    references: list[ReferenceCurve] = option([])
     """Published curves."""
-
-    def __post_init__(self) -> None:
-        with rules() as require:
-            require(
-                self.head >= 0, "panels.head", self.head, "1 is the first head, 0 the mean over all"
-            )
-            repeated = [layer for layer in self.layers if self.layers.count(layer) > 1]
-            require(not repeated, "panels.layers", self.layers, "each layer at most once")
 
 
 @dataclass
-class FigureRow:
+class FigureRow(Config, section="rows"):
     """An experiment whose runs a figure compares."""
 
     experiment: str = MISSING
@@ -96,7 +83,7 @@ class FigureRow:
 
 
 @dataclass
-class Figure:
+class Figure(Config):
     """A figure: which rows, and what is drawn of their runs."""
 
     name: str = MISSING
@@ -105,27 +92,29 @@ class Figure:
     """Above the panels."""
     caption: str = ""
     """What a reader must know to read it."""
-    rows: list[FigureRow] = field(default_factory=list)
+    rows: list[FigureRow] = option([], not_empty("row"))
     """In the order of the legend."""
-    panels: list[Panel] = field(default_factory=list)
+    panels: list[Panel] = option([], not_empty("panel"))
     """From left to right."""
 
-    def __post_init__(self) -> None:
-        with rules() as require:
-            names = [row.experiment for row in self.rows]
-            require(bool(self.rows), "rows", [], "at least one row")
-            require(bool(self.panels), "panels", [], "at least one panel")
-            for i, name in enumerate(names):
-                require(
-                    name not in names[:i],
-                    f"rows[{i}].experiment",
-                    name,
-                    "each experiment at most once",
-                )
-            right = f"an experiment of this figure: {', '.join(names)}"
-            for i, panel in enumerate(self.panels):
-                for j, name in enumerate(panel.rows):
-                    require(name in names, f"panels[{i}].rows[{j}]", name, right)
-                for j, reference in enumerate(panel.references):
+    @rule("rows", "rows[].experiment")
+    def _each_experiment_once(self) -> Iterator[Broken]:
+        names = [row.experiment for row in self.rows]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                yield Broken(f"rows[{i}].experiment", name, "each experiment at most once")
+
+    @rule(
+        "rows", "rows[].experiment", "panels", "panels[].rows", "panels[].references[].experiment"
+    )
+    def _panels_draw_rows_of_the_figure(self) -> Iterator[Broken]:
+        names = [row.experiment for row in self.rows]
+        expected = f"an experiment of this figure: {', '.join(names)}"
+        for i, panel in enumerate(self.panels):
+            for j, name in enumerate(panel.rows):
+                if name not in names:
+                    yield Broken(f"panels[{i}].rows[{j}]", name, expected)
+            for j, curve in enumerate(panel.references):
+                if curve.experiment not in names:
                     key = f"panels[{i}].references[{j}].experiment"
-                    require(reference.experiment in names, key, reference.experiment, right)
+                    yield Broken(key, curve.experiment, expected)

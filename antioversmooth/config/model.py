@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import Enum
 
-from antioversmooth.config.checks import MISSING, rules
+from antioversmooth.config.constraints import MISSING, above, at_least, each, option
+from antioversmooth.config.rules import Broken, Config, rule
 
 
 class Family(Enum):
@@ -40,38 +42,38 @@ class Initialisation(Enum):
 
 
 @dataclass
-class ModelConfig:
+class ModelConfig(Config, section="model"):
     """A timm backbone at a stated size, and the scaling placed into it."""
 
     family: Family = MISSING
     """vit (DeiT), cait or swin."""
-    depth: int = MISSING
+    depth: int = option(MISSING, at_least(1))
     """Self-attention blocks; for Swin the sum over its stages. CaiT's class-attention layers are
     not counted."""
-    embed_dim: int = MISSING
+    embed_dim: int = option(MISSING, at_least(1))
     """Channels of a token; for Swin in the first stage (each later stage doubles it)."""
-    num_heads: int = MISSING
+    num_heads: int = option(MISSING, at_least(1))
     """Attention heads a block; for Swin in the first stage (each later stage doubles it)."""
-    image_size: int = MISSING
+    image_size: int = option(MISSING, at_least(1))
     """Pixels along one side of the square input."""
-    patch_size: int = MISSING
+    patch_size: int = option(MISSING, at_least(1))
     """Pixels along one side of a patch."""
-    mlp_ratio: float = 4.0
+    mlp_ratio: float = option(4.0, above(0))
     """Hidden channels of an MLP, as a multiple of `embed_dim`."""
-    stage_depths: list[int] = field(default_factory=list)
+    stage_depths: list[int] = option([], each(at_least(1)))
     """Swin: blocks per stage; they sum to `depth`."""
-    window_size: int = 7
+    window_size: int = option(7, at_least(1))
     """Swin: tokens along one side of an attention window."""
-    class_depth: int = 2
+    class_depth: int = option(2, at_least(1))
     """CaiT: class-attention layers behind the self-attention blocks; never scaled."""
-    layer_scale_init: float = 1.0e-5
+    layer_scale_init: float = option(1.0e-5, at_least(0))
     """CaiT: start of LayerScale's per-channel factors."""
     init: Initialisation = Initialisation.timm
     """timm: truncated normal of std 0.02. xavier: Xavier uniform, for narrow models that should
     learn in minutes."""
-    position_embedding_std: float = 0.02
+    position_embedding_std: float = option(0.02, above(0))
     """Standard deviation of the position embedding at the start (ViT and CaiT)."""
-    class_token_std: float | None = field(default=None, metadata={"neutral": None})
+    class_token_std: float | None = option(None, above(0), identity_default=None)
     """ViT: standard deviation of the class token at the start, 0.02 in the released code; none:
     timm's 1e-6."""
     scaling: Scaling = Scaling.none
@@ -85,80 +87,48 @@ class ModelConfig:
     mask_aware: bool = False
     """Swin AttnScale: leave pairs that a shifted window masks out of the mean (released code:
     included)."""
-    distillation_token: bool = field(default=False, metadata={"neutral": False})
+    distillation_token: bool = option(False, identity_default=False)
     """ViT: a distillation token beside the class token, each with a classifier; in evaluation they
     are averaged."""
 
-    def __post_init__(self) -> None:
-        with rules() as require:
-            for key in (
-                "depth",
-                "embed_dim",
-                "num_heads",
-                "image_size",
-                "patch_size",
-                "window_size",
-                "class_depth",
-            ):
-                require(
-                    getattr(self, key) > 0,
-                    f"model.{key}",
-                    getattr(self, key),
-                    "a positive whole number",
-                )
-            require(self.mlp_ratio > 0, "model.mlp_ratio", self.mlp_ratio, "above 0")
-            right = f"a hidden channel at least, of model.embed_dim = {self.embed_dim} times it"
-            require(self.embed_dim * self.mlp_ratio >= 1, "model.mlp_ratio", self.mlp_ratio, right)
-            require(
-                self.layer_scale_init >= 0,
-                "model.layer_scale_init",
-                self.layer_scale_init,
-                "0 or more",
-            )
-            for key, right in (
-                ("position_embedding_std", "above 0"),
-                ("class_token_std", "above 0, or null"),
-            ):
-                value = getattr(self, key)
-                require(value is None or value > 0, f"model.{key}", value, right)
-            require(
-                self.embed_dim % max(1, self.num_heads) == 0,
-                "model.num_heads",
-                self.num_heads,
-                f"a divisor of model.embed_dim = {self.embed_dim}",
-            )
-            require(
-                self.image_size % max(1, self.patch_size) == 0,
-                "model.image_size",
-                self.image_size,
-                f"a multiple of model.patch_size = {self.patch_size}",
-            )
-            require(
-                self.family is Family.vit or not self.distillation_token,
-                "model.distillation_token",
-                self.distillation_token,
-                f"only family vit has one, this is {self.family.value}",
-            )
-            require(
-                self.family is Family.vit or self.class_token_std is None,
-                "model.class_token_std",
-                self.class_token_std,
-                f"only family vit starts its class token so, this is {self.family.value}",
-            )
-            if self.family is Family.swin:
-                require(
-                    sum(self.stage_depths) == self.depth and min(self.stage_depths, default=0) > 0,
-                    "model.stage_depths",
-                    list(self.stage_depths),
-                    f"blocks per stage, at least one each, that sum to model.depth = {self.depth}",
-                )
-            else:
-                require(
-                    not self.stage_depths,
-                    "model.stage_depths",
-                    list(self.stage_depths),
-                    f"only family swin has stages, this is {self.family.value}",
-                )
+    @rule("mlp_ratio", "embed_dim")
+    def _an_mlp_has_a_hidden_channel(self) -> Iterator[Broken]:
+        if self.embed_dim * self.mlp_ratio < 1:
+            expected = f"a hidden channel at least, of model.embed_dim = {self.embed_dim} times it"
+            yield Broken("mlp_ratio", self.mlp_ratio, expected, also=("embed_dim",))
+
+    @rule("num_heads", "embed_dim")
+    def _heads_divide_the_channels(self) -> Iterator[Broken]:
+        if self.embed_dim % self.num_heads:
+            expected = f"a divisor of model.embed_dim = {self.embed_dim}"
+            yield Broken("num_heads", self.num_heads, expected, also=("embed_dim",))
+
+    @rule("image_size", "patch_size")
+    def _patches_divide_the_image(self) -> Iterator[Broken]:
+        if self.image_size % self.patch_size:
+            expected = f"a multiple of model.patch_size = {self.patch_size}"
+            yield Broken("image_size", self.image_size, expected, also=("patch_size",))
+
+    @rule("family", "distillation_token", "class_token_std")
+    def _tokens_that_only_vit_has(self) -> Iterator[Broken]:
+        if self.family is Family.vit:
+            return
+        this = f"this is {self.family.value} (model.family)"
+        if self.distillation_token:
+            expected = f"false: only family vit has a distillation token, {this}"
+            yield Broken("distillation_token", True, expected, also=("family",))
+        if self.class_token_std is not None:
+            expected = f"null: only family vit starts its class token so, {this}"
+            yield Broken("class_token_std", self.class_token_std, expected, also=("family",))
+
+    @rule("family", "stage_depths", "depth")
+    def _stages_sum_to_the_depth(self) -> Iterator[Broken]:
+        if self.family is not Family.swin and self.stage_depths:
+            expected = f"only family swin has stages, this is {self.family.value}"
+            yield Broken("stage_depths", self.stage_depths, expected, also=("family",))
+        if self.family is Family.swin and sum(self.stage_depths) != self.depth:
+            expected = f"blocks per stage that sum to model.depth = {self.depth}"
+            yield Broken("stage_depths", self.stage_depths, expected, also=("depth",))
 
     @property
     def num_tokens(self) -> int:

@@ -2,45 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from antioversmooth.config.checks import MISSING, rules
+from antioversmooth.config.constraints import (
+    MISSING,
+    between,
+    not_blank,
+    not_empty,
+    one_of,
+    option,
+)
+from antioversmooth.config.rules import Broken, Config, rule
 
 CONFIDENCES = ("V", "Q", "C", "M", "D")
 """V: seen verbatim; Q: quoted by a named follow-up; C: computed; M: from memory; D: derived."""
 
 
 @dataclass
-class PaperValue:
+class PaperValue(Config, section="paper"):
     """A number that the table compares with."""
 
-    top1: float = MISSING
+    top1: float = option(MISSING, between(1, 100, "a percentage, such as 79.8"))
     """ImageNet-1k top-1 accuracy, in percent."""
-    source: str = MISSING
+    source: str = option(MISSING, not_blank("the source of the number"))
     """Who printed it."""
-    confidence: str = MISSING
+    confidence: str = option(MISSING, one_of(*CONFIDENCES))
     """V: seen verbatim; Q: quoted by a named follow-up; M: from memory; D: derived. Never left
     out."""
 
-    def __post_init__(self) -> None:
-        with rules() as require:
-            require(1 <= self.top1 <= 100, "paper.top1", self.top1, "a percentage, such as 79.8")
-            require(
-                self.confidence in CONFIDENCES,
-                "paper.confidence",
-                self.confidence,
-                f"one of {', '.join(CONFIDENCES)}",
-            )
-            require(
-                bool(self.source.strip()),
-                "paper.source",
-                self.source,
-                "a paper value needs its source",
-            )
-
 
 @dataclass
-class TableRow:
+class TableRow(Config, section="rows"):
     """A row: an experiment, or a number quoted from literature."""
 
     label: str = MISSING
@@ -56,7 +49,7 @@ class TableRow:
 
 
 @dataclass
-class Table:
+class Table(Config):
     """A table of results: which rows, and what they are compared with."""
 
     name: str = MISSING
@@ -65,31 +58,31 @@ class Table:
     """First line of the rendered table."""
     caption: str = ""
     """What a reader must know to read it."""
-    rows: list[TableRow] = field(default_factory=list)
+    rows: list[TableRow] = option([], not_empty("row"))
     """In the order they are printed."""
-    figures: list[str] = field(default_factory=list)
+    figures: list[str] = option([])
     """Names of figures that are drawn along with the table; their rows are rows of it."""
 
-    def __post_init__(self) -> None:
-        with rules() as require:
-            names = [row.experiment for row in self.rows if row.experiment]
-            require(bool(self.rows), "rows", [], "at least one row")
-            for i, row in enumerate(self.rows):
-                once = row.experiment not in [
-                    before.experiment for before in self.rows[:i] if before.experiment
-                ]
-                require(
-                    once, f"rows[{i}].experiment", row.experiment, "each experiment at most once"
-                )
-                known = row.baseline is None or row.baseline in names
-                require(
-                    known,
-                    f"rows[{i}].baseline",
-                    row.baseline,
-                    f"an experiment of this table: {', '.join(names)}",
-                )
-                own = row.baseline is not None and row.baseline == row.experiment
-                require(not own, f"rows[{i}].baseline", row.baseline, "another row than this one")
-                filled = row.experiment is not None or row.paper is not None
-                right = f"row {row.label!r} needs an experiment, or a paper value to quote"
-                require(filled, f"rows[{i}].experiment", None, right)
+    @rule("rows", "rows[].experiment")
+    def _each_experiment_once(self) -> Iterator[Broken]:
+        names = [row.experiment for row in self.rows]
+        for i, name in enumerate(names):
+            if name is not None and name in names[:i]:
+                yield Broken(f"rows[{i}].experiment", name, "each experiment at most once")
+
+    @rule("rows", "rows[].experiment", "rows[].paper")
+    def _a_number_in_each_row(self) -> Iterator[Broken]:
+        for i, row in enumerate(self.rows):
+            if row.experiment is None and row.paper is None:
+                expected = "an experiment, or null in a row with a paper value to quote"
+                yield Broken(f"rows[{i}].experiment", None, expected)
+
+    @rule("rows", "rows[].experiment", "rows[].baseline")
+    def _baselines_are_other_rows(self) -> Iterator[Broken]:
+        names = [row.experiment for row in self.rows if row.experiment]
+        for i, row in enumerate(self.rows):
+            if row.baseline is not None and row.baseline not in names:
+                expected = f"an experiment of this table: {', '.join(names)}"
+                yield Broken(f"rows[{i}].baseline", row.baseline, expected)
+            elif row.baseline is not None and row.baseline == row.experiment:
+                yield Broken(f"rows[{i}].baseline", row.baseline, "another row than this one")

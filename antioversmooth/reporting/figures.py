@@ -94,7 +94,7 @@ def picture(
     setting = captions.Setting.of(
         next(r.experiment for r in runs if r.experiment.name == measured[0].experiment)
     )
-    published = setting.comparable and not tables.alters_science(request)
+    published = setting.comparable and not request.changes_identity
     panels = [axes(panel, measured, published=published) for panel in figure.panels]
     panels = [panel for panel in panels if panel.curves]
     if not panels:

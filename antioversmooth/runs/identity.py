@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antioversmooth import files
-from antioversmooth.config import Experiment
+from antioversmooth.config import MISSING, Experiment
 from antioversmooth.errors import CheckpointError, SpecError
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def identity_fields(config: Any) -> dict[str, Any]:
         value = getattr(config, field.name)
         if not field.metadata.get("identity", True):
             continue
-        if "neutral" in field.metadata and to_json(value) == field.metadata["neutral"]:
+        default = field.metadata.get("identity_default", MISSING)
+        if default is not MISSING and to_json(value) == default:
             continue
         result[field.name] = (
             identity_fields(value) if dataclasses.is_dataclass(value) else to_json(value)

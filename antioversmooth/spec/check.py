@@ -6,11 +6,20 @@ from __future__ import annotations
 import typing
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
-from omegaconf import MISSING, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import GrammarParseError
 
+from antioversmooth.config import MISSING
+from antioversmooth.config.types import (
+    convert,
+    element_type,
+    is_config,
+    type_hints,
+    unwrap_optional,
+)
 from antioversmooth.spec import fields
 from antioversmooth.spec.problems import FEW, Place, Problem, alike, misspelt, question, there_are
 from antioversmooth.spec.scalars import complaint
@@ -47,7 +56,7 @@ def _merge(base: dict[str, Any], later: dict[str, Any]) -> None:
                 base[key] = {}
             _merge(base[key], value)
         else:
-            base[key] = value
+            base[key] = [*value] if isinstance(value, list) else value
 
 
 def check(node: Node, schema: type, *, partial: bool) -> Reading:
@@ -77,20 +86,20 @@ class _Checker:
 
     def refuse(self, place: Place, key: str, message: str, schema: type | None = None) -> object:
         """Keeps a problem, with the docstring of the key where it is a field of `schema`."""
-        notes = fields.explain(schema, key.rpartition(".")[2]) if schema else ()
+        notes = fields.notes(schema, key.rpartition(".")[2]) if schema else ()
         self.problems.append(Problem(place, key, message, notes))
         return _UNFIT
 
     def mapping(self, node: Node, schema: type, key: str) -> object:
         if not isinstance(node.value, dict):
-            some = ", ".join([*fields.hints(schema)][:3])
+            some = ", ".join([*type_hints(schema)][:3])
             return self.refuse(node.place, key, f"a mapping belongs here, with keys such as {some}")
         self.places[key] = node.key_place
         content = {}
         meant: set[str] = set()
         for name, child in node.value.items():
             dotted = f"{key}.{name}" if key else name
-            if name not in fields.hints(schema) or dotted == "name":
+            if name not in type_hints(schema) or dotted == "name":
                 meant.update(self.unknown(child, dotted, schema))
             elif (value := self.value(child, dotted, schema, name)) is _UNFIT:
                 self.unfit.add(dotted)
@@ -108,21 +117,21 @@ class _Checker:
                 node.key_place, dotted, "the name of a spec is that of its file; leave it out"
             )
             return ()
-        siblings = [other for other in fields.hints(schema) if other != "name" or "." in dotted]
-        homes = fields.homes(schema)
-        if name in ("seed", "seeds") and homes:
+        siblings = [other for other in type_hints(schema) if other != "name" or "." in dotted]
+        qualified = fields.qualified_names(schema)
+        if name in ("seed", "seeds") and qualified:
             self.refuse(
                 node.key_place,
                 dotted,
                 "seeds are no part of a spec: --seeds 0,1,2 on the command line",
             )
             return ()
-        ours = fields.ELSEWHERE.get(name.replace("-", "_").lower(), name)
+        ours = fields.ALIASES.get(name.replace("-", "_").lower(), name)
         close = (
             [ours] * (ours != name and ours in siblings)
-            or homes.get(ours)
+            or qualified.get(ours)
             or alike(name, siblings)
-            or [home for key in misspelt(name, homes) for home in homes[key]]
+            or [dotted_name for key in misspelt(name, qualified) for dotted_name in qualified[key]]
         )
         self.refuse(
             node.key_place,
@@ -141,10 +150,10 @@ class _Checker:
 
     def value(self, node: Node, key: str, schema: type, name: str) -> object:
         """The value of a key of a dataclass."""
-        kind, optional = fields.unwrap(fields.hints(schema)[name])
+        kind, optional = unwrap_optional(type_hints(schema)[name])
         if node.value is UNREADABLE:
             return _UNFIT
-        if fields.is_config(kind) and not (optional and node.value is None):
+        if is_config(kind) and not (optional and node.value is None):
             return self.mapping(node, kind, key)
         self.places[key] = node.place
         if node.value == MISSING:
@@ -155,7 +164,7 @@ class _Checker:
             )
         if typing.get_origin(kind) is dict:
             return self.free(node, key)
-        if element := fields.element(kind):
+        if element := element_type(kind):
             return self.elements(node, element, key)
         return self.scalar(node, kind, key, schema)
 
@@ -163,10 +172,12 @@ class _Checker:
         if not isinstance(node.value, dict):
             return self.refuse(node.place, key, "a mapping belongs here: `{name: value}`")
         self.places |= {f"{key}.{name}": child.place for name, child in node.value.items()}
-        return node.plain()
+        written = [child for child in node.descendants() if _is_interpolation(child.value)]
+        fits = [self.interpolation(child, key) is not _UNFIT for child in written]
+        return node.plain() if all(fits) else _UNFIT
 
     def elements(self, node: Node, kind: Any, key: str) -> object:
-        if isinstance(node.value, str) and "${" in node.value:
+        if _is_interpolation(node.value):
             return self.interpolation(node, key)
         if not isinstance(node.value, list):
             how = (
@@ -181,7 +192,7 @@ class _Checker:
     def element(self, node: Node, kind: Any, key: str) -> object:
         if node.value is UNREADABLE:
             return _UNFIT
-        if fields.is_config(kind):
+        if is_config(kind):
             return self.mapping(node, kind, key)
         self.places[key] = node.place
         if node.value is None:
@@ -191,10 +202,12 @@ class _Checker:
     def scalar(self, node: Node, kind: Any, key: str, schema: type | None) -> object:
         if isinstance(node.value, (list, dict)):
             return self.refuse(node.place, key, "a single value belongs here", schema)
-        if isinstance(node.value, str) and "${" in node.value:
+        if _is_interpolation(node.value):
             return self.interpolation(node, key)
         wrong = complaint(node.value, node.text, kind, key.rpartition(".")[2])
-        return self.refuse(node.place, key, wrong, schema) if wrong else node.value
+        if wrong:
+            return self.refuse(node.place, key, wrong, schema)
+        return node.value if issubclass(kind, Enum) else convert(kind, node.value)
 
     def interpolation(self, node: Node, key: str) -> object:
         """An interpolation as it stands: it is held against its type where all parts are known."""
@@ -205,6 +218,10 @@ class _Checker:
                 node.place, key, f"`{node.value}` is no interpolation: {str(err).splitlines()[0]}"
             )
         return node.value
+
+
+def _is_interpolation(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value
 
 
 def _others(keys: Collection[str], name: str) -> str:

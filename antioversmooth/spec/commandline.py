@@ -25,7 +25,7 @@ class CommandLine:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read(overrides: Sequence[str], folder: Path) -> CommandLine:
+def read_overrides(overrides: Sequence[str], folder: Path) -> CommandLine:
     """Reads overrides with hydra's own grammar.
 
     Args:
@@ -44,6 +44,11 @@ def read(overrides: Sequence[str], folder: Path) -> CommandLine:
             _add(line, text, override, groups)
         seen.add(key)
     return line
+
+
+def key_of(override: str) -> str:
+    """The key or the group that an override is about."""
+    return override.lstrip("+~").partition("=")[0]
 
 
 def _parsed(text: str) -> Override | None:
@@ -104,13 +109,6 @@ def _not_possible(override: Override, value: str) -> str | None:
 def _is_free(key: str) -> bool:
     """Whether keys below this one are the user's own, so that an override may bring a new one."""
     return f"{key}.".startswith("cluster.sbatch.")
-
-
-def for_hydra(override: str) -> str:
-    """The override as hydra wants it: `++` where it may bring a new key, though a person need not
-    say so."""
-    bare = override.lstrip("+")
-    return f"++{bare}" if _is_free(bare.partition("=")[0]) else override
 
 
 def _nested(

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from antioversmooth.errors import SpecError
-from antioversmooth.spec.kinds import kind
+from antioversmooth.spec.pages import kind
 from antioversmooth.spec.request import load
 from antioversmooth.spec.source import shown
 

@@ -1,5 +1,4 @@
-"""What the dataclasses of config/ say about themselves: types, docstrings, which keys must have a
-value."""
+"""Docstrings, defaults and names of the fields of config/."""
 
 from __future__ import annotations
 
@@ -7,16 +6,13 @@ import ast
 import dataclasses
 import inspect
 import textwrap
-import types
-import typing
 from functools import cache
-from typing import Any, TypeGuard
+from typing import Any
 
-from omegaconf import MISSING
+from antioversmooth.config import MISSING, Experiment
+from antioversmooth.config.types import is_config, type_hints
 
-from antioversmooth.config import Experiment
-
-ELSEWHERE = {
+ALIASES = {
     "learning_rate": "base_lr", "lr": "base_lr", "blr": "base_lr", "batch": "global_batch",
     "batch_size": "global_batch", "input_size": "image_size", "img_size": "image_size",
     "resolution": "image_size",
@@ -36,32 +32,7 @@ ELSEWHERE = {
     "time": "time_min", "mem": "mem_gb", "memory": "mem_gb",
     "use_checkpoint": "gradient_checkpointing",
 }  # fmt: skip
-"""What keys are called in DeiT's and Swin's code, in timm, in SLURM or by habit, and what they are
-called here."""
-
-
-@cache
-def hints(schema: type) -> dict[str, Any]:
-    """The type of each key."""
-    return typing.get_type_hints(schema)
-
-
-def unwrap(hint: Any) -> tuple[Any, bool]:
-    """The type without its `| None`, and whether it had one."""
-    if isinstance(hint, types.UnionType):
-        (kind,) = (option for option in typing.get_args(hint) if option is not types.NoneType)
-        return kind, True
-    return hint, hint is Any
-
-
-def is_config(kind: Any) -> TypeGuard[type]:
-    """Whether a type is a dataclass of its own."""
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
-
-
-def element(kind: Any) -> Any:
-    """Type of the elements of a list; None where the type is no list."""
-    return typing.get_args(kind)[0] if typing.get_origin(kind) is list else None
+"""Names of keys in DeiT's and Swin's code, in timm, in SLURM or by habit; the names here."""
 
 
 @cache
@@ -97,21 +68,36 @@ def defaults(schema: type) -> dict[str, Any]:
 @cache
 def sections() -> dict[str, type]:
     """model, data, recipe, ...: the keys of an experiment that have keys of their own."""
-    return {name: hint for name, hint in hints(Experiment).items() if is_config(hint)}
+    return {name: hint for name, hint in type_hints(Experiment).items() if is_config(hint)}
 
 
-def homes(schema: type) -> dict[str, list[str]]:
+def qualified_names(schema: type) -> dict[str, list[str]]:
     """Dotted keys of an experiment by their last part; none for the fields of a table or a
     figure."""
     found: dict[str, list[str]] = {}
     if schema is Experiment or schema in sections().values():
         for section, part in sections().items():
-            for name in hints(part):
+            for name in type_hints(part):
                 found.setdefault(name, []).append(f"{section}.{name}")
     return found
 
 
-def explain(schema: type, name: str) -> tuple[str, ...]:
+def identifies(key: str) -> bool:
+    """Whether a dotted key of an experiment is part of a run's identity, as its metadata says."""
+    schema: type | None = Experiment
+    for name in key.split("."):
+        found = (
+            [field for field in dataclasses.fields(schema) if field.name == name] if schema else []
+        )
+        if not found:
+            break
+        if not found[0].metadata.get("identity", True):
+            return False
+        schema = sections().get(name)
+    return True
+
+
+def notes(schema: type, name: str) -> tuple[str, ...]:
     """The docstring of a key, as a note below a problem."""
     text = docs(schema).get(name)
     return (f"{name}: {text}",) if text else ()

@@ -1,48 +1,64 @@
-"""A table or a figure: one file, no groups, checked; the rows that it names are loaded
-elsewhere."""
+"""Tables and figures: one file each, without groups; the rows that they name are loaded elsewhere.
+
+The folder of a file decides whether it is a row, a table, a figure or a part of rows.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from antioversmooth.config import Figure, Table
-from antioversmooth.errors import SpecError
 from antioversmooth.spec import source
+from antioversmooth.spec.build import to_config
 from antioversmooth.spec.check import Reading, check
-from antioversmooth.spec.compose import typed
 from antioversmooth.spec.problems import Problem, did_you_mean
-from antioversmooth.spec.rules import broken_rules
 
 P = TypeVar("P", bound=Table | Figure)
 
+FOLDERS = {"tables": "table", "figures": "figure"}
+GROUPS = ("profile", "model", "data", "recipe", "cluster")
+HOMES = {"row": "experiments/", "table": "experiments/tables/", "figure": "experiments/figures/"}
 
-def load(schema: type[P], path: Path) -> tuple[P | None, list[Problem]]:
-    """The table or figure, or what is wrong with it."""
-    read = source.read(path)
+
+def kind(path: Path) -> str:
+    """row, table, figure, or the group that a file is an option of."""
+    for folder in path.absolute().parents:
+        if folder.name in GROUPS and (folder.parent / "profile").is_dir():
+            return folder.name
+    return FOLDERS.get(path.parent.name, "row")
+
+
+def misplaced(path: Path, wanted: Sequence[str]) -> str | None:
+    """What a file is that is none of the wanted kinds, and what to do with it; None where it is
+    one."""
+    if path.suffix != ".yaml":
+        return "is no spec, which is a .yaml file, such as experiments/deit_s12.yaml"
+    found = kind(path)
+    if found in wanted:
+        return None
+    if found in GROUPS:
+        option = path.absolute().with_suffix("").as_posix().rpartition(f"/{found}/")[2]
+        return f"is a part of rows, and none by itself; name a row, and {found}={option} behind it"
+    if found == "figure":
+        return f"is a figure; `antioversmooth figures {path.stem}` draws it"
+    return f"is a {found}, and a {wanted[0]} belongs here; they lie in {HOMES[wanted[0]]}"
+
+
+def load_page(schema: type[P], path: Path) -> tuple[P | None, list[Problem]]:
+    """The table or figure, or all that is wrong with it."""
+    read = source.read_source(path)
     if read.root is None or not isinstance(read.root.value, dict):
-        what = f"a {schema.__name__.lower()} is a mapping with title and rows"
-        return None, read.problems or [Problem(read.top, "", what)]
+        expected = f"a {schema.__name__.lower()} is a mapping with title and rows"
+        return None, read.problems or [Problem(read.top, "", expected)]
     reading = check(read.root, schema, partial=False)
     reading.problems[:0] = read.problems
+    reading.content["name"] = path.stem
     folder = path.parent.parent
     missing = [*_missing_rows(reading, folder), *_missing_figures(reading, folder)]
-    if (
-        not reading.problems
-        and not missing
-        and (page := _made(schema, {**reading.content, "name": path.stem}))
-    ):
-        return page, []
-    return None, [*reading.problems, *broken_rules(schema, reading, read.top), *missing]
-
-
-def _made(schema: type[P], content: dict[str, Any]) -> P | None:
-    """The page, or None where a rule is broken."""
-    try:
-        return typed(schema, content)
-    except SpecError:
-        return None
+    page = to_config(schema, reading, read.top)
+    return (None if missing else page), [*reading.problems, *missing]
 
 
 def _missing_rows(reading: Reading, folder: Path) -> Iterator[Problem]:
@@ -57,8 +73,7 @@ def _missing_rows(reading: Reading, folder: Path) -> Iterator[Problem]:
 
 
 def _missing_figures(reading: Reading, folder: Path) -> Iterator[Problem]:
-    """A table draws its figures when its rows are done, which is late to learn that there is none
-    of that name."""
+    """Problems with the names of figures, which a table draws only when its rows are done."""
     known = sorted(path.stem for path in (folder / "figures").glob("*.yaml"))
     for i, name in enumerate(reading.content.get("figures", [])):
         if name not in known:

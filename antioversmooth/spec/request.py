@@ -12,8 +12,9 @@ from typing import TypeVar
 from antioversmooth import runs
 from antioversmooth.config import Experiment, Figure, Table
 from antioversmooth.errors import SpecError
-from antioversmooth.spec import pages
-from antioversmooth.spec.kinds import kind, misplaced
+from antioversmooth.spec import fields
+from antioversmooth.spec.commandline import key_of
+from antioversmooth.spec.pages import kind, load_page, misplaced
 from antioversmooth.spec.problems import Problem, did_you_mean
 from antioversmooth.spec.rows import Rows
 from antioversmooth.spec.source import exists, shown
@@ -34,12 +35,19 @@ class Request:
     overrides: tuple[str, ...]
     """As given on the command line."""
 
+    @property
+    def changes_identity(self) -> bool:
+        """Whether overrides make the rows other experiments than their specs say."""
+        return any(fields.identifies(key_of(override)) for override in self.overrides)
+
     def upstream(self, name: str) -> Experiment:
         """The experiment that `init_from: run:<name>` means, with the same profile, data and
         cluster."""
         known = {e.name: e for e in self.experiments}
         shared = [
-            o for o in self.overrides if re.match(r"[+~]*(profile|data|cluster|runtime)\b", o)
+            override
+            for override in self.overrides
+            if re.split("[./]", key_of(override))[0] in ("profile", "data", "cluster", "runtime")
         ]
         return known.get(name) or load_experiment(self.folder / f"{name}.yaml", shared)
 
@@ -83,13 +91,13 @@ def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:
         if kind(path) == "row":
             rows.append(path)
             folder = path.parent
-        elif table := loader.keep(pages.load(Table, path), path):
+        elif table := loader.keep(load_page(Table, path), path):
             tables.append(table)
             folder = path.parent.parent
             rows += [folder / f"{row.experiment}.yaml" for row in table.rows if row.experiment]
             for figure in (folder / "figures" / f"{name}.yaml" for name in table.figures):
                 # drawn once the rows are done, checked before
-                loader.keep(pages.load(Figure, figure), figure)
+                loader.keep(load_page(Figure, figure), figure)
     experiments = loader.rows(rows)
     loader.finish()
     return Request(experiments, tables, folder, tuple(overrides))
@@ -139,7 +147,7 @@ def _load_page(schema: type[P], path: Path) -> P:
     loader = _Loader(())
     wanted = schema.__name__.lower()
     made = [
-        loader.keep(pages.load(schema, found), found) for found in loader.existing([path], wanted)
+        loader.keep(load_page(schema, found), found) for found in loader.existing([path], wanted)
     ]
     loader.finish()
     (page,) = made
@@ -181,8 +189,7 @@ class _Loader:
         for path in dict.fromkeys(paths):
             if path.parent not in readers:
                 readers[path.parent] = Rows(path.parent, self.overrides)
-            wanted = not self.problems and not self.absent
-            if experiment := self.keep(readers[path.parent].load(path, made=wanted), path):
+            if experiment := self.keep(readers[path.parent].load(path), path):
                 loaded.setdefault(path.stem, experiment)
         return list(loaded.values())
 
@@ -199,12 +206,12 @@ class _Loader:
             self.problems.items(),
             key=lambda one: (sources.index(one[0].place.source), one[0].place.line),
         )
-        errors = [*self.absent, *(SpecError(_told(*one)) for one in found)]
+        errors = [*self.absent, *(SpecError(_with_specs(*one)) for one in found)]
         if errors:
             raise SpecError.together(errors)
 
 
-def _told(problem: Problem, specs: list[str]) -> str:
+def _with_specs(problem: Problem, specs: list[str]) -> str:
     """A problem, and which specs have it where it is not in their own file."""
     others = [spec for spec in specs if spec != problem.place.source]
     if not others:

@@ -1,25 +1,17 @@
-"""One row: its files read, checked and composed; every problem of all of them, with its place."""
+"""One row: its files and overrides, composed and checked; every problem with its place."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from antioversmooth.config import Experiment
-from antioversmooth.errors import SpecError
+from antioversmooth.config import MISSING, Experiment
 from antioversmooth.runs import ORIGINS
 from antioversmooth.spec import check, commandline, defaults, fields, source
-from antioversmooth.spec.compose import compose
+from antioversmooth.spec.build import to_config
 from antioversmooth.spec.problems import Place, Problem, did_you_mean
-from antioversmooth.spec.rules import broken_rules
-from antioversmooth.spec.scalars import complaint
 from antioversmooth.spec.source import Node
 
 
@@ -28,29 +20,14 @@ class Rows:
 
     def __init__(self, folder: Path, overrides: Sequence[str]) -> None:
         self.folder = folder
-        self.overrides = list(overrides)
-        self.line = commandline.read(overrides, folder)
-        self.read = cache(source.read)
+        self.line = commandline.read_overrides(overrides, folder)
+        self.read = cache(source.read_source)
         self.checked = cache(self._checked)
 
-    def load(self, path: Path, *, made: bool = True) -> tuple[Experiment | None, list[Problem]]:
-        """The experiment of a row, or what is wrong with it.
-
-        Args:
-            made: False where another row has a problem already, and only those of this one are
-                wanted.
-        """
+    def load(self, path: Path) -> tuple[Experiment | None, list[Problem]]:
+        """The experiment of a row, or all that is wrong with it."""
         row = Row(self, path)
-        if not made:
-            row.explain()
-            return None, row.problems
-        if not row.problems:
-            try:
-                return compose(path, [commandline.for_hydra(text) for text in self.overrides]), []
-            except SpecError as err:
-                refused = err
-        row.explain()
-        return None, row.problems or [Problem(row.top, "", refused.message)]
+        return row.experiment, row.problems
 
     def _checked(self, layer: defaults.Layer) -> check.Reading:
         """The keys of one file of a row."""
@@ -65,7 +42,7 @@ class Rows:
 
 
 class Row:
-    """A row as its files and the command line say it, merged in the order of its defaults."""
+    """A row: the keys of its files in the order of its defaults, then those of the command line."""
 
     def __init__(self, rows: Rows, path: Path) -> None:
         self.rows, self.path = rows, path
@@ -79,10 +56,13 @@ class Row:
         if not self.walk.problems:
             self.refuse_missing()
         self.refuse_mismatches()
+        self.reading.content["name"] = path.stem
+        self.experiment = to_config(Experiment, self.reading, self.top)
+        """None where the row has problems."""
 
     @property
     def problems(self) -> list[Problem]:
-        """What is wrong so far."""
+        """The mistakes that were found."""
         return self.reading.problems
 
     def refuse(
@@ -91,12 +71,6 @@ class Row:
         self.problems.append(
             Problem(place or self.reading.places.get(key, self.top), key, message, notes)
         )
-
-    def explain(self) -> None:
-        """Adds what shows only where all values are known; a row that hydra composes has nothing of
-        it."""
-        self.resolve()
-        self.problems.extend(broken_rules(Experiment, self.reading, self.top))
 
     def refuse_missing(self) -> None:
         refused = {problem.key for problem in self.problems} | self.reading.unfit
@@ -115,48 +89,11 @@ class Row:
                         key,
                         "has no value, and needs one",
                         place=place,
-                        notes=fields.explain(schema, name),
+                        notes=fields.notes(schema, name),
                     )
 
-    def resolve(self) -> None:
-        """Replaces each `${...}` by what it stands for, and holds that against its type."""
-        for section, schema in {"": Experiment, **fields.sections()}.items():
-            content = self.reading.content.get(section, {}) if section else self.reading.content
-            for name in [
-                name for name, value in content.items() if isinstance(value, str) and "${" in value
-            ]:
-                key = f"{section}.{name}" if section else name
-                if wrong := self.resolve_one(content, key, name, schema):
-                    del content[name]
-                    self.refuse(key, wrong)
-
-    def resolve_one(self, content: dict[str, Any], key: str, name: str, schema: type) -> str | None:
-        """Puts the value of an interpolation in its place; says what is wrong with it."""
-        said = content[name]
-        try:
-            value = OmegaConf.select(
-                OmegaConf.create(self.reading.content), key, throw_on_missing=True
-            )
-        except OmegaConfBaseException as err:
-            reason = re.sub(
-                r"^\w+ raised while resolving interpolation: ", "", str(err).splitlines()[0]
-            )
-            variable = re.search(r"\$\{([A-Z][A-Z0-9_]*)\}", said)
-            way_out = f"; the environment variable is ${{oc.env:{variable[1]}}}" if variable else ""
-            return f"`{said}` cannot be resolved: {reason}{way_out}"
-        content[name] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-        kind, optional = fields.unwrap(fields.hints(schema)[name])
-        if (
-            (value is None and optional)
-            or not isinstance(kind, type)
-            or not complaint(value, str(value), kind, name)
-        ):
-            return None
-        # not shown: it may come from the environment
-        return f"`{said}` stands for a value that does not fit"
-
     def refuse_mismatches(self) -> None:
-        """What the files say about each other and must be true."""
+        """Refuses what contradicts the profile or the files of the defaults."""
         chosen = self.walk.choices.get("profile")
         said = self.reading.content.get("profile", MISSING)
         if chosen is not None and said not in (chosen.value, MISSING):

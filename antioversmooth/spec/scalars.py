@@ -3,6 +3,7 @@ else than it looks."""
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from enum import Enum
@@ -10,7 +11,7 @@ from typing import Any
 
 from yaml.constructor import SafeConstructor
 
-from antioversmooth.spec.problems import did_you_mean
+from antioversmooth.spec.problems import question
 
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TIMES = {
@@ -76,8 +77,8 @@ def _wrong_choice(value: Any, written: str, kind: type[Enum]) -> str | None:
     choices = [choice.name for choice in kind]
     if value in choices:
         return None
-    close = did_you_mean(str(value), choices)
-    hint = f"; {close}" if close.startswith("did") else ""
+    meant = question(difflib.get_close_matches(str(value), choices, n=2))
+    hint = f"; {meant}" if meant else ""
     return f"{_shown(value, written)} is none of {', '.join(choices)}{hint}"
 
 

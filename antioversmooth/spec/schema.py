@@ -14,6 +14,7 @@ from typing import Any
 
 from antioversmooth import runs
 from antioversmooth.config import Experiment, Figure, Table
+from antioversmooth.config.types import element_type, is_config, type_hints, unwrap_optional
 from antioversmooth.spec import fields
 
 _TYPES = {int: "integer", float: "number", bool: "boolean", str: "string"}
@@ -70,21 +71,34 @@ def json_schema(kind: str) -> dict[str, Any]:
 def _mapping(schema: type, nested: dict[str, Any], partial: bool) -> dict[str, Any]:
     """A dataclass; the dataclasses in it are added to `nested`."""
     defaults, docs = fields.defaults(schema), fields.docs(schema)
+    keywords = {field.name: _keywords(field) for field in dataclasses.fields(schema)}
     properties = {}
-    for name, hint in fields.hints(schema).items():
-        properties[name] = {"description": docs[name], **_value(hint, nested, partial)}
+    for name, hint in type_hints(schema).items():
+        value = _value(hint, nested, partial, keywords[name])
+        properties[name] = {"description": docs[name], **value}
         if name in defaults and not dataclasses.is_dataclass(defaults[name]):
             properties[name]["default"] = runs.to_json(defaults[name])
     made = {"type": "object", "properties": properties, "additionalProperties": False}
     return made if partial else {**made, "required": fields.required(schema)}
 
 
-def _value(hint: Any, nested: dict[str, Any], partial: bool) -> dict[str, Any]:
-    kind, optional = fields.unwrap(hint)
+def _keywords(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    """The constraints of a field."""
+    constraints = field.metadata.get("constraints", ())
+    return {name: value for one in constraints for name, value in one.keywords.items()}
+
+
+def _value(
+    hint: Any, nested: dict[str, Any], partial: bool, keywords: dict[str, Any]
+) -> dict[str, Any]:
+    kind, optional = unwrap_optional(hint)
     if kind is Any:
         return {}
-    choices = [_kind(kind, nested, partial)]
-    if isinstance(kind, type) and kind is not str and not fields.is_config(kind):
+    own = _kind(kind, nested, partial)
+    if "items" in keywords:
+        keywords = {**keywords, "items": {**own["items"], **keywords["items"]}}
+    choices = [{**own, **keywords}]
+    if isinstance(kind, type) and (kind is not str or keywords) and not is_config(kind):
         choices.append(_INTERPOLATION)
     if optional:
         choices.append({"type": "null"})
@@ -92,11 +106,11 @@ def _value(hint: Any, nested: dict[str, Any], partial: bool) -> dict[str, Any]:
 
 
 def _kind(kind: Any, nested: dict[str, Any], partial: bool) -> dict[str, Any]:
-    if element := fields.element(kind):
+    if element := element_type(kind):
         return {"type": "array", "items": _kind(element, nested, partial)}
     if typing.get_origin(kind) is dict:
         return {"type": "object"}
-    if fields.is_config(kind):
+    if is_config(kind):
         if kind.__name__ not in nested:
             nested[kind.__name__] = _mapping(kind, nested, partial)
         # allOf: beside a bare $ref nothing else counts

@@ -44,6 +44,13 @@ class Node:
             return [node.plain() for node in self.value]
         return self.value
 
+    def descendants(self) -> Iterator[Node]:
+        """The nodes below this one."""
+        below = self.value.values() if isinstance(self.value, dict) else self.value
+        for node in below if isinstance(self.value, (dict, list)) else ():
+            yield node
+            yield from node.descendants()
+
 
 @dataclass
 class Source:
@@ -59,7 +66,7 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read(path: Path) -> Source:
+def read_source(path: Path) -> Source:
     """Reads a file; what is wrong with it as YAML is among the problems of the result."""
     try:
         data = path.read_bytes()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from antioversmooth import spec
+from antioversmooth.config.types import type_hints
 from antioversmooth.errors import SpecError
 from antioversmooth.spec import fields
 from antioversmooth.spec.problems import WIDEST, Place, Problem, alike, did_you_mean, there_are
@@ -75,9 +76,9 @@ def test_a_key_is_met_with_those_that_it_may_stand_for(
 
 
 def test_names_of_elsewhere_lead_to_keys_that_there_are() -> None:
-    ours = {name for section in fields.sections().values() for name in fields.hints(section)}
-    assert set(fields.ELSEWHERE.values()) <= ours
-    assert not set(fields.ELSEWHERE) & ours
+    ours = {name for section in fields.sections().values() for name in type_hints(section)}
+    assert set(fields.ALIASES.values()) <= ours
+    assert not set(fields.ALIASES) & ours
 
 
 def test_where_no_name_is_alike_all_are_listed() -> None:

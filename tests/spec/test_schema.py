@@ -11,7 +11,7 @@ import pytest
 import yaml
 from jsonschema import Draft7Validator
 
-from antioversmooth.spec import fields
+from antioversmooth.config.types import type_hints
 from antioversmooth.spec.schema import json_schema, kinds
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -73,7 +73,7 @@ def test_every_key_is_described_and_every_reference_leads_somewhere(kind: str) -
 
 def test_a_group_completes_the_keys_and_defaults_of_its_dataclass() -> None:
     recipe = json_schema("recipe")
-    assert set(recipe["properties"]) == {*fields.hints(kinds()["recipe"]), "defaults"}
+    assert set(recipe["properties"]) == {*type_hints(kinds()["recipe"]), "defaults"}
     assert recipe["properties"]["weight_decay"]["default"] == 0.05
     assert recipe["properties"]["schedule_unit"]["default"] == "epoch"
     assert "required" not in recipe

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,9 +148,6 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode(errors="replace")
 
 
-_KEEPS_SCIENCE = re.compile(r"[+~]*(profile|cluster|runtime|data\.root|data\.max_corrupt)\b")
-
-
 def destination(request: Request, results: Path, output: Path | None = None) -> Path | None:
     """The folder that a request's tables are written to; None where they must not be written.
 
@@ -161,9 +157,4 @@ def destination(request: Request, results: Path, output: Path | None = None) -> 
     Args:
         results: The project's results folder.
     """
-    return output or (None if alters_science(request) else request.results(results))
-
-
-def alters_science(request: Request) -> bool:
-    """Whether overrides change the identity of the rows."""
-    return any(not _KEEPS_SCIENCE.match(override) for override in request.overrides)
+    return output or (None if request.changes_identity else request.results(results))

@@ -1,0 +1,118 @@
+"""From a reading to a config: interpolations are resolved, then the rules of config/ are checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from antioversmooth import runs
+from antioversmooth.config.rules import Config, broken_rules
+from antioversmooth.config.types import build, convert, is_config, type_hints
+from antioversmooth.errors import SpecError
+from antioversmooth.spec import fields
+from antioversmooth.spec.check import Reading
+from antioversmooth.spec.problems import Place, Problem
+
+C = TypeVar("C", bound=Config)
+
+
+def to_config(schema: type[C], reading: Reading, top: Place) -> C | None:
+    """The config that a reading describes; None where it has problems, which are then complete.
+
+    Args:
+        top: The place of a key that nobody set.
+    """
+    _resolve_all(schema, reading, top)
+    unknown = {problem.key for problem in reading.problems if problem.key} | reading.unfit
+    config = build(schema, reading.content)
+    errors = broken_rules(config, unknown=unknown)
+    reading.problems += [_problem(error, reading, top) for error in errors]
+    return None if reading.problems else config
+
+
+def _resolve_all(schema: type, reading: Reading, top: Place) -> None:
+    """Replaces each `${...}` by its value; one that has no fitting value is left out."""
+    interpolated = [*_interpolated(schema, reading.content, "")]
+    if not interpolated:
+        return
+    composed = OmegaConf.create(_with_defaults(schema, reading.content))
+    for holder, key, hint in interpolated:
+        name = key.rpartition(".")[2]
+        written = holder.pop(name)
+        try:
+            value = _value_at(composed, key)
+            convert(hint, value)
+            holder[name] = value
+        except OmegaConfBaseException as err:
+            message = f"`{written}` cannot be resolved: {_reason(err, str(written))}"
+            reading.problems.append(Problem(reading.places.get(key, top), key, message))
+        except SpecError:
+            # the value is not shown: it may come from the environment
+            message = f"`{written}` stands for a value that does not fit"
+            reading.problems.append(Problem(reading.places.get(key, top), key, message))
+
+
+def _interpolated(
+    schema: type, content: dict[str, Any], key: str
+) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    """Holder, dotted key and type of each value with a `${...}` in it."""
+    for name, hint in type_hints(schema).items():
+        dotted, value = f"{key}.{name}" if key else name, content.get(name)
+        if is_config(hint) and isinstance(value, dict):
+            yield from _interpolated(hint, value, dotted)
+        elif _has_interpolation(value):
+            yield content, dotted, hint
+
+
+def _has_interpolation(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_interpolation, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_interpolation, value))
+    return isinstance(value, str) and "${" in value
+
+
+def _with_defaults(schema: type, content: dict[str, Any]) -> dict[str, Any]:
+    """The content, and the defaults of the keys that it leaves out."""
+    filled = {**runs.to_json(fields.defaults(schema)), **content}
+    for name, hint in type_hints(schema).items():
+        if is_config(hint):
+            filled[name] = _with_defaults(hint, content.get(name, {}))
+    return filled
+
+
+def _value_at(composed: Any, key: str) -> Any:
+    for name in key.split("."):
+        composed = composed[name]
+    return (
+        OmegaConf.to_container(composed, resolve=True)
+        if OmegaConf.is_config(composed)
+        else composed
+    )
+
+
+def _reason(error: OmegaConfBaseException, written: str) -> str:
+    """The first line of OmegaConf's message, and how an environment variable is written."""
+    reason = re.sub(r"^\w+ raised while resolving interpolation: ", "", str(error).splitlines()[0])
+    variable = re.search(r"\$\{([A-Z][A-Z0-9_]*)\}", written)
+    return reason + (f"; the environment variable is ${{oc.env:{variable[1]}}}" if variable else "")
+
+
+def _problem(error: SpecError, reading: Reading, top: Place) -> Problem:
+    """Points at the key to blame, else at another one that takes part; notes where those others
+    are set."""
+    key, *others = error.keys
+    places = {other: reading.places[other] for other in others if other in reading.places}
+    place, notes = reading.places.get(key), []
+    if place is None:
+        section = reading.places.get(key.rpartition(".")[0], top)
+        place = next(iter(places.values()), section)
+        notes = [f"{key} is not set, and has its default"]
+    notes += [
+        f"{other} is set here: {there.named()}" for other, there in places.items() if there != place
+    ]
+    return Problem(place, key, error.message, tuple(notes))
