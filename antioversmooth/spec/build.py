@@ -30,7 +30,7 @@ def to_config(schema: type[C], reading: Reading, top: Place) -> C | None:
     unknown = {problem.key for problem in reading.problems if problem.key} | reading.unfit
     config = build(schema, reading.content)
     errors = broken_rules(config, unknown=unknown)
-    reading.problems += [_problem(error, reading, top) for error in errors]
+    reading.problems += [_problem(schema, error, reading, top) for error in errors]
     return None if reading.problems else config
 
 
@@ -102,9 +102,9 @@ def _reason(error: OmegaConfBaseException, written: str) -> str:
     return reason + (f"; the environment variable is ${{oc.env:{variable[1]}}}" if variable else "")
 
 
-def _problem(error: SpecError, reading: Reading, top: Place) -> Problem:
-    """Points at the key to blame, else at another one that takes part; notes where those others
-    are set."""
+def _problem(schema: type, error: SpecError, reading: Reading, top: Place) -> Problem:
+    """Points at the key to blame, else at another one that takes part. Notes say where those others
+    are set, or what a key means that breaks a rule by itself."""
     key, *others = error.keys
     places = {other: reading.places[other] for other in others if other in reading.places}
     place, notes = reading.places.get(key), []
@@ -115,4 +115,7 @@ def _problem(error: SpecError, reading: Reading, top: Place) -> Problem:
     notes += [
         f"{other} is set here: {there.named()}" for other, there in places.items() if there != place
     ]
+    if not others:
+        name = key.rpartition(".")[2].partition("[")[0]
+        notes += fields.notes(fields.schema_of(schema, key), name)
     return Problem(place, key, error.message, tuple(notes))

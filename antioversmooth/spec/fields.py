@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from antioversmooth.config import MISSING, Experiment
-from antioversmooth.config.types import is_config, type_hints
+from antioversmooth.config.types import element_type, is_config, type_hints, unwrap_optional
 
 ALIASES = {
     "learning_rate": "base_lr", "lr": "base_lr", "blr": "base_lr", "batch": "global_batch",
@@ -95,6 +95,17 @@ def identifies(key: str) -> bool:
             return False
         schema = sections().get(name)
     return True
+
+
+def schema_of(schema: type, key: str) -> type:
+    """The dataclass that holds a dotted key, as `rows[2].paper.top1` of a table."""
+    for name in key.split(".")[:-1]:
+        kind = unwrap_optional(type_hints(schema)[name.partition("[")[0]])[0]
+        kind = element_type(kind) or kind
+        if not is_config(kind):
+            break
+        schema = kind
+    return schema
 
 
 def notes(schema: type, name: str) -> tuple[str, ...]:

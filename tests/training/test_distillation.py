@@ -326,10 +326,10 @@ def test_the_shipped_rows_learn_from_teachers_that_fit(experiments: Path, tmp_pa
         (["recipe.teacher_model=resnet18"], "timm's name of the model"),
         (["recipe.teacher='web:any'"], "timm:<tag>, file:<path> or run:<experiment>"),
         (["recipe.teacher='run:deit_s13'"], "there is no row `deit_s13`"),
-        (["recipe.distillation_alpha=1.5"], "a weight, 0 to 1"),
-        (["recipe.distillation_tau=0"], "a temperature above 0"),
+        (["recipe.distillation_alpha=1.5"], "between 0 and 1"),
+        (["recipe.distillation_tau=0"], "above 0"),
         (["recipe.epochs=0", "recipe.warmup_epochs=0"], "nothing is learnt in recipe.epochs = 0"),
-        (["model.family=cait"], "only family vit has one, this is cait"),
+        (["model.family=cait"], "only family vit has a distillation token, this is cait"),
     ],
     ids=lambda given: given[0] if isinstance(given, list) else "",
 )
