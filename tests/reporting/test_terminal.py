@@ -105,3 +105,16 @@ def test_a_file_gets_every_column_and_no_escape(
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert "device-hours" in text
+
+
+def test_brackets_in_a_table_are_text_and_not_markup_of_the_terminal(
+    lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.fill()
+    made = lab.collect(0, 1)
+    made["title"], made["notes"] = "[bold]Title[/bold]", ["[/unopened] note"]
+    made["rows"][0]["label"] = "[red]deep[/red]"
+    text = plain(shown(screen, 120, terminal.show_table, made, monkeypatch=monkeypatch))
+    assert "[bold]Title[/bold]" in text
+    assert "[/unopened] note" in text
+    assert "[red]deep[/red]" in text
