@@ -211,7 +211,7 @@ def _runs_to_export(args: Namespace) -> tuple[list[Run], str]:
     """The named runs, and a name for all of them together."""
     runs = load_runs(args.specs)
     if runs is not None:
-        return runs, bundle.place(runs[0]).replace("/", "-") if len(runs) == 1 else "runs"
+        return runs, bundle.run_path(runs[0]).replace("/", "-") if len(runs) == 1 else "runs"
     request, results = load_request(args.specs)
     named = request.tables or request.experiments
     name = named[0].name if len(named) == 1 else "runs"

@@ -34,7 +34,7 @@ def analyze_command(args: Namespace) -> int:
 def evaluate_command(args: Namespace) -> int:
     """Evaluates weights, and keeps the result beside them."""
     experiment = load_row(args.spec, args.overrides) or run_of(args.target).experiment
-    data = evaluations.elsewhere(experiment.data, args.data) if args.data else experiment.data
+    data = evaluations.with_root(experiment.data, args.data) if args.data else experiment.data
     evaluation = evaluate_checkpoint(args.target, experiment, data=data, average=args.average)
     record = evaluations.record(args.target, experiment, data, evaluation)
     # under torchrun every process has the result

@@ -1,4 +1,4 @@
-"""What an evaluation on its own has found, as JSON and for people."""
+"""The numbers of an evaluation without training, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from antioversmooth.reporting.table import deviations
 from antioversmooth.runs import Run, to_json
 
 if TYPE_CHECKING:
-    # at run time it would bring torch along
+    # Imports torch.
     from antioversmooth.training.evaluator import Evaluation
 
 
-def elsewhere(data: DataConfig, root: Path) -> DataConfig:
-    """The data set in another folder.
+def with_root(data: DataConfig, root: Path) -> DataConfig:
+    """The data set, with its images in another folder.
 
     Raises:
-        DataError: It is no data set of a folder.
+        DataError: The data set is a file of a package.
     """
     if data.source in PACKAGED:
         raise DataError(
@@ -31,15 +31,21 @@ def elsewhere(data: DataConfig, root: Path) -> DataConfig:
 
 
 def record(
-    target: Path, experiment: Experiment, data: DataConfig, found: Evaluation
+    target: Path, experiment: Experiment, data: DataConfig, evaluation: Evaluation
 ) -> dict[str, Any]:
-    """JSON: what was evaluated, in which form, on what, and what it reached; null for a class
-    without images."""
-    return {**_subject(str(target), experiment, data), **found.metrics(), **found.detail()}
+    """The evaluation of a run or a checkpoint, as JSON: subject, data and numbers.
+
+    The accuracy of a class without images is null.
+    """
+    return {
+        **_subject(str(target), experiment, data),
+        **evaluation.metrics(),
+        **evaluation.detail(),
+    }
 
 
 def of_run(run: Run) -> dict[str, Any] | None:
-    """The same of a run that only evaluates; None while it is not done."""
+    """The same record of a run that only evaluates; None until it is done."""
     result = run.result()
     if result is None or "evaluation" not in result:
         return None
@@ -59,17 +65,17 @@ def _subject(weights: str, experiment: Experiment, data: DataConfig) -> dict[str
     }
 
 
-def text(told: dict[str, Any]) -> str:
-    """A record for people, without the classes."""
+def text(record: dict[str, Any]) -> str:
+    """A record as lines of text, without the accuracy of each class."""
     lines = [
-        ("weights", told["weights"]),
-        ("model", told["title"]),
-        *(("form", form) for form in told["forms"]),
-        ("data", f"{told['data']}, {told['num_images']:,} validation images"),
-        *(("left out", f"{name} (cannot be read)") for name in told["unreadable"]),
-        ("top-1", f"{told['val/top1']:.2f} %"),
-        ("top-5", f"{told['val/top5']:.2f} %"),
-        ("loss", f"{told['val/loss']:.4f}"),
-        ("speed", f"{told['images_per_s']:.0f} images/s, loading included"),
+        ("weights", record["weights"]),
+        ("model", record["title"]),
+        *(("form", form) for form in record["forms"]),
+        ("data", f"{record['data']}, {record['num_images']:,} validation images"),
+        *(("left out", f"{name} (cannot be read)") for name in record["unreadable"]),
+        ("top-1", f"{record['val/top1']:.2f} %"),
+        ("top-5", f"{record['val/top5']:.2f} %"),
+        ("loss", f"{record['val/loss']:.4f}"),
+        ("speed", f"{record['images_per_s']:.0f} images/s, loading included"),
     ]
     return "\n".join(f"{name:<9}{value}" for name, value in lines)

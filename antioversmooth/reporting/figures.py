@@ -1,8 +1,7 @@
-"""Figures of a spec: from the runs of their rows to pictures with their numbers,
-`figures/<name>.{json,csv,png,svg}`.
+"""Figures of a spec: pictures and their numbers, `figures/<name>.{json,csv,png,svg}`.
 
-What a run journals when it ends (the similarity of its tokens) is drawn as it stands. Everything
-else is measured from its final weights once, and kept in its directory as `analysis/analysis.json`.
+The similarity of tokens is in the result of each run. Everything else is measured from the final
+weights once, and stored in the run directory as `analysis/analysis.json`.
 """
 
 from __future__ import annotations
@@ -26,19 +25,18 @@ JOURNALED = {
     PanelKind.token_similarity_off_diagonal,
     PanelKind.token_similarity_difference,
 }
-"""What every `result.json` holds: drawn without a model, and without torch."""
+"""Panels of measures in every `result.json`: drawn without a model, and without torch."""
 NUM_IMAGES = 128
-"""Validation images that a run is analysed on, unless it says otherwise."""
+"""Validation images that a run is analysed on by default."""
 
 
 def render(table: Table, request: Request, seeds: Sequence[int], results: Path) -> list[Path]:
-    """Draws the figures that a table names, into the folder of its results, with a page of them;
-    returns the files.
+    """Draws the figures that a table names, with a page of them; returns the files.
 
     Nothing is drawn where the table itself is not written, nor before a row of the figure is done.
 
     Args:
-        request: The table's.
+        request: The request of the table.
         results: The project's results folder.
     """
     folder = destination(request, results)
@@ -51,8 +49,7 @@ def render(table: Table, request: Request, seeds: Sequence[int], results: Path) 
 
 
 def destination(request: Request, results: Path, output: Path | None = None) -> Path | None:
-    """The folder that a request's figures are written to; None where they must not be, as for
-    tables.
+    """The folder for a request's figures; None where they must not be written, as for tables.
 
     Args:
         results: The project's results folder.
@@ -69,12 +66,12 @@ def picture(
     *,
     num_images: int = NUM_IMAGES,
 ) -> Picture | None:
-    """The figure from the runs that are done; None where none of them has anything to draw.
+    """The figure from the runs that are done; None if they have nothing to draw.
 
     Args:
-        request: The figure's own.
+        request: The request of the figure.
         results: The project's results folder.
-        num_images: Validation images for what no run journals.
+        num_images: Validation images for measures that are not in the results of runs.
     """
     runs = request.plan(seeds, results)
     journaled = all(panel.kind in JOURNALED for panel in figure.panels)
@@ -110,7 +107,7 @@ def picture(
 
 
 def from_result(run: Run) -> Analysis:
-    """What a finished run journaled of its layers."""
+    """The measures of layers in the result of a finished run."""
     similarity = (run.result() or {}).get("similarity", {})
     named = {"tokens/similarity": "tokens", "tokens/off_diagonal": "off_diagonal"}
     measures = {
@@ -125,8 +122,7 @@ def from_result(run: Run) -> Analysis:
 
 
 def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
-    """The analysis of a finished run: the one in its directory, or a new one, where that is of
-    other weights or images.
+    """The analysis of a finished run: the stored one, or a new one if weights or images differ.
 
     Raises:
         CheckpointError: Its weights are gone.
@@ -144,10 +140,10 @@ def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
 
 
 def _weights(run: Run) -> str:
-    kept = (run.result() or {}).get("checkpoint")
+    checkpoint = (run.result() or {}).get("checkpoint")
     return (
-        Analysis.weights_name(kept["file"], kept["sha256"])
-        if kept
+        Analysis.weights_name(checkpoint["file"], checkpoint["sha256"])
+        if checkpoint
         else str(run.experiment.recipe.init_from)
     )
 

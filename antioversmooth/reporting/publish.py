@@ -1,4 +1,4 @@
-"""What follows a launch: its tables, printed and written, and its runs in MLflow."""
+"""Publishes the results of a launch: tables, figures and MLflow."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ def publish(
     results: Path,
     out: TextIO,
 ) -> bool:
-    """Shows and writes tables and figures, and mirrors the runs into MLflow; returns whether every
-    table is complete.
+    """Writes and shows tables and figures, and mirrors the runs into MLflow.
+
+    Returns whether every table is complete.
 
     Args:
         results: The project's results folder.
-        out: Where people read.
+        out: For the tables and messages.
     """
     complete, folder = True, tables.destination(request, results)
     for table in wanted:
         made = document.collect(table, request, seeds, results)
         complete &= made["complete"]
-        # before it is shown: nobody may read on
-        told = _write(table, made, folder, request, seeds, results)
+        # Written first: printing may fail if nobody reads `out`.
+        message = _write(table, made, folder, request, seeds, results)
         terminal.show_table(made, out)
-        print(told, file=out)
+        print(message, file=out)
     try:
         mirror.sync([observe(run) for run in runs], wanted, results)
     except TrackingError as err:
-        # it costs no table: the next launch or sync catches up
+        # The tables are complete without it; the next launch or sync catches up.
         print(f"Not mirrored into MLflow: {err}", file=out)
     return complete
 
@@ -56,9 +57,9 @@ def _write(
     seeds: Sequence[int],
     results: Path,
 ) -> str:
-    """Writes the table's files and figures where they belong; says which, or why not."""
+    """Writes the files and figures of a table; returns the message that lists them, or why not."""
     if folder is None:
-        return "Not written: the overrides make these other experiments than the table's."
+        return "Not written: the overrides change the experiments of the table."
     if why := tables.loss_message(made, folder):
         return (
             f"Not written: {why}; `antioversmooth table {table.name}` with --allow-partial writes"

@@ -17,7 +17,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mlflow")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        with database.opened(folder):
+        with database.open_client(folder):
             pass
     return folder / "mlflow.db"
 

@@ -93,7 +93,7 @@ def test_the_same_runs_are_the_same_bytes_wherever_and_whenever(lab: Lab, other:
     assert first.read_bytes() == second.read_bytes() == third.read_bytes()
 
 
-def test_a_run_that_is_not_done_is_said_with_how_far_it_is(
+def test_exporting_an_unfinished_run_names_its_step(
     lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab.start(lab.run("wide"), epochs=2)
@@ -102,8 +102,8 @@ def test_a_run_that_is_not_done_is_said_with_how_far_it_is(
         assert cli.main(["export", "wide", "--allow-partial"]) == 2
     err = capsys.readouterr().err
     assert (
-        "wide seed 0 is not done (it is at step 16 of 32), and a bundle is made of results; launch"
-        " it to its end" in err
+        "wide seed 0 is not done (it is at step 16 of 32), and a bundle contains results only"
+        in err
     )
     assert "none of these runs is done, and a bundle is made of results" in err
 
@@ -190,7 +190,7 @@ def test_no_run_is_overwritten_and_then_none_is_imported(lab: Lab, other: Lab) -
     before = files_below(other.results)
     with pytest.raises(
         UserError,
-        match=r"is there already, and its metrics\.jsonl is another; nothing was imported",
+        match=r"exists with another metrics\.jsonl; nothing was imported",
     ):
         unbundle.import_bundle(packed(lab, deep, wide), other.results)
     assert files_below(other.results) == before
@@ -417,7 +417,7 @@ def test_a_file_with_holes_is_refused(lab: Lab, other: Lab) -> None:
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x1f\x8b" + b"x" * 600, b"\0" * 1024])
 def test_what_is_no_tar_is_one_message(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.tar").write_bytes(content)
-    with pytest.raises(UserError, match=r"x\.tar is no bundle"):
+    with pytest.raises(UserError, match=r"x\.tar is not a bundle"):
         unbundle.import_bundle(tmp_path / "x.tar", tmp_path / "results")
     with pytest.raises(UserError, match=r"there is no .*y\.tar"):
         unbundle.import_bundle(tmp_path / "y.tar", tmp_path / "results")

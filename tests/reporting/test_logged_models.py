@@ -92,7 +92,7 @@ def log(run: Run, models: LoggedModels | None = None) -> list[Run]:
 
 def shown(run: Run) -> list[Any]:
     """The models that MLflow shows."""
-    with database.opened(results(run)) as client:
+    with database.open_client(results(run)) as client:
         return list(
             client.search_logged_models([e.experiment_id for e in client.search_experiments()])
         )
@@ -138,7 +138,7 @@ def test_the_model_shows_its_run_and_its_accuracy(done: Run) -> None:
     assert result is not None
     assert {m.key: m.value for m in model.metrics} == result["metrics"]
     assert model.params["model.scaling"] == "attnscale"
-    with database.opened(results(done)) as client:
+    with database.open_client(results(done)) as client:
         run = client.get_run(model.source_run_id)
         history = client.get_metric_history(model.source_run_id, "val/top1")
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
@@ -185,7 +185,7 @@ def test_a_checkpoint_that_changed_is_not_logged(
         path.write_bytes(path.read_bytes() + b"x")
     logged = LoggedModels(results(done))
     assert log(done, logged) == []
-    assert "not there any more" in logged.problems[done.id]
+    assert "is missing, or differs from result.json" in logged.problems[done.id]
     assert shown(done) == []
     with pytest.raises(CheckpointError):
         export(observe(done), done.dir / "model")
@@ -234,7 +234,7 @@ def test_a_real_server_gets_the_numbers_and_the_model_too(
         (model,) = shown(done)
         assert model.artifact_location.startswith("mlflow-artifacts:")
         assert mlflow.pytorch.load_model(model.model_uri)(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
-        with database.opened(results(done)) as client:
+        with database.open_client(results(done)) as client:
             steps = [
                 metric.step
                 for metric in client.get_metric_history(model.source_run_id, "train/loss")

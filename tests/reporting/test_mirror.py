@@ -51,7 +51,7 @@ def sync(lab: Lab) -> list[Mirrored]:
 
 def content(lab: Lab) -> dict[str, dict[str, Any]]:
     """All that MLflow holds, by run name, without what MLflow makes up itself (its ids)."""
-    with database.opened(lab.results) as client:
+    with database.open_client(lab.results) as client:
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
         found = client.search_runs(ids, max_results=1000)
         names = {run.info.run_id: run.info.run_name for run in found}
@@ -181,7 +181,7 @@ def test_seeds_of_another_science_have_a_row_of_their_own(store: Lab) -> None:
     store.finish(store.run("deep", 0), 90.0)
     store.finish(store.run("deep", 0, "recipe.base_lr=0.5"), 10.0)
     sync(store)
-    with database.opened(store.results) as client:
+    with database.open_client(store.results) as client:
         found = client.search_runs(
             [client.get_experiment_by_name("small (mini: Digits)").experiment_id]
         )
@@ -214,7 +214,7 @@ def test_a_run_that_grows_is_continued(store: Lab) -> None:
 
 def forget(lab: Lab) -> None:
     """Takes all that was mirrored out of MLflow."""
-    with database.opened(lab.results) as client:
+    with database.open_client(lab.results) as client:
         for experiment in client.search_experiments():
             for run in client.search_runs([experiment.experiment_id]):
                 client.delete_run(run.info.run_id)

@@ -1,11 +1,13 @@
-"""Runs as one file that another group can check: a plain tar with a manifest, the same bytes for
-the same runs.
+"""Exports runs as one file that another group can check.
 
-    manifest.json                             format, and of each run its id, and sha256 and size of each file
-    runs/<experiment>/seed<k>-<id8>/<file>    spec, intent, attempts, journal, provenance, result, weights, analysis
+A plain tar, with the same bytes for the same runs:
 
-Runs that others start or learn from come along, since those are identified by them. Logs stay
-behind.
+    manifest.json                             format; id of each run; sha256 and size of each file
+    runs/<experiment>/seed<k>-<id8>/<file>    spec, intent, attempts, journal, provenance, result,
+                                              weights, analysis
+
+The runs that a run starts or learns from are included, since its identity depends on them. Logs are
+not included.
 """
 
 from __future__ import annotations
@@ -30,15 +32,14 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 
 TEXTS = ("intent.json", "intents.jsonl", "attempts.jsonl", "provenance.json")
-"""Files that hold what people and machines said, from which secrets are taken; measurements are
-left as they are."""
+"""Files with messages and command lines, from which secrets are removed; measurements have none."""
 RECORD = ("spec.yaml", *TEXTS, "metrics.jsonl", "result.json")
 NAMES = re.compile(
     "|".join(map(re.escape, RECORD))
     + r"|checkpoints/step\d{1,12}-attempt\d{1,6}\.pt(\.sha256)?|analysis/\w[\w.-]{0,99}",
     re.ASCII,
 )
-"""What a bundle may hold of a run."""
+"""The files of a run that a bundle may contain."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Part:
     """In the run directory: checkpoints/step00000500-attempt1.pt."""
     path: Path
     text: bytes | None
-    """The content where it is not that of the file, from which a secret was taken."""
+    """The content without secrets, if the file has any; None: as in the file."""
 
     @property
     def size(self) -> int:
@@ -64,20 +65,20 @@ class Part:
         )
 
 
-def place(run: Run) -> str:
-    """Where a run lies below `runs/`."""
+def run_path(run: Run) -> str:
+    """The directory of a run, relative to `runs/`."""
     return f"{run.experiment.name}/seed{run.seed}-{run.id[:8]}"
 
 
 def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> list[Run]:
-    """Writes a bundle, whole or not at all; returns the runs that it holds.
+    """Writes a bundle, whole or not at all; returns the runs in it.
 
     Args:
-        checkpoints: Whether the final weights of each run are in it.
+        checkpoints: Whether to include the final weights of each run.
 
     Raises:
         UserError: A run is not done, or its final checkpoint is missing.
-        ResultError: The result of a run cannot be trusted.
+        ResultError: The result of a run is invalid.
     """
     chosen = list({run.id: run for wanted in runs for run in with_dependencies(wanted)}.values())
     contents = [(run, list(_parts(run, checkpoints))) for run in chosen]
@@ -91,7 +92,7 @@ def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> li
             for part in parts:
                 _add(
                     tar,
-                    f"runs/{place(run)}/{part.name}",
+                    f"runs/{run_path(run)}/{part.name}",
                     part.path if part.text is None else part.text,
                 )
     return chosen
@@ -105,8 +106,8 @@ def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:
     if result is None:
         far = f"it is at step {run.last_step()} of {run.experiment.total_steps}"
         raise UserError(
-            f"{run.name} is not done ({far}), and a bundle is made of results; launch it to its end"
-            f" first, or leave out what is not done with --allow-partial: {run.dir}"
+            f"{run.name} is not done ({far}), and a bundle contains results only; launch it again,"
+            f" or leave out unfinished runs with --allow-partial: {run.dir}"
         )
     for name in RECORD:
         path = run.dir / name
@@ -126,22 +127,22 @@ def _weights(run: Run, name: str) -> list[Path]:
     weights = run.checkpoints_dir / Path(name).name
     if not weights.is_file():
         raise UserError(
-            f"{run.name}: {weights} is not there; --without-checkpoints leaves weights out"
+            f"{run.name}: {weights} is missing; --without-checkpoints leaves weights out"
         )
     checksum = weights.with_name(f"{weights.name}.sha256")
     return [weights, checksum] if checksum.is_file() else [weights]
 
 
 def _without_secrets(path: Path) -> bytes | None:
-    """The content without secrets, which older runs may still hold; None where there are none."""
+    """The content without secrets, which older runs may still contain; None if there are none."""
     text = path.read_bytes().decode(errors="surrogateescape")
-    told = redact(text)
-    return None if told == text else told.encode(errors="surrogateescape")
+    redacted = redact(text)
+    return None if redacted == text else redacted.encode(errors="surrogateescape")
 
 
 def _entry(run: Run, parts: Sequence[Part]) -> dict[str, Any]:
     return {
-        "place": place(run),
+        "place": run_path(run),
         "id": run.id,
         "profile": run.experiment.profile,
         "files": {part.name: {"sha256": part.checksum, "bytes": part.size} for part in parts},
@@ -149,7 +150,7 @@ def _entry(run: Run, parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def _add(tar: tarfile.TarFile, name: str, content: Path | bytes) -> None:
-    """Adds a file without its time, owner and mode, which are none of its content."""
+    """Adds a file without its time, owner and mode, so that the same runs give the same bytes."""
     member = tarfile.TarInfo(name)
     member.mode = 0o644
     if isinstance(content, bytes):

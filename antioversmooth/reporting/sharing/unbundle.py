@@ -1,9 +1,8 @@
-"""Runs out of a bundle that somebody sent: nothing in it is trusted, nothing in it is executed,
-nothing is overwritten.
+"""Imports the runs of a bundle from somebody else, without executing or overwriting anything.
 
-What a bundle may hold is known by name (`bundle.NAMES`), so paths that lead elsewhere, links and
-devices have no place in it. Every file is held against its checksum and every run against its
-identity, before any is put among the results.
+A bundle may only contain files with known names (`bundle.NAMES`), so paths to other folders, links
+and devices are refused. The checksum of every file and the identity of every run are verified
+before any run is added to the results.
 """
 
 from __future__ import annotations
@@ -27,29 +26,30 @@ from antioversmooth.reporting.sharing import bundle, verify
 from antioversmooth.reporting.table.observe import IMPORTED, State, observe
 from antioversmooth.runs import Run
 
-PLACE = re.compile(r"\w[\w.-]{0,99}/seed\d{1,9}-[0-9a-f]{8}", re.ASCII)
+PATH = re.compile(r"\w[\w.-]{0,99}/seed\d{1,9}-[0-9a-f]{8}", re.ASCII)
 PROFILE = re.compile(r"\w{1,40}", re.ASCII)
 MAX_MANIFEST = 64 * 2**20
 MAX_RECORD = 2**30
-"""Bytes of a file that is no weights: journals are read whole."""
+"""Bytes of a file other than weights: journals are read whole."""
 CHUNK = 2**20
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A run of a bundle, among the results."""
+    """An imported run."""
 
     run: Run
     """In its new directory."""
     is_new: bool
-    """Whether it was not there before, to the byte."""
+    """Whether it was not among the results before."""
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the manifest says of a run."""
+    """A run in the manifest."""
 
-    place: str
+    path: str
+    """Its directory, relative to `runs/`."""
     id: str
     profile: str
     files: dict[str, tuple[str, int]]
@@ -57,14 +57,14 @@ class _Entry:
 
 
 def import_bundle(path: Path, results: Path) -> list[Imported]:
-    """Puts the runs of a bundle into the results folder; all of them, or none.
+    """Adds the runs of a bundle to the results folder: all of them, or none.
 
     Args:
         results: The project's results folder; runs go to the folder of their profile in it.
 
     Raises:
-        UserError: It is no bundle, is damaged, holds what has no place in one, or another run
-            stands in the way.
+        UserError: It is not a bundle, is damaged, contains a file that is not allowed, or another
+            run is in the directory of one of its runs.
         OSError: No space, no permission; nothing was imported.
     """
     with _reading(path), tarfile.open(path, "r:") as tar:
@@ -74,14 +74,14 @@ def import_bundle(path: Path, results: Path) -> list[Imported]:
         try:
             _extract(path, tar, entries, scratch)
             _check(path, entries, scratch)
-            return _place(path, entries, scratch, base)
+            return _move(path, entries, scratch, base)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turns what a damaged archive raises into one message."""
+    """Turns the errors of a damaged archive into one message."""
     try:
         yield
     except FileNotFoundError as err:
@@ -91,7 +91,7 @@ def _reading(path: Path) -> Iterator[None]:
             f"{path} is a folder; a bundle is the file that `antioversmooth export` writes"
         ) from err
     except (tarfile.TarError, EOFError, ValueError, OverflowError) as err:
-        raise UserError(f"{path} is no bundle of runs, or is damaged: {err}") from err
+        raise UserError(f"{path} is not a bundle of runs, or is damaged: {err}") from err
 
 
 # -- manifest --------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def _manifest(path: Path, tar: tarfile.TarFile) -> list[_Entry]:
         or not _is_plain(first)
         or first.size > MAX_MANIFEST
     ):
-        raise UserError(f"{path} is no bundle of runs: it does not begin with {bundle.MANIFEST}")
+        raise UserError(f"{path} is not a bundle of runs: it does not begin with {bundle.MANIFEST}")
     try:
         value = json.loads(_member(tar, first).read())
         if value["format"] != bundle.FORMAT:
@@ -116,11 +116,11 @@ def _manifest(path: Path, tar: tarfile.TarFile) -> list[_Entry]:
             f"{path}: {bundle.MANIFEST} is not what `antioversmooth export` writes ({err})"
         ) from err
     if (
-        len({entry.place for entry in entries}) < len(entries)
+        len({entry.path for entry in entries}) < len(entries)
         or len({entry.profile for entry in entries}) != 1
     ):
         raise UserError(
-            f"{path}: {bundle.MANIFEST} names a run twice, none, or runs of several profiles"
+            f"{path}: {bundle.MANIFEST} must name at least one run, each once, all of one profile"
         )
     return entries
 
@@ -129,23 +129,23 @@ def _entry(run: dict[str, Any]) -> _Entry:
     """One run of the manifest.
 
     Raises:
-        ValueError: A name, a size or a checksum is none.
+        ValueError: A name, a size or a checksum is invalid.
     """
-    place, profile = str(run["place"]), str(run["profile"])
-    if not PLACE.fullmatch(place) or not PROFILE.fullmatch(profile):
-        raise ValueError(f"a run has no place at {place[:80]!r} in profile {profile[:80]!r}")
-    entry = _Entry(place, str(run["id"]), profile, {})
-    for name, said in run["files"].items():
+    path, profile = str(run["place"]), str(run["profile"])
+    if not PATH.fullmatch(path) or not PROFILE.fullmatch(profile):
+        raise ValueError(f"invalid path {path[:80]!r} or profile {profile[:80]!r} of a run")
+    entry = _Entry(path, str(run["id"]), profile, {})
+    for name, listed in run["files"].items():
         if not bundle.NAMES.fullmatch(name):
-            raise ValueError(f"{name[:80]!r} is no file of a run")
-        checksum, size = str(said["sha256"]), said["bytes"]
+            raise ValueError(f"{name[:80]!r} is not a file of a run")
+        checksum, size = str(listed["sha256"]), listed["bytes"]
         limit = float("inf") if name.endswith(".pt") else MAX_RECORD
         if (
             not re.fullmatch("[0-9a-f]{64}", checksum)
             or type(size) is not int
             or not 0 <= size <= limit
         ):
-            raise ValueError(f"{name}: {checksum[:80]!r} is no sha256, or {size!r} no size of it")
+            raise ValueError(f"{name}: invalid sha256 {checksum[:80]!r} or size {size!r}")
         entry.files[name] = checksum, size
     return entry
 
@@ -154,11 +154,11 @@ def _entry(run: dict[str, Any]) -> _Entry:
 
 
 def _extract(path: Path, tar: tarfile.TarFile, entries: list[_Entry], scratch: Path) -> None:
-    """Copies the files that the manifest names, each once, and no others."""
+    """Extracts the files of the manifest, each once, and no others."""
     expected = {
-        f"runs/{entry.place}/{name}": said
+        f"runs/{entry.path}/{name}": listed
         for entry in entries
-        for name, said in entry.files.items()
+        for name, listed in entry.files.items()
     }
     needed = sum(size for _, size in expected.values())
     scratch.mkdir(parents=True)
@@ -170,36 +170,32 @@ def _extract(path: Path, tar: tarfile.TarFile, entries: list[_Entry], scratch: P
     while (member := tar.next()) is not None:
         checksum, size = expected.pop(member.name, ("", -1))
         if not _is_plain(member) or member.size != size:
-            raise UserError(
-                f"{path}: {member.name[:80]!r} is not what {bundle.MANIFEST} says, or stands there"
-                " twice"
-            )
+            raise UserError(f"{path}: {member.name[:80]!r} is not as {bundle.MANIFEST} lists it")
         target = scratch / member.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if _copy(_member(tar, member), target) != checksum:
             raise UserError(
-                f"{path}: {member.name} is damaged: it has another checksum than {bundle.MANIFEST}"
-                " says"
+                f"{path}: {member.name} is damaged: its checksum differs from {bundle.MANIFEST}"
             )
     if expected:
         raise UserError(f"{path} is cut off: it lacks {next(iter(expected))}")
 
 
 def _is_plain(member: tarfile.TarInfo) -> bool:
-    """Whether it is a file with all its bytes: no link, no device, and no holes that a few bytes
-    blow up."""
+    """Whether it is a regular file: no link, no device, and not sparse, which a few bytes could
+    make huge."""
     return member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse()
 
 
 def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     file = tar.extractfile(member)
-    # it is a plain file
+    # Not None for a regular file.
     assert file is not None
     return file
 
 
 def _copy(source: IO[bytes], target: Path) -> str:
-    """Copies and returns the sha256."""
+    """Copies a file; returns its sha256."""
     digest = hashlib.sha256()
     with target.open("xb") as file:
         while chunk := source.read(CHUNK):
@@ -209,38 +205,40 @@ def _copy(source: IO[bytes], target: Path) -> str:
 
 
 def _check(path: Path, entries: list[_Entry], scratch: Path) -> None:
-    """Holds each run against its identity, and its weights and its journal against its result."""
+    """Verifies the identity of each run, and its weights and journal against its result."""
     for entry in entries:
         try:
-            run = Run.load(scratch / "runs" / entry.place)
+            run = Run.load(scratch / "runs" / entry.path)
         except ResultError as err:
-            raise UserError(f"{path}: {entry.place}: {_below(scratch, err)}") from err
+            raise UserError(f"{path}: {entry.path}: {_below(scratch, err)}") from err
         seen = observe(run)
         if wrong := _contradiction(run, entry, scratch):
-            raise UserError(f"{path}: {entry.place}: {wrong}")
+            raise UserError(f"{path}: {entry.path}: {wrong}")
         if seen.state is not State.done or seen.result is None:
             raise UserError(
-                f"{path}: {entry.place}: holds no result ({seen.problem or seen.state.value})"
+                f"{path}: {entry.path}: has no result ({seen.problem or seen.state.value})"
             )
         for check in verify.journal_checks(f"seed {run.seed}", seen):
             if check.verdict is not verify.Verdict.confirmed:
-                raise UserError(f"{path}: {entry.place}: {check}")
+                raise UserError(f"{path}: {entry.path}: {check}")
         final = seen.result["checkpoint"] or {}
         found = entry.files.get(f"checkpoints/{final.get('file')}")
         if found and found[0] != final.get("sha256"):
             raise UserError(
-                f"{path}: {entry.place}: {final['file']} is not the checkpoint that result.json"
+                f"{path}: {entry.path}: {final['file']} is not the checkpoint that result.json"
                 " names"
             )
 
 
 def _contradiction(run: Run, entry: _Entry, scratch: Path) -> str | None:
-    if (run.id, bundle.place(run), run.experiment.profile) != (
+    if (run.id, bundle.run_path(run), run.experiment.profile) != (
         entry.id,
-        entry.place,
+        entry.path,
         entry.profile,
     ):
-        return f"its spec.yaml is that of {bundle.place(run)} in profile {run.experiment.profile}"
+        return (
+            f"its spec.yaml belongs to {bundle.run_path(run)} in profile {run.experiment.profile}"
+        )
     outside = [
         needed.name
         for needed in run.dependencies
@@ -253,38 +251,35 @@ def _below(scratch: Path, err: ResultError) -> str:
     return str(err).replace(f"{scratch}/", "")
 
 
-# -- placing ---------------------------------------------------------------------------------------
+# -- moving ----------------------------------------------------------------------------------------
 
 
-def _place(path: Path, entries: list[_Entry], scratch: Path, base: Path) -> list[Imported]:
-    """Renames each run to its place; whoever is there already stays."""
-    news = {entry.place: _is_new(path, entry, base / "runs" / entry.place) for entry in entries}
+def _move(path: Path, entries: list[_Entry], scratch: Path, base: Path) -> list[Imported]:
+    """Moves each run into the results; a run that is there already is left alone."""
+    news = {entry.path: _is_new(path, entry, base / "runs" / entry.path) for entry in entries}
     origin = {"bundle": path.name, "sha256": files.sha256(path), "time": round(time.time(), 3)}
     for entry in entries:
-        if news[entry.place]:
+        if news[entry.path]:
             sums = {name: checksum for name, (checksum, _) in entry.files.items()}
-            files.write_json(scratch / "runs" / entry.place / IMPORTED, {**origin, "files": sums})
+            files.write_json(scratch / "runs" / entry.path / IMPORTED, {**origin, "files": sums})
     for entry in entries:
-        target = base / "runs" / entry.place
-        if news[entry.place]:
+        target = base / "runs" / entry.path
+        if news[entry.path]:
             target.parent.mkdir(parents=True, exist_ok=True)
-            (scratch / "runs" / entry.place).rename(target)
-    return [Imported(Run.load(base / "runs" / entry.place), news[entry.place]) for entry in entries]
+            (scratch / "runs" / entry.path).rename(target)
+    return [Imported(Run.load(base / "runs" / entry.path), news[entry.path]) for entry in entries]
 
 
 def _is_new(path: Path, entry: _Entry, target: Path) -> bool:
-    """Whether there is nothing in its place; where there is, it must be the same.
+    """Whether the run is not among the results yet.
 
     Raises:
-        UserError: It is not.
+        UserError: Its directory is there, with other files.
     """
     if not os.path.lexists(target):
         return True
     for name, (checksum, _) in entry.files.items():
-        there = target / name
-        if not there.is_file() or files.sha256(there) != checksum:
-            raise UserError(
-                f"{path}: {target} is there already, and its {name} is another; nothing was"
-                " imported"
-            )
+        existing = target / name
+        if not existing.is_file() or files.sha256(existing) != checksum:
+            raise UserError(f"{path}: {target} exists with another {name}; nothing was imported")
     return False

@@ -49,7 +49,7 @@ class Check:
     committed: Any = None
     derived: Any = None
     reason: str = ""
-    """What differs or is missing; empty where the value is confirmed."""
+    """The difference, or the missing thing; empty where the value is confirmed."""
     absent_run: bool = False
     """Whether the reason is about the whole run, which other values come from, too."""
 

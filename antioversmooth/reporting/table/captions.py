@@ -1,5 +1,4 @@
-"""Title, caption and notes of a table: what keeps its numbers from being taken for what they are
-not."""
+"""Title, caption and notes of a table, which state what its numbers mean."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ CONFIDENCE = {
 
 @dataclass(frozen=True)
 class Setting:
-    """On what a table was measured."""
+    """The profile and data that a table was measured with."""
 
     profile: str
     data: str
@@ -45,7 +44,7 @@ class Setting:
 
 
 def title(table: Table, setting: Setting) -> str:
-    """The table's title; on other data than the paper's it says so."""
+    """The table's title, with the data and the profile if they are not the paper's."""
     return (
         table.title
         if setting.comparable
@@ -57,7 +56,7 @@ def caption(
     table: Table, setting: Setting, rows: Sequence[RowResult], seeds: Sequence[int]
 ) -> list[str]:
     """Sentences under the title, the most important first."""
-    said = [
+    sentences = [
         _incomplete(rows),
         table.caption,
         (
@@ -67,7 +66,7 @@ def caption(
         "" if setting.comparable else _demonstration(setting, rows, seeds),
         _spread(seeds),
     ]
-    return [sentence for sentence in said if sentence]
+    return [sentence for sentence in sentences if sentence]
 
 
 def _incomplete(rows: Sequence[RowResult]) -> str:
@@ -95,8 +94,7 @@ def _demonstration(setting: Setting, rows: Sequence[RowResult], seeds: Sequence[
 
 
 def standard_error(accuracies: Sequence[float], num_images: int) -> float | None:
-    """Binomial standard error, in points, of an accuracy on so many images, at the mean of
-    `accuracies` (percent)."""
+    """Binomial standard error, in points, at the mean of `accuracies` in percent."""
     if not accuracies:
         return None
     rate = statistics.mean(accuracies) / 100
@@ -117,7 +115,7 @@ def _spread(seeds: Sequence[int]) -> str:
 
 
 def notes(rows: Sequence[RowResult]) -> list[str]:
-    """What a reader must know beside the caption."""
+    """Lines below the table."""
     return [
         *_confidence(rows),
         *_deviations(rows),
@@ -145,26 +143,28 @@ def _deviations(rows: Sequence[RowResult]) -> list[str]:
 
 
 def _code(rows: Sequence[RowResult]) -> Iterator[str]:
-    """Rows that ran different code are named, by snapshot."""
-    ran: dict[str, list[str]] = {}
+    """Names the runs of each snapshot, if there are several."""
+    by_snapshot: dict[str, list[str]] = {}
     for row in rows:
         for seen in row.seeds:
             for snapshot in (seen.provenance or {}).get("snapshots", []):
-                ran.setdefault(snapshot, []).append(seen.run.name)
-    if len(ran) > 1:
-        which = "; ".join(f"{snapshot}: {and_more(names, 3)}" for snapshot, names in ran.items())
+                by_snapshot.setdefault(snapshot, []).append(seen.run.name)
+    if len(by_snapshot) > 1:
+        which = "; ".join(
+            f"{snapshot}: {and_more(names, 3)}" for snapshot, names in by_snapshot.items()
+        )
         yield f"Runs started from different snapshots of the code ({which})."
 
 
 def _imported(rows: Sequence[RowResult]) -> Iterator[str]:
-    """Runs that others made are named, by the bundle that they came in."""
-    came: dict[str, list[str]] = {}
+    """Names the imported runs of each bundle."""
+    bundles: dict[str, list[str]] = {}
     for row in rows:
         for seen in row.seeds:
             if origin := (seen.provenance or {}).get("imported"):
-                came.setdefault(origin, []).append(seen.run.name)
-    if came:
-        which = "; ".join(f"{origin}: {and_more(names, 3)}" for origin, names in came.items())
+                bundles.setdefault(origin, []).append(seen.run.name)
+    if bundles:
+        which = "; ".join(f"{origin}: {and_more(names, 3)}" for origin, names in bundles.items())
         yield f"Imported, not run here ({which})."
 
 

@@ -37,7 +37,7 @@ class Column:
     """Path of the number to sort by within the value, "" for the value itself; None: a column of
     words, aligned left."""
     csv: Mapping[str, str] | None = None
-    """Names of CSV columns and their paths within the value; None: the key, for the value itself."""
+    """Names of CSV columns, and their paths within the value; None: the key and the value."""
     tier: int = 1
     """Order in tables for people: 0 for the comparison, 1 for its circumstances, 2 for the end."""
     priority: int = 9

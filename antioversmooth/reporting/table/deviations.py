@@ -1,4 +1,4 @@
-"""What of docs/fidelity.md concerns a model or a row, told from its spec."""
+"""The deviations of docs/fidelity.md that concern a model or a row, from its spec."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def of_model(model: ModelConfig) -> Iterator[str]:
 
 
 def of_row(experiment: Experiment) -> Iterator[str]:
-    """And what of its training stands between its number and the paper's."""
+    """The form of the method, and differences between the row's training and the paper's."""
     yield from of_model(experiment.model)
     recipe = experiment.recipe
     at_paper_size = experiment.profile == "imagenet"
@@ -53,7 +53,7 @@ def notes(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def _brief(names: Sequence[str], rows: Sequence[str]) -> str:
-    """The names; where they are most of the rows, those that are missing."""
+    """The names of the rows; if they are most rows, the exceptions."""
     others = [row for row in rows if row not in names]
     if 2 * len(others) >= len(names) or len(rows) == 1:
         return ", ".join(names)

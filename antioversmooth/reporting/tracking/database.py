@@ -1,5 +1,4 @@
-"""MLflow, opened: which store, by one writer at a time, and with one clear message where it does
-not answer."""
+"""Opens MLflow's store for one writer at a time, with one clear message if it does not answer."""
 
 from __future__ import annotations
 
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
 ID, ROW, TABLE, MIRRORED, MODEL = (
     f"antioversmooth.{key}" for key in ("id", "row", "table", "mirrored", "model")
 )
-"""Tags: the run directory, the row or the table that an MLflow run stands for; its mark; its logged
-model."""
+"""Tags of an MLflow run: the run, row or table that it mirrors; its mark; its logged model."""
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -33,7 +31,7 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-"""Set where the user has not set them, before mlflow is imported."""
+"""Set before mlflow is imported, unless the user has set them."""
 
 
 def store_uri(results: Path) -> str:
@@ -42,12 +40,12 @@ def store_uri(results: Path) -> str:
 
 
 def is_server(uri: str) -> bool:
-    """Whether a URI names a server, which keeps artifacts itself."""
+    """Whether a URI names a server, which stores artifacts itself."""
     return uri.startswith(("http://", "https://"))
 
 
-def shown(uri: str) -> str:
-    """The URI without the name and password that it may carry."""
+def without_credentials(uri: str) -> str:
+    """The URI without user name and password."""
     parts = urlsplit(uri)
     return (
         urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
@@ -57,17 +55,17 @@ def shown(uri: str) -> str:
 
 
 @contextmanager
-def opened(results: Path) -> Iterator[MlflowClient]:
-    """A client whose store exists and that nobody else of this project writes to meanwhile.
+def open_client(results: Path) -> Iterator[MlflowClient]:
+    """A client whose store exists and is locked against other processes of this project.
 
-    The lock is what makes "find the run, else create it" safe, and keeps two processes from
-    creating the schema of a new SQLite file at once, which MLflow does not survive.
+    The lock makes "find the run, or create it" safe. It also keeps two processes from creating the
+    schema of a new SQLite file at the same time, which breaks MLflow.
 
     Args:
         results: The project's results folder.
 
     Raises:
-        TrackingError: The store does not answer, or refuses.
+        TrackingError: The store does not answer, or refuses a request.
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
@@ -77,27 +75,28 @@ def opened(results: Path) -> Iterator[MlflowClient]:
     from sqlalchemy.exc import SQLAlchemyError
 
     uri = store_uri(results)
-    if why := _unfit(uri):
-        raise TrackingError(f"{why}; move the project, or set MLFLOW_TRACKING_URI to a server's")
+    if problem := _path_problem(uri):
+        raise TrackingError(
+            f"{problem}; move the project, or set MLFLOW_TRACKING_URI to a server's"
+        )
     results.mkdir(parents=True, exist_ok=True)
     with (results / "mlflow.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             client = MlflowClient(uri)
-            # creates the schema, or finds out that nobody answers
+            # Creates the schema, or fails if nothing answers.
             client.search_experiments(max_results=1)
             yield client
         except (MlflowException, SQLAlchemyError, OSError, ImportError) as err:
             # ImportError: the driver of the database is not installed
             raise TrackingError(
-                f"MLflow at {shown(uri)}: {_reason(err, uri)}. Run directories and tables are"
-                " complete without it; once it is back, `antioversmooth sync` brings it up to date"
+                f"MLflow at {without_credentials(uri)}: {_reason(err, uri)}. Run directories and"
+                " tables are complete without it; run `antioversmooth sync` when it is back"
             ) from err
 
 
-def _unfit(uri: str) -> str:
-    """What keeps MLflow from a SQLite store, empty where nothing does: of some paths it takes a
-    part for another."""
+def _path_problem(uri: str) -> str:
+    """Why MLflow cannot open a SQLite store: it misreads some paths; empty if it can."""
     if not uri.startswith("sqlite:"):
         return ""
     # MLflow writes the working directory unescaped into a new store
@@ -112,17 +111,16 @@ def _unfit(uri: str) -> str:
 
 
 def _reason(err: Exception, uri: str) -> str:
-    """Why it cannot be reached, in few words where the system has some, else the first line of what
-    was said."""
+    """The system's reason why a server does not answer, or the first line of the error."""
     text = str(err).strip()
     if is_server(uri) and (refused := re.search(r"\[Errno -?\d+\] ([\w ]+)", text)):
         return f"it does not answer ({refused[1]})"
     line = next(iter(text.splitlines()), type(err).__name__).rstrip(". ")
-    return redact(line.replace(uri, shown(uri)))
+    return redact(line.replace(uri, without_credentials(uri)))
 
 
 def experiment_id(client: MlflowClient, name: str, results: Path) -> str:
-    """The id of the MLflow experiment of this name; made where it is missing."""
+    """The id of the MLflow experiment with this name, created if it is missing."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
@@ -136,7 +134,7 @@ def experiment_id(client: MlflowClient, name: str, results: Path) -> str:
 
 
 def runs(client: MlflowClient, experiment_ids: Sequence[str]) -> list[MlflowRun]:
-    """All runs of MLflow experiments, however many."""
+    """All runs of MLflow experiments, from all pages of the search."""
     found: list[MlflowRun] = []
     token = None
     while True:

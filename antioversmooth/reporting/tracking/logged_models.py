@@ -1,10 +1,9 @@
-"""The final weights of done runs as MLflow's logged models, with signature:
-`mlflow.pytorch.load_model` opens them.
+"""Logs the final weights of done runs as models in MLflow, with signature.
 
-Written by `torch.export`: the model's graph and its weights as plain data, about four bytes a
-parameter. Nothing in it is a pickle, so that loading it executes no code, and it needs torch alone,
-neither timm nor this project. It takes torch and some seconds a run, which is why it is a step of
-its own beside mirror.py: once for each run, after the numbers.
+`mlflow.pytorch.load_model` loads them. `torch.export` writes the graph and the weights as plain
+data, about four bytes for each parameter. There is no pickle in it, so loading executes no code,
+and it needs neither timm nor this project. Exporting imports torch and takes some seconds for each
+run, so it is a separate step after mirror.py.
 """
 
 from __future__ import annotations
@@ -32,17 +31,16 @@ if TYPE_CHECKING:
     from antioversmooth.reporting.tracking.mirror import Mirrored
 
 EXAMPLES = 2
-"""Images in the example that the graph is traced with; with one, the graph would only ever take
-one."""
+"""Images in the example input; traced with one image, the graph would accept only one."""
 
 
 class LoggedModels:
-    """Logs models again and again; what cannot be logged is tried once."""
+    """Logs models repeatedly; a run that cannot be logged is tried once."""
 
     def __init__(self, results: Path) -> None:
         self.results = results
         self.problems: dict[str, str] = {}
-        """Why a run has no model in MLflow, by the run's id."""
+        """Why a run has no model in MLflow, by the id of the run."""
 
     def sync(
         self,
@@ -51,21 +49,19 @@ class LoggedModels:
         *,
         limit: int | None = None,
     ) -> list[Run]:
-        """Logs the final weights of done runs that are mirrored and have no model yet; returns
-        those runs.
+        """Logs the final weights of mirrored, done runs without a model; returns those runs.
 
         Args:
-            mirrored: The MLflow experiments that they are in.
-            limit: How many at most.
+            mirrored: The MLflow experiments of the runs.
+            limit: Maximum number of models.
 
         Raises:
-            TrackingError: MLflow does not answer, or refuses. Calling again completes what was
-                begun.
+            TrackingError: MLflow does not answer, or refuses. Calling again completes the sync.
         """
         done = [seen for seen in observed if seen.result and seen.result["checkpoint"]]
         if not done:
             return []
-        with database.opened(self.results) as client:
+        with database.open_client(self.results) as client:
             runs = database.runs(client, [experiment.experiment_id for experiment in mirrored])
         lacking = _lacking(runs, {seen.run.id for seen in done})
         wanted = [
@@ -78,19 +74,18 @@ class LoggedModels:
             try:
                 export(seen, Path(folder) / "model")
             except Exception as err:
-                # a checkpoint that is gone, a backbone that torch cannot export: the rest goes on
+                # A missing checkpoint, or a backbone that torch cannot export: go on with others.
                 self.problems[seen.run.id] = (
                     f"{type(err).__name__}: {next(iter(str(err).splitlines()), '')}"
                 )
                 return False
-            with database.opened(self.results) as client:
+            with database.open_client(self.results) as client:
                 _upload(client, seen, homes, Path(folder) / "model")
         return True
 
 
 def _lacking(runs: Iterable[MlflowRun], ids: set[str]) -> dict[str, list[str]]:
-    """The MLflow runs of each run that has no model yet, by the run's id: one for each table that
-    it is in."""
+    """MLflow runs without a model, by the id of their run: one for each table of the run."""
     found: dict[str, list[str]] = {}
     for run in runs:
         if run.data.tags.get(ID) in ids and MODEL not in run.data.tags:
@@ -102,10 +97,10 @@ def export(seen: Observation, folder: Path) -> None:
     """Writes a done run's final weights as an MLflow model.
 
     Args:
-        folder: Made by this.
+        folder: Is created.
 
     Raises:
-        CheckpointError: The checkpoint is missing, or is not what the result says.
+        CheckpointError: The checkpoint is missing, or differs from the result.
     """
     from antioversmooth.training.weights.evaluate import trained_model
 
@@ -135,15 +130,15 @@ def _checkpoint(seen: Observation) -> Path:
     from antioversmooth.training.run.checkpoint import Checkpoint
 
     assert seen.result is not None
-    said = seen.result["checkpoint"]
-    found = Checkpoint.at(seen.run.checkpoints_dir / Path(said["file"]).name)
-    if found.checksum != said["sha256"] or not found.is_whole():
-        raise CheckpointError(f"{found.path} is not there any more as result.json says it was")
+    recorded = seen.result["checkpoint"]
+    found = Checkpoint.at(seen.run.checkpoints_dir / Path(recorded["file"]).name)
+    if found.checksum != recorded["sha256"] or not found.is_whole():
+        raise CheckpointError(f"{found.path} is missing, or differs from result.json")
     return found.path
 
 
 def _signature(channels: int, side: int, num_classes: int) -> ModelSignature:
-    """Any number of images to their logits."""
+    """The signature: any number of images to their logits."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types.schema import Schema, TensorSpec
@@ -156,21 +151,20 @@ def _signature(channels: int, side: int, num_classes: int) -> ModelSignature:
 
 
 def _metadata(run: Run) -> dict[str, Any]:
-    """What a person needs to use the model: whose it is, and how its images were normalised."""
+    """The run of the model, and the normalisation of its images."""
     config = run.experiment
     normalised = {"mean": list(config.data.mean), "std": list(config.data.std)}
     return {"id": run.id, "experiment": config.name, "seed": run.seed, **normalised}
 
 
 def _upload(client: MlflowClient, seen: Observation, homes: Sequence[str], folder: Path) -> None:
-    """Logs what `export` wrote, in each table of the run: MLflow shows a model in its own
-    experiment only."""
+    """Logs an exported model for each table: MLflow shows a model only in its own experiment."""
     for home in map(client.get_run, homes):
-        # another process has been here since
+        # Another process has logged it since.
         if MODEL in home.data.tags:
             continue
         model = _create(client, seen.run, home)
-        _name_itself(folder, model, home)
+        _write_ids(folder, model, home)
         client.log_model_artifacts(model.model_id, str(folder))
         client.finalize_logged_model(model.model_id, "READY")
         _link(client, seen, home, model)
@@ -179,25 +173,24 @@ def _upload(client: MlflowClient, seen: Observation, homes: Sequence[str], folde
 def _create(client: MlflowClient, run: Run, home: MlflowRun) -> LoggedModel:
     # remains of a sync that was killed
     forget(client, home)
-    # MLflow allows no dots or slashes
+    # MLflow allows no dots or slashes in names.
     name = re.sub(r"[^\w-]", "-", run.experiment.name)
     where = {"source_run_id": home.info.run_id, "tags": {ID: run.id}, "params": home.data.params}
     return client.create_logged_model(home.info.experiment_id, f"{name}-seed{run.seed}", **where)
 
 
-def _name_itself(folder: Path, model: LoggedModel, home: MlflowRun) -> None:
-    """Writes the names that MLflow gave the model and its run into the model's own file."""
+def _write_ids(folder: Path, model: LoggedModel, home: MlflowRun) -> None:
+    """Writes MLflow's ids of the model and its run into the model's own file."""
     from mlflow.models import Model
 
-    said = Model.load(str(folder))
-    said.model_id = said.model_uuid = model.model_id
-    said.run_id, said.artifact_path = home.info.run_id, model.artifact_location
-    said.save(str(folder / "MLmodel"))
+    description = Model.load(str(folder))
+    description.model_id = description.model_uuid = model.model_id
+    description.run_id, description.artifact_path = home.info.run_id, model.artifact_location
+    description.save(str(folder / "MLmodel"))
 
 
 def _link(client: MlflowClient, seen: Observation, home: MlflowRun, model: LoggedModel) -> None:
-    """Shows the model with a run, and the run's final numbers with the model; the tag that says so
-    comes last."""
+    """Links a model with its run and its final metrics; the tag that records this comes last."""
     from mlflow.entities import LoggedModelOutput
 
     assert seen.result is not None

@@ -1,10 +1,10 @@
-"""Run directories, mirrored into MLflow: an experiment for each table, a parent for each row, a
-child for each seed.
+"""Mirrors run directories into MLflow: an experiment for each table, a parent run for each row, a
+child run for each seed.
 
-The mirror can be thrown away and made again: run directories are the record. It is idempotent:
-metrics carry the time stamps of the journal, runs are found by their tags, and the mark that a run
-is up to date is written last. A run of which something was mirrored that a later attempt superseded
-is deleted and mirrored anew: MLflow cannot take back a single number.
+The mirror can be deleted and made again: run directories are the record. Mirroring is idempotent:
+metrics have the time stamps of the journal, runs are found by their tags, and the mark that a run
+is up to date is written last. If a later attempt superseded mirrored metrics, the MLflow run is
+deleted and mirrored again, since MLflow cannot delete single metrics.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ STATUS = {
 it is resumed."""
 
 ROW_MEAN, ROW_STD = "row/top1_mean", "row/top1_std"
-"""Over the seeds of a row; names of their own, since one chart with the seeds' curves would mix two
-kinds of steps."""
+"""Metrics of a row over its seeds. Their steps count seeds, so they are not named like metrics of
+runs, which would share a chart with them."""
 
 ARTIFACTS = ("spec.yaml", "result.json", "provenance.json")
 NOT_METRICS = {"time", "attempt", "step", "epoch", "layer"}
@@ -53,12 +53,12 @@ NOT_METRICS = {"time", "attempt", "step", "epoch", "layer"}
 
 @dataclass(frozen=True)
 class Mark:
-    """What is known to be in an MLflow run; kept as its tag."""
+    """The content of an MLflow run, recorded in its tag."""
 
     lines: int = 0
-    """No line of the journal from here on was ever sent."""
+    """Lines of the journal that may have been sent."""
     digest: str = ""
-    """Of everything that was sent; empty while sending, or when that was interrupted."""
+    """Digest of everything that was sent; empty while sending, and after an interruption."""
 
     @classmethod
     def of(cls, run: MlflowRun | None) -> Mark:
@@ -77,26 +77,25 @@ class Mirrored:
     name: str
     experiment_id: str
     num_runs: int
-    """Run directories that stand in it."""
+    """Run directories that it mirrors."""
     num_changed: int
-    """Of those, how many this sync wrote to."""
+    """Number of those that this sync wrote."""
     compared: tuple[str, ...] = ()
-    """MLflow's ids of one run of each row: its first seed."""
+    """MLflow's id of the first seed of each row."""
 
 
 def sync(observed: Sequence[Observation], tables: Sequence[Table], results: Path) -> list[Mirrored]:
-    """Brings MLflow up to date with runs; those that never started are left out.
+    """Brings MLflow up to date with all runs that have started.
 
     Args:
-        tables: A run goes to the experiment of each table that has its row, else to one for single
-            rows.
+        tables: A run goes to the experiment of each table with its row, or to one for single rows.
         results: The project's results folder.
 
     Raises:
-        TrackingError: MLflow does not answer, or refuses. Calling again completes what was begun.
+        TrackingError: MLflow does not answer, or refuses. Calling again completes the sync.
     """
     started = [seen for seen in observed if seen.attempts]
-    with database.opened(results) as client:
+    with database.open_client(results) as client:
         return [
             _Experiment(client, name, table, results).sync(seen)
             for name, table, seen in _grouped(started, tables)
@@ -166,7 +165,7 @@ class _Experiment:
             mark = Mark()
         child = self._find_or_create(tags, seen.run.name, seen.attempts[0]["time"])
         self._mark(child, Mark(len(records)))
-        # what was interrupted is sent again: MLflow ignores what it has
+        # After an interruption everything is sent again: MLflow ignores known metrics.
         sent = mark.lines if mark.digest else 0
         metrics = _metrics(journal.in_lineage(records[sent:], lineage)) + _outcome(seen)
         params = [] if sent else _params(seen.run.experiment, seed=seen.run.seed)
@@ -182,7 +181,7 @@ class _Experiment:
         self.client.delete_run(run.info.run_id)
 
     def _parent(self, row: str, seeds: Sequence[Observation]) -> MlflowRun:
-        """The run of a row: the mean over its done seeds, and what is to be said of all of them."""
+        """The MLflow run of a row, with the mean over its done seeds and its parameters."""
         experiment = seeds[0].run.experiment
         parent = self._find_or_create(
             {ROW: row}, experiment.title, min(seen.attempts[0]["time"] for seen in seeds)
@@ -201,8 +200,7 @@ class _Experiment:
         return parent
 
     def _files(self, table: Table, folder: Path) -> None:
-        """The rendered files of the table and of its figures, as artifacts of a run of their
-        own."""
+        """Mirrors the files of the table and its figures, as artifacts of a separate run."""
         names = [
             table.name,
             *(f"figures/{name}" for name in (*table.figures, "index") if table.figures),
@@ -235,17 +233,16 @@ def _child_tags(seen: Observation, parent: MlflowRun) -> dict[str, str]:
 
 
 def _key(tags: dict[str, str]) -> tuple[str, ...]:
-    """What an MLflow run stands for."""
+    """The tags that identify an MLflow run."""
     return tuple(tags.get(tag, "") for tag in (ID, ROW, TABLE))
 
 
 def row_id(run: Run) -> str:
-    """What the seeds of one row share: a hash of the science without the seed. Another science is
-    another row."""
+    """Hash of the identity of a run without its seed, shared by the seeds of a row."""
     before = row_id(run.upstream) if run.upstream else None
-    taught = [row_id(run.teacher)] if run.teacher else []
+    teacher = [row_id(run.teacher)] if run.teacher else []
     return _digest(
-        [], [run.experiment.name, runs.identity_fields(run.experiment), before, *taught]
+        [], [run.experiment.name, runs.identity_fields(run.experiment), before, *teacher]
     )[:12]
 
 
@@ -260,7 +257,7 @@ def _size(path: Path) -> int:
 
 
 def _artifacts(run: Run) -> list[Path]:
-    """The record of a run, and the analysis of its model where there is one."""
+    """The files of a run that are mirrored, with the analysis of its model, if any."""
     record = [run.dir / name for name in ARTIFACTS if (run.dir / name).exists()]
     return [*record, *sorted(run.dir.glob("analysis/[!.]*"))]
 
@@ -270,8 +267,7 @@ def _ms(seconds: float) -> int:
 
 
 def _metrics(records: Iterable[Record]) -> list[Metric]:
-    """Every number of the journal, at its own step and time; similarities have the layer as their
-    step."""
+    """All metrics of the journal, at their step and time; the step of a similarity is its layer."""
     from mlflow.entities import Metric
 
     return [
@@ -285,7 +281,7 @@ def _metrics(records: Iterable[Record]) -> list[Metric]:
 
 
 def _outcome(seen: Observation) -> list[Metric]:
-    """What is only known at the end of a run."""
+    """Metrics of the result, at the last step."""
     if seen.result is None:
         return []
     record = {f"result/{key}": seen.result[key] for key in ("parameters", "gmacs", "device_hours")}
@@ -297,7 +293,7 @@ def _outcome(seen: Observation) -> list[Metric]:
 
 
 def _means(row: Sequence[Observation]) -> list[Metric]:
-    """Mean accuracy over the first n seeds that were done, and its sample deviation, at step n."""
+    """Mean and sample deviation of the accuracy over the first n done seeds, at step n."""
     done = sorted(
         (seen for seen in row if seen.result), key=lambda seen: float(seen.attempts[-1]["time"])
     )
@@ -331,7 +327,7 @@ def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _facts(seen: Observation) -> dict[str, str]:
-    """Tags of a run: its state, and where it ran."""
+    """Tags of a run: its state, and its provenance."""
     origin = seen.provenance or {}
     return {
         "state": seen.state.value,

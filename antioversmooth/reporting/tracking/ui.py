@@ -79,7 +79,7 @@ def serve(
     uri, follower = database.store_uri(results), _Follower(results, tables, models=models, out=out)
     try:
         if database.is_server(uri):
-            _announce(database.shown(uri), follower.sync(), follower.discovery, out)
+            _announce(database.without_credentials(uri), follower.sync(), follower.discovery, out)
             follower.follow(None, every_s)
         else:
             port = free_port(address)
