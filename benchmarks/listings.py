@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antioversmooth.config import DataConfig, DataSource
-from antioversmooth.datasets.listing import SPLITS, listed
+from antioversmooth.datasets.dataset import SPLITS, listed
 from benchmarks.timing import Times
 
 LONG_AGO = 1_700_000_000.0

@@ -20,7 +20,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from antioversmooth.config import DataConfig, RecipeConfig
-from antioversmooth.datasets.stored import Stored, packed
+from antioversmooth.datasets.images import Stored, packed
 from antioversmooth.errors import DataError
 from antioversmooth.training.data.augmentation import Transform, train_transform
 from antioversmooth.training.data.images import FileImages

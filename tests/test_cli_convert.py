@@ -17,8 +17,8 @@ from antioversmooth.models.placement import scales
 from antioversmooth.models.weights import load_weights, read_state
 from antioversmooth.runs import Run
 from antioversmooth.training.run.checkpoint import Checkpoint, save_state
-from antioversmooth.training.weights.evaluate import trained_model
 from antioversmooth.training.weights.initial import new_model
+from antioversmooth.training.weights.trained import trained_model
 
 SMALL = ("profile=mini", "model.depth=2", "model.embed_dim=16", "model.num_heads=2")
 

@@ -24,8 +24,8 @@ import torch
 from timm.models.cait import TalkingHeadAttn
 from torch import Tensor, nn
 
+from antioversmooth.analysis.hooks import Attended
 from antioversmooth.analysis.spectra import high_pass_norm, low_pass_norm, norm
-from antioversmooth.analysis.watch import Attended
 from antioversmooth.models.attention import ScaledAttention, WindowMean
 
 POWERS = 7

@@ -13,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from antioversmooth.analysis import bounds, spectra
-from antioversmooth.analysis.record import Analysis, all_measures
-from antioversmooth.analysis.similarity import absolute_cosine, off_diagonal_cosine, similarities
-from antioversmooth.analysis.watch import (
+from antioversmooth.analysis.hooks import (
     Attended,
     evaluating,
     num_prefix_tokens,
@@ -23,6 +21,8 @@ from antioversmooth.analysis.watch import (
     watching_attention,
     watching_tokens,
 )
+from antioversmooth.analysis.record import Analysis, all_measures
+from antioversmooth.analysis.similarity import absolute_cosine, off_diagonal_cosine, similarities
 from antioversmooth.models.attention import ScaledAttention
 
 Measured = dict[str, Tensor]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antioversmooth.analysis.watch import evaluating, num_prefix_tokens, watching_tokens
+from antioversmooth.analysis.hooks import evaluating, num_prefix_tokens, watching_tokens
 
 
 @dataclass(frozen=True)

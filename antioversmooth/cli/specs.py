@@ -8,7 +8,7 @@ from antioversmooth.cli.completion import completion_script
 from antioversmooth.cli.exit_codes import OK
 from antioversmooth.cli.requests import load_request, print_json
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets import listing
+from antioversmooth.datasets import dataset as listing
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.spec.draft import draft
 from antioversmooth.spec.schema import json_schema

@@ -14,7 +14,7 @@ from antioversmooth.reporting.rendering import gallery
 from antioversmooth.training.run.distributed import find_place
 from antioversmooth.training.weights.analyse import analyse
 from antioversmooth.training.weights.convert import convert
-from antioversmooth.training.weights.evaluate import evaluate_checkpoint, run_of
+from antioversmooth.training.weights.trained import evaluate_checkpoint, run_of
 
 
 def analyze_command(args: Namespace) -> int:

@@ -69,7 +69,7 @@ def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
         return
     else:
         # NumPy, for the names of a million files
-        from antioversmooth.datasets.listing import listed, sample
+        from antioversmooth.datasets.dataset import listed, sample
 
         there = listed(data)
         found = {

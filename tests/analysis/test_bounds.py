@@ -14,8 +14,8 @@ from tiny import SOFTMAX
 from torch import Tensor, nn
 
 from antioversmooth.analysis import bounds
+from antioversmooth.analysis.hooks import Attended, evaluating, watching_attention
 from antioversmooth.analysis.spectra import high_pass, high_pass_norm, low_pass, low_pass_norm
-from antioversmooth.analysis.watch import Attended, evaluating, watching_attention
 from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.models.scaling import apply_to_matrix, scale_features
 

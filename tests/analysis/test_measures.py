@@ -11,10 +11,10 @@ import torch
 from tiny import BUILDERS
 from torch import Tensor, nn
 
+from antioversmooth.analysis.hooks import evaluating, watching_attention
 from antioversmooth.analysis.measures import measure
 from antioversmooth.analysis.record import all_measures
 from antioversmooth.analysis.similarity import absolute_cosine, token_similarity
-from antioversmooth.analysis.watch import evaluating, watching_attention
 
 
 def depth_of(value: Any) -> int:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets import cache, listing
-from antioversmooth.datasets.listing import listed
+from antioversmooth.datasets import cache
+from antioversmooth.datasets import dataset as listing
+from antioversmooth.datasets.dataset import listed
 
 Trees = Callable[..., DataConfig]
 

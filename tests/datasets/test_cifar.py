@@ -11,8 +11,8 @@ import pytest
 from torchvision.datasets import CIFAR100
 
 from antioversmooth.config import DataConfig
+from antioversmooth.datasets.dataset import listed
 from antioversmooth.datasets.layouts.cifar import Pixels
-from antioversmooth.datasets.listing import listed
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]

@@ -9,7 +9,7 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.listing import listed
+from antioversmooth.datasets.dataset import listed
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]

@@ -11,8 +11,8 @@ import pytest
 from layouts import CLASSES, split_of
 
 from antioversmooth.config import DataConfig
+from antioversmooth.datasets.dataset import listed
 from antioversmooth.datasets.layouts import huggingface
-from antioversmooth.datasets.listing import listed
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]
@@ -106,7 +106,7 @@ def test_the_extra_is_named_where_the_library_is_missing(
 
 def test_the_library_is_not_loaded_for_other_sources() -> None:
     source = (
-        "import sys, antioversmooth.datasets.listing; sys.exit('datasets' in sys.modules or 'torch'"
+        "import sys, antioversmooth.datasets.dataset; sys.exit('datasets' in sys.modules or 'torch'"
         " in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0

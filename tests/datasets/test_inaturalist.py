@@ -8,7 +8,7 @@ import pytest
 from layouts import jpeg
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.listing import listed
+from antioversmooth.datasets.dataset import listed
 from antioversmooth.errors import DataError, SpecError
 
 Trees = Callable[..., DataConfig]

@@ -11,7 +11,7 @@ from layouts import COUNTS, split_of
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.listing import listed
+from antioversmooth.datasets.dataset import listed
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]

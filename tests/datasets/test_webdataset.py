@@ -11,7 +11,7 @@ import pytest
 from layouts import CLASSES, split_of
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.listing import listed
+from antioversmooth.datasets.dataset import listed
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]

@@ -22,7 +22,7 @@ from antioversmooth.reporting.tracking import database, logged_models, mirror, u
 from antioversmooth.reporting.tracking.logged_models import LoggedModels, export
 from antioversmooth.runs import Run
 from antioversmooth.training.train import new_model, train
-from antioversmooth.training.weights.evaluate import trained_model
+from antioversmooth.training.weights.trained import trained_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy", "ignore::ResourceWarning"),

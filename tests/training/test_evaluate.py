@@ -11,7 +11,7 @@ from antioversmooth.runs import Run
 from antioversmooth.runs.metrics import EMA_TOP1, VAL_TOP1
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.train import train
-from antioversmooth.training.weights.evaluate import evaluate_checkpoint
+from antioversmooth.training.weights.trained import evaluate_checkpoint
 
 
 @pytest.fixture

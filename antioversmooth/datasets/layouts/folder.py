@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from antioversmooth.config import DataConfig
+from antioversmooth.datasets.images import EXTENSIONS, Stored, is_image, packed
 from antioversmooth.datasets.missing import missing
-from antioversmooth.datasets.stored import EXTENSIONS, Stored, is_image, packed
 from antioversmooth.errors import DataError
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from antioversmooth.config import DataConfig
+from antioversmooth.datasets.images import Stored, packed
 from antioversmooth.datasets.missing import missing
-from antioversmooth.datasets.stored import Stored, packed
 from antioversmooth.errors import DataError
 
 

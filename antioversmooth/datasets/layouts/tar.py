@@ -17,8 +17,8 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from antioversmooth.config import DataConfig
+from antioversmooth.datasets.images import Stored, is_image, packed
 from antioversmooth.datasets.missing import missing
-from antioversmooth.datasets.stored import Stored, is_image, packed
 from antioversmooth.errors import DataError
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from antioversmooth.config import DataConfig
+from antioversmooth.datasets.images import Stored, is_image, packed
 from antioversmooth.datasets.layouts.tar import Member, members
 from antioversmooth.datasets.missing import missing
-from antioversmooth.datasets.stored import Stored, is_image, packed
 from antioversmooth.errors import DataError
 
 DEFAULT = {"train": "*train*.tar", "val": "*val*.tar"}

@@ -102,7 +102,7 @@ def export(seen: Observation, folder: Path) -> None:
     Raises:
         CheckpointError: The checkpoint is missing, or differs from the result.
     """
-    from antioversmooth.training.weights.evaluate import trained_model
+    from antioversmooth.training.weights.trained import trained_model
 
     save(trained_model(_checkpoint(seen), seen.run.experiment), seen.run, folder)
 

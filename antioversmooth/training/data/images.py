@@ -13,10 +13,10 @@ from torch import Tensor
 
 from antioversmooth import files
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets import listing
+from antioversmooth.datasets import dataset as listing
+from antioversmooth.datasets.images import Encoded
 from antioversmooth.datasets.layouts.cifar import Pixels
 from antioversmooth.datasets.layouts.packaged import PACKAGED, Packaged
-from antioversmooth.datasets.stored import Encoded
 from antioversmooth.errors import DataError
 from antioversmooth.training.data.decoding import decode
 

@@ -20,7 +20,7 @@ from antioversmooth.training.data.sampling import Blocks
 from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.run.distributed import Ranks
 from antioversmooth.training.step.distillation import Criterion, Teacher
-from antioversmooth.training.step.dropping import Dropping
+from antioversmooth.training.step.dropout import Dropping
 from antioversmooth.training.step.optimisation import Schedule, build_ema, build_optimizer
 
 

@@ -16,7 +16,7 @@ from antioversmooth.config import Experiment
 from antioversmooth.training.data.augmentation import DevicePreprocessing
 from antioversmooth.training.data.images import open_data
 from antioversmooth.training.train import make_loaders
-from antioversmooth.training.weights.evaluate import (
+from antioversmooth.training.weights.trained import (
     only_evaluates,
     run_of,
     trained_model,

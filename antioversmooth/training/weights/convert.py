@@ -10,8 +10,8 @@ from antioversmooth.errors import CheckpointError
 from antioversmooth.models import remove_scaling
 from antioversmooth.models.weights import LoadReport, load_timm, save_weights
 from antioversmooth.runs import to_json
-from antioversmooth.training.weights.evaluate import load_trained, run_of
 from antioversmooth.training.weights.initial import new_model
+from antioversmooth.training.weights.trained import load_trained, run_of
 
 
 def convert(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
 from antioversmooth.runs import Run
-from antioversmooth.training.step.dropping import (
+from antioversmooth.training.step.dropout import (
     Dropping,
     OneKernel,
     PlacedDropout,

@@ -14,11 +14,11 @@ import numpy as np
 from antioversmooth import files
 from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.datasets import cache
+from antioversmooth.datasets.images import Encoded, Stored, packed
 from antioversmooth.datasets.layouts import cifar, folder, huggingface, inaturalist, tar, webdataset
 from antioversmooth.datasets.layouts.cifar import Pixels
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.datasets.missing import missing
-from antioversmooth.datasets.stored import Encoded, Stored, packed
 from antioversmooth.errors import DataError
 
 Images = Encoded | Pixels

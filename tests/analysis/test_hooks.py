@@ -10,7 +10,7 @@ import torch
 from tiny import BUILDERS, SOFTMAX
 from torch import Tensor, nn
 
-from antioversmooth.analysis.watch import Attended, evaluating, watching_attention, watching_tokens
+from antioversmooth.analysis.hooks import Attended, evaluating, watching_attention, watching_tokens
 from antioversmooth.models.attention import ScaledAttention
 
 KIND = pytest.mark.parametrize("kind", BUILDERS)
