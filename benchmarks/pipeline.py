@@ -20,11 +20,10 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from antioversmooth.config import DataConfig, RecipeConfig
-from antioversmooth.datasets.images import Stored, packed
+from antioversmooth.datasets.images import FileImages, encode_names
 from antioversmooth.errors import DataError
 from antioversmooth.training.data.augmentation import Transform, train_transform
-from antioversmooth.training.data.images import FileImages
-from antioversmooth.training.data.loading import Views
+from antioversmooth.training.data.loading import ViewDataset
 from antioversmooth.training.data.sampling import View
 from antioversmooth.training.randomness import seed_everything
 from benchmarks.timing import Clock, Times, interleaved
@@ -65,7 +64,7 @@ def write_photographs(folder: Path, number: int) -> FileImages:
         )
         noisy = np.asarray(crop) + generator.normal(0, 6, (SIZE[1], SIZE[0], 3))
         Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / path, quality=QUALITY)
-    return FileImages(Stored(folder, packed(paths), np.zeros(number, np.int64)))
+    return FileImages(folder, encode_names(paths), np.zeros(number, np.int64))
 
 
 def _photographs() -> list[Path]:
@@ -101,7 +100,7 @@ def _each(images: FileImages, transform: Callable[[Image.Image], object]) -> Non
 
 
 def _views(images: FileImages, transform: Transform, repeats: int) -> None:
-    views = Views(images, transform, seed=0)
+    views = ViewDataset(images, transform, seed=0)
     for number in range(len(views)):
         views[View(number, number // repeats)]
 
@@ -142,7 +141,7 @@ def made_views(
 
     An augmentation that fails ends it.
     """
-    views = Views(images, train_transform(recipe, data, SIDE), seed=1)
+    views = ViewDataset(images, train_transform(recipe, data, SIDE), seed=1)
     per_image = -(-number // len(views))
     found = {"augmentations": number, "whole": 0, "black": 0}
     for index in range(number):

@@ -16,6 +16,7 @@ import torch
 import torchvision
 
 from antioversmooth import spec
+from antioversmooth.training.run.distributed import processor_name
 from benchmarks import listings, mlflow_sync, models, pipeline, startup, table_command
 from benchmarks.timing import cpu_clock, cuda_clock
 
@@ -108,7 +109,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     }
     return {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "processor": _processor(),
+        "processor": processor_name() or platform.machine(),
         "cpus": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "one CPU thread",
@@ -116,10 +117,3 @@ def machine(device: torch.device) -> dict[str, Any]:
         **packages,
         "pillow": PIL.__version__,
     }
-
-
-def _processor() -> str:
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text().splitlines() if information.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

@@ -5,7 +5,9 @@ from pathlib import Path
 import timm
 import torch
 
-from antioversmooth.analysis import drawing, measures, overview
+from antioversmooth.analysis import measures
+from antioversmooth.analysis.drawing import write_picture
+from antioversmooth.analysis.overview import overview_pictures
 from antioversmooth.models import add_scaling
 
 # pretrained=True downloads the weights from the hub
@@ -14,5 +16,5 @@ model = timm.create_model("deit_tiny_patch16_224", pretrained=False)
 add_scaling(model, attnscale=True)
 images = torch.randn(4, 3, 224, 224)
 analysis = measures.measure(model, [images], title="DeiT-Ti + AttnScale")
-similarity, *others = overview.pictures(analysis)
-print(*drawing.write(similarity, Path("plug_in")), sep="\n")
+similarity, *others = overview_pictures(analysis)
+print(*write_picture(similarity, Path("plug_in")), sep="\n")

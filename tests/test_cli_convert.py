@@ -155,10 +155,7 @@ def test_weights_from_elsewhere_need_their_row(
     project: Path, capsys: pytest.CaptureFixture[str], source: str
 ) -> None:
     assert cli.main(["convert", source, "out.pth"]) == 2
-    assert (
-        "belongs to no run directory; name the row that it is of: --spec ROW"
-        in capsys.readouterr().err
-    )
+    assert "belongs to no run directory; name its row: --spec ROW" in capsys.readouterr().err
 
 
 def test_evaluate_tells_accuracy_and_form(
@@ -201,7 +198,7 @@ def test_weights_of_another_form_than_asked_for_are_refused(
     assert cli.main([*given, *row, "model.scaling_variant=paper"]) == 2
     message = (
         f"{target} holds weights of a model with model.scaling_variant=released, and"
-        " deit_s12_featscale is asked for"
+        " deit_s12_featscale has model.scaling_variant=paper"
     )
     assert message in capsys.readouterr().err
     assert not (project / "out.pth").exists()

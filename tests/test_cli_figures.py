@@ -75,10 +75,7 @@ def test_analyze_names_a_missing_requirement(
 ) -> None:
     (project / "weights.pt").write_bytes(b"")
     assert cli.main(["analyze", "weights.pt"]) == 2
-    assert (
-        "belongs to no run directory; name the row that it is of: --spec ROW"
-        in capsys.readouterr().err
-    )
+    assert "belongs to no run directory; name its row: --spec ROW" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["analyze", "figures"])

@@ -1,5 +1,4 @@
-"""Pictures: a title, panels and the words under them, drawn with matplotlib and kept beside their
-numbers."""
+"""Figures drawn with matplotlib, and their numbers as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -13,16 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antioversmooth import files
-from antioversmooth.analysis import palette
-from antioversmooth.analysis.panels import Axes, Curve, Style
+from antioversmooth.analysis.panels import Curve, PanelData, Style
+from antioversmooth.methods import METHODS
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes as Plot
+    from matplotlib.axes import Axes
     from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which people with any colour vision tell apart."""
+"""The palette of Okabe and Ito, which is safe for all kinds of colour vision."""
+BASELINE = 0
+METHOD_COLOURS = {method.title: index for index, method in enumerate(METHODS.values(), start=1)}
+"""Index of the colour of rows whose label contains a method's title."""
 MARKERS = "os^Dvx*"
 STYLE = {
     "font.size": 9,
@@ -36,35 +38,31 @@ STYLE = {
     "lines.markersize": 4.5,
     "legend.frameon": False,
     "legend.fontsize": 8,
-    # text stays text
+    # keeps text as text
     "svg.fonttype": "none",
-    # the same picture is the same bytes
+    # makes the bytes reproducible
     "svg.hashsalt": "antioversmooth",
 }
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Everything that is on a picture."""
+    """A figure with its panels and notes."""
 
     name: str
-    """Of its files."""
+    """Name of its files."""
     title: str
     notes: list[str]
-    """Sentences under it: the data, the runs, the sources."""
-    panels: list[Axes]
+    """Sentences below the panels: data, runs, sources."""
+    panels: list[PanelData]
 
     def json(self) -> str:
-        """As text for a file."""
-        return (
-            json.dumps(
-                {**asdict(self), "panels": [_plain(panel) for panel in self.panels]}, indent=1
-            )
-            + "\n"
-        )
+        """JSON text."""
+        panels = [_to_json(panel) for panel in self.panels]
+        return json.dumps({**asdict(self), "panels": panels}, indent=1) + "\n"
 
     def csv(self) -> str:
-        """One point a line."""
+        """CSV text: one point a line."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["panel", "curve", "x", "y", "low", "high"])
@@ -79,14 +77,27 @@ class Picture:
         return text.getvalue()
 
 
-def _plain(panel: Axes) -> dict[str, Any]:
+def _to_json(panel: PanelData) -> dict[str, Any]:
     return {
         **asdict(panel),
         "curves": [{**asdict(c), "style": c.style.value} for c in panel.curves],
     }
 
 
-def write(picture: Picture, folder: Path) -> list[Path]:
+def palette_indices(labels: Sequence[str]) -> list[int]:
+    """Index of a colour for each label, all different: the same for a method in every figure.
+
+    The first label of a method has the method's colour; further ones have the colours after those.
+    """
+    used: list[int] = []
+    next_free = 1 + max(METHOD_COLOURS.values())
+    for label in labels:
+        own = next((index for method, index in METHOD_COLOURS.items() if method in label), BASELINE)
+        used.append(own if own not in used else max(next_free, 1 + max(used)))
+    return used
+
+
+def write_picture(picture: Picture, folder: Path) -> list[Path]:
     """Writes the picture as JSON, CSV, PNG and SVG; returns the paths."""
     contents: dict[str, str | bytes] = {
         "json": picture.json(),
@@ -101,25 +112,25 @@ def write(picture: Picture, folder: Path) -> list[Path]:
 
 def draw(picture: Picture) -> dict[str, bytes]:
     """The picture as PNG and SVG; the same numbers give the same bytes."""
-    # only here: the control plane waits for it where it draws
+    # slow to import, so only where something is drawn
     from matplotlib import style
 
     with style.context(STYLE):
-        canvas = _canvas(picture)
+        figure = _figure(picture)
         found = {}
         for suffix, metadata in (
             ("png", {"Software": None}),
             ("svg", {"Date": None, "Creator": None}),
         ):
             image = io.BytesIO()
-            canvas.savefig(image, format=suffix, dpi=160, metadata=metadata)
+            figure.savefig(image, format=suffix, dpi=160, metadata=metadata)
             found[suffix] = image.getvalue()
     return found
 
 
-def _canvas(picture: Picture) -> Canvas:
+def _figure(picture: Picture) -> Figure:
     """Title, legend, panels and notes, one under the other."""
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure
 
     columns = (
         2
@@ -136,31 +147,30 @@ def _canvas(picture: Picture) -> Canvas:
     key = 0.2 * -(-len(labels) // legend_columns)
     foot = 0.1 + 0.14 * len(notes)
     height = head + key + 3.0 * lines + foot
-    canvas = Canvas(figsize=(width, height), layout="constrained", facecolor="white")
-    canvas.set_layout_engine(
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure.set_layout_engine(
         "constrained", rect=(0, foot / height, 1, 3.0 * lines / height), w_pad=0.08, h_pad=0.06
     )
-    handles = _plot_panels(canvas, picture.panels, lines, columns)
+    handles = _plot_panels(figure, picture.panels, lines, columns)
     left = 0.1 / width
-    canvas.text(left, 1 - 0.08 / height, "\n".join(title), va="top", fontsize=11, fontweight="bold")
-    canvas.text(left, 0.07 / height, "\n".join(notes), va="bottom", fontsize=7, color="#555555")
+    figure.text(left, 1 - 0.08 / height, "\n".join(title), va="top", fontsize=11, fontweight="bold")
+    figure.text(left, 0.07 / height, "\n".join(notes), va="bottom", fontsize=7, color="#555555")
     if labels:
-        place = left, 1 - head / height
+        corner = left, 1 - head / height
         shown = [handles[label] for label in labels]
-        canvas.legend(
+        figure.legend(
             shown,
             labels,
             loc="upper left",
-            bbox_to_anchor=place,
+            bbox_to_anchor=corner,
             ncols=legend_columns,
             borderaxespad=0,
         )
-    return canvas
+    return figure
 
 
-def _labels(panels: Sequence[Axes]) -> list[str]:
-    """What the legend explains, for all panels at once: nothing lies on the curves then. None where
-    there is one."""
+def _labels(panels: Sequence[PanelData]) -> list[str]:
+    """Labels of the legend of all panels; empty if there is only one."""
     found = list(
         dict.fromkeys(curve.label for panel in panels if not panel.layers for curve in panel.curves)
     )
@@ -168,73 +178,72 @@ def _labels(panels: Sequence[Axes]) -> list[str]:
 
 
 def _plot_panels(
-    canvas: Canvas, panels: Sequence[Axes], lines: int, columns: int
+    figure: Figure, panels: Sequence[PanelData], lines: int, columns: int
 ) -> dict[str, Any]:
-    """Draws the panels; a colour means the same in all of them, and so does a height where they
-    show one quantity.
+    """Draws the panels; they share colours, and panels of one quantity share the y axis.
 
     Returns:
-        What stands for each label in a legend.
+        The legend handle of each label.
     """
     groups = list(
         dict.fromkeys(curve.group for panel in panels if not panel.layers for curve in panel.curves)
     )
-    shades = _Shades([layer for panel in panels for layer in panel.layers])
-    first: dict[str, Plot] = {}
+    layer_colours = _LayerColours([layer for panel in panels for layer in panel.layers])
+    first: dict[str, Axes] = {}
     handles: dict[str, Any] = {}
-    # letters; the scale of the colours takes some
-    room = 34 if any(panel.layers for panel in panels) else 38
-    # one would run into the next: two lines for all
-    broken = any(len(panel.title) > room for panel in panels)
+    # in characters; a colour bar takes some
+    max_title = 34 if any(panel.layers for panel in panels) else 38
+    # if one title is too long, all are broken
+    broken = any(len(panel.title) > max_title for panel in panels)
     for index, panel in enumerate(panels, start=1):
-        plot = canvas.add_subplot(lines, columns, index, sharey=first.get(panel.quantity))
+        axes = figure.add_subplot(lines, columns, index, sharey=first.get(panel.quantity))
         if panel.quantity:
-            first.setdefault(panel.quantity, plot)
-        _plot(plot, panel, groups, shades)
-        plot.set_title(_two_lines(panel.title, room) if broken else panel.title, loc="left")
+            first.setdefault(panel.quantity, axes)
+        _plot(axes, panel, groups, layer_colours)
+        axes.set_title(_break_title(panel.title, max_title) if broken else panel.title, loc="left")
         handles |= {
-            label: handle for handle, label in zip(*plot.get_legend_handles_labels(), strict=True)
+            label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
         }
     if any(panel.layers for panel in panels):
-        shades.explain(canvas, lines)
+        layer_colours.add_colour_bar(figure, lines)
     return handles
 
 
-def _two_lines(title: str, room: int) -> str:
-    """A title, broken where it says of what, else where it must be."""
+def _break_title(title: str, width: int) -> str:
+    """The title in two lines, broken after the first colon or comma if there is one."""
     head, mark, tail = title.partition(": ") if ": " in title else title.partition(", ")
-    return f"{head}{mark.strip()}\n{tail}" if mark else textwrap.fill(title, room)
+    return f"{head}{mark.strip()}\n{tail}" if mark else textwrap.fill(title, width)
 
 
-def _plot(plot: Plot, panel: Axes, groups: list[str], shades: _Shades) -> None:
+def _plot(axes: Axes, panel: PanelData, groups: list[str], layer_colours: _LayerColours) -> None:
     """Draws a panel.
 
     Args:
-        groups: Of the whole picture.
-        shades: Of the whole picture's layers.
+        groups: Groups of curves in the whole picture.
+        layer_colours: Colours of the layers in the whole picture.
     """
     from matplotlib.ticker import MaxNLocator
 
-    plot.set(xlabel=panel.x_label, ylabel=panel.y_label)
+    axes.set(xlabel=panel.x_label, ylabel=panel.y_label)
     if all(float(x).is_integer() for curve in panel.curves for x in curve.x):
-        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.logarithmic:
-        plot.set_yscale("log")
+        axes.set_yscale("log")
     if panel.unchanged is not None:
-        plot.axhline(panel.unchanged, color="#888888", linewidth=0.8)
+        axes.axhline(panel.unchanged, color="#888888", linewidth=0.8)
     if panel.layers:
         for layer, curve in zip(panel.layers, panel.curves, strict=True):
-            plot.plot(curve.x, curve.y, color=shades.of(layer), linewidth=1)
+            axes.plot(curve.x, curve.y, color=layer_colours.of(layer), linewidth=1)
         return
-    places = dict(zip(groups, palette.places(groups), strict=True))
+    colours = dict(zip(groups, palette_indices(groups), strict=True))
     own = [group for group in groups if any(curve.group == group for curve in panel.curves)]
     for curve in panel.curves:
-        # markers in turn: where curves lie on each other, each is still seen
+        # markers alternate, so that each of several equal curves can be seen
         turn = own.index(curve.group), len(own)
-        _plot_curve(plot, curve, places[curve.group], turn)
+        _plot_curve(axes, curve, colours[curve.group], turn)
 
 
-class _Shades:
+class _LayerColours:
     """Colours of layers, from dark at the input side to light."""
 
     def __init__(self, layers: Sequence[int]) -> None:
@@ -247,33 +256,33 @@ class _Shades:
         )
         return colour
 
-    def explain(self, canvas: Canvas, lines: int) -> None:
-        """Puts a scale of the colours beside all plots, which are stacked in so many lines."""
+    def add_colour_bar(self, figure: Figure, lines: int) -> None:
+        """Adds a colour bar beside the panels, which are in `lines` lines."""
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
 
         scale = ScalarMappable(Normalize(self.first, self.last), self._colours())
         step = max(1, round((self.last - self.first) / 6))
         ticks = [*range(self.first, self.last - step // 2, step), self.last]
-        canvas.colorbar(
-            scale, ax=canvas.axes, label="layer", ticks=ticks, fraction=0.05, aspect=20 * lines
+        figure.colorbar(
+            scale, ax=figure.axes, label="layer", ticks=ticks, fraction=0.05, aspect=20 * lines
         )
 
     def _colours(self) -> ListedColormap:
         from matplotlib import colormaps
         from matplotlib.colors import ListedColormap
 
-        # the end of viridis is a yellow that is not seen on white
+        # without the end of viridis, a yellow that is invisible on white
         return ListedColormap([colormaps["viridis"](index / 280) for index in range(256)])
 
 
-def _plot_curve(plot: Plot, curve: Curve, place: int, turn: tuple[int, int]) -> None:
-    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+def _plot_curve(axes: Axes, curve: Curve, index: int, turn: tuple[int, int]) -> None:
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     # markers would hide the line
     many = len(curve.x) > 40
     options: dict[str, Any] = {"color": colour, "label": curve.label}
     if curve.style is Style.points:
-        plot.scatter(curve.x, curve.y, s=10, alpha=0.5, linewidths=0, **options)
+        axes.scatter(curve.x, curve.y, s=10, alpha=0.5, linewidths=0, **options)
         return
     dashed = curve.style is Style.dashed
     options |= {
@@ -281,6 +290,6 @@ def _plot_curve(plot: Plot, curve: Curve, place: int, turn: tuple[int, int]) -> 
         "marker": "" if dashed or many else marker,
         "markevery": turn,
     }
-    plot.plot(curve.x, curve.y, **options)
+    axes.plot(curve.x, curve.y, **options)
     if curve.low:
-        plot.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)

@@ -1,5 +1,4 @@
-"""What a forward pass shows of a model that stays as it is: the tokens between its blocks, and its
-attention maps.
+"""Hooks on an unchanged model: the tokens between its blocks, and its attention maps.
 
 B images (for Swin's attention: windows of images), N tokens, C channels, H heads.
 """
@@ -20,25 +19,24 @@ from antioversmooth.models.attention import ScaledAttention, WindowMean
 
 
 @dataclass(frozen=True)
-class Attended:
-    """A self-attention layer at work on one batch."""
+class AttentionActivations:
+    """Inputs, maps and outputs of a self-attention layer for one batch."""
 
     layer: Any
     """timm's module, with or without the scalings."""
     tokens: Tensor
-    """X, what the layer is given. Shape: [B, N, C]."""
+    """X, the input of the layer. Shape: [B, N, C]."""
     unscaled: Tensor
-    """A, before a method: the softmax. CaiT's comes behind its talking heads and contains the
-    method. [B, H, N, N]."""
+    """A, the softmax, before the method; [B, H, N, N]. CaiT's is taken after its talking heads, and
+    contains the method."""
     map: Tensor
-    """A_hat, which multiplies the values: A where there is no method. Shape: [B, H, N, N]."""
+    """A_hat, the matrix that multiplies the values; equals A without a method; [B, H, N, N]."""
     output: Tensor
-    """What the layer gives, behind its projection. Shape: [B, N, C]."""
+    """Output of the layer, after its projection. Shape: [B, N, C]."""
 
 
 def self_attention_blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks whose tokens attend to one another, in the order they run; CaiT's class attention
-    is none."""
+    """The blocks with self-attention, in the order they run; without CaiT's class attention."""
     return [
         module
         for module in model.modules()
@@ -47,17 +45,16 @@ def self_attention_blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def num_prefix_tokens(model: nn.Module) -> int:
-    """Tokens in front of the patches (class, distillation, registers) that run through the
-    self-attention blocks."""
+    """Number of tokens before the patches (class, distillation, registers) in the self-attention
+    blocks."""
     # Swin, CaiT
     without = getattr(model, "output_fmt", "NLC") == "NHWC" or hasattr(model, "blocks_token_only")
     return 0 if without else int(getattr(model, "num_prefix_tokens", 0))
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Inside, the model is in evaluation mode and nothing is kept for gradients; afterwards it is
-    as it was."""
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients within the block; restores the mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -68,70 +65,68 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def watching_tokens(model: nn.Module, see: Callable[[int, Tensor], None]) -> Iterator[None]:
-    """Inside, each forward pass calls `see(layer, tokens)` with the tokens after each block, [B, N,
-    C].
+def hook_tokens(model: nn.Module, callback: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """Has each forward pass call `callback(layer, tokens)` with the tokens [B, N, C] after each
+    block.
 
-    Layers count from 1, layer 0 is what enters the first block. Swin's maps [B, height, width, C]
-    come flattened.
+    Layers count from 1; layer 0 is the input of the first block. Swin's maps [B, height, width, C]
+    are flattened.
     """
 
     def flat(tokens: Tensor) -> Tensor:
         return tokens.flatten(1, 2) if tokens.ndim == 4 else tokens
 
-    def seen_before(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        see(0, flat(inputs[0]))
+    def before(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        callback(0, flat(inputs[0]))
 
     blocks = self_attention_blocks(model)
     with ExitStack() as hooks:
-        hooks.enter_context(blocks[0].register_forward_pre_hook(seen_before))
+        hooks.enter_context(blocks[0].register_forward_pre_hook(before))
         for number, block in enumerate(blocks, start=1):
 
-            def seen_after(
+            def after(
                 block: nn.Module, inputs: object, output: Tensor, number: int = number
             ) -> None:
-                see(number, flat(output))
+                callback(number, flat(output))
 
-            hooks.enter_context(block.register_forward_hook(seen_after))
+            hooks.enter_context(block.register_forward_hook(after))
         yield
 
 
 @contextmanager
-def watching_attention(model: nn.Module, see: Callable[[int, Attended], None]) -> Iterator[None]:
-    """Inside, each forward pass in evaluation mode calls `see(layer, attended)` for each block,
-    which counts from 1.
+def hook_attention(
+    model: nn.Module, callback: Callable[[int, AttentionActivations], None]
+) -> Iterator[None]:
+    """Has each forward pass in evaluation mode call `callback(layer, activations)` for each block.
 
-    timm's attention builds its map only while its fused form is off, and hands it to its dropout,
-    where it is read.
+    Layers count from 1. timm's attention computes its map only with the fused form off, and passes
+    it to its dropout, where the hook reads it.
     """
     with ExitStack() as hooks:
         for number, block in enumerate(self_attention_blocks(model), start=1):
             layer: Any = block.attn
             hooks.enter_context(_unfused(layer))
-            hooks.enter_context(_watching_layer(layer, partial(see, number)))
+            hooks.enter_context(_hook_layer(layer, partial(callback, number)))
         yield
 
 
 @contextmanager
-def _watching_layer(layer: Any, see: Callable[[Attended], None]) -> Iterator[None]:
+def _hook_layer(layer: Any, callback: Callable[[AttentionActivations], None]) -> Iterator[None]:
     maps: list[Tensor] = []
 
-    def keep(dropout: nn.Module, inputs: tuple[Tensor]) -> None:
+    def keep_map(dropout: nn.Module, inputs: tuple[Tensor]) -> None:
         maps.append(inputs[0])
 
-    def seen(layer: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
+    def after(layer: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
         attention = maps.pop()
         if isinstance(layer, WindowMean) and layer.defers_projection:
             output = layer.projection(output)
-        see(
-            Attended(
-                layer, inputs[0], attention, _scaled(layer, attention, inputs, options), output
-            )
-        )
+        scaled = _scaled_map(layer, attention, inputs, options)
+        callback(AttentionActivations(layer, inputs[0], attention, scaled, output))
 
     with (
-        layer.attn_drop.register_forward_pre_hook(keep),
-        layer.register_forward_hook(seen, with_kwargs=True),
+        layer.attn_drop.register_forward_pre_hook(keep_map),
+        layer.register_forward_hook(after, with_kwargs=True),
     ):
         yield
 
@@ -149,17 +144,16 @@ def _unfused(layer: Any) -> Iterator[None]:
             layer.fused_attn = fused
 
 
-def _scaled(
+def _scaled_map(
     layer: Any, attention: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]
 ) -> Tensor:
-    """The map with the layer's method applied; A_LP is the layer's own mean, of the unit
-    vectors."""
+    """The map with the layer's method applied; A_LP is the layer's mean of the unit vectors."""
     if (
         not isinstance(layer, ScaledAttention)
         or layer.method is None
         or isinstance(layer, TalkingHeadAttn)
     ):
-        # CaiT's is part of its talking heads, and so of the map, already
+        # CaiT's method is part of its talking heads, and so in the map already
         return attention
     B, _, N, _ = attention.shape
     unit_vectors = torch.eye(N, dtype=attention.dtype, device=attention.device).expand(B, N, N)

@@ -1,5 +1,7 @@
-"""Measuring a model's layers on images that are streamed: beside one batch only sums over images
-are held."""
+"""All measures of a model's layers, over a stream of images.
+
+Memory holds one batch, and sums over the images before it.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,19 @@ from torch import Tensor, nn
 
 from antioversmooth.analysis import bounds, spectra
 from antioversmooth.analysis.hooks import (
-    Attended,
-    evaluating,
+    AttentionActivations,
+    evaluation_mode,
+    hook_attention,
+    hook_tokens,
     num_prefix_tokens,
     self_attention_blocks,
-    watching_attention,
-    watching_tokens,
 )
 from antioversmooth.analysis.record import Analysis, all_measures
 from antioversmooth.analysis.similarity import absolute_cosine, off_diagonal_cosine, similarities
 from antioversmooth.models.attention import ScaledAttention
 
 Measured = dict[str, Tensor]
-"""By the name of the measure, one value for each image (or window of one): [B, ...]."""
+"""Values for each image (or window of one), [B, ...], by the name of the measure."""
 
 
 def measure(
@@ -37,18 +39,18 @@ def measure(
     weights: str = "",
     devices: Sequence[torch.device] = (),
 ) -> Analysis:
-    """Everything in `record.all_measures()`, on copies of the model: the given one stays as it is.
+    """All of `record.all_measures()`, on copies of the model: the model itself is unchanged.
 
     Args:
         model: A ViT, BEiT, EVA, CaiT or Swin of timm, with or without the scalings.
         batches: Normalised images, [B, channels, height, width].
-        title: Of the model, for people.
-        weights: Which weights it has.
-        devices: Share the batches; default: every GPU, else the model's own device.
+        title: Title of the model, for people.
+        weights: Name of its weights.
+        devices: Devices that share the batches; default: all GPUs, else the model's own device.
     """
     chosen = list(devices) or _gpus() or [next(model.parameters()).device]
     copies = [copy.deepcopy(model).to(device) for device in chosen]
-    source = _Shared(iter(batches))
+    source = _SharedIterator(iter(batches))
     with ThreadPoolExecutor(len(copies)) as threads:
         first, *others = threads.map(lambda replica: _sums(replica, source), copies)
     for other in others:
@@ -63,10 +65,10 @@ def measure(
 
 
 def token_measures(tokens: Tensor, prefix: int = 0) -> Measured:
-    """What is measured of tokens between two blocks, [B, N, C].
+    """Measures of the tokens between two blocks, [B, N, C].
 
     Args:
-        prefix: Tokens in front of the patches, which only the off-diagonal similarity leaves out.
+        prefix: Number of tokens before the patches; the off-diagonal similarity excludes them.
     """
     both = similarities(tokens, prefix)
     return {
@@ -78,36 +80,35 @@ def token_measures(tokens: Tensor, prefix: int = 0) -> Measured:
     }
 
 
-def attention_measures(seen: Attended) -> Measured:
-    """What is measured of a self-attention layer: its maps, and the theorems where they are about
-    such a layer."""
+def attention_measures(activations: AttentionActivations) -> Measured:
+    """Measures of a self-attention layer: of its maps, and of the theorems if they cover it."""
     found = {
-        "attention/similarity": absolute_cosine(seen.map),
-        "attention/off_diagonal": off_diagonal_cosine(seen.map),
-        "attention/spectrum": spectra.map_spectrum(seen.map),
+        "attention/similarity": absolute_cosine(activations.map),
+        "attention/off_diagonal": off_diagonal_cosine(activations.map),
+        "attention/spectrum": spectra.map_spectrum(activations.map),
     }
-    if bounds.holds_for(seen.layer):
-        found |= {
-            f"decay/{part}": norms for part, norms in bounds.decay(seen.map, seen.tokens).items()
-        }
-        found |= {f"bounds/{side}": norms for side, norms in bounds.inequalities(seen).items()}
+    if bounds.holds_for(activations.layer):
+        decay = bounds.decay(activations.map, activations.tokens)
+        found |= {f"decay/{part}": norms for part, norms in decay.items()}
+        sides = bounds.inequalities(activations)
+        found |= {f"bounds/{side}": norms for side, norms in sides.items()}
     return found
 
 
 def _sums(model: nn.Module, batches: Iterator[Tensor]) -> _Sums:
-    """The sums over the batches that this copy of the model gets hold of."""
+    """Sums over the batches that this copy of the model takes from the iterator."""
     sums, prefix, device = _Sums(), num_prefix_tokens(model), next(model.parameters()).device
 
-    def see_tokens(layer: int, tokens: Tensor) -> None:
+    def add_tokens(layer: int, tokens: Tensor) -> None:
         sums.add(layer, token_measures(tokens, prefix))
 
-    def see_attention(layer: int, seen: Attended) -> None:
-        sums.add(layer, attention_measures(seen))
+    def add_attention(layer: int, activations: AttentionActivations) -> None:
+        sums.add(layer, attention_measures(activations))
 
     with (
-        evaluating(model),
-        watching_tokens(model, see_tokens),
-        watching_attention(model, see_attention),
+        evaluation_mode(model),
+        hook_tokens(model, add_tokens),
+        hook_attention(model, add_attention),
     ):
         for batch in batches:
             model(batch.to(device, non_blocking=True))
@@ -116,7 +117,7 @@ def _sums(model: nn.Module, batches: Iterator[Tensor]) -> _Sums:
 
 
 def _scales(model: nn.Module) -> Iterator[tuple[str, int, Tensor]]:
-    """The learned scales as they act, by layer."""
+    """The effective scales, by layer."""
     blocks: list[Any] = self_attention_blocks(model)
     for layer, block in enumerate(blocks, start=1):
         if not isinstance(block.attn, ScaledAttention):
@@ -126,7 +127,7 @@ def _scales(model: nn.Module) -> Iterator[tuple[str, int, Tensor]]:
 
 
 class _Sums:
-    """Sums and numbers of values, by measure and layer, on the CPU."""
+    """Sums and counts of values, by measure and layer, on the CPU."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -150,7 +151,7 @@ class _Sums:
         self._sums[key] = before + total, counted + count
 
 
-class _Shared:
+class _SharedIterator:
     """One iterator for several threads."""
 
     def __init__(self, batches: Iterator[Tensor]) -> None:

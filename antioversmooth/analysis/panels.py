@@ -1,5 +1,4 @@
-"""From analyses to what a picture shows: curves with their labels and axes, as plain values. No
-torch, no drawing."""
+"""The curves of a panel, computed from analyses; plain values, without torch or drawing."""
 
 from __future__ import annotations
 
@@ -15,22 +14,22 @@ from antioversmooth.config import Panel, PanelKind
 
 K = TypeVar("K", int, float)
 
-Places = dict[float, float]
-"""Values by their place on the x axis."""
+Points = dict[float, float]
+"""Values by their x coordinate."""
 
 
 @dataclass(frozen=True)
-class Row:
+class FigureRow:
     """One experiment in a figure."""
 
     experiment: str
     label: str
     seeds: Sequence[Analysis]
-    """Of its runs."""
+    """Analyses of its runs."""
 
 
 class Style(Enum):
-    """How a curve is drawn; its colour follows its group."""
+    """Style of a curve; its group decides its colour."""
 
     line = "line"
     dashed = "dashed"
@@ -39,44 +38,43 @@ class Style(Enum):
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over an axis; over several seeds their mean, in a band from the lowest to the
+    """Values along the x axis; of several seeds the mean, in a band from the lowest to the
     highest."""
 
     label: str
     group: str
-    """Curves of one group have one colour."""
+    """Curves of one group share a colour."""
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] = ()
-    """Lower edge of the band; empty: none."""
+    """Lower edge of the band; empty: no band."""
     high: Sequence[float] = ()
     style: Style = Style.line
 
 
 @dataclass(frozen=True)
-class Axes:
-    """A panel, ready to be drawn."""
+class PanelData:
+    """A panel with its curves, labels and axes."""
 
     title: str
     x_label: str
     y_label: str
     logarithmic: bool
-    """Of the values."""
+    """Whether the y axis is logarithmic."""
     layers: list[int]
-    """What the curves are of, where each is of a layer; else empty."""
+    """The layer of each curve; empty if the curves are of rows."""
     curves: list[Curve]
     quantity: str = ""
-    """Panels of one picture that show the same quantity have the same scale."""
+    """Panels of one picture with the same quantity share the y axis."""
     unchanged: float | None = None
-    """The value of a layer that changes nothing: a line to read the others against."""
+    """Value of a layer that is the identity, drawn as a reference line."""
 
 
-def axes(panel: Panel, rows: Sequence[Row], *, published: bool = False) -> Axes:
-    """A panel of a figure; rows, layers and heads that do not have what it draws are left out.
+def panel_data(panel: Panel, rows: Sequence[FigureRow], *, published: bool = False) -> PanelData:
+    """The curves of a panel; rows, layers and heads without the measure are omitted.
 
     Args:
-        published: Whether published curves are drawn: only where the rows are measured in the
-            paper's setting.
+        published: Whether to add published curves, which is right in the paper's setting only.
     """
     kind, shown = (
         _KINDS[panel.kind],
@@ -84,21 +82,22 @@ def axes(panel: Panel, rows: Sequence[Row], *, published: bool = False) -> Axes:
     )
     if panel.head:
         shown = [
-            replace(row, seeds=[_of_head(seed, panel.head) for seed in row.seeds]) for row in shown
+            replace(row, seeds=[_select_head(seed, panel.head) for seed in row.seeds])
+            for row in shown
         ]
     depth = max((seed.depth for row in shown for seed in row.seeds), default=0)
     layers = panel.layers or list(range(1, depth + 1))
     drawn = list(kind.curves(shown, layers))
     by_layer = panel.kind in _WITHIN_LAYERS and len(shown) == 1 and len(layers) > 1
     coloured = (
-        [_counted(layer, depth) for layer, curve in zip(layers, drawn, strict=True) if curve.y]
+        [_layer_number(layer, depth) for layer, curve in zip(layers, drawn, strict=True) if curve.y]
         if by_layer
         else []
     )
     curves = [curve for curve in drawn if curve.y]
     if published:
         curves += _published(panel, shown)
-    return Axes(
+    return PanelData(
         _title(panel, kind.title, shown, layers),
         kind.x_label,
         kind.y_label,
@@ -110,7 +109,7 @@ def axes(panel: Panel, rows: Sequence[Row], *, published: bool = False) -> Axes:
     )
 
 
-def _title(panel: Panel, title: str, rows: Sequence[Row], layers: Sequence[int]) -> str:
+def _title(panel: Panel, title: str, rows: Sequence[FigureRow], layers: Sequence[int]) -> str:
     parts = [f"head {panel.head}"] if panel.head else []
     if panel.kind in _WITHIN_LAYERS and len(layers) == 1:
         parts.append(_layer_name(layers[0]))
@@ -119,8 +118,8 @@ def _title(panel: Panel, title: str, rows: Sequence[Row], layers: Sequence[int])
     return ", ".join([title, *parts])
 
 
-def _of_head(analysis: Analysis, head: int) -> Analysis:
-    """What the analysis says of one head, in the layers that have it."""
+def _select_head(analysis: Analysis, head: int) -> Analysis:
+    """The analysis of one head only, in the layers that have it."""
     known = all_measures()
     narrowed = {
         name: {
@@ -132,8 +131,8 @@ def _of_head(analysis: Analysis, head: int) -> Analysis:
     return replace(analysis, measures={**analysis.measures, **narrowed})
 
 
-def _counted(layer: int, depth: int) -> int:
-    """A layer as a number from the input side."""
+def _layer_number(layer: int, depth: int) -> int:
+    """Number of a layer from 1; negative layers count from the end."""
     return layer if layer >= 0 else depth + 1 + layer
 
 
@@ -147,7 +146,7 @@ def _layer_name(layer: int) -> str:
     )
 
 
-def _published(panel: Panel, rows: Sequence[Row]) -> Iterator[Curve]:
+def _published(panel: Panel, rows: Sequence[FigureRow]) -> Iterator[Curve]:
     labels = {row.experiment: row.label for row in rows}
     for curve in panel.references:
         if curve.experiment in labels:
@@ -162,8 +161,8 @@ def _published(panel: Panel, rows: Sequence[Row]) -> Iterator[Curve]:
             )
 
 
-Curves = Callable[[Sequence[Row], Sequence[int]], Iterator[Curve]]
-"""The curves of rows; of some layers where a layer has more than one value."""
+Curves = Callable[[Sequence[FigureRow], Sequence[int]], Iterator[Curve]]
+"""Makes the curves of rows; of the given layers if a layer has several values."""
 
 
 class _Kind(NamedTuple):
@@ -173,44 +172,42 @@ class _Kind(NamedTuple):
     curves: Curves
     logarithmic: bool = False
     quantity: str = ""
-    """Where several kinds show the same."""
+    """Quantity on the y axis, if several kinds share it."""
     unchanged: float | None = None
 
 
 def _merged(
-    label: str, seeds: Sequence[Places], *, group: str = "", style: Style = Style.line
+    label: str, seeds: Sequence[Points], *, group: str = "", style: Style = Style.line
 ) -> Curve:
-    """The curve of several seeds."""
-    places = _shared(seeds)
-    columns = [[seed[place] for seed in seeds] for place in places]
+    """The curve of the mean over seeds."""
+    xs = _common_keys(seeds)
+    columns = [[seed[x] for seed in seeds] for x in xs]
     low, high = (
         ([min(c) for c in columns], [max(c) for c in columns]) if len(seeds) > 1 else ((), ())
     )
-    return Curve(
-        label, group or label, places, [statistics.mean(c) for c in columns], low, high, style
-    )
+    return Curve(label, group or label, xs, [statistics.mean(c) for c in columns], low, high, style)
 
 
-def _shared(seeds: Sequence[dict[K, Any]]) -> list[K]:
-    """Places that all seeds have."""
+def _common_keys(seeds: Sequence[dict[K, Any]]) -> list[K]:
+    """Keys that all seeds have."""
     return sorted(set.intersection(*map(set, seeds))) if seeds else []
 
 
 # -- one value for each layer ----------------------------------------------------------------------
 
 
-def _each_layer(values: Callable[[Analysis], Places]) -> Curves:
-    def curves(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
+def _each_layer(values: Callable[[Analysis], Points]) -> Curves:
+    def curves(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterator[Curve]:
         for row in rows:
             yield _merged(row.label, [values(seed) for seed in row.seeds])
 
     return curves
 
 
-def _difference(values: Callable[[Analysis], Places]) -> Curves:
-    """How far rows are from the mean of the first one, whose own band is what seeds alone do."""
+def _difference(values: Callable[[Analysis], Points]) -> Curves:
+    """Differences from the mean of the first row, whose band shows the spread of seeds."""
 
-    def curves(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
+    def curves(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterator[Curve]:
         center = _merged(rows[0].label, [values(seed) for seed in rows[0].seeds])
         against = dict(zip(center.x, center.y, strict=True))
         for row in rows:
@@ -223,19 +220,19 @@ def _difference(values: Callable[[Analysis], Places]) -> Curves:
     return curves
 
 
-def _plain(name: str) -> Callable[[Analysis], Places]:
+def _by_layer(name: str) -> Callable[[Analysis], Points]:
     return lambda analysis: {
         float(layer): value for layer, value in analysis.measures.get(name, {}).items()
     }
 
 
-def _over_heads(name: str) -> Callable[[Analysis], Places]:
+def _over_heads(name: str) -> Callable[[Analysis], Points]:
     return lambda analysis: {
         k: statistics.mean(v) for k, v in analysis.measures.get(name, {}).items()
     }
 
 
-def _energy(analysis: Analysis) -> Places:
+def _energy(analysis: Analysis) -> Points:
     dc, hc = (
         analysis.measures.get("tokens/dc_energy", {}),
         analysis.measures.get("tokens/hc_energy", {}),
@@ -246,27 +243,29 @@ def _energy(analysis: Analysis) -> Places:
 # -- a list of values within a layer ---------------------------------------------------------------
 
 
-def _within_layers(values: Callable[[Analysis, int], Places]) -> Curves:
-    def curves(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
+def _within_layers(values: Callable[[Analysis, int], Points]) -> Curves:
+    def curves(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterator[Curve]:
         for row in rows:
             for layer in layers:
-                found = [values(seed, _counted(layer, seed.depth)) for seed in row.seeds]
+                found = [values(seed, _layer_number(layer, seed.depth)) for seed in row.seeds]
                 parts = [row.label] * (len(rows) > 1) + [_layer_name(layer)] * (len(layers) > 1)
                 yield _merged(", ".join(parts or [row.label]), found)
 
     return curves
 
 
-def _map_spectrum(analysis: Analysis, layer: int) -> Places:
-    """Mean over heads, as a multiple of the largest."""
+def _map_spectrum(analysis: Analysis, layer: int) -> Points:
+    """Mean over heads, relative to the largest value."""
     heads = analysis.measures.get("attention/spectrum", {}).get(layer, [])
     means = [statistics.mean(column) for column in zip(*heads, strict=True)]
     return {index - len(means) // 2: value / max(means) for index, value in enumerate(means)}
 
 
-def _token_spectrum(analysis: Analysis, layer: int) -> Places:
-    """log10 of amplitude over that of DC; frequencies above 0, those below are the same, as a share
-    of the highest."""
+def _token_spectrum(analysis: Analysis, layer: int) -> Points:
+    """log10 of amplitude over the DC amplitude, by frequency relative to the highest.
+
+    Only positive frequencies: the spectrum is symmetric.
+    """
     values = analysis.measures.get("tokens/amplitude", {}).get(layer, [])
     dc = len(values) // 2
     return {
@@ -275,8 +274,8 @@ def _token_spectrum(analysis: Analysis, layer: int) -> Places:
     }
 
 
-def _decay(analysis: Analysis, layer: int) -> Places:
-    """Mean over heads: |HC| over |DC| of A^t X."""
+def _decay(analysis: Analysis, layer: int) -> Points:
+    """|HC| over |DC| of A^t X, mean over heads."""
     hc = analysis.measures.get("decay/hc", {}).get(layer, [])
     dc = analysis.measures.get("decay/dc", {}).get(layer, [])
     pairs = zip(zip(*hc, strict=True), zip(*dc, strict=True), strict=True)
@@ -287,18 +286,18 @@ def _decay(analysis: Analysis, layer: int) -> Places:
 
 
 def _bounds(level: str) -> Curves:
-    """What is left of the high frequencies, and what the theorem lets be left, over what went
-    in."""
+    """High frequencies after the layer, measured and bounded by the theorem, relative to its
+    input."""
 
-    def share(analysis: Analysis, side: str) -> Places:
-        went_in = analysis.measures.get("bounds/input", {})
+    def share(analysis: Analysis, side: str) -> Points:
+        inputs = analysis.measures.get("bounds/input", {})
         sides = analysis.measures.get(f"bounds/{level}/{side}", {})
         return {
-            layer: (statistics.mean(value) if isinstance(value, list) else value) / went_in[layer]
+            layer: (statistics.mean(value) if isinstance(value, list) else value) / inputs[layer]
             for layer, value in sides.items()
         }
 
-    def curves(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
+    def curves(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterator[Curve]:
         for row in rows:
             alone = len(rows) == 1
             yield _merged(
@@ -320,14 +319,14 @@ def _bounds(level: str) -> Curves:
 # -- scales ----------------------------------------------------------------------------------------
 
 
-def _attention_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
-    """A point for each head and seed, and a line through their mean."""
+def _attention_scales(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterator[Curve]:
+    """A point for each head and seed, and a line through their means."""
     for row in rows:
         seeds = [seed.measures.get("scales/w", {}) for seed in row.seeds]
         points = [
             (float(layer), w) for seed in seeds for layer, heads in seed.items() for w in heads
         ]
-        x, y = [place for place, _ in points], [w for _, w in points]
+        x, y = [layer for layer, _ in points], [w for _, w in points]
         yield Curve(f"{row.label}, one head", row.label, x, y, style=Style.points)
         yield _merged(
             f"{row.label}, mean",
@@ -336,8 +335,8 @@ def _attention_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Cu
         )
 
 
-def _feature_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curve]:
-    """Means over channels and seeds, in the band that holds nine channels in ten."""
+def _feature_scales(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterator[Curve]:
+    """Means over channels and seeds, in a band from the 5th to the 95th percentile."""
     for row in rows:
         for name, part, style in (
             ("scales/s", "ks (DC)", Style.dashed),
@@ -345,7 +344,8 @@ def _feature_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curv
         ):
             found = [seed.measures.get(name, {}) for seed in row.seeds]
             columns = {
-                at: sorted(value for seed in found for value in seed[at]) for at in _shared(found)
+                layer: sorted(value for seed in found for value in seed[layer])
+                for layer in _common_keys(found)
             }
             mean = [statistics.mean(column) for column in columns.values()]
             low, high = (
@@ -356,16 +356,17 @@ def _feature_scales(rows: Sequence[Row], layers: Sequence[int]) -> Iterator[Curv
 
 
 def _low_edge(count: int) -> int:
-    """Index below which lies a twentieth of so many sorted values."""
+    """Index of the 5th percentile of `count` sorted values."""
     return count // 20
 
 
 def _high_edge(count: int) -> int:
+    """Index of the 95th percentile of `count` sorted values."""
     return count - 1 - count // 20
 
 
-def _left(title: str, level: str) -> _Kind:
-    """One of the theorems on what is left of the high frequencies."""
+def _bound_kind(title: str, level: str) -> _Kind:
+    """Panel of one of the theorems on the high frequencies that remain."""
     return _Kind(
         title,
         "layer",
@@ -382,21 +383,21 @@ _KINDS = {
         "Tokens, the authors' definition",
         "layer",
         "mean |cos| over all pairs",
-        _each_layer(_plain("tokens/similarity")),
+        _each_layer(_by_layer("tokens/similarity")),
         quantity="cosine",
     ),
     PanelKind.token_similarity_off_diagonal: _Kind(
         "Patch tokens, off the diagonal",
         "layer",
         "mean cos over pairs i ≠ j",
-        _each_layer(_plain("tokens/off_diagonal")),
+        _each_layer(_by_layer("tokens/off_diagonal")),
         quantity="cosine",
     ),
     PanelKind.token_similarity_difference: _Kind(
         "Tokens, against the baseline",
         "layer",
         "mean |cos| minus the baseline's",
-        _difference(_plain("tokens/similarity")),
+        _difference(_by_layer("tokens/similarity")),
     ),
     PanelKind.attention_similarity: _Kind(
         "Attention maps, the authors' definition",
@@ -439,9 +440,9 @@ _KINDS = {
         _within_layers(_decay),
         logarithmic=True,
     ),
-    PanelKind.head_bound: _left("Theorem 3: one head", "head"),
-    PanelKind.layer_bound: _left("Proposition 4: all heads", "layer"),
-    PanelKind.residual_bound: _left("Proposition 5: with the residual", "residual"),
+    PanelKind.head_bound: _bound_kind("Theorem 3: one head", "head"),
+    PanelKind.layer_bound: _bound_kind("Proposition 4: all heads", "layer"),
+    PanelKind.residual_bound: _bound_kind("Proposition 5: with the residual", "residual"),
     PanelKind.attention_scales: _Kind(
         "AttnScale: 1 + w on HC", "layer", "w", _attention_scales, quantity="scale", unchanged=0.0
     ),

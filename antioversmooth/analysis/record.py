@@ -1,4 +1,4 @@
-"""What was measured of a model's layers, as values and as files: read and drawn without torch."""
+"""Measures of a model's layers, as values and as files; needs no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AXES = ("head", "channel", "frequency", "power")
 
 
 class Measure(NamedTuple):
-    """A quantity that every layer has one value, or one list for each axis, of."""
+    """A quantity with one value for each layer, or nested lists over its axes."""
 
     axes: tuple[str, ...]
     meaning: str
@@ -42,9 +42,9 @@ MEASURES = {
     "attention/spectrum": Measure(
         ("head", "frequency"), "L2 norm of the rows of F A F^T, F the unitary DFT"
     ),
-    "decay/hc": Measure(("head", "power"), "|HC[A^t X]|_F, X what the attention layer is given"),
+    "decay/hc": Measure(("head", "power"), "|HC[A^t X]|_F, X the input of the attention layer"),
     "decay/dc": Measure(("head", "power"), "|DC[A^t X]|_F"),
-    "bounds/input": Measure((), "|HC[X]|_F of what the attention layer is given"),
+    "bounds/input": Measure((), "|HC[X]|_F of the input of the attention layer"),
     "bounds/head/measured": Measure(("head",), "Theorem 3: |HC[A X W_V]|_F"),
     "bounds/head/bound": Measure(("head",), "Theorem 3: the right-hand side"),
     "bounds/layer/measured": Measure((), "Proposition 4: |HC[MSA(X)]|_F"),
@@ -52,11 +52,11 @@ MEASURES = {
     "bounds/residual/measured": Measure((), "Proposition 5: |HC[X + MSA(X)]|_F"),
     "bounds/residual/bound": Measure((), "Proposition 5: the right-hand side"),
     "bounds/violations": Measure(
-        (), "share of these inequalities that is violated by more than rounding"
+        (), "share of these inequalities that are violated beyond rounding"
     ),
 }
-"""Measures that do not depend on the method; each value is a mean over images. Layers count from 1,
-layer 0 is what enters the first block."""
+"""Measures that every method has; each value is a mean over images. Layers count from 1; layer 0 is
+the input of the first block."""
 
 
 def all_measures() -> dict[str, Measure]:
@@ -70,7 +70,7 @@ def all_measures() -> dict[str, Measure]:
 
 
 Values = dict[int, Any]
-"""By layer: a number, or lists nested as the measure's axes."""
+"""Numbers by layer, or lists nested as the measure's axes."""
 
 
 @dataclass(frozen=True)
@@ -78,33 +78,33 @@ class Analysis:
     """The measures of one model."""
 
     title: str
-    """For people: DeiT-S, 24 layers, + AttnScale."""
+    """Title for people: DeiT-S, 24 layers, + AttnScale."""
     weights: str
-    """Which weights: the name of a file; empty for a model that was never saved."""
+    """Name of the weights; empty for a model that was never saved."""
     num_images: int
     """Validation images that the means are over."""
     depth: int
     """Self-attention blocks."""
     measures: dict[str, Values]
-    """By the names in `all_measures`; those that the model does not have are left out."""
+    """Values by the names in `all_measures`; measures that the model lacks are absent."""
     data: str = ""
-    """What the images are of; empty where that is not known."""
+    """Data set of the images; empty if unknown."""
 
     @staticmethod
     def weights_name(file: str, sha256: str) -> str:
-        """What `weights` says of a file."""
+        """Value of `weights` for a file."""
         return f"{file}, sha256 {sha256[:12]}"
 
     def json(self) -> str:
-        """As text for a file; five significant digits."""
+        """JSON text, with five significant digits."""
         known = all_measures()
         axes = {name: list(known[name].axes) for name in self.measures}
         value = {**asdict(self), "axes": axes, "measures": _rounded(self.measures)}
         return json.dumps(value, allow_nan=False) + "\n"
 
     def csv(self) -> str:
-        """One number a line, with its layer and its place on the axes of its measure, which count
-        from 0."""
+        """CSV text: one number a line, with its layer and its indices on the measure's axes, from
+        0."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["measure", "layer", *AXES, "value"])
@@ -112,15 +112,15 @@ class Analysis:
         for name, values in self.measures.items():
             axes = known[name].axes
             for layer, value in values.items():
-                for place, number in _numbers(value):
-                    at = dict(zip(axes, place, strict=True))
+                for indices, number in _numbers(value):
+                    at = dict(zip(axes, indices, strict=True))
                     writer.writerow(
                         [name, layer, *(at.get(axis, "") for axis in AXES), f"{number:.5g}"]
                     )
         return text.getvalue()
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes both into a folder; returns the paths."""
+        """Writes JSON and CSV into a folder; returns the paths."""
         paths = [folder / "analysis.json", folder / "analysis.csv"]
         files.write_atomic(paths[0], self.json())
         files.write_atomic(paths[1], self.csv())
@@ -128,7 +128,7 @@ class Analysis:
 
     @classmethod
     def read(cls, path: Path) -> Analysis | None:
-        """What `write` wrote; None where there is no such file."""
+        """The analysis in a file that `write` wrote; None if there is no such file."""
         value = files.read_json(path)
         if value is None:
             return None
@@ -148,9 +148,9 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.5g}")
 
 
-def _numbers(value: Any, place: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], float]]:
+def _numbers(value: Any, indices: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], float]]:
     if isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _numbers(item, (*place, index))
+            yield from _numbers(item, (*indices, index))
     else:
-        yield place, value
+        yield indices, value

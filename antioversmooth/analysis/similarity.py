@@ -1,4 +1,4 @@
-"""How alike the rows of a matrix are, of tokens above all: the usual measure of oversmoothing."""
+"""Similarity between the rows of a matrix, mostly tokens: the usual measure of oversmoothing."""
 
 from __future__ import annotations
 
@@ -9,32 +9,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antioversmooth.analysis.hooks import evaluating, num_prefix_tokens, watching_tokens
+from antioversmooth.analysis.hooks import evaluation_mode, hook_tokens, num_prefix_tokens
 
 
 @dataclass(frozen=True)
 class TokenSimilarity:
-    """Mean cosine between the tokens of an image, by self-attention block, the first at the input
-    side."""
+    """Mean cosine between the tokens of an image after each self-attention block."""
 
     tokens: list[float]
-    """The authors' definition: absolute values, all pairs with i = j among them, the class token
-    too. The diagonal puts a floor of 1 / N under it."""
+    """The authors' definition: absolute values, all pairs including i = j, with the class token.
+    The diagonal alone contributes 1 / N."""
     off_diagonal: list[float]
-    """The form of follow-ups: signed, pairs with i != j only, patch tokens only."""
+    """The definition of follow-up papers: signed, pairs with i != j, patch tokens only."""
 
 
 def token_similarity(
     model: nn.Module, images: Tensor | Iterable[Tensor], *, batch_size: int = 32
 ) -> TokenSimilarity:
-    """Similarity after each self-attention block, mean over images; the model's mode and gradients
-    stay as they are.
+    """Similarity after each self-attention block, mean over images; leaves the model unchanged.
 
     Args:
         model: A ViT, CaiT or Swin of timm.
-        images: [M, channels, height, width], or batches of that shape, of which one at a time is
-            held.
-        batch_size: Images per forward pass where `images` is a single tensor.
+        images: [M, channels, height, width], or an iterable of such batches; one at a time is in
+            memory.
+        batch_size: Images per forward pass if `images` is a single tensor.
     """
     batches = images.split(batch_size) if isinstance(images, Tensor) else images
     device = next(model.parameters()).device
@@ -42,12 +40,12 @@ def token_similarity(
     sums: dict[int, Tensor] = {}
     count = 0
 
-    def see(layer: int, tokens: Tensor) -> None:
+    def add(layer: int, tokens: Tensor) -> None:
         if layer > 0:
             found = similarities(tokens, prefix).double().sum(0)
             sums[layer] = sums[layer] + found if layer in sums else found
 
-    with evaluating(model), watching_tokens(model, see):
+    with evaluation_mode(model), hook_tokens(model, add):
         for batch in batches:
             model(batch.to(device))
             count += len(batch)
@@ -60,10 +58,10 @@ def token_similarity(
 def similarities(tokens: Tensor, prefix: int = 0) -> Tensor:
     """Both definitions for each image; [B, N, C] -> [B, 2].
 
-    One image at a time, since pairs are N * N and Swin starts with 3136 tokens.
+    Computed one image at a time, since there are N * N pairs and Swin starts with 3136 tokens.
 
     Args:
-        prefix: Tokens in front of the patches, which the off-diagonal form leaves out.
+        prefix: Number of tokens before the patches; the off-diagonal definition excludes them.
     """
     pairs = [
         (absolute_cosine(image), off_diagonal_cosine(image[prefix:])) for image in tokens.float()

@@ -1,7 +1,7 @@
-"""Frequencies over the axis of the tokens: N tokens are N samples, and the unitary DFT F is [N, N].
+"""Spectra along the token axis: N tokens are N samples, and the unitary DFT F is [N, N].
 
 The DC part of X is F^-1 diag(1, 0, ..., 0) F X = (1/N) 11^T X, the mean over tokens; HC[X] is the
-rest (paper, section 2.4). All functions take leading dimensions for images and heads.
+rest (paper, section 2.4). All functions accept leading dimensions for images and heads.
 """
 
 from __future__ import annotations
@@ -13,17 +13,15 @@ from torch import Tensor
 
 
 def frequencies(num_tokens: int) -> range:
-    """The frequencies of a spectrum here, DC among them: -98 to 97 for 197 tokens.
+    """The frequencies of a spectrum, including DC: -98 to 97 for 197 tokens.
 
-    The authors' plot drops the highest positive one where the number of tokens is odd, and so does
-    this.
+    As in the authors' plot, an odd number of tokens loses the highest positive frequency.
     """
     return range(-(num_tokens // 2), num_tokens // 2)
 
 
 def amplitudes(x: Tensor) -> Tensor:
-    """L2 norm of each row of F X, in the order of `frequencies`; [..., N, C] -> [..., N or N -
-    1]."""
+    """L2 norm of each row of F X, by `frequencies`; [..., N, C] -> [..., N or N - 1]."""
     norms: Tensor = torch.fft.fftshift(
         torch.fft.fft(x.float(), dim=-2, norm="ortho").norm(dim=-1), dim=-1
     )
@@ -31,16 +29,15 @@ def amplitudes(x: Tensor) -> Tensor:
 
 
 def map_spectrum(attention: Tensor) -> Tensor:
-    """L2 norm of each row of S = F A F^T, in the order of `frequencies`; [..., N, N] -> [..., N or
-    N - 1].
+    """L2 norm of each row of S = F A F^T, by `frequencies`; [..., N, N] -> [..., N or N - 1].
 
-    F^T is unitary and leaves the norm of a row as it is, so the rows of F A have those norms.
+    F^T is unitary and preserves the norm of a row, so it suffices to compute the rows of F A.
     """
     return amplitudes(attention)
 
 
 def low_pass(x: Tensor) -> Tensor:
-    """DC[X]: the mean over tokens, for each of them; [..., N, C] -> [..., 1, C]."""
+    """DC[X]: the mean over tokens; [..., N, C] -> [..., 1, C]."""
     return x.mean(-2, keepdim=True)
 
 

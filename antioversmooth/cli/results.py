@@ -98,7 +98,7 @@ def _draw(path: Path, overrides: list[str], args: Namespace, results: Path) -> l
             file=sys.stderr,
         )
         return []
-    return [*drawing.write(picture, folder), gallery.write_gallery(folder)]
+    return [*drawing.write_picture(picture, folder), gallery.write_gallery(folder)]
 
 
 def verify_command(args: Namespace) -> int:

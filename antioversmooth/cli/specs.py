@@ -8,7 +8,7 @@ from antioversmooth.cli.completion import completion_script
 from antioversmooth.cli.exit_codes import OK
 from antioversmooth.cli.requests import load_request, print_json
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets import dataset as listing
+from antioversmooth.datasets import dataset
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.spec.draft import draft
 from antioversmooth.spec.schema import json_schema
@@ -20,14 +20,14 @@ def data_command(args: Namespace) -> int:
     configs: list[DataConfig] = []
     for experiment in request.experiments:
         configs += [experiment.data] if experiment.data not in configs else []
-    found = [listing.facts(config) for config in configs]
+    found = [dataset.dataset_facts(config) for config in configs]
     if args.json:
         print_json(found)
     else:
         lines = [f"{key:<12} {value}" for facts in found for key, value in facts.items()]
         print("\n".join(lines), flush=True)
     for config, facts in zip(configs, found, strict=True):
-        listing.check(config, facts)
+        dataset.check_facts(config, facts)
     return OK
 
 

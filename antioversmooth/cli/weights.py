@@ -6,15 +6,17 @@ import os
 from argparse import Namespace
 from dataclasses import asdict
 
-from antioversmooth.analysis import drawing, overview
+from antioversmooth.analysis.drawing import write_picture
+from antioversmooth.analysis.overview import overview_pictures
 from antioversmooth.cli.exit_codes import OK
 from antioversmooth.cli.requests import load_row, print_json, report_written
 from antioversmooth.reporting import evaluations
 from antioversmooth.reporting.rendering import gallery
-from antioversmooth.training.run.distributed import find_place
+from antioversmooth.training.run.distributed import rank_from_env
 from antioversmooth.training.weights.analyse import analyse
-from antioversmooth.training.weights.convert import convert
-from antioversmooth.training.weights.trained import evaluate_checkpoint, run_of
+from antioversmooth.training.weights.convert import convert_weights
+from antioversmooth.training.weights.evaluate import evaluate_weights
+from antioversmooth.training.weights.trained import run_of_target
 
 
 def analyze_command(args: Namespace) -> int:
@@ -24,8 +26,8 @@ def analyze_command(args: Namespace) -> int:
     default = args.target / "analysis" if is_run else args.target.with_suffix(".analysis")
     folder = args.output or default
     written = record.write(folder)
-    for picture in overview.pictures(record):
-        written += drawing.write(picture, folder)
+    for picture in overview_pictures(record):
+        written += write_picture(picture, folder)
     written.append(gallery.write_gallery(folder, record.title))
     report_written(written, as_json=args.json)
     return OK
@@ -33,12 +35,12 @@ def analyze_command(args: Namespace) -> int:
 
 def evaluate_command(args: Namespace) -> int:
     """Evaluates weights, and keeps the result beside them."""
-    experiment = load_row(args.spec, args.overrides) or run_of(args.target).experiment
+    experiment = load_row(args.spec, args.overrides) or run_of_target(args.target).experiment
     data = evaluations.with_root(experiment.data, args.data) if args.data else experiment.data
-    evaluation = evaluate_checkpoint(args.target, experiment, data=data, average=args.average)
+    evaluation = evaluate_weights(args.target, experiment, data=data, average=args.average)
     record = evaluations.record(args.target, experiment, data, evaluation)
     # under torchrun every process has the result
-    if find_place(os.environ).rank == 0:
+    if rank_from_env(os.environ).rank == 0:
         print_json(record) if args.json else print(evaluations.text(record))
     return OK
 
@@ -46,7 +48,7 @@ def evaluate_command(args: Namespace) -> int:
 def convert_command(args: Namespace) -> int:
     """Writes weights in another layout."""
     row = load_row(args.spec, args.overrides)
-    report = convert(args.source, args.target, row, fold=args.fold, average=args.average)
+    report = convert_weights(args.source, args.target, row, fold=args.fold, average=args.average)
     if args.json:
         print_json({**asdict(report), "written": str(args.target)})
     else:

@@ -1,8 +1,8 @@
-"""Where images lie and what they are labelled, without opening one: read by both planes, needs no
-torch.
+"""Data sets on disk, for both planes: which images there are and their labels. Needs no torch.
 
-folder, inaturalist, tar, webdataset, huggingface, cifar     one layout each
-packaged                                                     sets that are a file of an installed package
-listing                                                      the layout that a spec names, held against the spec
-cache                                                        so that a million names are read once
+dataset    the data set that a spec names, checked against the spec
+images     the images of one split: files, byte ranges of archives, or arrays
+layouts/   one layout a file: folder, tar, webdataset, inaturalist, huggingface, cifar, text_table
+cache      listings of large data sets, so that a million names are read once
+missing    the error for data that is not there
 """

@@ -1,5 +1,4 @@
-"""Listings kept between commands: the names of a million files are read once, then only whether
-folders changed."""
+"""A cache of listings: the names of a million files are read once, then only time stamps."""
 
 from __future__ import annotations
 
@@ -21,73 +20,74 @@ from antioversmooth import files
 
 Arrays = dict[str, npt.NDArray[Any]]
 FORMAT = 1
-"""Raised when what is kept changes, so that older files are not read."""
-YOUNG_S = 2.0
-"""A folder that changed this recently may change again without a new time stamp, and is not kept
-yet."""
+"""Version of the cached arrays; raised when they change, so that older files are not read."""
+SETTLED_S = 2.0
+"""Age from which a folder's content is cached: a younger one may change within one time stamp."""
 
 
-def folder() -> Path:
-    """$ANTIOVERSMOOTH_CACHE; by default in the cache of the home folder, which the nodes of a
-    cluster share."""
+def cache_dir() -> Path:
+    """$ANTIOVERSMOOTH_CACHE; by default in the home folder's cache, which a cluster's nodes
+    share."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("ANTIOVERSMOOTH_CACHE") or home / "antioversmooth")
 
 
-def kept(
+def cached(
     key: Mapping[str, str | None], make: Callable[[], tuple[Arrays, Sequence[Path]]]
 ) -> Arrays:
-    """What `make` gives, or gave before if none of the paths that it looked at has changed since.
+    """The result of `make`, from the cache if no path that it depends on has changed since.
 
     Args:
-        key: What the arrays depend on, besides the content of the paths.
-        make: Arrays without objects, and the folders and files that tell by their time stamp (files
-            also by their size) whether it would give the same again.
+        key: Everything that the arrays depend on, besides the content of the paths.
+        make: Returns arrays without objects, and the folders and files that they depend on. A path
+            has changed if its time stamp, or the size of a file, has.
     """
     name = hashlib.sha256(
         json.dumps({"format": FORMAT, **key}, sort_keys=True).encode()
     ).hexdigest()
-    path = folder() / f"{name[:16]}.npz"
+    path = cache_dir() / f"{name[:16]}.npz"
     found = _read(path)
     if found is not None:
         return found
-    arrays, looked_at = make()
-    _write(path, arrays, looked_at)
+    arrays, depends_on = make()
+    _write(path, arrays, depends_on)
     return arrays
 
 
 def _read(path: Path) -> Arrays | None:
-    """The kept arrays; None where there are none, they are torn, or out of date."""
+    """The cached arrays; None where there are none, they are torn, or out of date."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            paths, stamps = kept["_paths"], kept["_stamps"]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            paths, stamps = saved["_paths"], saved["_stamps"]
             if not np.array_equal(_stamps([Path(os.fsdecode(p)) for p in paths.tolist()]), stamps):
                 return None
-            return {name: kept[name] for name in kept.files if not name.startswith("_")}
+            return {name: saved[name] for name in saved.files if not name.startswith("_")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _write(path: Path, arrays: Arrays, looked_at: Sequence[Path]) -> None:
-    stamps = _stamps(looked_at)
-    if stamps[:, 0].max() > (time.time() - YOUNG_S) * 1e9:
+def _write(path: Path, arrays: Arrays, depends_on: Sequence[Path]) -> None:
+    stamps = _stamps(depends_on)
+    if stamps[:, 0].max() > (time.time() - SETTLED_S) * 1e9:
         return
     content = io.BytesIO()
-    paths = np.array([os.fsencode(p) for p in looked_at], np.bytes_)
+    paths = np.array([os.fsencode(p) for p in depends_on], np.bytes_)
     np.savez(content, allow_pickle=False, **arrays, _paths=paths, _stamps=stamps)
     try:
         files.write_atomic(path, content.getvalue())
     except OSError as err:
-        # no home on this node, or it is full: the next start lists again
+        # no home folder on this node, or it is full: the next start lists again
         print(
-            f"note: the listing of the data is not kept in {path.parent} ({err.strerror})",
+            f"note: cannot cache the listing of the data in {path.parent} ({err.strerror})",
             file=sys.stderr,
         )
 
 
 def _stamps(paths: Sequence[Path]) -> npt.NDArray[np.int64]:
-    """Time of the last change in ns, and size in bytes (of a folder: 0, which file systems disagree
-    on)."""
+    """Time of the last change in ns and size in bytes of each path.
+
+    The size of a folder counts as 0: file systems disagree on it.
+    """
     found = [os.stat(path) for path in paths]
     return np.array(
         [

@@ -1,4 +1,4 @@
-"""Images that are files, or stretches of larger files: read by their index, from any process."""
+"""The images of one split: files, byte ranges of archives, or arrays in memory."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import numpy as np
 import numpy.typing as npt
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Endings, in lower case, of what counts as an image; those of torchvision's ImageFolder."""
+"""Extensions of image files, in lower case; the same as those of torchvision's ImageFolder."""
 
 
-class Encoded(Protocol):
-    """The images of one split, each as the bytes of an image file."""
+class EncodedImages(Protocol):
+    """Images that are read one by one, each as the bytes of an image file."""
 
     @property
     def labels(self) -> npt.NDArray[np.int64]:
         """Class of each image. Shape: [number of images]."""
 
     def read(self, index: int) -> bytes:
-        """The image's file.
+        """The bytes of the image file.
 
         Raises:
-            OSError: It cannot be read.
+            OSError: The file cannot be read.
         """
 
     def name(self, index: int) -> str:
-        """Where the image lies, for messages."""
+        """Path of the image, for messages."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Images under a folder: whole files, or stretches of the files of `archives`.
+class FileImages:
+    """Images under a folder: whole files, or byte ranges of the files in `archives`.
 
-    Arrays throughout, since forked workers would copy lists page by page as they read them.
+    All fields are arrays: forked workers would copy lists page by page as they read them.
     """
 
     root: Path
@@ -45,16 +45,16 @@ class Stored:
     """Relative to `root`, or within the archive."""
     labels: npt.NDArray[np.int64]
     archives: tuple[str, ...] = ()
-    """Relative to `root`; none where every image is a file of its own."""
-    places: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
-    """Number of the archive, first byte and number of bytes of each image; empty where there are no
+    """Relative to `root`; empty where every image is a file of its own."""
+    ranges: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
+    """Index of the archive, first byte and number of bytes of each image; empty without
     archives."""
 
     def read(self, index: int) -> bytes:
         if not self.archives:
             return Path(self.name(index)).read_bytes()
-        archive, offset, size = (int(value) for value in self.places[index])
-        # Opened for each image, as a file of its own would be: an open file cannot be handed to
+        archive, offset, size = (int(value) for value in self.ranges[index])
+        # Opened for each image, as a file of its own would be: an open file cannot be passed to
         # another process.
         with (self.root / self.archives[archive]).open("rb", buffering=0) as file:
             return os.pread(file.fileno(), size, offset)
@@ -63,13 +63,30 @@ class Stored:
         inside = os.fsdecode(self.names[index])
         if not self.archives:
             return str(self.root / inside)
-        return f"{self.root / self.archives[self.places[index, 0]]}:{inside}"
+        return f"{self.root / self.archives[self.ranges[index, 0]]}:{inside}"
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Decoded images of one size, in memory."""
+
+    pixels: npt.NDArray[np.uint8]
+    """Shape: [number of images, channels, height, width]."""
+    labels: npt.NDArray[np.int64]
+    source: str
+    """The file that they come from, for messages."""
+
+    def name(self, index: int) -> str:
+        return f"{self.source}[{index}]"
+
+
+Images = EncodedImages | ArrayImages
 
 
 def is_image(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
 
 
-def packed(names: Sequence[str]) -> npt.NDArray[np.bytes_]:
-    """Names as one array of bytes."""
+def encode_names(names: Sequence[str]) -> npt.NDArray[np.bytes_]:
+    """The names as one array of bytes."""
     return np.array([os.fsencode(name) for name in names], np.bytes_)

@@ -1,4 +1,4 @@
-"""What to say where data is not there, with the way out."""
+"""The error for data that is not there, with the ways to fix it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ LAYOUTS = {
     DataSource.cifar100: "cifar-100-python/",
     DataSource.inaturalist: "train<year>.json, val<year>.json and categories.json",
 }
-"""What `data.root` holds."""
+"""Content of `data.root`, by layout."""
 VARIABLES = {DataSource.cifar100: "CIFAR100", DataSource.inaturalist: "INATURALIST"}
-"""What the shipped specs take `data.root` from; of all others IMAGENET."""
+"""Environment variables that the shipped specs read `data.root` from; IMAGENET for all others."""
 
 
-def missing(config: DataConfig, what: str) -> DataError:
-    """The error for data that is not there: `data.root: there is no folder /path; set ...`."""
+def missing_data(config: DataConfig, problem: str) -> DataError:
+    """The error, such as `data.root: there is no folder /path; set ...`."""
     variable, layout = VARIABLES.get(config.source, "IMAGENET"), LAYOUTS[config.source]
     return DataError(
-        f"data.root: {what}; set {variable}=/path or data.root=/path (a folder with {layout}), or"
-        " add profile=mini for the small embedded data"
+        f"data.root: {problem}; set {variable}=/path or data.root=/path (a folder with {layout}),"
+        " or add profile=mini for the small embedded data"
     )

@@ -69,12 +69,12 @@ def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
         return
     else:
         # NumPy, for the names of a million files
-        from antioversmooth.datasets.dataset import listed, sample
+        from antioversmooth.datasets.dataset import open_dataset
 
-        there = listed(data)
+        there = open_dataset(data)
         found = {
             "fingerprint": there.fingerprint,
-            "sample": sample(there.train, there.val) if begun else "",
+            "sample": there.sample_checksum() if begun else "",
         }
     for run in begun:
         require_same_data(run, found)

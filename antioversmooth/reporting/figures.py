@@ -12,7 +12,7 @@ from pathlib import Path
 from antioversmooth import spec
 from antioversmooth.analysis import drawing
 from antioversmooth.analysis.drawing import Picture
-from antioversmooth.analysis.panels import Axes, Row, axes
+from antioversmooth.analysis.panels import FigureRow, PanelData, panel_data
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Figure, PanelKind, Table
 from antioversmooth.reporting.rendering import gallery
@@ -44,7 +44,7 @@ def render(table: Table, request: Request, seeds: Sequence[int], results: Path) 
         return []
     specs = [request.folder / "figures" / f"{name}.yaml" for name in table.figures]
     drawn = [picture(*spec.load_figure(path, request.overrides), seeds, results) for path in specs]
-    written = [path for found in drawn if found for path in drawing.write(found, folder)]
+    written = [path for found in drawn if found for path in drawing.write_picture(found, folder)]
     return [*written, gallery.write_gallery(folder)] if written else []
 
 
@@ -84,7 +84,7 @@ def picture(
         ]
         done = [run for run in theirs if run.result() is not None]
         found = [from_result(run) if journaled else analysed(run, num_images) for run in done]
-        rows.append(Row(row.experiment, row.label, found))
+        rows.append(FigureRow(row.experiment, row.label, found))
     measured = [row for row in rows if row.seeds]
     if not measured:
         return None
@@ -92,7 +92,7 @@ def picture(
         next(r.experiment for r in runs if r.experiment.name == measured[0].experiment)
     )
     published = setting.comparable and not request.changes_identity
-    panels = [axes(panel, measured, published=published) for panel in figure.panels]
+    panels = [panel_data(panel, measured, published=published) for panel in figure.panels]
     panels = [panel for panel in panels if panel.curves]
     if not panels:
         return None
@@ -150,8 +150,8 @@ def _weights(run: Run) -> str:
 
 def _notes(
     figure: Figure,
-    rows: Sequence[Row],
-    panels: Sequence[Axes],
+    rows: Sequence[FigureRow],
+    panels: Sequence[PanelData],
     seeds: Sequence[int],
     setting: captions.Setting,
     published: bool,

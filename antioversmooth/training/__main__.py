@@ -1,5 +1,4 @@
-"""`python -m antioversmooth.training RUN_DIR`: one rank of a run, as torchrun or a SLURM step
-starts it."""
+"""`python -m antioversmooth.training RUN_DIR`: one rank of a run, for torchrun and SLURM steps."""
 
 from __future__ import annotations
 
@@ -15,11 +14,11 @@ from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
 from antioversmooth.runs import Run
 from antioversmooth.runs.journal import EndReason
 from antioversmooth.training.run.attempt import SUPERSEDED, describe, end_of
-from antioversmooth.training.run.distributed import find_place
+from antioversmooth.training.run.distributed import rank_from_env
 from antioversmooth.training.train import train
 
-RESUMABLE = os.EX_TEMPFAIL
-"""Exit code of an attempt that ended early and is to be continued."""
+EXIT_RESUMABLE = os.EX_TEMPFAIL
+"""Exit code of an attempt that ended early and can be resumed."""
 
 _RESUMABLE_REASONS = (
     EndReason.preempted.value,
@@ -30,51 +29,54 @@ _RESUMABLE_REASONS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains the run of a directory; 0 completed, 75 ended early and resumable, 2 a user's mistake,
-    1 anything else."""
+    """Trains the run in a directory.
+
+    Returns:
+        The exit code: 0 completed, 75 ended early and resumable, 2 the user's mistake, 1 other.
+    """
     (directory,) = sys.argv[1:] if arguments is None else arguments
-    # what is aborted from within a library, as NCCL does with ranks that hang, says where it was
+    # prints stacks when a library aborts the process, as NCCL does to ranks that hang
     faulthandler.enable(file=2)
     return run_attempt(Path(directory))
 
 
 def run_attempt(directory: Path) -> int:
-    """Trains the run of a directory with its output in the attempt's log folder; the exit code as
-    `main`."""
+    """Trains the run in a directory, with output to the attempt's log folder; returns the exit
+    code."""
     code = 0
     try:
         train(Run.load(directory), redirect=True)
     except KeyboardInterrupt:
-        code = RESUMABLE
+        code = EXIT_RESUMABLE
     except Exception as err:
-        if find_place(os.environ).rank == 0 or not isinstance(err, AntiOversmoothError):
-            # what all ranks know is said once
+        if rank_from_env(os.environ).rank == 0 or not isinstance(err, AntiOversmoothError):
+            # an error that all ranks share is printed once
             print(describe(err), file=sys.stderr)
         code = exit_code(err)
-    _end_loading_processes()
+    _kill_workers()
     return code
 
 
-def _end_loading_processes() -> None:
-    """Ends what loads data for this process, after whatever ended training.
+def _kill_workers() -> None:
+    """Kills the data loading workers of this process.
 
-    Left to Python's exit they would be sent SIGTERM, which they ignore for the sake of schedulers
-    that signal every process of a job, and be waited for without end.
+    Python's exit would send them SIGTERM and wait forever: they ignore SIGTERM, since schedulers
+    may send it to all processes of a job.
     """
-    loading = multiprocessing.active_children()
-    if loading:
-        # torch's would report them as lost
+    workers = multiprocessing.active_children()
+    if workers:
+        # torch's handler would report them as lost
         handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        for process in loading:
+        for process in workers:
             process.kill()
             process.join()
         signal.signal(signal.SIGCHLD, handler)
 
 
 def exit_code(error: Exception) -> int:
-    """What the process ends with."""
+    """Exit code of a process whose training raised an error."""
     if isinstance(error, AttemptEnded) and error.reason in _RESUMABLE_REASONS:
-        return RESUMABLE
+        return EXIT_RESUMABLE
     reason, _ = end_of(error)
     return 2 if isinstance(error, UserError) or reason is EndReason.disk_full else 1
 

@@ -1,4 +1,4 @@
-"""Accuracy of a model on a split: every image exactly once, whatever the number of ranks."""
+"""Accuracy of a model on a split: each image counts once, whatever the number of ranks."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antioversmooth.config import Experiment, Precision
+from antioversmooth.datasets.images import Images
 from antioversmooth.runs.metrics import VAL_LOSS, VAL_TOP1, VAL_TOP5
 from antioversmooth.training.data.augmentation import DevicePreprocessing
-from antioversmooth.training.data.images import Images, check_readable
-from antioversmooth.training.data.loading import WHOLE, Loaders
+from antioversmooth.training.data.loading import OK, Loaders, check_unreadable
 from antioversmooth.training.run.distributed import Ranks
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model does on a split."""
+    """Accuracy and loss of a model on a split."""
 
     top1: float
     """Percent of the images whose class has the highest logit."""
     top5: float
-    """Percent of the images whose class is among the five highest; of fewer classes, among all."""
+    """Percent of the images whose class is among the five with the highest logits."""
     loss: float
     """Mean cross entropy against the labels, without smoothing."""
     per_class: list[float]
@@ -36,10 +36,10 @@ class Evaluation:
     images_per_s: float
     """Over all ranks, data loading included."""
     unreadable: tuple[str, ...] = ()
-    """Images that could not be read, and count nowhere."""
+    """Images that could not be read, which are not counted."""
 
     def detail(self) -> dict[str, Any]:
-        """The rest, as JSON has it; null for a class without images."""
+        """Everything but accuracy and loss, for JSON; null for a class without images."""
         return {
             "num_images": self.num_images,
             "unreadable": list(self.unreadable),
@@ -48,7 +48,7 @@ class Evaluation:
         }
 
     def metrics(self) -> dict[str, float]:
-        """As the journal names them."""
+        """Accuracy and loss, under the journal's metric names."""
         return {
             VAL_TOP1: self.top1,
             VAL_TOP5: self.top5,
@@ -57,14 +57,14 @@ class Evaluation:
 
 
 class Evaluator:
-    """Evaluates models on one split; called by every rank together, gives the same on all of them.
+    """Evaluates models on one split; all ranks call it together, and get the same result.
 
     Raises:
         DataError: More images than `data.max_corrupt` cannot be read.
 
     Args:
         images: The split.
-        loaders: Make this rank's share of its batches.
+        loaders: Makes this rank's batches.
     """
 
     def __init__(
@@ -94,25 +94,24 @@ class Evaluator:
         )
 
     def _names(self, unreadable: list[int]) -> list[str]:
-        """Of all ranks' unreadable images; ends it, on every rank, where they are too many."""
+        """Names of all ranks' unreadable images; raises, on every rank, if there are too many."""
         names = [self.images.name(index) for index in sorted(chain(*self.ranks.gather(unreadable)))]
-        check_readable(names, self.data.max_corrupt)
+        check_unreadable(names, self.data.max_corrupt)
         return names
 
     @torch.no_grad()
     def _sums(self, model: nn.Module) -> tuple[Tensor, list[int]]:
-        """Images, hits in the first place, hits in the first five, and loss, by class; and what
-        could not be read.
+        """Sums by class, [4, num_classes], and the indices of unreadable images.
 
-        Shape of the sums: [4, num_classes].
+        The rows are: images, top-1 hits, top-5 hits, loss.
         """
         model.eval()
         sums = torch.zeros(4, self.data.num_classes, dtype=torch.float64, device=self.ranks.device)
         unreadable: list[int] = []
         for batch in self.batches:
             self.ranks.progress.mark()
-            # others were replaced by a neighbour, which counts by itself
-            readable = batch.corrupt == WHOLE
+            # an unreadable image is replaced by a neighbour, which counts in its own right
+            readable = batch.corrupt == OK
             unreadable += batch.corrupt[~readable].tolist()
             labels = batch.labels.to(self.ranks.device, non_blocking=True)
             with autocast(self.ranks.device, self.precision):
@@ -125,7 +124,7 @@ class Evaluator:
 
 
 def _scores(logits: Tensor, labels: Tensor) -> Tensor:
-    """The rows of `Evaluator._sums` for each image. Shape: [4, batch]."""
+    """The rows of `Evaluator._sums` for each image; [4, B]."""
     best = logits.topk(min(5, logits.shape[1])).indices
     hits = best == labels[:, None]
     loss = F.cross_entropy(logits, labels, reduction="none")
@@ -133,6 +132,6 @@ def _scores(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The arithmetic of a recipe; on a CPU always float32."""
+    """Autocast to the precision of a recipe; on a CPU always float32."""
     dtype = {Precision.float16: torch.float16, Precision.bfloat16: torch.bfloat16}.get(precision)
     return torch.autocast(device.type, dtype, enabled=dtype is not None and device.type == "cuda")

@@ -1,8 +1,7 @@
-"""Randomness without history: every draw is a function of the run's seed and of where in the run it
-happens.
+"""Randomness without state: each draw is a function of the run's seed and its position in the run.
 
-No generator is ever carried from one step to the next. So a resumed run needs no random state, and
-the number of processes, workers, nodes or passes cannot move a draw.
+No generator is carried from one step to the next. So a resumed run needs no random state, and the
+number of processes, workers, nodes or micro-batches cannot change a draw.
 """
 
 from __future__ import annotations
@@ -18,22 +17,21 @@ def seed_for(run_seed: int, purpose: str, *coordinates: int) -> int:
     """A 63-bit seed for one draw.
 
     Args:
-        purpose: What is drawn (order, view, erase, mix, dropout, weights), so that two draws at one
-            place differ.
-        coordinates: Where in the run: epoch, step, number of a view, of a layer, of a group, ...
+        purpose: order, view, erase, mix, dropout or weights, so that two draws at one position
+            differ.
+        coordinates: Position in the run: epoch, step, number of a view, of a layer, of a group, ...
     """
-    place = ":".join(map(str, (run_seed, purpose, *coordinates)))
-    digest = hashlib.blake2b(place.encode(), digest_size=8).digest()
+    position = ":".join(map(str, (run_seed, purpose, *coordinates)))
+    digest = hashlib.blake2b(position.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds the generators that timm and torch draw from: Python's, NumPy's and torch's, of CPU and
-    current GPU."""
+    """Seeds all generators that timm and torch draw from: Python's, NumPy's, and torch's of the CPU
+    and the current GPU."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    # Not torch.manual_seed: on devices that are not in use it notes the seed and a stack trace, 2
-    # ms a call.
+    # Not torch.manual_seed: for unused devices it records the seed with a stack trace, 2 ms a call.
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""`train(run)`: what every rank calls, whatever started it."""
+"""`train(run)`: training of one run, called on every rank by every launcher."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from antioversmooth.analysis.similarity import token_similarity
-from antioversmooth.config import Experiment
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.runs import Run, require_same_data
 from antioversmooth.runs.metrics import START_TOP1, TOKEN_SIMILARITY
-from antioversmooth.training.data.images import open_data
 from antioversmooth.training.data.loading import Batch, Loaders
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.run import attempt as attempts
-from antioversmooth.training.run import distributed, system
 from antioversmooth.training.run.attempt import Attempt
+from antioversmooth.training.run.distributed import process_group
 from antioversmooth.training.run.loop import Trainer
 from antioversmooth.training.run.result import write_result
 from antioversmooth.training.run.signals import StopRequest
+from antioversmooth.training.run.system import system_metrics
 from antioversmooth.training.run.watchdog import watching
 from antioversmooth.training.step.distillation import load_teacher
 from antioversmooth.training.weights.initial import load_initial_weights, new_model
@@ -31,40 +31,39 @@ SIMILARITY_IMAGES = 128
 
 
 def train(run: Run, *, redirect: bool = False) -> None:
-    """Takes a run to its end: from its newest checkpoint, else from its initial weights, else from
-    scratch.
+    """Trains a run to its end: from its newest checkpoint, else from its initial weights.
 
     Does nothing for a run that has its result.
 
     Args:
-        redirect: Whether output goes to the attempt's log folder rather than to where it goes now.
+        redirect: Whether output goes to the attempt's log folder.
 
     Raises:
-        AttemptEnded: Before the end; the next call continues.
-        UserError: The run cannot be trained as it is.
+        AttemptEnded: The attempt ended early; the next call resumes.
+        UserError: The run cannot be trained as specified.
     """
     if run.result() is not None:
         return
-    with distributed.joined(run.experiment.runtime) as ranks:
-        stop = StopRequest(supervised=ranks.place.source == "torchrun")
+    with process_group(run.experiment.runtime) as ranks:
+        stop = StopRequest(supervised=ranks.info.launcher == "torchrun")
         with (
             attempts.opened(run, ranks, redirect=redirect) as attempt,
-            system.watched(attempt),
+            system_metrics(attempt),
             watching(attempt),
-            stop.listening(),
+            stop.signal_handlers(),
         ):
             _train(attempt, stop)
 
 
 def _train(attempt: Attempt, stop: StopRequest) -> None:
     run, ranks, config = attempt.run, attempt.ranks, attempt.run.experiment
-    data = open_data(config.data)
-    measures = data.measures()
+    dataset = open_dataset(config.data)
+    checksums = dataset.checksums()
     if attempt.resume_from is not None:
-        require_same_data(run, measures)
-    attempt.add_provenance(data={"name": config.data.name, "root": config.data.root, **measures})
-    loaders = make_loaders(config, seed=run.seed, cpus=ranks.place.cpus)
-    evaluator = Evaluator(config, data.val, loaders, ranks)
+        require_same_data(run, checksums)
+    attempt.add_provenance(data={"name": config.data.name, "root": config.data.root, **checksums})
+    loaders = Loaders(config, seed=run.seed, cpus=ranks.info.cpus)
+    evaluator = Evaluator(config, dataset.val, loaders, ranks)
     model: Any = new_model(config, run.seed).to(ranks.device)
     start = None
     if attempt.resume_from is None and config.recipe.init_from is not None:
@@ -74,36 +73,24 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
         trainer = Trainer(
             attempt,
             model,
-            data.train,
+            dataset.train,
             teacher=load_teacher(run, ranks),
             loaders=loaders,
             evaluator=evaluator,
             stop=stop,
         )
         if attempt.resume_from is not None:
-            trainer.load(attempt.resume_from.load())
+            trainer.load_state(attempt.resume_from.load())
         trainer.fit()
     if ranks.is_main:
         attempt.check_fence()
-        similarity = _record_similarity(attempt, model, evaluator, loaders.evaluation(data.val))
-        only = start if config.recipe.epochs == 0 else None
-        write_result(attempt, model, data, similarity=similarity, evaluation=only)
-
-
-def make_loaders(config: Experiment, *, seed: int, cpus: int = 1) -> Loaders:
-    """What makes the batches of an experiment."""
-    return Loaders(
-        config.data,
-        config.recipe,
-        config.runtime,
-        image_size=config.model.image_size,
-        seed=seed,
-        cpus=cpus,
-    )
+        similarity = _record_similarity(attempt, model, evaluator, loaders.evaluation(dataset.val))
+        evaluation = start if config.recipe.epochs == 0 else None
+        write_result(attempt, model, dataset, similarity=similarity, evaluation=evaluation)
 
 
 def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> Evaluation:
-    """Loads the initial weights, and journals what they reach before any training."""
+    """Loads the initial weights, and journals their accuracy before any training."""
     report = load_initial_weights(model, attempt.run)
     attempt.note("initial-weights", **asdict(report))
     start = evaluator(model)
@@ -116,11 +103,12 @@ def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator
 def _record_similarity(
     attempt: Attempt, model: nn.Module, evaluator: Evaluator, split: Iterable[Batch]
 ) -> dict[str, Any]:
-    """Journals the similarity between tokens after each block, by the authors' definition; returns
-    every form of it.
+    """Journals the token similarity after each block, by the authors' definition; returns all
+    definitions.
 
     Args:
-        split: All of it, not this rank's share: the images must not depend on the number of ranks.
+        split: The whole split, not this rank's share: the images must not depend on the number of
+            ranks.
     """
     images = _first_images(evaluator, split)
     similarity = token_similarity(model, images)
@@ -130,9 +118,9 @@ def _record_similarity(
 
 
 def _first_images(evaluator: Evaluator, split: Iterable[Batch]) -> Tensor:
-    found: list[Tensor] = []
+    images: list[Tensor] = []
     for batch in split:
-        found.append(evaluator.preprocessing.normalise(batch.images))
-        if sum(map(len, found)) >= SIMILARITY_IMAGES:
+        images.append(evaluator.preprocessing.normalise(batch.images))
+        if sum(map(len, images)) >= SIMILARITY_IMAGES:
             break
-    return torch.cat(found)[:SIMILARITY_IMAGES]
+    return torch.cat(images)[:SIMILARITY_IMAGES]

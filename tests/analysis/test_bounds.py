@@ -14,7 +14,7 @@ from tiny import SOFTMAX
 from torch import Tensor, nn
 
 from antioversmooth.analysis import bounds
-from antioversmooth.analysis.hooks import Attended, evaluating, watching_attention
+from antioversmooth.analysis.hooks import AttentionActivations, evaluation_mode, hook_attention
 from antioversmooth.analysis.spectra import high_pass, high_pass_norm, low_pass, low_pass_norm
 from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.models.scaling import apply_to_matrix, scale_features
@@ -136,8 +136,8 @@ def test_decay_is_that_of_explicit_powers() -> None:
 def inequalities(model: nn.Module, images: Tensor) -> list[dict[str, Tensor]]:
     found: list[dict[str, Tensor]] = []
     with (
-        evaluating(model),
-        watching_attention(model, lambda _, seen: found.append(bounds.inequalities(seen))),
+        evaluation_mode(model),
+        hook_attention(model, lambda _, seen: found.append(bounds.inequalities(seen))),
     ):
         model(images)
     return found
@@ -161,14 +161,14 @@ def test_a_layer_that_breaks_the_bound_is_counted(
 ) -> None:
     """A map and an output three thousand times what the weights make of them."""
 
-    def exaggerated(_: int, seen: Attended) -> None:
-        louder = Attended(
+    def exaggerated(_: int, seen: AttentionActivations) -> None:
+        louder = AttentionActivations(
             seen.layer, seen.tokens, seen.unscaled, 3000 * seen.map, 3000 * seen.output
         )
         assert (bounds.inequalities(louder)["violations"] == 1).all()
 
     model = build("vit")
-    with evaluating(model), watching_attention(model, exaggerated):
+    with evaluation_mode(model), hook_attention(model, exaggerated):
         model(images)
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from antioversmooth.analysis import drawing, overview
 from antioversmooth.analysis.drawing import Picture
-from antioversmooth.analysis.panels import Axes, Curve, Style
+from antioversmooth.analysis.panels import Curve, PanelData, Style
 from antioversmooth.analysis.record import Analysis
 
 LINE = Curve("DeiT-S", "DeiT-S", [0, 1, 2], [0.25, 0.5, 1.0], [0.2, 0.4, 0.9], [0.3, 0.6, 1.1])
@@ -27,14 +27,14 @@ PICTURE = Picture(
     "Similarity",
     ["MNIST-5k (mini profile), seed 0. " * 8],
     [
-        Axes("Tokens", "layer", "mean |cos|", True, [], [LINE, DASHED, POINTS]),
-        Axes("Spectrum", "frequency", "norm", False, [1, 2], [LINE, LINE]),
+        PanelData("Tokens", "layer", "mean |cos|", True, [], [LINE, DASHED, POINTS]),
+        PanelData("Spectrum", "frequency", "norm", False, [1, 2], [LINE, LINE]),
     ],
 )
 
 
 def test_a_picture_is_kept_with_its_numbers(tmp_path: Path) -> None:
-    paths = drawing.write(PICTURE, tmp_path / "figures")
+    paths = drawing.write_picture(PICTURE, tmp_path / "figures")
     assert [path.name for path in paths] == [
         f"similarity.{end}" for end in ("json", "csv", "png", "svg")
     ]
@@ -72,7 +72,7 @@ def test_nothing_of_the_picture_is_outside_of_it() -> None:
 
 def plots(picture: Picture) -> list[Any]:
     """The axes of its panels, in their order, laid out."""
-    canvas = drawing._canvas(picture)
+    canvas = drawing._figure(picture)
     canvas.draw_without_rendering()
     return [axes for axes in canvas.axes if axes.get_title(loc="left")]
 
@@ -80,10 +80,10 @@ def plots(picture: Picture) -> list[Any]:
 def test_panels_of_one_quantity_have_one_scale() -> None:
     high = replace(LINE, y=[5.0, 7.0, 9.0], low=(), high=())
     panels = [
-        Axes("a", "layer", "cos", False, [], [curve], quantity=q)
+        PanelData("a", "layer", "cos", False, [], [curve], quantity=q)
         for curve, q in ((LINE, "c"), (high, "c"))
     ]
-    other = Axes("b", "layer", "norm", False, [], [high], quantity="n")
+    other = PanelData("b", "layer", "norm", False, [], [high], quantity="n")
     one, two, three = (plot.get_ylim() for plot in plots(Picture("p", "P", [], [*panels, other])))
     assert one == two
     assert (one[0] < 0.2, one[1] > 9) == (True, True), "all of both"
@@ -91,8 +91,8 @@ def test_panels_of_one_quantity_have_one_scale() -> None:
 
 
 def test_one_legend_explains_all_panels_and_lies_on_none() -> None:
-    panels = [Axes(title, "layer", "cos", False, [], [LINE, DASHED]) for title in ("a", "b")]
-    canvas = drawing._canvas(Picture("p", "A title", ["A note."], panels))
+    panels = [PanelData(title, "layer", "cos", False, [], [LINE, DASHED]) for title in ("a", "b")]
+    canvas = drawing._figure(Picture("p", "A title", ["A note."], panels))
     canvas.draw_without_rendering()
     (legend,) = canvas.legends
     assert [text.get_text() for text in legend.get_texts()] == [LINE.label, DASHED.label]
@@ -112,7 +112,7 @@ def test_titles_of_panels_that_stand_side_by_side_do_not_run_into_each_other() -
     ]
     titles += ["Tokens: high over low frequencies"]
     for layers in ([], [1]):
-        panels = [Axes(title, "frequency", "norm", False, layers, [LINE]) for title in titles]
+        panels = [PanelData(title, "frequency", "norm", False, layers, [LINE]) for title in titles]
         shown = plots(Picture("p", "P", [], panels))
         boxes = [plot._left_title.get_window_extent() for plot in shown]
         assert not any(a.overlaps(b) for a, b in pairwise(boxes))
@@ -122,8 +122,8 @@ def test_titles_of_panels_that_stand_side_by_side_do_not_run_into_each_other() -
 def test_a_layer_has_one_colour_in_all_panels() -> None:
     """Also where a panel has fewer layers."""
     panels = [
-        Axes("a", "frequency", "norm", False, [1, 2, 3], [LINE, LINE, LINE]),
-        Axes("b", "frequency", "norm", False, [3], [LINE]),
+        PanelData("a", "frequency", "norm", False, [1, 2, 3], [LINE, LINE, LINE]),
+        PanelData("b", "frequency", "norm", False, [3], [LINE]),
     ]
     first, second = plots(Picture("p", "P", [], panels))
     colours = [[tuple(line.get_color()) for line in plot.lines] for plot in (first, second)]
@@ -132,7 +132,7 @@ def test_a_layer_has_one_colour_in_all_panels() -> None:
 
 
 def test_the_value_that_changes_nothing_is_a_line() -> None:
-    panel = Axes("a", "layer", "w", False, [], [LINE], unchanged=0.0)
+    panel = PanelData("a", "layer", "w", False, [], [LINE], unchanged=0.0)
     (plot,) = plots(Picture("p", "P", [], [panel]))
     assert list(plot.lines[0].get_ydata()) == [0.0, 0.0]
     assert plot.get_ylim()[0] < 0
@@ -140,16 +140,16 @@ def test_the_value_that_changes_nothing_is_a_line() -> None:
 
 def test_an_overview_shows_what_there_is() -> None:
     known = {"tokens/similarity": {1: 0.1, 2: 0.2}, "scales/w": {1: [0.1], 2: [0.2]}}
-    pictures = overview.pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known))
+    pictures = overview.overview_pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known))
     assert [picture.name for picture in pictures] == ["similarity", "scales"]
     assert [len(picture.panels) for picture in pictures] == [1, 1]
     assert pictures[0].notes == ["DeiT-S; weights a.pt; mean over 1,000 images."]
-    assert overview.pictures(Analysis("DeiT-S", "", 4, 2, known))[0].notes == [
+    assert overview.overview_pictures(Analysis("DeiT-S", "", 4, 2, known))[0].notes == [
         "DeiT-S; mean over 4 images."
     ]
-    shown = overview.pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known, "MNIST-5k, mini profile"))[
-        0
-    ]
+    shown = overview.overview_pictures(
+        Analysis("DeiT-S", "a.pt", 1000, 2, known, "MNIST-5k, mini profile")
+    )[0]
     assert shown.title == "Similarity by layer: DeiT-S (MNIST-5k, mini profile)"
     assert shown.notes == [
         "DeiT-S; weights a.pt; mean over 1,000 validation images of MNIST-5k, mini profile."
@@ -159,7 +159,9 @@ def test_an_overview_shows_what_there_is() -> None:
 def test_spectra_are_drawn_for_each_head_of_the_layers_that_have_it() -> None:
     """Swin's stages have more and more heads."""
     spectra = {1: [[1.0, 4.0, 2.0]], 2: [[1.0, 8.0, 2.0], [2.0, 4.0, 1.0]]}
-    heads = overview.pictures(Analysis("Swin", "", 1, 2, {"attention/spectrum": spectra}))[-1]
+    heads = overview.overview_pictures(Analysis("Swin", "", 1, 2, {"attention/spectrum": spectra}))[
+        -1
+    ]
     assert [(panel.title, len(panel.curves)) for panel in heads.panels] == [
         ("Head 1", 2),
         ("Head 2", 1),
@@ -172,7 +174,7 @@ def test_values_are_read_and_drawn_without_torch() -> None:
     """The control plane draws what was journaled on machines that have no GPU and no time."""
     program = (
         "import sys; from antioversmooth.analysis import drawing, overview, panels, record; from"
-        " antioversmooth.reporting import figures; picture = overview.pictures(record.Analysis('',"
+        " antioversmooth.reporting import figures; picture = overview.overview_pictures(record.Analysis('',"
         " '', 1, 1, {'tokens/similarity': {1: 0.5}}))[0]; assert 'matplotlib' not in sys.modules;"
         " drawing.draw(picture); assert not {'torch', 'timm', 'pandas'} & set(sys.modules)"
     )

@@ -10,23 +10,28 @@ import torch
 from tiny import BUILDERS, SOFTMAX
 from torch import Tensor, nn
 
-from antioversmooth.analysis.hooks import Attended, evaluating, watching_attention, watching_tokens
+from antioversmooth.analysis.hooks import (
+    AttentionActivations,
+    evaluation_mode,
+    hook_attention,
+    hook_tokens,
+)
 from antioversmooth.models.attention import ScaledAttention
 
 KIND = pytest.mark.parametrize("kind", BUILDERS)
 
 
-def attended(model: nn.Module, images: Tensor) -> list[Attended]:
-    seen: list[Attended] = []
+def attention_of(model: nn.Module, images: Tensor) -> list[AttentionActivations]:
+    seen: list[AttentionActivations] = []
     with (
-        evaluating(model),
-        watching_attention(model, lambda layer, attention: seen.append(attention)),
+        evaluation_mode(model),
+        hook_attention(model, lambda layer, attention: seen.append(attention)),
     ):
         model(images)
     return seen
 
 
-def recombined(seen: Attended) -> Tensor:
+def recombined(seen: AttentionActivations) -> Tensor:
     """What a layer must give if its map is the one that was seen: map times values, projected."""
     layer = seen.layer
     values = (
@@ -43,7 +48,7 @@ def recombined(seen: Attended) -> Tensor:
 def test_the_map_that_is_seen_is_the_one_that_multiplies_the_values(
     build: Callable[..., nn.Module], images: Tensor, kind: str, scaling: dict[str, bool]
 ) -> None:
-    for seen in attended(build(kind, **scaling), images):
+    for seen in attention_of(build(kind, **scaling), images):
         torch.testing.assert_close(recombined(seen), seen.output, atol=2e-5, rtol=1e-5)
 
 
@@ -58,7 +63,7 @@ def test_the_map_that_is_seen_is_the_one_that_multiplies_the_values(
 def test_the_map_follows_what_the_mean_runs_over(
     build: Callable[..., nn.Module], images: Tensor, kind: str, scaling: dict[str, bool]
 ) -> None:
-    for seen in attended(build(kind, attnscale=True, **scaling), images):
+    for seen in attention_of(build(kind, attnscale=True, **scaling), images):
         torch.testing.assert_close(recombined(seen), seen.output, atol=2e-5, rtol=1e-5)
 
 
@@ -66,7 +71,7 @@ def test_the_map_follows_what_the_mean_runs_over(
 def test_rows_of_maps_sum_to_one_with_and_without_attnscale(
     build: Callable[..., nn.Module], images: Tensor, kind: str
 ) -> None:
-    for seen in attended(build(kind, attnscale=True), images):
+    for seen in attention_of(build(kind, attnscale=True), images):
         for attention in (seen.map, seen.unscaled):
             torch.testing.assert_close(
                 attention.sum(-1), torch.ones_like(attention[..., 0]), atol=1e-5, rtol=0
@@ -82,9 +87,9 @@ def test_a_watched_model_computes_what_it_did_and_stays_as_it_was(
     fused = [getattr(module, "fused_attn", None) for module in model.modules()]
     before = model(images)
     with (
-        evaluating(model),
-        watching_tokens(model, lambda *_: None),
-        watching_attention(model, lambda *_: None),
+        evaluation_mode(model),
+        hook_tokens(model, lambda *_: None),
+        hook_attention(model, lambda *_: None),
     ):
         torch.testing.assert_close(model(images), before, atol=1e-4, rtol=1e-4)
     assert model.training
@@ -102,7 +107,7 @@ def test_a_model_that_fails_midway_is_left_without_hooks(
     def fail(layer: int, seen: Any) -> None:
         raise RuntimeError("seen enough")
 
-    with pytest.raises(RuntimeError, match="seen enough"), watching_attention(model, fail):
+    with pytest.raises(RuntimeError, match="seen enough"), hook_attention(model, fail):
         model(images)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert all(getattr(module, "fused_attn", True) for module in model.modules())
@@ -115,8 +120,8 @@ def test_tokens_are_seen_before_the_first_block_and_after_each(
     seen: dict[int, tuple[int, ...]] = {}
     model = build(kind)
     with (
-        evaluating(model),
-        watching_tokens(model, lambda layer, tokens: seen.update({layer: tuple(tokens.shape)})),
+        evaluation_mode(model),
+        hook_tokens(model, lambda layer, tokens: seen.update({layer: tuple(tokens.shape)})),
     ):
         model(images)
     assert list(seen) == [0, 1, 2, 3]

@@ -11,7 +11,7 @@ import torch
 from tiny import BUILDERS
 from torch import Tensor, nn
 
-from antioversmooth.analysis.hooks import evaluating, watching_attention
+from antioversmooth.analysis.hooks import evaluation_mode, hook_attention
 from antioversmooth.analysis.measures import measure
 from antioversmooth.analysis.record import all_measures
 from antioversmooth.analysis.similarity import absolute_cosine, token_similarity
@@ -63,7 +63,7 @@ def test_attention_similarity_is_that_of_the_scaled_maps(
 ) -> None:
     model = build("vit", attnscale=True)
     maps: list[Tensor] = []
-    with evaluating(model), watching_attention(model, lambda _, seen: maps.append(seen.map)):
+    with evaluation_mode(model), hook_attention(model, lambda _, seen: maps.append(seen.map)):
         model(images)
     found = measure(model, [images]).measures["attention/similarity"]
     for layer, attention in enumerate(maps, start=1):

@@ -10,6 +10,7 @@ import torch
 
 from antioversmooth import spec
 from antioversmooth.config import Experiment
+from antioversmooth.training.data.decoding import open_image
 from benchmarks.pipeline import OURS, TIMM, compare_pipelines, made_views, write_photographs
 from benchmarks.timing import cpu_clock
 
@@ -21,7 +22,7 @@ def row(experiments: Path) -> Experiment:
 
 def test_photographs_are_of_imagenets_size_and_differ(tmp_path: Path):
     images = write_photographs(tmp_path, 3)
-    opened = [images.open(index) for index in range(3)]
+    opened = [open_image(images, index) for index in range(3)]
     assert all(image.shape == (3, 375, 500) for image in opened)
     assert not torch.equal(opened[0], opened[2])
 

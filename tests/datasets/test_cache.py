@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets import cache
-from antioversmooth.datasets import dataset as listing
-from antioversmooth.datasets.dataset import listed
+from antioversmooth.datasets import cache, dataset
+from antioversmooth.datasets.dataset import open_dataset
 
 Trees = Callable[..., DataConfig]
 
@@ -27,19 +26,22 @@ def old(folder: Path) -> Path:
 def scans(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Splits that were really scanned."""
     seen: list[str] = []
-    scan = listing.folder.scan
+    scan = dataset.folder.scan_split
 
     def counted(config: DataConfig, split: str) -> object:
         seen.append(split)
         return scan(config, split)
 
-    source = next(source for source, found in listing.SCANS.items() if found is scan)
-    monkeypatch.setitem(listing.SCANS, source, counted)  # type: ignore[arg-type]
+    source = next(source for source, found in dataset.SCANS.items() if found is scan)
+    monkeypatch.setitem(dataset.SCANS, source, counted)  # type: ignore[arg-type]
     return seen
 
 
 def test_an_unchanged_folder_is_scanned_once(old: Path, trees: Trees, scans: list[str]) -> None:
-    first, second = listed(trees("image_folder", old)), listed(trees("image_folder", old))
+    first, second = (
+        open_dataset(trees("image_folder", old)),
+        open_dataset(trees("image_folder", old)),
+    )
     assert scans == ["train", "val"]
     assert first.classes == second.classes
     assert first.fingerprint == second.fingerprint
@@ -48,9 +50,9 @@ def test_an_unchanged_folder_is_scanned_once(old: Path, trees: Trees, scans: lis
 
 
 def test_a_change_in_a_class_folder_is_seen(old: Path, trees: Trees, scans: list[str]) -> None:
-    before = listed(trees("image_folder", old)).fingerprint
+    before = open_dataset(trees("image_folder", old)).fingerprint
     (old / "val" / "ash" / "ash0.jpg").rename(old / "val" / "ash" / "new.jpg")
-    assert listed(trees("image_folder", old)).fingerprint != before
+    assert open_dataset(trees("image_folder", old)).fingerprint != before
     assert len(scans) == 4
 
 
@@ -58,18 +60,18 @@ def test_the_listing_of_a_folder_that_has_just_changed_is_not_cached(
     folder: Path, trees: Trees, scans: list[str]
 ) -> None:
     """Within one tick of the file system's clock it could change again unseen."""
-    listed(trees("image_folder", folder))
-    assert not cache.folder().exists()
+    open_dataset(trees("image_folder", folder))
+    assert not cache.cache_dir().exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", None])
 def test_a_torn_listing_is_made_again(
     content: bytes | None, old: Path, trees: Trees, scans: list[str]
 ) -> None:
-    listed(trees("image_folder", old))
-    (path,) = cache.folder().iterdir()
+    open_dataset(trees("image_folder", old))
+    (path,) = cache.cache_dir().iterdir()
     path.write_bytes(path.read_bytes()[:-200] if content is None else content)
-    assert len(listed(trees("image_folder", old)).train.labels) == 12
+    assert len(open_dataset(trees("image_folder", old)).train.labels) == 12
     assert len(scans) == 4
 
 
@@ -82,5 +84,5 @@ def test_a_listing_that_cannot_be_cached_is_made_all_the_same(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("ANTIOVERSMOOTH_CACHE", str(tmp_path / "file" / "cache"))
-    assert len(listed(trees("image_folder", old)).train.labels) == 12
-    assert "is not kept" in capsys.readouterr().err
+    assert len(open_dataset(trees("image_folder", old)).train.labels) == 12
+    assert "cannot cache the listing" in capsys.readouterr().err

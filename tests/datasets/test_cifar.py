@@ -11,8 +11,8 @@ import pytest
 from torchvision.datasets import CIFAR100
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.dataset import listed
-from antioversmooth.datasets.layouts.cifar import Pixels
+from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.datasets.images import ArrayImages
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]
@@ -41,7 +41,7 @@ def root(tmp_path: Path) -> Path:
 def test_images_are_those_of_torchvision(
     root: Path, trees: Trees, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = listed(trees("cifar100", root, num_train=6, num_val=3))
+    found = open_dataset(trees("cifar100", root, num_train=6, num_val=3))
     files = {
         name: (root / "cifar-100-python" / name).read_bytes() for name in ("train", "test", "meta")
     }
@@ -53,14 +53,16 @@ def test_images_are_those_of_torchvision(
     )
     for images, train in ((found.train, True), (found.val, False)):
         theirs = CIFAR100(str(root), train=train)
-        assert isinstance(images, Pixels)
+        assert isinstance(images, ArrayImages)
         assert np.array_equal(images.pixels.transpose(0, 2, 3, 1), theirs.data)
         assert images.labels.tolist() == theirs.targets
         assert found.classes == theirs.classes
 
 
 def test_superclasses_can_be_the_classes(root: Path, trees: Trees) -> None:
-    found = listed(trees("cifar100", root, num_classes=2, num_train=6, num_val=3, label="coarse"))
+    found = open_dataset(
+        trees("cifar100", root, num_classes=2, num_train=6, num_val=3, label="coarse")
+    )
     assert found.classes == ["alive", "thing"]
     assert found.val.labels.tolist() == [0, 0, 1]
 
@@ -71,12 +73,12 @@ def test_a_file_that_would_run_something_is_refused(root: Path, trees: Trees) ->
             return os.mkdir, (str(root / "trapped"),)
 
     (root / "cifar-100-python" / "train").write_bytes(pickle.dumps({"data": Trap()}))
-    with pytest.raises(DataError, match=r"train is no file of CIFAR-100's .*mkdir"):
-        listed(trees("cifar100", root, num_train=6, num_val=3))
+    with pytest.raises(DataError, match=r"train is not a file of CIFAR-100 .*mkdir"):
+        open_dataset(trees("cifar100", root, num_train=6, num_val=3))
     assert not (root / "trapped").exists()
 
 
 def test_a_missing_file_is_named(root: Path, trees: Trees) -> None:
     (root / "cifar-100-python" / "test").unlink()
     with pytest.raises(DataError, match=r"no file .*test; set CIFAR100=/path"):
-        listed(trees("cifar100", root, num_train=6, num_val=3))
+        open_dataset(trees("cifar100", root, num_train=6, num_val=3))

@@ -9,7 +9,7 @@ import pytest
 from torchvision.datasets import ImageFolder
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.dataset import listed
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]
@@ -22,7 +22,7 @@ def test_classes_and_images_are_torchvisions_in_its_order(folder: Path, trees: T
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (folder / "train" / "loose.jpg").touch()
-    found = listed(trees("image_folder", folder, num_train=16))
+    found = open_dataset(trees("image_folder", folder, num_train=16))
     reference = ImageFolder(str(folder / "train"))
     assert found.classes == reference.classes
     assert [
@@ -39,22 +39,23 @@ def test_the_fingerprint_is_that_of_all_names(folder: Path, trees: Trees) -> Non
         for s in ("train", "val")
     ]
     config = trees("image_folder", folder)
-    assert listed(config).fingerprint == hashlib.sha256(b"".join(names)).hexdigest()
+    assert open_dataset(config).fingerprint == hashlib.sha256(b"".join(names)).hexdigest()
     (folder / "val" / "ash" / "ash0.jpg").rename(folder / "val" / "ash" / "ash7.jpg")
-    assert listed(config).fingerprint != hashlib.sha256(b"".join(names)).hexdigest()
+    assert open_dataset(config).fingerprint != hashlib.sha256(b"".join(names)).hexdigest()
 
 
 def test_links_to_folders_count_as_folders(folder: Path, trees: Trees) -> None:
     (folder / "train" / "birch").rename(folder / "elsewhere")
     (folder / "train" / "birch").symlink_to(folder / "elsewhere")
     assert (
-        listed(trees("image_folder", folder)).train.labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+        open_dataset(trees("image_folder", folder)).train.labels.tolist()
+        == [0] * 4 + [1] * 4 + [2] * 4
     )
 
 
 def test_other_folders_than_train_and_val_can_be_named(folder: Path, trees: Trees) -> None:
     (folder / "val").rename(folder / "validation")
-    assert len(listed(trees("image_folder", folder, val="validation")).val.labels) == 6
+    assert len(open_dataset(trees("image_folder", folder, val="validation")).val.labels) == 6
 
 
 @pytest.mark.parametrize("root", [None, Path("/nowhere/at/all")])
@@ -62,7 +63,7 @@ def test_a_missing_folder_names_the_field_to_set(root: Path | None, trees: Trees
     with pytest.raises(
         DataError, match=r"data.root: .*IMAGENET=.*data\.root=.*train/<class>/.*profile=mini"
     ):
-        listed(trees("image_folder", root))
+        open_dataset(trees("image_folder", root))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_an_unexpected_layout_is_one_message(
 ) -> None:
     change(folder)
     with pytest.raises(DataError, match=message):
-        listed(trees("image_folder", folder))
+        open_dataset(trees("image_folder", folder))
 
 
 def test_a_folder_that_cannot_be_read_is_named(
@@ -112,14 +113,14 @@ def test_a_folder_that_cannot_be_read_is_named(
     with pytest.raises(
         DataError, match=rf"data.root: {folder}/train cannot be read \(Permission denied\)"
     ):
-        listed(trees("image_folder", folder))
+        open_dataset(trees("image_folder", folder))
 
 
 def test_images_without_class_folders_are_refused(folder: Path, trees: Trees) -> None:
     for path in sorted((folder / "train").rglob("*"), reverse=True):
         path.rename(folder / "train" / path.name) if path.is_file() else path.rmdir()
     with pytest.raises(DataError, match="has no class folders"):
-        listed(trees("image_folder", folder))
+        open_dataset(trees("image_folder", folder))
 
 
 def test_a_single_class_is_refused(folder: Path, trees: Trees) -> None:
@@ -129,4 +130,4 @@ def test_a_single_class_is_refused(folder: Path, trees: Trees) -> None:
                 path.unlink()
             (folder / split / name).rmdir()
     with pytest.raises(DataError, match="has a single class"):
-        listed(trees("image_folder", folder))
+        open_dataset(trees("image_folder", folder))

@@ -11,7 +11,7 @@ import pytest
 from layouts import CLASSES, split_of
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.dataset import listed
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.datasets.layouts import huggingface
 from antioversmooth.errors import DataError
 
@@ -52,7 +52,7 @@ def test_rows_are_read_in_their_order(
     write: Callable[[Any, Path], None], tables: Any, tmp_path: Path, trees: Trees
 ):
     write(tables, tmp_path / "trees")
-    found = listed(trees("huggingface", tmp_path / "trees"))
+    found = open_dataset(trees("huggingface", tmp_path / "trees"))
     assert list(found.classes) == list(CLASSES)
     for split, images in (("train", found.train), ("val", found.val)):
         assert [images.read(i) for i in range(len(images.labels))] == list(split_of(split).values())
@@ -72,12 +72,12 @@ def test_splits_and_columns_that_are_not_there_are_named(
     with pytest.raises(
         DataError, match=r"no split 'test'; name another one with data.train, data.val"
     ):
-        listed(trees("huggingface", tmp_path / "trees", val="test"))
+        open_dataset(trees("huggingface", tmp_path / "trees", val="test"))
     with pytest.raises(DataError, match=r"train has no column 'species'; it has image, label"):
-        listed(trees("huggingface", tmp_path / "trees", label="species"))
+        open_dataset(trees("huggingface", tmp_path / "trees", label="species"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no Hugging Face data set"):
-        listed(trees("huggingface", tmp_path / "empty"))
+        open_dataset(trees("huggingface", tmp_path / "empty"))
 
 
 def test_labels_that_are_words_and_empty_splits_are_refused(
@@ -86,14 +86,12 @@ def test_labels_that_are_words_and_empty_splits_are_refused(
     datasets = pytest.importorskip("datasets")
     words = tables.cast_column("label", datasets.Value("string"))
     saved(words.map(lambda row: {"label": "an ash"}), tmp_path / "words")
-    with pytest.raises(
-        DataError, match=r"words:train: label must hold the numbers of classes, .*string"
-    ):
-        listed(trees("huggingface", tmp_path / "words"))
+    with pytest.raises(DataError, match=r"words:train: label must hold class numbers and .*string"):
+        open_dataset(trees("huggingface", tmp_path / "words"))
     tables["validation"] = tables["validation"].select([])
     saved(tables, tmp_path / "empty")
     with pytest.raises(DataError, match="no Hugging Face data set with a split"):
-        listed(trees("huggingface", tmp_path / "empty"))
+        open_dataset(trees("huggingface", tmp_path / "empty"))
 
 
 def test_the_extra_is_named_where_the_library_is_missing(
@@ -101,7 +99,7 @@ def test_the_extra_is_named_where_the_library_is_missing(
 ) -> None:
     monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"pip install -e '.\[huggingface\]'"):
-        listed(trees("huggingface", tmp_path))
+        open_dataset(trees("huggingface", tmp_path))
 
 
 def test_the_library_is_not_loaded_for_other_sources() -> None:

@@ -8,7 +8,7 @@ import pytest
 from layouts import jpeg
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.dataset import listed
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import DataError, SpecError
 
 Trees = Callable[..., DataConfig]
@@ -48,7 +48,7 @@ def test_species_are_numbered_as_the_training_annotations_name_them(
     deits: bool, tmp_path: Path, trees: Trees
 ) -> None:
     write(tmp_path, deits=deits)
-    found = listed(trees("inaturalist", tmp_path, num_train=4, num_val=3))
+    found = open_dataset(trees("inaturalist", tmp_path, num_train=4, num_val=3))
     assert found.classes == ["cork oak", "oak", "pine"]
     assert found.train.labels.tolist() == [0, 1, 2, 1]
     assert found.val.labels.tolist() == [1, 2, 0]
@@ -57,7 +57,7 @@ def test_species_are_numbered_as_the_training_annotations_name_them(
 
 def test_a_level_of_the_taxonomy_can_be_the_class(tmp_path: Path, trees: Trees) -> None:
     write(tmp_path)
-    found = listed(
+    found = open_dataset(
         trees("inaturalist", tmp_path, num_classes=2, num_train=4, num_val=3, label="genus")
     )
     assert found.classes == ["quercus", "pinus"]
@@ -72,25 +72,25 @@ def test_annotations_of_two_years_in_one_folder_are_ambiguous(tmp_path: Path, tr
     with pytest.raises(
         DataError, match=r"train2018.json and train2019.json; name one with data.train"
     ):
-        listed(trees("inaturalist", tmp_path, num_train=4, num_val=3))
+        open_dataset(trees("inaturalist", tmp_path, num_train=4, num_val=3))
     config = trees(
         "inaturalist", tmp_path, num_train=4, num_val=3, train="train2019.json", val="val2019.json"
     )
-    assert "train_val2019" in listed(config).train.name(0)
+    assert "train_val2019" in open_dataset(config).train.name(0)
 
 
 def test_a_split_without_images_is_named(tmp_path: Path, trees: Trees) -> None:
     write(tmp_path)
     (tmp_path / "val2018.json").write_text('{"images": [], "annotations": []}')
     with pytest.raises(DataError, match="val has no image"):
-        listed(trees("inaturalist", tmp_path, num_train=4, num_val=3))
+        open_dataset(trees("inaturalist", tmp_path, num_train=4, num_val=3))
 
 
 def test_another_layout_is_named(tmp_path: Path, trees: Trees) -> None:
     write(tmp_path)
     (tmp_path / "train2018.json").write_text('{"annotations": [{"category_id": 77}]}')
-    with pytest.raises(DataError, match=r"train2018.json: not the layout of iNaturalist"):
-        listed(trees("inaturalist", tmp_path, num_train=4, num_val=3))
+    with pytest.raises(DataError, match=r"train2018.json: not in the layout of iNaturalist"):
+        open_dataset(trees("inaturalist", tmp_path, num_train=4, num_val=3))
     (tmp_path / "categories.json").unlink()
     with pytest.raises(DataError, match=r"there is no file .*categories.json; set INATURALIST="):
-        listed(trees("inaturalist", tmp_path, num_train=4, num_val=3))
+        open_dataset(trees("inaturalist", tmp_path, num_train=4, num_val=3))

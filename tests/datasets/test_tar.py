@@ -11,7 +11,7 @@ from layouts import COUNTS, split_of
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.dataset import listed
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]
@@ -69,7 +69,7 @@ def test_images_are_those_of_the_folder_in_its_order(
     root = tmp_path / "tars"
     root.mkdir()
     layout(root)
-    ours, theirs = listed(trees("tar", root)), listed(trees("image_folder", folder))
+    ours, theirs = open_dataset(trees("tar", root)), open_dataset(trees("image_folder", folder))
     assert ours.classes == theirs.classes
     for mine, other in ((ours.train, theirs.train), (ours.val, theirs.val)):
         assert mine.labels.tolist() == other.labels.tolist()
@@ -84,7 +84,7 @@ def test_labels_are_those_of_timms_reader(
     layout: Callable[[Path], None], tmp_path: Path, trees: Trees
 ) -> None:
     layout(tmp_path)
-    found = listed(trees("tar", tmp_path))
+    found = open_dataset(trees("tar", tmp_path))
     where = tmp_path / "train"
     reader = ReaderImageInTar(
         str(where if where.is_dir() else where.with_suffix(".tar")), cache_tarfiles=False
@@ -105,16 +105,17 @@ def test_labels_are_those_of_timms_reader(
 def test_the_name_of_an_image_includes_its_tar_file(tmp_path: Path, trees: Trees) -> None:
     one_for_a_split(tmp_path)
     assert (
-        listed(trees("tar", tmp_path)).train.name(0) == f"{tmp_path}/train.tar:train/ash/ash0.jpg"
+        open_dataset(trees("tar", tmp_path)).train.name(0)
+        == f"{tmp_path}/train.tar:train/ash/ash0.jpg"
     )
 
 
 def test_a_fingerprint_follows_the_sizes(tmp_path: Path, trees: Trees) -> None:
     one_for_a_split(tmp_path)
-    before = listed(trees("tar", tmp_path)).fingerprint
+    before = open_dataset(trees("tar", tmp_path)).fingerprint
     files = split_of("train")
     write(tmp_path / "train.tar", files | {"ash/ash0.jpg": files["ash/ash0.jpg"] + b"."})
-    assert listed(trees("tar", tmp_path)).fingerprint != before
+    assert open_dataset(trees("tar", tmp_path)).fingerprint != before
 
 
 def test_a_compressed_or_damaged_tar_is_named_with_the_command_to_unpack_it(
@@ -123,33 +124,33 @@ def test_a_compressed_or_damaged_tar_is_named_with_the_command_to_unpack_it(
     one_for_a_split(tmp_path)
     write(tmp_path / "train.tar", split_of("train"), mode="w:gz")
     with pytest.raises(DataError, match=r"train.tar: .*a plain tar file is needed"):
-        listed(trees("tar", tmp_path))
+        open_dataset(trees("tar", tmp_path))
     write(tmp_path / "train.tar", split_of("train"))
     whole = (tmp_path / "train.tar").read_bytes()
     (tmp_path / "train.tar").write_bytes(whole[: len(split_of("train")) * 700])
     with pytest.raises(DataError, match=r"train.tar|num_train"):
-        listed(trees("tar", tmp_path))
+        open_dataset(trees("tar", tmp_path))
 
 
 def test_images_without_a_class_are_refused(tmp_path: Path, trees: Trees) -> None:
     one_for_a_split(tmp_path)
     write(tmp_path / "val.tar", {"loose.jpg": b""})
-    with pytest.raises(DataError, match=r"val.tar:loose.jpg lies in no class folder"):
-        listed(trees("tar", tmp_path))
+    with pytest.raises(DataError, match=r"val.tar:loose.jpg is in no class folder"):
+        open_dataset(trees("tar", tmp_path))
 
 
 def test_a_tar_file_may_lie_beside_its_unpacked_folder(tmp_path: Path, trees: Trees) -> None:
     one_for_a_split(tmp_path)
-    before = listed(trees("tar", tmp_path)).fingerprint
+    before = open_dataset(trees("tar", tmp_path)).fingerprint
     (tmp_path / "train" / "ash").mkdir(parents=True)
-    assert listed(trees("tar", tmp_path)).fingerprint == before
+    assert open_dataset(trees("tar", tmp_path)).fingerprint == before
     (tmp_path / "train.tar").unlink()
     with pytest.raises(DataError, match=r"train holds no .tar file"):
-        listed(trees("tar", tmp_path))
+        open_dataset(trees("tar", tmp_path))
 
 
 def test_missing_tar_files_are_named(tmp_path: Path, trees: Trees) -> None:
     with pytest.raises(
         DataError, match=r"neither .*train.tar nor a folder .*train with .tar files; set IMAGENET="
     ):
-        listed(trees("tar", tmp_path))
+        open_dataset(trees("tar", tmp_path))

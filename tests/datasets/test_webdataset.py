@@ -11,7 +11,7 @@ import pytest
 from layouts import CLASSES, split_of
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.dataset import listed
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]
@@ -58,7 +58,7 @@ def shards(tmp_path: Path) -> Path:
 def test_samples_come_in_the_order_of_the_shards(
     shards: Path, trees: Trees, label: str | None
 ) -> None:
-    found = listed(trees("webdataset", shards, label=label))
+    found = open_dataset(trees("webdataset", shards, label=label))
     for split, images in (("train", found.train), ("val", found.val)):
         assert [images.read(i) for i in range(len(images.labels))] == [
             image for _, image, _ in samples(split)
@@ -77,18 +77,18 @@ def test_samples_are_those_of_the_webdataset_library(shards: Path, trees: Trees)
     ]
     # the library leaves its shards open
     gc.collect()
-    images = listed(trees("webdataset", shards)).train
+    images = open_dataset(trees("webdataset", shards)).train
     assert [(images.read(i), int(label)) for i, label in enumerate(images.labels)] == theirs
 
 
 def test_shards_can_be_counted(shards: Path, trees: Trees) -> None:
     write(shards, "train", prefix="other")
     config = trees("webdataset", shards, train="trees-train-{00..02}.tar")
-    assert len(listed(config).train.labels) == 12
+    assert len(open_dataset(config).train.labels) == 12
     with pytest.raises(DataError, match=r"there is no file .*trees-train-03.tar"):
-        listed(trees("webdataset", shards, train="trees-train-{00..03}.tar"))
+        open_dataset(trees("webdataset", shards, train="trees-train-{00..03}.tar"))
     with pytest.raises(DataError, match=r"data.num_train: the spec says 12, .* has 24"):
-        listed(trees("webdataset", shards))
+        open_dataset(trees("webdataset", shards))
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_shards_can_be_counted(shards: Path, trees: Trees) -> None:
         (
             "cls",
             None,
-            r"trees-train-00.tar: sample 0000 has no .cls, which data.label=cls asks for",
+            r"trees-train-00.tar: sample 0000 has no .cls, which data.label=cls requires",
         ),
-        ("json", "fine", r"sample 0000 has no .json, which data.label=fine asks for"),
+        ("json", "fine", r"sample 0000 has no .json, which data.label=fine requires"),
         ("", "coarse", r"trees-train-00.tar:0000.json has no label \(coarse\)"),
         ("jpg", None, r"trees-train-00.tar: sample 0000 has no image"),
     ],
@@ -109,7 +109,7 @@ def test_samples_without_image_or_label_are_named(
 ) -> None:
     write(shards, "train", leave_out=leave_out)
     with pytest.raises(DataError, match=message):
-        listed(trees("webdataset", shards, label=label))
+        open_dataset(trees("webdataset", shards, label=label))
 
 
 def test_classes_that_count_from_one_are_noticed(
@@ -119,4 +119,4 @@ def test_classes_that_count_from_one_are_noticed(
     for split in ("train", "val"):
         write(shards, split)
     with pytest.raises(DataError, match=r"no training image of 1 class\(es\): 0"):
-        listed(trees("webdataset", shards, num_classes=4))
+        open_dataset(trees("webdataset", shards, num_classes=4))

@@ -337,7 +337,7 @@ from antioversmooth.models import add_scaling
 from antioversmooth.models.weights import load_weights
 model = timm.create_model("attnscale_small_12", depth=1, embed_dim=6, img_size=32)
 add_scaling(model, featscale=False)
-assert len(overview.pictures(measures.measure(model, [torch.ones(1, 3, 32, 32)]))) == 6
+assert len(overview.overview_pictures(measures.measure(model, [torch.ones(1, 3, 32, 32)]))) == 6
 """
 
 

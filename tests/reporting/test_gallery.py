@@ -13,13 +13,13 @@ from fabricated import Lab
 from antioversmooth import files
 from antioversmooth.analysis import drawing
 from antioversmooth.analysis.drawing import Picture
-from antioversmooth.analysis.panels import Axes, Curve
+from antioversmooth.analysis.panels import Curve, PanelData
 from antioversmooth.reporting.rendering import gallery, page
 from antioversmooth.reporting.table import document
 
 
 def picture(name: str, title: str) -> Picture:
-    panel = Axes(
+    panel = PanelData(
         "Tokens", "layer", "mean |cos|", False, [], [Curve("DeiT-S", "DeiT-S", [1, 2], [0.25, 0.5])]
     )
     return Picture(name, title, ["Seed 0 & <one> note."], [panel])
@@ -45,7 +45,7 @@ class Links(HTMLParser):
 
 def test_a_page_holds_every_picture_of_its_folder_and_needs_nothing_else(tmp_path: Path) -> None:
     for name in ("b", "a"):
-        drawing.write(picture(name, f"Picture <{name}>"), tmp_path)
+        drawing.write_picture(picture(name, f"Picture <{name}>"), tmp_path)
     text = gallery.write_gallery(tmp_path, "Figures & more").read_text()
     links = Links()
     links.feed(text)
@@ -72,7 +72,7 @@ def test_the_page_of_a_table_leads_to_its_figures(lab: Lab) -> None:
 
 
 def test_the_same_pictures_are_the_same_page(tmp_path: Path) -> None:
-    drawing.write(picture("a", "A"), tmp_path)
+    drawing.write_picture(picture("a", "A"), tmp_path)
     first = gallery.write_gallery(tmp_path).read_bytes()
     files.write_atomic(tmp_path / "notes.txt", "not a picture")
     assert gallery.write_gallery(tmp_path).read_bytes() == first

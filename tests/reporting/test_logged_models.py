@@ -21,7 +21,8 @@ from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking import database, logged_models, mirror, ui
 from antioversmooth.reporting.tracking.logged_models import LoggedModels, export
 from antioversmooth.runs import Run
-from antioversmooth.training.train import new_model, train
+from antioversmooth.training.train import train
+from antioversmooth.training.weights.initial import new_model
 from antioversmooth.training.weights.trained import trained_model
 
 pytestmark = [

@@ -11,9 +11,9 @@ from processes import TINY
 from torch import nn
 
 from antioversmooth.analysis.similarity import token_similarity
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import CheckpointError
 from antioversmooth.runs import Run
-from antioversmooth.training.data.images import open_data
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.run.checkpoint import Checkpoint
 from antioversmooth.training.weights.analyse import BATCH, analyse, validation_batches
@@ -82,7 +82,7 @@ def test_a_run_that_only_evaluates_is_analysed_with_the_weights_it_started_from(
 
 def test_validation_images_are_streamed_in_their_order(tiny_run: Callable[..., Run]) -> None:
     config = tiny_run().experiment
-    labels = open_data(config.data).val.labels
+    labels = open_dataset(config.data).val.labels
     first = torch.cat(list(validation_batches(config, BATCH + 3)))
     assert len(first) == BATCH + 3
     sizes = [len(batch) for batch in validation_batches(config, 10**6)]

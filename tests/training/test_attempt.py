@@ -10,7 +10,7 @@ from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.journal import EndReason
 from antioversmooth.training.run.attempt import SUPERSEDED, end_of, opened
-from antioversmooth.training.run.distributed import Place, Ranks
+from antioversmooth.training.run.distributed import RankInfo, Ranks
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,8 @@ def test_an_attempt_tells_the_end_of_the_one_before_whose_node_took_its_batch_sc
     )
     monkeypatch.setenv("SLURM_JOB_ID", job_id)
     monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
-    with opened(run, Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None), redirect=False):
+    with opened(
+        run, Ranks(RankInfo(0, 1, 0, 1, "alone"), torch.device("cpu"), None), redirect=False
+    ):
         pass
     assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == told

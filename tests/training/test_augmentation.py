@@ -18,9 +18,10 @@ from antioversmooth.training.data.augmentation import (
     DevicePreprocessing,
     FastCrop,
     eval_transform,
+    is_random,
     train_transform,
-    varies,
 )
+from antioversmooth.training.data.decoding import open_image
 from antioversmooth.training.randomness import seed_everything
 from benchmarks.pipeline import write_photographs
 
@@ -65,7 +66,7 @@ def test_a_seed_fixes_a_view() -> None:
 
 
 def test_without_random_parts_a_training_view_is_the_image() -> None:
-    assert not varies(PLAIN)
+    assert not is_random(PLAIN)
     view = train_transform(PLAIN, COLOUR, 40)(pixels())
     assert torch.equal(view, pixels())
 
@@ -80,7 +81,7 @@ def test_without_random_parts_a_training_view_is_the_image() -> None:
     ],
 )
 def test_any_random_part_makes_views_vary(change: dict[str, object]) -> None:
-    assert varies(replace(PLAIN, **change))
+    assert is_random(replace(PLAIN, **change))
 
 
 def test_evaluation_resizes_by_the_crop_and_takes_the_centre() -> None:
@@ -116,7 +117,7 @@ def test_crops_of_photographs_are_pillows_within_three_hundredths_of_a_level(
     """On average over boxes: most differ by 0.004, those whose width is enlarged by 0.2; at most
     0.03 is promised."""
     images = write_photographs(tmp_path, 4)
-    opened = [images.open(number) for number in range(4)]
+    opened = [open_image(images, number) for number in range(4)]
     timms = RandomResizedCropAndInterpolation(
         224, scale=(0.08, 1.0), ratio=(0.75, 4 / 3), interpolation="bicubic"
     )

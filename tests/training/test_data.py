@@ -14,11 +14,13 @@ from PIL import Image
 
 from antioversmooth import files, runs, spec
 from antioversmooth.config import DataConfig, DataSource
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.datasets.layouts import packaged
+from antioversmooth.datasets.layouts.text_table import stratified_split
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.orchestration import preflight
 from antioversmooth.runs import Run
-from antioversmooth.training.data.images import open_data, stratified_split
+from antioversmooth.training.data.decoding import open_image
 from antioversmooth.training.train import train
 
 DIGITS = DataConfig("digits", DataSource.digits, None, 10, 1438, 359, 1, [0.5], [0.5])
@@ -26,10 +28,10 @@ DIGITS = DataConfig("digits", DataSource.digits, None, 10, 1438, 359, 1, [0.5], 
 
 def test_the_mini_profile_finds_what_its_spec_says(experiments: Path) -> None:
     config = spec.load_experiment(experiments / "deit_s12.yaml", ["profile=mini"]).data
-    found = open_data(config)
+    found = open_dataset(config)
     assert np.bincount(found.train.labels).tolist() == [400] * 10
     assert np.bincount(found.val.labels).tolist() == [100] * 10
-    assert found.train.open(0).shape == (1, 28, 28)
+    assert open_image(found.train, 0).shape == (1, 28, 28)
 
 
 def test_a_split_keeps_the_classes_apart_and_is_always_the_same() -> None:
@@ -41,9 +43,9 @@ def test_a_split_keeps_the_classes_apart_and_is_always_the_same() -> None:
 
 
 def test_digits_use_the_whole_range_of_grey() -> None:
-    images = open_data(DIGITS).train
-    assert images.open(0).shape == (1, 8, 8)
-    assert max(int(images.open(i).max()) for i in range(20)) == 255
+    images = open_dataset(DIGITS).train
+    assert open_image(images, 0).shape == (1, 8, 8)
+    assert max(int(open_image(images, i).max()) for i in range(20)) == 255
 
 
 @pytest.mark.parametrize(
@@ -52,13 +54,13 @@ def test_digits_use_the_whole_range_of_grey() -> None:
 )
 def test_data_that_is_not_what_the_spec_says_is_refused(key: str, wrong: object) -> None:
     with pytest.raises(DataError, match=f"data.{key}"):
-        open_data(dataclasses.replace(DIGITS, **{key: wrong}))
+        open_dataset(dataclasses.replace(DIGITS, **{key: wrong}))
 
 
 def test_a_missing_package_names_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packaged, "find_spec", lambda _: None)
     with pytest.raises(DataError, match=r"sklearn, which is not installed: pip install"):
-        open_data(DIGITS)
+        open_dataset(DIGITS)
 
 
 def packed(root: Path, target: Path) -> None:
@@ -84,7 +86,7 @@ def test_a_run_is_the_same_from_a_folder_and_from_tar_files(
         assert told == {
             "name": "trees",
             "root": run.experiment.data.root,
-            **open_data(run.experiment.data).measures(),
+            **open_dataset(run.experiment.data).checksums(),
         }
     assert len(found[0]) == 3
     assert found[0] == found[1]

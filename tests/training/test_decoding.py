@@ -39,7 +39,7 @@ def by_pillow(content: bytes) -> torch.Tensor:
 @pytest.fixture
 def no_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Holds that an image takes the fast path."""
-    monkeypatch.setattr(decoding, "_by_pillow", None)
+    monkeypatch.setattr(decoding, "_decode_with_pillow", None)
 
 
 @pytest.mark.usefixtures("no_pillow")

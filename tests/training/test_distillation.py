@@ -22,16 +22,17 @@ from torch import Tensor, nn
 
 from antioversmooth import runs, spec
 from antioversmooth.config import DataConfig, DataSource, Distillation, Experiment, RecipeConfig
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import AttemptEnded, CheckpointError, SpecError
 from antioversmooth.runs import Run
-from antioversmooth.training.data.images import open_data
+from antioversmooth.training.data.decoding import open_image
 from antioversmooth.training.data.sampling import SampleOrder
-from antioversmooth.training.run.distributed import Place, Ranks
+from antioversmooth.training.run.distributed import RankInfo, Ranks
 from antioversmooth.training.step.distillation import Criterion, Teacher, load_teacher
 from antioversmooth.training.train import train
 from antioversmooth.training.weights.initial import new_model
 
-ALONE = Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
+ALONE = Ranks(RankInfo(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
 GREY = DataConfig(
     name="grey", source=DataSource.digits, num_classes=3, num_train=1, num_val=1, mean=[0.5] * 3
 )
@@ -172,9 +173,9 @@ def test_a_runs_loss_is_that_of_a_plain_computation(pair: Pair, kind: str) -> No
     with pytest.raises(AttemptEnded, match="max_steps"):
         train(run)
     config = run.experiment
-    data = open_data(config.data).train
+    data = open_dataset(config.data).train
     chosen = SampleOrder(1438, 128, seed=0).images(0)[:128]
-    images = torch.stack([data.open(int(index)) for index in chosen]) / 255
+    images = torch.stack([open_image(data, int(index)) for index in chosen]) / 255
     images = (images - config.data.mean[0]) / config.data.std[0]
     labels = torch.tensor(data.labels)[torch.tensor(chosen)]
     master: Any = new_model(teacher.experiment, 0).eval()
@@ -226,7 +227,7 @@ def test_a_teacher_that_has_not_ended_is_named(pair: Pair) -> None:
     teacher, run = pair()
     (teacher.dir / "result.json").unlink()
     with pytest.raises(
-        CheckpointError, match="seed 0 learns from deit_s12 seed 0, which has not ended"
+        CheckpointError, match="seed 0 learns from deit_s12 seed 0, which is not done"
     ):
         train(run)
 
@@ -269,7 +270,7 @@ def test_a_file_of_any_model_of_timm_teaches(filed: Callable[..., Run]) -> None:
 
 def test_a_teacher_of_other_classes_is_refused(filed: Callable[..., Run]) -> None:
     with pytest.raises(
-        CheckpointError, match="classifier of this teacher is of other classes than MNIST-5k"
+        CheckpointError, match="classifier of this teacher has other classes than MNIST-5k"
     ):
         load_teacher(filed(7), ALONE)
 

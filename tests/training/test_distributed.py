@@ -9,7 +9,7 @@ import torch
 from antioversmooth.config import RuntimeConfig
 from antioversmooth.errors import LaunchError
 from antioversmooth.training.run import distributed
-from antioversmooth.training.run.distributed import Place, find_place, first_host
+from antioversmooth.training.run.distributed import RankInfo, first_host, rank_from_env
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
 SLURM = {
@@ -23,19 +23,19 @@ SLURM = {
 
 
 def test_nobody_started_us() -> None:
-    assert find_place({}) == Place(0, 1, 0, 1, "alone")
+    assert rank_from_env({}) == RankInfo(0, 1, 0, 1, "alone")
 
 
 def test_torchrun_decides_also_inside_a_slurm_job() -> None:
-    assert find_place({**SLURM, **TORCHRUN}) == Place(3, 4, 1, 2, "torchrun")
+    assert rank_from_env({**SLURM, **TORCHRUN}) == RankInfo(3, 4, 1, 2, "torchrun")
 
 
 def test_a_slurm_step_with_a_task_per_rank() -> None:
-    assert find_place(SLURM) == Place(2, 4, 0, 2, "slurm", ("node03", 20001))
+    assert rank_from_env(SLURM) == RankInfo(2, 4, 0, 2, "slurm", ("node03", 20001))
 
 
 def test_a_launcher_may_name_the_meeting_point() -> None:
-    assert find_place({**SLURM, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "777"}).master == (
+    assert rank_from_env({**SLURM, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "777"}).master == (
         "10.0.0.1",
         777,
     )
@@ -43,7 +43,8 @@ def test_a_launcher_may_name_the_meeting_point() -> None:
 
 def test_a_shell_inside_an_allocation_is_alone() -> None:
     assert (
-        find_place({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}).world_size == 1
+        rank_from_env({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}).world_size
+        == 1
     )
 
 
@@ -83,5 +84,5 @@ def test_a_gpu_that_torch_cannot_use_is_no_reason_to_train_on_the_cpu(
         if refused
         else nullcontext()
     )
-    with context, distributed.joined(RuntimeConfig()) as ranks:
+    with context, distributed.process_group(RuntimeConfig()) as ranks:
         assert ranks.device.type == "cpu"

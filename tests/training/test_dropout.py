@@ -15,11 +15,11 @@ from torch._dynamo.testing import CompileCounter
 
 from antioversmooth.runs import Run
 from antioversmooth.training.step.dropout import (
-    Dropping,
-    OneKernel,
-    PlacedDropout,
-    PlacedDropPath,
-    kept,
+    FusedDropout,
+    IndexedDropout,
+    IndexedDropouts,
+    IndexedDropPath,
+    dropout_mask,
 )
 from antioversmooth.training.weights.initial import new_model
 
@@ -42,11 +42,15 @@ SMALL = {
 
 
 @pytest.fixture
-def dropping_model(make_run: Callable[..., Run]) -> Callable[..., tuple[nn.Module, Dropping]]:
+def model_with_dropouts(
+    make_run: Callable[..., Run],
+) -> Callable[..., tuple[nn.Module, IndexedDropouts]]:
     """Makes the tiny model of a row in training mode, with scales that are not zero, and what drops
     in it."""
 
-    def make(name: str, *overrides: str, scaling: str = "none") -> tuple[nn.Module, Dropping]:
+    def make(
+        name: str, *overrides: str, scaling: str = "none"
+    ) -> tuple[nn.Module, IndexedDropouts]:
         run = make_run(
             name, *tiny(*ON, *SMALL.get(name, ()), f"model.scaling={scaling}", *overrides)
         )
@@ -54,14 +58,14 @@ def dropping_model(make_run: Callable[..., Run]) -> Callable[..., tuple[nn.Modul
         for parameter_name, parameter in model.named_parameters():
             if "lamb" in parameter_name:
                 nn.init.uniform_(parameter, -0.5, 0.5)
-        return model, Dropping(model, run.experiment.recipe, seed=run.seed)
+        return model, IndexedDropouts(model, run.experiment.recipe, seed=run.seed)
 
     return make
 
 
-def passes(
+def forward_passes(
     model: Callable[[Tensor], Tensor],
-    dropping: Dropping,
+    dropouts: IndexedDropouts,
     images: Tensor,
     sizes: list[int],
     step: int = 3,
@@ -72,7 +76,7 @@ def passes(
     first = len(images)
     for size in sizes:
         first -= size
-        dropping.at(step, first, size)
+        dropouts.set_samples(step, first, size)
         found.insert(0, model(images[first : first + size]))
     return torch.cat(found)
 
@@ -81,46 +85,48 @@ def passes(
 @pytest.mark.parametrize("scaling", ["none", "attnscale", "featscale"])
 @pytest.mark.parametrize("name", ["deit_s12", "cait_s24", "swin_s"])
 def test_a_sample_is_dropped_from_alike_in_whatever_pass_it_is(
-    dropping_model: Callable[..., tuple[nn.Module, Dropping]],
+    model_with_dropouts: Callable[..., tuple[nn.Module, IndexedDropouts]],
     name: str,
     scaling: str,
     attention_dropout: float,
 ) -> None:
     """Also in passes that cut through groups, as they may where nothing is mixed."""
-    model, dropping = dropping_model(
+    model, dropouts = model_with_dropouts(
         name, f"recipe.attention_dropout={attention_dropout}", scaling=scaling
     )
     images = torch.randn(BATCH, 1, 8, 8)
-    whole = passes(model, dropping, images, [BATCH])
+    whole = forward_passes(model, dropouts, images, [BATCH])
     for sizes in ([12, 12], [4] * 6, [1, 7, 16]):
         torch.testing.assert_close(
-            passes(model, dropping, images, sizes), whole, atol=1e-5, rtol=1e-5
+            forward_passes(model, dropouts, images, sizes), whole, atol=1e-5, rtol=1e-5
         )
     for other in (
-        passes(model, dropping, images, [BATCH], step=4),
-        passes(model.eval(), dropping, images, [BATCH]),
+        forward_passes(model, dropouts, images, [BATCH], step=4),
+        forward_passes(model.eval(), dropouts, images, [BATCH]),
     ):
         assert not torch.allclose(other, whole, atol=1e-2)
 
 
 @pytest.mark.parametrize("name", ["deit_s12", "deit_s12_distilled", "cait_s24", "swin_s"])
 def test_no_layer_is_left_that_draws_for_the_pass(
-    dropping_model: Callable[..., tuple[nn.Module, Dropping]], name: str
+    model_with_dropouts: Callable[..., tuple[nn.Module, IndexedDropouts]], name: str
 ) -> None:
     """And nothing draws from torch's own generators."""
-    model, dropping = dropping_model(name, "recipe.attention_dropout=0.1")
+    model, dropouts = model_with_dropouts(name, "recipe.attention_dropout=0.1")
     drops = [m for m in model.modules() if getattr(m, "p", 0) > 0 or getattr(m, "drop_prob", 0) > 0]
-    assert all(isinstance(module, PlacedDropout | PlacedDropPath) for module in drops)
-    assert {type(module) for module in drops} == {PlacedDropout, PlacedDropPath}
+    assert all(isinstance(module, IndexedDropout | IndexedDropPath) for module in drops)
+    assert {type(module) for module in drops} == {IndexedDropout, IndexedDropPath}
     assert len({module.layer for module in drops}) == len(drops)
     before = torch.get_rng_state()
-    passes(model, dropping, torch.randn(BATCH, 1, 8, 8, generator=torch.Generator()), [BATCH])
+    forward_passes(
+        model, dropouts, torch.randn(BATCH, 1, 8, 8, generator=torch.Generator()), [BATCH]
+    )
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def placed(module: Any, recipe_of: Callable[..., Run]) -> tuple[Any, Dropping]:
+def indexed(module: Any, recipe_of: Callable[..., Run]) -> tuple[Any, IndexedDropouts]:
     holder = nn.Sequential(module)
-    return holder[0], Dropping(holder, recipe_of(*tiny(*ON)).experiment.recipe, seed=0)
+    return holder[0], IndexedDropouts(holder, recipe_of(*tiny(*ON)).experiment.recipe, seed=0)
 
 
 @pytest.fixture
@@ -131,8 +137,8 @@ def recipe_of(make_run: Callable[..., Run]) -> Callable[..., Run]:
 def test_dropout_zeroes_elements_at_its_rate_and_scales_the_others(
     recipe_of: Callable[..., Run],
 ) -> None:
-    layer, dropping = placed(nn.Dropout(0.2), recipe_of)
-    dropping.at(7, 0, BATCH)
+    layer, dropouts = indexed(nn.Dropout(0.2), recipe_of)
+    dropouts.set_samples(7, 0, BATCH)
     x = torch.rand(BATCH, 50, 40, requires_grad=True)
     out = layer(x)
     gone = out == 0
@@ -152,7 +158,7 @@ def test_dropout_zeroes_elements_at_its_rate_and_scales_the_others(
 @pytest.mark.parametrize("compiled", [False, True])
 def test_the_product_of_a_gpu_is_that_of_a_cpu(compiled: bool) -> None:
     """The operation that a GPU has one kernel for, as the CPU computes it."""
-    apply = OneKernel.apply
+    apply = FusedDropout.apply
     product = torch.compile(apply, backend="aot_eager", fullgraph=True) if compiled else apply
     x, mask = torch.randn(50, 40, requires_grad=True), torch.rand(50, 40) > 0.2
     found = product(x, mask, 1 / 0.8)
@@ -165,11 +171,11 @@ def test_the_product_of_a_gpu_is_that_of_a_cpu(compiled: bool) -> None:
 def test_drop_path_drops_samples_at_its_rate_and_scales_the_others(
     recipe_of: Callable[..., Run],
 ) -> None:
-    layer, dropping = placed(DropPath(0.25), recipe_of)
+    layer, dropouts = indexed(DropPath(0.25), recipe_of)
     x = torch.rand(BATCH, 3, 2) + 0.1
     kept_samples = []
     for step in range(400):
-        dropping.at(step, 0, BATCH)
+        dropouts.set_samples(step, 0, BATCH)
         out = layer(x)
         gone = (out == 0).flatten(1)
         assert torch.equal(gone.all(1), gone.any(1))
@@ -183,17 +189,17 @@ def test_drop_path_drops_samples_at_its_rate_and_scales_the_others(
 
 
 def test_both_branches_of_a_cait_block_have_a_draw_of_their_own(
-    dropping_model: Callable[..., tuple[nn.Module, Dropping]],
+    model_with_dropouts: Callable[..., tuple[nn.Module, IndexedDropouts]],
 ) -> None:
     """As in timm, where one layer is called twice, and draws anew."""
-    model, dropping = dropping_model("cait_s24", "recipe.dropout=0")
+    model, dropouts = model_with_dropouts("cait_s24", "recipe.dropout=0")
     seen: list[Tensor] = []
     for module in model.modules():
-        if isinstance(module, PlacedDropPath):
+        if isinstance(module, IndexedDropPath):
             module.register_forward_hook(
                 lambda _, __, out: seen.append((out == 0).flatten(1).all(1))
             )
-    passes(model, dropping, torch.randn(BATCH, 1, 8, 8), [BATCH])
+    forward_passes(model, dropouts, torch.randn(BATCH, 1, 8, 8), [BATCH])
     # two blocks
     assert len(seen) == 4
     assert len({tuple(gone.tolist()) for gone in seen}) == 4
@@ -202,20 +208,22 @@ def test_both_branches_of_a_cait_block_have_a_draw_of_their_own(
 def test_what_is_drawn_is_an_operation_that_compilers_may_trust() -> None:
     """Its shape is what it says, it changes nothing, and the same arguments give the same."""
     arguments = (torch.tensor([0, 3, 5, 6]), 2, 4, (12, 3), 0.5, torch.bool, torch.device("cpu"))
-    torch.library.opcheck(kept, arguments)
-    assert torch.equal(kept(*arguments), kept(*arguments))
+    torch.library.opcheck(dropout_mask, arguments)
+    assert torch.equal(dropout_mask(*arguments), dropout_mask(*arguments))
 
 
 @pytest.mark.parametrize("name", ["deit_s12", "cait_s24"])
 def test_a_model_is_compiled_once_for_all_steps_without_a_graph_break(
-    dropping_model: Callable[..., tuple[nn.Module, Dropping]], name: str
+    model_with_dropouts: Callable[..., tuple[nn.Module, IndexedDropouts]], name: str
 ) -> None:
-    model, dropping = dropping_model(name, scaling="attnscale")
+    model, dropouts = model_with_dropouts(name, scaling="attnscale")
     images = torch.randn(BATCH, 1, 8, 8)
-    expected = [passes(model, dropping, images, [12, 12], step=step) for step in range(3)]
+    expected = [forward_passes(model, dropouts, images, [12, 12], step=step) for step in range(3)]
     torch.compiler.reset()
     counter = CompileCounter()
     compiled = torch.compile(model, backend=counter, fullgraph=True, dynamic=False)
     for step, eager in enumerate(expected):
-        torch.testing.assert_close(passes(compiled, dropping, images, [12, 12], step=step), eager)
+        torch.testing.assert_close(
+            forward_passes(compiled, dropouts, images, [12, 12], step=step), eager
+        )
     assert counter.frame_count == 1

@@ -11,7 +11,7 @@ from antioversmooth.runs import Run
 from antioversmooth.runs.metrics import EMA_TOP1, VAL_TOP1
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.train import train
-from antioversmooth.training.weights.trained import evaluate_checkpoint
+from antioversmooth.training.weights.evaluate import evaluate_weights
 
 
 @pytest.fixture
@@ -29,17 +29,17 @@ def test_a_run_a_checkpoint_and_a_file_of_weights_reach_the_same(
     newest = checkpoint.lineage(trained)[0]
     torch.save(newest.load()["model"], tmp_path / "weights.pth")
     reached = [
-        evaluate_checkpoint(trained.dir),
-        evaluate_checkpoint(newest.path),
-        evaluate_checkpoint(tmp_path / "weights.pth", trained.experiment),
+        evaluate_weights(trained.dir),
+        evaluate_weights(newest.path),
+        evaluate_weights(tmp_path / "weights.pth", trained.experiment),
     ]
     assert {e.top1 for e in reached} == {result["metrics"][VAL_TOP1]}
-    assert evaluate_checkpoint(trained.dir, average=True).top1 == result["metrics"][EMA_TOP1]
+    assert evaluate_weights(trained.dir, average=True).top1 == result["metrics"][EMA_TOP1]
 
 
 def test_what_cannot_be_evaluated_says_why(tiny_run: Callable[..., Run], tmp_path: Path) -> None:
     run = tiny_run()
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
-        evaluate_checkpoint(run.dir)
+        evaluate_weights(run.dir)
     with pytest.raises(CheckpointError, match="belongs to no run"):
-        evaluate_checkpoint(tmp_path / "weights.pth")
+        evaluate_weights(tmp_path / "weights.pth")

@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import DataError
 from antioversmooth.runs import Run
-from antioversmooth.training.data.images import open_data
+from antioversmooth.training.data.loading import Loaders
 from antioversmooth.training.evaluator import Evaluator
-from antioversmooth.training.run.distributed import Place, Ranks
-from antioversmooth.training.train import make_loaders
+from antioversmooth.training.run.distributed import RankInfo, Ranks
 from antioversmooth.training.weights.initial import new_model
 
-ALONE = Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
+ALONE = Ranks(RankInfo(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
 
 
 class Fixed(nn.Module):
@@ -36,12 +36,12 @@ class Fixed(nn.Module):
 
 def evaluator(run: Run) -> Evaluator:
     config = run.experiment
-    return Evaluator(config, open_data(config.data).val, make_loaders(config, seed=0), ALONE)
+    return Evaluator(config, open_dataset(config.data).val, Loaders(config, seed=0), ALONE)
 
 
 def test_accuracy_and_loss_are_those_of_the_logits(tiny_run: Callable[..., Run]) -> None:
     run = tiny_run("runtime.eval_batch=100")
-    labels = torch.tensor(open_data(run.experiment.data).val.labels)
+    labels = torch.tensor(open_dataset(run.experiment.data).val.labels)
     logits = torch.randn(359, 10, generator=torch.Generator().manual_seed(0))
     measured = evaluator(run)(Fixed(logits))
     ranks = (logits > logits.gather(1, labels[:, None])).sum(1)
@@ -55,8 +55,8 @@ def test_accuracy_and_loss_are_those_of_the_logits(tiny_run: Callable[..., Run])
 
 def test_the_shares_of_all_ranks_are_the_split_once(tiny_run: Callable[..., Run]) -> None:
     run = tiny_run("runtime.eval_batch=50")
-    images = open_data(run.experiment.data).val
-    loaders = make_loaders(run.experiment, seed=0)
+    images = open_dataset(run.experiment.data).val
+    loaders = Loaders(run.experiment, seed=0)
     shares = [list(loaders.evaluation(images, rank=rank, world_size=3)) for rank in range(3)]
     labels = torch.cat([batch.labels for share in shares for batch in share])
     assert sorted(labels.tolist()) == sorted(images.labels.tolist())
@@ -65,7 +65,7 @@ def test_the_shares_of_all_ranks_are_the_split_once(tiny_run: Callable[..., Run]
 
 def damage(run: Run, *numbers: int) -> list[str]:
     """Breaks validation images; their names."""
-    images = open_data(run.experiment.data).val
+    images = open_dataset(run.experiment.data).val
     for number in numbers:
         Path(images.name(number)).write_bytes(b"no image")
     return [images.name(number) for number in numbers]
@@ -77,7 +77,7 @@ def test_images_that_cannot_be_read_count_nowhere_and_are_named(
     """Their neighbours are not counted twice in their place."""
     run = folder_run("data.max_corrupt=2", "runtime.eval_batch=5")
     names = damage(run, 2, 7)
-    labels = torch.tensor(open_data(run.experiment.data).val.labels)
+    labels = torch.tensor(open_dataset(run.experiment.data).val.labels)
     logits = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
     measured = evaluator(run)(Fixed(logits))
     whole = [index for index in range(12) if index not in (2, 7)]

@@ -21,20 +21,21 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from antioversmooth.config import Compiler, Experiment
+from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.datasets.images import ArrayImages
 from antioversmooth.errors import AttemptEnded
 from antioversmooth.runs import Run
-from antioversmooth.training.data.images import ArrayImages, open_data
-from antioversmooth.training.data.loading import Batch
-from antioversmooth.training.data.sampling import Blocks, SampleOrder
+from antioversmooth.training.data.loading import Batch, Loaders
+from antioversmooth.training.data.sampling import MicroBatches, SampleOrder
 from antioversmooth.training.run import checkpoint
-from antioversmooth.training.run.distributed import Place, Ranks
+from antioversmooth.training.run.distributed import RankInfo, Ranks
 from antioversmooth.training.step import learner as learners
 from antioversmooth.training.step.learner import Learner
 from antioversmooth.training.step.meter import Meter
-from antioversmooth.training.train import make_loaders, train
+from antioversmooth.training.train import train
 from antioversmooth.training.weights.initial import new_model
 
-ALONE = Ranks(Place(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
+ALONE = Ranks(RankInfo(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
 PLAIN = (
     "recipe.mix_prob=0",
     "recipe.random_erasing=0",
@@ -51,10 +52,10 @@ def reference(
 ) -> tuple[list[float], dict[str, torch.Tensor]]:
     """Losses, and the moving average of the weights, of a plain loop."""
     recipe, data = config.recipe, config.data
-    images = open_data(data).train
+    images = open_dataset(data).train
     assert isinstance(images, ArrayImages)
     labels = torch.tensor(images.labels)
-    pixels = torch.stack([images.open(index) for index in range(len(labels))])
+    pixels = torch.from_numpy(images.pixels)
     inputs = (pixels / 255 - data.mean[0]) / data.std[0]
     named = dict(model.named_parameters())
     free = [p for name, p in named.items() if p.ndim < 2 or name in ("pos_embed", "cls_token")]
@@ -95,9 +96,13 @@ def determined(name: str, value: torch.Tensor) -> torch.Tensor:
     return torch.cat([query, values])
 
 
-@pytest.mark.parametrize("passes", [1, 4])
-def test_steps_are_those_of_a_plain_loop(tiny_run: Callable[..., Run], passes: int) -> None:
-    run = tiny_run(*PLAIN, f"runtime.device_batch={128 // passes}", "runtime.max_steps=5")
+@pytest.mark.parametrize("accumulation_steps", [1, 4])
+def test_steps_are_those_of_a_plain_loop(
+    tiny_run: Callable[..., Run], accumulation_steps: int
+) -> None:
+    run = tiny_run(
+        *PLAIN, f"runtime.device_batch={128 // accumulation_steps}", "runtime.max_steps=5"
+    )
     with pytest.raises(AttemptEnded):
         train(run)
     model = new_model(run.experiment, seed=0)
@@ -185,10 +190,10 @@ def test_a_compiled_step_of_cait_drops_what_eager_mode_drops(
 def test_ranks_compile_each_their_own_and_agree(
     compiled_losses: Callable[..., list[float]],
 ) -> None:
-    """With two passes a step: gradients are exchanged with the second one only."""
-    passes = "runtime.device_batch=32"
+    """With two micro-batches a step, of which only the second exchanges gradients."""
+    two = "runtime.device_batch=32"
     eager, compiled = (
-        compiled_losses("deit_s12_attnscale", c, passes, ranks=2) for c in ("none", "aot_eager")
+        compiled_losses("deit_s12_attnscale", c, two, ranks=2) for c in ("none", "aot_eager")
     )
     assert compiled == pytest.approx(eager, abs=1e-6, rel=0)
 
@@ -225,13 +230,13 @@ class NoWaiting(TorchDispatchMode):
 def made_learner(run: Run) -> Learner:
     config = run.experiment
     order = SampleOrder(config.data.num_train, config.recipe.global_batch, seed=0)
-    blocks = Blocks(order, config.recipe.global_batch // 2, 2, 0, 0, 9)
+    micro_batches = MicroBatches(order, config.recipe.global_batch // 2, 2, 0, 0, 9)
     model = new_model(config, seed=0)
     return Learner(
         model,
         config.recipe,
         config.data,
-        blocks,
+        micro_batches,
         ALONE,
         teacher=None,
         compiler=Compiler.none,
@@ -241,7 +246,7 @@ def made_learner(run: Run) -> Learner:
 
 def batches(run: Run, learner: Learner) -> Iterator[Batch]:
     config = run.experiment
-    return make_loaders(config, seed=0).training(open_data(config.data).train, learner.blocks)
+    return Loaders(config, seed=0).training(open_dataset(config.data).train, learner.micro_batches)
 
 
 def test_nothing_in_a_step_waits_for_the_device(tiny_run: Callable[..., Run]) -> None:
@@ -254,7 +259,7 @@ def test_nothing_in_a_step_waits_for_the_device(tiny_run: Callable[..., Run]) ->
     given = [next(source) for _ in range(4)]
     with NoWaiting():
         for step in range(2):
-            loss, norm = learner.learn(step, iter(given[2 * step :]))
+            loss, norm = learner.train_step(step, iter(given[2 * step :]))
             meter.add(step, loss, norm)
         with pytest.raises(AssertionError, match="_local_scalar_dense"):
             loss.item()
@@ -276,14 +281,14 @@ def test_the_scale_of_gradients_goes_on_where_it_was(tiny_run: Callable[..., Run
     source = batches(run, straight)
     given = [next(source) for _ in range(10)]
     for step in range(5):
-        straight.learn(step, iter(given[2 * step :]))
+        straight.train_step(step, iter(given[2 * step :]))
     for step in range(3):
-        stopped.learn(step, iter(given[2 * step :]))
+        stopped.train_step(step, iter(given[2 * step :]))
     assert stopped.scaler.get_scale() == 2048.0
     continued = scaled()
-    continued.load(copy.deepcopy(stopped.state()))
+    continued.load_state(copy.deepcopy(stopped.state()))
     for step in range(3, 5):
-        continued.learn(step, iter(given[2 * step :]))
+        continued.train_step(step, iter(given[2 * step :]))
     assert continued.scaler.get_scale() == straight.scaler.get_scale() == 4096.0
     assert_bit_equal(continued.state(), straight.state())
 
@@ -294,7 +299,7 @@ def test_an_overflow_leaves_the_weights_and_halves_the_scale(tiny_run: Callable[
     learner.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     next(learner.model.parameters()).register_hook(lambda gradient: gradient * torch.inf)
     before = copy.deepcopy(learner.model.state_dict())
-    learner.learn(0, batches(run, learner))
+    learner.train_step(0, batches(run, learner))
     assert learner.scaler.get_scale() == 512.0
     assert_bit_equal(dict(learner.model.state_dict()), dict(before))
 
@@ -305,7 +310,7 @@ def test_gradients_are_views_of_buckets_and_no_parameter_is_looked_for(tmp_path:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     try:
         model = nn.Linear(3, 2)
-        wrapped = learners._parallel(model, replace(ALONE, place=Place(0, 2, 0, 2, "torchrun")))
+        wrapped = learners._parallel(model, replace(ALONE, info=RankInfo(0, 2, 0, 2, "torchrun")))
         assert isinstance(wrapped, nn.parallel.DistributedDataParallel)
         assert wrapped.gradient_as_bucket_view
         assert not wrapped.find_unused_parameters

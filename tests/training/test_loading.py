@@ -8,21 +8,20 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import DataError
 from antioversmooth.runs import Run
 from antioversmooth.training.data.augmentation import train_transform
-from antioversmooth.training.data.images import open_data
-from antioversmooth.training.data.loading import WHOLE, Batch, FixedBatches, Views
-from antioversmooth.training.data.sampling import Blocks, SampleOrder, View
-from antioversmooth.training.run.distributed import Place
-from antioversmooth.training.train import make_loaders
+from antioversmooth.training.data.loading import OK, Batch, FixedBatches, Loaders, ViewDataset
+from antioversmooth.training.data.sampling import MicroBatches, SampleOrder, View
+from antioversmooth.training.run.distributed import RankInfo
 
 
 def batches(run: Run) -> list[Batch]:
     config = run.experiment
     order = SampleOrder(config.data.num_train, config.recipe.global_batch, seed=0, repeats=3)
-    images = open_data(config.data).train
-    return list(make_loaders(config, seed=0).training(images, Blocks(order, 8, 1, 0, 0, 4)))
+    images = open_dataset(config.data).train
+    return list(Loaders(config, seed=0).training(images, MicroBatches(order, 8, 1, 0, 0, 4)))
 
 
 def test_worker_processes_do_not_change_a_byte(folder_run: Callable[..., Run]) -> None:
@@ -37,8 +36,8 @@ def test_repeated_views_of_an_image_are_decoded_once_and_differ(
 ) -> None:
     run = folder_run()
     config = run.experiment
-    images = open_data(config.data).train
-    views = Views(images, train_transform(config.recipe, config.data, 8), seed=0)
+    images = open_dataset(config.data).train
+    views = ViewDataset(images, train_transform(config.recipe, config.data, 8), seed=0)
     first = views[View(0, 5)][0]
     Path(images.name(5)).unlink()
     assert not torch.equal(views[View(1, 5)][0], first)
@@ -48,36 +47,36 @@ def test_images_in_memory_without_random_parts_are_only_indexed(
     tiny_run: Callable[..., Run],
 ) -> None:
     config = tiny_run().experiment
-    images = open_data(config.data).train
-    views = Views(images, train_transform(config.recipe, config.data, 8), seed=0)
+    images = open_dataset(config.data).train
+    views = ViewDataset(images, train_transform(config.recipe, config.data, 8), seed=0)
     (batch,) = FixedBatches(views, [[View(0, 7), View(1, 3)]])
     assert torch.equal(batch.images[0], views[View(9, 7)][0])
     assert batch.labels.tolist() == [images.labels[7], images.labels[3]]
-    assert isinstance(make_loaders(config, seed=0).evaluation(images), FixedBatches)
+    assert isinstance(Loaders(config, seed=0).evaluation(images), FixedBatches)
 
 
 def test_an_unreadable_image_is_replaced_by_its_neighbour_and_named(
     folder_run: Callable[..., Run],
 ) -> None:
     config = folder_run().experiment
-    images = open_data(config.data).train
+    images = open_dataset(config.data).train
     last = len(images.labels) - 1
-    views = Views(images, train_transform(config.recipe, config.data, 8), seed=0)
+    views = ViewDataset(images, train_transform(config.recipe, config.data, 8), seed=0)
     for damaged, neighbour in ((3, 4), (last, last - 1)):
         Path(images.name(damaged)).write_bytes(b"\x89PNG\r\n")
         view, label, corrupt = views[View(0, damaged)]
         assert torch.equal(view, views[View(0, neighbour)][0])
         assert (label, corrupt) == (images.labels[neighbour], damaged)
-    assert views[View(0, 0)][2] == WHOLE
+    assert views[View(0, 0)][2] == OK
 
 
 def test_data_that_has_gone_is_said_so_after_a_few_tries(
     folder_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     config = folder_run().experiment
-    images = open_data(config.data).train
+    images = open_dataset(config.data).train
     (tmp_path / "images" / "train").rename(tmp_path / "gone")
-    views = Views(images, train_transform(config.recipe, config.data, 8), seed=0)
+    views = ViewDataset(images, train_transform(config.recipe, config.data, 8), seed=0)
     with pytest.raises(
         DataError, match=r"neither .*ash1.png nor the images beside it can be read .*still there\?"
     ):
@@ -85,34 +84,34 @@ def test_data_that_has_gone_is_said_so_after_a_few_tries(
 
 
 @pytest.mark.parametrize(
-    ("place", "environment", "cpus"),
+    ("info", "environment", "cpus"),
     [
         # a quarter of the machine's sixteen
-        (Place(0, 4, 0, 4, "torchrun"), {}, 4),
+        (RankInfo(0, 4, 0, 4, "torchrun"), {}, 4),
         # a task a rank
-        (Place(0, 8, 0, 4, "slurm"), {"SLURM_CPUS_PER_TASK": "12"}, 12),
+        (RankInfo(0, 8, 0, 4, "slurm"), {"SLURM_CPUS_PER_TASK": "12"}, 12),
         # a task a node: its agent's ranks share it
-        (Place(0, 8, 0, 4, "torchrun"), {"SLURM_CPUS_PER_TASK": "48"}, 12),
-        (Place(0, 1, 0, 1, "alone"), {"SLURM_CPUS_PER_TASK": "6"}, 6),
-        (Place(0, 32, 0, 32, "torchrun"), {}, 1),
+        (RankInfo(0, 8, 0, 4, "torchrun"), {"SLURM_CPUS_PER_TASK": "48"}, 12),
+        (RankInfo(0, 1, 0, 1, "alone"), {"SLURM_CPUS_PER_TASK": "6"}, 6),
+        (RankInfo(0, 32, 0, 32, "torchrun"), {}, 1),
     ],
 )
 def test_a_process_has_the_cpus_that_it_was_given(
-    place: Place, environment: dict[str, str], cpus: int, monkeypatch: pytest.MonkeyPatch
+    info: RankInfo, environment: dict[str, str], cpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    assert place.cpus == cpus
+    assert info.cpus == cpus
 
 
 def test_workers_are_the_cpus_given_less_one(
     folder_run: Callable[..., Run], tiny_run: Callable[..., Run]
 ) -> None:
     def workers(run: Run) -> int:
-        loader = make_loaders(run.experiment, seed=0, cpus=3).evaluation(
-            open_data(run.experiment.data).val
+        loader = Loaders(run.experiment, seed=0, cpus=3).evaluation(
+            open_dataset(run.experiment.data).val
         )
         return loader.num_workers if isinstance(loader, DataLoader) else 0
 
@@ -120,7 +119,7 @@ def test_workers_are_the_cpus_given_less_one(
     assert workers(folder_run("runtime.workers=1")) == 1
     assert workers(tiny_run()) == 0
     large = folder_run("runtime.workers=-1", "model.image_size=128")
-    loaders = make_loaders(large.experiment, seed=0, cpus=3)
-    in_memory = loaders.evaluation(open_data(tiny_run().experiment.data).val)
+    loaders = Loaders(large.experiment, seed=0, cpus=3)
+    in_memory = loaders.evaluation(open_dataset(tiny_run().experiment.data).val)
     assert isinstance(in_memory, DataLoader)
     assert in_memory.num_workers == 2

@@ -22,7 +22,7 @@ from antioversmooth.runs import Run, journal
 from antioversmooth.runs.journal import EndReason
 from antioversmooth.runs.metrics import TRAIN_LOSS, VAL_TOP1
 from antioversmooth.training.run import checkpoint, loop
-from antioversmooth.training.run.signals import Vote
+from antioversmooth.training.run.signals import StepAction
 from antioversmooth.training.step import distillation, learner
 from antioversmooth.training.train import train
 
@@ -127,10 +127,10 @@ def test_a_run_that_stands_at_its_limit_or_beyond_trains_no_further_step(
 
 
 def test_every_vote_to_stop_has_the_reason_that_the_attempt_notes() -> None:
-    assert set(loop.REASONS) == {vote for vote in Vote if vote.stops}
+    assert set(loop.REASONS) == {vote for vote in StepAction if vote.stops}
     known = {reason.value for reason in EndReason}
     assert {vote for vote, reason in loop.REASONS.items() if reason not in known} == {
-        Vote.superseded
+        StepAction.superseded
     }
 
 
@@ -166,7 +166,7 @@ def test_weights_that_are_no_numbers_are_not_saved(
     """A gradient can overflow though its loss does not; the step after would show it, too late for
     the checkpoint."""
     run = tiny_run("runtime.checkpoint_every_s=0", "recipe.clip_grad=null")
-    real = learner.Learner.learn
+    real = learner.Learner.train_step
 
     def overflowing(self: learner.Learner, step: int, batches: Any) -> Any:
         learned = real(self, step, batches)
@@ -174,7 +174,7 @@ def test_weights_that_are_no_numbers_are_not_saved(
             next(self.model.parameters()).data.fill_(float("nan"))
         return learned
 
-    monkeypatch.setattr(learner.Learner, "learn", overflowing)
+    monkeypatch.setattr(learner.Learner, "train_step", overflowing)
     with pytest.raises(AttemptEnded, match="after step 8 are not finite"):
         train(run)
     newest = checkpoint.lineage(run)[0]

@@ -59,7 +59,7 @@ def test_a_crash_shows_its_traceback(
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr(train, "open_data", broken)
+    monkeypatch.setattr(train, "open_dataset", broken)
     run = tiny_run()
     assert main([str(run.dir)]) == 1
     assert "Traceback" in capfd.readouterr().err

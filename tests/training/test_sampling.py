@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from antioversmooth.training.data.sampling import Blocks, SampleOrder, View
+from antioversmooth.training.data.sampling import MicroBatches, SampleOrder, View
 
 
 def test_an_epoch_shows_every_image_once() -> None:
@@ -38,12 +38,14 @@ def test_the_blocks_of_all_ranks_are_the_batch_in_order(ranks: int, passes: int)
     order = SampleOrder(64, 16, seed=5)
     dealt: list[View] = []
     for rank in range(ranks):
-        for block in Blocks(order, 16 // ranks // passes, passes, rank, start_step=3, stop_step=4):
+        for block in MicroBatches(
+            order, 16 // ranks // passes, passes, rank, start_step=3, stop_step=4
+        ):
             dealt += block
     assert dealt == order.views(3)
 
 
 def test_blocks_go_on_from_any_step() -> None:
     order = SampleOrder(64, 16, seed=5)
-    whole = list(Blocks(order, 8, 2, 0, 0, 8))
-    assert list(Blocks(order, 8, 2, 0, 5, 8)) == whole[10:]
+    whole = list(MicroBatches(order, 8, 2, 0, 0, 8))
+    assert list(MicroBatches(order, 8, 2, 0, 5, 8)) == whole[10:]

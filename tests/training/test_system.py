@@ -24,7 +24,7 @@ def samples(run: Run) -> list[Record]:
 
 
 def test_cpu_and_memory_of_the_machine_have_mlflows_names_and_units() -> None:
-    found = system.sample(gpus=0)
+    found = system.sample_system(gpus=0)
     assert found.keys() == {
         "system/cpu_utilization_percentage",
         "system/system_memory_usage_megabytes",
@@ -71,6 +71,6 @@ def test_watching_moves_no_number(tiny_run: MakeRun) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_each_gpu_of_the_process_is_measured() -> None:
-    found = system.sample(gpus=torch.cuda.device_count())
+    found = system.sample_system(gpus=torch.cuda.device_count())
     assert 0 <= found["system/gpu_0_utilization_percentage"] <= 100
     assert found["system/gpu_0_memory_usage_megabytes"] > 0

@@ -15,10 +15,10 @@ from outcomes import assert_bit_equal, final_state, losses, wait_for_step, witho
 from processes import tiny
 
 from antioversmooth import spec
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import AttemptEnded, CheckpointError
 from antioversmooth.runs import Run, RunState, state
 from antioversmooth.runs.metrics import VAL_TOP1, VAL_TOP5
-from antioversmooth.training.data.images import open_data
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.train import train
 from antioversmooth.training.weights.initial import new_model
@@ -135,7 +135,7 @@ def test_every_image_is_evaluated_once_by_two_processes(tiny_run: Callable[..., 
         top5_of_two,
         shared["per_class_top1"],
     )
-    labels = open_data(trained.experiment.data).val.labels
+    labels = open_dataset(trained.experiment.data).val.labels
     hits = sum(
         percent / 100 * (labels == label).sum()
         for label, percent in enumerate(alone["per_class_top1"])
@@ -174,7 +174,7 @@ def test_a_fine_tune_starts_from_the_final_weights_of_another_run(
     upstream, run = spec.load(rows, ["profile=mini", *tiny()]).plan([0], tmp_path)
     for each in (upstream, run):
         each.prepare()
-    with pytest.raises(CheckpointError, match="cait_s24 seed 0, which has not ended"):
+    with pytest.raises(CheckpointError, match="cait_s24 seed 0, which is not done"):
         train(run)
     train(upstream)
     train(run)

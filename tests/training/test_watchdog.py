@@ -9,7 +9,7 @@ import torch
 from antioversmooth.runs import Run
 from antioversmooth.training.run import watchdog
 from antioversmooth.training.run.attempt import Attempt
-from antioversmooth.training.run.distributed import Place, Ranks
+from antioversmooth.training.run.distributed import RankInfo, Ranks
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def exits(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 def attempt(tiny_run: Callable[..., Run]) -> Callable[..., Attempt]:
     def make(rank: int = 0) -> Attempt:
         run = tiny_run("runtime.timeout_s=0.4")
-        ranks = Ranks(Place(rank, 2, rank, 2, "torchrun"), torch.device("cpu"), None)
+        ranks = Ranks(RankInfo(rank, 2, rank, 2, "torchrun"), torch.device("cpu"), None)
         return Attempt(run, ranks, run.new_attempt(), None)
 
     return make

@@ -1,4 +1,4 @@
-"""root/train/<class>/*, root/val/<class>/*: what the README of the paper's code asks for."""
+"""Image folders: root/train/<class>/*, root/val/<class>/*, as the paper's code reads them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.images import EXTENSIONS, Stored, is_image, packed
-from antioversmooth.datasets.missing import missing
+from antioversmooth.datasets.images import EXTENSIONS, FileImages, encode_names, is_image
+from antioversmooth.datasets.missing import missing_data
 from antioversmooth.errors import DataError
 
 
-def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]:
-    """Classes, images, and the folders that say whether anything has changed.
+def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, list[Path]]:
+    """Classes, images, and the folders, whose time stamps show a change.
 
-    Classes and images in the order of torchvision's ImageFolder; a folder is read once, and no file
-    is looked at.
+    The order is that of torchvision's ImageFolder. Each folder is read once; no file is opened.
 
     Raises:
         DataError: There is no such folder, or a class is empty.
@@ -29,7 +28,7 @@ def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]
     # both splits, before a million files of the first are listed
     for top in tops.values():
         if not top.is_dir():
-            raise missing(config, f"there is no folder {top}")
+            raise missing_data(config, f"there is no folder {top}")
     top = tops[split]
     classes = sorted(entry.name for entry in os.scandir(top) if entry.is_dir())
     if not classes:
@@ -45,18 +44,21 @@ def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]
             f"{top}: no image in {len(empty)} class folder(s): {', '.join(empty[:5])}; images end"
             f" in {', '.join(EXTENSIONS)}"
         )
-    return classes, Stored(top, packed(names), np.array(labels, np.int64)), folders
+    return classes, FileImages(top, encode_names(names), np.array(labels, np.int64)), folders
 
 
 def _walk(folder: Path, folders: list[Path]) -> Iterator[str]:
-    """Images under a folder, by their path in it; folders in the order of their paths, as
-    torchvision sorts them."""
-    waiting, found = [""], []
-    while waiting:
-        inside = waiting.pop()
+    """Paths of the images in a folder and its subfolders, in torchvision's order.
+
+    Args:
+        folders: Every folder that is read is appended.
+    """
+    pending, found = [""], []
+    while pending:
+        inside = pending.pop()
         folders.append(folder / inside)
         entries = list(os.scandir(folder / inside))
-        waiting += [os.path.join(inside, entry.name) for entry in entries if entry.is_dir()]
+        pending += [os.path.join(inside, entry.name) for entry in entries if entry.is_dir()]
         found.append(
             (inside, sorted(e.name for e in entries if is_image(e.name) and not e.is_dir()))
         )

@@ -1,5 +1,4 @@
-"""Hugging Face data sets on disk: what `save_to_disk` wrote, or a folder that `load_dataset` reads
-(parquet, ...)."""
+"""Hugging Face data sets on disk: written by `save_to_disk`, or a folder for `load_dataset`."""
 
 from __future__ import annotations
 
@@ -21,11 +20,11 @@ IMAGE = "image"
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Images in the rows of a table that lies, memory-mapped, on disk."""
+class TableImages:
+    """Images in the rows of a memory-mapped table."""
 
     table: Any
-    """datasets.Dataset whose images are not decoded."""
+    """A datasets.Dataset with undecoded images."""
     labels: npt.NDArray[np.int64]
     source: str
 
@@ -39,7 +38,7 @@ class Rows:
         return f"{self.source}[{index}]"
 
 
-def read(config: DataConfig) -> tuple[list[str], dict[str, Rows], str]:
+def read_splits(config: DataConfig) -> tuple[list[str], dict[str, TableImages], str]:
     """Classes, the splits, and a sha256 over names and sizes of the files.
 
     Raises:
@@ -61,9 +60,9 @@ def read(config: DataConfig) -> tuple[list[str], dict[str, Rows], str]:
                     f"{root}: {split} has no column {column!r}; it has"
                     f" {', '.join(table.column_names)}"
                 )
-    splits = {split: _rows(table, label, f"{root}:{split}") for split, table in tables.items()}
+    splits = {split: _images(table, label, f"{root}:{split}") for split, table in tables.items()}
     names = getattr(tables["train"].features[label], "names", None)
-    return names or _numbered(splits), splits, _fingerprint(root)
+    return names or _class_numbers(splits), splits, _fingerprint(root)
 
 
 def _table(root: Path, split: str) -> Any:
@@ -87,7 +86,7 @@ def _table(root: Path, split: str) -> Any:
         raise DataError(f"{root}: no Hugging Face data set with a split {split!r} ({err})") from err
 
 
-def _rows(table: Any, label: str, source: str) -> Rows:
+def _images(table: Any, label: str, source: str) -> TableImages:
     import datasets
 
     try:
@@ -96,20 +95,20 @@ def _rows(table: Any, label: str, source: str) -> Rows:
     except (ValueError, TypeError) as err:
         # labels that are words, or a column that is no image
         raise DataError(
-            f"{source}: {label} must hold the numbers of classes, {IMAGE} images; they are"
+            f"{source}: {label} must hold class numbers and {IMAGE} images; they hold"
             f" {table.features[label]} and {table.features[IMAGE]}"
         ) from err
     if len(labels) and labels.min() < 0:
         raise DataError(
             f"{source}: row {int(labels.argmin())} has no label ({label} is {labels.min()})"
         )
-    return Rows(images, labels, source)
+    return TableImages(images, labels, source)
 
 
-def _numbered(splits: dict[str, Rows]) -> list[str]:
+def _class_numbers(splits: dict[str, TableImages]) -> list[str]:
     return [
         str(label)
-        for label in range(1 + max(int(rows.labels.max(initial=0)) for rows in splits.values()))
+        for label in range(1 + max(int(images.labels.max(initial=0)) for images in splits.values()))
     ]
 
 

@@ -1,8 +1,7 @@
-"""iNaturalist 2018 and 2019, as the released code reads them: train<year>.json, val<year>.json,
-categories.json.
+"""iNaturalist 2018 and 2019: train<year>.json, val<year>.json, categories.json.
 
-A class is a value of one taxonomic level (data.label), numbered in the order in which the training
-annotations first name it.
+As in the released code, a class is a value of one taxonomic level (data.label), and the classes are
+numbered in the order in which the training annotations first name them.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.images import Stored, packed
-from antioversmooth.datasets.missing import missing
+from antioversmooth.datasets.images import FileImages, encode_names
+from antioversmooth.datasets.missing import missing_data
 from antioversmooth.errors import DataError
 
 
-def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]:
-    """Classes, images, and the JSON files. An image file that is missing is found when it is read.
+def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, list[Path]]:
+    """Classes, images, and the JSON files. A missing image file is noticed when it is read.
 
     Raises:
         DataError: A JSON file is missing or not of this layout.
@@ -40,11 +39,12 @@ def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]
         labels = [numbers[of_category[int(PurePosixPath(name).parts[2])]] for name in names]
     except (KeyError, IndexError, TypeError, ValueError) as err:
         raise DataError(
-            f"{annotations[split]}: not the layout of iNaturalist ({type(err).__name__}: {err});"
+            f"{annotations[split]}: not in the layout of iNaturalist ({type(err).__name__}: {err});"
             f" images are <folder>/<supercategory>/<category id>/<file>, {categories.name} says the"
             f" {level} of each category id"
         ) from err
-    images = Stored(root, packed(_where(root, names)), np.array(labels, np.int64))
+    paths = encode_names(_image_paths(root, names))
+    images = FileImages(root, paths, np.array(labels, np.int64))
     return list(numbers), images, [categories, *annotations.values()]
 
 
@@ -52,7 +52,7 @@ def _annotations(config: DataConfig, pattern: str) -> Path:
     root = Path(config.root or "")
     found = sorted(root.glob(pattern))
     if not found:
-        raise missing(config, f"there is no file {root / pattern}")
+        raise missing_data(config, f"there is no file {root / pattern}")
     if len(found) > 1:
         raise DataError(
             f"data.root: {root} has {' and '.join(path.name for path in found)}; name one with"
@@ -63,14 +63,16 @@ def _annotations(config: DataConfig, pattern: str) -> Path:
 
 def _load(config: DataConfig, path: Path) -> Any:
     if not path.is_file():
-        raise missing(config, f"there is no file {path}")
+        raise missing_data(config, f"there is no file {path}")
     with path.open("rb") as file:
         return json.load(file)
 
 
-def _where(root: Path, names: list[str]) -> list[str]:
-    """As the archives unpack; or, where the first image is there, without the supercategory, as
-    DeiT's code has it."""
+def _image_paths(root: Path, names: list[str]) -> list[str]:
+    """Paths as the archives unpack, or as DeiT's code expects them: without the supercategory.
+
+    The first image decides.
+    """
 
     def short(name: str) -> str:
         folder, _, *rest = PurePosixPath(name).parts

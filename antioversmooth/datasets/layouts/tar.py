@@ -1,8 +1,7 @@
-"""The folders of `folder.py` inside tar files: one for a split, or one for each class, or a tar of
-tars.
+"""Image folders in tar files: one tar file for a split, one for each class, or a tar of tars.
 
-As timm's ReaderImageInTar labels them: by the innermost folder or tar that an image lies in. Unlike
-there, the order is that of the unpacked folder, and an image is read by its place in the file:
+Labels are those of timm's ReaderImageInTar: the innermost folder or tar file that holds the image.
+Unlike there, the order is that of the unpacked folder, and images are read by their byte range:
 workers share neither handles nor objects.
 """
 
@@ -17,8 +16,8 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.images import Stored, is_image, packed
-from antioversmooth.datasets.missing import missing
+from antioversmooth.datasets.images import FileImages, encode_names, is_image
+from antioversmooth.datasets.missing import missing_data
 from antioversmooth.errors import DataError
 
 
@@ -32,7 +31,7 @@ class Member(NamedTuple):
     """Bytes of its content."""
 
 
-def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]:
+def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, list[Path]]:
     """Classes, images, and the tar files.
 
     Raises:
@@ -54,9 +53,9 @@ def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]
     found.sort(key=lambda image: image[:2])
     classes = sorted({image[0] for image in found})
     numbers = {name: number for number, name in enumerate(classes)}
-    images = Stored(
+    images = FileImages(
         root,
-        packed([path for _, path, _, _ in found]),
+        encode_names([path for _, path, _, _ in found]),
         np.array([numbers[name] for name, *_ in found], np.int64),
         tuple(str(archive.relative_to(root)) for archive in archives),
         np.array(
@@ -67,8 +66,8 @@ def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]
 
 
 def _archives(config: DataConfig, root: Path, where: str) -> list[Path]:
-    """Every tar file of root/<where>/, or root/<where>.tar, beside which its unpacked folder may
-    lie."""
+    """Every tar file in root/<where>/, else root/<where>.tar; the unpacked folder may be there
+    too."""
     folder, file = root / where, root / f"{where.removesuffix('.tar')}.tar"
     archives = sorted(folder.glob("*.tar"))
     if archives:
@@ -77,13 +76,13 @@ def _archives(config: DataConfig, root: Path, where: str) -> list[Path]:
         return [file]
     if folder.is_dir():
         raise DataError(f"{folder} holds no .tar file")
-    raise missing(config, f"there is neither {file} nor a folder {folder} with .tar files")
+    raise missing_data(config, f"there is neither {file} nor a folder {folder} with .tar files")
 
 
 def _class_of(path: str, archive: Path) -> str:
     name = os.path.basename(os.path.dirname(path))
     if name in ("", "."):
-        raise DataError(f"{archive}:{path} lies in no class folder")
+        raise DataError(f"{archive}:{path} is in no class folder")
     return name
 
 
@@ -91,8 +90,7 @@ def members(archive: Path, *, nested: bool = False) -> Iterator[Member]:
     """Every file in a tar file, in its order.
 
     Args:
-        nested: Instead of a tar file in it, the files of that one, as if it were a folder of its
-            name.
+        nested: A tar file in it counts as a folder of the same name.
 
     Raises:
         DataError: It is compressed, torn, or no tar file.
@@ -102,21 +100,22 @@ def members(archive: Path, *, nested: bool = False) -> Iterator[Member]:
             yield from _members(file, 0, nested=nested)
     except tarfile.TarError as err:
         raise DataError(
-            f"{archive}: {err}; a plain tar file is needed, since images are read from the middle"
-            " of it: gunzip one that is compressed, write one anew that is torn"
+            f"{archive}: {err}; a plain tar file is needed, since images are read by their byte"
+            " range: gunzip a compressed file, write a torn one again"
         ) from err
 
 
 def _members(file: IO[bytes], start: int, *, nested: bool) -> Iterator[Member]:
     with tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
-            archive.members = []  # type: ignore[attr-defined]  # it would keep an object of a kilobyte for each of a million files
+            # tarfile keeps an object of a kilobyte for each file, and there may be a million
+            archive.members = []  # type: ignore[attr-defined]
             if not member.isfile():
                 continue
             offset, name = start + member.offset_data, os.path.normpath(member.name)
             if nested and name.endswith(".tar"):
                 inner = archive.extractfile(member)
-                # a plain file has content
+                # never None for a plain file
                 assert inner is not None
                 folder = name.removesuffix(".tar")
                 for inside in _members(inner, offset, nested=True):

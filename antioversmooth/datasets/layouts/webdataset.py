@@ -1,10 +1,9 @@
-"""WebDataset shards, as timm's are: consecutive members key.jpg and key.cls (or key.json) make a
-sample.
+"""WebDataset shards, as timm writes them: consecutive members key.jpg and key.cls (or key.json).
 
-They are made for reading from front to end, in an order that depends on shards, workers and a
-shuffle buffer. Here a sample's place is a function of seed and epoch, and every validation image
-counts once, so the shards' headers are read once into an index, and images by their place in the
-file. That costs one seek an image, as a folder of files does.
+Such shards are meant to be read sequentially, in an order that depends on shards, workers and a
+shuffle buffer. Here the order is a function of seed and epoch, and every validation image counts
+once: the headers are read once into an index, and images by their byte range. That costs one seek
+an image, as in a folder of files.
 """
 
 from __future__ import annotations
@@ -20,24 +19,24 @@ from pathlib import Path
 import numpy as np
 
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.images import Stored, is_image, packed
+from antioversmooth.datasets.images import FileImages, encode_names, is_image
 from antioversmooth.datasets.layouts.tar import Member, members
-from antioversmooth.datasets.missing import missing
+from antioversmooth.datasets.missing import missing_data
 from antioversmooth.errors import DataError
 
-DEFAULT = {"train": "*train*.tar", "val": "*val*.tar"}
+PATTERNS = {"train": "*train*.tar", "val": "*val*.tar"}
 CLASS = "cls"
-"""Ending of the member that is the number of the class, as text."""
+"""Extension of the member that holds the class number as text."""
 
 
-def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]:
-    """Classes (by their number), images in the order of the shards, and the shards.
+def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, list[Path]]:
+    """Classes, named by their numbers; images, in the order of the shards; and the shards.
 
     Raises:
         DataError: A shard is missing, or a sample has no image or no label.
     """
     root = Path(config.root or "")
-    shards = _shards(config, root, getattr(config, split) or DEFAULT[split])
+    shards = _shards(config, root, getattr(config, split) or PATTERNS[split])
     found = [
         (number, image, label)
         for number, shard in enumerate(shards)
@@ -46,9 +45,9 @@ def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]
     if not found:
         raise DataError(f"{shards[0]}, ... hold no sample")
     labels = np.array([label for _, _, label in found], np.int64)
-    images = Stored(
+    images = FileImages(
         root,
-        packed([image.name for _, image, _ in found]),
+        encode_names([image.name for _, image, _ in found]),
         labels,
         tuple(str(shard.relative_to(root)) for shard in shards),
         np.array([(number, image.offset, image.size) for number, image, _ in found], np.int64),
@@ -57,24 +56,26 @@ def scan(config: DataConfig, split: str) -> tuple[list[str], Stored, list[Path]]
 
 
 def _shards(config: DataConfig, root: Path, pattern: str) -> list[Path]:
-    """Files that a pattern names: {000..127} counts, * stands for anything."""
+    """Files that match a pattern: {000..127} is a range, * matches anything."""
     shards: list[Path] = []
-    for name in _counted(pattern):
+    for name in _expand_range(pattern):
         found = sorted(map(Path, glob.glob(os.path.join(glob.escape(str(root)), name))))
         if not found:
-            raise missing(config, f"there is no file {root / name}")
+            raise missing_data(config, f"there is no file {root / name}")
         shards += found
     return shards
 
 
-def _counted(pattern: str) -> list[str]:
+def _expand_range(pattern: str) -> list[str]:
     match = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
     if match is None:
         return [pattern]
     first, last = match.groups()
     numbers = [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
     return [
-        name for number in numbers for name in _counted(pattern.replace(match.group(), number, 1))
+        name
+        for number in numbers
+        for name in _expand_range(pattern.replace(match.group(), number, 1))
     ]
 
 
@@ -90,26 +91,26 @@ def _samples(shard: Path, label: str) -> Iterator[tuple[Member, int]]:
 
 
 def _key(member: Member) -> str:
-    """Its name up to the first dot of the last part."""
+    """Path of the member up to the first dot of its file name."""
     folder, name = os.path.split(member.name)
     return os.path.join(folder, name.partition(".")[0])
 
 
 def _label(descriptor: int, shard: Path, parts: list[Member], label: str) -> int:
-    """The content of key.cls, or a field of key.json."""
-    ending = CLASS if label == CLASS else "json"
+    """The class number, from key.cls or from a field of key.json."""
+    extension = CLASS if label == CLASS else "json"
     for part in parts:
-        if part.name.endswith(f".{ending}"):
+        if part.name.endswith(f".{extension}"):
             content = os.pread(descriptor, part.size, part.offset)
             try:
-                number = int(content) if ending == CLASS else int(json.loads(content)[label])
+                number = int(content) if extension == CLASS else int(json.loads(content)[label])
             except (ValueError, KeyError, TypeError) as err:
                 raise DataError(
                     f"{shard}:{part.name} has no label ({label}): {content[:80]!r}"
                 ) from err
             if number < 0:
-                raise DataError(f"{shard}:{part.name}: the label {number} is no class")
+                raise DataError(f"{shard}:{part.name}: the label {number} is negative")
             return number
     raise DataError(
-        f"{shard}: sample {_key(parts[0])} has no .{ending}, which data.label={label} asks for"
+        f"{shard}: sample {_key(parts[0])} has no .{extension}, which data.label={label} requires"
     )

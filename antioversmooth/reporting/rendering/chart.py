@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from antioversmooth.analysis import palette
+from antioversmooth.analysis.drawing import palette_indices
 
 WIDTH, HEIGHT = 440, 260
 LEFT, RIGHT, TOP, BOTTOM = 48, 8, 10, 40
@@ -102,7 +102,7 @@ def line_chart(series: Sequence[Series], *, x_label: str, y_label: str) -> Chart
     """
     x = _axis([value for s in series for line in s.lines for value in line.x], LEFT, WIDTH - RIGHT)
     y = _axis([value for s in series for line in s.lines for value in line.y], HEIGHT - BOTTOM, TOP)
-    colours = [f"s{place % COLOURS}" for place in palette.places([s.label for s in series])]
+    colours = [f"s{index % COLOURS}" for index in palette_indices([s.label for s in series])]
     return Chart(
         x_label,
         y_label,

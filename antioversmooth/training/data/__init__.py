@@ -1,1 +1,8 @@
+"""From the images of a data set to the batches that a model sees.
 
+sampling       order of an epoch; which rank and micro-batch a view belongs to
+decoding       image files to pixels
+augmentation   pixels to a training or evaluation view; normalising and erasing on the device
+loading        batches of views, by worker processes or from memory
+mixing         Mixup and CutMix on the device
+"""

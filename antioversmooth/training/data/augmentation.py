@@ -1,5 +1,4 @@
-"""From an opened image to what the model sees: timm's transforms up to bytes, normalising and
-erasing on the device.
+"""Views of decoded images: timm's transforms give bytes, the device normalises and erases.
 
 Shapes: B images, C channels, S pixels along a side.
 """
@@ -28,14 +27,13 @@ from antioversmooth.config import DataConfig, RecipeConfig
 from antioversmooth.training.randomness import seed_everything, seed_for
 
 Transform = Callable[[Tensor], Tensor]
-"""A decoded image [1 or 3, height, width] to what the model takes [C, S, S]; both uint8."""
+"""From a decoded image [1 or 3, height, width] to a view [C, S, S]; both uint8."""
 
 
 def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> Transform:
-    """Crop, flip and augmentation of a training view, drawn from the generators that the caller has
-    seeded.
+    """Crop, flip and augmentation of a training view, drawn from the global generators.
 
-    Images with one channel are augmented as grey RGB, which all of timm's operations take.
+    Images with one channel are augmented as grey RGB, which all of timm's operations accept.
     """
     crop, augment, to_bytes = transforms_imagenet_train(
         image_size,
@@ -49,22 +47,22 @@ def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> 
         use_prefetcher=True,
         separate=True,
     )
-    _guard_posterize(augment)
+    _allow_zero_bits(augment)
     if recipe.rand_augment_interpolation is not None:
-        _resample(augment, recipe.rand_augment_interpolation)
+        _set_interpolation(augment, recipe.rand_augment_interpolation)
     crop.transforms[0] = FastCrop(crop.transforms[0], recipe.interpolation)
-    return _composed(_as_rgb, crop, augment, _with_channels(data.in_channels), to_bytes)
+    return _composed(_as_rgb, crop, augment, _to_channels(data.in_channels), to_bytes)
 
 
 def eval_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> Transform:
-    """Resize of the short side to image_size / eval_crop, then the centre crop of image_size."""
+    """Resizes the short side to image_size / eval_crop, then crops the centre to image_size."""
     resize = transforms_imagenet_eval(
         image_size,
         crop_pct=recipe.eval_crop,
         interpolation=recipe.interpolation,
         use_prefetcher=True,
     )
-    return _composed(to_pil_image, _with_channels(data.in_channels), resize)
+    return _composed(to_pil_image, _to_channels(data.in_channels), resize)
 
 
 def _composed(*steps: Callable[..., object]) -> Transform:
@@ -72,9 +70,9 @@ def _composed(*steps: Callable[..., object]) -> Transform:
     return composed
 
 
-def varies(recipe: RecipeConfig) -> bool:
-    """Whether two training views of one image can differ (before erasing and mixing, which happen
-    on the device)."""
+def is_random(recipe: RecipeConfig) -> bool:
+    """Whether two training views of one image can differ, before erasing and mixing on the
+    device."""
     whole_image = list(recipe.crop_scale) == [1, 1] and list(recipe.crop_ratio) == [1, 1]
     return (
         recipe.hflip > 0 or bool(recipe.rand_augment) or recipe.color_jitter > 0 or not whole_image
@@ -85,8 +83,8 @@ def _as_rgb(pixels: Tensor) -> Tensor:
     return pixels.expand(3, -1, -1)
 
 
-def _with_channels(channels: int) -> Callable[[Image.Image], Image.Image]:
-    # a partial, since loading processes may need a pickle
+def _to_channels(channels: int) -> Callable[[Image.Image], Image.Image]:
+    # a partial, since worker processes may need to pickle it
     return partial(_in_mode, {1: "L", 3: "RGB"}[channels])
 
 
@@ -95,11 +93,10 @@ def _in_mode(mode: str, image: Image.Image) -> Image.Image:
 
 
 class FastCrop:
-    """timm's random resized crop, its boxes drawn as timm draws them, its pixels resampled by
-    torchvision's kernels.
+    """timm's random resized crop, with its boxes, resampled by torchvision's kernels.
 
-    They resample bytes, in a third of Pillow's time, and differ from Pillow by less than 0.03 grey
-    levels on average over boxes (on photographs of 500 x 375, to 224 x 224, bicubic with
+    The kernels resample bytes in a third of Pillow's time, and differ from Pillow by less than 0.03
+    grey levels on average over boxes (on photographs of 500 x 375, to 224 x 224, bicubic with
     antialiasing in both).
     """
 
@@ -108,13 +105,13 @@ class FastCrop:
         self.interpolation = str_to_interp_mode(interpolation)
 
     def __call__(self, pixels: Tensor) -> Image.Image:
-        """[3, height, width] uint8 to an image of S x S."""
+        """[3, height, width] uint8 -> an image of S x S."""
         upper, left, height, width = self.crop.get_params(pixels, self.crop.scale, self.crop.ratio)
-        # The kernels are fastest on pixels that lie together, as in the image that this becomes.
-        cut = pixels[None, :, upper : upper + height, left : left + width]
-        cut = cut.contiguous(memory_format=torch.channels_last)
+        # The kernels are fastest on channels-last pixels, which PIL images have anyway.
+        box = pixels[None, :, upper : upper + height, left : left + width]
+        box = box.contiguous(memory_format=torch.channels_last)
         resized = resize(
-            cut, list(self.crop.size), interpolation=self.interpolation, antialias=True
+            box, list(self.crop.size), interpolation=self.interpolation, antialias=True
         )
         return Image.fromarray(resized[0].permute(1, 2, 0).contiguous().numpy())
 
@@ -124,32 +121,31 @@ def _operations(augment: Compose) -> Iterator[AugmentOp]:
         yield from getattr(transform, "ops", ())
 
 
-def _resample(augment: Compose, interpolation: str) -> None:
+def _set_interpolation(augment: Compose, interpolation: str) -> None:
     for operation in _operations(augment):
         operation.kwargs["resample"] = str_to_pil_interp(interpolation)
 
 
-def _guard_posterize(augment: Compose) -> None:
+def _allow_zero_bits(augment: Compose) -> None:
     for operation in _operations(augment):
         if operation.aug_fn is posterize:
             operation.aug_fn = _posterize
 
 
 def _posterize(image: Image.Image, bits: int, **options: object) -> Image.Image:
-    """timm's posterize; 0 bits, which its increasing form draws at full magnitude, give a black
-    image.
+    """timm's posterize; 0 bits give a black image.
 
-    Pillow did so until 12; from 13 on it raises, in about two of a thousand images of DeiT's
-    recipe.
+    timm draws 0 bits at full magnitude, in about two of a thousand images of DeiT's recipe. Pillow
+    gave black until 12, and raises from 13 on.
     """
     return posterize(image, bits, **options) if bits > 0 else image.point(lambda _: 0)
 
 
 class DevicePreprocessing:
-    """Normalises, and erases in training: on the device, so that only bytes travel there.
+    """Normalises images, and erases in training, on the device, so that only bytes are copied.
 
     Args:
-        probability: Of erasing a rectangle of a training view; 0: never.
+        probability: Probability of erasing a rectangle of a training view.
     """
 
     def __init__(
@@ -164,11 +160,11 @@ class DevicePreprocessing:
         )
 
     def normalise(self, images: Tensor) -> Tensor:
-        """[B, C, S, S] uint8, anywhere, to float32 on the device."""
+        """[B, C, S, S] uint8, on any device -> float32 on this one."""
         return (images.to(self.device, non_blocking=True).float() - self.mean) / self.std
 
     def training(self, images: Tensor, views: Sequence[int]) -> Tensor:
-        """Normalised and erased; `views` are the numbers of the views, which seed their erasing."""
+        """Normalised and erased images; the numbers in `views` seed the erasing."""
         normalised = self.normalise(images)
         if self.erasing is not None:
             for image, view in zip(normalised, views, strict=True):

@@ -1,5 +1,4 @@
-"""From views to batches of bytes: by worker processes where images are decoded, by indexing where
-they lie in memory.
+"""Batches of views: made by worker processes, or indexed where all views are in memory.
 
 Shapes: B images, C channels, S pixels along a side.
 """
@@ -7,7 +6,7 @@ Shapes: B images, C channels, S pixels along a side.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -15,49 +14,47 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from antioversmooth.config import DataConfig, RecipeConfig, RuntimeConfig
+from antioversmooth.config import Experiment
+from antioversmooth.datasets.images import ArrayImages, Images
 from antioversmooth.errors import DataError
 from antioversmooth.training.data.augmentation import (
     Transform,
     eval_transform,
+    is_random,
     train_transform,
-    varies,
 )
-from antioversmooth.training.data.images import Images
-from antioversmooth.training.data.sampling import Blocks, View
+from antioversmooth.training.data.decoding import open_image
+from antioversmooth.training.data.sampling import MicroBatches, View
 from antioversmooth.training.randomness import seed_everything, seed_for
 
-SMALL = 64
-"""Pixels along a side up to which images in memory stay there as views, and need no loading
-processes."""
-PATIENCE = 100
-"""Images in a row that are tried before all of them count as lost: a file system that has gone has
-no readable one."""
-WHOLE = -1
+MAX_SIDE_IN_MEMORY = 64
+"""Largest side in pixels at which views of in-memory images need no worker processes."""
+MAX_UNREADABLE_IN_A_ROW = 100
+"""Images that are tried in place of an unreadable one; if all fail, the file system is gone."""
+OK = -1
 """In `Batch.corrupt`: the image could be read."""
 
 
 class Batch(NamedTuple):
-    """What a loader gives."""
+    """One batch of a loader."""
 
     images: Tensor
     """[B, C, S, S] uint8."""
     labels: Tensor
     """[B] int64."""
     corrupt: Tensor
-    """[B] int64: index of the image that could not be read and was replaced by its neighbour, else
-    WHOLE."""
+    """[B] int64: index of the unreadable image that a neighbour replaces here, else OK."""
 
 
-class Views(Dataset[tuple[Tensor, int, int]]):
-    """Transformed looks at images; each seeded by its own number, so that it does not matter who
-    makes it."""
+class ViewDataset(Dataset[tuple[Tensor, int, int]]):
+    """Transformed views of images; each is seeded by its own number, so that any process may make
+    it."""
 
     def __init__(self, images: Images, transform: Transform, seed: int) -> None:
         self.images = images
         self.transform = transform
         self.seed = seed
-        self._opened: tuple[int, tuple[Tensor, int, int]] | None = None
+        self._last: tuple[int, tuple[Tensor, int, int]] | None = None
 
     def __len__(self) -> int:
         return len(self.images.labels)
@@ -68,21 +65,21 @@ class Views(Dataset[tuple[Tensor, int, int]]):
         return self.transform(image), label, corrupt
 
     def _open(self, index: int) -> tuple[Tensor, int, int]:
-        """Image, label, and corrupt index; remembered, since repeated views of an image stand next
-        to each other."""
-        if self._opened is None or self._opened[0] != index:
-            self._opened = index, self._read(index)
-        return self._opened[1]
+        """Image, label and `Batch.corrupt`; cached, since repeated views of an image are
+        consecutive."""
+        if self._last is None or self._last[0] != index:
+            self._last = index, self._read(index)
+        return self._last[1]
 
     def _read(self, index: int) -> tuple[Tensor, int, int]:
         after, before = range(index + 1, len(self)), range(index - 1, -1, -1)
-        for neighbour in islice(chain([index], after, before), PATIENCE):
+        for neighbour in islice(chain([index], after, before), MAX_UNREADABLE_IN_A_ROW):
             try:
-                image = self.images.open(neighbour)
+                image = open_image(self.images, neighbour)
             except OSError as err:
                 latest = err
                 continue
-            corrupt = WHOLE if neighbour == index else index
+            corrupt = OK if neighbour == index else index
             return image, int(self.images.labels[neighbour]), corrupt
         name = self.images.name(index)
         raise DataError(
@@ -91,38 +88,37 @@ class Views(Dataset[tuple[Tensor, int, int]]):
         )
 
 
+def check_unreadable(names: Collection[str], max_corrupt: int) -> None:
+    """Raises DataError if more images than `data.max_corrupt` could not be read."""
+    if len(names) > max_corrupt:
+        raise DataError(
+            f"{len(names)} image(s) cannot be read, data.max_corrupt allows {max_corrupt}:"
+            f" {', '.join(sorted(names)[:5])}; restore them, or raise data.max_corrupt"
+        )
+
+
 class Loaders:
     """Makes the batches of a run.
 
     Args:
-        cpus: That this process may use, itself and its loading processes.
+        cpus: CPUs of this process, for itself and its workers.
     """
 
-    def __init__(
-        self,
-        data: DataConfig,
-        recipe: RecipeConfig,
-        runtime: RuntimeConfig,
-        *,
-        image_size: int,
-        seed: int,
-        cpus: int = 1,
-    ) -> None:
-        self.data = data
-        self.recipe = recipe
-        self.runtime = runtime
-        self.image_size = image_size
+    def __init__(self, config: Experiment, *, seed: int, cpus: int = 1) -> None:
+        self.data, self.recipe, self.runtime = config.data, config.recipe, config.runtime
+        self.image_size = config.model.image_size
         self.seed = seed
         self.cpus = cpus
 
-    def training(self, images: Images, blocks: Blocks) -> Iterator[Batch]:
-        """The batches of all blocks, in order; ends after the last."""
+    def training(self, images: Images, micro_batches: MicroBatches) -> Iterator[Batch]:
+        """The batch of each micro-batch, in order; ends after the last."""
         transform = train_transform(self.recipe, self.data, self.image_size)
-        return iter(self._batches(images, transform, blocks, fixed=not varies(self.recipe)))
+        fixed = not is_random(self.recipe)
+        return iter(self._batches(images, transform, micro_batches, fixed=fixed))
 
     def evaluation(self, images: Images, *, rank: int = 0, world_size: int = 1) -> Iterable[Batch]:
-        """This rank's share of a split, each image in exactly one rank's; can be iterated again and
-        again."""
+        """This rank's share of a split, each image in exactly one share; can be iterated
+        repeatedly."""
         share = [View(i, i) for i in range(rank, len(images.labels), world_size)]
         size = self.runtime.eval_batch
         chunks = [share[start : start + size] for start in range(0, len(share), size)]
@@ -131,20 +127,19 @@ class Loaders:
         )
 
     def _batches(
-        self, images: Images, transform: Transform, blocks: Iterable[list[View]], *, fixed: bool
+        self, images: Images, transform: Transform, batches: Iterable[list[View]], *, fixed: bool
     ) -> Iterable[Batch]:
-        views = Views(images, transform, self.seed)
-        small = images.in_memory and self.image_size <= SMALL
-        if small and fixed:
-            return FixedBatches(views, blocks)
-        # The CPUs given, less one for this process; of small images in memory a view is made faster
-        # than handed over.
-        workers = (
-            self.runtime.workers if self.runtime.workers >= 0 else 0 if small else self.cpus - 1
-        )
+        views = ViewDataset(images, transform, self.seed)
+        in_memory = isinstance(images, ArrayImages) and self.image_size <= MAX_SIDE_IN_MEMORY
+        if in_memory and fixed:
+            return FixedBatches(views, batches)
+        # One CPU is for this process. A small view of an image in memory is made faster than it is
+        # passed between processes.
+        automatic = 0 if in_memory else self.cpus - 1
+        workers = self.runtime.workers if self.runtime.workers >= 0 else automatic
         return DataLoader(
             views,
-            batch_sampler=blocks,
+            batch_sampler=batches,
             num_workers=workers,
             collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
@@ -154,16 +149,16 @@ class Loaders:
 
 
 class FixedBatches:
-    """Batches of images whose views never differ: transformed once, then only indexed."""
+    """Batches of images whose views never differ: all are transformed once, then indexed."""
 
-    def __init__(self, views: Views, blocks: Iterable[list[View]]) -> None:
-        self.blocks = blocks
+    def __init__(self, views: ViewDataset, batches: Iterable[list[View]]) -> None:
+        self.batches = batches
         self.all = _collate([views[View(i, i)] for i in range(len(views))])
 
     def __iter__(self) -> Iterator[Batch]:
-        for block in self.blocks:
-            chosen = torch.tensor([view.image for view in block])
-            yield Batch(*(part[chosen] for part in self.all))
+        for batch in self.batches:
+            indices = torch.tensor([view.image for view in batch])
+            yield Batch(*(part[indices] for part in self.all))
 
 
 def _collate(items: Sequence[tuple[Tensor, int, int]]) -> Batch:
@@ -172,8 +167,8 @@ def _collate(items: Sequence[tuple[Tensor, int, int]]) -> Batch:
 
 
 def _start_worker(_: int) -> None:
-    """Leaves signals to the main process, which stops its workers itself; a scheduler may send them
-    to all."""
+    """Ignores signals: schedulers may send them to all processes, and the main process stops its
+    workers."""
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

@@ -1,5 +1,4 @@
-"""Mixup and CutMix over groups of fixed size, so that the mix does not depend on how a batch is
-dealt to devices."""
+"""Mixup and CutMix over groups of fixed size, independent of how a batch is split over devices."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ from antioversmooth.training.randomness import seed_everything, seed_for
 class Mixing:
     """Makes soft targets, and mixes images where the recipe says so.
 
-    Each `recipe.mix_group` consecutive views of the global batch share one draw of timm's Mixup in
-    its batch mode, seeded by the number of the group within the run.
+    Each group of `recipe.mix_group` consecutive views of the global batch shares one draw of timm's
+    Mixup in batch mode, seeded by the number of the group within the run.
     """
 
     def __init__(self, recipe: RecipeConfig, num_classes: int, *, seed: int) -> None:
@@ -32,7 +31,7 @@ class Mixing:
         )
 
     def __call__(self, images: Tensor, labels: Tensor, first_view: int) -> tuple[Tensor, Tensor]:
-        """Images [B, C, S, S], changed in place, and soft targets [B, num_classes].
+        """The images [B, C, S, S], changed in place, and soft targets [B, num_classes].
 
         Args:
             labels: [B] int64.

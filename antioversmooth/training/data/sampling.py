@@ -1,9 +1,8 @@
-"""Which image stands where: the order of an epoch, and how a global batch is dealt to devices and
-passes.
+"""The order of the images in an epoch, and the parts of a global batch that each rank computes.
 
-view    one augmented look at an image; views are numbered through the whole run, in the order of training
-batch   global_batch consecutive views: what one optimizer step learns from
-block   consecutive views of a batch that go through the model together: one pass on one device
+view           one augmented version of an image; numbered through the whole run, in training order
+global batch   consecutive views that one optimizer step learns from
+micro-batch    consecutive views of a global batch that one device computes in one forward pass
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ from antioversmooth.training.randomness import seed_for
 
 
 class View(NamedTuple):
-    """One augmented look at an image."""
+    """One augmented version of an image."""
 
     number: int
-    """Position in the order of the whole run; what its augmentation is seeded by."""
+    """Position in the order of the whole run, which seeds its augmentation."""
     image: int
     """Index into the training set."""
 
@@ -62,7 +61,7 @@ class SampleOrder:
         return self._images
 
     def views(self, step: int, start: int = 0, count: int | None = None) -> list[View]:
-        """`count` views of a step's batch from `start` on; all of them by default."""
+        """`count` views of a step's global batch, from `start` on; by default all of them."""
         count = self.global_batch - start if count is None else count
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         position = step_of_epoch * self.global_batch + start
@@ -72,27 +71,27 @@ class SampleOrder:
 
 
 @dataclass(frozen=True)
-class Blocks:
-    """The blocks of one rank, from one step to another; iterating starts over.
+class MicroBatches:
+    """The micro-batches of one rank, from one step to another; iterating starts over.
 
-    Block j of a batch goes to rank j // passes: the ranks hold consecutive parts of it, whatever
-    their number.
+    Micro-batch j of a global batch belongs to rank j // accumulation_steps: each rank computes a
+    consecutive part of the batch, whatever the number of ranks.
     """
 
     order: SampleOrder
     size: int
-    """Views per block."""
-    passes: int
-    """Blocks per step on this rank."""
+    """Views per micro-batch."""
+    accumulation_steps: int
+    """Micro-batches per optimizer step on this rank."""
     rank: int
     start_step: int
     stop_step: int
 
     def __iter__(self) -> Iterator[list[View]]:
         for step in range(self.start_step, self.stop_step):
-            for index in range(self.passes):
-                yield self.order.views(step, self.number(index) * self.size, self.size)
+            for index in range(self.accumulation_steps):
+                yield self.order.views(step, self.offset(index), self.size)
 
-    def number(self, index: int) -> int:
-        """Number within the global batch of this rank's `index`-th block."""
-        return self.rank * self.passes + index
+    def offset(self, index: int) -> int:
+        """Position within the global batch of the first view of this rank's micro-batch `index`."""
+        return (self.rank * self.accumulation_steps + index) * self.size

@@ -281,7 +281,7 @@ def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "world_size": ranks.world_size,
-        "started_by": ranks.place.source,
+        "started_by": ranks.info.launcher,
         "device": ranks.device_name,
         "device_type": ranks.device.type,
         "compile": run.experiment.runtime.compile.value,

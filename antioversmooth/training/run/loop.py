@@ -1,4 +1,4 @@
-"""The training loop: steps, records, epochs, checkpoints, and the agreed early end."""
+"""The training loop: steps, journal records, epochs, checkpoints, and the early end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from antioversmooth import runs
+from antioversmooth.datasets.images import Images
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.runs.journal import EndReason
 from antioversmooth.runs.metrics import (
@@ -22,39 +23,39 @@ from antioversmooth.runs.metrics import (
     TRAIN_LR,
     VAL_TOP1,
 )
-from antioversmooth.training.data.images import Images, check_readable
-from antioversmooth.training.data.loading import WHOLE, Batch, Loaders
-from antioversmooth.training.data.sampling import Blocks, SampleOrder
+from antioversmooth.training.data.loading import OK, Batch, Loaders, check_unreadable
+from antioversmooth.training.data.sampling import MicroBatches, SampleOrder
 from antioversmooth.training.evaluator import Evaluator
 from antioversmooth.training.run.attempt import SUPERSEDED, Attempt, is_full
 from antioversmooth.training.run.checkpoint import CheckpointWriter, State
-from antioversmooth.training.run.signals import Agreement, StopRequest, Vote
+from antioversmooth.training.run.clock import EpochClock
+from antioversmooth.training.run.signals import StepAction, StepAgreement, StopRequest
 from antioversmooth.training.step.distillation import Teacher
 from antioversmooth.training.step.learner import Learner
-from antioversmooth.training.step.meter import Meter, Reading
+from antioversmooth.training.step.meter import Meter, MeterReading
 
 REASONS = {
-    Vote.cancelled: EndReason.cancelled.value,
-    Vote.preempted: EndReason.preempted.value,
-    Vote.timeout: EndReason.timeout.value,
-    Vote.superseded: SUPERSEDED,
-    Vote.disk_full: EndReason.disk_full.value,
-    Vote.crash: EndReason.crash.value,
+    StepAction.cancelled: EndReason.cancelled.value,
+    StepAction.preempted: EndReason.preempted.value,
+    StepAction.timeout: EndReason.timeout.value,
+    StepAction.superseded: SUPERSEDED,
+    StepAction.disk_full: EndReason.disk_full.value,
+    StepAction.crash: EndReason.crash.value,
 }
-"""What the attempt's end is called, by what the ranks agreed on."""
+"""End reason of the attempt, by the action that the ranks agreed on."""
 
 
 class Trainer:
-    """Takes a run from where it stands to its end.
+    """Trains a run to its end, from its first step or from a checkpoint.
 
     Args:
-        attempt: The start of the run that this is.
-        model: With its first weights, on the device.
+        attempt: The attempt that trains.
+        model: With its initial weights, on the device.
         images: The training set.
-        teacher: Whom the model learns from, beside the labels.
-        loaders: Make its batches.
-        evaluator: Measures a model after each epoch.
-        stop: Collects reasons to end early.
+        teacher: Teacher of the model; None: it learns from the labels only.
+        loaders: Makes the batches.
+        evaluator: Evaluates the model after each epoch.
+        stop: Collects reasons to stop early.
     """
 
     def __init__(
@@ -72,23 +73,23 @@ class Trainer:
         self.config = self.run.experiment
         self.recipe, self.runtime = self.config.recipe, self.config.runtime
         self.images, self.loaders, self.evaluator, self.stop = images, loaders, evaluator, stop
-        self.blocks = self._blocks()
+        self.micro_batches = self._micro_batches()
         self.learner = Learner(
             model,
             self.recipe,
             self.config.data,
-            self.blocks,
+            self.micro_batches,
             self.ranks,
             teacher=teacher,
             compiler=self.runtime.compile,
             seed=self.run.seed,
         )
         self.meter = Meter(self.ranks)
-        self.agreement = Agreement(self.ranks)
+        self.agreement = StepAgreement(self.ranks)
         self.writer = CheckpointWriter(self.run, attempt.number, attempt.is_superseded)
         self.best: tuple[float, int] | None = None
         """Highest val/top1 so far, and its step."""
-        self.clock = Clock()
+        self.clock = EpochClock()
         self._saved_at = time.monotonic()
         self._saved_step = -1
         self._fence_checked_at = time.monotonic()
@@ -97,11 +98,11 @@ class Trainer:
 
     @property
     def step(self) -> int:
-        """Steps of the run that are done."""
+        """Completed steps of the run."""
         return self.attempt.step
 
-    def _blocks(self) -> Blocks:
-        size, passes = runs.split_batch(
+    def _micro_batches(self) -> MicroBatches:
+        size, accumulation_steps = runs.split_batch(
             self.recipe.global_batch,
             self.ranks.world_size,
             limit=self.runtime.device_batch,
@@ -113,13 +114,15 @@ class Trainer:
             seed=self.run.seed,
             repeats=self.recipe.repeated_augmentation,
         )
-        return Blocks(order, size, passes, self.ranks.rank, self.step, self.config.total_steps)
+        return MicroBatches(
+            order, size, accumulation_steps, self.ranks.rank, self.step, self.config.total_steps
+        )
 
-    def load(self, state: State) -> None:
-        """Goes on from a checkpoint's state."""
-        self.learner.load(state)
-        self.meter.load(state["meter"])
-        self.clock = Clock(state["epoch_s"])
+    def load_state(self, state: State) -> None:
+        """Resumes from the state of a checkpoint."""
+        self.learner.load_state(state)
+        self.meter.load_state(state["meter"])
+        self.clock = EpochClock(state["epoch_s"])
         self.best = (state["best"][0], state["best"][1]) if state["best"] else None
         self._saved_step = self.step
 
@@ -137,53 +140,51 @@ class Trainer:
         """Trains to the end of the run.
 
         Raises:
-            AttemptEnded: Before the end, with the reason; the state is saved where that makes
-                sense.
+            AttemptEnded: The attempt ends early, with the reason; the state is saved unless the
+                reason forbids it.
         """
         try:
-            self._train_to_the_end()
-            self.agreement.last()
+            self._train()
+            self.agreement.wait()
             self.writer.wait()
         finally:
             self.writer.close()
 
-    def _train_to_the_end(self) -> None:
+    def _train(self) -> None:
         self.clock.start(self.step)
-        self._heed_limit()
-        batches = self._watched(self.loaders.training(self.images, self.blocks))
+        self._check_step_limit()
+        batches = self._checked(self.loaders.training(self.images, self.micro_batches))
         while self.step < self.config.total_steps:
-            loss, grad_norm = self.learner.learn(self.step, batches)
+            loss, grad_norm = self.learner.train_step(self.step, batches)
             self.meter.add(self.step, loss, grad_norm)
             self.attempt.step += 1
             ends_epoch = self.step % self.config.steps_per_epoch == 0
             if ends_epoch or self.step % self.runtime.log_every == 0:
                 self._record_training()
             if ends_epoch:
-                self._finish_epoch()
-            self._boundary()
+                self._end_of_epoch()
+            self._end_of_step()
 
-    def _watched(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The batches; images that could not be read are named in the journal, and end the run
-        beyond the limit.
+    def _checked(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The batches; journals unreadable images, and stops the run if there are too many.
 
-        Those of all ranks count together, as far as they stand in the journal when a rank finds
-        another one.
+        A rank that finds one counts those of all ranks that are in the journal by then.
         """
         for batch in batches:
             self.ranks.progress.mark()
             found = {
-                self.images.name(index) for index in batch.corrupt[batch.corrupt != WHOLE].tolist()
+                self.images.name(index) for index in batch.corrupt[batch.corrupt != OK].tolist()
             }
             if not found <= self._unreadable:
                 self._unreadable = self.attempt.note_unreadable(found)
                 try:
-                    check_readable(self._unreadable, self.config.data.max_corrupt)
+                    check_unreadable(self._unreadable, self.config.data.max_corrupt)
                 except DataError as err:
                     self._failure = err
             yield batch
 
     def _record_training(self) -> None:
-        reading = self._healthy(self.meter.read())
+        reading = self._check_finite(self.meter.read())
         images_per_s = self.clock.lap(self.step) * self.recipe.global_batch
         metrics = {
             TRAIN_LOSS: reading.loss,
@@ -197,7 +198,7 @@ class Trainer:
         self.attempt.record(self.step, epoch=self.step / self.config.steps_per_epoch, **metrics)
         self.meter.reset()
 
-    def _finish_epoch(self) -> None:
+    def _end_of_epoch(self) -> None:
         epoch_s = self.clock.epoch_s()
         evaluation = self.evaluator(self.learner.model)
         if evaluation.unreadable and self.ranks.is_main:
@@ -211,68 +212,73 @@ class Trainer:
         self.best = max(
             self.best or (-1.0, 0), (metrics[VAL_TOP1], self.step), key=lambda best: best[0]
         )
-        self.clock = Clock()
+        self.clock = EpochClock()
         self.clock.start(self.step)
         self._save()
 
-    def _healthy(self, reading: Reading) -> Reading:
-        """The reading; a loss that is no number ends the attempt before anything is saved."""
-        if reading.diverged_at is None:
-            return reading
-        step = reading.diverged_at
-        scale = self.learner.scaler.get_scale()
-        images = [view.image for view in self.blocks.order.views(step)]
-        self.attempt.note("diverged", step=step, loss_scale=scale, samples=images)
-        raise AttemptEnded(
-            EndReason.crash.value,
-            f"the loss of step {step} is not a finite number (loss scale {scale:g}); the images of"
-            f" its batch are in {self.run.attempts_path.name}, the last good checkpoint is kept",
-        )
-
-    def _boundary(self) -> None:
-        """Between two steps: what the ranks agree on is done, together."""
-        self._heed_limit()
-        vote = self.agreement.on(self._vote())
-        if vote.stops:
-            self._end(vote, _told(vote, self.step))
-        if vote is Vote.save:
+    def _end_of_step(self) -> None:
+        """Does what the ranks agree on: nothing, a checkpoint, or the end of the attempt."""
+        self._check_step_limit()
+        action = self.agreement.all_reduce_max(self._requested_action())
+        if action is StepAction.crash:
+            self._end(action, "another rank failed; see its log")
+        if action.stops:
+            self._end(action, f"{REASONS[action]} after step {self.step}; the next start resumes")
+        if action is StepAction.save:
             self._save()
 
-    def _heed_limit(self) -> None:
+    def _check_step_limit(self) -> None:
         if 0 < self.runtime.max_steps <= self.step < self.config.total_steps:
-            self._end(Vote.cancelled, f"runtime.max_steps = {self.runtime.max_steps} reached")
+            self._end(StepAction.cancelled, f"runtime.max_steps = {self.runtime.max_steps} reached")
 
-    def _vote(self) -> Vote:
+    def _requested_action(self) -> StepAction:
         self.stop.check_parents()
         if self._failure is not None:
-            self.stop.set(Vote.crash)
-        if self.ranks.is_main:
-            self._check_writing()
-        return max(self.stop.vote, self._vote_to_save())
+            self.stop.add(StepAction.crash)
+        if not self.ranks.is_main:
+            return self.stop.action
+        self._check_writer()
+        self._check_superseded()
+        return max(self.stop.action, self._checkpoint_if_due())
 
-    def _vote_to_save(self) -> Vote:
-        """Asks once for every due checkpoint: the agreement on it comes a step later."""
-        now = time.monotonic()
-        if not self.ranks.is_main or now - self._saved_at <= self.runtime.checkpoint_every_s:
-            return Vote.go_on
-        self._saved_at = now
-        return Vote.save
-
-    def _check_writing(self) -> None:
+    def _check_writer(self) -> None:
         failure = self.writer.failed()
         if failure is not None:
             self._failure = failure
-            self.stop.set(Vote.disk_full if is_full(failure) else Vote.crash)
+            self.stop.add(StepAction.disk_full if is_full(failure) else StepAction.crash)
+
+    def _check_superseded(self) -> None:
         now = time.monotonic()
         if now - self._fence_checked_at > self.runtime.heartbeat_s:
             self._fence_checked_at = now
             if self.attempt.is_superseded():
-                self.stop.set(Vote.superseded)
+                self.stop.add(StepAction.superseded)
+
+    def _checkpoint_if_due(self) -> StepAction:
+        """Requests each checkpoint once, since the agreement comes a step later."""
+        now = time.monotonic()
+        if now - self._saved_at <= self.runtime.checkpoint_every_s:
+            return StepAction.proceed
+        self._saved_at = now
+        return StepAction.save
+
+    def _check_finite(self, reading: MeterReading) -> MeterReading:
+        """The reading; ends the attempt, before anything is saved, if a loss is not finite."""
+        if reading.diverged_at is None:
+            return reading
+        step = reading.diverged_at
+        scale = self.learner.scaler.get_scale()
+        images = [view.image for view in self.micro_batches.order.views(step)]
+        self.attempt.note("diverged", step=step, loss_scale=scale, samples=images)
+        raise AttemptEnded(
+            EndReason.crash.value,
+            f"the loss of step {step} is not a finite number (loss scale {scale:g}); the images of"
+            f" its batch are in {self.run.attempts_path.name}, the last good checkpoint remains",
+        )
 
     def _save(self) -> None:
-        """Hands the state to the writer, unless this step's is there already; every rank calls this
-        together."""
-        self._healthy(self.meter.read())
+        """Saves a checkpoint unless this step has one; all ranks call this together."""
+        self._check_finite(self.meter.read())
         if self.step == self._saved_step:
             return
         if not self.learner.has_finite_weights():
@@ -284,46 +290,17 @@ class Trainer:
             self.writer.save(state, step=self.step, best_step=self.best[1] if self.best else None)
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
-    def _end(self, vote: Vote, message: str) -> None:
-        """Ends the attempt for the reason that the ranks agreed on."""
-        if vote.saves:
+    def _end(self, action: StepAction, message: str) -> None:
+        """Ends the attempt for the reason that the ranks agreed on.
+
+        Raises:
+            AttemptEnded: With the reason.
+        """
+        if action.saves:
             self._save()
             self.writer.wait()
-        # kept here it would keep itself, and the loaders with it
+        # as an attribute it would keep its traceback alive, and with it the loaders
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
-        raise AttemptEnded(REASONS[vote], message)
-
-
-def _told(vote: Vote, step: int) -> str:
-    if vote is Vote.crash:
-        return "another rank failed; its log says why"
-    return f"{REASONS[vote]} after step {step}; the next start goes on from there"
-
-
-class Clock:
-    """Wall time of training within an epoch, without evaluation.
-
-    Args:
-        epoch_s: What the epoch has taken so far, in an earlier attempt.
-    """
-
-    def __init__(self, epoch_s: float = 0.0) -> None:
-        self._epoch_s = epoch_s
-
-    def start(self, step: int) -> None:
-        """Time runs from here."""
-        self._step, self._lap_started = step, time.perf_counter()
-
-    def lap(self, step: int) -> float:
-        """Steps per second since the lap before, or since the start."""
-        now = time.perf_counter()
-        steps, seconds = step - self._step, now - self._lap_started
-        self._step, self._lap_started = step, now
-        self._epoch_s += seconds
-        return steps / seconds
-
-    def epoch_s(self) -> float:
-        """Seconds of this epoch so far."""
-        return self._epoch_s + time.perf_counter() - self._lap_started
+        raise AttemptEnded(REASONS[action], message)

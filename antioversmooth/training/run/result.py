@@ -10,10 +10,10 @@ from typing import Any
 from torch import nn
 
 from antioversmooth import files
+from antioversmooth.datasets.dataset import ImageDataset
 from antioversmooth.models.measure import count_parameters, multiply_adds
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.result import outcome
-from antioversmooth.training.data.images import ImageData
 from antioversmooth.training.evaluator import Evaluation
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.run.attempt import Attempt
@@ -22,7 +22,7 @@ from antioversmooth.training.run.attempt import Attempt
 def write_result(
     attempt: Attempt,
     model: nn.Module,
-    data: ImageData,
+    data: ImageDataset,
     *,
     similarity: Mapping[str, Any],
     evaluation: Evaluation | None,

@@ -1,7 +1,7 @@
-"""Ending early: what was noticed by any rank is agreed by all at a step boundary.
+"""Reasons to stop, noticed by any rank and acted on by all ranks at the end of a step.
 
 A signal handler only sets a flag. Everything else happens between two steps, where model, optimizer
-and position fit together and can be saved.
+and position are consistent and can be saved.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import torch.distributed as dist
 from antioversmooth.training.run.distributed import Ranks
 
 PARENT = "ANTIOVERSMOOTH_PARENT"
-"""Environment variable: process id of a local launcher, without which a run shall not go on."""
+"""Environment variable: process id of the local launcher; the run stops when it is gone."""
 
 
-class Vote(IntEnum):
-    """What a rank asks for at a step boundary; the highest one counts."""
+class StepAction(IntEnum):
+    """What all ranks do at the end of a step: the highest action that any of them requests."""
 
-    go_on = 0
+    proceed = 0
     save = 1
     cancelled = 2
     preempted = 3
@@ -39,57 +39,61 @@ class Vote(IntEnum):
 
     @property
     def stops(self) -> bool:
-        return self > Vote.save
+        return self > StepAction.save
 
     @property
     def saves(self) -> bool:
-        """Whether the state shall be saved: not by an attempt that was replaced, nor where saving
-        has failed."""
-        return self in (Vote.save, Vote.cancelled, Vote.preempted, Vote.timeout)
+        """Whether the state is saved: not by a superseded attempt, nor where saving has failed."""
+        return self in (
+            StepAction.save,
+            StepAction.cancelled,
+            StepAction.preempted,
+            StepAction.timeout,
+        )
 
 
-def meaning(number: int, environment: Mapping[str, str], *, now: float) -> Vote:
-    """What a signal says.
+def action_for_signal(number: int, environment: Mapping[str, str], *, now: float) -> StepAction:
+    """The action that a signal requests.
 
-    SIGINT is a person. SIGTERM is a scheduler that needs the node, or under a local launcher that
-    launcher's cancel. SIGUSR1 and SIGUSR2 are the scheduler's warning, ahead of the time limit or
-    of a preemption: the limit, unless SLURM says that it is more than ten minutes away.
+    SIGINT comes from a person. SIGTERM comes from a scheduler that needs the node, or from a local
+    launcher that cancels. SIGUSR1 and SIGUSR2 are the scheduler's warning before the time limit or
+    a preemption: the time limit, unless SLURM says that it is more than ten minutes away.
     """
     if number == signal.SIGINT or (number == signal.SIGTERM and "SLURM_JOB_ID" not in environment):
-        return Vote.cancelled
+        return StepAction.cancelled
     if number == signal.SIGTERM:
-        return Vote.preempted
+        return StepAction.preempted
     limit = float(environment.get("SLURM_JOB_END_TIME", now))
-    return Vote.timeout if limit - now < 600 else Vote.preempted
+    return StepAction.timeout if limit - now < 600 else StepAction.preempted
 
 
 class StopRequest:
-    """The gravest reason to stop that this process has noticed.
+    """The most severe reason to stop that this process has noticed.
 
     Args:
-        supervised: Whether the parent process started this one to watch over it, as torchrun does;
-            a shell does not.
+        supervised: Whether the parent process supervises this one, as torchrun does and a shell
+            does not.
     """
 
     def __init__(self, *, supervised: bool = False) -> None:
-        self.vote = Vote.go_on
+        self.action = StepAction.proceed
         self._owner = os.getpid()
         self._parent = os.getppid() if supervised else None
         self._launcher = int(os.environ.get(PARENT, "0"))
 
-    def set(self, vote: Vote) -> None:
-        self.vote = max(self.vote, vote)
+    def add(self, action: StepAction) -> None:
+        self.action = max(self.action, action)
 
     def check_parents(self) -> None:
-        """Asks to stop if the launcher, or what supervises this process, is gone: nobody would
-        collect the run."""
+        """Requests a stop if the launcher or the supervisor is gone: nobody would collect the
+        run."""
         orphaned = self._parent is not None and os.getppid() != self._parent
         if orphaned or (self._launcher and not is_alive(self._launcher)):
-            self.set(Vote.cancelled)
+            self.add(StepAction.cancelled)
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Takes signals meanwhile; in the main thread only, which is the only one that may."""
+    def signal_handlers(self) -> Iterator[None]:
+        """Handles signals within the block; in the main thread only, as Python requires."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -102,13 +106,13 @@ class StopRequest:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, _: FrameType | None) -> None:
-        # a forked child inherits the handler, but not the say
+        # a forked child inherits the handler, but must not stop the run
         if os.getpid() == self._owner:
-            self.set(meaning(number, os.environ, now=time.time()))
+            self.add(action_for_signal(number, os.environ, now=time.time()))
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that ended and waits to be collected does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -116,31 +120,33 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-class Agreement:
-    """One decision for all ranks, a step late: it travels between the CPUs while the devices
-    compute the next step."""
+class StepAgreement:
+    """One action for all ranks, one step late: the request travels between the CPUs while the
+    devices compute the next step."""
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks
         self._pending: dist.Work | None = None
-        self._votes = torch.zeros(1, dtype=torch.int64)
+        self._action = torch.zeros(1, dtype=torch.int64)
 
-    def on(self, vote: Vote) -> Vote:
-        """The highest vote of the previous boundary, the same on every rank; of this one where a
-        process is alone."""
-        if self.ranks.control is None:
-            return vote
-        agreed = self.last()
-        self._votes = torch.tensor([int(vote)])
+    def all_reduce_max(self, action: StepAction) -> StepAction:
+        """Sends this rank's request; returns the highest of the step before.
+
+        A single process gets its own request back at once.
+        """
+        if self.ranks.cpu_group is None:
+            return action
+        agreed = self.wait()
+        self._action = torch.tensor([int(action)])
         self._pending = dist.all_reduce(
-            self._votes, dist.ReduceOp.MAX, group=self.ranks.control, async_op=True
+            self._action, dist.ReduceOp.MAX, group=self.ranks.cpu_group, async_op=True
         )
         return agreed
 
-    def last(self) -> Vote:
-        """The highest vote of the last boundary, once it has arrived."""
+    def wait(self) -> StepAction:
+        """The highest request of the last step that was sent."""
         if self._pending is None:
-            return Vote.go_on
+            return StepAction.proceed
         self._pending.wait()
         self._pending = None
-        return Vote(int(self._votes))
+        return StepAction(int(self._action))

@@ -1,7 +1,7 @@
-"""How busy the machine is while an attempt trains, in the run's journal under MLflow's names.
+"""Utilisation of the machine during an attempt, journaled under MLflow's metric names.
 
-Measured by the first process of a run, of its own machine: a run on several nodes shows the first
-one. CPU and memory are those of the whole machine; GPUs are the ones that the process may use.
+Rank 0 measures its own machine: a run on several nodes shows the first one. CPU and memory are
+those of the whole machine; GPUs are the ones that the process may use.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from antioversmooth.background import background_thread
 from antioversmooth.runs.metrics import SYSTEM
 from antioversmooth.training.run.attempt import Attempt
 
-PART = 100
-"""A sample waits for this part of the attempt's age at least: a run of three days has some 700, not
-26,000."""
+MIN_INTERVAL = 1 / 100
+"""Shortest interval between samples, as a share of the attempt's age: a run of three days has some
+700 samples, not 26,000."""
 MEGABYTE = 1e6
-"""As MLflow counts."""
+"""Bytes in a megabyte, as MLflow counts."""
 
 
-def sample(*, gpus: int) -> dict[str, float]:
-    """Utilisation of the CPUs since the sample before, and what is in use now, of them and of so
-    many GPUs."""
+def sample_system(*, gpus: int) -> dict[str, float]:
+    """Utilisation of the CPUs since the last sample; memory and GPUs as of now."""
     memory = psutil.virtual_memory()
     found = {
         "cpu_utilization_percentage": psutil.cpu_percent(),
@@ -37,14 +36,14 @@ def sample(*, gpus: int) -> dict[str, float]:
         "system_memory_usage_percentage": memory.percent,
     }
     for index in range(gpus):
-        # no NVML, or a driver that keeps it from users: training does without
+        # without NVML, or with a driver that restricts it, training works all the same
         with contextlib.suppress(Exception):
-            found |= {f"gpu_{index}_{name}": value for name, value in _gpu(index).items()}
+            found |= {f"gpu_{index}_{name}": value for name, value in _sample_gpu(index).items()}
     return {f"{SYSTEM}{name}": round(value, 1) for name, value in found.items()}
 
 
-def _gpu(index: int) -> dict[str, float]:
-    """Of one GPU, as numbered for this process (`CUDA_VISIBLE_DEVICES`)."""
+def _sample_gpu(index: int) -> dict[str, float]:
+    """Utilisation of one GPU, as numbered for this process (`CUDA_VISIBLE_DEVICES`)."""
     used, total = (
         torch.cuda.device_memory_used(index),
         torch.cuda.get_device_properties(index).total_memory,
@@ -58,25 +57,25 @@ def _gpu(index: int) -> dict[str, float]:
 
 
 @contextmanager
-def watched(attempt: Attempt) -> Iterator[None]:
-    """Journals samples meanwhile, from a thread; every `runtime.system_every_s`, and ever more
-    seldom as time goes."""
+def system_metrics(attempt: Attempt) -> Iterator[None]:
+    """Journals samples from a thread while the block runs, every `runtime.system_every_s` at
+    first."""
     every_s = attempt.run.experiment.runtime.system_every_s
     if not attempt.ranks.is_main or every_s <= 0:
         yield
         return
-    with background_thread(partial(_watch, attempt, every_s), "system"):
+    with background_thread(partial(_record_samples, attempt, every_s), "system"):
         yield
 
 
-def _watch(attempt: Attempt, every_s: float, over: threading.Event) -> None:
+def _record_samples(attempt: Attempt, every_s: float, over: threading.Event) -> None:
     started = time.monotonic()
     gpus = torch.cuda.device_count() if attempt.ranks.device.type == "cuda" else 0
     steps_per_epoch = attempt.run.experiment.steps_per_epoch
-    # the first call only says where counting begins
+    # the first call only starts the measurement
     psutil.cpu_percent()
-    while not over.wait(max(every_s, (time.monotonic() - started) / PART)):
-        # a full disk is found out, and told, by what training writes
+    while not over.wait(max(every_s, (time.monotonic() - started) * MIN_INTERVAL)):
+        # training itself notices and reports a full disk
         with contextlib.suppress(OSError):
             step = attempt.step
-            attempt.record(step, epoch=step / steps_per_epoch, **sample(gpus=gpus))
+            attempt.record(step, epoch=step / steps_per_epoch, **sample_system(gpus=gpus))

@@ -16,13 +16,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING
 
 from antioversmooth.background import background_thread
 from antioversmooth.runs.journal import EndReason
-
-if TYPE_CHECKING:
-    from antioversmooth.training.run.attempt import Attempt
+from antioversmooth.training.run.attempt import Attempt
 
 SAY_AT, END_AT = 0.75, 1.25
 """Parts of `runtime.timeout_s` without progress."""
@@ -30,17 +27,6 @@ LOOKS = 20
 """How often it looks within `runtime.timeout_s`."""
 PATIENCE_AT_FIRST = 6
 """How many times as long the first batch may take."""
-
-
-class Progress:
-    """Counts what a process gets done: batches, of training and of evaluation."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def mark(self) -> None:
-        """Something got done."""
-        self.count += 1
 
 
 @contextmanager

@@ -1,5 +1,4 @@
-"""Learning from a teacher, as in DeiT: https://arxiv.org/abs/2012.12877, section 5, and the
-`losses.py` of its code."""
+"""Distillation, as in DeiT (https://arxiv.org/abs/2012.12877, section 5) and its `losses.py`."""
 
 from __future__ import annotations
 
@@ -19,16 +18,16 @@ from antioversmooth.models.weights import load_weights, published
 from antioversmooth.runs import Run
 from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.run.distributed import Ranks
-from antioversmooth.training.weights.initial import final_weights, new_model
+from antioversmooth.training.weights.initial import final_checkpoint, new_model
 
 
 class Teacher:
-    """A frozen model in evaluation mode, whose logits another one learns from.
+    """A frozen model in evaluation mode, whose logits the student learns from.
 
     Args:
-        model: Made for images that are normalised by `mean` and `std`.
-        data: Of the one that learns: how the images are normalised that both of them see.
-        image_size: Pixels along one side of the images that the model takes; None: any.
+        model: Takes images that are normalised by `mean` and `std`.
+        data: The student's data; its images, which both models get, are normalised by this.
+        image_size: Side in pixels of the images that the model takes; None: any.
     """
 
     def __init__(
@@ -41,15 +40,15 @@ class Teacher:
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         self.image_size = image_size
-        own, shared = _per_channel(mean, std), _per_channel(data.mean, data.std)
+        own, student = _per_channel(mean, std), _per_channel(data.mean, data.std)
         self._renormalise = (
             None
-            if torch.equal(own, shared)
-            else (shared[1] / own[1], (shared[0] - own[0]) / own[1])
+            if torch.equal(own, student)
+            else (student[1] / own[1], (student[0] - own[0]) / own[1])
         )
 
     def to(self, device: torch.device) -> Teacher:
-        """Itself, on a device."""
+        """Moves the teacher to a device, and returns it."""
         self.model.to(device)
         if self._renormalise is not None:
             factor, shift = self._renormalise
@@ -58,7 +57,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
-        """[B, C, S, S], as the one that learns sees them -> logits [B, num_classes]."""
+        """[B, C, S, S], normalised as for the student -> logits [B, num_classes]."""
         if self._renormalise is not None:
             images = images * self._renormalise[0] + self._renormalise[1]
         if self.image_size is not None and images.shape[-1] != self.image_size:
@@ -68,7 +67,7 @@ class Teacher:
 
 
 def _per_channel(mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """[2, C, 1, 1]"""
+    """Mean and standard deviation. Shape: [2, C, 1, 1]."""
     return torch.tensor([list(mean), list(std)])[:, :, None, None]
 
 
@@ -76,8 +75,7 @@ def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
     """The teacher that a run's recipe names, on the run's device; None where it names none.
 
     Raises:
-        CheckpointError: Its weights are missing, or it does not sort these images into these
-            classes.
+        CheckpointError: Its weights are missing, or it does not fit the images or classes.
     """
     config = run.experiment
     if config.recipe.teacher is None:
@@ -85,11 +83,15 @@ def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
     kind, _, name = config.recipe.teacher.partition(":")
     run.require_file("teacher")
     if kind == "run":
-        teacher = _of_run(run)
+        teacher = _teacher_of_run(run)
     else:
-        model = _published(name, config) if kind == "timm" else _of_file(Path(name), config)
+        model: Any = (
+            published(name, in_chans=config.data.in_channels)
+            if kind == "timm"
+            else _model_of_file(Path(name), config)
+        )
         mean, std = (
-            _of_channels(model.pretrained_cfg[key], config.data.in_channels)
+            _for_channels(model.pretrained_cfg[key], config.data.in_channels)
             for key in ("mean", "std")
         )
         size = (
@@ -99,34 +101,32 @@ def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
         )
         teacher = Teacher(model, mean, std, config.data, size)
     teacher.to(ranks.device)
-    _try_out(teacher, config, ranks)
+    _check_fit(teacher, config, ranks)
     return teacher
 
 
-def _of_channels(values: Sequence[float], channels: int) -> Sequence[float]:
-    """The same, or their mean for images of other channels, to which timm fits the first layer's
-    sum."""
+def _for_channels(values: Sequence[float], channels: int) -> Sequence[float]:
+    """The values, or their mean where the images have other channels.
+
+    For such images timm sums the weights of the first layer over the channels.
+    """
     return values if len(values) == channels else [statistics.fmean(values)] * channels
 
 
-def _of_run(run: Run) -> Teacher:
-    # runs.plan and Run.load see to it
+def _teacher_of_run(run: Run) -> Teacher:
+    # set by runs.plan and Run.load
     assert run.teacher is not None
-    theirs = run.teacher.experiment
-    model = new_model(theirs, seed=0)
-    load_weights(model, final_weights(run, run.teacher, "learns from"))
+    config = run.teacher.experiment
+    model = new_model(config, seed=0)
+    load_weights(model, final_checkpoint(run, run.teacher, "learns from"))
     return Teacher(
-        model, theirs.data.mean, theirs.data.std, run.experiment.data, theirs.model.image_size
+        model, config.data.mean, config.data.std, run.experiment.data, config.model.image_size
     )
 
 
-def _published(tag: str, config: Experiment) -> Any:
-    return published(tag, in_chans=config.data.in_channels)
-
-
-def _of_file(path: Path, config: Experiment) -> Any:
+def _model_of_file(path: Path, config: Experiment) -> Any:
     name = config.recipe.teacher_model
-    # RecipeConfig sees to it
+    # checked by RecipeConfig
     assert name is not None
     try:
         model = timm.create_model(
@@ -137,68 +137,72 @@ def _of_file(path: Path, config: Experiment) -> Any:
     report = load_weights(model, path)
     if report.reset:
         raise CheckpointError(
-            f"{path}: the classifier of this teacher is of other classes than {config.data.name}"
+            f"{path}: the classifier of this teacher has other classes than {config.data.name}"
         )
     return model
 
 
-def _try_out(teacher: Teacher, config: Experiment, ranks: Ranks) -> None:
-    """One black image, before the first epoch finds out."""
+def _check_fit(teacher: Teacher, config: Experiment, ranks: Ranks) -> None:
+    """Raises CheckpointError if the teacher does not fit: tries one black image."""
     side, classes = config.model.image_size, config.data.num_classes
     shape = (1, config.data.in_channels, side, side)
     try:
         with autocast(ranks.device, config.recipe.precision):
-            found = teacher(torch.zeros(shape, device=ranks.device)).shape
+            logits_shape = teacher(torch.zeros(shape, device=ranks.device)).shape
     except (AssertionError, RuntimeError, ValueError) as err:
         raise CheckpointError(
-            f"{config.recipe.teacher} takes no images of {list(shape[1:])}: {err}"
+            f"{config.recipe.teacher} does not take images of {list(shape[1:])}: {err}"
         ) from err
-    if found != (1, classes):
+    if logits_shape != (1, classes):
         raise CheckpointError(
-            f"{config.recipe.teacher} gives {found[-1]} numbers for an image, {config.data.name}"
-            f" has {classes} classes"
+            f"{config.recipe.teacher} gives {logits_shape[-1]} logits for an image,"
+            f" {config.data.name} has {classes} classes"
         )
 
 
 class Criterion:
-    """The loss of a model's outputs; with a teacher, its own part and the teacher's are weighted by
-    alpha."""
+    """The loss of a model's outputs; with a teacher, a sum of both losses, weighted by alpha."""
 
     def __init__(self, recipe: RecipeConfig) -> None:
         self.kind = recipe.distillation
         self.alpha, self.tau = recipe.distillation_alpha, recipe.distillation_tau
 
     def __call__(
-        self, outputs: Tensor | tuple[Tensor, Tensor], targets: Tensor, taught: Tensor | None
+        self,
+        outputs: Tensor | tuple[Tensor, Tensor],
+        targets: Tensor,
+        teacher_logits: Tensor | None,
     ) -> Tensor:
         """Mean over the images.
 
         Args:
-            outputs: Logits [B, classes]; a pair, of the class token's and of the distillation
-                token's classifier, where a model has both. Without a distillation token the teacher
-                is followed by the same logits.
+            outputs: Logits [B, classes]; a pair where a model has a distillation token: those of
+                the class token's and of the distillation token's classifier. Without such a token
+                the same logits learn from labels and teacher.
             targets: Soft labels, [B, classes].
-            taught: The teacher's logits, [B, classes]; None without one.
+            teacher_logits: [B, classes]; None without a teacher.
         """
         labelled, distilled = outputs if isinstance(outputs, tuple) else (outputs, outputs)
         loss = F.cross_entropy(labelled.float(), targets)
-        if taught is None:
+        if teacher_logits is None:
             return loss
-        return (1 - self.alpha) * loss + self.alpha * self.distance(
-            distilled.float(), taught.float()
+        return (1 - self.alpha) * loss + self.alpha * self.distillation_loss(
+            distilled.float(), teacher_logits.float()
         )
 
-    def distance(self, distilled: Tensor, taught: Tensor) -> Tensor:
-        """The teacher's part.
+    def distillation_loss(self, distilled: Tensor, teacher_logits: Tensor) -> Tensor:
+        """The loss against the teacher.
 
-        Soft, it is divided by images *and* classes, as in DeiT's code; the paper's equation is
-        `classes` times it.
+        The soft one is divided by images *and* classes, as in DeiT's code; the paper's equation is
+        `classes` times as large.
         """
         if self.kind is Distillation.hard:
-            return F.cross_entropy(distilled, taught.argmax(1))
-        ours, theirs = (F.log_softmax(logits / self.tau, dim=1) for logits in (distilled, taught))
+            return F.cross_entropy(distilled, teacher_logits.argmax(1))
+        student, teacher = (
+            F.log_softmax(logits / self.tau, dim=1) for logits in (distilled, teacher_logits)
+        )
         return (
-            F.kl_div(ours, theirs, reduction="sum", log_target=True)
+            F.kl_div(student, teacher, reduction="sum", log_target=True)
             * self.tau**2
             / distilled.numel()
         )

@@ -1,10 +1,9 @@
-"""Dropout and drop path by sample: what falls out does not depend on the pass, or on the process,
-that a sample is in.
+"""Dropout and drop path by sample: masks do not depend on the micro-batch or the rank of a sample.
 
-timm's layers draw one mask for whatever batch they are given. Here it is drawn for fixed groups of
+timm's layers draw one mask for the batch that they get. Here masks are drawn for fixed groups of
 the global batch, each seeded by the run's seed, the step, the layer and the number of the group,
-and a pass takes the rows of its samples. An operation of our own draws. It has no state: a block
-that is computed again draws again what it drew, and torch.compile takes the operation as it is.
+and a micro-batch takes the rows of its samples. A custom operator without state draws them: a block
+that is recomputed draws the same mask again, and torch.compile accepts the operator.
 """
 
 from __future__ import annotations
@@ -23,23 +22,24 @@ from antioversmooth.models.attention import DeferredDropout, ExplicitDropout
 from antioversmooth.training.randomness import seed_for
 
 
-class Dropping:
-    """Has a model's layers drop by sample, and tells them which samples they are given.
+class IndexedDropouts:
+    """The dropout and drop path layers of a model, replaced by layers that draw by sample.
 
-    Attention dropout takes timm's explicit path: fused attention draws within its kernel.
+    The new layers have the names and parameters of the old ones. Layers with attention dropout take
+    timm's explicit path, since fused attention draws within its kernel.
 
     Args:
-        model: Its layers are exchanged, for ones with the same names and parameters.
-        seed: The run's.
+        model: Its layers are replaced.
+        seed: The run's seed.
     """
 
     def __init__(self, model: nn.Module, recipe: RecipeConfig, *, seed: int) -> None:
-        self.place = torch.tensor([seed, 0, 0, 0])
-        for layer, module in enumerate(_dropping(model)):
-            module.__class__ = _PLACED[type(module)]
-            module.place, module.layer = self.place, layer
-            # one number a sample is soon drawn for all; else for groups, of which a pass of mixed
-            # images has whole ones
+        self.sample_index = torch.tensor([seed, 0, 0, 0])
+        for layer, module in enumerate(_dropping_layers(model)):
+            module.__class__ = _INDEXED[type(module)]
+            module.sample_index, module.layer = self.sample_index, layer
+            # Drop path draws one number a sample, cheap enough for the whole batch. Dropout draws
+            # for groups; a micro-batch of mixed images holds whole ones.
             module.group = (
                 recipe.global_batch if isinstance(module, DropPath) else max(1, recipe.mix_group)
             )
@@ -49,17 +49,17 @@ class Dropping:
         for attention in attentions:
             attention.fused_attn = _rate(attention.attn_drop) == 0
 
-    def at(self, step: int, first: int, samples: int) -> None:
-        """The next pass is of so many samples of a step, from the `first` of its global batch
+    def set_samples(self, step: int, first: int, count: int) -> None:
+        """Sets the samples of the next forward pass: `count` of a step's global batch, from `first`
         on."""
-        self.place[1:] = torch.tensor([step, first, samples])
+        self.sample_index[1:] = torch.tensor([step, first, count])
 
 
-def _dropping(model: nn.Module) -> Iterator[Any]:
-    """The layers that drop anything, in the order of the model."""
+def _dropping_layers(model: nn.Module) -> Iterator[Any]:
+    """The layers with a rate above 0, in the order of the model."""
     for block in list(model.modules()):
         if type(block) is LayerScaleBlock:
-            _part_paths(block)
+            _separate_drop_paths(block)
     return (module for module in model.modules() if _rate(module) > 0)
 
 
@@ -75,8 +75,8 @@ def _generator(device: torch.device) -> torch.Generator:
 
 
 @torch.library.custom_op("antioversmooth::kept", mutates_args=())
-def kept(
-    place: Tensor,
+def dropout_mask(
+    sample_index: Tensor,
     layer: int,
     group: int,
     shape: Sequence[int],
@@ -84,16 +84,16 @@ def kept(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Tensor:
-    """1 with probability `keep`, else 0, as drawn for the samples of a pass. Shape: `shape`.
+    """1 with probability `keep`, else 0, drawn for the samples of a forward pass. Shape: `shape`.
 
     Args:
-        place: Seed, step, first sample in the global batch, samples; [4] on the CPU: reading it
-            waits for nobody.
+        sample_index: Seed, step, first sample in the global batch, number of samples; [4] on the
+            CPU, where reading it waits for no device.
         layer: Number of the layer.
         group: Samples that share a draw.
         shape: The first dimension holds the samples, each with all of its windows.
     """
-    seed, step, first, samples = place.tolist()
+    seed, step, first, samples = sample_index.tolist()
     rows = shape[0] // samples
     groups = range(first // group, (first + samples - 1) // group + 1)
     drawn = torch.empty((len(groups) * group * rows, *shape[1:]), dtype=dtype, device=device)
@@ -107,9 +107,9 @@ def kept(
     return drawn[start : start + shape[0]].clone()
 
 
-@kept.register_fake
+@dropout_mask.register_fake
 def _(
-    place: Tensor,
+    sample_index: Tensor,
     layer: int,
     group: int,
     shape: Sequence[int],
@@ -120,9 +120,8 @@ def _(
     return torch.empty(shape, dtype=dtype, device=device)
 
 
-class OneKernel(torch.autograd.Function):
-    """As torch's own dropout on a GPU: one kernel each way, and one byte an element is kept for the
-    way back."""
+class FusedDropout(torch.autograd.Function):
+    """torch's own dropout on a GPU: one kernel each way, and a mask of one byte an element."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mask: Tensor, factor: float) -> Tensor:
@@ -137,10 +136,10 @@ class OneKernel(torch.autograd.Function):
         return torch.ops.aten.native_dropout_backward(gradient, mask, ctx.factor), None, None
 
 
-class PlacedDropout(nn.Dropout):
+class IndexedDropout(nn.Dropout):
     """Dropout by sample."""
 
-    place: Tensor
+    sample_index: Tensor
     layer: int
     group: int
 
@@ -150,27 +149,33 @@ class PlacedDropout(nn.Dropout):
             return input
         keep = 1 - self.p
         draw = partial(
-            kept, self.place, self.layer, self.group, input.shape, keep, device=input.device
+            dropout_mask,
+            self.sample_index,
+            self.layer,
+            self.group,
+            input.shape,
+            keep,
+            device=input.device,
         )
         if not input.is_cuda:
             factor: Tensor = draw(dtype=input.dtype).div_(keep)
             return input * factor
-        result: Tensor = OneKernel.apply(input, draw(dtype=torch.bool), 1 / keep)
+        result: Tensor = FusedDropout.apply(input, draw(dtype=torch.bool), 1 / keep)
         return result
 
 
-class PlacedDeferredDropout(DeferredDropout, PlacedDropout):
-    """The one that ends a scaled attention layer."""
+class IndexedDeferredDropout(DeferredDropout, IndexedDropout):
+    """Dropout at the end of a scaled attention layer."""
 
 
-class PlacedExplicitDropout(ExplicitDropout, PlacedDropout):
-    """The one on an attention matrix that a method has rescaled."""
+class IndexedExplicitDropout(ExplicitDropout, IndexedDropout):
+    """Dropout on an attention matrix that a method has rescaled."""
 
 
-class PlacedDropPath(DropPath):
+class IndexedDropPath(DropPath):
     """Drop path by sample."""
 
-    place: Tensor
+    sample_index: Tensor
     layer: int
     group: int
 
@@ -180,15 +185,17 @@ class PlacedDropPath(DropPath):
             return x
         keep = 1 - self.drop_prob
         shape = (len(x), *[1] * (x.ndim - 1))
-        factor: Tensor = kept(
-            self.place, self.layer, self.group, shape, keep, x.dtype, x.device
+        factor: Tensor = dropout_mask(
+            self.sample_index, self.layer, self.group, shape, keep, x.dtype, x.device
         ).div_(keep)
         return x * factor
 
 
 class TwoPathBlock(LayerScaleBlock):
-    """A block of CaiT whose two branches have a drop path each: timm calls one for both, and each
-    has its own draw."""
+    """A block of CaiT with a drop path for each of its two branches, so that each draws its own.
+
+    timm calls one drop path for both.
+    """
 
     drop_path_mlp: nn.Module
 
@@ -199,15 +206,15 @@ class TwoPathBlock(LayerScaleBlock):
         return result
 
 
-def _part_paths(block: Any) -> None:
+def _separate_drop_paths(block: Any) -> None:
     if _rate(block.drop_path) > 0:
         block.drop_path_mlp = DropPath(block.drop_path.drop_prob, block.drop_path.scale_by_keep)
         block.__class__ = TwoPathBlock
 
 
-_PLACED: dict[type[nn.Module], type[nn.Module]] = {
-    nn.Dropout: PlacedDropout,
-    DeferredDropout: PlacedDeferredDropout,
-    ExplicitDropout: PlacedExplicitDropout,
-    DropPath: PlacedDropPath,
+_INDEXED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Dropout: IndexedDropout,
+    DeferredDropout: IndexedDeferredDropout,
+    ExplicitDropout: IndexedExplicitDropout,
+    DropPath: IndexedDropPath,
 }

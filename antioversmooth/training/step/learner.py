@@ -1,5 +1,4 @@
-"""One optimizer step: a global batch through the model in blocks, its gradient, and what moves with
-the weights."""
+"""One optimizer step: the micro-batches of a global batch, their gradient, and the update."""
 
 from __future__ import annotations
 
@@ -16,26 +15,26 @@ from antioversmooth.config import Compiler, DataConfig, Precision, RecipeConfig
 from antioversmooth.training.data.augmentation import DevicePreprocessing
 from antioversmooth.training.data.loading import Batch
 from antioversmooth.training.data.mixing import Mixing
-from antioversmooth.training.data.sampling import Blocks
+from antioversmooth.training.data.sampling import MicroBatches
 from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.run.distributed import Ranks
 from antioversmooth.training.step.distillation import Criterion, Teacher
-from antioversmooth.training.step.dropout import Dropping
+from antioversmooth.training.step.dropout import IndexedDropouts
 from antioversmooth.training.step.optimisation import Schedule, build_ema, build_optimizer
 
 
 class Learner:
-    """A model, and all that one step of its training changes.
+    """A model with its optimizer, schedule, moving average and loss.
 
-    Nothing in a step waits for the device, and nothing is drawn by block or by rank.
+    No step waits for the device, and no draw depends on the micro-batch or the rank.
 
     Args:
-        model: With its first weights, on the device.
-        blocks: Which part of each global batch this rank sees.
-        teacher: Whom the model learns from, beside the labels.
-        compiler: Of the forward and backward pass; `model`, and so its copies and checkpoints, stay
-            as they are.
-        seed: The run's.
+        model: With its initial weights, on the device.
+        micro_batches: This rank's part of each global batch.
+        teacher: Teacher of the model; None: it learns from the labels only.
+        compiler: Compiles the forward and backward pass; `model` itself, its moving average and its
+            checkpoints stay uncompiled.
+        seed: The run's seed.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Learner:
         model: nn.Module,
         recipe: RecipeConfig,
         data: DataConfig,
-        blocks: Blocks,
+        micro_batches: MicroBatches,
         ranks: Ranks,
         *,
         teacher: Teacher | None,
@@ -51,57 +50,58 @@ class Learner:
         seed: int,
     ) -> None:
         if teacher is not None and isinstance(model, VisionTransformerDistilled):
-            # gives the logits of both classifiers, not their mean
+            # returns the logits of both classifiers, not their mean
             model.set_distilled_training(True)
         self.teacher, self.criterion = teacher, Criterion(recipe)
-        self.model, self.recipe, self.blocks, self.ranks = model, recipe, blocks, ranks
+        self.model, self.recipe, self.ranks = model, recipe, ranks
+        self.micro_batches = micro_batches
         self.ema = build_ema(model, recipe)
         self.optimizer = build_optimizer(model, recipe)
-        self.schedule = Schedule(self.optimizer, recipe, blocks.order.steps_per_epoch)
-        # Scaling keeps small gradients from vanishing in float16; it is the identity elsewhere.
+        self.schedule = Schedule(self.optimizer, recipe, micro_batches.order.steps_per_epoch)
+        # Scaling keeps small gradients from vanishing in float16; otherwise it is the identity.
         scales = recipe.precision is Precision.float16 and ranks.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=scales)
         self.preprocessing = DevicePreprocessing(
             data, seed=seed, device=ranks.device, probability=recipe.random_erasing
         )
         self.mixing = Mixing(recipe, data.num_classes, seed=seed)
-        self.dropping = Dropping(model, recipe, seed=seed)
+        self.dropouts = IndexedDropouts(model, recipe, seed=seed)
         self._parallel = _parallel(model, ranks)
         self._forward = _compiled(self._parallel, compiler)
 
-    def learn(self, step: int, batches: Iterator[Batch]) -> tuple[Tensor, Tensor | None]:
-        """One step; takes this rank's blocks of it from `batches`.
+    def train_step(self, step: int, batches: Iterator[Batch]) -> tuple[Tensor, Tensor | None]:
+        """Takes one optimizer step, on this rank's next micro-batches in `batches`.
 
         Returns:
             This rank's part of the mean loss over the global batch, and the norm of the whole
-            gradient where the recipe clips it; both still on the device.
+            gradient if the recipe clips it; both on the device.
         """
         self.model.train()
         self.schedule.set(step)
         total = torch.zeros((), device=self.ranks.device)
-        for index in range(self.blocks.passes):
-            with self._gradients_stay(index < self.blocks.passes - 1):
-                loss = self._loss(step, self.blocks.number(index), next(batches))
-                # The ranks' gradients are averaged, so this makes their sum the gradient of the
-                # global batch's mean.
-                self.scaler.scale(loss / self.blocks.passes).backward()
+        accumulation_steps = self.micro_batches.accumulation_steps
+        for index in range(accumulation_steps):
+            with self._no_sync(index < accumulation_steps - 1):
+                loss = self._loss(step, self.micro_batches.offset(index), next(batches))
+                # DDP averages over the ranks, which makes the sum of the micro-batches the gradient
+                # of the global batch's mean loss.
+                self.scaler.scale(loss / accumulation_steps).backward()
             total += loss.detach()
         norm = self._update()
-        return total / (self.blocks.passes * self.ranks.world_size), norm
+        return total / (accumulation_steps * self.ranks.world_size), norm
 
-    def _loss(self, step: int, block: int, batch: Batch) -> Tensor:
-        first = block * self.blocks.size
-        first_view = step * self.recipe.global_batch + first
-        images = self.preprocessing.training(
-            batch.images, range(first_view, first_view + self.blocks.size)
-        )
+    def _loss(self, step: int, offset: int, batch: Batch) -> Tensor:
+        """Loss of the micro-batch at `offset` of the step's global batch."""
+        size = self.micro_batches.size
+        first_view = step * self.recipe.global_batch + offset
+        images = self.preprocessing.training(batch.images, range(first_view, first_view + size))
         labels = batch.labels.to(self.ranks.device, non_blocking=True)
         images, targets = self.mixing(images, labels, first_view)
         with autocast(self.ranks.device, self.recipe.precision):
-            taught = None if self.teacher is None else self.teacher(images)
-            self.dropping.at(step, first, self.blocks.size)
+            teacher_logits = None if self.teacher is None else self.teacher(images)
+            self.dropouts.set_samples(step, offset, size)
             outputs = self._forward(images)
-        return self.criterion(outputs, targets, taught)
+        return self.criterion(outputs, targets, teacher_logits)
 
     def _update(self) -> Tensor | None:
         norm = None
@@ -115,9 +115,9 @@ class Learner:
             self.ema.update(self.model)
         return norm
 
-    def _gradients_stay(self, on_this_rank: bool) -> AbstractContextManager[None]:
-        """While accumulating, gradients are exchanged with the last block only."""
-        if on_this_rank and isinstance(self._parallel, DistributedDataParallel):
+    def _no_sync(self, accumulating: bool) -> AbstractContextManager[None]:
+        """DDP's `no_sync` while accumulating: only the last micro-batch exchanges gradients."""
+        if accumulating and isinstance(self._parallel, DistributedDataParallel):
             return self._parallel.no_sync()
         return nullcontext()
 
@@ -128,7 +128,7 @@ class Learner:
         )
 
     def state(self) -> dict[str, Any]:
-        """What a later start needs; on the device."""
+        """State for a checkpoint; on the device."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema is not None else None,
@@ -136,8 +136,8 @@ class Learner:
             "scaler": self.scaler.state_dict(),
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Goes on from a saved state."""
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restores a saved state."""
         self.model.load_state_dict(state["model"])
         if self.ema is not None:
             self.ema.module.load_state_dict(state["ema"])
@@ -151,9 +151,9 @@ def _parallel(model: nn.Module, ranks: Ranks) -> nn.Module:
     return DistributedDataParallel(
         model,
         device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None,
-        # one copy of the gradients less
+        # saves one copy of the gradients
         gradient_as_bucket_view=True,
-        # these models have none that training changes
+        # training changes no buffers of these models
         forward_sync_buffers=False,
     )
 

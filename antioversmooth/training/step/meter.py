@@ -1,5 +1,4 @@
-"""What the steps since the last record add up to, kept on the device so that a step never waits for
-it."""
+"""Sums over the steps since the last journal record, on the device: no step waits for them."""
 
 from __future__ import annotations
 
@@ -11,11 +10,11 @@ from torch import Tensor
 from antioversmooth.training.run.distributed import Ranks
 
 _NEVER = 2**62
-"""Stands for a step that has not come."""
+"""Number of a step that no run reaches."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class MeterReading:
     """The meter, read over all ranks."""
 
     steps: int
@@ -42,7 +41,7 @@ class Meter:
 
         Args:
             loss: This rank's part of the mean loss over the global batch.
-            grad_norm: Of the whole gradient, equal on all ranks; None where it is not measured.
+            grad_norm: Norm of the whole gradient, equal on all ranks; None if it is not measured.
         """
         self.steps += 1
         self._sums[0] += loss
@@ -51,16 +50,15 @@ class Meter:
         this_step = torch.where(torch.isfinite(loss), _NEVER, step)
         self._diverged_at = torch.minimum(self._diverged_at, this_step)
 
-    def read(self) -> Reading:
-        """The sums so far over all ranks, which call this together; they stay."""
+    def read(self) -> MeterReading:
+        """The means so far over all ranks, which call this together; does not reset them."""
         loss, grad_norm = self.ranks.sum(self._sums).tolist()
-        # A sum cannot tell which step came first, so each rank's number travels in a place of its
-        # own.
+        # A sum cannot tell the smallest step, so each rank's step has an element of its own.
         steps = torch.zeros(self.ranks.world_size, dtype=torch.int64)
         steps[self.ranks.rank] = self._diverged_at.cpu()
         first = int(self.ranks.sum(steps).min())
         count = max(self.steps, 1)
-        return Reading(
+        return MeterReading(
             self.steps, loss / count, grad_norm / count, None if first == _NEVER else first
         )
 
@@ -72,8 +70,8 @@ class Meter:
         """The sums over all ranks, which call this together."""
         return {"steps": self.steps, "sums": self.ranks.sum(self._sums)}
 
-    def load(self, state: dict[str, object]) -> None:
-        """Goes on from a saved state; the first rank carries what all had added."""
+    def load_state(self, state: dict[str, object]) -> None:
+        """Restores a saved state; rank 0 takes the sums of all ranks."""
         steps, sums = state["steps"], state["sums"]
         assert isinstance(steps, int)
         assert isinstance(sums, Tensor)

@@ -1,4 +1,4 @@
-"""From trained weights to what there is to see of their layers."""
+"""Analysis of trained weights: measures of each layer on validation images."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ from antioversmooth import files
 from antioversmooth.analysis.measures import measure
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Experiment
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.training.data.augmentation import DevicePreprocessing
-from antioversmooth.training.data.images import open_data
-from antioversmooth.training.train import make_loaders
+from antioversmooth.training.data.loading import Loaders
 from antioversmooth.training.weights.trained import (
-    only_evaluates,
-    run_of,
+    is_evaluation_only,
+    run_of_target,
     trained_model,
-    weights_of,
+    weights_file,
 )
 
 BATCH = 32
-"""Images in one pass: the attention maps of one layer of DeiT-S are 30 MB then."""
+"""Images in one forward pass, in which the attention maps of a layer of DeiT-S take 30 MB."""
 
 
 def analyse(target: Path, experiment: Experiment | None = None, *, num_images: int) -> Analysis:
-    """Everything that is measured of layers, on the first validation images; on every GPU that
-    there is.
+    """All measures of the model's layers, on the first validation images and on every GPU.
 
     Args:
-        target: A run directory (its newest whole checkpoint, or the weights that it only
-            evaluated), a checkpoint in one, or a file of weights.
-        experiment: The model and its data; None: those of the run that `target` belongs to.
-        num_images: At most so many.
+        target: As in `trained`.
+        experiment: Defines the model and its data; default: that of the run that `target` belongs
+            to.
+        num_images: Maximum number of images.
 
     Raises:
         CheckpointError: There are no such weights, or they are of another model.
-        DataError: The data is missing, or is not what the spec says.
+        DataError: The data is missing, or differs from the spec.
     """
-    config = experiment or run_of(target).experiment
+    config = experiment or run_of_target(target).experiment
     model = trained_model(target, config)
     batches = validation_batches(config, num_images)
-    found = measure(model, batches, title=config.title, weights=_name(target, config))
-    return replace(found, data=f"{config.data.name}, {config.profile} profile")
+    analysis = measure(model, batches, title=config.title, weights=_weights_name(target, config))
+    return replace(analysis, data=f"{config.data.name}, {config.profile} profile")
 
 
-def _name(target: Path, config: Experiment) -> str:
-    """Which weights they are."""
-    if only_evaluates(target, config):
+def _weights_name(target: Path, config: Experiment) -> str:
+    if is_evaluation_only(target, config):
         return str(config.recipe.init_from)
-    path = weights_of(target)
+    path = weights_file(target)
     return Analysis.weights_name(path.name, files.sha256(path))
 
 
 def validation_batches(config: Experiment, num_images: int) -> Iterator[Tensor]:
-    """The first validation images in batches [B, C, S, S], as evaluation sees them; one batch at a
-    time is held."""
+    """The first validation images in batches [B, C, S, S], preprocessed as for evaluation.
+
+    Only one batch is in memory at a time.
+    """
     small = replace(config, runtime=replace(config.runtime, eval_batch=BATCH))
     preprocessing = DevicePreprocessing(config.data, seed=0, device=torch.device("cpu"))
-    left = num_images
-    for batch in make_loaders(small, seed=0).evaluation(open_data(config.data).val):
-        yield preprocessing.normalise(batch.images[:left])
-        left -= len(batch.images)
-        if left <= 0:
+    remaining = num_images
+    for batch in Loaders(small, seed=0).evaluation(open_dataset(config.data).val):
+        yield preprocessing.normalise(batch.images[:remaining])
+        remaining -= len(batch.images)
+        if remaining <= 0:
             return

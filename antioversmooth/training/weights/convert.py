@@ -1,4 +1,4 @@
-"""Weights from one file format and layout into another, by way of the model that they are of."""
+"""Conversion of weights between file formats and layouts, by loading them into their model."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from antioversmooth.models import remove_scaling
 from antioversmooth.models.weights import LoadReport, load_timm, save_weights
 from antioversmooth.runs import to_json
 from antioversmooth.training.weights.initial import new_model
-from antioversmooth.training.weights.trained import load_trained, run_of
+from antioversmooth.training.weights.trained import load_trained_weights, run_of_target
 
 
-def convert(
+def convert_weights(
     source: str,
     target: Path,
     experiment: Experiment | None = None,
@@ -22,31 +22,31 @@ def convert(
     fold: bool = False,
     average: bool = False,
 ) -> LoadReport:
-    """Writes weights anew, and returns what became of every key.
+    """Writes weights in another format, and reports what was done with each key.
 
     Args:
         source: A run directory, a checkpoint in one, a file of weights in any layout, or
             `timm:<tag>`.
         target: `.safetensors` with timm's keys and metadata, or `.pth` with those of the official
             code.
-        experiment: The row that they are of; None: that of the run that `source` belongs to.
-        average: Whether it is the moving average of the weights, of a checkpoint that holds one.
-        fold: Whether the scaling goes into the weights, which leaves a plain timm model.
+        experiment: The row of the weights; default: that of the run that `source` belongs to.
+        fold: Whether to fold the scaling into the weights, which leaves a plain timm model.
+        average: Whether to convert the moving average that a checkpoint holds.
 
     Raises:
         CheckpointError: There are no such weights, they are of another model, or `target` has
-            another ending.
-        ModelError: The scaling does not fold.
+            another extension.
+        ModelError: The scaling cannot be folded.
     """
-    config = experiment or run_of(Path(source)).experiment
+    config = experiment or run_of_target(Path(source)).experiment
     model = new_model(config, seed=0)
     kind, _, tag = source.partition(":")
     if kind == "timm" and average:
-        raise CheckpointError(f"{source}: timm publishes weights without a moving average of them")
+        raise CheckpointError(f"{source}: timm publishes no moving average of these weights")
     report = (
         load_timm(model, tag)
         if kind == "timm"
-        else load_trained(model, Path(source), config, average=average)
+        else load_trained_weights(model, Path(source), config, average=average)
     )
     save_weights(
         remove_scaling(model) if fold else model,
@@ -57,7 +57,7 @@ def convert(
 
 
 def _metadata(source: str, config: Experiment, folded: bool, average: bool) -> dict[str, str]:
-    """What a file of weights does not say of itself."""
+    """Metadata of the file: the model, and how the weights were made."""
     return {
         "experiment": config.name,
         "title": config.title,

@@ -1,4 +1,4 @@
-"""The weights that a run starts from."""
+"""The weights that a run starts from, or learns from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from antioversmooth.training.run.checkpoint import Checkpoint
 
 
 def new_model(config: Experiment, seed: int) -> nn.Module:
-    """The experiment's model with random weights, which follow from the seed."""
+    """The experiment's model with random weights, a function of the seed."""
     seed_everything(seed_for(seed, "weights"))
     recipe = config.recipe
     return build_model(
@@ -30,11 +30,10 @@ def new_model(config: Experiment, seed: int) -> nn.Module:
 
 
 def load_initial_weights(model: nn.Module, run: Run) -> LoadReport:
-    """Puts the weights that `recipe.init_from` names into the model, and returns what became of
-    their keys.
+    """Loads the weights of `recipe.init_from` into the model; reports what was done with each key.
 
     Raises:
-        CheckpointError: They are missing, or not for this model.
+        CheckpointError: They are missing, or of another model.
     """
     recipe = run.experiment.recipe
     kind, _, name = (recipe.init_from or "").partition(":")
@@ -43,25 +42,27 @@ def load_initial_weights(model: nn.Module, run: Run) -> LoadReport:
     if kind == "file":
         run.require_file("init_from")
         return load_weights(model, Path(name), allow_missing=recipe.init_allow_missing)
-    # runs.plan and Run.load see to it
+    # set by runs.plan and Run.load
     assert run.upstream is not None
-    source = final_weights(run, run.upstream, "starts from")
+    source = final_checkpoint(run, run.upstream, "starts from")
     return load_weights(model, source, allow_missing=recipe.init_allow_missing)
 
 
-def final_weights(run: Run, needed: Run, how: str) -> Path:
-    """The final checkpoint of a run that another one needs.
+def final_checkpoint(run: Run, dependency: Run, relation: str) -> Path:
+    """Path of the final checkpoint of a run that `run` depends on.
 
     Args:
-        how: What the one does with the other: starts from, learns from.
+        relation: Predicate for messages: "starts from" or "learns from".
 
     Raises:
-        CheckpointError: It has not ended, or its checkpoint is gone.
+        CheckpointError: The dependency is not done, or its checkpoint is missing or torn.
     """
-    final = (needed.result() or {}).get("checkpoint")
+    final = (dependency.result() or {}).get("checkpoint")
     if final is None:
-        raise CheckpointError(f"{run.name} {how} {needed.name}, which has not ended: {needed.dir}")
-    path = needed.checkpoints_dir / str(final["file"])
+        raise CheckpointError(
+            f"{run.name} {relation} {dependency.name}, which is not done: {dependency.dir}"
+        )
+    path = dependency.checkpoints_dir / str(final["file"])
     if not Checkpoint.at(path).is_whole():
-        raise CheckpointError(f"{path} is missing or torn; it is what {run.name} {how}")
+        raise CheckpointError(f"{path} is missing or torn; {run.name} {relation} it")
     return path

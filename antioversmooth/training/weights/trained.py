@@ -1,4 +1,8 @@
-"""Evaluation on its own: of a run, of one of its checkpoints, or of a file of weights."""
+"""The weights of a run, of one of its checkpoints or of a file, in the model that they belong to.
+
+A `target` is a run directory (its newest whole checkpoint, or the weights that it only evaluates),
+a checkpoint in one, or a file of weights.
+"""
 
 from __future__ import annotations
 
@@ -9,125 +13,111 @@ from typing import Any
 
 from torch import nn
 
-from antioversmooth.config import DataConfig, Experiment, ModelConfig
+from antioversmooth.config import Experiment, ModelConfig
 from antioversmooth.errors import CheckpointError, ResultError
 from antioversmooth.methods import method_of
 from antioversmooth.models.weights import LoadReport, load_weights, read_metadata
 from antioversmooth.runs import Run, to_json
-from antioversmooth.training.data.images import open_data
-from antioversmooth.training.evaluator import Evaluation, Evaluator
-from antioversmooth.training.run import checkpoint, distributed
-from antioversmooth.training.train import make_loaders
+from antioversmooth.training.run import checkpoint
 from antioversmooth.training.weights.initial import load_initial_weights, new_model
 
 
-def evaluate_checkpoint(
-    target: Path,
-    experiment: Experiment | None = None,
-    *,
-    data: DataConfig | None = None,
-    average: bool = False,
-) -> Evaluation:
-    """What weights reach on the validation split; on one process, or on all that were started
-    together.
-
-    Args:
-        target: A run directory (its newest whole checkpoint, or the weights that it only
-            evaluated), a checkpoint in one, or a file of weights.
-        experiment: The model and how it is evaluated; None: those of the run that `target` belongs
-            to.
-        data: Another data set than the experiment's, with the same classes.
-        average: Whether the moving average is evaluated, of a checkpoint that holds one.
+def run_of_target(target: Path) -> Run:
+    """The run that a run directory or a checkpoint belongs to.
 
     Raises:
-        CheckpointError: There are no such weights, or they are of another model.
-        DataError: The data is missing, or is not what the spec says.
+        CheckpointError: It belongs to none.
     """
-    config = experiment or run_of(target).experiment
-    with distributed.joined(config.runtime) as ranks:
-        images = open_data(data or config.data).val
-        loaders = make_loaders(config, seed=0, cpus=ranks.place.cpus)
-        model = trained_model(target, config, average=average)
-        return Evaluator(config, images, loaders, ranks)(model.to(ranks.device))
-
-
-def run_of(target: Path) -> Run:
-    """The run whose directory or checkpoint this is."""
     folder = target if target.is_dir() else target.parent.parent
     if not (folder / "spec.yaml").is_file():
         missing = "" if target.exists() or ":" in str(target) else "is not there, and "
         raise CheckpointError(
-            f"{target} {missing}belongs to no run directory; name the row that it is of: --spec ROW"
+            f"{target} {missing}belongs to no run directory; name its row: --spec ROW"
         )
     return Run.load(folder)
 
 
 def trained_model(target: Path, config: Experiment, *, average: bool = False) -> nn.Module:
-    """The experiment's model with the weights of `target`, on the CPU; arguments as of
-    `evaluate_checkpoint`."""
+    """The experiment's model with the weights of `target`, on the CPU."""
     model: nn.Module = new_model(config, seed=0)
-    load_trained(model, target, config, average=average)
+    load_trained_weights(model, target, config, average=average)
     return model
 
 
-def load_trained(
+def load_trained_weights(
     model: nn.Module, target: Path, config: Experiment, *, average: bool = False
 ) -> LoadReport:
-    """Puts the weights of a run, a checkpoint or a file into the experiment's model; says what
-    became of each key.
+    """Loads the weights of `target` into the experiment's model; reports what was done with each
+    key.
 
     Args:
-        average: The moving average that stands beside them in a checkpoint.
+        average: Whether to load the moving average that a checkpoint holds beside its weights.
 
     Raises:
         CheckpointError: There are no such weights, or they are of another model.
     """
-    _require_same_form(target, config)
-    if only_evaluates(target, config):
+    _require_same_function(target, config)
+    if is_evaluation_only(target, config):
         if average:
             raise CheckpointError(
-                f"{target} trained nothing, so there is no moving average of its weights"
+                f"{target} trains nothing, so there is no moving average of its weights"
             )
-        return load_initial_weights(model, run_of(target))
-    return load_weights(model, weights_of(target), average=average)
+        return load_initial_weights(model, run_of_target(target))
+    return load_weights(model, weights_file(target), average=average)
 
 
-def _require_same_form(target: Path, config: Experiment) -> None:
-    """Raises CheckpointError where weights say of themselves that they are of a model that computes
-    otherwise."""
-    said, ours = _said(target), to_json(config.model)
-    form = _form(config.model, scaled=said.get("scaling") == ours["scaling"])
-    differing = [key for key in form if key in said and said[key] != ours[key]]
+def is_evaluation_only(target: Path, config: Experiment) -> bool:
+    """Whether `target` is a run without training, whose weights are its initial weights."""
+    return target.is_dir() and config.recipe.epochs == 0
+
+
+def weights_file(target: Path) -> Path:
+    """The file of weights; the newest whole checkpoint of a run directory.
+
+    Raises:
+        CheckpointError: The run directory has no whole checkpoint.
+    """
+    if not target.is_dir():
+        return target
+    newest = checkpoint.newest_whole(checkpoint.lineage(run_of_target(target)), lambda _: None)
+    if newest is None:
+        raise CheckpointError(f"{target} has no whole checkpoint yet")
+    return newest.path
+
+
+def _require_same_function(target: Path, config: Experiment) -> None:
+    """Raises CheckpointError if the weights are recorded to be of a model that computes another
+    function."""
+    recorded, asked = _recorded_model(target), to_json(config.model)
+    fields = _functional_fields(config.model, scaled=recorded.get("scaling") == asked["scaling"])
+    differing = [key for key in fields if key in recorded and recorded[key] != asked[key]]
     if differing:
-        theirs, asked = (
-            ", ".join(f"model.{key}={_spelt(model[key])}" for key in differing)
-            for model in (said, ours)
+        theirs, ours = (
+            ", ".join(f"model.{key}={_as_override(model[key])}" for key in differing)
+            for model in (recorded, asked)
         )
         raise CheckpointError(
-            f"{target} holds weights of a model with {theirs}, and {config.name} is asked for with"
-            f" {asked}: the same numbers would be another function; give {theirs}"
+            f"{target} holds weights of a model with {theirs}, and {config.name} has {ours}: the"
+            f" same weights would compute another function; set {theirs}"
         )
 
 
-def _form(model: ModelConfig, *, scaled: bool) -> list[str]:
-    """Fields that decide what the weights of a model compute, and that no shape or name of a tensor
-    tells.
+def _functional_fields(model: ModelConfig, *, scaled: bool) -> list[str]:
+    """Fields that change what the weights of a model compute, but no name or shape of a tensor.
 
     Args:
-        scaled: Whether the weights have its scales.
+        scaled: Whether the weights include the model's scales.
     """
     method = method_of(model)
     return ["num_heads", *(method.forms.get(model.family, {}) if scaled and method else {})]
 
 
-def _spelt(value: Any) -> str:
-    """A value as an override spells it."""
+def _as_override(value: Any) -> str:
     return json.dumps(value).strip('"')
 
 
-def _said(target: Path) -> dict[str, Any]:
-    """The model that weights are of, as they say themselves or the run says that they belong to;
-    empty: unknown."""
+def _recorded_model(target: Path) -> dict[str, Any]:
+    """The model's config as recorded in the file's metadata or by the run; empty: unknown."""
     metadata = read_metadata(target)
     with suppress(ValueError, TypeError):
         model = (
@@ -136,29 +126,9 @@ def _said(target: Path) -> dict[str, Any]:
             else None
         )
         if isinstance(model, dict):
-            return (
-                {**model, "scaling": "none"}
-                if json.loads(metadata["scaling_folded"]) is True
-                else model
-            )
+            folded = json.loads(metadata["scaling_folded"]) is True
+            return {**model, "scaling": "none"} if folded else model
     in_run = target.is_dir() or target.parent.name == "checkpoints"
     with suppress(CheckpointError, ResultError):
-        return dict(to_json(run_of(target).experiment.model)) if in_run else {}
+        return dict(to_json(run_of_target(target).experiment.model)) if in_run else {}
     return {}
-
-
-def only_evaluates(target: Path, config: Experiment) -> bool:
-    """Whether `target` is a run that trains nothing: its weights are those that it starts from."""
-    return target.is_dir() and config.recipe.epochs == 0
-
-
-def weights_of(target: Path) -> Path:
-    """The file of weights: of a run directory its newest whole checkpoint."""
-    return _newest(target) if target.is_dir() else target
-
-
-def _newest(directory: Path) -> Path:
-    found = checkpoint.newest_whole(checkpoint.lineage(run_of(directory)), lambda _: None)
-    if found is None:
-        raise CheckpointError(f"{directory} has no whole checkpoint yet")
-    return found.path

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from antioversmooth.analysis.palette import places
+from antioversmooth.analysis.drawing import palette_indices
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ from antioversmooth.analysis.palette import places
 def test_a_kind_of_row_has_its_place_whatever_else_is_drawn(
     labels: list[str], expected: list[int]
 ) -> None:
-    assert places(labels) == expected
+    assert palette_indices(labels) == expected
