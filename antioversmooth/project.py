@@ -1,4 +1,4 @@
-"""Where the project lies: the folder that holds `experiments/` and `results/`."""
+"""The project's folder, which holds `experiments/` and `results/`, and specs by name."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from antioversmooth.errors import SpecError, UserError
 
 
 def find_root(start: Path | None = None) -> Path:
-    """The nearest folder, from `start` (default: the working directory) upwards, that contains
-    `experiments/`.
+    """The nearest folder from `start` upwards that contains `experiments/`.
+
+    Args:
+        start: Default: the working directory.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such folder.
     """
     start = (start or Path.cwd()).absolute()
     for folder in (start, *start.parents):
@@ -27,37 +29,36 @@ def find_root(start: Path | None = None) -> Path:
 
 
 def find_spec(text: str, root: Path) -> Path:
-    """The spec that a person means by a path, or by the bare name of a row, a table or a figure.
+    """The path of a spec, which is named by a path, or by the name of a row, a table or a figure.
 
     Raises:
-        SpecError: Neither a file nor a name that is known.
+        SpecError: `text` is neither a file nor a known name.
     """
-    given = Path(text)
     experiments = root / "experiments"
     folders = ("", "tables", "figures")
-    for path in (given, *(experiments / folder / f"{text}.yaml" for folder in folders)):
+    for path in (Path(text), *(experiments / folder / f"{text}.yaml" for folder in folders)):
         if path.is_file():
             return path.absolute()
     names = [p.stem for folder in folders for p in sorted((experiments / folder).glob("*.yaml"))]
-    raise SpecError(_absent(given, names), where=text)
+    raise SpecError(_explain_missing(Path(text), names), where=text)
 
 
-def _absent(given: Path, names: list[str]) -> str:
-    """What a person may have meant by the name of no spec."""
-    # only here: a help text needs argparse alone
+def _explain_missing(typed: Path, names: list[str]) -> str:
+    """The message for a name of no spec, with the nearest names."""
+    # imported here: a help text needs argparse alone
     from antioversmooth.spec import fields
     from antioversmooth.spec.problems import question
 
-    if given.is_dir():
-        runs = sorted(given.glob("*/spec.yaml"))
+    if typed.is_dir():
+        runs = sorted(typed.glob("*/spec.yaml"))
         example = (
             f"run of it, such as {runs[0].parent}" if runs else "spec, such as deit_s12 or table2"
         )
         return f"is a folder; name a {example}"
-    key = re.split("[:=]", given.name)[0]
+    key = re.split("[:=]", typed.name)[0]
     if key.partition(".")[0] in {"profile", *fields.sections()}:
         return f"is neither a spec nor an override; an override is one word: {key}=VALUE"
-    meant = question(difflib.get_close_matches(given.stem, names, n=2))
+    meant = question(difflib.get_close_matches(typed.stem, names, n=2))
     return (
         "there is no such spec;"
         f" {meant or 'rows lie in experiments/, tables and figures in folders of it'}"
