@@ -88,7 +88,7 @@ class AttemptEnded(AntiOversmoothError):
     """Ends an attempt before the run is complete.
 
     Args:
-        reason: One of `journal.EndReason`'s values.
+        reason: One of `attempts.EndReason`'s values.
         message: Shown in the log and by `why`.
     """
 

@@ -16,7 +16,8 @@ from antioversmooth import cli
 from antioversmooth.models.placement import scales
 from antioversmooth.models.weights import load_weights, read_state
 from antioversmooth.runs import Run
-from antioversmooth.training.run.checkpoint import Checkpoint, save_state
+from antioversmooth.runs.checkpoints import Checkpoint
+from antioversmooth.training.run.checkpoint import save_state
 from antioversmooth.training.weights.initial import new_model
 from antioversmooth.training.weights.trained import trained_model
 

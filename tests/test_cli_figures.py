@@ -29,7 +29,8 @@ def project(tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def trained(project: Path, make_run: Callable[..., Run]) -> Run:
     """A run with weights."""
-    from antioversmooth.training.run.checkpoint import Checkpoint, save_state
+    from antioversmooth.runs.checkpoints import Checkpoint
+    from antioversmooth.training.run.checkpoint import save_state
     from antioversmooth.training.weights.initial import new_model
 
     run = make_run("deit_s12", *SMALL)

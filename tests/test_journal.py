@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antioversmooth.runs import journal
+from antioversmooth.runs.attempts import Attempt, in_lineage, parse_attempts, superseded_after
 from antioversmooth.runs.metrics import TRAIN_LOSS
 
 
@@ -40,27 +41,33 @@ def test_a_line_torn_by_a_killed_writer_is_left_out_and_the_next_line_survives(
     assert [r["step"] for r in journal.read(path)] == [1, 3]
 
 
-def attempts(*starts: tuple[int, int]) -> list[journal.Record]:
-    return [{"event": "start", "attempt": number, "step": step} for number, step in starts]
+def start_records(*starts: tuple[int, int]) -> list[journal.Record]:
+    return [
+        {"time": 0.0, "event": "start", "attempt": number, "step": step} for number, step in starts
+    ]
+
+
+def attempts(*starts: tuple[int, int]) -> list[Attempt]:
+    return parse_attempts(start_records(*starts))
 
 
 def test_steps_that_a_later_attempt_repeats_are_superseded() -> None:
-    limit = journal.superseded_after(attempts((1, 0), (2, 10)))
+    limit = superseded_after(attempts((1, 0), (2, 10)))
     records = [{"attempt": 1, "step": s} for s in (5, 10, 15)] + [
         {"attempt": 2, "step": s} for s in (15, 20)
     ]
-    found = [(r["attempt"], r["step"]) for r in journal.in_lineage(records, limit)]
+    found = [(r["attempt"], r["step"]) for r in in_lineage(records, limit)]
     assert found == [(1, 5), (1, 10), (2, 15), (2, 20)]
 
 
 def test_an_attempt_given_up_for_dead_cannot_write_into_its_successors_steps() -> None:
-    limit = journal.superseded_after(attempts((1, 0), (2, 10)))
+    limit = superseded_after(attempts((1, 0), (2, 10)))
     late = [{"attempt": 2, "step": 15}, {"attempt": 1, "step": 16}, {"attempt": 1, "step": 17}]
-    assert journal.in_lineage(late, limit) == late[:1]
+    assert in_lineage(late, limit) == late[:1]
 
 
 def test_an_attempt_that_starts_further_back_supersedes_all_between() -> None:
-    limit = journal.superseded_after(attempts((1, 0), (2, 20), (3, 10)))
+    limit = superseded_after(attempts((1, 0), (2, 20), (3, 10)))
     assert limit == {3: float("inf"), 2: 10, 1: 10}
 
 
@@ -68,21 +75,10 @@ def test_an_attempt_that_starts_further_back_supersedes_all_between() -> None:
 def test_each_step_survives_at_most_once(starts: list[int]) -> None:
     """For any sequence of restarts, a reader never sees two records of one step."""
     begun = attempts(*[(number, step) for number, step in enumerate([0, *starts], 1)])
-    records = [
-        {"attempt": a["attempt"], "step": s} for a in begun for s in range(a["step"] + 1, 61)
-    ]
-    found = [r["step"] for r in journal.in_lineage(records, journal.superseded_after(begun))]
+    records = [{"attempt": a.number, "step": s} for a in begun for s in range(a.step + 1, 61)]
+    found = [r["step"] for r in in_lineage(records, superseded_after(begun))]
     assert len(found) == len(set(found))
     assert set(found) == set(range(1, 61))
-
-
-def test_read_metrics_joins_both_files(tmp_path: Path) -> None:
-    for record in attempts((1, 0), (2, 1)):
-        journal.append(tmp_path / "attempts.jsonl", record)
-    for attempt, step in ((1, 1), (1, 2), (2, 2)):
-        journal.append(tmp_path / "metrics.jsonl", {"attempt": attempt, "step": step})
-    found = journal.read_metrics(tmp_path / "metrics.jsonl", tmp_path / "attempts.jsonl")
-    assert [(r["attempt"], r["step"]) for r in found] == [(1, 1), (2, 2)]
 
 
 def test_nan_and_infinity_survive_the_journal(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from types import ModuleType
 import pytest
 from completed import finish
 
-from antioversmooth import runs, spec
+from antioversmooth import spec
 from antioversmooth.cli.parsers import parse_launch
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, directory
 
 PROJECT = Path(__file__).parent.parent
 ROW = str(PROJECT / "experiments" / "deit_s12.yaml")
@@ -251,9 +251,9 @@ def test_a_launch_trains_and_tells_the_outcome_as_json(undisturbed: tuple[Path, 
 def test_every_file_of_a_run_directory_is_documented_in_the_runs_room(
     undisturbed: tuple[Path, str, str],
 ) -> None:
-    """`antioversmooth/runs/__init__.py` lists it: what a launch wrote, and what else the code
+    """`antioversmooth/runs/directory.py` lists it: what a launch wrote, and what else the code
     names."""
-    listed = re.findall(r"^  ([\w.]+)", str(runs.__doc__), re.MULTILINE)
+    listed = re.findall(r"^  ([\w.]+)", str(directory.__doc__), re.MULTILINE)
     written = {path.name for path in planned(ROW, undisturbed[0], *TINY).dir.iterdir()}
     sources = (PROJECT / "antioversmooth").rglob("*.py")
     named = {

@@ -11,7 +11,8 @@ from completed import finish
 from antioversmooth import files, runs, spec
 from antioversmooth.config import Experiment, ModelConfig
 from antioversmooth.errors import CheckpointError, ResultError, SpecError
-from antioversmooth.runs import Run, RunState, journal
+from antioversmooth.runs import Run, RunRecord, RunState, journal
+from antioversmooth.runs.attempts import EndReason, write_end
 
 MakeRun = Callable[..., Run]
 
@@ -268,26 +269,41 @@ def test_the_last_word_on_the_end_of_an_attempt_counts(make_run: MakeRun) -> Non
         journal.append(
             run.attempts_path, {"attempt": attempt, "event": event, "step": 0, "reason": reason}
         )
-    assert [(r["attempt"], r["event"], r["reason"]) for r in run.attempts()] == [
-        (1, "start", ""), (2, "start", ""), (1, "end", "out-of-memory"),
-    ]  # fmt: skip
+    first, second = run.attempts()
+    assert (first.number, first.reason) == (1, EndReason.out_of_memory)
+    assert (second.number, second.ended) == (2, None)
+
+
+def state_of(run: Run, *, later_s: float = 0.0) -> RunState:
+    return RunRecord.read(run, now=time.time() + later_s).status.state
 
 
 def test_states_follow_the_directory(make_run: MakeRun) -> None:
     run = make_run()
-    assert runs.state(run) is RunState.missing
-    files.write_json(run.dir / "intent.json", {})
-    assert runs.state(run) is RunState.submitted
+    assert state_of(run) is RunState.missing
+    # a local launch that was killed before the run began
+    files.write_json(run.dir / "intent.json", {"backend": "local"})
+    assert state_of(run) is RunState.missing
+    files.write_json(run.dir / "intent.json", {"backend": "slurm"})
+    assert state_of(run) is RunState.submitted
     journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
     (run.dir / "heartbeat").touch()
-    assert runs.state(run) is RunState.running
-    assert runs.state(run, now=time.time() + 3600) is RunState.stopped
-    journal.append(
-        run.attempts_path, {"attempt": 1, "event": "end", "reason": "timeout", "step": 5}
-    )
-    assert runs.state(run) is RunState.stopped
+    assert state_of(run) is RunState.running
+    assert state_of(run, later_s=3600) is RunState.lost
+    write_end(run.attempts_path, 1, EndReason.timeout, step=5)
+    assert state_of(run) is RunState.timed_out
     finish(run)
-    assert runs.state(run) is RunState.done
+    assert state_of(run) is RunState.done
+
+
+@pytest.mark.parametrize("reason", EndReason)
+def test_a_state_follows_each_reason_of_an_end(make_run: MakeRun, reason: EndReason) -> None:
+    run = make_run()
+    journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
+    write_end(run.attempts_path, 1, reason, step=5, message="for a test")
+    status = RunRecord.read(run).status
+    assert status.reason is reason
+    assert status.state.is_failure or status.state.is_resumable
 
 
 def test_a_result_of_another_run_is_refused(make_run: MakeRun) -> None:

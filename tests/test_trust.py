@@ -19,15 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antioversmooth.errors import ResultError
-from antioversmooth.orchestration.local.worker import close_attempt
 from antioversmooth.orchestration.monitor.explain import explain
-from antioversmooth.orchestration.monitor.state import Phase
 from antioversmooth.orchestration.monitor.status import statuses
-from antioversmooth.orchestration.slurm import jobs
-from antioversmooth.orchestration.slurm.budget import verdict
-from antioversmooth.reporting.table.observe import State, observe
-from antioversmooth.runs import Run, journal
-from antioversmooth.runs.journal import EndReason
+from antioversmooth.orchestration.slurm.retry import retry_decision
+from antioversmooth.reporting.table.observe import observe
+from antioversmooth.runs import Run, RunRecord, RunState, journal
+from antioversmooth.runs.attempts import EndReason
 from antioversmooth.runs.metrics import IMAGES_PER_SECOND, TRAIN_LOSS, VAL_TOP1
 
 PROJECT = Path(__file__).parent.parent
@@ -150,7 +147,7 @@ def test_a_run_directory_with_any_content_is_observed_and_rendered(
     for name, value in (("intent", one), ("provenance", two), ("imported", one)):
         (run.dir / f"{name}.json").write_text(json.dumps(value))
     seen = observe(Run.load(run.dir))
-    assert isinstance(seen.state, State)
+    assert isinstance(seen.state, RunState)
     assert seen.epoch >= 0 or seen.epochs
     json.dumps(seen.provenance)
 
@@ -163,12 +160,13 @@ def test_lines_that_are_no_records_break_no_command(
     run.attempts_path.write_text(lines(attempts))
     run.metrics_path.write_text(lines(metrics))
     status = statuses([run], [])[0]
-    assert status["state"] in {phase.value for phase in Phase}
-    assert explain(run).startswith("deit_s12 seed 0 is ")
-    close_attempt(run, EndReason.crash, "in a test")
+    assert status["state"] in {state.value for state in RunState}
+    record = RunRecord.read(run)
+    assert explain(record, record.status).startswith("deit_s12 seed 0 is ")
+    run.close_attempt(EndReason.crash, "in a test")
     (run.dir / "jobs.jsonl").write_text(lines(events))
-    assert verdict(run).why
-    assert isinstance(jobs.newest_job(run), str | None)
+    assert retry_decision(RunRecord.read(run)).why
+    assert isinstance(RunRecord.read(run).newest_job_id, str | None)
     (run.dir / "jobs.jsonl").unlink()
 
 
@@ -230,7 +228,7 @@ def test_json_files_of_any_bytes_are_observed(run: Run, data: bytes) -> None:
         "metrics.jsonl",
     ):
         (run.dir / name).write_bytes(data)
-    assert isinstance(observe(run).state, State)
+    assert isinstance(observe(run).state, RunState)
 
 
 # -- disks -----------------------------------------------------------------------------------------

@@ -59,7 +59,8 @@ def launch_command(args: Namespace, project: Path) -> int:
     complete = publish(planned, tables, request, args.seeds, results, out)
     if {Outcome.failed, Outcome.blocked} & set(outcomes.values()):
         return FAILED
-    return OK if complete and Outcome.stopped not in outcomes.values() else INCOMPLETE
+    incomplete = {Outcome.stopped, Outcome.missing} & set(outcomes.values())
+    return OK if complete and not incomplete else INCOMPLETE
 
 
 def plan(args: Namespace, project: Path, out: TextIO) -> tuple[Request, Choice, list[Run]]:
@@ -100,7 +101,7 @@ def _report_untrusted_results(runs: Sequence[Run], out: TextIO) -> dict[str, Out
     Raises:
         ResultError: No other run is left.
     """
-    outcomes = backend.set_aside(runs)
+    outcomes = backend.untrusted_outcomes(runs)
     problems = [problem for run in runs if (problem := run.invalid_result_reason())]
     if problems and len(outcomes) == len(runs):
         raise ResultError("\n".join(problems))
@@ -164,7 +165,7 @@ def _report_outcomes(
     for outcome in dict.fromkeys(outcomes.values()):
         names = [run.name for run in runs if outcomes[run.id] is outcome]
         print(f"{len(names)} of {len(runs)} {outcome.value}: {', '.join(names)}", file=out)
-    if Outcome.stopped in outcomes.values():
+    if {Outcome.stopped, Outcome.missing} & set(outcomes.values()):
         print("The same command continues.", file=out)
     if Outcome.submitted in outcomes.values():
         print(

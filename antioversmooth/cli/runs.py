@@ -20,10 +20,11 @@ from antioversmooth.orchestration import control
 from antioversmooth.orchestration.backend import Outcome
 from antioversmooth.orchestration.monitor import logs, view
 from antioversmooth.orchestration.monitor.explain import explain
-from antioversmooth.orchestration.monitor.status import statuses
+from antioversmooth.orchestration.monitor.state import query_statuses
+from antioversmooth.orchestration.monitor.status import describe_statuses, statuses
 from antioversmooth.project import find_root
 from antioversmooth.reporting.rendering import terminal
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, RunRecord
 from antioversmooth.runs.discovery import Discovery
 
 
@@ -60,9 +61,11 @@ def _all_runs() -> list[Run]:
 def why_command(args: Namespace) -> int:
     """Explains what happened to a run and what will happen next."""
     run = load_run(args.row, args.seed)
-    why = explain(run)
+    record = RunRecord.read(run)
+    known = query_statuses([record])
+    why = explain(record, known[run.id])
     if args.json:
-        (status,) = statuses([run], project_tables())
+        (status,) = describe_statuses([record], known, project_tables())
         print_json({**status, "why": why})
     else:
         print(why)

@@ -17,7 +17,7 @@ from antioversmooth.reporting.tracking.logged_models import LoggedModels
 def sync_command(args: Namespace) -> int:
     """Mirrors runs, and their final weights, into MLflow."""
     request, results = load_request(args.specs)
-    observed = [observe(run) for run in request.plan(args.seeds, results)]
+    observed = [observe(run, keep_metrics=True) for run in request.plan(args.seeds, results)]
     mirrored = mirror.sync(observed, request.tables, results)
     models = LoggedModels(results)
     logged = [] if args.no_models else models.sync(observed, mirrored)

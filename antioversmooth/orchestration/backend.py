@@ -32,29 +32,37 @@ class Choice:
 
 
 class Outcome(Enum):
-    """What became of a run in one launch."""
+    """The outcome of a run in one launch."""
 
     done = "done"
     submitted = "submitted"
     stopped = "stopped"
+    """It ended early, and the next launch resumes it."""
+    missing = "missing"
+    """It never began."""
     failed = "failed"
     blocked = "blocked"
+    """A run that it depends on did not complete."""
 
 
-def set_aside(runs: Sequence[Run]) -> dict[str, Outcome]:
-    """What becomes at once, by run id, of runs whose result cannot be trusted, and of those that
-    wait for them.
+def untrusted_outcomes(runs: Sequence[Run]) -> dict[str, Outcome]:
+    """Outcomes, by run id, of runs whose result is invalid, and of those that depend on them.
 
     Args:
-        runs: Those that others need first.
+        runs: Dependencies first.
     """
-    aside: dict[str, Outcome] = {}
+    outcomes: dict[str, Outcome] = {}
     for run in runs:
         if run.invalid_result_reason():
-            aside[run.id] = Outcome.failed
-        elif run.result() is None and any(needed.id in aside for needed in run.dependencies):
-            aside[run.id] = Outcome.blocked
-    return aside
+            outcomes[run.id] = Outcome.failed
+        elif any(needed.id in outcomes for needed in run.dependencies) and run.result() is None:
+            outcomes[run.id] = Outcome.blocked
+    return outcomes
+
+
+def stopped_outcome(run: Run) -> Outcome:
+    """The outcome of a run that a launch does not go on with."""
+    return Outcome.stopped if run.attempts() else Outcome.missing
 
 
 @dataclass(frozen=True)

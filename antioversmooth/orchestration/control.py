@@ -8,56 +8,56 @@ from pathlib import Path
 from antioversmooth.orchestration import preflight, snapshot
 from antioversmooth.orchestration.backend import Backend, Launched, Say, Update
 from antioversmooth.orchestration.local import pool, process
-from antioversmooth.orchestration.monitor.state import Phase, State, is_on_slurm, states
-from antioversmooth.orchestration.slurm import backend, jobs, reconcile, submission
-from antioversmooth.orchestration.slurm.budget import verdict
+from antioversmooth.orchestration.monitor.state import query_statuses
+from antioversmooth.orchestration.slurm import backend, reconcile, submission
 from antioversmooth.orchestration.slurm.reconcile import Action
+from antioversmooth.orchestration.slurm.retry import retry_decision
 from antioversmooth.runs import Run
+from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.status import RunStatus
 
 
 def cancel(run: Run) -> str:
-    """What was done so that nothing runs this run any more; it stays resumable, and starts when it
-    is launched.
+    """Ends a run, which stays resumable and starts when it is launched; returns what was done.
 
     Raises:
         LaunchError: SLURM does not answer, or another machine trains the run.
     """
-    if run.result() is not None:
+    record = RunRecord.read(run)
+    if record.result is not None:
         return f"{run.name}: done already"
     if not run.dir.exists():
         return f"{run.name}: not launched"
-    if not is_on_slurm(run):
+    if not record.is_on_slurm:
         pid = process.ask_to_end(run)
         if pid is None:
             return (
                 f"{run.name}: nothing trains it here; a launch that is under way will not start it"
             )
         return f"{run.name}: process {pid} was told to save and to end"
-    if jobs.is_cancelled(run):
+    if record.is_cancelled:
         return f"{run.name}: cancelled already"
     ended = submission.cancel(run)
-    told = (
-        f"job {', '.join(ended)} cancelled"
-        if ended
-        else "it has no job; nothing submits one until it is launched"
-    )
-    return f"{run.name}: {told}"
+    if ended:
+        return f"{run.name}: job {', '.join(ended)} cancelled"
+    return f"{run.name}: it has no job; nothing submits one until it is launched"
 
 
 def given_up(runs: Sequence[Run]) -> list[Run]:
-    """Those that failed and that nothing starts again by itself.
+    """Runs that failed and that nothing starts again by itself.
 
-    Not those whose result cannot be trusted: a person moves it away first.
+    Not those whose result is invalid: a person moves it away first.
     """
-    trusted = [run for run in runs if not run.invalid_result_reason()]
-    known = states(trusted)
-    return [run for run in trusted if _is_given_up(run, known[run.id])]
+    records = [RunRecord.read(run) for run in runs]
+    records = [record for record in records if not record.invalid_result_reason]
+    known = query_statuses(records)
+    return [r.run for r in records if _is_given_up(r, known[r.run.id])]
 
 
-def _is_given_up(run: Run, state: State) -> bool:
-    if not is_on_slurm(run):
-        return state.phase is Phase.failed
-    return reconcile.decide(state, verdict(run), asked=False)[0] is Action.give_up
+def _is_given_up(record: RunRecord, status: RunStatus) -> bool:
+    if not record.is_on_slurm:
+        return status.state.is_failure
+    return reconcile.decide(status, retry_decision(record), asked=False) is Action.give_up
 
 
 def retry(
@@ -106,4 +106,4 @@ def _with_dependents(runs: Sequence[Run], ids: set[str]) -> list[Run]:
 
 def _goes_to_slurm(run: Run) -> bool:
     """Whether it was launched there; a run that never started goes where a run is that it needs."""
-    return is_on_slurm(run) or any(map(_goes_to_slurm, run.dependencies))
+    return RunRecord.read(run).is_on_slurm or any(map(_goes_to_slurm, run.dependencies))

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from antioversmooth.errors import UserError
 from antioversmooth.orchestration import backend, devices, preflight
 from antioversmooth.orchestration.backend import Backend, Choice
-from antioversmooth.orchestration.estimate import estimate
+from antioversmooth.orchestration.estimate import Estimator
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run, state
+from antioversmooth.runs import Run
+from antioversmooth.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,28 +33,34 @@ def describe(
         SpecError: A global batch does not divide over the processes.
     """
     gpus = devices.visible_gpus()
+    records = [RunRecord.read(run) for run in runs]
+    estimator = Estimator(records)
     return {
         "backend": choice.backend.value,
         "because": choice.reason,
         "snapshot": snapshot.id,
-        "refused": _refusal(runs, results),
-        "runs": [_describe_run(run, choice, snapshot, gpus) for run in runs],
+        "refused": _refusal(records, results),
+        "runs": [_describe_run(record, choice, snapshot, gpus, estimator) for record in records],
     }
 
 
 def _describe_run(
-    run: Run, choice: Choice, snapshot: Snapshot, gpus: Sequence[str]
+    record: RunRecord,
+    choice: Choice,
+    snapshot: Snapshot,
+    gpus: Sequence[str],
+    estimator: Estimator,
 ) -> dict[str, Any]:
-    experiment = run.experiment
+    run, experiment = record.run, record.run.experiment
     on_slurm = choice.backend is Backend.slurm
     placement = backend.placement(experiment, choice.backend, gpus)
-    estimated = estimate(run, on_gpu=placement.on_gpu)
+    estimate = estimator.estimate(record, on_gpu=placement.on_gpu)
     return {
         "experiment": experiment.name,
         "seed": run.seed,
         "id": run.id,
         "dir": str(run.dir),
-        "state": "failed" if run.invalid_result_reason() else state(run).value,
+        "state": record.status.state.value,
         "starts_from": run.upstream.name if run.upstream else experiment.recipe.init_from,
         "learns_from": run.teacher.name if run.teacher else experiment.recipe.teacher,
         "processes": placement.processes,
@@ -64,8 +71,8 @@ def _describe_run(
         "lr": experiment.recipe.lr,
         "epochs": experiment.recipe.epochs,
         "steps": experiment.total_steps,
-        "device_hours": estimated.device_hours,
-        "estimate": estimated.source,
+        "device_hours": estimate.device_hours,
+        "estimate": estimate.source,
         "sbatch_script": _sbatch_script(run, snapshot) if on_slurm else None,
     }
 
@@ -77,9 +84,9 @@ def _sbatch_script(run: Run, snapshot: Snapshot) -> str:
     return sbatch_script(run, snapshot.path)
 
 
-def _refusal(runs: Sequence[Run], results: Path) -> str | None:
-    """What would keep these runs from starting."""
-    pending = [run for run in runs if not run.invalid_result_reason() and run.result() is None]
+def _refusal(records: Sequence[RunRecord], results: Path) -> str | None:
+    """Why a launch of these runs would be refused."""
+    pending = [r.run for r in records if r.result is None and not r.invalid_result_reason]
     try:
         preflight.check_inputs(pending)
         preflight.check_space(pending, results)

@@ -7,21 +7,31 @@ import shlex
 import socket
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.redact import redact
 from antioversmooth.runs import Run, journal
+from antioversmooth.runs.record import read_mapping
 
 
-def write_intent(run: Run, backend: str, snapshot: Snapshot) -> dict[str, Any]:
-    """Prepares the run directory and returns the intent that was written to it.
+def write_intent(
+    run: Run, backend: str, snapshot: Snapshot, *, tables: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Prepares the run directory and writes the intent of a launch to it.
 
     `intent.json` is the newest launch, `intents.jsonl` all of them. Callers hold the run's lock
     (see lock.py).
+
+    Args:
+        tables: Names of the tables whose row is launched; default: those of the launch before.
     """
     run.prepare()
+    if tables is None:
+        tables = launched_tables(run.dir)
     intent = {
         "id": run.id,
         "time": round(time.time(), 3),
@@ -33,7 +43,15 @@ def write_intent(run: Run, backend: str, snapshot: Snapshot) -> dict[str, Any]:
         "dirty": snapshot.dirty,
         "snapshot": snapshot.id,
         "snapshot_path": str(snapshot.path),
+        "tables": list(tables),
     }
     journal.append(run.dir / "intents.jsonl", intent)
     files.write_json(run.dir / "intent.json", intent)
     return intent
+
+
+def launched_tables(directory: Path) -> list[str]:
+    """Names of the tables that the newest launch of a run directory was a row of; none where it was
+    launched alone, evaluated, or before intents recorded them."""
+    tables = read_mapping(directory / "intent.json").get("tables")
+    return [str(table) for table in tables] if isinstance(tables, list) else []

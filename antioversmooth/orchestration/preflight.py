@@ -14,7 +14,8 @@ from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import devices
 from antioversmooth.orchestration.backend import Backend, placement
-from antioversmooth.runs import Run, RunState, require_same_data, state
+from antioversmooth.runs import Run, require_same_data
+from antioversmooth.runs.record import RunRecord
 
 CHECKPOINTS_KEPT = 3
 BYTES_PER_PARAMETER = 16
@@ -96,9 +97,14 @@ def moved_data(runs: Sequence[Run]) -> list[str]:
 
 
 def fresh_starts(runs: Sequence[Run]) -> list[str]:
-    """What to say of runs that have been trained, and would go on from nothing."""
-    without = [run for run in runs if state(run) is RunState.stopped and not run.has_checkpoint()]
-    return [run.no_checkpoint_message(reached) for run in without if (reached := run.last_step())]
+    """Warnings about runs that have been trained, and would start from nothing."""
+    records = [RunRecord.read(run) for run in runs]
+    return [
+        record.run.no_checkpoint_message(record.last_step)
+        for record in records
+        if record.attempts and not record.all_checkpoints and record.last_step
+        if record.result is None and not record.status.state.is_live
+    ]
 
 
 def check_writable(results: Path) -> None:

@@ -42,7 +42,7 @@ def publish(
         terminal.show_table(made, out)
         print(message, file=out)
     try:
-        mirror.sync([observe(run) for run in runs], wanted, results)
+        mirror.sync([observe(run, keep_metrics=True) for run in runs], wanted, results)
     except TrackingError as err:
         # The tables are complete without it; the next launch or sync catches up.
         print(f"Not mirrored into MLflow: {err}", file=out)

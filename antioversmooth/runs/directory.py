@@ -1,8 +1,29 @@
-"""A run and its directory: what it says, and reading it without trusting it."""
+"""A run and its directory. A directory may come from anywhere: nothing in it is trusted.
+
+results/runs/<experiment>/seed<k>-<id8>/
+  spec.yaml          the resolved experiment: read by people and by `train`
+  intent.json        written before a launch starts anything: back end, user, time, code
+  intents.jsonl      all launches; intent.json is the newest of them
+  attempts.jsonl     starts and ends of attempts, with the reasons
+  metrics.jsonl      training and validation metrics (see metrics.py)
+  checkpoints/       the last two and the best, each with its checksum
+  result.json        written last; a valid one makes the run done
+  provenance.json    machine and packages of the newest attempt, and the data of the run
+  heartbeat          touched every few seconds while an attempt lives
+  logs/attempt<n>/   created exclusively, which gives an attempt its number
+  logs/launcher.log  output on this machine before an attempt has logs of its own
+  launch.lock        held by a launcher and by the processes that it started (see lock.py)
+  lock               held by the process that trains it
+  process.json       on this machine: the process that trains it (see orchestration/local)
+  cancelled          touched to end a run on this machine
+  jobs.jsonl         on SLURM: submissions, ends of jobs, cancellations (see jobs.py)
+  slurm/             on SLURM: the batch script, and output before an attempt has logs of its own
+  analysis/          measurements and figures of its layers, by `antioversmooth analyze`
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +37,15 @@ from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
 from antioversmooth.redact import redact
 from antioversmooth.runs import journal
+from antioversmooth.runs.attempts import (
+    Attempt,
+    EndReason,
+    in_lineage,
+    read_attempts,
+    superseded_after,
+    write_end,
+)
+from antioversmooth.runs.checkpoints import Checkpoint, checkpoints_in_lineage, list_checkpoints
 from antioversmooth.runs.identity import (
     ORIGINS,
     checksum,
@@ -26,7 +56,8 @@ from antioversmooth.runs.identity import (
     to_json,
     weight_ids,
 )
-from antioversmooth.runs.result import lacking
+from antioversmooth.runs.metrics import VAL_TOP1
+from antioversmooth.runs.result import epoch_records, read_result, require_agreement
 
 
 @dataclass(frozen=True)
@@ -66,59 +97,80 @@ class Run:
         return self.dir / "attempts.jsonl"
 
     @property
+    def jobs_path(self) -> Path:
+        return self.dir / "jobs.jsonl"
+
+    @property
     def checkpoints_dir(self) -> Path:
         return self.dir / "checkpoints"
 
     def result(self) -> dict[str, Any] | None:
-        """What `result.json` says; None while the run is not done.
+        """Content of result.json; None while the run is not done.
 
         Raises:
-            ResultError: The file is torn, of another run, or lacks what a result must say.
+            ResultError: It is torn, of another run, lacks what a result must hold, or contradicts
+                the metrics.
         """
-        path = self.dir / "result.json"
-        try:
-            result = files.read_json(path)
-        except ValueError as err:
-            raise ResultError(f"{path} is not JSON ({err}); move it away and launch again") from err
-        if result is None:
-            return None
-        if not isinstance(result, dict) or result.get("id") != self.id:
-            said = result.get("id") if isinstance(result, dict) else None
-            raise ResultError(f"{path} is of run {said}, not of {self.id}")
-        if absent := list(lacking(result)):
-            raise ResultError(f"{path} lacks {', '.join(absent)}; move it away and launch again")
+        result = read_result(self.dir / "result.json", self.id)
+        if result is not None:
+            records = epoch_records(journal.read(self.metrics_path, holding=VAL_TOP1))
+            epochs = in_lineage(records, superseded_after(self.attempts()))
+            require_agreement(result, epochs, self.dir)
         return result
 
     def invalid_result_reason(self) -> str:
-        """Why the result of the run cannot be trusted; empty where it can, or where there is
-        none."""
+        """Why the result of the run is invalid; empty where it is valid or absent."""
         try:
             self.result()
         except ResultError as err:
             return str(err)
         return ""
 
-    def metrics(self) -> list[journal.Record]:
-        """The journal, without what later attempts superseded."""
-        return journal.read_metrics(self.metrics_path, self.attempts_path)
+    def attempts(self) -> list[Attempt]:
+        """Attempts so far, in the order of their numbers."""
+        return read_attempts(self.attempts_path)
 
-    def attempts(self) -> list[journal.Record]:
-        """Records of the attempts so far; of each attempt one end: the last word, by whoever knew
-        most."""
-        records = journal.read_attempts(self.attempts_path)
-        last = {r["attempt"]: i for i, r in enumerate(records) if r["event"] == "end"}
-        return [r for i, r in enumerate(records) if r["event"] != "end" or last[r["attempt"]] == i]
+    def metrics(self) -> list[journal.Record]:
+        """Records of metrics.jsonl, without those that later attempts superseded."""
+        return in_lineage(journal.read(self.metrics_path), superseded_after(self.attempts()))
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """Checkpoints that no later attempt has superseded, newest step first."""
+        return checkpoints_in_lineage(list_checkpoints(self.checkpoints_dir), self.attempts())
 
     def has_checkpoint(self) -> bool:
-        """Whether there is a file to go on from, as far as its name tells."""
-        return any(self.checkpoints_dir.glob("step*-attempt*.pt"))
+        """Whether there is a checkpoint file, whole or not."""
+        return bool(list_checkpoints(self.checkpoints_dir))
 
     def last_step(self) -> int:
-        """The last step that its journal tells of; 0 before the first."""
+        """Last step in the metrics; 0 before the first."""
         return max((r.get("step", 0) for r in self.metrics()), default=0)
 
+    def close_attempt(
+        self,
+        reason: EndReason,
+        message: str,
+        *,
+        number: int | None = None,
+        instead_of: Collection[EndReason] = (),
+    ) -> bool:
+        """Records the end of an attempt that was killed before it could do so itself; returns
+        whether it did.
+
+        Args:
+            number: Its number; default: the newest attempt.
+            instead_of: Recorded reasons that this one replaces; any other end stays as it is.
+        """
+        attempts = {attempt.number: attempt for attempt in self.attempts()}
+        closed = attempts.get(max(attempts, default=0) if number is None else number)
+        if closed is None or (closed.reason is not None and closed.reason not in instead_of):
+            return False
+        step = self.last_step() if closed.end_step is None else closed.end_step
+        write_end(self.attempts_path, closed.number, reason, step=step, message=message)
+        return True
+
     def no_checkpoint_message(self, reached: int) -> str:
-        """What to say where a run that had reached a step has no checkpoint to go on from."""
+        """A warning for a run that had reached a step and has no checkpoint to resume from."""
         return (
             f"{self.name} had reached step {reached}, and no whole checkpoint of it is there: it"
             " begins again at step 0"

@@ -1,14 +1,7 @@
-"""The journal of a run: JSON lines that are appended and never changed, and how the story is read
-back from them.
+"""Journals: files of JSON lines that are appended and never changed.
 
-Two files of a run directory are journals:
-    attempts.jsonl  {"time", "attempt", "event": "start", "step": s, ...}   the attempt continues after step s
-                    {"time", "attempt", "event": "end", "reason": ..., "step": ...}
-    metrics.jsonl   {"time", "attempt", "step", "epoch", <metric>: <number>, ...}
-
-An attempt that starts at step s takes over the run from there: whatever earlier attempts wrote for
-later steps, then or afterwards (a process that its scheduler had given up for dead), is not part of
-the run any more. `read_metrics` returns only what is.
+A run directory has several: attempts.jsonl (attempts.py), metrics.jsonl (metrics.py), jobs.jsonl
+(jobs.py) and intents.jsonl.
 """
 
 from __future__ import annotations
@@ -16,29 +9,14 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from antioversmooth.redact import redact
 
 Record = dict[str, Any]
-
-
-class EndReason(Enum):
-    """Why an attempt ended; the `reason` of an end record."""
-
-    completed = "completed"
-    preempted = "preempted"
-    timeout = "timeout"
-    crash = "crash"
-    hang = "hang"
-    out_of_memory = "out-of-memory"
-    node_fail = "node-fail"
-    disk_full = "disk-full"
-    cancelled = "cancelled"
 
 
 def append(path: Path, record: Record) -> None:
@@ -75,16 +53,25 @@ def _ends_torn(path: Path) -> bool:
 
 
 def read(path: Path, *, holding: str = "") -> list[Record]:
-    """Whole records in the order written; lines torn by a killed writer are left out.
+    """Whole records of a file in the order written; see `parse`."""
+    return parse(read_bytes(path), holding=holding)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Content of a journal; empty where it is missing."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def parse(data: bytes, *, holding: str = "") -> list[Record]:
+    """Whole records in the order written, without lines that a killed writer left torn.
 
     Args:
         holding: Only records with this key. Other lines are not even parsed: a table needs one line
             in fifty.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return []
     lines = _lines_with(data, json.dumps(holding).encode()) if holding else data.split(b"\n")
     return _records(_parse([line for line in lines if line]))
 
@@ -134,50 +121,3 @@ def _parse(lines: list[bytes]) -> list[Any]:
             with suppress(ValueError, RecursionError):
                 values.append(json.loads(line.decode(errors="replace")))
         return values
-
-
-_REASONS = {reason.value for reason in EndReason}
-
-
-def read_attempts(path: Path) -> list[Record]:
-    """The records of a journal of attempts; what is no record of an attempt is left out, as a torn
-    line is."""
-    return [record for record in read(path) if _is_of_attempt(record)]
-
-
-def _is_of_attempt(record: Record) -> bool:
-    event, reason = record.get("event"), record.get("reason")
-    if type(record.get("attempt")) is not int or "time" not in record or not isinstance(event, str):
-        return False
-    if event == "start":
-        step, world_size = record.get("step"), record.get("world_size", 1)
-        return type(step) is int and type(world_size) is int and world_size > 0
-    return event != "end" or (isinstance(reason, str) and reason in _REASONS)
-
-
-def read_metrics(metrics: Path, attempts: Path) -> list[Record]:
-    """The metrics that belong to the run, in order of steps: each step as its last rightful attempt
-    wrote it."""
-    limit = superseded_after(read_attempts(attempts))
-    return in_lineage(read(metrics), limit)
-
-
-def superseded_after(attempts: Iterable[Record]) -> dict[int, float]:
-    """For each attempt the last step that still counts: where the earliest later lineage took
-    over."""
-    starts = sorted(
-        (r.get("attempt", 0), r.get("step", 0)) for r in attempts if r.get("event") == "start"
-    )
-    limit: dict[int, float] = {}
-    lowest = float("inf")
-    for attempt, step in reversed(starts):
-        limit[attempt] = lowest
-        lowest = min(lowest, step)
-    return limit
-
-
-def in_lineage(records: Iterable[Record], limit: dict[int, float]) -> list[Record]:
-    """The records whose step was not superseded by a later attempt."""
-    if all(last == float("inf") for last in limit.values()):
-        return list(records)
-    return [r for r in records if r.get("step", 0) <= limit.get(r.get("attempt", 0), float("inf"))]

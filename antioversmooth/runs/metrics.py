@@ -1,6 +1,7 @@
-"""Names of the metrics of a run: one spelling from the journal to the header of a table.
+"""Names of the metrics of a run: one spelling from metrics.jsonl to the header of a table.
 
-Accuracies are in percent.
+{"time", "attempt", "step", "epoch", <metric>: <number>, ...} is a line of metrics.jsonl. Accuracies
+are in percent.
 """
 
 from __future__ import annotations

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from antioversmooth import files
+from antioversmooth.errors import ResultError
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import (
     EMA_TOP1,
@@ -17,11 +20,13 @@ from antioversmooth.runs.metrics import (
     VAL_LOSS,
     VAL_TOP1,
     VAL_TOP5,
+    is_number,
 )
 
 FINAL_METRICS = (
     VAL_TOP1,
     VAL_TOP5,
+    is_number,
     VAL_LOSS,
     EMA_TOP1,
     EMA_TOP5,
@@ -61,6 +66,48 @@ def _start(records: Sequence[Record]) -> dict[str, float] | None:
 def _median(records: Sequence[Record], key: str) -> float | None:
     values = [r[key] for r in records if key in r]
     return statistics.median(values) if values else None
+
+
+def epoch_records(records: Iterable[Record]) -> list[Record]:
+    """The records of finished epochs: those with the accuracy after them."""
+    return [r for r in records if type(r.get("epoch")) is int and is_number(r.get(VAL_TOP1))]
+
+
+def read_result(path: Path, run_id: str) -> dict[str, Any] | None:
+    """Content of result.json; None where there is none.
+
+    Raises:
+        ResultError: It is torn, of another run, or lacks what a result must hold.
+    """
+    try:
+        result = files.read_json(path)
+    except ValueError as err:
+        raise ResultError(f"{path} is not JSON ({err}); move it away and launch again") from err
+    if result is None:
+        return None
+    if not isinstance(result, dict) or result.get("id") != run_id:
+        found = result.get("id") if isinstance(result, dict) else None
+        raise ResultError(f"{path} is of run {found}, not of {run_id}")
+    if absent := list(lacking(result)):
+        raise ResultError(f"{path} lacks {', '.join(absent)}; move it away and launch again")
+    return result
+
+
+def require_agreement(result: Mapping[str, Any], epochs: Sequence[Record], directory: Path) -> None:
+    """Raises ResultError where the accuracy of a result is not that of the metrics.
+
+    `verify` compares all numbers.
+
+    Args:
+        epochs: Records of finished epochs; without any there is nothing to compare.
+        directory: The run directory.
+    """
+    accuracy = result["metrics"].get(VAL_TOP1)
+    if epochs and accuracy != epochs[-1][VAL_TOP1]:
+        raise ResultError(
+            f"{directory}/result.json says {accuracy} % top-1, metrics.jsonl"
+            f" {epochs[-1][VAL_TOP1]} %; whoever edited one of them knows which is right"
+        )
 
 
 _NUMBER = (int, float)

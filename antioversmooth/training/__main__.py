@@ -12,7 +12,7 @@ from pathlib import Path
 
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
 from antioversmooth.runs import Run
-from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.attempts import EndReason
 from antioversmooth.training.run.attempt import SUPERSEDED, describe, end_of
 from antioversmooth.training.run.distributed import rank_from_env
 from antioversmooth.training.train import train

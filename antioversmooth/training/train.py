@@ -17,6 +17,7 @@ from antioversmooth.training.data.loading import Batch, Loaders
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.run import attempt as attempts
 from antioversmooth.training.run.attempt import Attempt
+from antioversmooth.training.run.checkpoint import load_state
 from antioversmooth.training.run.distributed import process_group
 from antioversmooth.training.run.loop import Trainer
 from antioversmooth.training.run.result import write_result
@@ -80,7 +81,7 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
             stop=stop,
         )
         if attempt.resume_from is not None:
-            trainer.load_state(attempt.resume_from.load())
+            trainer.load_state(load_state(attempt.resume_from.path))
         trainer.fit()
     if ranks.is_main:
         attempt.check_fence()

@@ -11,11 +11,13 @@ import completed
 import pytest
 from fake_slurm import FakeSlurm
 
-from antioversmooth.orchestration.slurm import epilogue, jobs
+from antioversmooth.orchestration.slurm import epilogue
 from antioversmooth.orchestration.slurm.epilogue import finish
 from antioversmooth.orchestration.slurm.submission import cancel, submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run, journal
+from antioversmooth.runs import Run, RunRecord, journal
+from antioversmooth.runs.attempts import EndReason
+from antioversmooth.runs.jobs import read_events
 
 MakeRun = Callable[..., Run]
 BeginAttempt = Callable[..., int]
@@ -69,7 +71,7 @@ def test_a_killed_rank_ends_the_attempt_as_a_crash_and_the_run_goes_on(
     begin_attempt(run, "1")
     assert finish(run, 137, 0.0, "1") == 137
     last = run.attempts()[-1]
-    assert (last["event"], last["reason"]) == ("end", "crash")
+    assert last.reason is EndReason.crash
     assert requeued(slurm)
 
 
@@ -94,12 +96,12 @@ def test_lack_of_memory_is_read_from_what_slurm_says(
     log = run.dir / "slurm" / "1_0_log.err"
     log.write_text(f"{words}\n")
     finish(run, 137, 0.0, "1")
-    assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == ["out-of-memory"]
+    assert [a.reason.value for a in run.attempts() if a.reason] == ["out-of-memory"]
     slurm.change("1", state="RUNNING")
     begin_attempt(run, "1")
     # the log of the job goes on in each turn
     finish(run, 137, 0.0, "1")
-    assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == [
+    assert [a.reason.value for a in run.attempts() if a.reason] == [
         "out-of-memory",
         "crash",
     ]
@@ -112,7 +114,7 @@ def test_a_node_that_failed_is_read_from_what_slurm_says(
     end(run, begin_attempt(run, "1"), "crash")
     (run.dir / "slurm" / "1_0_log.err").write_text("srun: error: Node failure on node2\n")
     finish(run, 1, 0.0, "1")
-    assert run.attempts()[-1]["reason"] == "node-fail"
+    assert run.attempts()[-1].reason.value == "node-fail"
 
 
 def test_a_turn_that_slurm_gave_up_says_nothing_of_the_next_one(
@@ -124,7 +126,7 @@ def test_a_turn_that_slurm_gave_up_says_nothing_of_the_next_one(
     begin_attempt(run, "1", turn=1)
     slurm.change("1", restarts="1")
     finish(run, 1, 0.0, "1")
-    assert [r["attempt"] for r in run.attempts() if r["event"] == "end"] == [1]
+    assert [r["attempt"] for r in journal.read(run.attempts_path) if r["event"] == "end"] == [1]
     assert not requeued(slurm)
 
 
@@ -176,7 +178,7 @@ def test_a_turn_without_an_attempt_is_noted_as_such(
     run = start()
     end(run, begin_attempt(run, "1"), "preempted")
     finish(run, 1, time.time() + 1, "1")
-    assert "attempt" not in jobs.events(run)[-1]
+    assert read_events(run.jobs_path)[-1].attempt is None
 
 
 def test_where_requeue_is_forbidden_the_job_submits_its_successor(
@@ -189,7 +191,7 @@ def test_where_requeue_is_forbidden_the_job_submits_its_successor(
     assert (second["name"], second["script"]) == (first["name"], first["script"])
     # it starts when this job is gone
     assert second["dependency"] == "singleton"
-    assert jobs.newest_job(run) == "2"
+    assert RunRecord.read(run).newest_job_id == "2"
     assert not requeued(slurm)
 
 
@@ -202,7 +204,7 @@ def test_where_slurm_refuses_the_requeue_the_job_submits_its_successor(
     slurm.refuse(scontrol="Requested operation is presently disabled for job 1")
     finish(run, 0, 0.0, "1")
     assert [job["id"] for job in slurm.jobs()] == ["1", "2"]
-    assert jobs.newest_job(run) == "2"
+    assert RunRecord.read(run).newest_job_id == "2"
 
 
 def test_a_controller_that_restarts_is_waited_for(
@@ -236,5 +238,5 @@ def test_the_batch_script_ends_in_this(
     assert slurm.calls("srun")[0].endswith(
         f"{sys.executable} -u -m antioversmooth.orchestration.slurm.rank {run.dir}"
     )
-    assert jobs.events(run)[-1]["code"] == 9
+    assert read_events(run.jobs_path)[-1].code == 9
     assert "scontrol requeue 1" in slurm.calls("scontrol")

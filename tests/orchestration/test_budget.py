@@ -5,13 +5,17 @@ from collections.abc import Callable
 
 import pytest
 
-from antioversmooth.orchestration.slurm import jobs
-from antioversmooth.orchestration.slurm.budget import verdict
 from antioversmooth.orchestration.slurm.reconcile import retry
-from antioversmooth.runs import Run, journal
+from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
+from antioversmooth.runs import Run, RunRecord, journal
+from antioversmooth.runs.jobs import EventKind, append_event
 
 MakeRun = Callable[..., Run]
 BeginAttempt = Callable[..., int]
+
+
+def decision(run: Run) -> RetryDecision:
+    return retry_decision(RunRecord.read(run))
 
 
 @pytest.fixture
@@ -36,17 +40,17 @@ def test_what_the_cluster_does_costs_nothing_while_the_run_gets_on(
     run = make_run()
     for number in range(20):
         attempt(run, reason, start=number * 10, saved=number * 10 + 10)
-    assert verdict(run).again
+    assert decision(run).again
 
 
 @pytest.mark.parametrize("reason", ["crash", "hang"])
 def test_crashes_are_few(make_run: MakeRun, attempt: Callable[..., None], reason: str) -> None:
     run = make_run("deit_s12", "cluster.max_crashes=2")
     attempt(run, reason, saved=10)
-    assert verdict(run).again
+    assert decision(run).again
     attempt(run, reason, start=10, saved=20)
-    assert not verdict(run).again
-    assert "crashed 2 times" in verdict(run).why
+    assert not decision(run).again
+    assert "crashed 2 times" in decision(run).why
 
 
 def test_a_crash_while_slurm_was_ending_the_job_is_not_the_run_s_own(
@@ -55,8 +59,8 @@ def test_a_crash_while_slurm_was_ending_the_job_is_not_the_run_s_own(
     """Ranks of the other nodes lose their connection before anybody knows of the node."""
     run = make_run("deit_s12", "cluster.max_crashes=1")
     attempt(run, "crash", saved=10)
-    jobs.note(run, "ended", job_id="1", code=1, attempt=1, state="COMPLETING")
-    assert verdict(run).again
+    append_event(run.jobs_path, EventKind.ended, job_id="1", code=1, attempt=1, state="COMPLETING")
+    assert decision(run).again
 
 
 def test_attempts_that_save_nothing_new_come_to_an_end(
@@ -66,9 +70,9 @@ def test_attempts_that_save_nothing_new_come_to_an_end(
     attempt(run, "preempted", saved=10)
     for _ in range(2):
         attempt(run, "preempted", start=10)
-    assert verdict(run).again
+    assert decision(run).again
     attempt(run, "preempted", start=10)
-    assert verdict(run).why == "3 attempts in a row made no step (cluster.max_without_progress)"
+    assert decision(run).why == "3 attempts in a row made no step (cluster.max_without_progress)"
 
 
 def test_progress_after_a_bad_spell_counts(make_run: MakeRun, attempt: Callable[..., None]) -> None:
@@ -76,49 +80,51 @@ def test_progress_after_a_bad_spell_counts(make_run: MakeRun, attempt: Callable[
     for _ in range(2):
         attempt(run, "timeout")
     attempt(run, "timeout", saved=10)
-    assert verdict(run).again
+    assert decision(run).again
 
 
 def test_jobs_that_get_to_no_attempt_count_as_no_progress(make_run: MakeRun) -> None:
     run = make_run("deit_s12", "cluster.max_without_progress=2")
-    jobs.note(run, "ended", job_id="1", code=1, attempt=None, state="RUNNING")
-    assert verdict(run).again
-    jobs.note(run, "ended", job_id="1", code=1, attempt=None, state="RUNNING")
-    assert not verdict(run).again
+    append_event(run.jobs_path, EventKind.ended, job_id="1", code=1, attempt=None, state="RUNNING")
+    assert decision(run).again
+    append_event(run.jobs_path, EventKind.ended, job_id="1", code=1, attempt=None, state="RUNNING")
+    assert not decision(run).again
 
 
 def test_what_a_person_must_mend_is_not_tried_again(
     make_run: MakeRun, attempt: Callable[..., None]
 ) -> None:
     refused, full = make_run(), make_run(seed=1)
-    jobs.note(refused, "ended", job_id="1", code=2, attempt=None, state="RUNNING")
+    append_event(
+        refused.jobs_path, EventKind.ended, job_id="1", code=2, attempt=None, state="RUNNING"
+    )
     attempt(full, "disk-full", saved=10)
-    assert not verdict(refused).again
-    assert not verdict(full).again
+    assert not decision(refused).again
+    assert not decision(full).again
 
 
 def test_retry_starts_the_budgets_afresh(make_run: MakeRun, attempt: Callable[..., None]) -> None:
     run = make_run("deit_s12", "cluster.max_crashes=1")
     attempt(run, "crash", saved=10)
-    assert not verdict(run).again
+    assert not decision(run).again
     # journals count milliseconds
     time.sleep(0.002)
     retry(run)
     time.sleep(0.002)
-    assert verdict(run).again
+    assert decision(run).again
     attempt(run, "crash", start=10, saved=20)
-    assert not verdict(run).again
+    assert not decision(run).again
 
 
 def test_jobs_that_end_without_a_word_count_as_no_progress(make_run: MakeRun) -> None:
     """In a line of setup, say; those that a person cancelled do not."""
     run = make_run("deit_s12", "cluster.max_without_progress=2")
     for job_id in ("1", "2"):
-        jobs.note(run, "submitted", job_id=job_id)
-    jobs.note(run, "cancelled")
-    jobs.note(run, "submitted", job_id="3")
-    assert verdict(run).again
-    jobs.note(run, "submitted", job_id="4")
-    assert not verdict(run).again
-    jobs.note(run, "ended", job_id="4", code=1, attempt=1, state="RUNNING")
-    assert verdict(run).again
+        append_event(run.jobs_path, EventKind.submitted, job_id=job_id)
+    append_event(run.jobs_path, EventKind.cancelled)
+    append_event(run.jobs_path, EventKind.submitted, job_id="3")
+    assert decision(run).again
+    append_event(run.jobs_path, EventKind.submitted, job_id="4")
+    assert not decision(run).again
+    append_event(run.jobs_path, EventKind.ended, job_id="4", code=1, attempt=1, state="RUNNING")
+    assert decision(run).again

@@ -113,7 +113,7 @@ def test_status_of_a_row_that_ran_with_other_overrides_names_them(
     begin_attempt(job, "1")
     (seen,) = status(*MINI, "recipe.epochs=3", capsys=capsys)
     epochs = job.experiment.recipe.epochs
-    assert seen["state"] == "missing"
+    assert seen["state"] == "stale"
     assert seen["detail"].startswith(
         f"{job.dir.name} ran, with recipe.epochs={epochs} (now 3); launch it as it is now"
     )
@@ -295,7 +295,7 @@ def test_logs_of_a_run_that_is_done_and_wrote_none_are_no_fault(
 def test_a_process_of_another_machine_is_not_touched(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process.note(run, os.getpid())
+    process.record_process(run, os.getpid())
     known = files.read_json(run.dir / "process.json")
     files.write_json(run.dir / "process.json", {**known, "host": "elsewhere"})
     files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "local", "time": 0.0})

@@ -7,13 +7,18 @@ import pytest
 from completed import finish
 
 from antioversmooth import spec
-from antioversmooth.orchestration.estimate import estimate, multiply_adds
-from antioversmooth.runs import Run, journal
+from antioversmooth.orchestration.estimate import Estimate, Estimator, multiply_adds
+from antioversmooth.runs import Run, RunRecord, journal
 
 MakeRun = Callable[..., Run]
 
 # Multiply-adds for one image in units of 1e9, as the papers of the models state them.
 PUBLISHED = {"deit_s12": 4.6, "deit_b12": 17.5, "cait_s24": 9.4, "cait_xxs24": 2.5, "swin_s": 8.7}
+
+
+def estimate(run: Run, *, on_gpu: bool) -> Estimate:
+    record = RunRecord.read(run)
+    return Estimator([record]).estimate(record, on_gpu=on_gpu)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -7,17 +7,21 @@ import pytest
 from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth.orchestration.monitor import progress
 from antioversmooth.orchestration.monitor.explain import explain
+from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.monitor.status import statuses
-from antioversmooth.orchestration.slurm import jobs
 from antioversmooth.orchestration.slurm.reconcile import retry
 from antioversmooth.orchestration.slurm.submission import cancel, submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run, journal
+from antioversmooth.runs import Run, RunRecord, journal
 
 MakeRun = Callable[..., Run]
 BeginAttempt = Callable[..., int]
+
+
+def why(run: Run) -> str:
+    record = RunRecord.read(run)
+    return explain(record, query_statuses([record])[run.id])
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def run(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> Run:
 def test_a_waiting_run_needs_its_turn(run: Run, slurm: FakeSlurm) -> None:
     slurm.change("1", reason="Resources")
     assert (
-        explain(run)
+        why(run)
         == "deit_s12 seed 0 is pending: it is next, and waits for nodes to come free [Resources]"
         " (job 1). It needs nothing but its turn."
     )
@@ -48,7 +52,7 @@ def test_a_running_run_says_where_it_is_and_for_how_long(
     journal.append(run.metrics_path, {"attempt": attempt, "epoch": 1, **metrics})
     (run.dir / "heartbeat").touch()
     assert (
-        explain(run)
+        why(run)
         == "deit_s12 seed 0 is running (job 1 on node1). Attempt 1 began after step 40. It has"
         f" reached step 96 of {run.experiment.total_steps}, top-1 45.2 %, 1:00 left. It goes on"
         " by itself, also after a time limit or a pre-emption."
@@ -68,7 +72,7 @@ def test_a_run_that_was_given_up_says_what_starts_it_again(
     (run.dir / "logs" / "attempt1" / "rank0.err").write_text("Traceback ...\nValueError: no\n")
     slurm.change("1", state="FAILED")
     assert (
-        explain(run)
+        why(run)
         == "deit_s12 seed 0 is failed: ValueError: no (job 1). Attempt 1 began after step 40 and"
         " ended as crash. It was given up: it crashed 1 times (cluster.max_crashes). Mend it;"
         " `antioversmooth retry` then starts it again. The end of its log:\n    Traceback ...\n "
@@ -77,14 +81,13 @@ def test_a_run_that_was_given_up_says_what_starts_it_again(
     # journals count milliseconds
     time.sleep(0.002)
     retry(run)
-    assert explain(run).endswith("The next launch, or a --follow that runs, submits it.")
+    assert why(run).endswith("The next launch, or a --follow that runs, submits it.")
 
 
 def test_a_cancelled_run_waits_for_a_launch(run: Run) -> None:
     cancel(run)
     assert (
-        explain(run)
-        == "deit_s12 seed 0 is cancelled, before it began: job 1 was cancelled (job 1). "
+        why(run) == "deit_s12 seed 0 is cancelled, before it began: job 1 was cancelled (job 1). "
         "It goes on when it is launched again."
     )
 
@@ -93,7 +96,7 @@ def test_a_checkpoint_that_was_torn_is_named(run: Run, begin_attempt: BeginAttem
     attempt = begin_attempt(run, "1")
     torn = {"attempt": attempt, "event": "torn-checkpoint", "file": "step00000040-attempt1.pt"}
     journal.append(run.attempts_path, torn)
-    assert "began after step 0 (torn, so not read: step00000040-attempt1.pt)." in explain(run)
+    assert "began after step 0 (torn, so not read: step00000040-attempt1.pt)." in why(run)
 
 
 def test_a_run_whose_journal_and_checkpoints_end_at_different_steps_tells_both(
@@ -104,7 +107,7 @@ def test_a_run_whose_journal_and_checkpoints_end_at_different_steps_tells_both(
     slurm.change("1", state="NODE_FAIL")
     assert (
         "step 200 of 496, by its journal; it has no checkpoint, so the next start begins again."
-        in explain(run)
+        in why(run)
     )
     (run.checkpoints_dir / f"step00000124-attempt{attempt}.pt").touch()
     journal.append(
@@ -113,10 +116,10 @@ def test_a_run_whose_journal_and_checkpoints_end_at_different_steps_tells_both(
     slurm.change("1", state="NODE_FAIL")
     assert (
         "It has reached step 200 of 496, by its journal; the newest checkpoint is of step 124, from"
-        " which the next start goes on." in explain(run)
+        " which the next start goes on." in why(run)
     )
     (run.checkpoints_dir / f"step00000200-attempt{attempt}.pt").touch()
-    assert "It has reached step 200 of 496. The next" in explain(run)
+    assert "It has reached step 200 of 496. The next" in why(run)
 
 
 def test_checkpoints_that_were_superseded_are_no_place_to_go_on_from(
@@ -125,8 +128,9 @@ def test_checkpoints_that_were_superseded_are_no_place_to_go_on_from(
     first, second = begin_attempt(run, "1"), begin_attempt(run, "1", step=62)
     for step, attempt in ((62, first), (186, first), (124, second)):
         (run.checkpoints_dir / f"step{step:08d}-attempt{attempt}.pt").touch()
-    assert progress.saved_step(run) == 124
-    assert progress.saved_step(run, first) == 186
+    record = RunRecord.read(run)
+    assert record.saved_step == 124
+    assert [checkpoint.step for checkpoint in record.all_checkpoints] == [186, 124, 62]
 
 
 def test_a_job_that_still_saves_after_a_cancel_does_not_go_on_by_itself(
@@ -136,8 +140,7 @@ def test_a_job_that_still_saves_after_a_cancel_does_not_go_on_by_itself(
     cancel(run)
     slurm.change("1", state="COMPLETING", nodes="node1")
     assert (
-        explain(run)
-        == "deit_s12 seed 0 is running: completing, for it was cancelled (job 1 on node1). Attempt"
+        why(run) == "deit_s12 seed 0 is running: completing, cancelled (job 1 on node1). Attempt"
         " 1 began after step 0. It goes on when it is launched again."
     )
 
@@ -159,12 +162,12 @@ def test_a_cancelled_job_is_not_told_as_preempted(
     time.sleep(0.002)
     cancel(run)
     journal.append(run.attempts_path, {**end, "attempt": second})
-    ends = [r for r in jobs.attempts(run) if r["event"] == "end"]
-    assert [(r["reason"], r["message"]) for r in ends] == [
+    attempts = RunRecord.read(run).attempts
+    assert [(attempt.reason.value, attempt.message) for attempt in attempts] == [
         ("preempted", "preempted after step 3"),
-        ("cancelled", "cancelled after step 3"),
+        ("cancelled", "cancelled after step 0"),
     ]
-    assert "and ended as cancelled. It goes on when it is launched again." in explain(run)
+    assert "and ended as cancelled. It goes on when it is launched again." in why(run)
     (seen,) = statuses([run], [])
     assert [attempt["reason"] for attempt in seen["attempts"]] == ["preempted", "cancelled"]
 
@@ -172,7 +175,7 @@ def test_a_cancelled_job_is_not_told_as_preempted(
 def test_a_run_says_what_it_starts_from(make_run: MakeRun) -> None:
     run = make_run("cait_s24_featscale")
     assert (
-        explain(run)
+        why(run)
         == "cait_s24_featscale seed 0 is missing. It starts from cait_s24 seed 0, which is not"
         " done. "
         "It begins when it is launched."
@@ -182,4 +185,4 @@ def test_a_run_says_what_it_starts_from(make_run: MakeRun) -> None:
 def test_a_done_run_needs_nothing(make_run: MakeRun) -> None:
     run = make_run()
     finish(run)
-    assert explain(run) == "deit_s12 seed 0 is done. Nothing is left to do."
+    assert why(run) == "deit_s12 seed 0 is done. Nothing is left to do."

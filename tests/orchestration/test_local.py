@@ -17,7 +17,7 @@ from antioversmooth.orchestration import control, devices
 from antioversmooth.orchestration.backend import Launched, Outcome
 from antioversmooth.orchestration.local import pool, process
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run, RunState, state
+from antioversmooth.runs import Run, RunRecord, RunState, journal
 from antioversmooth.runs.lock import try_lock
 
 Told = Callable[..., Run]
@@ -29,6 +29,7 @@ from pathlib import Path
 from antioversmooth.orchestration.local import pool
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
+from antioversmooth.runs import RunRecord
 
 snapshot = Snapshot("0123456789ab", Path(sys.argv[1]), None, False)
 runs = [Run.load(Path(directory)) for directory in sys.argv[2:]]
@@ -86,7 +87,9 @@ def is_gone(pid: int) -> bool:
 
 
 def reasons(run: Run) -> list[str]:
-    return [record["reason"] for record in run.attempts() if record["event"] == "end"]
+    return [
+        record["reason"] for record in journal.read(run.attempts_path) if record["event"] == "end"
+    ]
 
 
 def test_independent_runs_share_the_cpus(launch, told: Told, starts: Starts) -> None:
@@ -252,7 +255,7 @@ def test_a_stopped_run_is_continued_by_the_same_command(driver, told: Told, star
     launcher.communicate(timeout=30)
     output, _ = driver(run).communicate(timeout=30)
     assert output.endswith("done\n")
-    assert state(run) is RunState.done
+    assert RunRecord.read(run).status.state is RunState.done
 
 
 def test_concurrent_launches_start_a_run_once_and_all_see_it_done(
@@ -328,9 +331,9 @@ def test_another_terminal_ends_one_run_and_the_others_go_on(
     wait_for(lambda: bool(starts(first)) and (first.dir / "process.json").exists())
     assert process.ask_to_end(first) == starts(first)[0][1]
     said, _ = launcher.communicate(timeout=30)
-    assert sorted(said.split()[-3:]) == ["done", "stopped", "stopped"]
+    assert sorted(said.split()[-3:]) == ["done", "missing", "stopped"]
     assert not starts(third)
-    assert first.attempts()[-1]["reason"] == "cancelled"
+    assert first.attempts()[-1].reason.value == "cancelled"
 
 
 def test_a_disk_that_is_full_is_said(

@@ -10,10 +10,14 @@ from completed import finish
 from rich.console import Console
 
 from antioversmooth.orchestration.monitor import progress, view
-from antioversmooth.orchestration.monitor.progress import Reader, read
-from antioversmooth.runs import Run, RunState, journal
+from antioversmooth.orchestration.monitor.progress import Progress, Reader, progress_of
+from antioversmooth.runs import Run, RunRecord, RunState, journal
 
 MakeRun = Callable[..., Run]
+
+
+def read(run: Run) -> Progress:
+    return progress_of(RunRecord.read(run))
 
 
 def start(run: Run, attempt: int = 1, step: int = 0) -> None:
@@ -66,7 +70,9 @@ def test_an_unchanged_journal_is_read_once(
     start(run)
     epoch(run, 1, 61.0)
     reader, calls = Reader([run]), []
-    monkeypatch.setattr(progress, "read", lambda run: calls.append(run) or read(run))
+    monkeypatch.setattr(
+        progress, "progress_of", lambda record: calls.append(record.run) or progress_of(record)
+    )
     reader.read()
     reader.read()
     assert len(calls) == 1
@@ -88,7 +94,7 @@ def test_lines_tell_changes_and_epochs_once(
         shown.update({})
         shown.say("a message")
         epoch(run, 2, 75.0)
-        finish(run)
+        finish(run, metrics={"val/top1": 75.0})
     lines = [line.split("  ", 1)[1] for line in stream.getvalue().splitlines()]
     assert [" ".join(line.split()) for line in lines] == [
         "deit_s12 seed 0 running epoch 0/2",
@@ -158,7 +164,7 @@ def test_a_dead_attempt_does_not_stay_running(make_run: MakeRun) -> None:
     run = make_run("deit_s12")
     long_ago = time.time() - 3600
     journal.append(run.attempts_path, {"time": long_ago, "attempt": 1, "event": "start", "step": 0})
-    assert Reader([run]).read()[run.id].state is RunState.stopped
+    assert Reader([run]).read()[run.id].state is RunState.lost
 
 
 def test_a_row_is_named_once_and_its_seeds_stand_below_each_other(make_run: MakeRun) -> None:

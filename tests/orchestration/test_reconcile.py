@@ -8,61 +8,69 @@ import pytest
 from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth.orchestration.monitor.state import Phase, State
-from antioversmooth.orchestration.slurm import jobs
-from antioversmooth.orchestration.slurm.budget import Verdict
+from antioversmooth.orchestration.monitor.logs import last_log_lines
 from antioversmooth.orchestration.slurm.reconcile import (
     Action,
     decide,
-    last_words,
-    left_over,
+    leftover_jobs,
     reconcile,
 )
+from antioversmooth.orchestration.slurm.retry import RetryDecision
 from antioversmooth.orchestration.slurm.submission import submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, RunRecord, RunState, RunStatus
+from antioversmooth.runs.attempts import EndReason
+from antioversmooth.runs.jobs import EventKind, append_event
 
 MakeRun = Callable[..., Run]
 BeginAttempt = Callable[..., int]
-MAY, MAY_NOT = Verdict(True, "may"), Verdict(False, "may not")
-
-
-@pytest.mark.parametrize(
-    "phase", [Phase.pending, Phase.held, Phase.requeued, Phase.running, Phase.done, Phase.unknown]
-)
-def test_what_is_on_its_way_or_not_known_is_left_alone(phase: Phase) -> None:
-    assert decide(State(phase), MAY, asked=True)[0] is Action.leave
-
-
-@pytest.mark.parametrize(
-    "phase",
-    [
-        Phase.preempted,
-        Phase.timed_out,
-        Phase.node_failure,
-        Phase.out_of_memory,
-        Phase.failed,
-        Phase.lost,
-    ],
-)
-def test_what_ended_by_itself_is_submitted_again_within_its_budget(phase: Phase) -> None:
-    assert decide(State(phase), MAY, asked=False)[0] is Action.submit
-    assert decide(State(phase), MAY_NOT, asked=False) == (Action.give_up, f"{phase.value}; may not")
-
-
-@pytest.mark.parametrize("phase", [Phase.cancelled_pending, Phase.cancelled_running, Phase.stopped])
-def test_what_a_person_ended_starts_again_only_when_a_person_asks(phase: Phase) -> None:
-    assert decide(State(phase), MAY, asked=False)[0] is Action.leave
-    assert decide(State(phase), MAY, asked=True)[0] is Action.submit
+MAY, MAY_NOT = RetryDecision(True, "may"), RetryDecision(False, "may not")
 
 
 @pytest.mark.parametrize(
     "state",
-    [State(Phase.hung), State(Phase.pending, "... [DependencyNeverSatisfied]")],
-    ids=lambda s: s.phase.value,
+    [
+        RunState.pending,
+        RunState.held,
+        RunState.requeued,
+        RunState.running,
+        RunState.done,
+        RunState.unknown,
+    ],
 )
-def test_a_job_that_will_get_nowhere_is_replaced(state: State) -> None:
-    assert decide(state, MAY, asked=False)[0] is Action.replace
+def test_what_is_on_its_way_or_not_known_is_left_alone(state: RunState) -> None:
+    assert decide(RunStatus(state), MAY, asked=True) is Action.leave
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        RunState.preempted,
+        RunState.timed_out,
+        RunState.node_failure,
+        RunState.out_of_memory,
+        RunState.failed,
+        RunState.lost,
+    ],
+)
+def test_what_ended_by_itself_is_submitted_again_within_its_budget(state: RunState) -> None:
+    assert decide(RunStatus(state), MAY, asked=False) is Action.submit
+    assert decide(RunStatus(state), MAY_NOT, asked=False) is Action.give_up
+
+
+@pytest.mark.parametrize(
+    "state", [RunState.cancelled_pending, RunState.cancelled_running, RunState.stopped]
+)
+def test_what_a_person_ended_starts_again_only_when_a_person_asks(state: RunState) -> None:
+    assert decide(RunStatus(state), MAY, asked=False) is Action.leave
+    assert decide(RunStatus(state), MAY, asked=True) is Action.submit
+
+
+@pytest.mark.parametrize(
+    "state", [RunState.hung, RunState.dependency_failed], ids=lambda state: state.value
+)
+def test_a_job_that_will_get_nowhere_is_replaced(state: RunState) -> None:
+    assert decide(RunStatus(state), MAY, asked=False) is Action.replace
 
 
 def chain(make_run: MakeRun) -> list[Run]:
@@ -103,8 +111,10 @@ def test_a_run_is_blocked_by_one_that_was_given_up(
 ) -> None:
     before, run = chain(make_run)
     before.prepare()
-    jobs.note(before, "submitted", job_id="41")
-    jobs.note(before, "ended", job_id="41", code=2, attempt=None, state="RUNNING")
+    append_event(before.jobs_path, EventKind.submitted, job_id="41")
+    append_event(
+        before.jobs_path, EventKind.ended, job_id="41", code=2, attempt=None, state="RUNNING"
+    )
     given_up, blocked = reconcile([before, run], snapshot)
     assert (given_up.action, blocked.action) == (Action.give_up, Action.blocked)
     assert not slurm.jobs()
@@ -125,7 +135,7 @@ def test_a_silent_job_is_replaced_though_it_takes_a_while_to_go(
     (tmp_path / "bin" / "scancel").write_text("#!/bin/sh\n")
     (step,) = reconcile([run], snapshot, asked=False)
     assert (step.action, step.job_id) == (Action.replace, "2")
-    assert run.attempts()[-1]["reason"] == "hang"
+    assert run.attempts()[-1].reason.value == "hang"
 
 
 def test_a_job_whose_dependency_failed_follows_the_new_job(
@@ -149,7 +159,7 @@ def test_an_attempt_that_could_not_write_its_end_gets_it_from_slurm(
     slurm.change("1", state="NODE_FAIL", nodes="node2")
     reconcile([run], snapshot)
     last = run.attempts()[-1]
-    assert (last["event"], last["reason"]) == ("end", "node-fail")
+    assert last.reason is EndReason.node_fail
 
 
 def test_jobs_of_a_spec_that_was_edited_since_are_listed(
@@ -159,17 +169,17 @@ def test_jobs_of_a_spec_that_was_edited_since_are_listed(
     for run in (old, other_seed):
         submit(run, snapshot)
     new = make_run("deit_s12")
-    assert [(run.dir, job) for run, job in left_over([new])] == [(old.dir, "1")]
+    assert [(run.dir, job) for run, job in leftover_jobs([new])] == [(old.dir, "1")]
 
 
 def test_last_words_are_of_the_rank_that_failed(make_run: MakeRun) -> None:
     run = make_run()
-    assert last_words(run) == ""
+    assert last_log_lines(RunRecord.read(run)) == ""
     raw = run.dir / "slurm" / "1_0_log.err"
     raw.parent.mkdir()
     raw.write_text("ModuleNotFoundError: No module named 'torch'\n")
-    assert "No module named 'torch'" in last_words(run)
+    assert "No module named 'torch'" in last_log_lines(RunRecord.read(run))
     folder = run.dir / "logs" / f"attempt{run.new_attempt()}"
     (folder / "rank0.err").write_text("waiting for the others\n")
     (folder / "rank1.err").write_text("Traceback ...\nZeroDivisionError\n")
-    assert "ZeroDivisionError" in last_words(run)
+    assert "ZeroDivisionError" in last_log_lines(RunRecord.read(run))

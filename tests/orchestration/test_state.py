@@ -9,11 +9,12 @@ import pytest
 from completed import finish
 from fake_slurm import FakeSlurm
 
-from antioversmooth.orchestration.monitor.state import Phase, State, states
-from antioversmooth.orchestration.slurm import jobs
+from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.slurm.submission import cancel, submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run, journal
+from antioversmooth.runs import Run, RunRecord, RunState, RunStatus, journal
+from antioversmooth.runs.attempts import EndReason
+from antioversmooth.runs.jobs import EventKind, append_event
 
 MakeRun = Callable[..., Run]
 BeginAttempt = Callable[..., int]
@@ -27,8 +28,8 @@ def submitted(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> Run:
     return run
 
 
-def state_of(run: Run) -> State:
-    return states([run])[run.id]
+def state_of(run: Run) -> RunStatus:
+    return query_statuses([RunRecord.read(run)])[run.id]
 
 
 @pytest.mark.parametrize(
@@ -47,20 +48,20 @@ def test_a_waiting_job_says_why_in_words(
     submitted: Run, slurm: FakeSlurm, reason: str, words: str
 ) -> None:
     slurm.change("1", reason=reason)
-    assert state_of(submitted) == State(Phase.pending, words, "1")
+    assert state_of(submitted) == RunStatus(RunState.pending, words, job_id="1")
 
 
 def test_a_held_job_says_how_to_release_it(submitted: Run, slurm: FakeSlurm) -> None:
     slurm.change("1", reason="JobHeldUser")
-    assert state_of(submitted) == State(
-        Phase.held, "you hold it (scontrol release 1) [JobHeldUser]", "1"
+    assert state_of(submitted) == RunStatus(
+        RunState.held, "you hold it (scontrol release 1) [JobHeldUser]", job_id="1"
     )
 
 
 def test_a_job_that_its_node_could_not_start_is_held(submitted: Run, slurm: FakeSlurm) -> None:
     slurm.change("1", reason="launch failed requeued held")
     state = state_of(submitted)
-    assert state.phase is Phase.held
+    assert state.state is RunState.held
     assert "its node could not start it (scontrol release 1 lets it try again)" in state.detail
 
 
@@ -74,7 +75,7 @@ def test_other_jobs_of_the_same_user_do_not_matter(
     others += "10|RUNNING|None|node1|N/A|two\nlines"
     squeue.write_text(f"#!/bin/sh\necho '{others}'; exec {tmp_path}/bin/own \"$@\"\n")
     squeue.chmod(0o755)
-    assert state_of(submitted).phase is Phase.pending
+    assert state_of(submitted).state is RunState.pending
 
 
 def test_a_requeued_job_says_when_it_may_start(
@@ -83,7 +84,7 @@ def test_a_requeued_job_says_when_it_may_start(
     begin_attempt(submitted, "1")
     slurm.change("1", reason="BeginTime", start="2026-01-01T10:00:00")
     state = state_of(submitted)
-    assert state.phase is Phase.requeued
+    assert state.state is RunState.requeued
     assert "not before 2026-01-01T10:00:00" in state.detail
 
 
@@ -92,7 +93,7 @@ def test_a_running_job_says_where(
 ) -> None:
     begin_attempt(submitted, "1")
     slurm.change("1", state="RUNNING", nodes="node[1-2]")
-    assert state_of(submitted) == State(Phase.running, "", "1", "node[1-2]")
+    assert state_of(submitted) == RunStatus(RunState.running, "", job_id="1", nodes="node[1-2]")
 
 
 def test_a_running_job_without_a_sign_of_life_hangs(
@@ -102,8 +103,11 @@ def test_a_running_job_without_a_sign_of_life_hangs(
     begin_attempt(submitted, "1")
     (submitted.dir / "heartbeat").touch()
     silence = submitted.experiment.runtime.timeout_s + 60
-    assert state_of(submitted).phase is Phase.running
-    assert states([submitted], now=time.time() + silence)[submitted.id].phase is Phase.hung
+    assert state_of(submitted).state is RunState.running
+    assert (
+        query_statuses([RunRecord.read(submitted, now=time.time() + silence)])[submitted.id].state
+        is RunState.hung
+    )
 
 
 def test_a_job_that_has_just_begun_another_turn_does_not_hang(
@@ -116,17 +120,20 @@ def test_a_job_that_has_just_begun_another_turn_does_not_hang(
     later = time.time() + submitted.experiment.runtime.timeout_s + 60
     turn = datetime.fromtimestamp(later - 10).isoformat(timespec="seconds")
     slurm.change("1", state="RUNNING", nodes="node1", start=turn)
-    assert states([submitted], now=later)[submitted.id].phase is Phase.running
+    assert (
+        query_statuses([RunRecord.read(submitted, now=later)])[submitted.id].state
+        is RunState.running
+    )
 
 
 @pytest.mark.parametrize(
     ("word", "phase"),
     [
-        ("PREEMPTED", Phase.preempted),
-        ("TIMEOUT", Phase.timed_out),
-        ("NODE_FAIL", Phase.node_failure),
-        ("OUT_OF_MEMORY", Phase.out_of_memory),
-        ("FAILED", Phase.failed),
+        ("PREEMPTED", RunState.preempted),
+        ("TIMEOUT", RunState.timed_out),
+        ("NODE_FAIL", RunState.node_failure),
+        ("OUT_OF_MEMORY", RunState.out_of_memory),
+        ("FAILED", RunState.failed),
     ],
 )
 @pytest.mark.parametrize("told_by", ["squeue", "sacct"])
@@ -135,7 +142,7 @@ def test_how_a_job_ended_is_told_by_the_queue_or_by_accounting(
     slurm: FakeSlurm,
     begin_attempt: BeginAttempt,
     word: str,
-    phase: Phase,
+    phase: RunState,
     told_by: str,
 ) -> None:
     begin_attempt(submitted, "1")
@@ -144,7 +151,7 @@ def test_how_a_job_ended_is_told_by_the_queue_or_by_accounting(
     else:
         slurm.forget("1")
         slurm.account(f"1|{word}|node1|2026-01-01T10:00:00|name")
-    assert state_of(submitted).phase is phase
+    assert state_of(submitted).state is phase
 
 
 def test_a_job_cancelled_while_it_waited_differs_from_one_cancelled_while_it_ran(
@@ -152,9 +159,9 @@ def test_a_job_cancelled_while_it_waited_differs_from_one_cancelled_while_it_ran
 ) -> None:
     slurm.forget("1")
     slurm.account("1|CANCELLED by 1000||Unknown|name")
-    assert state_of(submitted).phase is Phase.cancelled_pending
+    assert state_of(submitted).state is RunState.cancelled_pending
     begin_attempt(submitted, "1")
-    assert state_of(submitted).phase is Phase.cancelled_running
+    assert state_of(submitted).state is RunState.cancelled_running
 
 
 def test_accounting_that_lags_behind_is_not_believed(
@@ -164,9 +171,9 @@ def test_accounting_that_lags_behind_is_not_believed(
     begin_attempt(submitted, "1")
     slurm.account("1|RUNNING|node1|2026-01-01T10:00:00|name")
     slurm.change("1", state="FAILED")
-    assert state_of(submitted).phase is Phase.failed
+    assert state_of(submitted).state is RunState.failed
     slurm.forget("1")
-    assert state_of(submitted).phase is Phase.lost
+    assert state_of(submitted).state is RunState.lost
 
 
 def test_without_accounting_the_directory_tells_how_a_forgotten_job_ended(
@@ -174,16 +181,18 @@ def test_without_accounting_the_directory_tells_how_a_forgotten_job_ended(
 ) -> None:
     attempt = begin_attempt(submitted, "1")
     slurm.forget("1")
-    assert state_of(submitted).phase is Phase.lost
+    assert state_of(submitted).state is RunState.lost
     end = {"attempt": attempt, "event": "end", "reason": "timeout", "message": "saved at step 7"}
     journal.append(submitted.attempts_path, end)
-    assert state_of(submitted) == State(Phase.timed_out, "saved at step 7", "1")
+    assert state_of(submitted) == RunStatus(
+        RunState.timed_out, "saved at step 7", EndReason.timeout, "1"
+    )
 
 
 def test_a_result_is_done_whatever_slurm_says(submitted: Run, slurm: FakeSlurm) -> None:
     slurm.change("1", state="FAILED")
     finish(submitted)
-    assert state_of(submitted).phase is Phase.done
+    assert state_of(submitted).state is RunState.done
 
 
 def test_a_cancel_is_remembered_when_slurm_has_forgotten_the_job(
@@ -191,7 +200,7 @@ def test_a_cancel_is_remembered_when_slurm_has_forgotten_the_job(
 ) -> None:
     cancel(submitted)
     slurm.forget("1")
-    assert state_of(submitted).phase is Phase.cancelled_pending
+    assert state_of(submitted).state is RunState.cancelled_pending
 
 
 def test_a_job_that_was_submitted_anew_counts_not_the_old_one(
@@ -199,15 +208,21 @@ def test_a_job_that_was_submitted_anew_counts_not_the_old_one(
 ) -> None:
     slurm.change("1", state="FAILED")
     submit(submitted, snapshot)
-    assert state_of(submitted) == State(Phase.pending, "SLURM has not looked at it yet [None]", "2")
+    assert state_of(submitted) == RunStatus(
+        RunState.pending, "SLURM has not looked at it yet [None]", job_id="2"
+    )
 
 
 def test_a_job_that_ended_before_any_attempt_says_its_exit_code(
     submitted: Run, slurm: FakeSlurm
 ) -> None:
-    jobs.note(submitted, "ended", job_id="1", code=127, attempt=None, state="RUNNING")
+    append_event(
+        submitted.jobs_path, EventKind.ended, job_id="1", code=127, attempt=None, state="RUNNING"
+    )
     slurm.change("1", state="FAILED")
-    assert state_of(submitted) == State(Phase.failed, "its processes ended with exit code 127", "1")
+    assert state_of(submitted) == RunStatus(
+        RunState.failed, "its processes ended with exit code 127", EndReason.crash, "1"
+    )
 
 
 def test_when_slurm_does_not_answer_nothing_is_made_up(submitted: Run, slurm: FakeSlurm) -> None:
@@ -215,14 +230,17 @@ def test_when_slurm_does_not_answer_nothing_is_made_up(submitted: Run, slurm: Fa
         squeue="slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
     )
     state = state_of(submitted)
-    assert state.phase is Phase.unknown
+    assert state.state is RunState.unknown
     assert "Unable to contact slurm controller" in state.detail
 
 
 def test_runs_of_this_machine_ask_no_scheduler(slurm: FakeSlurm, make_run: MakeRun) -> None:
     fresh, done = make_run(), make_run(seed=1)
     finish(done)
-    assert [state.phase for state in states([fresh, done]).values()] == [Phase.missing, Phase.done]
+    assert [
+        state.state
+        for state in query_statuses([RunRecord.read(fresh), RunRecord.read(done)]).values()
+    ] == [RunState.missing, RunState.done]
     assert not slurm.calls("squeue")
 
 
@@ -236,7 +254,8 @@ def test_five_hundred_jobs_cost_one_squeue_and_one_sacct(
     ]
     for number, run in enumerate(some):
         run.dir.mkdir()
-        jobs.note(run, "submitted", job_id=str(number))
+        append_event(run.jobs_path, EventKind.submitted, job_id=str(number))
     slurm.account(*(f"{number}|FAILED|node1|2026-01-01T10:00:00|name" for number in range(500)))
-    assert {state.phase for state in states(some).values()} == {Phase.failed}
+    known = query_statuses([RunRecord.read(run) for run in some])
+    assert {status.state for status in known.values()} == {RunState.failed}
     assert (len(slurm.calls("squeue")), len(slurm.calls("sacct"))) == (1, 1)

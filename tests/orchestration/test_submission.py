@@ -13,11 +13,11 @@ from fake_slurm import FakeSlurm
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration.slurm import jobs, submission
+from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.script import job_name, sbatch_script
-from antioversmooth.orchestration.slurm.submission import cancel, rehearse, submit
+from antioversmooth.orchestration.slurm.submission import cancel, submit
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, RunRecord
 
 MakeRun = Callable[..., Run]
 
@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.slurm.submission import submit
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, RunRecord
 print(submit(Run.load(Path(sys.argv[1])), Snapshot("0" * 12, Path("/snapshots/abc"), None, False)))
 """
 
@@ -50,7 +50,7 @@ def test_a_submission_leaves_intent_and_job_id(
 ) -> None:
     run = make_run()
     job_id = submit(run, snapshot)
-    assert jobs.newest_job(run) == job_id
+    assert RunRecord.read(run).newest_job_id == job_id
     intent = files.read_json(run.dir / "intent.json")
     assert (intent["backend"], intent["snapshot"]) == ("slurm", snapshot.id)
 
@@ -85,7 +85,7 @@ def test_a_job_that_nobody_noted_is_found_by_its_name(
     first = submit(run, snapshot)
     (run.dir / "jobs.jsonl").unlink()
     assert submit(run, snapshot) == first
-    assert jobs.newest_job(run) == first
+    assert RunRecord.read(run).newest_job_id == first
 
 
 def test_of_two_jobs_the_later_is_cancelled(
@@ -155,7 +155,7 @@ def test_a_refusal_is_told_in_slurm_s_words(
         match="deit_s12 seed 0: SLURM refuses the job: invalid partition specified: gpu; ",
     ):
         submit(run, snapshot)
-    assert jobs.newest_job(run) is None
+    assert RunRecord.read(run).newest_job_id is None
 
 
 AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
@@ -206,7 +206,7 @@ def test_what_a_shell_tells_slurm_s_clients_changes_nothing(
         & options.keys()
     )
     told = "SBATCH_JOB_NAME, SBATCH_TIMELIMIT: not used, the cluster profile says what jobs ask for"
-    assert submission.set_aside() == told
+    assert submission.ignored_variables() == told
 
 
 def test_a_rehearsal_asks_once_for_each_shape(
@@ -218,7 +218,7 @@ def test_a_rehearsal_asks_once_for_each_shape(
         make_run("deit_s24"),
         make_run("deit_s24", "cluster.nodes=2", seed=3),
     ]
-    rehearse(shapes, snapshot)
+    submission.test_only(shapes, snapshot)
     assert len(slurm.calls("sbatch")) == 2
     assert not slurm.jobs()
 
@@ -230,7 +230,7 @@ def test_a_rehearsal_refuses_what_could_never_start(
     with pytest.raises(
         LaunchError, match="would refuse the job: allocation failure: Requested node configuration"
     ):
-        rehearse([make_run()], snapshot)
+        submission.test_only([make_run()], snapshot)
 
 
 def test_a_cancelled_run_has_no_job_and_says_so(
@@ -240,9 +240,9 @@ def test_a_cancelled_run_has_no_job_and_says_so(
     job_id = submit(run, snapshot)
     assert cancel(run) == [job_id]
     assert slurm.jobs()[0]["state"] == "CANCELLED"
-    assert jobs.is_cancelled(run)
+    assert RunRecord.read(run).is_cancelled
     submit(run, snapshot)
-    assert not jobs.is_cancelled(run)
+    assert not RunRecord.read(run).is_cancelled
 
 
 def test_a_job_submitted_from_within_a_job_takes_nothing_over(

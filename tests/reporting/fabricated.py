@@ -226,7 +226,7 @@ class Lab:
         epochs = run.experiment.recipe.epochs
         if not run.attempts_path.exists():
             self.start(run, epochs=epochs - 1)
-        attempt = max(r["attempt"] for r in run.attempts())
+        attempt = run.attempts()[-1].number
         last = {
             "time": NOON + 10 * epochs,
             "attempt": attempt,

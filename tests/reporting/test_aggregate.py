@@ -85,7 +85,7 @@ def keep_running(lab: Lab, run: Run) -> None:
 def test_states_of_a_row(lab: Lab) -> None:
     assert lab.rows()["wide"].state == "missing"
     stop(lab, lab.run("wide", 0))
-    assert lab.rows(0, 1)["wide"].state == "stopped e2/4"
+    assert lab.rows(0, 1)["wide"].state == "preempted e2/4"
     crash(lab, lab.run("wide", 1))
     assert lab.rows(0, 1)["wide"].state == "failed"
     keep_running(lab, lab.run("wide", 2))

@@ -8,34 +8,39 @@ from fabricated import NOON, Lab
 from antioversmooth import files
 from antioversmooth.errors import ResultError
 from antioversmooth.reporting.sharing import bundle
-from antioversmooth.reporting.table.observe import State, observe
-from antioversmooth.runs import journal
+from antioversmooth.reporting.table.observe import observe
+from antioversmooth.runs import RunState, journal
 
 
 def test_a_run_that_never_started_is_missing(lab: Lab) -> None:
-    assert observe(lab.run("wide")).state is State.missing
+    assert observe(lab.run("wide")).state is RunState.missing
 
 
 def test_a_run_with_a_living_heartbeat_is_running_and_knows_how_long(lab: Lab) -> None:
     run = lab.run("wide")
     lab.start(run, epochs=3)
     seen = observe(run, now=NOON + 1)
-    assert (seen.state, seen.epoch, seen.top1, seen.remaining_s) == (State.running, 3, 53.0, 10.0)
+    assert (seen.state, seen.epoch, seen.top1, seen.remaining_s) == (
+        RunState.running,
+        3,
+        53.0,
+        10.0,
+    )
 
 
-def test_a_run_that_vanished_is_stopped_and_says_so(lab: Lab) -> None:
+def test_a_run_that_vanished_is_lost_and_says_so(lab: Lab) -> None:
     run = lab.run("wide")
     lab.start(run, epochs=1)
     seen = observe(run, now=NOON + 3600)
-    assert seen.state is State.stopped
+    assert seen.state is RunState.lost
     assert "vanished" in seen.problem
 
 
-def test_how_an_attempt_ended_decides_between_stopped_and_failed(lab: Lab) -> None:
+def test_how_an_attempt_ended_decides_the_state(lab: Lab) -> None:
     for reason, expected in [
-        ("preempted", State.stopped),
-        ("timeout", State.stopped),
-        ("crash", State.failed),
+        ("preempted", RunState.preempted),
+        ("timeout", RunState.timed_out),
+        ("crash", RunState.failed),
     ]:
         run = lab.run("wide", seed=len(reason))
         lab.start(run, epochs=1)
@@ -50,7 +55,7 @@ def test_only_a_run_of_another_identity_makes_a_row_stale(lab: Lab) -> None:
     # prepared, never started: nothing that could be stale
     lab.run("wide", 0, "recipe.base_lr=0.7")
     seen = observe(lab.run("wide"))
-    assert (seen.state, seen.older) == (State.stale, [old.dir.name])
+    assert (seen.state, seen.older) == (RunState.stale, [old.dir.name])
     way_out = "launch it as it is now, or give the overrides of then"
     assert seen.problem == f"{old.dir.name} ran, with recipe.base_lr=0.5 (now 0.001); {way_out}"
     changes = (
@@ -68,14 +73,14 @@ def test_only_a_run_of_another_identity_makes_a_row_stale(lab: Lab) -> None:
     )
     (other.dir / "spec.yaml").write_text("torn")
     assert observe(lab.run("wide")).problem.startswith(f"{other.dir.name} ran, which was another; ")
-    assert observe(lab.run("wide", 1)).state is State.missing
+    assert observe(lab.run("wide", 1)).state is RunState.missing
 
 
 def test_a_torn_result_is_a_failure_and_not_a_number(lab: Lab) -> None:
     run = lab.finish(lab.run("wide"), 90.0)
     (run.dir / "result.json").write_text('{"id": "')
     seen = observe(run)
-    assert seen.state is State.failed
+    assert seen.state is RunState.failed
     assert seen.result is None
     assert str(run.dir) not in seen.problem
 
@@ -91,9 +96,9 @@ def test_a_result_that_its_journal_contradicts_is_a_failure_and_not_a_number(lab
     result["metrics"]["val/top1"] = 99.0
     files.write_json(run.dir / "result.json", result)
     seen = observe(run)
-    assert (seen.state, seen.result) == (State.failed, None)
+    assert (seen.state, seen.result) == (RunState.failed, None)
     assert "result.json says 99.0 % top-1, metrics.jsonl 90.0 %" in seen.problem
-    with pytest.raises(ResultError, match=r"deep seed 0: result\.json says 99\.0 %"):
+    with pytest.raises(ResultError, match=r"result\.json says 99\.0 %"):
         bundle.export([run], lab.root / "x.tar")
     assert not (lab.root / "x.tar").exists()
 
@@ -132,4 +137,4 @@ def test_an_attempt_without_intent_or_provenance_is_still_observed(lab: Lab) -> 
     run = lab.run("wide")
     journal.append(run.attempts_path, {"time": NOON, "attempt": 1, "event": "start", "step": 0})
     files.write_json(run.dir / "intent.json", {})
-    assert observe(run, now=NOON).state is State.running
+    assert observe(run, now=NOON).state is RunState.running

@@ -13,11 +13,11 @@ import pytest
 from lab import Lab, assert_nothing_lost_or_doubled, on, starts
 from machines import wait_until
 
-from antioversmooth.orchestration.monitor.state import Phase, states
+from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.slurm.client import Stage, queue
 from antioversmooth.orchestration.slurm.reconcile import reconcile
 from antioversmooth.orchestration.slurm.script import job_name
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, RunRecord, RunState
 
 ROUNDS = 20
 """Of one table; CHAOS_ROUNDS asks for more, over as many tables, each with other faults."""
@@ -78,9 +78,9 @@ class Chaos:
         return self._to_a_running_job("scontrol", "requeue")
 
     def _to_a_running_job(self, *command: str) -> bool:
-        known = states(self.table).values()
+        known = query_statuses([RunRecord.read(run) for run in self.table]).values()
         running = sorted(
-            state.job_id for state in known if state.phase is Phase.running and state.job_id
+            state.job_id for state in known if state.state is RunState.running and state.job_id
         )
         if not running:
             return False

@@ -23,7 +23,7 @@ def test_two_nodes_on_one_loopback_train_and_leave_nothing(slurm_is_there: None)
     ):
         lab = Lab(private, folder)
         run = lab.reference()
-        assert run.attempts()[0]["world_size"] == 2
+        assert run.attempts()[0].world_size == 2
         assert ends(run) == ["completed"]
         assert processes(private.folder)
     assert not processes(private.folder)

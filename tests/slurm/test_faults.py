@@ -20,11 +20,11 @@ from lab import (
 )
 from machines import wait_until
 
-from antioversmooth.orchestration.monitor.state import Phase, states
+from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.slurm import reconcile, submission
-from antioversmooth.orchestration.slurm.budget import verdict
 from antioversmooth.orchestration.slurm.reconcile import Action
-from antioversmooth.runs import Run
+from antioversmooth.orchestration.slurm.retry import retry_decision
+from antioversmooth.runs import Run, RunRecord, RunState
 
 SAVING_TAKES_S = 3.0
 """More than a checkpoint and its agreement take on a machine that is busy with other tests."""
@@ -108,8 +108,8 @@ def test_preemption_that_cancels_is_answered_by_the_reconciler(lab: Lab) -> None
     run = lab.new_run("evicted", "cluster.partition=evicted")
     first = lab.submit(run)
     preempt(lab, run)
-    wait_until(lambda: not states([run])[run.id].is_live, "eviction")
-    assert states([run])[run.id].phase is Phase.preempted
+    wait_until(lambda: not query_statuses([RunRecord.read(run)])[run.id].is_live, "eviction")
+    assert query_statuses([RunRecord.read(run)])[run.id].state is RunState.preempted
     (step,) = reconcile.reconcile([run], lab.code, asked=False)
     assert step.action is Action.submit
     assert step.job_id != first
@@ -158,7 +158,7 @@ def test_a_node_without_power(lab: Lab) -> None:
     try:
         # rank 0 made a crash of it: its peer was gone
         assert_it_went_on(lab, run, "node-fail")
-        assert verdict(run).why.endswith("0 of them crashed")
+        assert retry_decision(RunRecord.read(run)).why.endswith("0 of them crashed")
     finally:
         lab.cluster.power_on(node)
 
@@ -173,7 +173,7 @@ def test_a_node_set_down_by_an_administrator(lab: Lab) -> None:
     lab.cluster.ask("scontrol", "update", node, "State=DOWN", "Reason=test")
     # it had the time to save
     assert_it_went_on(lab, run, "preempted")
-    assert verdict(run).why.endswith("0 of them crashed")
+    assert retry_decision(RunRecord.read(run)).why.endswith("0 of them crashed")
 
 
 @on("accounted")
@@ -206,8 +206,8 @@ def test_a_cancelled_run_stays_away_until_it_is_asked_for(lab: Lab) -> None:
     job = lab.submit(run)
     lab.wait_saved(run)
     assert submission.cancel(run) == [job]
-    wait_until(lambda: not states([run])[run.id].is_live, "end of the job")
-    assert states([run])[run.id].phase is Phase.cancelled_running
+    wait_until(lambda: not query_statuses([RunRecord.read(run)])[run.id].is_live, "end of the job")
+    assert query_statuses([RunRecord.read(run)])[run.id].state is RunState.cancelled_running
     assert reconcile.reconcile([run], lab.code, asked=False)[0].action is Action.leave
     assert reconcile.reconcile([run], lab.code, asked=True)[0].action is Action.submit
     assert_it_went_on(lab, run, "preempted")
@@ -252,9 +252,13 @@ def test_running_out_of_memory_is_distinguished_from_a_crash(lab: Lab, mem_gb: f
     few = ["cluster.max_crashes=1", "cluster.max_without_progress=1"]
     run = lab.new_run(f"memory-{mem_gb}", *big, *few, f"cluster.mem_gb={mem_gb}")
     job = lab.submit(run)
-    wait_until(lambda: not states([run])[run.id].is_live, "end of the job", seconds=90)
-    state = states([run])[run.id]
-    assert (state.phase, state.job_id) == (Phase.out_of_memory, job), lab.account(run)
+    wait_until(
+        lambda: not query_statuses([RunRecord.read(run)])[run.id].is_live,
+        "end of the job",
+        seconds=90,
+    )
+    state = query_statuses([RunRecord.read(run)])[run.id]
+    assert (state.state, state.job_id) == (RunState.out_of_memory, job), lab.account(run)
     assert "raise cluster.mem_gb" in state.detail
     assert ends(run) == ["out-of-memory"] * len(starts(run))
     assert reconcile.reconcile([run], lab.code, asked=False)[0].action is Action.give_up

@@ -18,11 +18,11 @@ from machines import wait_until
 
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import snapshot
-from antioversmooth.orchestration.monitor.state import Phase, states
+from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.reconcile import Action, reconcile
 from antioversmooth.orchestration.slurm.script import job_name
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, RunRecord, RunState
 
 pytestmark = on("bare")
 PROJECT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ def test_a_job_runs_the_code_that_was_launched_though_it_is_edited_while_it_wait
     )
     lab.cluster.ask("scontrol", "release", job)
     lab.wait_done(run)
-    assert run.attempts()[0]["snapshot"] == code.id
+    assert run.attempts()[0].start["snapshot"] == code.id
 
 
 EVIL = [
@@ -175,17 +175,20 @@ def test_two_jobs_on_one_node_meet_at_two_ports(lab: Lab) -> None:
 def test_a_job_that_could_never_start_is_refused_before_anything_is_submitted(lab: Lab) -> None:
     run = lab.new_run("too-big", "cluster.nodes=64", "recipe.global_batch=64")
     with pytest.raises(LaunchError, match="would refuse the job"):
-        submission.rehearse([run], lab.code)
+        submission.test_only([run], lab.code)
 
 
 def test_waiting_jobs_say_why(lab: Lab) -> None:
     held, cancelled = lab.new_run("held", hold=True), lab.new_run("cancelled-pending", hold=True)
     for run in (held, cancelled):
         submission.submit(run, lab.code)
-    assert states([held])[held.id].phase is Phase.held
+    assert query_statuses([RunRecord.read(held)])[held.id].state is RunState.held
     submission.cancel(cancelled)
     wait_until(
-        lambda: states([cancelled])[cancelled.id].phase is Phase.cancelled_pending,
+        lambda: (
+            query_statuses([RunRecord.read(cancelled)])[cancelled.id].state
+            is RunState.cancelled_pending
+        ),
         "cancelled pending",
     )
 
@@ -195,13 +198,14 @@ def test_a_controller_that_is_down_is_named(lab: Lab) -> None:
     submission.submit(run, lab.code)
     lab.cluster.stop_controller()
     try:
-        assert states([run])[run.id].phase is Phase.unknown
+        assert query_statuses([RunRecord.read(run)])[run.id].state is RunState.unknown
         with pytest.raises(LaunchError, match="Unable to contact slurm controller"):
             submission.submit(run, lab.code)
     finally:
         lab.cluster.start_controller()
     wait_until(
-        lambda: states([run])[run.id].phase is Phase.held, "the job, after the controller came back"
+        lambda: query_statuses([RunRecord.read(run)])[run.id].state is RunState.held,
+        "the job, after the controller came back",
     )
 
 
@@ -214,7 +218,8 @@ def test_a_run_follows_the_one_that_it_starts_from_to_another_job(lab: Lab) -> N
     assert dependency(lab, first[1]).startswith(f"afterok:{first[0]}(unfulfilled)")
     lab.cluster.ask("scancel", first[0])
     wait_until(
-        lambda: "DependencyNeverSatisfied" in states([run])[run.id].detail, "dependency that failed"
+        lambda: "DependencyNeverSatisfied" in query_statuses([RunRecord.read(run)])[run.id].detail,
+        "dependency that failed",
     )
     steps = reconcile([before, run], lab.code)
     assert [step.action for step in steps] == [Action.submit, Action.replace]
@@ -244,7 +249,7 @@ def test_variables_of_a_shell_for_slurm_s_clients_change_nothing(
             shell.setenv(key, value)
         job = submission.submit(run, lab.code)
         assert submission.submit(run, lab.code) == job
-        assert states([run])[run.id].phase is Phase.held
+        assert query_statuses([RunRecord.read(run)])[run.id].state is RunState.held
     assert (
         lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%j|%l")
         == f"{job_name(run)}|30:00"
@@ -265,8 +270,8 @@ def test_evaluation_is_a_job_as_training_is(lab: Lab, capsys: pytest.CaptureFixt
     assert result is not None
     assert reference is not None
     assert result["metrics"]["val/top1"] == reference["metrics"]["val/top1"]
-    assert run.attempts()[0]["job_id"]
-    assert states([run])[run.id].phase is Phase.done
+    assert run.attempts()[0].job_id
+    assert query_statuses([RunRecord.read(run)])[run.id].state is RunState.done
 
 
 def test_a_job_may_wait_for_nodes_that_are_drained(lab: Lab) -> None:
@@ -274,7 +279,7 @@ def test_a_job_may_wait_for_nodes_that_are_drained(lab: Lab) -> None:
     run, drained = lab.new_run("drained", hold=True), ",".join([*lab.cluster.nodes][1:])
     lab.cluster.ask("scontrol", "update", f"NodeName={drained}", "State=DRAIN", "Reason=test")
     try:
-        (warning,) = submission.rehearse([run], lab.code)
+        (warning,) = submission.test_only([run], lab.code)
         assert "only 1 of the partition's 3 nodes are up" in warning
     finally:
         lab.cluster.ask("scontrol", "update", f"NodeName={drained}", "State=RESUME")
@@ -285,7 +290,11 @@ def test_a_job_that_ends_in_setup_is_not_submitted_for_ever(lab: Lab) -> None:
     actions = []
     for _ in range(3):
         (step,) = reconcile([run], lab.code, asked=not actions)
-        wait_until(lambda: not states([run])[run.id].is_live, "end of the job", seconds=60)
+        wait_until(
+            lambda: not query_statuses([RunRecord.read(run)])[run.id].is_live,
+            "end of the job",
+            seconds=60,
+        )
         actions.append(step.action)
     assert actions == [Action.submit, Action.submit, Action.give_up]
     assert "in a line of cluster.setup" in step.why

@@ -9,7 +9,7 @@ import torch
 
 from antioversmooth.runs import Run
 from antioversmooth.runs.metrics import TRAIN_LOSS
-from antioversmooth.training.run import checkpoint
+from antioversmooth.training.run.checkpoint import load_state
 
 
 def losses(run: Run) -> list[float]:
@@ -19,7 +19,7 @@ def losses(run: Run) -> list[float]:
 
 def final_state(run: Run) -> dict[str, Any]:
     """What the newest checkpoint holds."""
-    return checkpoint.lineage(run)[0].load()
+    return load_state(run.checkpoints()[0].path)
 
 
 def assert_bit_equal(ours: Any, other: Any) -> None:

@@ -14,8 +14,8 @@ from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import CheckpointError
 from antioversmooth.runs import Run
+from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.training.run import checkpoint
-from antioversmooth.training.run.checkpoint import Checkpoint
 from antioversmooth.training.weights.analyse import BATCH, analyse, validation_batches
 from antioversmooth.training.weights.initial import new_model
 

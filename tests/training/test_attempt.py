@@ -8,7 +8,7 @@ import torch
 
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.runs import Run, journal
-from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.attempts import EndReason
 from antioversmooth.training.run.attempt import SUPERSEDED, end_of, opened
 from antioversmooth.training.run.distributed import RankInfo, Ranks
 
@@ -77,4 +77,4 @@ def test_an_attempt_tells_the_end_of_the_one_before_whose_node_took_its_batch_sc
         run, Ranks(RankInfo(0, 1, 0, 1, "alone"), torch.device("cpu"), None), redirect=False
     ):
         pass
-    assert [r["reason"] for r in run.attempts() if r["event"] == "end"] == told
+    assert [a.reason.value for a in run.attempts() if a.reason] == told

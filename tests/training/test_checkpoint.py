@@ -11,11 +11,10 @@ import torch
 from antioversmooth import files
 from antioversmooth.errors import CheckpointError
 from antioversmooth.runs import Run, journal
+from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.run.checkpoint import (
-    Checkpoint,
     CheckpointWriter,
-    lineage,
     load_state,
     newest_whole,
 )
@@ -39,7 +38,7 @@ def started(run: Run, attempt: int, step: int) -> None:
 
 
 def test_what_was_saved_is_loaded(run: Run) -> None:
-    state = saved(run, 7).load()
+    state = load_state(saved(run, 7).path)
     assert state["step"] == 7
     assert torch.equal(state["model"]["weight"], torch.arange(3.0))
 
@@ -60,7 +59,7 @@ def test_the_newest_whole_one_is_found_and_torn_ones_are_reported(run: Run) -> N
     old, torn = saved(run, 7), saved(run, 8)
     torn.path.write_bytes(b"")
     reported: list[Checkpoint] = []
-    assert newest_whole(lineage(run), reported.append) == old
+    assert newest_whole(run.checkpoints(), reported.append) == old
     assert reported == [torn]
     assert newest_whole([], reported.append) is None
 
@@ -72,7 +71,7 @@ def test_checkpoints_of_a_branch_that_was_left_do_not_count(run: Run) -> None:
     started(run, 2, 5)
     kept = [saved(run, 9, attempt=2), saved(run, 5, attempt=1)]
     saved(run, 20, attempt=1)
-    assert lineage(run) == kept
+    assert run.checkpoints() == kept
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
@@ -105,11 +104,11 @@ def test_training_goes_on_while_a_checkpoint_is_written_and_cannot_change_it(
     weight = torch.zeros(3)
     writer.save({"model": {"weight": weight}}, step=1, best_step=None)
     weight += 1
-    assert lineage(run) == []
+    assert run.checkpoints() == []
     released.set()
     writer.wait()
     writer.close()
-    assert torch.equal(lineage(run)[0].load()["model"]["weight"], torch.zeros(3))
+    assert torch.equal(load_state(run.checkpoints()[0].path)["model"]["weight"], torch.zeros(3))
 
 
 def test_a_failed_write_is_noticed_and_leaves_the_checkpoint_before(
@@ -128,14 +127,14 @@ def test_a_failed_write_is_noticed_and_leaves_the_checkpoint_before(
     assert isinstance(writer.failed(), OSError)
     with pytest.raises(OSError, match="No space left"):
         writer.wait()
-    assert [(c.step, c.is_whole()) for c in lineage(run)] == [(1, True)]
+    assert [(c.step, c.is_whole()) for c in run.checkpoints()] == [(1, True)]
 
 
 def test_a_replaced_attempt_writes_nothing(run: Run) -> None:
     writer = CheckpointWriter(run, 1, lambda: True)
     writer.save(STATE, step=1, best_step=None)
     writer.close()
-    assert lineage(run) == []
+    assert run.checkpoints() == []
 
 
 def test_the_last_two_and_the_best_remain(run: Run) -> None:
@@ -144,7 +143,7 @@ def test_the_last_two_and_the_best_remain(run: Run) -> None:
     for step in range(1, 7):
         writer.save(STATE, step=step, best_step=min(step, 2))
     writer.close()
-    assert [c.step for c in lineage(run)] == [6, 5, 2]
+    assert [c.step for c in run.checkpoints()] == [6, 5, 2]
     assert len(list(run.checkpoints_dir.iterdir())) == 6
 
 

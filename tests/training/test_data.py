@@ -19,7 +19,7 @@ from antioversmooth.datasets.layouts import packaged
 from antioversmooth.datasets.layouts.text_table import stratified_split
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.orchestration import preflight
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 from antioversmooth.training.data.decoding import open_image
 from antioversmooth.training.train import train
 
@@ -118,9 +118,9 @@ def test_a_run_does_not_go_on_with_other_images(
         preflight.check_inputs([elsewhere])
     assert processes.train(elsewhere, ranks=2) == [2, 2]
     assert runs.recorded_data(elsewhere)["root"] == f"{tmp_path}/images"
-    assert [r["message"] for r in elsewhere.attempts() if r["event"] == "end"][-1].startswith(
-        "data.root: deit_s12"
-    )
+    assert [r["message"] for r in journal.read(elsewhere.attempts_path) if r["event"] == "end"][
+        -1
+    ].startswith("data.root: deit_s12")
     copy = folder_run(f"data.root={tmp_path}/copy")
     preflight.check_inputs([copy])
     train(copy)

@@ -9,7 +9,7 @@ import torch
 from antioversmooth.errors import CheckpointError
 from antioversmooth.runs import Run
 from antioversmooth.runs.metrics import EMA_TOP1, VAL_TOP1
-from antioversmooth.training.run import checkpoint
+from antioversmooth.training.run.checkpoint import load_state
 from antioversmooth.training.train import train
 from antioversmooth.training.weights.evaluate import evaluate_weights
 
@@ -26,8 +26,8 @@ def test_a_run_a_checkpoint_and_a_file_of_weights_reach_the_same(
 ) -> None:
     result = trained.result()
     assert result is not None
-    newest = checkpoint.lineage(trained)[0]
-    torch.save(newest.load()["model"], tmp_path / "weights.pth")
+    newest = trained.checkpoints()[0]
+    torch.save(load_state(newest.path)["model"], tmp_path / "weights.pth")
     reached = [
         evaluate_weights(trained.dir),
         evaluate_weights(newest.path),

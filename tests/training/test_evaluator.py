@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import DataError
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 from antioversmooth.training.data.loading import Loaders
 from antioversmooth.training.evaluator import Evaluator
 from antioversmooth.training.run.distributed import RankInfo, Ranks
@@ -116,14 +116,22 @@ def test_unreadable_images_of_all_ranks_count_together(
     )
     names = damage(run, 4, 9)
     assert processes.train(run, ranks=2) == ([0, 0] if allowed == 2 else [2, 2])
-    noted = [record["file"] for record in run.attempts() if record["event"] == "corrupt-image"]
+    noted = [
+        record["file"]
+        for record in journal.read(run.attempts_path)
+        if record["event"] == "corrupt-image"
+    ]
     assert sorted(noted) == (names if allowed == 2 else [])
     if allowed == 1:
         assert all(name in last_message(run) for name in names)
 
 
 def last_message(run: Run) -> str:
-    return str([record for record in run.attempts() if record["event"] == "end"][-1]["message"])
+    return str(
+        [record for record in journal.read(run.attempts_path) if record["event"] == "end"][-1][
+            "message"
+        ]
+    )
 
 
 def test_classes_without_images_and_few_classes_are_no_problem(

@@ -27,7 +27,7 @@ from antioversmooth.errors import AttemptEnded
 from antioversmooth.runs import Run
 from antioversmooth.training.data.loading import Batch, Loaders
 from antioversmooth.training.data.sampling import MicroBatches, SampleOrder
-from antioversmooth.training.run import checkpoint
+from antioversmooth.training.run.checkpoint import load_state
 from antioversmooth.training.run.distributed import RankInfo, Ranks
 from antioversmooth.training.step import learner as learners
 from antioversmooth.training.step.learner import Learner
@@ -108,7 +108,7 @@ def test_steps_are_those_of_a_plain_loop(
     model = new_model(run.experiment, seed=0)
     expected, average = reference(run.experiment, model, steps=5)
     assert losses(run) == pytest.approx(expected, abs=1e-6, rel=0)
-    state = checkpoint.lineage(run)[0].load()
+    state = load_state(run.checkpoints()[0].path)
     for name, value in model.state_dict().items():
         for ours, theirs in ((state["model"][name], value), (state["ema"][name], average[name])):
             assert torch.allclose(
@@ -155,7 +155,7 @@ def compiled_losses(tiny_run: Callable[..., Run]) -> Callable[..., list[float]]:
         run.prepare()
         assert processes.train(run, ranks=ranks) == [os.EX_TEMPFAIL] * ranks
         keys = new_model(run.experiment, 0).state_dict().keys()
-        state = checkpoint.lineage(run)[0].load()
+        state = load_state(run.checkpoints()[0].path)
         assert state["model"].keys() == state["ema"].keys() == keys
         return losses(run)
 

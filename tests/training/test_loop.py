@@ -19,9 +19,9 @@ from antioversmooth import files
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.orchestration import preflight
 from antioversmooth.runs import Run, journal
-from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.attempts import EndReason
 from antioversmooth.runs.metrics import TRAIN_LOSS, VAL_TOP1
-from antioversmooth.training.run import checkpoint, loop
+from antioversmooth.training.run import loop
 from antioversmooth.training.run.signals import StepAction
 from antioversmooth.training.step import distillation, learner
 from antioversmooth.training.train import train
@@ -30,7 +30,7 @@ LONG = ("recipe.epochs=2000", "runtime.checkpoint_every_s=0.05")
 
 
 def last_end(run: Run) -> journal.Record:
-    return [r for r in run.attempts() if r["event"] == "end"][-1]
+    return run.attempts()[-1]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_signal_ends_the_attempt_with_a_checkpoint_of_its_last_step(
     os.kill(process.pid, number)
     assert processes.finish([process]) == [os.EX_TEMPFAIL]
     assert last_end(run)["reason"] == reason
-    newest = checkpoint.lineage(run)[0]
+    newest = run.checkpoints()[0]
     assert newest.is_whole()
     assert newest.step == max(r["step"] for r in run.metrics())
 
@@ -65,7 +65,7 @@ def test_a_signal_to_one_rank_ends_all_at_the_same_step(tiny_run: Callable[..., 
     os.kill(ranks[1].pid, signal.SIGTERM)
     assert processes.finish(ranks) == [os.EX_TEMPFAIL, os.EX_TEMPFAIL]
     assert last_end(run)["reason"] == "preempted"
-    assert checkpoint.lineage(run)[0].is_whole()
+    assert run.checkpoints()[0].is_whole()
 
 
 def test_a_run_does_not_outlive_its_launcher(tiny_run: Callable[..., Run]) -> None:
@@ -84,7 +84,7 @@ def test_an_attempt_that_was_replaced_stops_and_writes_nothing_more(
     wait_for_step(run, 3)
     assert run.new_attempt() == 2
     assert processes.finish([process]) == [os.EX_TEMPFAIL]
-    assert [r["event"] for r in run.attempts()] == ["start"]
+    assert [r["event"] for r in journal.read(run.attempts_path)] == ["start"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG])
@@ -94,7 +94,7 @@ def test_a_full_disk_ends_the_attempt_and_keeps_the_checkpoint_before(
     with pytest.raises(AttemptEnded):
         train(tiny_run("runtime.max_steps=5"))
     run = tiny_run()
-    (before,) = checkpoint.lineage(run)
+    (before,) = run.checkpoints()
 
     def write(path: Path, content: str | bytes) -> None:
         raise OSError(code, os.strerror(code), str(path))
@@ -105,7 +105,7 @@ def test_a_full_disk_ends_the_attempt_and_keeps_the_checkpoint_before(
         with pytest.raises(OSError, match=os.strerror(code)):
             train(run)
     assert last_end(run)["reason"] == "disk-full"
-    assert checkpoint.lineage(run) == [before]
+    assert run.checkpoints() == [before]
     assert before.is_whole()
     train(run)
     assert run.result() is not None
@@ -118,11 +118,11 @@ def test_a_run_that_stands_at_its_limit_or_beyond_trains_no_further_step(
     with pytest.raises(AttemptEnded, match="max_steps = 5 reached"):
         train(tiny_run("runtime.max_steps=5"))
     run = tiny_run(f"runtime.max_steps={again}")
-    before = checkpoint.lineage(run)
+    before = run.checkpoints()
     with pytest.raises(AttemptEnded, match=f"max_steps = {again} reached"):
         train(run)
     assert [r["step"] for r in run.metrics() if TRAIN_LOSS in r] == [1, 2, 3, 4, 5]
-    assert checkpoint.lineage(run) == before
+    assert run.checkpoints() == before
     assert (last_end(run)["reason"], last_end(run)["step"]) == ("cancelled", 5)
 
 
@@ -149,12 +149,12 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     with pytest.raises(AttemptEnded, match="step 7 is not a finite number"):
         train(run)
     assert last_end(run)["reason"] == "crash"
-    (note,) = [r for r in run.attempts() if r["event"] == "diverged"]
+    (note,) = [r for r in journal.read(run.attempts_path) if r["event"] == "diverged"]
     assert note["step"] == 7
     # nothing is scaled in float32
     assert note["loss_scale"] == 1.0
     assert len(note["samples"]) == 128
-    newest = checkpoint.lineage(run)[0]
+    newest = run.checkpoints()[0]
     # the seven steps before it are in
     assert newest.step == 7
     assert newest.is_whole()
@@ -177,7 +177,7 @@ def test_weights_that_are_no_numbers_are_not_saved(
     monkeypatch.setattr(learner.Learner, "train_step", overflowing)
     with pytest.raises(AttemptEnded, match="after step 8 are not finite"):
         train(run)
-    newest = checkpoint.lineage(run)[0]
+    newest = run.checkpoints()[0]
     assert newest.step == 7
     assert newest.is_whole()
 
@@ -188,13 +188,17 @@ def test_a_torn_checkpoint_is_passed_over_and_named(tiny_run: Callable[..., Run]
     with pytest.raises(AttemptEnded):
         train(tiny_run("runtime.max_steps=9"))
     run = tiny_run()
-    newest, before = checkpoint.lineage(run)
+    newest, before = run.checkpoints()
     newest.path.write_bytes(newest.path.read_bytes()[:-100])
     train(run)
-    (note,) = [r for r in run.attempts() if r["event"] == "torn-checkpoint"]
+    (note,) = [r for r in journal.read(run.attempts_path) if r["event"] == "torn-checkpoint"]
     assert note["file"] == newest.path.name
     assert note["instead"] == before.path.name
-    assert [r["step"] for r in run.attempts() if r["event"] == "start"] == [0, 5, 5]
+    assert [r["step"] for r in journal.read(run.attempts_path) if r["event"] == "start"] == [
+        0,
+        5,
+        5,
+    ]
 
 
 def test_the_last_two_checkpoints_and_the_best_are_kept(tiny_run: Callable[..., Run]) -> None:
@@ -202,7 +206,7 @@ def test_the_last_two_checkpoints_and_the_best_are_kept(tiny_run: Callable[..., 
     train(run)
     evaluated = {r["step"]: r[VAL_TOP1] for r in run.metrics() if VAL_TOP1 in r}
     best = max(evaluated, key=lambda step: (evaluated[step], -step))
-    assert {c.step for c in checkpoint.lineage(run)} == {55, 44, best}
+    assert {c.step for c in run.checkpoints()} == {55, 44, best}
 
 
 def test_a_second_start_of_a_living_run_is_refused(
@@ -234,7 +238,7 @@ def test_unreadable_images_are_named_and_end_the_run_beyond_the_limit(
         with pytest.raises(DataError, match=damaged.name):
             train(run)
         assert last_end(run)["reason"] == "crash"
-    (note,) = [r for r in run.attempts() if r["event"] == "corrupt-image"]
+    (note,) = [r for r in journal.read(run.attempts_path) if r["event"] == "corrupt-image"]
     assert note["file"] == str(damaged)
 
 
@@ -270,7 +274,9 @@ def test_a_run_whose_checkpoints_are_gone_says_that_it_begins_again(
     with pytest.raises(AttemptEnded):
         train(run)
     assert capsys.readouterr().err.splitlines() == [told]
-    assert [r["reached"] for r in run.attempts() if r["event"] == "no-checkpoint"] == [5]
+    assert [
+        r["reached"] for r in journal.read(run.attempts_path) if r["event"] == "no-checkpoint"
+    ] == [5]
     with pytest.raises(AttemptEnded):
         train(tiny_run("runtime.max_steps=9"))
     assert capsys.readouterr().err == ""

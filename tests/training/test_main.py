@@ -10,7 +10,7 @@ import processes
 import pytest
 
 from antioversmooth.errors import AttemptEnded, DataError
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 from antioversmooth.training.__main__ import exit_code, main
 
 
@@ -36,7 +36,7 @@ def test_a_run_that_completes_gives_0_and_again_does_nothing(tiny_run: Callable[
     run = tiny_run()
     assert main([str(run.dir)]) == 0
     assert main([str(run.dir)]) == 0
-    assert len([r for r in run.attempts() if r["event"] == "start"]) == 1
+    assert len([r for r in journal.read(run.attempts_path) if r["event"] == "start"]) == 1
 
 
 def test_a_users_mistake_is_one_message_on_the_console_and_in_the_log(
@@ -63,8 +63,8 @@ def test_a_crash_shows_its_traceback(
     run = tiny_run()
     assert main([str(run.dir)]) == 1
     assert "Traceback" in capfd.readouterr().err
-    assert run.attempts()[-1]["reason"] == "crash"
-    assert "on purpose" in run.attempts()[-1]["message"]
+    assert run.attempts()[-1].reason.value == "crash"
+    assert "on purpose" in run.attempts()[-1].message
 
 
 def test_a_folder_that_is_no_run_is_one_message(

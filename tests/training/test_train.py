@@ -17,9 +17,8 @@ from processes import tiny
 from antioversmooth import spec
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import AttemptEnded, CheckpointError
-from antioversmooth.runs import Run, RunState, state
+from antioversmooth.runs import Run, RunRecord, RunState, journal
 from antioversmooth.runs.metrics import VAL_TOP1, VAL_TOP5
-from antioversmooth.training.run import checkpoint
 from antioversmooth.training.train import train
 from antioversmooth.training.weights.initial import new_model
 
@@ -38,7 +37,7 @@ def test_a_run_ends_with_its_result(run: Run) -> None:
     train(run)
     result = run.result()
     assert result is not None
-    assert state(run) is RunState.done
+    assert RunRecord.read(run).status.state is RunState.done
     assert result["steps"] == 22
     assert result["attempts"] == 1
     assert (
@@ -46,9 +45,9 @@ def test_a_run_ends_with_its_result(run: Run) -> None:
     )
     assert result["best"]["epoch"] in (1, 2)
     assert len(result["similarity"]["tokens"]) == 2
-    assert result["checkpoint"]["sha256"] == checkpoint.lineage(run)[0].checksum
-    assert [r["event"] for r in run.attempts()] == ["start", "end"]
-    assert run.attempts()[-1]["reason"] == "completed"
+    assert result["checkpoint"]["sha256"] == run.checkpoints()[0].checksum
+    assert [r["event"] for r in journal.read(run.attempts_path)] == ["start", "end"]
+    assert run.attempts()[-1].reason.value == "completed"
 
 
 @pytest.mark.parametrize("stop_after", [3, 11, 14])
@@ -110,7 +109,7 @@ def test_every_image_is_evaluated_once_by_two_processes(tiny_run: Callable[..., 
     """359 images over two ranks: the same numbers as on one, class by class."""
     trained = tiny_run("recipe.epochs=1")
     train(trained)
-    weights = checkpoint.lineage(trained)[0].path
+    weights = trained.checkpoints()[0].path
     found = []
     for ranks in (1, 2):
         run = tiny_run(
@@ -183,7 +182,7 @@ def test_a_fine_tune_starts_from_the_final_weights_of_another_run(
     assert result is not None
     # scales that are zero change nothing, so the start is where the other run ended
     assert result["start"] == {VAL_TOP1: reached["metrics"][VAL_TOP1]}
-    (report,) = [r for r in run.attempts() if r["event"] == "initial-weights"]
+    (report,) = [r for r in journal.read(run.attempts_path) if r["event"] == "initial-weights"]
     assert all(name.endswith(("lamb1", "lamb2")) for name in report["missing"])
 
 
@@ -209,9 +208,9 @@ def test_a_fine_tune_that_goes_on_does_not_start_again(
     weights.unlink()
     train(continued)
     assert_bit_equal(without_times(final_state(continued)), without_times(expected))
-    events = [r["event"] for r in continued.attempts()]
+    events = [r["event"] for r in journal.read(continued.attempts_path)]
     assert events.count("initial-weights") == 1
-    assert [r["from"] for r in continued.attempts() if r["event"] == "start"] == [
+    assert [r["from"] for r in journal.read(continued.attempts_path) if r["event"] == "start"] == [
         f"init:file:{weights}",
         "step00000005-attempt1.pt",
     ]
@@ -236,7 +235,7 @@ def test_a_file_that_was_overwritten_since_the_launch_is_refused_and_costs_a_don
 def test_no_epochs_only_evaluate(tiny_run: Callable[..., Run]) -> None:
     trained = tiny_run()
     train(trained)
-    weights = checkpoint.lineage(trained)[0].path
+    weights = trained.checkpoints()[0].path
     run = tiny_run("recipe.epochs=0", "recipe.warmup_epochs=0", f"recipe.init_from=file:{weights}")
     train(run)
     reached, result = trained.result(), run.result()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 from antioversmooth.training.run import watchdog
 from antioversmooth.training.run.attempt import Attempt
 from antioversmooth.training.run.distributed import RankInfo, Ranks
@@ -76,7 +76,7 @@ def test_another_rank_s_hang_is_no_end_of_the_attempt(
     hung.ranks.progress.mark()
     watchdog._watch(hung, Looks(2 * watchdog.LOOKS))
     assert exits.is_set()
-    assert [record["event"] for record in hung.run.attempts()] == ["failure"]
+    assert [record["event"] for record in journal.read(hung.run.attempts_path)] == ["failure"]
 
 
 def test_who_gets_on_is_left_alone_and_so_is_who_takes_long_to_begin(
@@ -96,4 +96,4 @@ def test_who_never_gets_to_a_first_batch_does_not_burn_the_wall_time(
     hung = attempt()
     watchdog._watch(hung, Looks(8 * watchdog.LOOKS))
     assert exits.is_set()
-    assert hung.run.attempts()[-1]["reason"] == "hang"
+    assert hung.run.attempts()[-1].reason.value == "hang"

@@ -11,23 +11,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from antioversmooth import files
 from antioversmooth.orchestration import devices
-from antioversmooth.orchestration.backend import Backend, Launched, Outcome, Say, Update
+from antioversmooth.orchestration.backend import (
+    Backend,
+    Launched,
+    Outcome,
+    Say,
+    Update,
+    stopped_outcome,
+)
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.local import process
 from antioversmooth.orchestration.local.worker import (
-    Ending,
+    ExitStatus,
     Worker,
-    close_attempt,
-    last_lines,
     launcher_log,
 )
+from antioversmooth.orchestration.monitor.logs import last_lines
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run, RunState, state
-from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs import Run
+from antioversmooth.runs.attempts import EndReason
 from antioversmooth.runs.lock import try_lock
+from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.status import RunState
 
 POLL_S = 0.2
 GRACE_S = 60.0
@@ -65,9 +72,8 @@ def launch(runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update) ->
             update(pool.notes())
         finally:
             pool.kill()
-    return Launched(
-        pool.outcomes, interrupted=bool(received) and Outcome.stopped in pool.outcomes.values()
-    )
+    is_incomplete = bool({Outcome.stopped, Outcome.missing} & set(pool.outcomes.values()))
+    return Launched(pool.outcomes, interrupted=bool(received) and is_incomplete)
 
 
 def _deviations(runs: Sequence[Run]) -> list[str]:
@@ -112,11 +118,11 @@ class Pool:
         """Takes in what ended and starts what can start; whether there is anything left to wait
         for."""
         for worker in list(self._workers.values()):
-            ending = worker.poll()
-            if ending is not None:
-                self._take_in(worker, ending)
+            status = worker.poll()
+            if status is not None:
+                self._on_exit(worker, status)
         for run in list(self._waiting):
-            self._consider(run)
+            self._try_start(run)
         return bool(self._workers or self._waiting)
 
     def notes(self) -> dict[str, str]:
@@ -131,7 +137,7 @@ class Pool:
         """Tells every run to save and end, and starts no more; returns how many there are to wait
         for."""
         for run in list(self._waiting):
-            self._settle(run, Outcome.stopped)
+            self._finish(run, stopped_outcome(run))
         # whatever happens now is not tried again
         self._crashes = dict.fromkeys(self._workers, CRASHES_FORGIVEN)
         for worker in self._workers.values():
@@ -141,25 +147,25 @@ class Pool:
     def kill(self) -> None:
         """Ends every process now and leaves none behind."""
         for run in list(self._waiting):
-            self._settle(run, Outcome.stopped)
+            self._finish(run, stopped_outcome(run))
         for worker in list(self._workers.values()):
             worker.kill()
-            close_attempt(worker.run, EndReason.cancelled, "killed by its launcher")
+            worker.run.close_attempt(EndReason.cancelled, "killed by its launcher")
             self._release(worker)
-            self._settle(worker.run, Outcome.stopped)
+            self._finish(worker.run, stopped_outcome(worker.run))
 
-    def _consider(self, run: Run) -> None:
-        """Starts a waiting run, or settles it, or lets it wait on."""
+    def _try_start(self, run: Run) -> None:
+        """Starts a waiting run where it can start, or records the outcome that it has already."""
         before = {self.outcomes.get(needed.id) for needed in run.dependencies}
         if before & {Outcome.failed, Outcome.blocked}:
-            self._settle(run, Outcome.blocked)
+            self._finish(run, Outcome.blocked)
             self._say(f"{run.name} is blocked: a run that it needs did not complete")
-        elif Outcome.stopped in before:
-            self._settle(run, Outcome.stopped)
+        elif before & {Outcome.stopped, Outcome.missing}:
+            self._finish(run, stopped_outcome(run))
         elif run.result() is not None:
-            self._settle(run, Outcome.done)
+            self._finish(run, Outcome.done)
         elif process.was_asked_to_end(run, self._began):
-            self._settle(run, Outcome.stopped)
+            self._finish(run, stopped_outcome(run))
         elif all(needed.result() is not None for needed in run.dependencies):
             placement = devices.place(run.experiment, self._gpus)
             if self._has_room(run, placement) and self._claim(run):
@@ -189,49 +195,49 @@ class Pool:
         return False
 
     def _start(self, run: Run, placement: Placement) -> None:
-        close_attempt(run, EndReason.crash, "ended without a word")
+        run.close_attempt(EndReason.crash, "ended without a word")
         write_intent(run, Backend.local.value, self._snapshot)
         gpus = (
             [self._free_gpus.pop(0) for _ in range(placement.processes)] if placement.on_gpu else []
         )
         self._free_cpus -= 0 if placement.on_gpu else placement.processes
         self._workers[run.id] = Worker(run, placement, gpus, self._snapshot, self._locks[run.id])
-        process.note(run, self._workers[run.id].pid)
+        process.record_process(run, self._workers[run.id].pid)
         # a cancel that came before the process was known
         if process.was_asked_to_end(run, self._began):
             self._workers[run.id].terminate()
         if run in self._waiting:
             self._waiting.remove(run)
 
-    def _take_in(self, worker: Worker, ending: Ending) -> None:
-        """Draws the consequence of an attempt that ended."""
+    def _on_exit(self, worker: Worker, status: ExitStatus) -> None:
+        """Starts a crashed run again, else records its outcome."""
         run = worker.run
         self._release(worker)
-        if ending in (Ending.done, Ending.stopped):
-            close_attempt(run, EndReason.cancelled, "ended before it could listen to signals")
-            self._settle(run, Outcome.done if ending is Ending.done else Outcome.stopped)
+        if status in (ExitStatus.done, ExitStatus.stopped):
+            run.close_attempt(EndReason.cancelled, "ended before it could listen to signals")
+            self._finish(run, Outcome.done if status is ExitStatus.done else stopped_outcome(run))
             return
         # cancelled before it could listen to signals
         if process.was_asked_to_end(run, self._began):
-            close_attempt(run, EndReason.cancelled, "cancelled")
-            self._settle(run, Outcome.stopped)
+            run.close_attempt(EndReason.cancelled, "cancelled")
+            self._finish(run, stopped_outcome(run))
             return
-        close_attempt(run, EndReason.crash, f"ended with exit code {worker.exit_code}")
-        again = ending is Ending.crashed and self._crashes.get(run.id, 0) < CRASHES_FORGIVEN
+        run.close_attempt(EndReason.crash, f"ended with exit code {worker.exit_code}")
+        again = status is ExitStatus.crashed and self._crashes.get(run.id, 0) < CRASHES_FORGIVEN
         self._crashes[run.id] = self._crashes.get(run.id, 0) + 1
-        self._say(_obituary(run, worker, again=again))
+        self._say(failure_message(run, worker, again=again))
         if again:
             self._start(run, worker.placement)
         else:
-            self._settle(run, Outcome.failed)
+            self._finish(run, Outcome.failed)
 
     def _release(self, worker: Worker) -> None:
         del self._workers[worker.run.id]
         self._free_gpus += worker.gpus
         self._free_cpus += 0 if worker.placement.on_gpu else worker.placement.processes
 
-    def _settle(self, run: Run, outcome: Outcome) -> None:
-        """Notes what became of a run, and lets go of it."""
+    def _finish(self, run: Run, outcome: Outcome) -> None:
+        """Records the outcome of a run, and releases it."""
         self.outcomes[run.id] = outcome
         if run in self._waiting:
             self._waiting.remove(run)
@@ -242,28 +248,28 @@ class Pool:
 def _runs_elsewhere(run: Run) -> bool:
     """Whether an attempt lives that holds no lock here: a SLURM job's, or one of another
     machine."""
-    if state(run) is not RunState.running:
+    record = RunRecord.read(run)
+    if record.status.state is not RunState.running:
         return False
-    intent = files.read_json(run.dir / "intent.json") or {}
-    return (
-        intent.get("backend") == Backend.slurm.value or intent.get("host") != socket.gethostname()
-    )
+    is_slurm = record.intent.get("backend") == Backend.slurm.value
+    return is_slurm or record.intent.get("host") != socket.gethostname()
 
 
-def _obituary(run: Run, worker: Worker, *, again: bool) -> str:
-    reasons = [r["reason"] for r in run.attempts() if r.get("event") == "end"]
+def failure_message(run: Run, worker: Worker, *, again: bool) -> str:
+    """What a person needs to know about an attempt that failed."""
+    reasons = [attempt.reason for attempt in run.attempts() if attempt.reason is not None]
     full = (
         f": no space is left for its files in {run.dir}"
-        if reasons[-1:] == [EndReason.disk_full.value]
+        if reasons[-1:] == [EndReason.disk_full]
         else ""
     )
-    told = "".join(f"\n    {line}" for line in last_lines(run))
+    log = "".join(f"\n    {line}" for line in last_lines(run))
     next_step = (
         "starting again from its last checkpoint"
         if again
         else f"given up; all of it in {launcher_log(run).parent}"
     )
-    return f"{run.name} ended with exit code {worker.exit_code}{full}; {next_step}{told}"
+    return f"{run.name} ended with exit code {worker.exit_code}{full}; {next_step}{log}"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from antioversmooth.runs import Run
 from antioversmooth.runs.lock import try_lock
 
 
-def note(run: Run, pid: int) -> None:
+def record_process(run: Run, pid: int) -> None:
     """Writes down the process that trains the run."""
     files.write_json(
         run.dir / "process.json", {"time": time.time(), "host": socket.gethostname(), "pid": pid}

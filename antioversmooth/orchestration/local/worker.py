@@ -7,26 +7,25 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run, RunState, journal, state
-from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs import Run
+from antioversmooth.runs.attempts import RESUMABLE, EndReason
+from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.status import RunState
 
 STOPPED_EXIT = 75
 """Training's exit code for: ended early, the next start goes on from here (EX_TEMPFAIL)."""
 REFUSED_EXIT = 2
 """Training's exit code for: a person has to mend something first."""
-RESUMABLE = {
-    reason.value for reason in (EndReason.preempted, EndReason.timeout, EndReason.cancelled)
-}
 
 
-class Ending(Enum):
+class ExitStatus(Enum):
     """How an attempt ended, seen from outside."""
 
     done = "done"
@@ -69,7 +68,7 @@ class Worker:
         self._below: set[int] = set()
         self._asked_to_end = False
 
-    def poll(self) -> Ending | None:
+    def poll(self) -> ExitStatus | None:
         """How the attempt ended, once its last process is gone; None while it lives."""
         if self._process.poll() is None:
             # torchrun's workers have sessions of their own; should it be killed, only this list
@@ -77,13 +76,14 @@ class Worker:
             self._below = set(_descendants(self._process.pid))
             return None
         self._kill_remains()
-        return self._ending(self._process.returncode)
+        return self._exit_status(self._process.returncode)
 
     def stage(self) -> str:
         """Where the attempt is: starting, running or ending."""
         if len(_ends(self.run)) > self._ended_before:
             return "ending"
-        return "running" if state(self.run) is RunState.running else "starting"
+        is_running = RunRecord.read(self.run).status.state is RunState.running
+        return "running" if is_running else "starting"
 
     @property
     def pid(self) -> int:
@@ -119,19 +119,19 @@ class Worker:
                 os.kill(pid, signal.SIGKILL)
         self._below.clear()
 
-    def _ending(self, code: int) -> Ending:
-        """Ending by result, exit code or end record; torchrun replaces its workers' exit codes by
-        its own."""
+    def _exit_status(self, code: int) -> ExitStatus:
+        """The status by result, exit code or end record; torchrun replaces its workers' exit
+        codes."""
         if self.run.result() is not None:
-            return Ending.done
+            return ExitStatus.done
         ends = _ends(self.run)
-        reason = ends[-1]["reason"] if len(ends) > self._ended_before else None
+        reason = ends[-1] if len(ends) > self._ended_before else None
         before_it_listened = self._asked_to_end and code in (-signal.SIGTERM, -signal.SIGINT)
         if code == STOPPED_EXIT or reason in RESUMABLE or before_it_listened:
-            return Ending.stopped
-        if code == REFUSED_EXIT or reason == EndReason.disk_full.value:
-            return Ending.refused
-        return Ending.crashed
+            return ExitStatus.stopped
+        if code == REFUSED_EXIT or reason is EndReason.disk_full:
+            return ExitStatus.refused
+        return ExitStatus.crashed
 
 
 def command(run: Run, placement: Placement) -> list[str]:
@@ -176,52 +176,8 @@ def launcher_log(run: Run) -> Path:
     return run.dir / "logs" / "launcher.log"
 
 
-def close_attempt(
-    run: Run,
-    reason: EndReason,
-    message: str,
-    *,
-    attempt: int | None = None,
-    instead_of: Container[str] = (),
-) -> None:
-    """Writes the end of an attempt where it could not do so itself, because it was killed.
-
-    Args:
-        attempt: Its number; default: the newest.
-        instead_of: Reasons that it may have given itself, and that this one knows better than.
-    """
-    records = run.attempts()
-    started = [r["attempt"] for r in records if r.get("event") == "start"]
-    ends = {r["attempt"]: r for r in records if r.get("event") == "end"}
-    ended = {attempt for attempt, end in ends.items() if end["reason"] not in instead_of}
-    closed = max(started, default=None) if attempt is None else attempt
-    if closed is not None and closed not in ended:
-        step = ends.get(closed, {}).get("step", run.last_step())
-        end = {
-            "attempt": closed,
-            "event": "end",
-            "reason": reason.value,
-            "step": step,
-            "message": message,
-        }
-        journal.append(run.attempts_path, end)
-
-
-def last_lines(run: Run, count: int = 5) -> list[str]:
-    """The end of the log that tells most about the newest attempt: of the rank that raised, else of
-    the launcher."""
-    newest = max(run.attempt_dirs(), default=None)
-    ranks = sorted(newest[1].glob("rank*.err")) if newest else []
-    logs = [
-        path.read_text(errors="replace") for path in [*ranks, launcher_log(run)] if path.is_file()
-    ]
-    told = [log for log in logs if log.strip()]
-    best = next((log for log in told if "Traceback" in log), told[0] if told else "")
-    return [line for line in best.splitlines() if line.strip()][-count:]
-
-
-def _ends(run: Run) -> list[journal.Record]:
-    return [r for r in run.attempts() if r.get("event") == "end"]
+def _ends(run: Run) -> list[EndReason]:
+    return [attempt.reason for attempt in run.attempts() if attempt.reason is not None]
 
 
 def _descendants(pid: int) -> list[int]:

@@ -1,133 +1,117 @@
-"""Why a run stands where it stands, in a paragraph: what happened last, what will happen next."""
+"""Why a run is in its state, in a paragraph: what happened last, and what will happen next."""
 
 from __future__ import annotations
 
-from antioversmooth.orchestration.monitor import progress
-from antioversmooth.orchestration.monitor.state import Phase, State, is_on_slurm, states
+from antioversmooth.orchestration.monitor.logs import last_log_lines
+from antioversmooth.orchestration.monitor.progress import progress_of
 from antioversmooth.orchestration.monitor.view import duration
-from antioversmooth.orchestration.slurm import jobs
-from antioversmooth.orchestration.slurm.budget import verdict
-from antioversmooth.orchestration.slurm.reconcile import (
-    ENDED_BY_A_PERSON,
-    Action,
-    decide,
-    last_words,
-)
-from antioversmooth.runs import Run
+from antioversmooth.orchestration.slurm.reconcile import ENDED_BY_A_PERSON, Action, decide
+from antioversmooth.orchestration.slurm.retry import retry_decision
+from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.status import RunState, RunStatus
 
 
-def explain(run: Run) -> str:
-    """One paragraph; where something is to be mended, with the end of the log below it."""
-    state = states([run])[run.id]
-    next_step = _next_on_slurm(run, state) if is_on_slurm(run) else _next_here(run, state)
-    told = [
-        _standing(run, state),
-        _last_attempt(run),
-        _reached(run, state),
-        _origin(run),
-        next_step,
+def explain(record: RunRecord, status: RunStatus) -> str:
+    """One paragraph; with the end of the log below it where something has to be mended."""
+    next_step = _next_on_slurm if record.is_on_slurm else _next_here
+    sentences = [
+        _describe_state(record, status),
+        _describe_last_attempt(record),
+        _describe_progress(record, status),
+        _describe_dependencies(record),
+        next_step(record, status),
     ]
-    return " ".join(sentence for sentence in told if sentence)
+    return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _standing(run: Run, state: State) -> str:
-    job = (
-        f" (job {state.job_id}{f' on {state.nodes}' if state.nodes else ''})"
-        if state.job_id
-        else ""
-    )
-    words = state.words.replace(Phase.cancelled_running.value, "cancelled, while it was running")
-    words = words.replace(Phase.cancelled_pending.value, "cancelled, before it began")
-    return f"{run.name} is {words}{job}."
-
-
-def _last_attempt(run: Run) -> str:
-    records = jobs.attempts(run)
-    starts = [r for r in records if r["event"] == "start"]
-    if not starts:
-        return ""
-    newest = starts[-1]["attempt"]
-    ends = [r for r in records if r["event"] == "end" and r["attempt"] == newest]
-    ended = f" and ended as {ends[-1]['reason']}" if ends else ""
-    torn = [
-        r.get("file") for r in records if r["event"] == "torn-checkpoint" and r["attempt"] == newest
-    ]
-    why = f" (torn, so not read: {', '.join(map(str, torn))})" if torn else ""
-    return f"Attempt {newest} began after step {starts[-1]['step']}{why}{ended}."
-
-
-def _reached(run: Run, state: State) -> str:
-    now = progress.read(run)
-    if not now.step or state.phase is Phase.done:
-        return ""
-    accuracy = "" if now.top1 is None else f", top-1 {now.top1:.1f} %"
-    left = (
-        f", {duration(now.remaining_s)} left"
-        if now.remaining_s and state.phase is Phase.running
-        else ""
-    )
-    reached = f"It has reached step {now.step} of {now.total_steps}{accuracy}{left}"
-    saved = progress.saved_step(run)
-    if state.phase is Phase.running or saved == now.step:
-        return f"{reached}."
-    if not run.has_checkpoint():
-        return f"{reached}, by its journal; it has no checkpoint, so the next start begins again."
-    return (
-        f"{reached}, by its journal; the newest checkpoint is of step {saved}, from which the next"
-        " start goes on."
-    )
-
-
-def _origin(run: Run) -> str:
-    """The runs that this one waits for."""
-    needed = {"starts from": run.upstream, "learns from": run.teacher}
-    told = [
-        f"{how} {other.name}" for how, other in needed.items() if other and other.result() is None
-    ]
-    return (
-        f"It {' and '.join(told)}, which {'is' if len(told) == 1 else 'are'} not done."
-        if told
-        else ""
-    )
-
-
-_GIVEN_UP = "Mend it; `antioversmooth retry` then starts it again."
-_ON_SLURM = {
-    Phase.running: "It goes on by itself, also after a time limit or a pre-emption.",
-    Phase.done: "Nothing is left to do.",
-    Phase.unknown: "Nothing is done until SLURM answers.",
+_STATES = {
+    RunState.cancelled_pending: "cancelled, before it began",
+    RunState.cancelled_running: "cancelled, while it was running",
 }
 
 
-def _next_on_slurm(run: Run, state: State) -> str:
-    if jobs.is_cancelled(run) and state.phase is not Phase.done:
+def _describe_state(record: RunRecord, status: RunStatus) -> str:
+    nodes = f" on {status.nodes}" if status.nodes else ""
+    job = f" (job {status.job_id}{nodes})" if status.job_id else ""
+    state = _STATES.get(status.state, status.state.value)
+    detail = f": {status.detail}" if status.detail else ""
+    return f"{record.run.name} is {state}{detail}{job}."
+
+
+def _describe_last_attempt(record: RunRecord) -> str:
+    if not record.attempts:
+        return ""
+    newest = record.attempts[-1]
+    ended = f" and ended as {newest.reason.value}" if newest.reason else ""
+    torn = [str(note.get("file")) for note in newest.notes if note["event"] == "torn-checkpoint"]
+    why = f" (torn, so not read: {', '.join(torn)})" if torn else ""
+    return f"Attempt {newest.number} began after step {newest.step}{why}{ended}."
+
+
+def _describe_progress(record: RunRecord, status: RunStatus) -> str:
+    progress, is_running = progress_of(record), status.state is RunState.running
+    if not progress.step or status.state is RunState.done:
+        return ""
+    accuracy = "" if progress.top1 is None else f", top-1 {progress.top1:.1f} %"
+    left = f", {duration(progress.remaining_s)} left" if progress.remaining_s and is_running else ""
+    reached = f"It has reached step {progress.step} of {progress.total_steps}{accuracy}{left}"
+    if is_running or record.saved_step == progress.step:
+        return f"{reached}."
+    if not record.all_checkpoints:
+        return f"{reached}, by its journal; it has no checkpoint, so the next start begins again."
+    return (
+        f"{reached}, by its journal; the newest checkpoint is of step {record.saved_step}, from"
+        " which the next start goes on."
+    )
+
+
+def _describe_dependencies(record: RunRecord) -> str:
+    """The runs that it waits for."""
+    roles = {"starts from": record.run.upstream, "learns from": record.run.teacher}
+    pending = [f"{role} {run.name}" for role, run in roles.items() if run and run.result() is None]
+    if not pending:
+        return ""
+    return f"It {' and '.join(pending)}, which {'is' if len(pending) == 1 else 'are'} not done."
+
+
+_NEXT_ON_SLURM = {
+    RunState.running: "It goes on by itself, also after a time limit or a pre-emption.",
+    RunState.done: "Nothing is left to do.",
+    RunState.unknown: "Nothing is done until SLURM answers.",
+}
+
+
+def _next_on_slurm(record: RunRecord, status: RunStatus) -> str:
+    if record.is_cancelled and status.state is not RunState.done:
         return "It goes on when it is launched again."
-    judged = verdict(run)
-    action, _ = decide(state, judged, asked=False)
+    decision = retry_decision(record)
+    action = decide(status, decision, asked=False)
     if action is Action.give_up:
-        return f"It was given up: {judged.why}. {_given_up(run)}"
+        return f"It was given up: {decision.why}. {_advise_retry(record)}"
     if action is Action.replace:
         return "The next launch, or a --follow that runs, replaces its job."
     if action is Action.submit:
         return "The next launch, or a --follow that runs, submits it."
-    if state.phase in ENDED_BY_A_PERSON:
+    if status.state in ENDED_BY_A_PERSON:
         return "It goes on when it is launched again."
-    return _ON_SLURM.get(state.phase, "It needs nothing but its turn.")
+    return _NEXT_ON_SLURM.get(status.state, "It needs nothing but its turn.")
 
 
-_HERE = {
-    Phase.missing: "It begins when it is launched.",
-    Phase.running: "Its launcher sees to it, and lets it save when it is stopped.",
-    Phase.done: "Nothing is left to do.",
+def _advise_retry(record: RunRecord) -> str:
+    advice = "Mend it; `antioversmooth retry` then starts it again."
+    log = last_log_lines(record)
+    return f"{advice} The end of its log:\n{log}" if log else advice
+
+
+_NEXT_HERE = {
+    RunState.missing: "It begins when it is launched.",
+    RunState.stale: "It begins when it is launched.",
+    RunState.running: "Its launcher sees to it, and lets it save when it is stopped.",
+    RunState.done: "Nothing is left to do.",
 }
 
 
-def _given_up(run: Run) -> str:
-    log = last_words(run)
-    return f"{_GIVEN_UP} The end of its log:\n{log}" if log else _GIVEN_UP
-
-
-def _next_here(run: Run, state: State) -> str:
-    if state.phase is Phase.failed:
-        return _given_up(run)
-    return _HERE.get(state.phase, "It goes on when it is launched again.")
+def _next_here(record: RunRecord, status: RunStatus) -> str:
+    if status.state.is_failure:
+        return _advise_retry(record)
+    return _NEXT_HERE.get(status.state, "It goes on when it is launched again.")

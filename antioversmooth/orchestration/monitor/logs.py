@@ -10,6 +10,8 @@ from typing import TextIO
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.local.worker import launcher_log
 from antioversmooth.runs import Run
+from antioversmooth.runs.jobs import EventKind
+from antioversmooth.runs.record import RunRecord
 
 REFRESH_S = 0.5
 
@@ -41,6 +43,32 @@ def _before_training(run: Run) -> Iterator[Path]:
 
 def _written(*paths: Path) -> Iterator[Path]:
     yield from (path for path in paths if path.is_file() and path.stat().st_size)
+
+
+def last_lines(run: Run, count: int = 5) -> list[str]:
+    """The end of the log that tells most about the newest attempt: of the rank that raised, else of
+    the launcher."""
+    newest = max(run.attempt_dirs(), default=None)
+    ranks = sorted(newest[1].glob("rank*.err")) if newest else []
+    logs = [
+        path.read_text(errors="replace") for path in [*ranks, launcher_log(run)] if path.is_file()
+    ]
+    written = [log for log in logs if log.strip()]
+    best = next((log for log in written if "Traceback" in log), written[0] if written else "")
+    return [line for line in best.splitlines() if line.strip()][-count:]
+
+
+def last_log_lines(record: RunRecord) -> str:
+    """The end of the log that tells most about a failure: of the last attempt, else of the last
+    job."""
+    logs = (record.run.dir / "slurm").glob("*.err")
+    newest = max(logs, key=lambda log: log.stat().st_mtime, default=None)
+    of_job = newest.read_text(errors="replace").splitlines()[-12:] if newest else []
+    of_attempt = last_lines(record.run, 12)
+    ended = [event for event in record.events if event.kind is EventKind.ended]
+    began_none = bool(ended) and ended[-1].attempt is None
+    lines = (of_job or of_attempt) if began_none else (of_attempt or of_job)
+    return "\n".join(f"    {line}" for line in lines)
 
 
 class Printer:

@@ -6,8 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from antioversmooth.runs import Run, RunState, journal, state
+from antioversmooth.runs import Run
+from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import IMAGES_PER_SECOND, TRAIN_LOSS, VAL_TOP1, is_number
+from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.status import RunState
 
 
 @dataclass(frozen=True)
@@ -40,51 +43,32 @@ class Progress:
         return min(1.0, self.step / self.total_steps) if self.total_steps else 0.0
 
 
-def read(run: Run) -> Progress:
-    """The run's progress as its journals tell it."""
-    records, experiment = run.metrics(), run.experiment
-    step = max((r.get("step", 0) for r in records), default=0)
-    speed = newest(records, IMAGES_PER_SECOND)
-    left = (experiment.total_steps - step) * experiment.recipe.global_batch
+def progress_of(record: RunRecord) -> Progress:
+    """The progress of a run."""
+    metrics, experiment = record.metrics, record.run.experiment
+    speed = newest(metrics, IMAGES_PER_SECOND)
+    left = (experiment.total_steps - record.last_step) * experiment.recipe.global_batch
     return Progress(
-        state=state(run),
-        step=step,
+        state=record.status.state,
+        step=record.last_step,
         total_steps=experiment.total_steps,
-        epochs_done=sum(1 for r in records if VAL_TOP1 in r and r.get("step", 0) > 0),
+        epochs_done=sum(1 for r in metrics if VAL_TOP1 in r and r.get("step", 0) > 0),
         epochs=experiment.recipe.epochs,
-        loss=newest(records, TRAIN_LOSS),
-        top1=newest(records, VAL_TOP1),
+        loss=newest(metrics, TRAIN_LOSS),
+        top1=newest(metrics, VAL_TOP1),
         images_per_s=speed,
         remaining_s=left / speed if speed and math.isfinite(speed) else None,
-        attempts=sum(1 for r in run.attempts() if r.get("event") == "start"),
+        attempts=len(record.attempts),
     )
 
 
-def saved_step(run: Run, attempt: int | None = None) -> int:
-    """The last step that is saved, by the names of the checkpoints (see training/checkpoint.py); 0
-    for none.
-
-    Args:
-        attempt: Whose; default: of all whose steps were not superseded.
-    """
-    limit = journal.superseded_after(run.attempts())
-    names = [
-        path.stem.removeprefix("step")
-        for path in run.checkpoints_dir.glob(f"step*-attempt{attempt or '*'}.pt")
-    ]
-    saved = [(int(step), int(by)) for step, _, by in (name.partition("-attempt") for name in names)]
-    return max(
-        (step for step, by in saved if attempt or step <= limit.get(by, float("inf"))), default=0
-    )
-
-
-def newest(records: list[journal.Record], metric: str) -> float | None:
+def newest(records: list[Record], metric: str) -> float | None:
     """The last value of a metric in the journal."""
     return next((float(r[metric]) for r in reversed(records) if is_number(r.get(metric))), None)
 
 
 class Reader:
-    """Reads the progress of many runs again and again, and a journal only when it has changed."""
+    """Reads the progress of many runs again and again, and the metrics only when they changed."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = list(runs)
@@ -92,15 +76,16 @@ class Reader:
 
     def read(self) -> dict[str, Progress]:
         """Progress by run id."""
-        return {run.id: self._one(run) for run in self.runs}
+        return {run.id: self._read_one(run) for run in self.runs}
 
-    def _one(self, run: Run) -> Progress:
+    def _read_one(self, run: Run) -> Progress:
         stamp = tuple(
             path.stat().st_size if path.exists() else -1
             for path in (run.metrics_path, run.attempts_path)
         )
+        record = RunRecord.read(run)
         known = self._known.get(run.id)
         if known is None or known[0] != stamp:
-            known = (stamp, read(run))
+            known = (stamp, progress_of(record))
             self._known[run.id] = known
-        return replace(known[1], state=state(run))
+        return replace(known[1], state=record.status.state)

@@ -9,14 +9,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self, TextIO
 
 from antioversmooth.orchestration.monitor.progress import Progress, Reader
-from antioversmooth.runs import Run, RunState
+from antioversmooth.runs import Run
+from antioversmooth.runs.status import RunState
 
 if TYPE_CHECKING:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
 REFRESH_S = 1.0
-LABELS = {RunState.missing: "waiting", RunState.submitted: "starting"}
+LABELS = {RunState.missing: "waiting", RunState.stale: "waiting"}
 ORDER = (
     "running",
     "starting",

@@ -1,5 +1,4 @@
-"""The SLURM back end: submits what needs submitting; and, for who stays to look, keeps it going
-until all is done."""
+"""The SLURM back end: submits runs, and with --follow resubmits them until all are done."""
 
 from __future__ import annotations
 
@@ -7,17 +6,19 @@ import time
 from collections.abc import Mapping, Sequence
 
 from antioversmooth.orchestration.backend import Launched, Outcome, Say, Update
+from antioversmooth.orchestration.monitor.logs import last_log_lines
 from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.client import Unreachable
 from antioversmooth.orchestration.slurm.reconcile import (
     Action,
     Step,
-    last_words,
-    left_over,
+    leftover_jobs,
     reconcile,
 )
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
+from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.status import RunState
 
 REFRESH_S = 15.0
 """Seconds between two looks at the queue. SLURM's controller serves all of the cluster's users."""
@@ -31,7 +32,7 @@ def launch(
     *,
     follow: bool,
     prune: bool = False,
-    tables: Sequence[str] = (),
+    tables: Sequence[str] | None = None,
     refresh_s: float = REFRESH_S,
 ) -> Launched:
     """Submits the runs and returns, or with `follow` stays until none of them goes on by itself.
@@ -41,29 +42,31 @@ def launch(
     Args:
         prune: Cancel the jobs of what rows and tables were before they were edited; they are listed
             in any case.
-        tables: Names of the tables that the runs are rows of.
+        tables: Names of the tables that the runs are rows of; default: those of the launch before.
 
     Raises:
         LaunchError: SLURM would refuse a job, or does not answer; what was submitted by then stays.
     """
-    for line in filter(None, [submission.set_aside(), *submission.rehearse(runs, snapshot)]):
+    for line in filter(
+        None, [submission.ignored_variables(), *submission.test_only(runs, snapshot)]
+    ):
         say(line)
-    for run, job_id in left_over(runs, tables):
-        became = "cancelled" if prune else "left alone (--prune)"
-        say(f"{run.dir}: job {job_id} is of a spec that was edited since; {became}")
+    for run, job_id in leftover_jobs(runs, tables or ()):
+        outcome = "cancelled" if prune else "left alone (--prune)"
+        say(f"{run.dir}: job {job_id} is of a spec that was edited since; {outcome}")
         if prune:
             submission.cancel(run)
-    steps = reconcile(runs, snapshot)
+    steps = reconcile(runs, snapshot, tables=tables)
     for step in steps:
-        say(_told(step))
+        say(_describe_step(step))
     interrupted = False
     try:
         while follow and any(step.job_id for step in steps):
-            _look_on({step.run.id: _label(step) for step in steps}, update, refresh_s)
+            _wait_and_refresh({step.run.id: _label(step) for step in steps}, update, refresh_s)
             before, steps = steps, _reconcile_again(runs, snapshot, steps, say)
             for step, last in zip(steps, before, strict=True):
-                if _is_news(step, last):
-                    say(_told(step))
+                if _has_changed(step, last):
+                    say(_describe_step(step))
     except KeyboardInterrupt:
         say("no longer following; the jobs go on")
         interrupted = True
@@ -75,8 +78,7 @@ def launch(
 def _reconcile_again(
     runs: Sequence[Run], snapshot: Snapshot, before: list[Step], say: Say
 ) -> list[Step]:
-    """The next steps; those before, where SLURM's controller is away just now: who follows for days
-    outlives that."""
+    """The next steps; those before where SLURM's controller does not answer now."""
     try:
         return reconcile(runs, snapshot, asked=False)
     except Unreachable as err:
@@ -84,8 +86,8 @@ def _reconcile_again(
         return before
 
 
-def _look_on(labels: Mapping[str, str], update: Update, seconds: float) -> None:
-    """Redraws meanwhile what the run directories tell, which costs SLURM nothing."""
+def _wait_and_refresh(labels: Mapping[str, str], update: Update, seconds: float) -> None:
+    """Waits, and redraws each second what the run directories tell; that costs SLURM nothing."""
     until = time.monotonic() + seconds
     update(labels)
     while (left := until - time.monotonic()) > 0:
@@ -94,20 +96,21 @@ def _look_on(labels: Mapping[str, str], update: Update, seconds: float) -> None:
 
 
 def _label(step: Step) -> str:
-    """Where a run stands, in a word or two."""
-    return (
-        "submitted"
-        if step.action in (Action.submit, Action.replace)
-        else step.why.partition(":")[0]
-    )
+    """The state of a run in a word or two."""
+    if step.action in (Action.submit, Action.replace):
+        return "submitted"
+    return "blocked" if step.action is Action.blocked else step.status.state.value
 
 
-def _is_news(step: Step, last: Step) -> bool:
-    """Whether something was done, or a run got to another state that has more to say than its
-    name."""
+def _has_changed(step: Step, last: Step) -> bool:
+    """Whether something was done, or a run has reached another state with a detail to tell."""
     if step.action is Action.leave:
-        return ":" in step.why and _label(step) != _label(last)
-    return step != last
+        return bool(step.status.detail) and step.status.state is not last.status.state
+    return (step.action, step.status.state, step.job_id) != (
+        last.action,
+        last.status.state,
+        last.job_id,
+    )
 
 
 _DONE = {
@@ -118,16 +121,18 @@ _DONE = {
 }
 
 
-def _told(step: Step) -> str:
+def _describe_step(step: Step) -> str:
     if step.action is Action.leave:
         return f"{step.run.name}{f': job {step.job_id}' if step.job_id else ''} is {step.why}"
     job = f"job {step.job_id} " if step.job_id else ""
-    told = f"{step.run.name}: {job}{_DONE[step.action]} ({step.why})"
-    return f"{told}\n{last_words(step.run)}" if step.action is Action.give_up else told
+    line = f"{step.run.name}: {job}{_DONE[step.action]} ({step.why})"
+    if step.action is Action.give_up:
+        return f"{line}\n{last_log_lines(RunRecord.read(step.run))}"
+    return line
 
 
 def _outcome(step: Step) -> Outcome:
-    if step.run.result() is not None:
+    if step.status.state is RunState.done:
         return Outcome.done
     if step.job_id is not None:
         return Outcome.submitted

@@ -1,9 +1,9 @@
-"""The last word of a batch script: `python -m antioversmooth.orchestration.slurm.epilogue RUN_DIR
-EXIT_CODE STARTED`.
+"""Ends a batch script: `python -m antioversmooth.orchestration.slurm.epilogue RUN_DIR EXIT_CODE
+STARTED`.
 
-The processes of a run do not decide what becomes of their job: they may be dead, and a requeue
-kills whoever asks for it. The batch script outlives them, and this reads from the run directory
-whether the run goes on.
+The processes of a run do not decide whether their job is requeued: they may be dead, and a requeue
+kills the process that asks for it. The batch script outlives them, and decides by the run
+directory.
 """
 
 from __future__ import annotations
@@ -14,139 +14,172 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from antioversmooth.errors import AntiOversmoothError, LaunchError
-from antioversmooth.orchestration.local.worker import close_attempt
-from antioversmooth.orchestration.slurm import client, jobs, submission
-from antioversmooth.orchestration.slurm.budget import Verdict, verdict
+from antioversmooth.orchestration.slurm import client, submission
 from antioversmooth.orchestration.slurm.client import RUNNING, Job
+from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
 from antioversmooth.orchestration.slurm.script import job_folder
 from antioversmooth.runs import Run
-from antioversmooth.runs.journal import EndReason, Record
+from antioversmooth.runs.attempts import Attempt, EndReason
+from antioversmooth.runs.jobs import EventKind, append_event
+from antioversmooth.runs.record import RunRecord
 
 
 def finish(run: Run, code: int, started: float, job_id: str) -> int:
-    """Exit code of the batch script, after the run was given another turn if it may have one.
+    """Exit code of the batch script; gives the run another turn if it may have one.
 
     Args:
         code: Exit code of srun, which is the highest of its tasks.
         started: When this turn of the job began, in seconds since 1970.
         job_id: The job that this batch script belongs to.
     """
-    if run.result() is not None:
+    record = RunRecord.read(run)
+    if record.result is not None:
         return 0
-    job = _patiently(job_id)
-    log, size = _said_by_slurm(run, job_id)
-    cause = next((cause for sign, cause in _CAUSES if sign.search(log)), None)
-    end = _end_of_turn(run, _attempts_of_turn(run, job_id, started), code, cause)
-    facts = {"attempt": end["attempt"]} if end else cause or {}
-    jobs.note(run, "ended", job_id=job_id, code=code, state=job.state, log_size=size, **facts)
-    judged = _may_go_on(run, end, job)
+    job = query_with_retries(job_id)
+    log, size = _read_job_log(record, job_id)
+    cause = next((cause for cause in _CAUSES if cause.pattern.search(log)), None)
+    ours = _attempts_of_turn(record, job_id, started)
+    if ours:
+        _close(run, ours[-1], code, cause)
+        facts: dict[str, Any] = {"attempt": ours[-1].number}
+    else:
+        facts = {"reason": cause.reason.value, "message": cause.message} if cause else {}
+    append_event(
+        run.jobs_path,
+        EventKind.ended,
+        job_id=job_id,
+        code=code,
+        state=job.state,
+        log_size=size,
+        **facts,
+    )
+    decision = _may_go_on(RunRecord.read(run), ours[-1].number if ours else None, job)
     print(
-        f"{run.name}: srun ended with {code}; goes on: {'yes' if judged.again else 'no'}:"
-        f" {judged.why}",
+        f"{run.name}: srun ended with {code}; goes on: {'yes' if decision.again else 'no'}:"
+        f" {decision.why}",
         flush=True,
     )
-    if judged.again:
-        _go_on(run, job_id)
+    if decision.again:
+        requeue(run, job_id)
     # 0 would start the runs that wait for this one
     return code or os.EX_TEMPFAIL
 
 
-def _patiently(job_id: str) -> Job:
-    """The job as SLURM tells it, whose controller may be restarting just now.
+TRIES, RETRY_EVERY_S = 12, 10.0
+
+
+def query_with_retries(job_id: str) -> Job:
+    """The job in SLURM's words; its controller may be restarting just now.
 
     Raises:
         LaunchError: It does not answer for minutes.
     """
     for _ in range(TRIES - 1):
         with suppress(LaunchError):
-            return _of_this_turn(job_id)
-        time.sleep(PATIENCE_S)
-    return _of_this_turn(job_id)
+            return _query(job_id)
+        time.sleep(RETRY_EVERY_S)
+    return _query(job_id)
 
 
-TRIES, PATIENCE_S = 12, 10.0
+def _query(job_id: str) -> Job:
+    """The job; its state is REQUEUED where SLURM has given up this turn of it.
 
-
-def _of_this_turn(job_id: str) -> Job:
-    """The job; REQUEUED where SLURM has given this turn of it up, though the next one may be
-    running already."""
-    given_up = client.restarts(job_id) > _turn()
+    The next turn may be running by then.
+    """
+    is_given_up = client.restarts(job_id) > _turn()
     job = client.queue(f"--jobs={job_id}")[0]
-    return replace(job, state="REQUEUED") if given_up else job
+    return replace(job, state="REQUEUED") if is_given_up else job
 
 
 def _turn() -> int:
-    """How many times the job had gone back into the queue when this turn of it began."""
+    """Number of times that the job had been requeued when this turn of it began."""
     return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
-def _said_by_slurm(run: Run, job_id: str) -> tuple[str, int]:
-    """What srun and slurmstepd said in this turn of the job, and how long their log is now."""
-    log = job_folder(run) / f"{job_id}_0_log.err"
-    said = log.read_bytes() if log.is_file() else b""
-    turns = [
-        r.get("log_size", 0)
-        for r in jobs.events(run)
-        if r["event"] == "ended" and r["job_id"] == job_id
+def _read_job_log(record: RunRecord, job_id: str) -> tuple[str, int]:
+    """The output of srun and slurmstepd in this turn of the job, and the size of their log now."""
+    log = job_folder(record.run) / f"{job_id}_0_log.err"
+    content = log.read_bytes() if log.is_file() else b""
+    earlier = [
+        event.log_size
+        for event in record.events
+        if event.kind is EventKind.ended and event.job_id == job_id
     ]
-    return said[max(turns, default=0) :].decode(errors="replace"), len(said)
+    return content[max(earlier, default=0) :].decode(errors="replace"), len(content)
 
 
-_CAUSES: list[tuple[re.Pattern[str], Record]] = [
-    (
+@dataclass(frozen=True)
+class Cause:
+    """An end that only SLURM knows of, and how its log says so.
+
+    The words differ with its version, and with what watches the memory.
+    """
+
+    pattern: re.Pattern[str]
+    reason: EndReason
+    message: str
+
+
+_CAUSES = [
+    Cause(
         re.compile(r"oom[-_ ]?kill|out of memory|exceeded (job )?memory limit", re.IGNORECASE),
-        {
-            "reason": EndReason.out_of_memory.value,
-            "message": "SLURM ended it for lack of memory: raise cluster.mem_gb",
-        },
+        EndReason.out_of_memory,
+        "SLURM ended it for lack of memory: raise cluster.mem_gb",
     ),
-    (
+    Cause(
         re.compile(r"node failure", re.IGNORECASE),
-        {"reason": EndReason.node_fail.value, "message": "one of its nodes failed"},
+        EndReason.node_fail,
+        "one of its nodes failed",
     ),
 ]
-"""What only SLURM knows, by its words for it; they differ with its version and with what watches
-the memory."""
 
 
-def _attempts_of_turn(run: Run, job_id: str, started: float) -> list[int]:
-    """The attempts that this turn of the job made. Rank 0 and the batch script share a node and so
-    a clock."""
-    starts = [r for r in run.attempts() if r["event"] == "start" and r["time"] >= started]
+def _attempts_of_turn(record: RunRecord, job_id: str, started: float) -> list[Attempt]:
+    """The attempts of this turn of the job. Rank 0 and the batch script share a node, so a clock."""
     return [
-        r["attempt"] for r in starts if (r.get("job_id"), r.get("turn", 0)) == (job_id, _turn())
+        attempt
+        for attempt in record.attempts_of_job(job_id)
+        if attempt.started >= started and attempt.turn == _turn()
     ]
 
 
-def _end_of_turn(run: Run, ours: list[int], code: int, cause: Record | None) -> Record | None:
-    """The end record of the last of these attempts, written here where its processes could not."""
-    if not ours:
-        return None
-    # the ranks that were left only know that they lost one
+def _close(run: Run, attempt: Attempt, code: int, cause: Cause | None) -> None:
+    """Records the end of an attempt where its processes could not, or did not know its cause."""
     if cause:
-        told_by_ranks = {EndReason.crash.value, EndReason.hang.value}
-        reason = EndReason(cause["reason"])
-        close_attempt(run, reason, cause["message"], attempt=ours[-1], instead_of=told_by_ranks)
-    close_attempt(
-        run, EndReason.crash, f"its processes are gone, srun ended with {code}", attempt=ours[-1]
-    )
-    return next(r for r in run.attempts() if r["event"] == "end" and r["attempt"] == ours[-1])
+        # ranks only know that they lost another one
+        run.close_attempt(
+            cause.reason,
+            cause.message,
+            number=attempt.number,
+            instead_of={EndReason.crash, EndReason.hang},
+        )
+    message = f"its processes are gone, srun ended with {code}"
+    run.close_attempt(EndReason.crash, message, number=attempt.number)
 
 
-def _may_go_on(run: Run, end: Record | None, job: Job) -> Verdict:
-    if jobs.is_cancelled(run) or (end and end["reason"] == EndReason.cancelled.value):
-        return Verdict(False, "it was told to stop")
+def _may_go_on(record: RunRecord, number: int | None, job: Job) -> RetryDecision:
+    """Whether the run gets another turn.
+
+    Args:
+        number: Number of the attempt that ended; None where the turn made none.
+    """
+    reasons = {attempt.number: attempt.reason for attempt in record.attempts}
+    is_cancelled = number is not None and reasons[number] is EndReason.cancelled
+    if record.is_cancelled or is_cancelled:
+        return RetryDecision(False, "it was told to stop")
     # a requeue would bring a job back that was cancelled
     if job.state != RUNNING:
-        return Verdict(False, f"SLURM is ending the job ({job.state})")
-    return verdict(run)
+        return RetryDecision(False, f"SLURM is ending the job ({job.state})")
+    return retry_decision(record)
 
 
-def _go_on(run: Run, job_id: str) -> None:
+def requeue(run: Run, job_id: str) -> None:
+    """Puts the job back into the queue, or submits its successor where the cluster forbids that."""
     if run.experiment.cluster.requeue:
         # In a session of its own: SLURM ends the processes of this job as soon as it accepts.
         done = subprocess.run(["scontrol", "requeue", job_id], start_new_session=True)
@@ -154,13 +187,12 @@ def _go_on(run: Run, job_id: str) -> None:
         if done.returncode <= 0:
             return
         print(
-            f"{run.name}: this cluster lets no job go back into the queue; its successor is"
-            " submitted",
+            f"{run.name}: this cluster does not requeue jobs; its successor is submitted",
             flush=True,
         )
-    with jobs.submission_lock(run) as lock:
-        if submission.the_one_live_job(run, besides=job_id) is None:
-            jobs.note(run, "submitted", job_id=submission.send(run, [], lock))
+    with submission.submission_lock(run) as lock:
+        if submission.live_job(run, exclude=job_id) is None:
+            submission.submit_script(run, [], lock)
 
 
 def main(arguments: list[str]) -> int:

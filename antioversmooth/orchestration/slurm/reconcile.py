@@ -1,26 +1,25 @@
-"""What to do for each run so that the work gets done, and doing it. Called by hand or by
-`--follow`; no daemon.
+"""Decides what each run needs and submits it. Called by a launch and by `--follow`; no daemon.
 
-Everything is read afresh from the run directories and from SLURM, so it does not matter who
-submitted a run, or what happened to whoever did.
+Everything is read from the run directories and from SLURM, so it does not matter who submitted a
+run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
-from pathlib import Path
 
-from antioversmooth import files
-from antioversmooth.orchestration.local.worker import close_attempt, last_lines
-from antioversmooth.orchestration.monitor.state import Phase, State, states
-from antioversmooth.orchestration.slurm import client, jobs, submission
-from antioversmooth.orchestration.slurm.budget import Verdict, verdict
+from antioversmooth.orchestration.intent import launched_tables
+from antioversmooth.orchestration.monitor.state import query_statuses
+from antioversmooth.orchestration.slurm import client, submission
+from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
 from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
-from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.jobs import EventKind, append_event
+from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.status import RunState, RunStatus
 
 
 class Action(Enum):
@@ -29,10 +28,10 @@ class Action(Enum):
     leave = "leave"
     submit = "submit"
     replace = "replace"
-    """Cancel its job, which will never get anywhere, and submit again."""
+    """Cancel its job, which will never start or makes no progress, and submit again."""
     give_up = "give up"
     blocked = "blocked"
-    """It needs a run that will not be finished by itself."""
+    """It depends on a run that is not on its way."""
 
 
 @dataclass(frozen=True)
@@ -41,110 +40,124 @@ class Step:
 
     run: Run
     action: Action
+    status: RunStatus
+    """Status of the run before the step."""
     why: str
+    """For people."""
     job_id: str | None = None
     """The run's job after the step, as long as it is not known to be over."""
 
 
-ENDED_BY_A_PERSON = frozenset({Phase.cancelled_pending, Phase.cancelled_running, Phase.stopped})
+ENDED_BY_A_PERSON = frozenset(
+    {RunState.cancelled_pending, RunState.cancelled_running, RunState.stopped}
+)
+_LEAVE = frozenset({RunState.done, RunState.unknown})
 
 
-def decide(state: State, judged: Verdict, *, asked: bool) -> tuple[Action, str]:
-    """What a run in this state needs, and why.
+def decide(status: RunStatus, decision: RetryDecision, *, asked: bool) -> Action:
+    """What a run with this status needs.
 
     Args:
+        decision: Whether it may be started again by itself.
         asked: A person asks for the run now, so that one that was cancelled starts again.
     """
-    if state.phase is Phase.missing:
-        return Action.submit, "not launched yet"
-    if state.phase is Phase.hung:
-        return Action.replace, state.detail
-    if state.phase is Phase.pending and "DependencyNeverSatisfied" in state.detail:
-        return Action.replace, state.detail
-    if state.is_live or state.phase in (Phase.done, Phase.unknown):
-        return Action.leave, state.words
-    if state.phase in ENDED_BY_A_PERSON:
-        return (Action.submit, "asked for again") if asked else (Action.leave, state.words)
-    if not judged.again:
-        return Action.give_up, f"{state.words}; {judged.why}"
-    return Action.submit, state.words
+    if status.state.never_began:
+        return Action.submit
+    if status.state in (RunState.hung, RunState.dependency_failed):
+        return Action.replace
+    if status.state.is_live or status.state in _LEAVE:
+        return Action.leave
+    if status.state in ENDED_BY_A_PERSON:
+        return Action.submit if asked else Action.leave
+    return Action.submit if decision.again else Action.give_up
 
 
-def reconcile(runs: Sequence[Run], snapshot: Snapshot, *, asked: bool = True) -> list[Step]:
-    """Submits what needs submitting and says for each run what was done.
+def _describe_decision(action: Action, status: RunStatus, decision: RetryDecision) -> str:
+    """Why an action was chosen, for people."""
+    if status.state.never_began:
+        return "not launched yet"
+    if action is Action.replace:
+        return status.detail
+    if action is Action.give_up:
+        return f"{status}; {decision.why}"
+    if action is Action.submit and status.state in ENDED_BY_A_PERSON:
+        return "asked for again"
+    return str(status)
+
+
+def reconcile(
+    runs: Sequence[Run],
+    snapshot: Snapshot,
+    *,
+    asked: bool = True,
+    tables: Sequence[str] | None = None,
+) -> list[Step]:
+    """Submits what needs submitting; returns for each run what was done.
 
     Args:
-        runs: Those that others start from first.
+        runs: Dependencies first.
         snapshot: The code that new jobs run.
         asked: See `decide`.
+        tables: Names of the tables that the runs are rows of; default: those of the launch before.
 
     Raises:
         LaunchError: SLURM refuses a job; those before it are submitted.
     """
     for run in runs:
         run.prepare()
-    known = states(runs)
+    records = [RunRecord.read(run) for run in runs]
+    known = query_statuses(records)
     done: dict[str, Step] = {}
-    for run in runs:
-        _tell_end(run, known[run.id])
-        action, why = decide(known[run.id], verdict(run), asked=asked)
-        may_live = known[run.id].is_live or known[run.id].phase is Phase.unknown
-        step = Step(run, action, why, known[run.id].job_id if may_live else None)
-        if action in (Action.submit, Action.replace):
-            step = _start(step, done, known, snapshot)
-        done[run.id] = step
+    for record in records:
+        step = _first_step(record, known[record.run.id], asked=asked)
+        if step.action in (Action.submit, Action.replace):
+            step = _submit(step, done, snapshot, tables)
+        done[step.run.id] = step
     return list(done.values())
 
 
-_ENDS = {
-    Phase.hung: EndReason.hang,
-    Phase.preempted: EndReason.preempted,
-    Phase.timed_out: EndReason.timeout,
-    Phase.node_failure: EndReason.node_fail,
-    Phase.out_of_memory: EndReason.out_of_memory,
-    Phase.failed: EndReason.crash,
-    Phase.lost: EndReason.crash,
-    Phase.cancelled_running: EndReason.cancelled,
-}
+def _first_step(record: RunRecord, status: RunStatus, *, asked: bool) -> Step:
+    """The decision for a run, after SLURM's word on the end of its newest attempt is recorded."""
+    run = record.run
+    if status.reason is not None and run.close_attempt(status.reason, status.detail):
+        record = RunRecord.read(run)
+    decision = retry_decision(record)
+    action = decide(status, decision, asked=asked)
+    may_live = status.state.is_live or status.state is RunState.unknown
+    why = _describe_decision(action, status, decision)
+    return Step(run, action, status, why, status.job_id if may_live else None)
 
 
-def _tell_end(run: Run, state: State) -> None:
-    """Writes the end of an attempt that was killed before it could, as SLURM tells it."""
-    if state.phase in _ENDS:
-        close_attempt(run, _ENDS[state.phase], state.detail)
-
-
-def _start(step: Step, done: dict[str, Step], known: dict[str, State], snapshot: Snapshot) -> Step:
-    run, waits_for = step.run, []
-    for needed in [needed for needed in run.dependencies if needed.result() is None]:
+def _submit(
+    step: Step, done: Mapping[str, Step], snapshot: Snapshot, tables: Sequence[str] | None
+) -> Step:
+    """The step after the run was submitted, or blocked by a dependency that is not on its way."""
+    dependencies = []
+    for needed in [needed for needed in step.run.dependencies if needed.result() is None]:
         job_id = done[needed.id].job_id if needed.id in done else None
         if job_id is None:
-            return Step(
-                run, Action.blocked, f"it needs {needed.name}, which is not on its way", step.job_id
-            )
-        waits_for.append(job_id)
-    stuck = known[run.id].job_id if step.action is Action.replace else None
-    return Step(
-        run,
-        step.action,
-        step.why,
-        submission.submit(run, snapshot, after=waits_for, instead_of=stuck or ""),
+            why = f"it needs {needed.name}, which is not on its way"
+            return replace(step, action=Action.blocked, why=why)
+        dependencies.append(job_id)
+    stuck = step.job_id if step.action is Action.replace else None
+    job_id = submission.submit(
+        step.run, snapshot, after=dependencies, instead_of=stuck or "", tables=tables
     )
+    return replace(step, job_id=job_id)
 
 
-def left_over(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tuple[Run, str]]:
-    """What the specs meant before they were edited: runs that are not asked for any more, with
-    their live jobs' ids.
+def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tuple[Run, str]]:
+    """Runs that are not asked for any more since specs were edited, and the ids of their live jobs.
 
     Args:
         runs: Those that are asked for; others of the same rows and seeds are left over.
-        tables: Names of tables that are asked for; rows that were launched with them, and left
-            them, are left over.
+        tables: Names of tables that are asked for; rows that were launched with one of them, and
+            left it since, are left over.
     """
     wanted = {run.dir: run.seed for run in runs}
     rows = {path.parent for path in wanted}
     patterns = {(row.parent, f"*/seed{seed}-*") for row in rows for seed in wanted.values()}
-    beside = {
+    others = {
         path
         for folder, pattern in patterns
         for path in folder.glob(pattern)
@@ -152,14 +165,11 @@ def left_over(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tuple[R
     }
     meant = [
         path
-        for path in beside - wanted.keys()
-        if path.parent in rows or _was_launched_with(tables, path)
+        for path in others - wanted.keys()
+        if path.parent in rows or not set(tables).isdisjoint(launched_tables(path))
     ]
-    strays = [
-        run
-        for run in map(Run.load, sorted(meant))
-        if not run.invalid_result_reason() and run.result() is None
-    ]
+    records = [RunRecord.read(run) for run in map(Run.load, sorted(meant))]
+    strays = [r.run for r in records if r.result is None and not r.invalid_result_reason]
     live = (
         {job.name: job.id for job in client.queue() if job.stage is not client.Stage.over}
         if strays
@@ -168,28 +178,6 @@ def left_over(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tuple[R
     return [(run, live[job_name(run)]) for run in strays if job_name(run) in live]
 
 
-def _was_launched_with(tables: Collection[str], directory: Path) -> bool:
-    """Whether the newest launch of a run was one of a table; an evaluation is no row, and ends by
-    itself."""
-    words = (files.read_json(directory / "intent.json") or {}).get("command", "").split()
-    return "--eval" not in words and any(
-        Path(word).stem in tables for word in words if "=" not in word
-    )
-
-
-def last_words(run: Run) -> str:
-    """The end of the log that says most about why a run failed: of its last attempt, else of its
-    last job."""
-    raw = max((run.dir / "slurm").glob("*.err"), key=lambda log: log.stat().st_mtime, default=None)
-    of_job = raw.read_text(errors="replace").splitlines()[-12:] if raw else []
-    ended = [r for r in jobs.events(run) if r["event"] == "ended"]
-    got_to_no_attempt = bool(ended) and "attempt" not in ended[-1]
-    lines = (
-        (of_job or last_lines(run, 12)) if got_to_no_attempt else (last_lines(run, 12) or of_job)
-    )
-    return "\n".join(f"    {line}" for line in lines)
-
-
 def retry(run: Run) -> None:
-    """Grants a run that was given up a fresh start of its budgets; the next launch submits it."""
-    jobs.note(run, "retry")
+    """Grants a run that was given up new budgets; the next launch submits it."""
+    append_event(run.jobs_path, EventKind.retry)

@@ -10,20 +10,60 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.intent import write_intent
-from antioversmooth.orchestration.slurm import client, jobs
+from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.client import Job, Stage, Unreachable, plain_words
 from antioversmooth.orchestration.slurm.script import job_folder, job_name, sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
+from antioversmooth.runs.jobs import EventKind, append_event
+from antioversmooth.runs.lock import try_lock
+from antioversmooth.runs.record import RunRecord
+
+LOCK_TIMEOUT_S = 120.0
+"""How long a launcher waits for others that submit the same run. One sbatch takes a second, on a
+busy cluster ten."""
 
 
-def submit(run: Run, snapshot: Snapshot, *, after: Sequence[str] = (), instead_of: str = "") -> str:
+@contextmanager
+def submission_lock(run: Run) -> Iterator[int]:
+    """Holds the right to start this run; waits while another launcher has it.
+
+    Yields:
+        The file descriptor that holds the lock. An sbatch that inherits it keeps it when its
+        launcher is killed, so that the next launcher looks into the queue only when that sbatch is
+        through.
+
+    Raises:
+        LaunchError: The lock is not given back, as by a local back end that trains this run.
+    """
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while (descriptor := try_lock(run.dir)) is None:
+        if time.monotonic() > deadline:
+            raise LaunchError(
+                f"{run.name} is held by another launcher, which may be training it: {run.dir}"
+            )
+        time.sleep(0.05)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def submit(
+    run: Run,
+    snapshot: Snapshot,
+    *,
+    after: Sequence[str] = (),
+    instead_of: str = "",
+    tables: Sequence[str] | None = None,
+) -> str:
     """Id of the one live job of a run: the job that is there already, else a new one.
 
     Args:
@@ -32,55 +72,57 @@ def submit(run: Run, snapshot: Snapshot, *, after: Sequence[str] = (), instead_o
         after: Ids of the jobs whose runs this one needs; a new job waits until they have succeeded.
         instead_of: Id of a job of this run that gets nowhere: it is cancelled, and does not count
             as live.
+        tables: Names of the tables whose row is launched; default: those of the launch before.
 
     Raises:
         LaunchError: SLURM refuses the job, or does not answer.
     """
     script = sbatch_script(run, snapshot.path)
     dependencies = [":".join(["afterok", *after])] if after else []
-    with jobs.submission_lock(run) as lock:
+
+    def live_or_new(lock: int) -> str:
+        live = live_job(run, exclude=instead_of)
+        if live is not None:
+            _record_live(run, live)
+            return live.id
+        write_intent(run, Backend.slurm.value, snapshot, tables=tables)
+        files.write_atomic(job_folder(run) / "job.sh", script)
+        client.cancel([instead_of] if instead_of else [])
+        return submit_script(run, dependencies, lock)
+
+    with submission_lock(run) as lock:
         try:
-            return _live_or_new(run, script, snapshot, dependencies, instead_of, lock)
+            return live_or_new(lock)
         except Unreachable:
             # a controller that restarts or is busy; it may have the job by now
             time.sleep(5)
-            return _live_or_new(run, script, snapshot, dependencies, instead_of, lock)
+            return live_or_new(lock)
 
 
-def _live_or_new(
-    run: Run, script: str, snapshot: Snapshot, dependencies: list[str], instead_of: str, lock: int
-) -> str:
-    live = the_one_live_job(run, besides=instead_of)
-    if live is not None:
-        if jobs.is_cancelled(run) or jobs.newest_job(run) != live.id:
-            jobs.note(run, "submitted", job_id=live.id)
-        return live.id
-    write_intent(run, Backend.slurm.value, snapshot)
-    files.write_atomic(job_folder(run) / "job.sh", script)
-    client.cancel([instead_of] if instead_of else [])
-    job_id = send(run, dependencies, lock)
-    jobs.note(run, "submitted", job_id=job_id)
-    return job_id
+def _record_live(run: Run, job: Job) -> None:
+    """Records a live job as submitted, unless it is recorded and nobody cancelled it."""
+    record = RunRecord.read(run)
+    if record.is_cancelled or record.newest_job_id != job.id:
+        append_event(run.jobs_path, EventKind.submitted, job_id=job.id)
 
 
-def the_one_live_job(run: Run, *, besides: str = "") -> Job | None:
-    """The run's job that waits or runs, if there is one; cancels the later ones, should there ever
-    be two.
+def live_job(run: Run, *, exclude: str = "") -> Job | None:
+    """The run's job that waits or runs; None without one. Cancels later ones, should there be two.
 
     Args:
-        besides: A job id that does not count.
+        exclude: A job id that does not count.
     """
     same_name = client.queue(f"--name={job_name(run)}")
     live = sorted(
-        (j for j in same_name if j.stage is not Stage.over and j.id != besides),
+        (j for j in same_name if j.stage is not Stage.over and j.id != exclude),
         key=lambda j: j.number,
     )
     client.cancel(j.id for j in live[1:])
     return live[0] if live else None
 
 
-def send(run: Run, dependencies: list[str], lock: int) -> str:
-    """Id of a new job, made from the script in the run's job folder.
+def submit_script(run: Run, dependencies: list[str], lock: int) -> str:
+    """Submits the script in the run's job folder and records the job; returns its id.
 
     `singleton` is the second line of defence: SLURM itself never starts two jobs of one name at a
     time.
@@ -96,11 +138,13 @@ def send(run: Run, dependencies: list[str], lock: int) -> str:
     done = _sbatch(*options, str(job_folder(run) / "job.sh"), pass_fds=[lock])
     if done.returncode == 0:
         # <id>;<cluster> where there are several
-        return done.stdout.strip().partition(";")[0]
+        job_id = done.stdout.strip().partition(";")[0]
+        append_event(run.jobs_path, EventKind.submitted, job_id=job_id)
+        return job_id
     raise client.refusal(f"{run.name}: SLURM refuses the job", done.stderr)
 
 
-def rehearse(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
+def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
     """Asks SLURM whether it would take jobs like these, once for each shape of job; submits
     nothing.
 
@@ -113,7 +157,7 @@ def rehearse(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
     Raises:
         LaunchError: With the run and SLURM's words.
     """
-    asked, told = set(), []
+    asked, warnings = set(), []
     for run in runs:
         script = sbatch_script(run, snapshot.path)
         own = ("#SBATCH --job-name", "#SBATCH --output", "#SBATCH --error")
@@ -130,12 +174,12 @@ def rehearse(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
                     f"{run.name}: SLURM would refuse the job: {plain_words(done.stderr)}"
                 )
             if done.returncode:
-                told.append(waits)
-    return told
+                warnings.append(waits)
+    return warnings
 
 
-def set_aside() -> str | None:
-    """What to say of sbatch's variables in this shell; None where there are none."""
+def ignored_variables() -> str | None:
+    """A warning about variables of sbatch in this shell, which are not used; None without any."""
     found = sorted(key for key in os.environ if key.startswith("SBATCH_"))
     return (
         f"{', '.join(found)}: not used, the cluster profile says what jobs ask for"
@@ -193,9 +237,9 @@ def _sbatch(
 def cancel(run: Run) -> list[str]:
     """Ids of the run's jobs that were ended; the run stays resumable, and is submitted again only
     when asked for."""
-    with jobs.submission_lock(run):
+    with submission_lock(run):
         live = [j.id for j in client.queue(f"--name={job_name(run)}") if j.stage is not Stage.over]
         # before the deed: a job that saves and ends in between must not come back
-        jobs.note(run, "cancelled")
+        append_event(run.jobs_path, EventKind.cancelled)
         client.cancel(live)
         return live

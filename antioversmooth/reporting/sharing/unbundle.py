@@ -23,8 +23,9 @@ from typing import IO, Any
 from antioversmooth import files, runs
 from antioversmooth.errors import ResultError, UserError
 from antioversmooth.reporting.sharing import bundle, verify
-from antioversmooth.reporting.table.observe import IMPORTED, State, observe
+from antioversmooth.reporting.table.observe import IMPORTED, observe
 from antioversmooth.runs import Run
+from antioversmooth.runs.status import RunState
 
 PATH = re.compile(r"\w[\w.-]{0,99}/seed\d{1,9}-[0-9a-f]{8}", re.ASCII)
 PROFILE = re.compile(r"\w{1,40}", re.ASCII)
@@ -214,7 +215,7 @@ def _check(path: Path, entries: list[_Entry], scratch: Path) -> None:
         seen = observe(run)
         if wrong := _contradiction(run, entry, scratch):
             raise UserError(f"{path}: {entry.path}: {wrong}")
-        if seen.state is not State.done or seen.result is None:
+        if seen.state is not RunState.done or seen.result is None:
             raise UserError(
                 f"{path}: {entry.path}: has no result ({seen.problem or seen.state.value})"
             )

@@ -14,8 +14,9 @@ from functools import cached_property
 from typing import Any
 
 from antioversmooth.config import Table, TableRow
-from antioversmooth.reporting.table.observe import Observation, State
+from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.runs.metrics import VAL_TOP1
+from antioversmooth.runs.status import RunState
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class RowResult:
     @property
     def complete(self) -> bool:
         """Whether every seed that was asked for is done."""
-        return all(seen.state is State.done for seen in self.seeds)
+        return all(seen.state is RunState.done for seen in self.seeds)
 
     @property
     def state(self) -> str:
@@ -151,13 +152,26 @@ def row_state(seeds: Sequence[Observation]) -> str:
     """The state of a row: counts once some seeds are done, else that of the furthest seed."""
     if not seeds:
         return "quoted"
-    done = sum(seen.state is State.done for seen in seeds)
+    done = sum(seen.state is RunState.done for seen in seeds)
     if done:
         return f"done (n={done})" if done == len(seeds) else f"partial ({done}/{len(seeds)})"
     return seed_state(min(seeds, key=_furthest))
 
 
-_ORDER = [State.running, State.failed, State.stopped, State.submitted, State.stale, State.missing]
+_ORDER = (
+    RunState.running,
+    RunState.failed,
+    RunState.out_of_memory,
+    RunState.stopped,
+    RunState.preempted,
+    RunState.timed_out,
+    RunState.node_failure,
+    RunState.lost,
+    RunState.submitted,
+    RunState.stale,
+    RunState.missing,
+)
+"""States of unfinished runs, as their directories tell them; the one to show first comes first."""
 
 
 def _furthest(seen: Observation) -> tuple[int, int]:
@@ -166,6 +180,6 @@ def _furthest(seen: Observation) -> tuple[int, int]:
 
 def seed_state(seen: Observation) -> str:
     """The state of one run in a few words."""
-    if seen.state in (State.running, State.stopped):
-        return f"{seen.state.name} e{seen.epoch}/{seen.run.experiment.recipe.epochs}"
-    return seen.state.name
+    if seen.state is RunState.running or seen.state.is_resumable:
+        return f"{seen.state.value} e{seen.epoch}/{seen.run.experiment.recipe.epochs}"
+    return str(seen.state.value)

@@ -1,59 +1,41 @@
-"""What a run directory says of its run, read once: the edge between the disk and everything that is
-rendered."""
+"""A run as tables and trackers show it: the edge between its directory and everything rendered."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from pathlib import Path
 from typing import Any
 
-from antioversmooth import files, runs
-from antioversmooth.errors import ResultError
-from antioversmooth.runs import Run, RunState, journal
-from antioversmooth.runs.journal import EndReason, Record
+from antioversmooth.runs import Run
+from antioversmooth.runs.attempts import Attempt
+from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import EPOCH_SECONDS, VAL_TOP1
-
-
-class State(Enum):
-    """How far a run is, for readers of a table: `runs.RunState`, told apart by how it ended and
-    what ran before it."""
-
-    done = "done"
-    running = "running"
-    submitted = "submitted"
-    stopped = "stopped"
-    """Ended early; launching again resumes it."""
-    failed = "failed"
-    """Ended for a reason that does not mend itself, or its result cannot be trusted."""
-    stale = "stale"
-    """Never started, but a run of the same experiment and seed with another identity exists."""
-    missing = "missing"
-
-
-FAILURES = {
-    r.value for r in (EndReason.crash, EndReason.hang, EndReason.out_of_memory, EndReason.disk_full)
-}
+from antioversmooth.runs.record import RunRecord, read_mapping
+from antioversmooth.runs.status import RunState
 
 
 @dataclass(frozen=True)
 class Observation:
     """A run at the moment it was looked at."""
 
-    run: Run
-    state: State
+    record: RunRecord
+    state: RunState
+    """By its directory alone: no scheduler is asked."""
     problem: str = ""
     """Why it failed or stopped; empty where nothing is wrong."""
     result: dict[str, Any] | None = None
     """`result.json`; None unless done."""
-    attempts: list[Record] = field(default_factory=list)
-    """Start and end records."""
+    attempts: list[Attempt] = field(default_factory=list)
     epochs: list[Record] = field(default_factory=list)
     """One record for each finished epoch of the run: those that hold the accuracy after it."""
     older: list[str] = field(default_factory=list)
     """Directories of other identities of the same experiment and seed."""
     provenance: dict[str, Any] | None = None
     """Code, machines, jobs and packages over all attempts; None before the first."""
+
+    @property
+    def run(self) -> Run:
+        return self.record.run
 
     @property
     def epoch(self) -> int:
@@ -68,95 +50,48 @@ class Observation:
     @property
     def num_attempts(self) -> int:
         """Times that the run was started."""
-        return len({r["attempt"] for r in self.attempts})
+        return len(self.attempts)
 
     @property
     def remaining_s(self) -> float | None:
-        """Seconds until a running run is done, at the pace of its last epoch; None where that is
-        not known."""
-        if (
-            self.state is not State.running
-            or not self.epochs
-            or EPOCH_SECONDS not in self.epochs[-1]
-        ):
+        """Seconds until a running run is done, at the pace of its last epoch; None if unknown."""
+        if self.state is not RunState.running or not self.epochs:
             return None
-        return float(self.epochs[-1][EPOCH_SECONDS]) * (
-            self.run.experiment.recipe.epochs - self.epoch
-        )
+        if EPOCH_SECONDS not in self.epochs[-1]:
+            return None
+        epochs_left = self.run.experiment.recipe.epochs - self.epoch
+        return float(self.epochs[-1][EPOCH_SECONDS]) * epochs_left
 
 
-def observe(run: Run, *, now: float | None = None) -> Observation:
+def observe(run: Run, *, now: float | None = None, keep_metrics: bool = False) -> Observation:
     """Reads a run directory.
 
     Args:
         now: Seconds since 1970, to tell a living heartbeat from a dead one; default: the clock.
+        keep_metrics: Whether all metrics will be asked for, as by a tracker.
     """
-    attempts = run.attempts()
-    try:
-        result, problem = run.result(), ""
-    except ResultError as err:
-        # a table is committed: no paths of this machine
-        result, problem = None, str(err).replace(f"{run.dir}/", "")
-    older = runs.sibling_runs(run)
-    epochs = _epochs(run, attempts)
-    if result is not None and (problem := _contradiction(result, epochs)):
-        result = None
-    if problem:
-        state = State.failed
-    elif result is not None:
-        state = State.done
-    else:
-        state, problem = _unfinished(run, attempts, bool(older), now)
-    origin = _provenance(run, attempts) if attempts else None
-    return Observation(run, state, problem, result, attempts, epochs, older, origin)
-
-
-def _contradiction(result: dict[str, Any], epochs: list[Record]) -> str:
-    """What the result says otherwise than the journal; empty where there is nothing. `verify`
-    compares all of it."""
-    said, journaled = (
-        result["metrics"].get(VAL_TOP1),
-        epochs[-1][VAL_TOP1] if epochs else None,
-    )
-    if journaled is None or said == journaled:
-        return ""
-    return (
-        f"result.json says {said} % top-1, metrics.jsonl {journaled} %; whoever edited one of them"
-        " knows which is right"
+    record = RunRecord.read(run, now=now, keep_metrics=keep_metrics)
+    return Observation(
+        record=record,
+        state=record.status.state,
+        problem=_describe_problem(record),
+        result=record.result,
+        attempts=record.attempts,
+        epochs=record.epochs,
+        older=record.siblings,
+        provenance=_provenance(record) if record.attempts else None,
     )
 
 
-def _unfinished(
-    run: Run, attempts: list[Record], has_older: bool, now: float | None
-) -> tuple[State, str]:
-    state = runs.state(run, now=now)
-    if state is RunState.stopped:
-        return _stopped(attempts)
-    if state is RunState.missing and has_older:
-        return State.stale, runs.explain_identity_change(run)
-    return State(state.value), ""
-
-
-def _stopped(attempts: list[Record]) -> tuple[State, str]:
-    """Failed or stopped, and why, from the end of the newest attempt."""
-    newest = max(r["attempt"] for r in attempts)
-    ends = [r for r in attempts if r["attempt"] == newest and r.get("event") == "end"]
-    if not ends:
-        return State.stopped, f"attempt {newest} vanished without an end record"
-    reason = str(ends[-1].get("reason", ""))
-    said = ends[-1].get("message")
-    problem = f"attempt {newest} ended: {reason}" + (f" ({said})" if said else "")
-    return (State.failed if reason in FAILURES else State.stopped), problem
-
-
-def _epochs(run: Run, attempts: list[Record]) -> list[Record]:
-    records = journal.read(run.metrics_path, holding=VAL_TOP1)
-    scores = [
-        r
-        for r in records
-        if type(r.get("epoch")) is int and type(r.get(VAL_TOP1)) in journal.NUMBERS
-    ]
-    return journal.in_lineage(scores, journal.superseded_after(attempts))
+def _describe_problem(record: RunRecord) -> str:
+    """Why the run failed, stopped or is stale; empty where nothing is wrong."""
+    status = record.status
+    if status.reason is not None:
+        newest = record.attempts[-1]
+        message = f" ({newest.message})" if newest.message else ""
+        return f"attempt {newest.number} ended: {status.reason.value}{message}"
+    # a table is committed: no paths of this machine
+    return status.detail.replace(f"{record.run.dir}/", "")
 
 
 IMPORTED = "imported.json"
@@ -167,31 +102,29 @@ PACKAGES = {"torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg"}
 """Those whose version can move a number; `provenance.json` has all."""
 
 
-def _provenance(run: Run, attempts: list[Record]) -> dict[str, Any]:
-    intent, recorded = _mapping(run.dir / "intent.json"), _mapping(run.dir / "provenance.json")
-    packages = recorded.get("packages")
-    starts = [r for r in attempts if r.get("event") == "start"]
+def _provenance(record: RunRecord) -> dict[str, Any]:
+    packages = record.provenance.get("packages")
     return {
-        "commits": _distinct(starts, "commit"),
-        "uncommitted_changes": bool(intent.get("dirty", False)),
-        "snapshots": _distinct(starts, "snapshot"),
-        "backend": intent.get("backend"),
-        "hosts": _distinct(starts, "host"),
-        "job_ids": _distinct(starts, "job_id"),
-        "python": recorded.get("python"),
+        "commits": _distinct(record.attempts, "commit"),
+        "uncommitted_changes": bool(record.intent.get("dirty", False)),
+        "snapshots": _distinct(record.attempts, "snapshot"),
+        "backend": record.intent.get("backend"),
+        "hosts": _distinct(record.attempts, "host"),
+        "job_ids": _distinct(record.attempts, "job_id"),
+        "python": record.provenance.get("python"),
         "packages": (
             {k: v for k, v in packages.items() if k.lower() in PACKAGES}
             if isinstance(packages, dict)
             else {}
         ),
-        "ends": [str(r["reason"]) for r in attempts if r.get("event") == "end" and "reason" in r],
-        **_imported(run),
+        "ends": [attempt.reason.value for attempt in record.attempts if attempt.reason],
+        **_imported(record.run),
     }
 
 
 def _imported(run: Run) -> dict[str, str]:
-    """From which bundle a run came, where it did not run here."""
-    origin = _mapping(run.dir / IMPORTED)
+    """The bundle that a run came from, where it did not run here."""
+    origin = read_mapping(run.dir / IMPORTED)
     return (
         {"imported": f"{origin.get('bundle')}, sha256 {str(origin.get('sha256'))[:12]}"}
         if origin
@@ -201,23 +134,13 @@ def _imported(run: Run) -> dict[str, str]:
 
 def imported_files(run: Run) -> dict[str, str]:
     """Checksums of the files of a run as they came out of a bundle; empty where it did not."""
-    noted = _mapping(run.dir / IMPORTED).get("files")
-    return (
-        {str(name): str(checksum) for name, checksum in noted.items()}
-        if isinstance(noted, dict)
-        else {}
-    )
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping; empty where there is none, or none that can be read: no number depends
-    on it."""
-    try:
-        value = files.read_json(path)
-    except (ValueError, OSError):
+    recorded = read_mapping(run.dir / IMPORTED).get("files")
+    if not isinstance(recorded, dict):
         return {}
-    return value if isinstance(value, dict) else {}
+    return {str(name): str(checksum) for name, checksum in recorded.items()}
 
 
-def _distinct(records: list[Record], key: str) -> list[str]:
-    return list(dict.fromkeys(str(r[key]) for r in records if r.get(key) is not None))
+def _distinct(attempts: Sequence[Attempt], key: str) -> list[str]:
+    """Values of a field of the start records, each once, in order."""
+    values = (attempt.start.get(key) for attempt in attempts)
+    return list(dict.fromkeys(str(value) for value in values if value is not None))

@@ -20,6 +20,7 @@ from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.reporting.tracking import database
 from antioversmooth.reporting.tracking.database import ID, MODEL
 from antioversmooth.runs import Run
+from antioversmooth.runs.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -127,7 +128,6 @@ def save(model: nn.Module, run: Run, folder: Path) -> None:
 
 
 def _checkpoint(seen: Observation) -> Path:
-    from antioversmooth.training.run.checkpoint import Checkpoint
 
     assert seen.result is not None
     recorded = seen.result["checkpoint"]

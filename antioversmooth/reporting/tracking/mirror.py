@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from antioversmooth import runs
 from antioversmooth.config import Experiment, Table
-from antioversmooth.reporting.table.observe import Observation, State
+from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.reporting.tracking import database, logged_models
 from antioversmooth.reporting.tracking.database import ID, MIRRORED, ROW, TABLE
-from antioversmooth.runs import Run, journal
+from antioversmooth.runs import Run
+from antioversmooth.runs.attempts import in_lineage, superseded_after
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import VAL_TOP1
+from antioversmooth.runs.status import RunState
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,14 +36,18 @@ if TYPE_CHECKING:
 
 PARENT = "mlflow.parentRunId"
 
-STATUS = {
-    State.running: "RUNNING",
-    State.failed: "FAILED",
-    State.stopped: "KILLED",
-    State.done: "FINISHED",
-}
-"""MLflow's words; for a row, the first that fits one of its seeds. What ended early is killed until
-it is resumed."""
+
+def mlflow_status(state: RunState) -> str:
+    """MLflow's word for the state of a run that began; KILLED is what can be resumed."""
+    if state is RunState.done:
+        return "FINISHED"
+    if state.is_failure:
+        return "FAILED"
+    return "RUNNING" if state is RunState.running else "KILLED"
+
+
+ROW_STATUS = ("RUNNING", "FAILED", "KILLED", "FINISHED")
+"""The status of a row is the first of these that one of its seeds has."""
 
 ROW_MEAN, ROW_STD = "row/top1_mean", "row/top1_std"
 """Metrics of a row over its seeds. Their steps count seeds, so they are not named like metrics of
@@ -153,26 +159,34 @@ class _Experiment:
         """Mirrors a run; returns whether there was anything to do."""
         tags = _child_tags(seen, parent)
         mark = Mark.of(self.known.get(_key(tags)))
+        record = seen.record
         digest = _digest(
-            _artifacts(seen.run), [seen.state.value, seen.attempts, _size(seen.run.metrics_path)]
+            [seen.run.dir / "spec.yaml", *_analyses(seen.run)],
+            [
+                seen.state.value,
+                runs.to_json(seen.attempts),
+                record.result,
+                record.provenance,
+                _size(seen.run.metrics_path),
+            ],
         )
         if mark.digest == digest:
             return False
-        records = journal.read(seen.run.metrics_path)
-        lineage = journal.superseded_after(seen.attempts)
-        if len(journal.in_lineage(records[: mark.lines], lineage)) < mark.lines:
+        records = record.parse_metrics()
+        lineage = superseded_after(seen.attempts)
+        if len(in_lineage(records[: mark.lines], lineage)) < mark.lines:
             self._delete(self.known.pop(_key(tags)))
             mark = Mark()
-        child = self._find_or_create(tags, seen.run.name, seen.attempts[0]["time"])
+        child = self._find_or_create(tags, seen.run.name, seen.attempts[0].started)
         self._mark(child, Mark(len(records)))
         # After an interruption everything is sent again: MLflow ignores known metrics.
         sent = mark.lines if mark.digest else 0
-        metrics = _metrics(journal.in_lineage(records[sent:], lineage)) + _outcome(seen)
+        metrics = _metrics(in_lineage(records[sent:], lineage)) + _outcome(seen)
         params = [] if sent else _params(seen.run.experiment, seed=seen.run.seed)
         self.client.log_batch(child.info.run_id, metrics, params, _tags(_facts(seen)))
         for path in _artifacts(seen.run):
             self.client.log_artifact(child.info.run_id, str(path))
-        self._set_status(child, STATUS[seen.state], seen.attempts[-1]["time"])
+        self._set_status(child, mlflow_status(seen.state), _end_time(seen))
         self._mark(child, Mark(len(records), digest))
         return True
 
@@ -184,7 +198,7 @@ class _Experiment:
         """The MLflow run of a row, with the mean over its done seeds and its parameters."""
         experiment = seeds[0].run.experiment
         parent = self._find_or_create(
-            {ROW: row}, experiment.title, min(seen.attempts[0]["time"] for seen in seeds)
+            {ROW: row}, experiment.title, min(seen.attempts[0].started for seen in seeds)
         )
         digest = _digest([], sorted((seen.run.id, seen.state.value) for seen in seeds))
         if Mark.of(parent).digest != digest:
@@ -192,10 +206,8 @@ class _Experiment:
             self.client.log_batch(
                 parent.info.run_id, _means(seeds), _params(experiment), _tags(facts)
             )
-            status = next(s for s in STATUS if any(seen.state is s for seen in seeds))
-            self._set_status(
-                parent, STATUS[status], max(seen.attempts[-1]["time"] for seen in seeds)
-            )
+            status = min((mlflow_status(seen.state) for seen in seeds), key=ROW_STATUS.index)
+            self._set_status(parent, status, max(map(_end_time, seeds)))
             self._mark(parent, Mark(0, digest))
         return parent
 
@@ -259,7 +271,16 @@ def _size(path: Path) -> int:
 def _artifacts(run: Run) -> list[Path]:
     """The files of a run that are mirrored, with the analysis of its model, if any."""
     record = [run.dir / name for name in ARTIFACTS if (run.dir / name).exists()]
-    return [*record, *sorted(run.dir.glob("analysis/[!.]*"))]
+    return [*record, *_analyses(run)]
+
+
+def _analyses(run: Run) -> list[Path]:
+    return sorted(run.dir.glob("analysis/[!.]*"))
+
+
+def _end_time(seen: Observation) -> float:
+    """Time of the newest record of its attempts."""
+    return max(max(attempt.last_seen, attempt.ended or 0.0) for attempt in seen.attempts)
 
 
 def _ms(seconds: float) -> int:
@@ -289,20 +310,18 @@ def _outcome(seen: Observation) -> list[Metric]:
         "result/best_top1": seen.result["best"][VAL_TOP1],
         "step": seen.run.experiment.total_steps,
     }
-    return _metrics([{**record, "time": seen.attempts[-1]["time"]}])
+    return _metrics([{**record, "time": _end_time(seen)}])
 
 
 def _means(row: Sequence[Observation]) -> list[Metric]:
     """Mean and sample deviation of the accuracy over the first n done seeds, at step n."""
-    done = sorted(
-        (seen for seen in row if seen.result), key=lambda seen: float(seen.attempts[-1]["time"])
-    )
+    done = sorted((seen for seen in row if seen.result), key=_end_time)
     accuracies = [seen.result["metrics"][VAL_TOP1] for seen in done if seen.result]
     records: list[Record] = []
     for n, seen in enumerate(done, start=1):
         spread = {ROW_STD: statistics.stdev(accuracies[:n])} if n > 1 else {}
         mean = {ROW_MEAN: math.fsum(accuracies[:n]) / n}
-        records.append({"time": seen.attempts[-1]["time"], "step": n, **mean, **spread})
+        records.append({"time": _end_time(seen), "step": n, **mean, **spread})
     return _metrics(records)
 
 

@@ -94,7 +94,9 @@ def serve(
 
 def sync_all(discovery: Discovery, tables: Sequence[Table]) -> list[Mirrored]:
     """Mirrors every run of a results folder."""
-    return mirror.sync([observe(run) for run in discovery.runs()], tables, discovery.results)
+    return mirror.sync(
+        [observe(run, keep_metrics=True) for run in discovery.runs()], tables, discovery.results
+    )
 
 
 class _Follower:

@@ -25,10 +25,10 @@ from antioversmooth import files
 from antioversmooth.background import background_thread
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, LaunchError, UserError
 from antioversmooth.runs import Run, journal, recorded_data
-from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.attempts import EndReason, write_end
+from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.runs.lock import TRAINS, try_lock
 from antioversmooth.training.run import checkpoint
-from antioversmooth.training.run.checkpoint import Checkpoint
 from antioversmooth.training.run.distributed import Ranks
 
 LOCK_PATIENCE_S = 10.0
@@ -68,6 +68,11 @@ class Attempt:
     def note_from_any_rank(self, event: str, **facts: Any) -> None:
         """As `note`, for what only this rank knows."""
         journal.append(self.run.attempts_path, {"attempt": self.number, "event": event, **facts})
+
+    def write_end(self, reason: EndReason, message: str = "") -> None:
+        """Records the end of this attempt."""
+        if self.ranks.is_main:
+            write_end(self.run.attempts_path, self.number, reason, step=self.step, message=message)
 
     def note_unreadable(self, names: Iterable[str]) -> set[str]:
         """Writes down images that could not be read, each once an attempt, from any rank; all that
@@ -125,7 +130,7 @@ def opened(run: Run, ranks: Ranks, *, redirect: bool) -> Iterator[Attempt]:
         except BaseException as err:
             _write_end(attempt, err)
             raise
-        attempt.note("end", reason=EndReason.completed.value, step=attempt.step)
+        attempt.write_end(EndReason.completed)
 
 
 def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
@@ -135,7 +140,7 @@ def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
     if ranks.is_main:
         _close_predecessor(run)
         checkpoint.remove_leftovers(run)
-        found = checkpoint.newest_whole(checkpoint.lineage(run), lambda c: torn.append(c.path.name))
+        found = checkpoint.newest_whole(run.checkpoints(), lambda c: torn.append(c.path.name))
         reached = run.last_step() if found is None else 0
         number = run.new_attempt()
     number, found = ranks.from_main((number, found))
@@ -151,27 +156,19 @@ def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
 
 
 def _close_predecessor(run: Run) -> None:
-    """Tells the end of the attempt before, where SLURM started this job again and nobody has told
-    it.
+    """Records the end of the attempt before, where SLURM has started its job again.
 
-    With its first node a job loses its batch script, which speaks for processes that cannot.
+    With its first node a job loses its batch script, which records the end for dead processes.
     """
-    started = [r for r in run.attempts() if r["event"] == "start"]
-    ended = {r["attempt"] for r in run.attempts() if r["event"] == "end"}
-    restarted = int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
-    if not restarted or not started or started[-1]["attempt"] in ended:
+    newest = max(run.attempts(), key=lambda attempt: attempt.number, default=None)
+    if newest is None or int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
         return
-    if started[-1].get("job_id") == os.environ["SLURM_JOB_ID"]:
-        message = (
-            "SLURM started the job again, without a word from the processes and the batch script of"
-            " its last turn"
+    if newest.job_id == os.environ["SLURM_JOB_ID"]:
+        run.close_attempt(
+            EndReason.node_fail,
+            "SLURM started the job again; neither the processes nor the batch script of its last"
+            " turn recorded an end",
         )
-        end = {
-            "attempt": started[-1]["attempt"],
-            "event": "end",
-            "reason": EndReason.node_fail.value,
-        }
-        journal.append(run.attempts_path, {**end, "step": run.last_step(), "message": message})
 
 
 @contextmanager
@@ -308,7 +305,7 @@ def _write_end(attempt: Attempt, error: BaseException) -> None:
     # where not even a line fits any more, the error itself still travels up
     with contextlib.suppress(OSError):
         if attempt.ranks.is_main:
-            attempt.note("end", reason=reason.value, step=attempt.step, message=message)
+            attempt.write_end(reason, message)
         elif not isinstance(error, AttemptEnded):
             attempt.note_from_any_rank(
                 "failure", rank=attempt.ranks.rank, host=socket.gethostname(), message=message

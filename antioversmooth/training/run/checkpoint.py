@@ -1,12 +1,6 @@
-"""Checkpoints of a run: whole or not there, with a checksum beside each; found again by lineage,
-not by date.
+"""Reading and writing checkpoints: each is whole or absent, with a checksum beside it.
 
-    checkpoints/step00000500-attempt2.pt           model, moving average, optimizer, scaler, position
-    checkpoints/step00000500-attempt2.pt.sha256
-
-A checkpoint counts if its attempt was not yet superseded at its step (journal.superseded_after), so
-that a process that its scheduler had given up for dead cannot bring the run back onto its own
-branch.
+Their names, and which of them belong to the run: runs/checkpoints.py.
 """
 
 from __future__ import annotations
@@ -14,10 +8,8 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +18,8 @@ from torch import Tensor
 
 from antioversmooth import files
 from antioversmooth.errors import CheckpointError
-from antioversmooth.runs import Run, journal
+from antioversmooth.runs import Run
+from antioversmooth.runs.checkpoints import Checkpoint, list_checkpoints
 
 State = dict[str, Any]
 """Tensors, numbers and strings in dicts and lists: what `torch.load(weights_only=True)` gives
@@ -35,55 +28,6 @@ back."""
 KEPT = 2
 """Newest checkpoints that are kept beside the best: if the newest is torn, there is one before
 it."""
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """One checkpoint file, by what its name says."""
-
-    path: Path
-    step: int
-    attempt: int
-
-    @classmethod
-    def named(cls, folder: Path, step: int, attempt: int) -> Checkpoint:
-        return cls(folder / f"step{step:08d}-attempt{attempt}.pt", step, attempt)
-
-    @classmethod
-    def at(cls, path: Path) -> Checkpoint:
-        """The checkpoint that a file is by its name.
-
-        Raises:
-            CheckpointError: It is not named like one.
-        """
-        match = re.fullmatch(r"step(\d+)-attempt(\d+)\.pt", path.name)
-        if match is None:
-            raise CheckpointError(f"{path} is not named like a checkpoint (step<n>-attempt<n>.pt)")
-        return cls(path, int(match.group(1)), int(match.group(2)))
-
-    @property
-    def checksum_path(self) -> Path:
-        return self.path.with_name(self.path.name + ".sha256")
-
-    @property
-    def checksum(self) -> str:
-        """sha256 in hex, as noted when the file was written; empty where the note is missing."""
-        try:
-            return self.checksum_path.read_text().split()[0]
-        except (FileNotFoundError, IndexError):
-            return ""
-
-    def is_whole(self) -> bool:
-        """Whether the file is what was written."""
-        return self.path.is_file() and files.sha256(self.path) == self.checksum
-
-    def load(self) -> State:
-        """The saved state, on the CPU."""
-        return load_state(self.path)
-
-    def delete(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.checksum_path.unlink(missing_ok=True)
 
 
 def load_state(path: Path) -> State:
@@ -106,13 +50,6 @@ def load_state(path: Path) -> State:
     return state
 
 
-def lineage(run: Run) -> list[Checkpoint]:
-    """The checkpoints that belong to the run, newest step first."""
-    limit = journal.superseded_after(run.attempts())
-    counted = [c for c in _all(run.checkpoints_dir) if c.step <= limit.get(c.attempt, float("inf"))]
-    return sorted(counted, key=lambda c: (c.step, c.attempt), reverse=True)
-
-
 def newest_whole(
     candidates: Iterable[Checkpoint], report: Callable[[Checkpoint], None]
 ) -> Checkpoint | None:
@@ -126,10 +63,6 @@ def newest_whole(
             return candidate
         report(candidate)
     return None
-
-
-def _all(folder: Path) -> list[Checkpoint]:
-    return [Checkpoint.at(path) for path in folder.glob("step*-attempt*.pt")]
 
 
 class CheckpointWriter:
@@ -191,7 +124,7 @@ class CheckpointWriter:
             return
         checkpoint = Checkpoint.named(self.run.checkpoints_dir, step, self.attempt)
         save_state(checkpoint, state)
-        _delete_all_but(lineage(self.run), best_step, self.run.checkpoints_dir)
+        _delete_all_but(self.run.checkpoints(), best_step, self.run.checkpoints_dir)
 
 
 def save_state(checkpoint: Checkpoint, state: State) -> None:
@@ -208,7 +141,7 @@ def save_state(checkpoint: Checkpoint, state: State) -> None:
 
 def _delete_all_but(counted: list[Checkpoint], best_step: int | None, folder: Path) -> None:
     kept = counted[:KEPT] + [c for c in counted if c.step == best_step]
-    for checkpoint in _all(folder):
+    for checkpoint in list_checkpoints(folder):
         if checkpoint not in kept:
             checkpoint.delete()
 

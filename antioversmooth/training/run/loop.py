@@ -11,7 +11,7 @@ from torch import nn
 from antioversmooth import runs
 from antioversmooth.datasets.images import Images
 from antioversmooth.errors import AttemptEnded, DataError
-from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.attempts import EndReason
 from antioversmooth.runs.metrics import (
     EMA_TOP1,
     EMA_TOP5,

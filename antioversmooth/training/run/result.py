@@ -13,9 +13,9 @@ from antioversmooth import files
 from antioversmooth.datasets.dataset import ImageDataset
 from antioversmooth.models.measure import count_parameters, multiply_adds
 from antioversmooth.runs import Run, journal
+from antioversmooth.runs.attempts import extend_last_seen
 from antioversmooth.runs.result import outcome
 from antioversmooth.training.evaluator import Evaluation
-from antioversmooth.training.run import checkpoint
 from antioversmooth.training.run.attempt import Attempt
 
 
@@ -66,25 +66,17 @@ def write_result(
 
 
 def _effort(run: Run) -> dict[str, float | int]:
-    """Wall seconds, device hours and number of attempts. An attempt that was killed counts up to
-    its last record."""
-    attempts = run.attempts()
-    starts = {r["attempt"]: r for r in attempts if r["event"] == "start"}
-    last: dict[int, float] = {}
-    journaled = [r for r in journal.read(run.metrics_path) if {"attempt", "time"} <= r.keys()]
-    for record in [*attempts, *journaled]:
-        last[record["attempt"]] = max(last.get(record["attempt"], 0.0), record["time"])
-    seconds = {number: last[number] - start["time"] for number, start in starts.items()}
+    """Wall seconds, device-hours and number of attempts so far."""
+    attempts = extend_last_seen(run.attempts(), journal.read(run.metrics_path))
     return {
-        "seconds": sum(seconds.values()),
-        "device_hours": sum(
-            seconds[number] * start["world_size"] for number, start in starts.items()
-        )
-        / 3600,
-        "attempts": len(starts),
+        "seconds": sum(attempt.seconds for attempt in attempts),
+        "device_hours": sum(attempt.device_seconds for attempt in attempts) / 3600,
+        "attempts": len(attempts),
     }
 
 
 def _final_checkpoint(run: Run) -> dict[str, str] | None:
-    counted = checkpoint.lineage(run)
-    return {"file": counted[0].path.name, "sha256": counted[0].checksum} if counted else None
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        return None
+    return {"file": checkpoints[0].path.name, "sha256": checkpoints[0].checksum}

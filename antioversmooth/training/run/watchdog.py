@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 
 from antioversmooth.background import background_thread
-from antioversmooth.runs.journal import EndReason
+from antioversmooth.runs.attempts import EndReason
 from antioversmooth.training.run.attempt import Attempt
 
 SAY_AT, END_AT = 0.75, 1.25
@@ -69,7 +69,7 @@ def _end(attempt: Attempt, after_s: float) -> None:
     )
     with suppress(OSError):
         if attempt.ranks.is_main:
-            attempt.note("end", reason=EndReason.hang.value, step=attempt.step, message=message)
+            attempt.write_end(EndReason.hang, message)
         else:
             attempt.note_from_any_rank("failure", rank=attempt.ranks.rank, message=message)
     # the main thread cannot be interrupted where it hangs

@@ -11,8 +11,8 @@ from antioversmooth.errors import CheckpointError
 from antioversmooth.models import build_model
 from antioversmooth.models.weights import LoadReport, load_timm, load_weights
 from antioversmooth.runs import Run
+from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.training.randomness import seed_everything, seed_for
-from antioversmooth.training.run.checkpoint import Checkpoint
 
 
 def new_model(config: Experiment, seed: int) -> nn.Module:

@@ -79,7 +79,7 @@ def weights_file(target: Path) -> Path:
     """
     if not target.is_dir():
         return target
-    newest = checkpoint.newest_whole(checkpoint.lineage(run_of_target(target)), lambda _: None)
+    newest = checkpoint.newest_whole(run_of_target(target).checkpoints(), lambda _: None)
     if newest is None:
         raise CheckpointError(f"{target} has no whole checkpoint yet")
     return newest.path

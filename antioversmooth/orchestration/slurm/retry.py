@@ -1,0 +1,98 @@
+"""Whether a run that did not complete may be started again: budgets by reason.
+
+Preemptions, time limits and node failures cost nothing as long as the run makes progress. Crashes
+are few. What a person has to mend first (no space left, a wrong path) is not tried again at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+from antioversmooth.orchestration.slurm.client import RUNNING
+from antioversmooth.runs.attempts import Attempt, EndReason
+from antioversmooth.runs.jobs import EventKind, JobEvent
+from antioversmooth.runs.record import RunRecord
+
+USER_ERROR = 2
+"""Exit code of a process that cannot run until a person mends something."""
+
+_CRASHES = {EndReason.crash, EndReason.hang, EndReason.out_of_memory}
+
+
+@dataclass(frozen=True)
+class RetryDecision:
+    """Whether to start a run again, and why or why not."""
+
+    again: bool
+    why: str
+    """For people."""
+
+
+def retry_decision(record: RunRecord) -> RetryDecision:
+    """Whether this run may be started again by itself, after all since the newest `retry`."""
+    since = max((e.time for e in record.events if e.kind is EventKind.retry), default=0.0)
+    history = [event for event in record.events if event.time > since]
+    ended_jobs = [event for event in history if event.kind is EventKind.ended]
+    ended = [a for a in record.attempts if a.ended is not None and a.ended > since]
+    if ended and ended[-1].reason is EndReason.disk_full:
+        return RetryDecision(
+            False,
+            "no space left for its files: a full disk, a quota, or a limit on the size of files",
+        )
+    if ended_jobs and ended_jobs[-1].code == USER_ERROR:
+        return RetryDecision(False, "it cannot start until something is mended")
+    cluster, crashes = record.run.experiment.cluster, _count_crashes(ended, ended_jobs)
+    if crashes >= cluster.max_crashes:
+        return RetryDecision(False, f"it crashed {crashes} times (cluster.max_crashes)")
+    started = [attempt for attempt in record.attempts if attempt.started > since]
+    fruitless = (
+        attempts_without_progress(record, started)
+        + jobs_without_attempt(ended_jobs)
+        + silent_jobs(history, record.attempts)
+    )
+    if fruitless >= cluster.max_without_progress:
+        return RetryDecision(
+            False, f"{fruitless} attempts in a row made no step (cluster.max_without_progress)"
+        )
+    return RetryDecision(True, f"{len(ended)} attempts so far, {crashes} of them crashed")
+
+
+def _count_crashes(ended: Sequence[Attempt], ended_jobs: Sequence[JobEvent]) -> int:
+    """Crashes by a fault of the run.
+
+    Ranks that lose the others crash, too, but not by a fault of theirs where SLURM was ending the
+    job: a node was lost.
+    """
+    excused = {event.attempt for event in ended_jobs if event.state != RUNNING}
+    return sum(a.reason in _CRASHES and a.number not in excused for a in ended)
+
+
+def attempts_without_progress(record: RunRecord, started: Sequence[Attempt]) -> int:
+    """Number of the newest attempts in a row that led to no new checkpoint.
+
+    Args:
+        started: Attempts that count.
+    """
+    if not started:
+        return 0
+    saved = [c.step for c in record.all_checkpoints if c.attempt == started[-1].number]
+    reached = [*(attempt.step for attempt in started[1:]), max(saved, default=0)]
+    pairs = zip(reversed(started), reversed(reached), strict=True)
+    return sum(1 for _ in takewhile(lambda pair: pair[1] <= pair[0].step, pairs))
+
+
+def jobs_without_attempt(ended_jobs: Sequence[JobEvent]) -> int:
+    """Number of the newest jobs in a row whose processes ended before they began an attempt."""
+    return sum(1 for _ in takewhile(lambda event: event.attempt is None, reversed(ended_jobs)))
+
+
+def silent_jobs(history: Sequence[JobEvent], attempts: Sequence[Attempt]) -> int:
+    """Number of the newest jobs in a row that left no trace: they ended in a line of
+    `cluster.setup`, or on a broken node."""
+    heard = {attempt.job_id for attempt in attempts}
+    heard |= {event.job_id for event in history if event.kind is EventKind.ended}
+    since_cancel = takewhile(lambda e: e.kind is not EventKind.cancelled, reversed(history))
+    submitted = (e.job_id for e in since_cancel if e.kind is EventKind.submitted)
+    return sum(1 for _ in takewhile(lambda job_id: job_id not in heard, submitted))

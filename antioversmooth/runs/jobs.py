@@ -1,0 +1,125 @@
+"""jobs.jsonl: what was asked of SLURM for a run, and how its jobs ended; one line an event.
+
+{"time", "event": "submitted", "job_id"}       a job was submitted, or found in the queue
+{"time", "event": "ended", "job_id", "code", "state", "log_size", "attempt"}
+                                               the batch script saw the processes of a job end;
+                                               without an attempt where none began, and then with
+                                               "reason" and "message" where SLURM's log gives them
+{"time", "event": "cancelled"}                 a person wants no job for this run
+{"time", "event": "retry"}                     a person grants the run new retry budgets
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from antioversmooth.runs import journal
+from antioversmooth.runs.attempts import Attempt, EndReason
+from antioversmooth.runs.journal import Record
+
+
+class EventKind(Enum):
+    """The kinds of events."""
+
+    submitted = "submitted"
+    ended = "ended"
+    cancelled = "cancelled"
+    retry = "retry"
+
+
+@dataclass(frozen=True)
+class JobEvent:
+    """One event; fields that its kind does not have are empty."""
+
+    time: float
+    """Seconds since 1970."""
+    kind: EventKind
+    job_id: str = ""
+    code: int | None = None
+    """Exit code of the job's processes."""
+    state: str = ""
+    """State of the job in SLURM's word, when its processes ended."""
+    log_size: int = 0
+    """Bytes of the job's log by then."""
+    attempt: int | None = None
+    """Number of the attempt that ended; None where the job began none."""
+    reason: EndReason | None = None
+    message: str = ""
+
+
+_REQUIRED: dict[EventKind, set[str]] = {
+    EventKind.submitted: {"job_id"},
+    EventKind.ended: {"job_id", "code", "state"},
+    EventKind.cancelled: set(),
+    EventKind.retry: set(),
+}
+_KINDS = {kind.value for kind in EventKind}
+_REASONS = {reason.value for reason in EndReason}
+
+
+def append_event(path: Path, kind: EventKind, **facts: Any) -> None:
+    """Appends an event to jobs.jsonl, without facts that are None."""
+    known = {key: value for key, value in facts.items() if value is not None}
+    journal.append(path, {"event": kind.value, **known})
+
+
+def read_events(path: Path) -> list[JobEvent]:
+    """All events, oldest first; lines that are no events are ignored."""
+    return [_event(record) for record in journal.read(path) if _is_valid(record)]
+
+
+def _is_valid(record: Record) -> bool:
+    name = record.get("event")
+    if not isinstance(name, str) or name not in _KINDS or "time" not in record:
+        return False
+    return _REQUIRED[EventKind(name)] <= record.keys()
+
+
+def _event(record: Record) -> JobEvent:
+    code, size, reason = record.get("code"), record.get("log_size"), record.get("reason")
+    return JobEvent(
+        time=record["time"],
+        kind=EventKind(record["event"]),
+        job_id=str(record.get("job_id", "")),
+        code=code if type(code) is int else None,
+        state=str(record.get("state", "")),
+        log_size=size if type(size) is int else 0,
+        attempt=record.get("attempt"),
+        reason=EndReason(reason) if isinstance(reason, str) and reason in _REASONS else None,
+        message=str(record.get("message", "")),
+    )
+
+
+def newest_job_id(events: Iterable[JobEvent], attempts: Iterable[Attempt]) -> str | None:
+    """Id of the job that was submitted last, as far as the run directory knows."""
+    submitted = [(e.time, e.job_id) for e in events if e.kind is EventKind.submitted]
+    started = [(a.started, a.job_id) for a in attempts if a.job_id]
+    _, newest = max([*submitted, *started], key=lambda seen: seen[0], default=(0.0, None))
+    return newest
+
+
+def is_cancelled(events: Iterable[JobEvent]) -> bool:
+    """Whether a person cancelled the run and nobody has submitted it since."""
+    kinds = [e.kind for e in events if e.kind in (EventKind.submitted, EventKind.cancelled)]
+    return kinds[-1:] == [EventKind.cancelled]
+
+
+def mark_cancelled(attempts: Sequence[Attempt], events: Iterable[JobEvent]) -> list[Attempt]:
+    """The attempts; those that a person's cancellation ended have that as their reason.
+
+    The ranks cannot tell its signal from that of a preemption, and the batch script may not live
+    long enough to correct them.
+    """
+    marked = list(attempts)
+    for cancelled in (e.time for e in events if e.kind is EventKind.cancelled):
+        begun = [index for index, attempt in enumerate(marked) if attempt.started <= cancelled]
+        for index in begun[-1:]:
+            attempt = marked[index]
+            if attempt.reason is EndReason.preempted and (attempt.ended or 0.0) >= cancelled:
+                message = f"cancelled after step {attempt.end_step}"
+                marked[index] = replace(attempt, reason=EndReason.cancelled, message=message)
+    return marked

@@ -1,0 +1,242 @@
+"""Everything that a run directory says, read once: the value that all questions about a run take.
+
+A question (status, why, table, sync, a plan) reads one record of each run. No file is opened twice,
+so an answer does not mix two moments.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from antioversmooth import files
+from antioversmooth.errors import ResultError
+from antioversmooth.runs import jobs, journal
+from antioversmooth.runs.attempts import (
+    Attempt,
+    EndReason,
+    extend_last_seen,
+    in_lineage,
+    superseded_after,
+)
+from antioversmooth.runs.checkpoints import (
+    Checkpoint,
+    checkpoints_in_lineage,
+    list_checkpoints,
+)
+from antioversmooth.runs.directory import Run
+from antioversmooth.runs.jobs import JobEvent
+from antioversmooth.runs.journal import Record
+from antioversmooth.runs.metrics import VAL_TOP1
+from antioversmooth.runs.result import epoch_records, read_result, require_agreement
+from antioversmooth.runs.siblings import explain_identity_change, sibling_runs
+from antioversmooth.runs.status import AFTER_END, RunState, RunStatus
+
+HEARTBEATS = 6
+"""Periods of the heartbeat without one after which an attempt counts as dead."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run directory at one moment; files that few questions need are read when first asked for.
+
+    `RunRecord.read` makes it.
+    """
+
+    run: Run
+    now: float
+    """When it was read, in seconds since 1970."""
+    attempts: list[Attempt]
+    events: list[JobEvent]
+    """Events of its SLURM jobs."""
+    intent: Mapping[str, Any]
+    """The newest launch; empty before the first."""
+    heartbeat: float | None
+    """Time of the newest heartbeat; None before the first."""
+    keep_metrics: bool = True
+    """Whether the content of metrics.jsonl stays in memory, so that it is read once."""
+
+    @classmethod
+    def read(cls, run: Run, *, now: float | None = None, keep_metrics: bool = True) -> RunRecord:
+        """Reads a run directory.
+
+        Args:
+            now: Seconds since 1970, to tell a living attempt from a dead one; default: the clock.
+            keep_metrics: Whether `metrics` will be asked for; else only `epochs` are read.
+        """
+        events = jobs.read_events(run.jobs_path)
+        record = cls(
+            run=run,
+            now=time.time() if now is None else now,
+            attempts=jobs.mark_cancelled(run.attempts(), events),
+            events=events,
+            intent=read_mapping(run.dir / "intent.json"),
+            heartbeat=_modified(run.dir / "heartbeat"),
+            keep_metrics=keep_metrics,
+        )
+        # after the attempts: an attempt records that it has completed after it wrote the result
+        _ = record._result
+        return record
+
+    @cached_property
+    def _result(self) -> dict[str, Any] | ResultError | None:
+        try:
+            result = read_result(self.run.dir / "result.json", self.run.id)
+            if result is not None:
+                require_agreement(result, self.epochs, self.run.dir)
+        except ResultError as err:
+            return err
+        return result
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """Content of result.json; None where the run is not done or its result is invalid."""
+        return None if isinstance(self._result, ResultError) else self._result
+
+    @property
+    def invalid_result_reason(self) -> str:
+        """Why the result of the run is invalid; empty where it is valid or absent."""
+        return str(self._result) if isinstance(self._result, ResultError) else ""
+
+    def parse_metrics(self, *, holding: str = "") -> list[Record]:
+        """All records of metrics.jsonl, or those with a key; nothing of them is cached."""
+        if self.keep_metrics:
+            return journal.parse(self._metrics_data, holding=holding)
+        return journal.read(self.run.metrics_path, holding=holding)
+
+    @cached_property
+    def _metrics_data(self) -> bytes:
+        return journal.read_bytes(self.run.metrics_path)
+
+    @cached_property
+    def all_metrics(self) -> list[Record]:
+        """All records of metrics.jsonl, also those that later attempts superseded."""
+        return self.parse_metrics()
+
+    @cached_property
+    def metrics(self) -> list[Record]:
+        """Records of metrics.jsonl, without those that later attempts superseded."""
+        return in_lineage(self.all_metrics, superseded_after(self.attempts))
+
+    @cached_property
+    def epochs(self) -> list[Record]:
+        """One record for each finished epoch: those with the accuracy after it."""
+        records = epoch_records(self.parse_metrics(holding=VAL_TOP1))
+        return in_lineage(records, superseded_after(self.attempts))
+
+    @cached_property
+    def last_step(self) -> int:
+        """Last step in the metrics; 0 before the first."""
+        return max((record.get("step", 0) for record in self.metrics), default=0)
+
+    @cached_property
+    def attempts_with_cost(self) -> list[Attempt]:
+        """The attempts, last seen when they wrote their newest record; a running one now."""
+        attempts = self.attempts
+        if any(attempt.ended is None for attempt in attempts):
+            attempts = extend_last_seen(attempts, self.all_metrics)
+        return attempts
+
+    @cached_property
+    def all_checkpoints(self) -> list[Checkpoint]:
+        """All checkpoint files, newest step first."""
+        return list_checkpoints(self.run.checkpoints_dir)
+
+    @property
+    def checkpoints(self) -> list[Checkpoint]:
+        """Checkpoints that no later attempt has superseded, newest step first."""
+        return checkpoints_in_lineage(self.all_checkpoints, self.attempts)
+
+    @property
+    def saved_step(self) -> int:
+        """Step of the newest checkpoint that belongs to the run; 0 without one."""
+        return max((checkpoint.step for checkpoint in self.checkpoints), default=0)
+
+    @cached_property
+    def provenance(self) -> Mapping[str, Any]:
+        """Content of provenance.json; empty before the first attempt."""
+        return read_mapping(self.run.dir / "provenance.json")
+
+    @cached_property
+    def siblings(self) -> list[str]:
+        """Directories of runs of the same row and seed with another identity."""
+        return sibling_runs(self.run)
+
+    @property
+    def is_on_slurm(self) -> bool:
+        """Whether the run was launched on SLURM, or ever had a job there."""
+        return self.intent.get("backend") == "slurm" or bool(self.events)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether a person cancelled its job and nobody has submitted it since."""
+        return jobs.is_cancelled(self.events)
+
+    @property
+    def newest_job_id(self) -> str | None:
+        """Id of the SLURM job that was submitted last."""
+        return jobs.newest_job_id(self.events, self.attempts)
+
+    def attempts_of_job(self, job_id: str) -> list[Attempt]:
+        """The attempts that a SLURM job made."""
+        return [attempt for attempt in self.attempts if attempt.job_id == job_id]
+
+    @cached_property
+    def status(self) -> RunStatus:
+        """The status of the run by its directory alone."""
+        if self.invalid_result_reason:
+            return RunStatus(RunState.failed, self.invalid_result_reason)
+        if self.result is not None:
+            return RunStatus(RunState.done)
+        if not self.attempts:
+            return self._status_without_attempt()
+        newest = self.attempts[-1]
+        if newest.reason is not None:
+            return status_after(newest.reason, newest.message)
+        if self._is_alive(newest):
+            return RunStatus(RunState.running)
+        return RunStatus(RunState.lost, f"attempt {newest.number} vanished without an end record")
+
+    def _status_without_attempt(self) -> RunStatus:
+        if self.is_on_slurm:
+            return RunStatus(RunState.submitted, job_id=self.newest_job_id)
+        if self.siblings:
+            return RunStatus(RunState.stale, explain_identity_change(self.run))
+        return RunStatus(RunState.missing)
+
+    def _is_alive(self, attempt: Attempt) -> bool:
+        beat = attempt.last_seen if self.heartbeat is None else self.heartbeat
+        return self.now - beat < HEARTBEATS * self.run.experiment.runtime.heartbeat_s
+
+
+def status_after(
+    reason: EndReason, message: str, *, job_id: str | None = None, nodes: str = ""
+) -> RunStatus:
+    """The status of a run without a result, after an attempt that ended.
+
+    Args:
+        message: For people.
+    """
+    if reason is EndReason.completed:
+        message = "its last attempt completed, but result.json is gone; the next start writes it"
+    return RunStatus(AFTER_END[reason], message or reason.value, reason, job_id, nodes)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping of a JSON file; empty where it is missing or torn: no number depends on it."""
+    try:
+        value = files.read_json(path)
+    except (ValueError, OSError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _modified(path: Path) -> float | None:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return None
