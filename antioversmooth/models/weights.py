@@ -36,7 +36,7 @@ from timm.models import (
 from torch import Tensor, nn
 
 from antioversmooth import files
-from antioversmooth.errors import CheckpointError
+from antioversmooth.errors import CheckpointError, and_more
 from antioversmooth.methods import parameter_names
 
 State = dict[str, Tensor]
@@ -373,7 +373,7 @@ def _may_be_missing(key: str, allowed: Sequence[str]) -> bool:
 def _refuse(source: str, model: nn.Module, problems: Mapping[str, Sequence[str]]) -> None:
     """Raises CheckpointError if there is a problem; six keys of each kind are named, the rest
     counted."""
-    found = [f"{what} {_listed(keys)}" for what, keys in problems.items() if keys]
+    found = [f"{what} {and_more(keys, 6)}" for what, keys in problems.items() if keys]
     if not found:
         return
     added = parameter_names()
@@ -391,11 +391,6 @@ def _refuse(source: str, model: nn.Module, problems: Mapping[str, Sequence[str]]
     raise CheckpointError(
         f"{source} does not fit this {type(model).__name__}: it {'; it '.join(found)}; {way_out}"
     )
-
-
-def _listed(keys: Sequence[str]) -> str:
-    rest = len(keys) - 6
-    return ", ".join(keys[:6]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from antioversmooth import runs
 from antioversmooth.config import Experiment, Figure, Table
-from antioversmooth.errors import SpecError
+from antioversmooth.errors import SpecError, and_more
 from antioversmooth.spec import fields
 from antioversmooth.spec.commandline import key_of
 from antioversmooth.spec.pages import kind, load_page, misplaced
@@ -216,5 +216,4 @@ def _with_specs(problem: Problem, specs: list[str]) -> str:
     others = [spec for spec in specs if spec != problem.place.source]
     if not others:
         return str(problem)
-    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
-    return f"{problem}\n       = in {others[0]}{more}"
+    return f"{problem}\n       = in {and_more(others, 1)}"

@@ -28,7 +28,7 @@ def test_one_seed_has_no_spread() -> None:
     assert Sample.of([]) is None
 
 
-def test_the_last_epoch_is_the_number_and_best_stands_beside_it(lab: Lab) -> None:
+def test_top1_is_that_of_the_last_epoch_and_the_best_is_beside_it(lab: Lab) -> None:
     lab.finish(lab.run("deep"), 90.1)
     row = lab.rows()["deep"]
     assert row.top1 == Sample(90.1, None, 1)
@@ -128,6 +128,6 @@ def test_device_hours_are_summed_over_seeds(lab: Lab) -> None:
     assert measured_row(lab.rows(0, 1)["wide"])["device_hours"] == 3.0
 
 
-def test_the_start_of_a_fine_tune_is_kept(lab: Lab) -> None:
+def test_a_fine_tuned_row_has_the_accuracy_it_started_from(lab: Lab) -> None:
     lab.finish(lab.run("wide"), 90.0, start={"val/top1": 83.5})
     assert lab.rows()["wide"].start == Sample(83.5, None, 1)

@@ -155,7 +155,7 @@ def test_weights_can_stay_behind_and_the_analysis_comes_along(lab: Lab, other: L
     ]  # fmt: skip
 
 
-def test_what_a_run_started_from_comes_along_and_is_found_at_its_new_place(
+def test_the_run_that_a_run_starts_from_is_exported_and_found_after_the_import(
     lab: Lab, other: Lab
 ) -> None:
     text = ROW.replace("NAME", "tuned").replace("WIDTH", "8").replace("SCALING", "none")
@@ -207,7 +207,7 @@ def test_a_run_that_is_not_done_is_not_packed(lab: Lab, capsys: pytest.CaptureFi
         assert cli.main(["export", "wide", "--allow-partial"]) == 2
 
 
-def test_weights_that_are_gone_are_said(lab: Lab) -> None:
+def test_missing_weights_are_reported(lab: Lab) -> None:
     run = lab.finish_honestly(lab.run("wide"), 93.0)
     next(run.checkpoints_dir.glob("*.pt")).unlink()
     with pytest.raises(UserError, match="--without-checkpoints"):
@@ -415,7 +415,7 @@ def test_a_file_with_holes_is_refused(lab: Lab, other: Lab) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x1f\x8b" + b"x" * 600, b"\0" * 1024])
-def test_what_is_no_tar_is_one_message(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_tar_is_one_message(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.tar").write_bytes(content)
     with pytest.raises(UserError, match=r"x\.tar is not a bundle"):
         unbundle.import_bundle(tmp_path / "x.tar", tmp_path / "results")

@@ -36,7 +36,7 @@ def notes(experiments: Path, row: str, *overrides: str) -> str:
         ("cait_s24_featscale", [], "Starts from timm:cait_s24_224.fb_dist_in1k, a distilled model"),
     ],
 )
-def test_a_rows_deviation_is_said(
+def test_the_notes_state_a_rows_deviation(
     experiments: Path, row: str, overrides: list[str], said: str
 ) -> None:
     assert said in notes(experiments, row, *overrides)
@@ -51,7 +51,7 @@ def test_a_rows_deviation_is_said(
         ("swin_s_featscale", ["recipe.mix_prob=0"]),
     ],
 )
-def test_what_does_not_concern_a_row_is_not_said(
+def test_the_notes_omit_deviations_of_other_rows(
     experiments: Path, row: str, overrides: list[str]
 ) -> None:
     assert notes(experiments, row, *overrides) == ""
@@ -92,7 +92,7 @@ def lines(experiments: Path) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows if row[1].strip() != "what"]
 
 
-def test_the_ledger_marks_what_tables_say_and_nothing_else(experiments: Path) -> None:
+def test_the_ledger_marks_the_deviations_of_tables_and_no_others(experiments: Path) -> None:
     rows = [path.stem for path in experiments.glob("*.yaml")]
     said = {
         note

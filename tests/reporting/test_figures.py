@@ -65,7 +65,7 @@ def finish(request_: Request, tmp_path: Path) -> Callable[..., list[Run]]:
     return finish_all
 
 
-def test_journaled_similarity_is_drawn_as_it_stands(
+def test_journaled_similarity_is_drawn_without_a_model(
     request_: Request, finish: Callable[..., list[Run]], tmp_path: Path
 ) -> None:
     finish(seeds=(0, 1))
@@ -123,7 +123,7 @@ def test_panels_that_the_models_have_nothing_of_are_left_out(
     assert figures.picture(replace(figure, panels=heads[1:]), request_, [0], tmp_path) is None
 
 
-def test_nothing_is_drawn_before_a_row_is_done_and_what_is_missing_is_said(
+def test_nothing_is_drawn_before_a_row_is_done_and_missing_seeds_are_noted(
     request_: Request, finish: Callable[..., list[Run]], tmp_path: Path
 ) -> None:
     assert figures.picture(FIGURE, request_, [0], tmp_path) is None
@@ -298,7 +298,7 @@ def test_a_wrong_figure_is_a_clear_mistake(
         ("layers: [-25]", r"\[-25\] is not possible"),
     ],
 )
-def test_a_panel_of_what_its_rows_do_not_have_is_a_clear_mistake(
+def test_a_panel_of_a_measure_that_its_rows_lack_is_one_message(
     experiments: Path, tmp_path: Path, panel: str, said: str
 ) -> None:
     (tmp_path / "figures").mkdir()

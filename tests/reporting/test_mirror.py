@@ -127,7 +127,7 @@ def test_tags_and_artifacts_say_where_a_run_comes_from(store: Lab) -> None:
     assert held["artifacts"] == ["provenance.json", "result.json", "spec.yaml"]
 
 
-def test_what_was_measured_and_drawn_is_with_its_run_and_its_table(store: Lab) -> None:
+def test_analyses_and_figures_are_artifacts_of_their_run_and_table(store: Lab) -> None:
     run = store.finish(store.run("deep"), 90.0)
     files.write_atomic(run.dir / "analysis" / "similarity.svg", "<svg/>")
     figures = store.results / "mini" / "figures"
@@ -220,7 +220,7 @@ def forget(lab: Lab) -> None:
                 client.delete_run(run.info.run_id)
 
 
-def test_what_a_later_attempt_superseded_is_taken_out_again(store: Lab) -> None:
+def test_metrics_that_a_later_attempt_superseded_are_removed(store: Lab) -> None:
     run = store.run("wide")
     store.start(run, epochs=3)
     sync(store)

@@ -127,7 +127,7 @@ def curves(driver: Chrome) -> list[list[float]]:
     )
 
 
-def test_rows_are_compared_by_what_differs_between_them(
+def test_rows_are_compared_by_their_differences(
     links: dict[str, str], see: Callable[..., str]
 ) -> None:
     text = see(links["compare"], "Comparing 3 Runs", "model.scaling", "featscale", "val/top1")
@@ -135,7 +135,9 @@ def test_rows_are_compared_by_what_differs_between_them(
     assert "deep_featscale seed 0" in text
 
 
-def test_a_run_shows_what_its_machine_did(links: dict[str, str], see: Callable[..., str]) -> None:
+def test_a_run_shows_the_load_of_its_machine(
+    links: dict[str, str], see: Callable[..., str]
+) -> None:
     first = re.search(r"%22(\w+)%22", links["compare"])
     assert first is not None
     run = links["table"].partition("?")[0] + f"/{first.group(1)}"

@@ -167,7 +167,7 @@ def test_on_a_phone_nothing_but_the_table_scrolls_sideways_and_the_model_stays(
     assert all(figure.rect["width"] <= 400 for figure in all_of(page, "figure"))
 
 
-def test_printed_it_is_what_was_unfolded_and_no_buttons(page: Chrome) -> None:
+def test_a_print_has_the_unfolded_rows_and_no_buttons(page: Chrome) -> None:
     folded = printed_pages(page)
     emulate(page, media="print")
     assert not all_of(page, "#unfold")[0].is_displayed()

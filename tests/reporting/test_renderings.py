@@ -53,12 +53,12 @@ def test_committed_tables_render_to_the_committed_bytes(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("**/figures/index.html")), ids=str)
-def test_committed_pages_of_figures_are_what_their_pictures_render_to(path: Path) -> None:
+def test_committed_pages_of_figures_equal_the_rendering_of_their_pictures(path: Path) -> None:
     assert path.read_text() == gallery.render(gallery.TITLE, path.parent)
 
 
 @pytest.mark.parametrize("path", COMMITTED, ids=str)
-def test_the_specs_in_committed_tables_are_what_their_ids_were_made_of(path: Path) -> None:
+def test_ids_in_committed_tables_are_hashes_of_their_specs(path: Path) -> None:
     scratch = [
         row
         for row in document.load_document(path)["rows"]

@@ -85,7 +85,7 @@ def test_a_long_path_in_a_state_is_cut_in_its_middle(
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_results_fit_and_say_what_they_leave_out(
+def test_results_fit_and_list_the_omitted_columns(
     width: int, lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab.fill()

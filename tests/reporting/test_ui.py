@@ -122,21 +122,21 @@ def taken() -> Iterator[int]:
         yield other.getsockname()[1]
 
 
-def test_a_port_that_was_asked_for_and_is_taken_is_one_message(taken: int) -> None:
+def test_a_requested_port_that_is_in_use_is_one_message(taken: int) -> None:
     with pytest.raises(
         UserError, match=rf"cannot listen at 127\.0\.0\.1:{taken}: .*in use; --port 0 takes any"
     ):
         ui.free_port(Address(port=taken))
 
 
-def test_mlflows_own_port_is_replaced_where_it_is_taken(
+def test_mlflows_own_port_is_replaced_if_it_is_in_use(
     taken: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ui, "PORT", taken)
     assert ui.free_port(Address()) != taken
 
 
-def test_only_loopback_listens_unless_told_otherwise() -> None:
+def test_only_loopback_is_listened_on_by_default() -> None:
     command = ui.command("sqlite:////x", Path("/r"), Address(port=5000))
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert "--allowed-hosts" not in command

@@ -54,7 +54,7 @@ def directory(lab: Lab, name: str, seed: int = 0) -> Path:
     return lab.run(name, seed).dir
 
 
-def test_what_the_runs_say_is_confirmed_to_the_last_number(committed: Path, lab: Lab) -> None:
+def test_every_number_of_the_runs_is_confirmed(committed: Path, lab: Lab) -> None:
     found = checks(committed, lab)
     assert all(check.verdict is Verdict.confirmed for check in found)
     keys = {check.key for check in found}
@@ -101,7 +101,9 @@ def test_a_number_that_was_edited_is_found(
     assert cli.main(["verify", str(committed)]) == FAILED
 
 
-def test_both_values_are_told(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_values_of_a_difference_are_reported(
+    committed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     change(committed, lambda document: document["rows"][0]["top1"].update(mean=95.25))
     assert cli.main(["verify", "small"]) == 1
     out = capsys.readouterr().out
@@ -240,7 +242,7 @@ def test_as_json_every_value_has_its_verdict(
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"rows": [1]}', '{"rows": [{"group": 1}]}', "[" * 9000]
 )
-def test_what_is_no_table_is_one_message(
+def test_a_file_that_is_not_a_table_is_one_message(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "table.json").write_text(text)
@@ -284,7 +286,7 @@ def exchanged(value: Any, data: st.DataObject) -> Any:
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_whatever_stands_in_a_table_it_is_verified_or_refused(
+def test_any_content_of_a_table_is_verified_or_refused(
     committed: Path, lab: Lab, data: st.DataObject
 ) -> None:
     path = committed.with_name("fuzzed.json")
