@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 SWITCHES = (
     "--headless",
-    # root, as in a container, has no other choice
+    # the sandbox does not work as root, as in containers
     "--no-sandbox",
     "--disable-gpu",
-    # containers have 64 MiB of it
+    # /dev/shm has 64 MiB in containers
     "--disable-dev-shm-usage",
     "--disable-quic",
     "--no-first-run",
@@ -43,9 +43,9 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     for switch in (*SWITCHES, f"--user-data-dir={profile}"):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    # what it forgets there goes with the profile
+    # temporary files that Chromium leaves are removed with the profile
     environment = {**os.environ, "TMPDIR": str(profile)}
-    # named, so that none is downloaded
+    # selenium would download a driver if none were given
     service = webdriver.ChromeService(driver, env=environment)
     started = webdriver.Chrome(options, service)
     try:

@@ -12,9 +12,8 @@ from hypothesis import settings
 
 from antioversmooth import runs, spec
 
-# time is never asserted, on a machine that others use too; failures are not kept: tests leave
-# nothing behind; the examples are the same in every run, and others with `make test
-# ARGS="--hypothesis-profile explore"`
+# No deadline: time is never asserted on a shared machine. No database: tests leave nothing behind.
+# The same examples in every run: others by `make test ARGS="--hypothesis-profile explore"`.
 settings.register_profile(
     "project", deadline=None, database=None, max_examples=50, derandomize=True
 )

@@ -161,7 +161,7 @@ def test_status_as_json(project: Path, capsys: pytest.CaptureFixture[str]) -> No
             ["new", "another", "--from", "table2"],
             "a new row starts from a row, and this is a table",
         ),
-        # one of nobody (RFC 5737)
+        # an address that no machine has (RFC 5737)
         (["ui", "--host", "203.0.113.1"], "--host takes an address of this machine"),
     ],
 )
@@ -229,7 +229,7 @@ def test_a_mistyped_command_line_is_one_line_and_exit_2(
 def test_a_file_that_the_system_refuses_is_named_without_a_number(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # leads to itself
+    # a link to itself
     (project / "bundle.tar").symlink_to(project / "bundle.tar")
     assert cli.main(["import", "bundle.tar"]) == 2
     assert (
@@ -265,7 +265,7 @@ def test_a_table_never_loses_numbers_unless_it_may(
         path: path.read_bytes()
         for path in [readme, *(project / "results" / "mini").glob("smoke.*")]
     }
-    # one of two rows is left
+    # leaves one of two rows
     next((project / "results" / "mini" / "runs").glob("*/*/result.json")).unlink()
     capsys.readouterr()
     for output in ([], ["--output", "results/mini"]):
@@ -290,7 +290,7 @@ def test_fewer_seeds_do_not_take_the_place_of_more(
 ) -> None:
     finish(project, "smoke", seeds=[0, 1])
     assert cli.main(["table", "smoke", "profile=mini", "--seeds", "0,1"]) == 0
-    # complete as it was asked for, and not written
+    # complete for the seeds asked for, but not written
     assert cli.main(["table", "smoke", "profile=mini"]) == 0
     assert "of deit_s12, deit_s12_featscale; --allow" in capsys.readouterr().err
     assert '"n": 2' in (project / "results" / "mini" / "smoke.json").read_text()

@@ -37,7 +37,7 @@ def trained(project: Path, make_run: Callable[..., Run]) -> Callable[[str], Run]
     """Makes a run with weights, and with scales that are not zero."""
 
     def make(name: str) -> Run:
-        # its profile is mini already
+        # the profile is mini already
         run = make_run(name, *SMALL[1:])
         if run.upstream:
             run.upstream.prepare()
@@ -113,7 +113,7 @@ def test_caits_attnscale_folds_into_a_plain_timm_model(
         img_size=28, patch_size=7, in_chans=1, num_classes=10, embed_dim=16, depth=2, num_heads=2
     )
     load_weights(plain, project / "plain.safetensors")
-    # one mixing instead of two, in float32
+    # one mixing instead of two rounds differently in float32
     torch.testing.assert_close(
         logits(plain), logits(trained_model(run.dir, run.experiment)), atol=1e-5, rtol=1e-5
     )
@@ -166,10 +166,10 @@ def test_evaluate_tells_accuracy_and_form(
     assert cli.main(["evaluate", str(run.dir), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["num_images"] == 1000
-    # a hundred images of each class
+    # each class has a hundred images
     assert printed["val/top1"] == pytest.approx(sum(printed["per_class_top1"]) / 10)
     assert printed["forms"][0] == "FeatScale's form on DeiT: the released code's, 1 + 2s and 1 + 2t"
-    # which say nothing of themselves
+    # a .pth file does not record its form
     weights = next(run.checkpoints_dir.glob("*.pt")).rename("weights.pth")
     row = ["--spec", "deit_s12_featscale", *SMALL, "model.scaling_variant=paper"]
     assert cli.main(["evaluate", str(weights), *row]) == 0

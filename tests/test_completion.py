@@ -70,7 +70,7 @@ def on_a_terminal(shell: str, typed: str, folder: Path) -> str:
         try:
             part = os.read(terminal, 65536)
         except OSError:
-            # how Linux says that nobody holds the other end any more
+            # Linux reports so that the other end is closed
             break
         if not part:
             break

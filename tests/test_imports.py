@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "methods": {"config"},
     "datasets": {"config", "errors", "files"},
     "orchestration": BASE | {"runs", "spec", "datasets"},
-    # of analysis only what needs no torch
+    # of analysis only modules that need no torch
     "reporting": BASE | {"runs", "spec", "datasets", "methods", "analysis"},
     "models": {"config", "errors", "files", "methods"},
     "analysis": {"config", "errors", "files", "methods", "models"},
@@ -34,9 +34,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 TYPED = {"cli"}
 """What people type, beside launch.py: it may import all."""
 ALSO_LATER = {
-    # only to tell what a mistyped name may mean
+    # only to suggest names for a mistyped one
     "project": {"spec"},
-    # the call of `train`, where a job or the inline back end has arrived at it
+    # the call of `train` by a job or by the inline back end
     "orchestration": {"training"},
     # a checkpoint as a model in MLflow, or analysed
     "reporting": {"models", "training"},
@@ -118,7 +118,7 @@ def test_the_map_of_the_rooms_names_all_of_them() -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PROJECT)))
 def test_a_room_imports_only_the_rooms_it_may_know(path: Path) -> None:
     name = room(path)
-    # what people type, and __main__.py
+    # rooms of the command line, and __main__.py
     if name not in MAY_IMPORT:
         return
     allowed = MAY_IMPORT[name] | {name}
@@ -130,7 +130,7 @@ def test_a_room_imports_only_the_rooms_it_may_know(path: Path) -> None:
 def test_nobody_imports_what_people_type(path: Path) -> None:
     if path.name == "__main__.py":
         return
-    # they share commands and operations among themselves
+    # the command line imports itself
     if room(path) in TYPED | {"launch"}:
         return
     assert not own_rooms(imports(path, everywhere=True)) & TYPED

@@ -173,7 +173,7 @@ def test_a_dry_run_shows_the_batch_script_without_slurm(
 ) -> None:
     row = str(PROJECT / "experiments" / "cait_s24_featscale.yaml")
     arguments = [row, "--backend=slurm", "--nodes=2", "--dry-run", f"cluster.results={tmp_path}"]
-    # for lack of data, once all is said
+    # 2 for lack of data, after the plan is printed
     assert launch.main(arguments) == 2
     said = capsys.readouterr().out
     assert "16 x 16 x 1 = 256" in said
@@ -209,7 +209,7 @@ def run_launch(results: Path, *more: str) -> subprocess.Popen[str]:
         f"cluster.results={results}",
         *TINY,
     ]
-    # a tracking server that is down: the mirror has tests of its own
+    # a tracking server that is down, since the mirror has its own tests
     environment = {
         **os.environ,
         "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
@@ -279,7 +279,7 @@ def test_an_evaluation_repeats_the_accuracy_of_its_run(undisturbed: tuple[Path, 
     found = json.loads(path.read_text())
     assert found["metrics"]["val/top1"] == trained["metrics"]["val/top1"]
     classes = found["evaluation"]["per_class_top1"]
-    # a hundred images of each
+    # each class has a hundred images
     assert sum(classes) / 10 == pytest.approx(found["metrics"]["val/top1"])
     assert f"top-1    {found['metrics']['val/top1']:.2f} %" in out
     assert "images/s, loading included" in out

@@ -55,8 +55,7 @@ def test_an_int_written_as_a_float_is_the_same_run(experiments: Path) -> None:
 
 
 def test_a_field_added_later_leaves_old_runs_their_identity() -> None:
-    """A field with `identity_default` metadata is left out of the identity while it has that value, and only
-    then."""
+    """A field is left out of the identity exactly while it has its `identity_default`."""
 
     @dataclasses.dataclass
     class Before:
@@ -193,13 +192,13 @@ def test_a_run_is_found_from_its_spec_when_the_file_that_it_started_from_is_gone
     weights.unlink()
     assert make_run("deit_s12", start) == run
     with pytest.raises(CheckpointError, match="there is no file"):
-        # another run, of which nothing is known
+        # a run whose start is not recorded
         make_run("deit_s12", start, "recipe.epochs=9")
     weights.write_bytes(b"others")
     assert make_run("deit_s12", start).id != run.id
     weights.unlink()
     with pytest.raises(CheckpointError, match="there is no file"):
-        # either of two
+        # ambiguous: two runs fit
         make_run("deit_s12", start)
 
 

@@ -211,7 +211,7 @@ def test_a_damaged_spec_is_refused_or_is_the_run(run: Run, data: st.DataObject) 
     )
     path.write_bytes(bytes(text))
     with suppress(ResultError):
-        # what is not science may change
+        # fields outside the identity may change
         assert Run.load(run.dir).id == run.id
     path.write_bytes(before)
 
@@ -298,7 +298,7 @@ def test_a_bundle_that_does_not_fit_leaves_nothing(project: Path, make_run: Make
     assert (failed.returncode, failed.stderr.count("\n")) == (2, 1)
     assert not list((project / "results" / "mini").glob(".import*"))
     assert not list((project / "results" / "mini").glob("runs/*/*"))
-    # its result follows from no journal
+    # the result does not follow from the journal
     assert command(project, "import", "big.tar").returncode == 2
 
 
@@ -322,7 +322,7 @@ except OSError:
         [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
     )
     assert [record["step"] for record in journal.read(path)] == list(range(int(done.stdout)))
-    # there is space again
+    # the disk has space again
     journal.append(path, {"step": 99})
     assert journal.read(path)[-1]["step"] == 99
 

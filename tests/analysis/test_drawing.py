@@ -174,8 +174,9 @@ def test_values_are_read_and_drawn_without_torch() -> None:
     """The control plane draws what was journaled on machines that have no GPU and no time."""
     program = (
         "import sys; from antioversmooth.analysis import drawing, overview, panels, record; from"
-        " antioversmooth.reporting import figures; picture = overview.overview_pictures(record.Analysis('',"
-        " '', 1, 1, {'tokens/similarity': {1: 0.5}}))[0]; assert 'matplotlib' not in sys.modules;"
+        " antioversmooth.reporting import figures; picture ="
+        " overview.overview_pictures(record.Analysis('', '', 1, 1, {'tokens/similarity': {1: 0.5}}))[0];"
+        " assert 'matplotlib' not in sys.modules;"
         " drawing.draw(picture); assert not {'torch', 'timm', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -59,7 +59,7 @@ def test_rows_are_read_in_their_order(
         assert images.labels.tolist() == [
             CLASSES.index(name.partition("/")[0]) for name in split_of(split)
         ]
-    # as a loading process may get it
+    # loading processes may get it pickled
     again = pickle.loads(pickle.dumps(found.train))
     assert again.read(5) == found.train.read(5)
     assert found.train.name(3) == f"{tmp_path}/trees:train[3]"

@@ -94,7 +94,7 @@ def test_labels_are_those_of_timms_reader(
         (file.read(), int(label)) for file, label in (reader[i] for i in range(len(reader)))
     )
     del reader
-    # it leaves its files open
+    # timm's reader leaves its files open
     gc.collect()
     assert (
         sorted((found.train.read(i), int(label)) for i, label in enumerate(found.train.labels))

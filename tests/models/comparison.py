@@ -14,7 +14,7 @@ def gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     torch.manual_seed(7)
     model.zero_grad()
     outputs = model(images)
-    # a distilled model in training has two
+    # a distilled model in training returns two outputs
     logits = torch.cat(outputs, -1) if isinstance(outputs, tuple) else outputs
     logits.square().sum().backward()
     found = {name: p.grad for name, p in named(model).items() if p.grad is not None}

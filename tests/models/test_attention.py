@@ -254,8 +254,7 @@ def test_small_scales_do_not_round_away(
     has_windows = kind.startswith("swin")
     block = model.layers[1].blocks[1] if has_windows else model.blocks[0]
     branch, shape = (block._attn, (16, 8, 8, 16)) if has_windows else (block.attn, (64, 17, 24))
-    # sharp attention, so that there is more to scale than the rounding of what it is added to;
-    # lamb1 scales the mean
+    # sharp attention: the scaled part must exceed the rounding of the sum; lamb1 scales the mean
     tokens = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(2)) + (scale == "lamb1")
     parameter = block.attn.lamb if scale == "lamb" else getattr(block, scale)
 
@@ -287,7 +286,7 @@ def test_featscale_acts_however_small_it_is(
     block = model.layers[1].blocks[1] if has_windows else model.blocks[0]
     branch, shape = (block._attn, (16, 8, 8, 16)) if has_windows else (block.attn, (64, 17, 24))
     tokens = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-    # a quarter of what rounding to the nearest number shows
+    # a quarter of the smallest change that rounding lets through
     scale = torch.finfo(dtype).eps / 8
 
     @torch.no_grad()
@@ -374,7 +373,7 @@ def reclassified(model: nn.Module, images: Tensor) -> Tensor:
     return model(images)
 
 
-# where timm resizes BEiT's tables
+# timm warns when it resizes BEiT's tables
 @pytest.mark.filterwarnings("ignore::UserWarning:timm.layers.interpolate")
 @KIND
 def test_the_rest_of_timm_works_as_before(
@@ -393,7 +392,7 @@ def test_the_rest_of_timm_works_as_before(
         "checkpointing": lambda m: checkpointed(m, images),
         "no classifier": lambda m: reclassified(m, images),
     }
-    # timm's has no set_input_size
+    # timm's CaiT has no set_input_size
     if kind != "cait":
         ways["another size"] = resized
     for name, way in ways.items():

@@ -86,11 +86,11 @@ def test_saved_bytes_are_the_inputs_that_backward_needs():
 def test_moved_bytes_are_read_and_written_and_views_are_free():
     x, row = torch.zeros(4, 8), torch.zeros(8)
     with MovedBytes() as moved:
-        # transposed: reshape copies
+        # the tensor is transposed, so reshape copies it
         y = x.t().reshape(4, 8)[0]
         _ = y.expand(3, 8) + row
     copied = 4 * (32 + 32)
-    # the broadcast row is one row
+    # the broadcast row is read once
     added = 4 * (8 + 8 + 24)
     assert moved.total == copied + added
 

@@ -146,7 +146,7 @@ def test_half_precision_keeps_small_scales_and_large_sums(dtype: torch.dtype):
     scaled = scaling.scale_rows(weight, one_plus(torch.full((64,), 0.003, dtype=dtype)))
     assert scaled.dtype == dtype
     assert (scaled != weight).float().mean() > 0.3
-    # sums to 300,000; float16 ends at 65,504
+    # the sum is 300,000; the largest float16 is 65,504
     large = torch.full((1, 5000, 2), 60.0, dtype=dtype)
     torch.testing.assert_close(
         scaling.token_mean(large, 1), torch.full((1, 1, 2), 60.0, dtype=dtype), atol=0.5, rtol=0

@@ -144,7 +144,7 @@ def test_a_cancelled_run_does_not_come_back(
     start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
 ) -> None:
     run = start()
-    # what a rank makes of scancel's SIGTERM
+    # a rank ends so on scancel's SIGTERM
     end(run, begin_attempt(run, "1"), "preempted")
     cancel(run)
     slurm.change("1", state="RUNNING")

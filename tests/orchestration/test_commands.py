@@ -278,7 +278,7 @@ def test_retry_trains_again_what_failed_on_this_machine(
     files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "local", "time": 0.0})
     journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
     crash(run, 1)
-    # --failed is what there is to retry
+    # without --failed, as with it, failed runs are retried
     assert cli.main(["retry", *MINI]) == 0
     assert run.result() is not None
     assert "Given up, and started again: deit_s12 seed 0\n" in capsys.readouterr().out

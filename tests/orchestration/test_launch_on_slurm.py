@@ -80,7 +80,7 @@ def test_a_row_that_left_its_table_is_listed_and_cancelled_with_prune_only(
         table.write_text(f"title: Mine\nrows:\n{listed}")
         results = f"cluster.results={tmp_path / 'results'}"
         words = ["launch.py", str(table), "profile=mini", "--gpus-per-node=1", results, *arguments]
-        # which the intent keeps
+        # the intent records sys.argv
         monkeypatch.setattr("sys.argv", words)
         assert runpy.run_path(str(PROJECT / "launch.py"))["main"]() == 0
         return capsys.readouterr().out

@@ -27,7 +27,7 @@ from antioversmooth.training.weights.trained import trained_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy", "ignore::ResourceWarning"),
-    # MLflow's and torch's own
+    # warnings of MLflow and torch about their own code
     pytest.mark.filterwarnings(
         "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
     ),
@@ -67,7 +67,7 @@ def done(
 ) -> Run:
     """The run in a results folder of its own, mirrored; its model is exported already, since that
     takes a second."""
-    # for MLflow's own functions, too
+    # MLflow's own functions read the variable
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     directory = tmp_path / trained.dir.relative_to(results(trained))
     shutil.copytree(trained.dir, directory)

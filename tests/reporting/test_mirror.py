@@ -28,7 +28,7 @@ from antioversmooth.runs import journal
 from antioversmooth.runs.discovery import Discovery
 from antioversmooth.runs.metrics import TRAIN_LOSS
 
-# MLflow's own use of SQLAlchemy
+# MLflow's own use of SQLAlchemy warns
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The ``noload`` loader strategy", "ignore::ResourceWarning"
 )
@@ -390,7 +390,7 @@ def test_a_path_that_is_only_odd_is_mirrored(
 def test_a_database_without_its_driver_is_one_message(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # as where it is not installed
+    # as if psycopg2 were not installed
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     monkeypatch.setitem(sys.modules, "psycopg", None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/x")

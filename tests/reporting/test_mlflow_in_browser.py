@@ -74,7 +74,7 @@ def see(browser: Chrome) -> Callable[..., str]:
 
     def see(address: str, *named: str) -> str:
         browser.set_window_size(1800, 1400)
-        # the next address may differ after its # only, which loads nothing anew
+        # an address that differs only after its # would not load the page again
         browser.get("about:blank")
         browser.get(address)
         wait(browser, lambda driver: all(text in words(driver) for text in named))

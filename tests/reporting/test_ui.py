@@ -172,7 +172,7 @@ def serving(lab: Lab) -> Iterator[subprocess.Popen[str]]:
         command, cwd=lab.root, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         yield process
-        # not kill: it has a server to end
+        # terminate, not kill: it has to end its server
         process.terminate()
 
 

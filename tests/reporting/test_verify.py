@@ -121,7 +121,7 @@ def test_runs_that_are_gone_are_named_once_and_the_rest_is_confirmed(
     shutil.rmtree(directory(lab, "deep"))
     assert cli.main(["verify", str(committed)]) == INCOMPLETE
     out = capsys.readouterr().out
-    # in its own row, and in that of which it is the baseline
+    # in its own row, and in the row whose baseline it is
     assert out.count("seed 0: there is no") == 2
     found = unconfirmed(committed, lab)
     assert set(found.values()) == {Verdict.gone}
@@ -151,7 +151,7 @@ def test_a_result_that_its_journal_contradicts_is_found(committed: Path, lab: La
     change(
         directory(lab, "wide") / "result.json", lambda result: result["best"].update({"epoch": 1})
     )
-    # the table believes it
+    # the table takes the edited result
     tables.write_table(lab.collect(*SEEDS), committed.parent)
     assert unconfirmed(committed, lab) == {"seed 0: best": Verdict.differs}
 

@@ -38,7 +38,7 @@ REQUEUE_DELAY_S = 5
 FREEZER = Path("/sys/fs/cgroup/freezer")
 
 os.environ["PATH"] += f"{os.pathsep}/usr/sbin{os.pathsep}/sbin"
-# where this process was started on a private cluster
+# set if this process was started on a private cluster
 _CLIENTS_OF_AN_OUTER_ONE = f"{os.environ.get(OWNER)}/bin"
 PATH = os.pathsep.join(
     part for part in os.environ["PATH"].split(os.pathsep) if part != _CLIENTS_OF_AN_OUTER_ONE
@@ -99,7 +99,7 @@ class Cluster:
             self.login = SharedMachine(1, folder)
             machines = [SharedMachine(10 + n, folder) for n in range(1, nodes + 1)]
         else:
-            # cgroups bear the names of nodes
+            # cgroups are named after nodes, so names differ between clusters
             hosts, stem = folder / "hosts", f"n{os.getpid()}x"
             self.login = switch = OwnMachine("login", 1, hosts)
             machines = [
@@ -138,7 +138,7 @@ class Cluster:
                 self.power_on(name)
             wait_until(lambda: set(self._node_states()) == {"idle"}, "idle nodes", seconds=180)
         except BaseException as error:
-            # the folder goes with the cluster
+            # the folder is removed with the cluster, so its logs go into the error
             error.add_note(f"nodes: {self._node_states()}\n{self._ends_of_logs()}")
             self.down()
             raise
@@ -247,7 +247,7 @@ class Cluster:
             "--skip-networking",
             "--skip-grant-tables",
         ]
-        # alone among the daemons it does not go into the background by itself
+        # MariaDB is the only daemon that stays in the foreground
         user = ["--user=root"] if os.geteuid() == 0 else []
         self.login.run(
             "sh",
@@ -257,8 +257,7 @@ class Cluster:
         )
         wait_until((db / "socket").exists, "database")
         self.login.run("slurmdbd", env=self.environment)
-        # its log says "started" before it listens, and a slurmctld that finds nobody there ends at
-        # once
+        # slurmdbd logs "started" before it listens, and slurmctld ends at once without it
         wait_until(self._database_answers, "slurmdbd that answers", seconds=180)
 
     def _write_files(self) -> None:

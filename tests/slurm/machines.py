@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-# exists only inside the namespaces that are made here
+# the subnet exists only inside the namespaces
 SUBNET = "10.131.0"
 OWNER = "ANTIOVERSMOOTH_PRIVATE_SLURM"
 """Environment variable of every process of a cluster: its folder."""
@@ -125,8 +125,7 @@ class OwnMachine:
         setup = (
             f"hostname {self.name} && mount --bind {self._hosts} /etc/hosts && ip link set lo up"
         )
-        # killed with its maker, by the kernel, so that an interrupted or killed test run leaves no
-        # machine behind
+        # the kernel kills it with its parent, so a killed test run leaves no machine behind
         unshare = [
             "setpriv",
             "--pdeathsig",
@@ -207,7 +206,7 @@ class SharedMachine:
         kill_all(self._folder, self.name)
 
     def run(self, *command: str, env: dict[str, str] | None = None) -> str:
-        # what slurmd starts knows its node by this variable, and slurmd itself with it
+        # slurmd and its children find the name of their node in this variable
         return _run([*command], self.name, {**(env or os.environ), "SLURMD_NODENAME": self.name})
 
 
@@ -241,7 +240,7 @@ def _belongs(proc: Path, folder: Path, node: str | None) -> bool:
         environment = (proc / "environ").read_bytes().split(b"\0")
         opened = {os.readlink(link) for link in (proc / "fd").iterdir()}
     except OSError:
-        # it has ended, or is another user's
+        # the process has ended, or is another user's
         return False
     ours = f"{OWNER}={folder}".encode() in environment
     if node is None:

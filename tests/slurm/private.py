@@ -42,7 +42,7 @@ PREFIX = "aos-slurm-"
 def _remove_leftovers() -> None:
     """Removes what killed test runs left of their clusters outside of namespaces."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        # of another test run, which has just ended
+        # another test run may just have removed it
         with suppress(FileNotFoundError):
             if folder.stat().st_uid == os.getuid() and _is_gone(
                 folder.name.removeprefix(PREFIX).partition("-")[0]

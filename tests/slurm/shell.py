@@ -24,7 +24,7 @@ def main(command: list[str]) -> int:
     if why:
         print(why, file=sys.stderr)
         return 2
-    # else the cluster's folder would stay
+    # an exit by SystemExit removes the cluster's folder
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     shared = cluster.shares_loopback()
     how = "on a shared loopback" if shared else "each with a network of its own"
@@ -37,7 +37,7 @@ def main(command: list[str]) -> int:
             file=sys.stderr,
             flush=True,
         )
-        # `python` is the project's
+        # `python` is the interpreter of the project
         ours = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
         shell = command or [os.environ.get("SHELL", "/bin/sh")]
         return subprocess.run(shell, env={**os.environ, **ours}).returncode

@@ -84,7 +84,7 @@ class Chaos:
         )
         if not running:
             return False
-        # it has just ended
+        # the job may just have ended
         with suppress(RuntimeError):
             self._lab.cluster.ask(*command, self._random.choice(running))
         return True

@@ -34,7 +34,7 @@ def test_two_nodes_on_one_loopback_train_and_leave_nothing(slurm_is_there: None)
 def child(parent: int, program: str) -> int:
     """The child of a process that runs a program; 0: none."""
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        # it has just ended
+        # the thread may just have ended
         with suppress(OSError):
             if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0] == program.encode():
                 return int(pid)
@@ -52,7 +52,7 @@ def test_a_cluster_that_is_started_from_another_one_is_on_its_own_network(
         command = [sys.executable, str(Path(__file__).parent / "shell.py"), *typed]
         inner = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert " 3 " in inner.stdout, inner.stderr
-    # as its help is typed
+    # `python` is found as in the help of the shell
     assert inner.stdout.splitlines()[-1] == str(Path(sys.executable).parent / "python")
 
 
@@ -75,7 +75,7 @@ def test_a_cluster_ends_with_the_process_that_made_it_even_where_that_is_killed(
     maker.kill()
     maker.wait(60)
     maker.stderr.close()
-    # what a person started on it is theirs to end
+    # a process that the user started on it is not ended by the cluster
     os.kill(sleeping, 9)
     wait_until(lambda: not processes(folder), "end of its processes")
     with private_cluster(nodes=1, accounting=False, proctrack="linuxproc", shared=False):

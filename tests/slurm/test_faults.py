@@ -47,12 +47,12 @@ def test_the_time_limit(lab: Lab) -> None:
     run = lab.new_run("limit", "cluster.time_min=30", "cluster.signal_delay_s=90")
     job = lab.submit(run)
     lab.wait_saved(run)
-    # SLURM looks at time limits every half minute, and wakes whom it has to tell something
+    # SLURM checks time limits every half minute, and wakes stopped processes to signal them
     with lab.paused(run):
         minutes = int((time.time() - starts(run)[0]["time"]) / 60) + 2
         lab.cluster.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
         wait_until(lambda: ends(run), "warning", seconds=120)
-        # of its next turn, too
+        # the limit holds for the next turn, too
         lab.cluster.ask("scontrol", "update", f"JobId={job}", "TimeLimit=30")
     assert_it_went_on(lab, run, "timeout")
     assert not lost_steps(run, 1)
@@ -142,7 +142,7 @@ def test_rank_zero_killed_in_the_middle_of_a_checkpoint(lab: Lab) -> None:
     pid = lab.processes(run)[0]
     deadline = time.monotonic() + 60
     while not any(name.startswith(".") for name in os.listdir(run.checkpoints_dir)):
-        # and no sleep: a checkpoint takes some milliseconds
+        # no sleep in this loop: a checkpoint takes some milliseconds
         assert time.monotonic() < deadline
     os.kill(pid, signal.SIGKILL)
     assert_it_went_on(lab, run, "crash")
@@ -156,7 +156,7 @@ def test_a_node_without_power(lab: Lab) -> None:
     node = lab.nodes_of(run)[1]
     lab.cluster.power_off(node)
     try:
-        # rank 0 made a crash of it: its peer was gone
+        # rank 0 recorded a crash, since its peer was gone
         assert_it_went_on(lab, run, "node-fail")
         assert retry_decision(RunRecord.read(run)).why.endswith("0 of them crashed")
     finally:
@@ -169,9 +169,9 @@ def test_a_node_set_down_by_an_administrator(lab: Lab) -> None:
     lab.submit(run)
     lab.wait_saved(run)
     node = f"NodeName={lab.nodes_of(run)[0]}"
-    # it comes back by ReturnToService
+    # the node returns by ReturnToService
     lab.cluster.ask("scontrol", "update", node, "State=DOWN", "Reason=test")
-    # it had the time to save
+    # the run had the time to save
     assert_it_went_on(lab, run, "preempted")
     assert retry_decision(RunRecord.read(run)).why.endswith("0 of them crashed")
 

@@ -19,7 +19,7 @@ IDS = json.loads((Path(__file__).parent / "golden" / "ids.json").read_text())
 def test_every_shipped_row_keeps_its_id(profile: str, tmp_path: Path) -> None:
     request = spec.load(sorted(EXPERIMENTS.glob("*.yaml")), [f"profile={profile}"])
     ids = {}
-    # one by one: rows of one model that differ in full size may be the same run when shrunk
+    # planned one by one: rows that differ at full size may be the same run when shrunk
     for experiment in request.experiments:
         alone = dataclasses.replace(request, experiments=[experiment])
         ids[experiment.name] = alone.plan([0], tmp_path)[-1].id

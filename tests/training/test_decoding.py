@@ -73,7 +73,7 @@ def test_grey_jpegs(options: dict[str, object]) -> None:
 @pytest.mark.usefixtures("no_pillow")
 def test_orientation_is_left_as_it_is_stored_as_by_torchvisions_folder() -> None:
     exif = Image.Exif()
-    # turned by a quarter
+    # orientation: rotated by 90 degrees
     exif[0x0112] = 6
     content = encoded(picture(40, 20), exif=exif, icc_profile=b"profile", comment=b"words")
     assert decode(content).shape == (3, 20, 40)

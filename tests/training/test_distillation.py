@@ -283,7 +283,7 @@ def test_a_teacher_that_timm_does_not_know_is_refused(filed: Callable[..., Run])
 def test_a_teacher_sees_images_of_its_own_size(filed: Callable[..., Run]) -> None:
     teacher = load_teacher(filed(10, teacher_model="test_vit", weights="test_vit"), ALONE)
     assert teacher is not None
-    # it takes 160 x 160
+    # the teacher takes images of 160 x 160
     assert teacher(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
     seen = Teacher(nn.Identity(), GREY.mean, GREY.std, GREY, image_size=8)(
         torch.full((1, 3, 6, 6), 0.7)

@@ -151,7 +151,7 @@ def test_dropout_zeroes_elements_at_its_rate_and_scales_the_others(
     assert torch.allclose(x.grad[~gone], torch.tensor(1 / 0.8))
     per_sample = gone.flatten(1).float()
     correlation = torch.corrcoef(per_sample) - torch.eye(BATCH)
-    # of 2,000 draws each: no two samples have the same mask
+    # 2,000 draws each; no two samples have the same mask
     assert correlation.abs().max() < 0.12
 
 
@@ -184,7 +184,7 @@ def test_drop_path_drops_samples_at_its_rate_and_scales_the_others(
     rates = torch.stack(kept_samples).float()
     # 9,600 draws
     assert rates.mean().item() == pytest.approx(0.75, abs=0.025)
-    # of each sample, 400
+    # 400 draws of each sample
     assert rates.mean(0).min() > 0.6
 
 

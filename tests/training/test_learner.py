@@ -255,7 +255,7 @@ def test_nothing_in_a_step_waits_for_the_device(tiny_run: Callable[..., Run]) ->
     learner, meter = made_learner(run), Meter(ALONE)
     assert learner.ema is not None
     source = batches(run, learner)
-    # what loading does on the CPU is no part of it
+    # batches are loaded before, so loading is not counted
     given = [next(source) for _ in range(4)]
     with NoWaiting():
         for step in range(2):

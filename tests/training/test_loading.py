@@ -86,11 +86,11 @@ def test_data_that_has_gone_is_said_so_after_a_few_tries(
 @pytest.mark.parametrize(
     ("info", "environment", "cpus"),
     [
-        # a quarter of the machine's sixteen
+        # a quarter of sixteen CPUs
         (RankInfo(0, 4, 0, 4, "torchrun"), {}, 4),
-        # a task a rank
+        # one task per rank
         (RankInfo(0, 8, 0, 4, "slurm"), {"SLURM_CPUS_PER_TASK": "12"}, 12),
-        # a task a node: its agent's ranks share it
+        # one task per node, shared by its ranks
         (RankInfo(0, 8, 0, 4, "torchrun"), {"SLURM_CPUS_PER_TASK": "48"}, 12),
         (RankInfo(0, 1, 0, 1, "alone"), {"SLURM_CPUS_PER_TASK": "6"}, 6),
         (RankInfo(0, 32, 0, 32, "torchrun"), {}, 1),

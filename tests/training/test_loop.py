@@ -151,11 +151,11 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
     assert last_end(run)["reason"] == "crash"
     (note,) = [r for r in journal.read(run.attempts_path) if r["event"] == "diverged"]
     assert note["step"] == 7
-    # nothing is scaled in float32
+    # float32 needs no loss scaling
     assert note["loss_scale"] == 1.0
     assert len(note["samples"]) == 128
     newest = run.checkpoints()[0]
-    # the seven steps before it are in
+    # the checkpoint holds the seven steps before the failure
     assert newest.step == 7
     assert newest.is_whole()
 

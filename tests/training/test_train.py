@@ -151,9 +151,9 @@ def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(
     remove(straight)
 
     run = tiny_run("recipe.epochs=6", "runtime.checkpoint_every_s=0")
-    # of 66: it must not end before it is killed
+    # of 66 steps, so the run does not end before it is killed
     moments = sorted(random.sample(range(1, 40), 3))
-    # shown where it fails
+    # pytest shows it if the test fails
     print(f"killed at steps {moments}")
     for kill_at in moments:
         (process,) = processes.start(run)
@@ -180,7 +180,7 @@ def test_a_fine_tune_starts_from_the_final_weights_of_another_run(
     reached, result = upstream.result(), run.result()
     assert reached is not None
     assert result is not None
-    # scales that are zero change nothing, so the start is where the other run ended
+    # zero scales change nothing, so the run starts at the accuracy of the other one
     assert result["start"] == {VAL_TOP1: reached["metrics"][VAL_TOP1]}
     (report,) = [r for r in journal.read(run.attempts_path) if r["event"] == "initial-weights"]
     assert all(name.endswith(("lamb1", "lamb2")) for name in report["missing"])
