@@ -143,6 +143,15 @@ def test_aliases_are_not_followed(make_run: MakeRun) -> None:
         Run.load(run.dir)
 
 
+@pytest.mark.parametrize("text", ["[" * 200_000, "- " * 9000 + "x"])
+def test_a_spec_that_is_nested_beyond_reason_is_refused(make_run: MakeRun, text: str) -> None:
+    """The fast loader of YAML would end the process: its stack overflows."""
+    run = make_run()
+    (run.dir / "spec.yaml").write_text(text)
+    with pytest.raises(ResultError, match="nested more deeply"):
+        Run.load(run.dir)
+
+
 def test_moved_runs_find_the_run_that_they_start_from(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("cait_s24_featscale")
     assert run.upstream is not None

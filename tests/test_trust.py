@@ -43,7 +43,7 @@ UNPICKLES = {
     ("hub", "load"), ("tar", "extractall"), ("tar", "extract"), ("zip", "extractall"),
     ("shutil", "unpack_archive"),
 }  # fmt: skip
-SAFE_LOADERS = {"_PlainLoader", "_loader"}
+SAFE_LOADERS = {"_Loader", "_loader"}
 """Both are subclasses of yaml.SafeLoader, as `test_loaders_are_safe` holds."""
 
 
@@ -76,9 +76,10 @@ def test_loaders_are_safe() -> None:
     from antioversmooth.runs import directory
     from antioversmooth.spec import source
 
-    for loader in (directory._PlainLoader, source._loader()):
-        assert issubclass(loader, yaml.SafeLoader)
-        assert not issubclass(loader, yaml.UnsafeLoader)
+    for loader in (directory._Loader, source._loader()):
+        assert issubclass(loader, yaml.constructor.SafeConstructor)
+        # the base of all constructors that make more than plain values
+        assert not issubclass(loader, yaml.constructor.FullConstructor)
 
 
 # -- run directories from elsewhere ----------------------------------------------------------------

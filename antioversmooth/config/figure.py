@@ -105,7 +105,12 @@ class Figure(Config):
                 yield Broken(f"rows[{i}].experiment", name, "each experiment at most once")
 
     @rule(
-        "rows", "rows[].experiment", "panels", "panels[].rows", "panels[].references[].experiment"
+        "rows",
+        "rows[].experiment",
+        "panels",
+        "panels[].rows",
+        "panels[].references",
+        "panels[].references[].experiment",
     )
     def _panels_draw_rows_of_the_figure(self) -> Iterator[Broken]:
         names = [row.experiment for row in self.rows]

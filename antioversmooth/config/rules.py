@@ -6,6 +6,7 @@ A rule between fields is a method with the decorator `rule`, which names the fie
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,9 +17,9 @@ from antioversmooth.errors import SpecError
 
 
 def absolute(path: str) -> str:
-    """The path as every process can open it: a run is resumed from other folders than it was
-    launched in."""
-    return str(Path(path).expanduser().absolute())
+    """The absolute path: a run is resumed from other folders than it was launched in. The `~` of an
+    unknown user stays as it is."""
+    return str(Path(os.path.expanduser(path)).absolute())
 
 
 class Broken(NamedTuple):

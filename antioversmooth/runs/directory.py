@@ -29,11 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from antioversmooth import files
-from antioversmooth.config import Experiment
+from antioversmooth.config import Experiment, make
 from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
 from antioversmooth.redact import redact
 from antioversmooth.runs import journal
@@ -241,18 +239,9 @@ class Run:
         path = directory / "spec.yaml"
         content = _content(path)
         try:
-            merged = OmegaConf.merge(OmegaConf.structured(Experiment), content["experiment"])
-            experiment = OmegaConf.to_object(merged)
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            RecursionError,
-            OmegaConfBaseException,
-            SpecError,
-        ) as err:
+            experiment = make(Experiment, content["experiment"])
+        except SpecError as err:
             raise ResultError(f"{path} cannot be read: {err}") from err
-        assert isinstance(experiment, Experiment)
         places = {
             role: _place(directory, content[role]) for role in ORIGINS.values() if content.get(role)
         }
@@ -292,14 +281,28 @@ def _place(directory: Path, needed: str) -> Path:
     return beside if (beside / "spec.yaml").is_file() else recorded
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """Safe, and without aliases: a few lines of them can stand for more values than any memory
-    holds."""
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The fast loader, where PyYAML was built with it."""
+_DEEPEST = 20
+"""Levels of nesting that are read; a run writes fewer."""
 
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
+
+def _parse(text: str) -> Any:
+    """Parses YAML that nobody vouches for.
+
+    Raises:
+        yaml.YAMLError: It is not YAML; it has aliases, a few lines of which can stand for more values
+            than any memory holds; or it is nested deeper than the loader's stack allows.
+    """
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("it holds an alias, which no run writes")
-        return super().compose_node(parent, index)
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise yaml.YAMLError("it is nested more deeply than a run writes it")
+    return yaml.load(text, _Loader)
 
 
 _MAYBE = (str, type(None))
@@ -323,7 +326,7 @@ def _content(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text()
-        content = yaml.load(text, _PlainLoader)
+        content = _parse(text)
     except FileNotFoundError as err:
         raise ResultError(f"{path.parent} is not a run directory: it has no spec.yaml") from err
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as err:

@@ -54,6 +54,13 @@ def test_every_shipped_spec_fits_its_schema(path: Path) -> None:
         ("recipe", "betas: 0.9", "betas: 0.9 is not"),
         ("model", "scaling: attn", "scaling: 'attn' is not"),
         ("cluster", "nodes: [2]", "nodes: [2] is not"),
+        ("cluster", "nodes: 0", "nodes: 0 is not"),
+        ("cluster", "exclude: ['-w x']", "exclude.0: '-w x' does not match"),
+        ("recipe", "dropout: 1.0", "dropout: 1.0 is not"),
+        ("recipe", "betas: [0.9]", "betas: [0.9] is too short"),
+        ("recipe", "crop_scale: [0, 1]", "crop_scale.0: 0 is less than or equal to the minimum"),
+        ("recipe", "interpolation: box", "interpolation: 'box' is not"),
+        ("recipe", "init_from: cait", "init_from: 'cait' is not"),
         ("table", "title: T\nrows: [{label: L, paper: {top1: 80, confidence: Q}}]", "paper"),
     ],
 )
@@ -69,6 +76,11 @@ def test_every_key_is_described_and_every_reference_leads_somewhere(kind: str) -
         assert all(part["description"] for part in mapping["properties"].values())
     references = re.findall(r'"#/definitions/(\w+)"', json.dumps(schema))
     assert set(references) == set(schema["definitions"])
+
+
+def test_bounds_of_a_value_leave_interpolations_and_null_possible() -> None:
+    text = "clip_grad: null\ndropout: ${recipe.drop_path}\ninterpolation: ${oc.env:HOW}\n"
+    assert violations(text, json_schema("recipe")) == []
 
 
 def test_a_group_completes_the_keys_and_defaults_of_its_dataclass() -> None:
