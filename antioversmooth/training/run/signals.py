@@ -26,7 +26,7 @@ PARENT = "ANTIOVERSMOOTH_PARENT"
 
 
 class StepAction(IntEnum):
-    """What all ranks do at the end of a step: the highest action that any of them requests."""
+    """Action of all ranks at the end of a step: the highest that any of them requests."""
 
     proceed = 0
     save = 1
