@@ -55,7 +55,7 @@ def test_theorem_3_holds(num_tokens: int, spread: float, seed: int) -> None:
 
 
 @given(num_tokens=sizes, w=st.floats(-2, 2), seed=seeds)
-def test_attnscale_multiplies_what_is_left_by_one_plus_w(
+def test_attnscale_multiplies_the_high_frequencies_by_one_plus_w(
     num_tokens: int, w: float, seed: int
 ) -> None:
     logits, x, _ = draw(num_tokens, 1.0, seed)
@@ -104,7 +104,7 @@ def test_corollary_2_products_of_different_layers_are_low_pass_too(
 
 
 @given(num_tokens=sizes, seed=seeds, repeats=st.sampled_from([1, 2]))
-def test_featscale_leaves_at_most_the_largest_one_plus_t(
+def test_featscale_multiplies_the_high_frequencies_by_at_most_the_largest_one_plus_t(
     num_tokens: int, seed: int, repeats: int
 ) -> None:
     x = draw(num_tokens, 1.0, seed)[1]
@@ -172,7 +172,7 @@ def test_a_layer_that_breaks_the_bound_is_counted(
         model(images)
 
 
-def test_theorems_are_only_measured_where_they_are_about_the_layer(
+def test_theorems_are_measured_only_on_layers_that_they_cover(
     build: Callable[..., nn.Module],
 ) -> None:
     assert bounds.holds_for(build("vit", attnscale=True).blocks[0].attn)

@@ -20,7 +20,7 @@ from antioversmooth.analysis.drawing import palette_indices
         ([], []),
     ],
 )
-def test_a_kind_of_row_has_its_place_whatever_else_is_drawn(
+def test_a_method_has_the_same_colour_in_every_figure(
     labels: list[str], expected: list[int]
 ) -> None:
     assert palette_indices(labels) == expected

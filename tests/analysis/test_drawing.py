@@ -33,7 +33,7 @@ PICTURE = Picture(
 )
 
 
-def test_a_picture_is_kept_with_its_numbers(tmp_path: Path) -> None:
+def test_a_picture_is_written_with_its_numbers(tmp_path: Path) -> None:
     paths = drawing.write_picture(PICTURE, tmp_path / "figures")
     assert [path.name for path in paths] == [
         f"similarity.{end}" for end in ("json", "csv", "png", "svg")
@@ -61,7 +61,7 @@ def test_the_same_numbers_are_the_same_bytes() -> None:
     assert drawing.draw(PICTURE) == drawing.draw(PICTURE)
 
 
-def test_nothing_of_the_picture_is_outside_of_it() -> None:
+def test_nothing_of_the_picture_is_cut_off() -> None:
     """The frame of the image is background all around, however long the notes are."""
     with Image.open(io.BytesIO(drawing.draw(PICTURE)["png"])) as image:
         width, height = image.size
@@ -90,7 +90,7 @@ def test_panels_of_one_quantity_have_one_scale() -> None:
     assert three != one
 
 
-def test_one_legend_explains_all_panels_and_lies_on_none() -> None:
+def test_one_legend_explains_all_panels_and_overlaps_none() -> None:
     panels = [PanelData(title, "layer", "cos", False, [], [LINE, DASHED]) for title in ("a", "b")]
     canvas = drawing._figure(Picture("p", "A title", ["A note."], panels))
     canvas.draw_without_rendering()
@@ -104,7 +104,7 @@ def test_one_legend_explains_all_panels_and_lies_on_none() -> None:
     assert not any(box.overlaps(text.get_window_extent()) for text in (title, note))
 
 
-def test_titles_of_panels_that_stand_side_by_side_do_not_run_into_each_other() -> None:
+def test_titles_of_neighbouring_panels_do_not_overlap() -> None:
     """Two of the longest that there are."""
     titles = [
         f"Spectrum of the attention maps{more}"
@@ -131,14 +131,14 @@ def test_a_layer_has_one_colour_in_all_panels() -> None:
     assert colours[1] == colours[0][2:]
 
 
-def test_the_value_that_changes_nothing_is_a_line() -> None:
+def test_the_value_of_an_identity_layer_is_a_line() -> None:
     panel = PanelData("a", "layer", "w", False, [], [LINE], unchanged=0.0)
     (plot,) = plots(Picture("p", "P", [], [panel]))
     assert list(plot.lines[0].get_ydata()) == [0.0, 0.0]
     assert plot.get_ylim()[0] < 0
 
 
-def test_an_overview_shows_what_there_is() -> None:
+def test_an_overview_shows_the_measures_that_exist() -> None:
     known = {"tokens/similarity": {1: 0.1, 2: 0.2}, "scales/w": {1: [0.1], 2: [0.2]}}
     pictures = overview.overview_pictures(Analysis("DeiT-S", "a.pt", 1000, 2, known))
     assert [picture.name for picture in pictures] == ["similarity", "scales"]

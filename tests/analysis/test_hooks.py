@@ -1,4 +1,4 @@
-"""Attention maps read from models of every family, held by what the layer makes of them."""
+"""Attention maps of models of every family, checked by the output of the layer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def attention_of(model: nn.Module, images: Tensor) -> list[AttentionActivations]
 
 
 def recombined(seen: AttentionActivations) -> Tensor:
-    """What a layer must give if its map is the one that was seen: map times values, projected."""
+    """Output of a layer with the recorded map: map times values, projected."""
     layer = seen.layer
     values = (
         ScaledAttention.value(layer, seen.tokens)
@@ -45,7 +45,7 @@ def recombined(seen: AttentionActivations) -> Tensor:
 
 @KIND
 @pytest.mark.parametrize("scaling", [{}, {"attnscale": True}], ids=["stock", "attnscale"])
-def test_the_map_that_is_seen_is_the_one_that_multiplies_the_values(
+def test_the_recorded_map_is_the_one_that_multiplies_the_values(
     build: Callable[..., nn.Module], images: Tensor, kind: str, scaling: dict[str, bool]
 ) -> None:
     for seen in attention_of(build(kind, **scaling), images):
@@ -60,7 +60,7 @@ def test_the_map_that_is_seen_is_the_one_that_multiplies_the_values(
         ("swin_v2", {}),
     ],
 )
-def test_the_map_follows_what_the_mean_runs_over(
+def test_the_map_follows_the_tokens_of_the_mean(
     build: Callable[..., nn.Module], images: Tensor, kind: str, scaling: dict[str, bool]
 ) -> None:
     for seen in attention_of(build(kind, attnscale=True, **scaling), images):
@@ -80,7 +80,7 @@ def test_rows_of_maps_sum_to_one_with_and_without_attnscale(
 
 
 @KIND
-def test_a_watched_model_computes_what_it_did_and_stays_as_it_was(
+def test_hooks_change_neither_the_model_nor_its_outputs(
     build: Callable[..., nn.Module], images: Tensor, kind: str
 ) -> None:
     model = build(kind, attnscale=True, featscale=True).train()
@@ -114,7 +114,7 @@ def test_a_model_that_fails_midway_is_left_without_hooks(
 
 
 @KIND
-def test_tokens_are_seen_before_the_first_block_and_after_each(
+def test_tokens_are_recorded_before_the_first_block_and_after_each(
     build: Callable[..., nn.Module], images: Tensor, kind: str
 ) -> None:
     seen: dict[int, tuple[int, ...]] = {}

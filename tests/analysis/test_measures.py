@@ -47,7 +47,7 @@ def test_a_stock_model_has_no_scales(build: Callable[..., nn.Module], images: Te
     assert not any(name.startswith("scales/") for name in found)
 
 
-def test_scales_are_as_they_act(build: Callable[..., nn.Module], images: Tensor) -> None:
+def test_scales_are_the_effective_ones(build: Callable[..., nn.Module], images: Tensor) -> None:
     """The released form counts FeatScale's terms twice in a ViT, once in Swin, where the block
     applies them."""
     for kind, times in (("vit", 2), ("cait", 1), ("swin", 1)):
@@ -99,7 +99,7 @@ def test_batches_and_devices_do_not_change_the_means(
             ), name
 
 
-def test_one_batch_at_a_time_is_asked_for(build: Callable[..., nn.Module], images: Tensor) -> None:
+def test_batches_are_taken_one_at_a_time(build: Callable[..., nn.Module], images: Tensor) -> None:
     """What makes the batches may go over a million images: the next is only made when the one
     before was seen."""
     model = build("vit")
@@ -127,9 +127,7 @@ class Counter:
         self.passes.append(None)
 
 
-def test_the_model_that_is_given_is_not_touched(
-    build: Callable[..., nn.Module], images: Tensor
-) -> None:
+def test_the_model_is_unchanged(build: Callable[..., nn.Module], images: Tensor) -> None:
     model = build("vit", attnscale=True).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     measure(model, [images])

@@ -1,4 +1,4 @@
-"""What a figure shows of which analyses: values, bands, labels."""
+"""Curves of a figure: values, bands and labels."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_layers_of_one_model_are_curves_of_their_own() -> None:
     assert labels == ["DeiT-S, layer 1", "DeiT-S, last layer", "B, layer 1", "B, last layer"]
 
 
-def test_no_layers_given_are_all_of_them_and_layer_0_is_what_enters() -> None:
+def test_all_layers_are_the_default_and_layer_0_is_the_input() -> None:
     assert panel_data(Panel(PanelKind.decay, []), [row(analysis(depth=2))]).layers == [1, 2]
     entered = analysis(tokens_amplitude={0: [1.0, 2.0, 10.0, 1.0]})
     (curve,) = panel_data(Panel(PanelKind.feature_spectrum, [0]), [row(entered)]).curves
@@ -129,7 +129,7 @@ def test_a_panel_shows_the_rows_that_it_names() -> None:
     ] == ["B"]
 
 
-def test_what_is_of_one_quantity_is_said_to_be() -> None:
+def test_kinds_of_one_quantity_share_its_name() -> None:
     """Such panels are drawn to one scale."""
     cosines = [
         kind for kind in PanelKind if "similarity" in kind.value and "difference" not in kind.value
@@ -146,7 +146,7 @@ def test_what_is_of_one_quantity_is_said_to_be() -> None:
     assert both[0].quantity == both[1].quantity
 
 
-def test_bounds_stand_dashed_beside_what_is_measured() -> None:
+def test_bounds_are_dashed_beside_the_measured_curve() -> None:
     measured, bound = panel_data(Panel(PanelKind.head_bound), [row(analysis())]).curves
     assert (list(measured.y), list(bound.y)) == ([1.0, 0.25], [3.0, 2.0])
     assert (measured.style, bound.style) == (Style.line, Style.dashed)
@@ -154,7 +154,7 @@ def test_bounds_stand_dashed_beside_what_is_measured() -> None:
     assert panel_data(Panel(PanelKind.head_bound), [row(analysis())]).unchanged == 1
 
 
-def test_rows_without_what_is_drawn_are_left_out() -> None:
+def test_rows_without_the_measure_are_omitted() -> None:
     plain, scaled = (
         row(analysis()),
         row(analysis(scales_w={1: [0.1, 0.3], 2: [0.0, 0.2]}), label="AttnScale"),

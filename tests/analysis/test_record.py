@@ -35,11 +35,11 @@ def test_an_analysis_is_read_back_to_five_digits(tmp_path: Path) -> None:
     )
 
 
-def test_there_is_none_where_there_is_no_file(tmp_path: Path) -> None:
+def test_there_is_no_analysis_without_a_file(tmp_path: Path) -> None:
     assert Analysis.read(tmp_path / "analysis.json") is None
 
 
-def test_the_sheet_has_one_number_a_line_with_its_place_on_the_axes(tmp_path: Path) -> None:
+def test_the_csv_has_one_number_a_line_with_its_indices(tmp_path: Path) -> None:
     ANALYSIS.write(tmp_path)
     with (tmp_path / "analysis.csv").open() as file:
         lines = list(csv.DictReader(file))
@@ -59,7 +59,7 @@ def test_the_sheet_has_one_number_a_line_with_its_place_on_the_axes(tmp_path: Pa
     assert chosen == ["7"]
 
 
-def test_a_number_that_is_none_is_refused() -> None:
+def test_a_number_that_is_not_finite_is_refused() -> None:
     broken = Analysis("DeiT-S", "", 1, 1, {"tokens/similarity": {0: float("nan")}})
     with pytest.raises(ValueError, match="JSON"):
         broken.json()

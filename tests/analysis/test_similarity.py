@@ -50,7 +50,7 @@ def test_equal_tokens_are_wholly_similar_and_opposite_ones_only_in_absolute_valu
     assert off_diagonal_cosine(opposite).item() == pytest.approx(-1)
 
 
-def test_only_the_off_diagonal_form_leaves_the_class_token_out() -> None:
+def test_only_the_off_diagonal_definition_excludes_the_class_token() -> None:
     patches = torch.randn(1, 5, 4)
     with_class = torch.cat([torch.randn(1, 1, 4), patches], dim=1)
     found = similarities(with_class, prefix=1)[0]

@@ -1,4 +1,4 @@
-"""What runs left, for comparing one with another."""
+"""Results of runs, to compare one with another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def losses(run: Run) -> list[float]:
 
 
 def final_state(run: Run) -> dict[str, Any]:
-    """What the newest checkpoint holds."""
+    """State of the newest checkpoint."""
     return load_state(run.checkpoints()[0].path)
 
 

@@ -39,13 +39,13 @@ from antioversmooth.training.run.distributed import RankInfo, Ranks
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_raised_says_why_an_attempt_ended(
+def test_the_exception_decides_the_end_reason(
     error: BaseException, reason: EndReason | None
 ) -> None:
     assert end_of(error)[0] is reason
 
 
-def test_lack_of_memory_says_what_makes_the_step_smaller() -> None:
+def test_out_of_memory_names_the_settings_that_need_less() -> None:
     _, message = end_of(
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nIf reserved but")
     )

@@ -34,7 +34,7 @@ def test_the_mini_profile_finds_what_its_spec_says(experiments: Path) -> None:
     assert open_image(found.train, 0).shape == (1, 28, 28)
 
 
-def test_a_split_keeps_the_classes_apart_and_is_always_the_same() -> None:
+def test_the_split_is_stratified_and_fixed() -> None:
     labels = np.repeat(np.arange(3), 10)
     train, val = stratified_split(labels)
     assert sorted([*train, *val]) == list(range(30))
@@ -100,7 +100,7 @@ def other_images(of: Path, there: Path) -> None:
         Image.fromarray(pixels).save(path)
 
 
-def test_a_run_does_not_go_on_with_other_images(
+def test_a_run_does_not_resume_with_other_images(
     folder_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     """Said before anything is queued, and by the training itself; a copy of the images is as
@@ -128,7 +128,7 @@ def test_a_run_does_not_go_on_with_other_images(
     assert runs.recorded_data(copy)["root"] == f"{tmp_path}/copy"
 
 
-def test_a_run_goes_on_where_nothing_but_names_was_recorded_or_nothing_was_saved(
+def test_a_run_resumes_if_only_names_were_recorded_or_nothing_was_saved(
     folder_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     other_images(tmp_path / "images", tmp_path / "others")

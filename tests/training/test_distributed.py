@@ -22,7 +22,7 @@ SLURM = {
 }
 
 
-def test_nobody_started_us() -> None:
+def test_a_process_without_a_launcher_is_alone() -> None:
     assert rank_from_env({}) == RankInfo(0, 1, 0, 1, "alone")
 
 

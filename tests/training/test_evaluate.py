@@ -21,7 +21,7 @@ def trained(tiny_run: Callable[..., Run]) -> Run:
     return run
 
 
-def test_a_run_a_checkpoint_and_a_file_of_weights_reach_the_same(
+def test_a_run_a_checkpoint_and_a_file_of_weights_have_the_same_accuracy(
     trained: Run, tmp_path: Path
 ) -> None:
     result = trained.result()
@@ -37,7 +37,9 @@ def test_a_run_a_checkpoint_and_a_file_of_weights_reach_the_same(
     assert evaluate_weights(trained.dir, average=True).top1 == result["metrics"][EMA_TOP1]
 
 
-def test_what_cannot_be_evaluated_says_why(tiny_run: Callable[..., Run], tmp_path: Path) -> None:
+def test_weights_that_cannot_be_evaluated_are_refused_with_the_reason(
+    tiny_run: Callable[..., Run], tmp_path: Path
+) -> None:
     run = tiny_run()
     with pytest.raises(CheckpointError, match="no whole checkpoint"):
         evaluate_weights(run.dir)

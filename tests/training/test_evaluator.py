@@ -71,7 +71,7 @@ def damage(run: Run, *numbers: int) -> list[str]:
     return [images.name(number) for number in numbers]
 
 
-def test_images_that_cannot_be_read_count_nowhere_and_are_named(
+def test_unreadable_images_are_named_and_not_counted(
     folder_run: Callable[..., Run],
 ) -> None:
     """Their neighbours are not counted twice in their place."""
@@ -91,7 +91,7 @@ def test_images_that_cannot_be_read_count_nowhere_and_are_named(
     )
 
 
-def test_too_many_images_that_cannot_be_read_end_an_evaluation(
+def test_too_many_unreadable_images_end_an_evaluation(
     folder_run: Callable[..., Run],
 ) -> None:
     run = folder_run("data.max_corrupt=1")
@@ -134,7 +134,7 @@ def last_message(run: Run) -> str:
     )
 
 
-def test_classes_without_images_and_few_classes_are_no_problem(
+def test_classes_without_images_and_fewer_than_five_classes_are_evaluated(
     folder_run: Callable[..., Run],
 ) -> None:
     run = folder_run()

@@ -17,7 +17,7 @@ def images() -> torch.Tensor:
     return torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def test_mixing_does_not_depend_on_how_groups_are_dealt() -> None:
+def test_mixing_does_not_depend_on_the_split_over_ranks() -> None:
     mixing = Mixing(RECIPE, 5, seed=3)
     whole, targets = mixing(images(), LABELS, first_view=64)
     halves = [
@@ -28,7 +28,7 @@ def test_mixing_does_not_depend_on_how_groups_are_dealt() -> None:
     assert torch.equal(targets, torch.cat([half[1] for half in halves]))
 
 
-def test_groups_draw_for_themselves() -> None:
+def test_each_group_has_its_own_draw() -> None:
     _, targets = Mixing(replace(RECIPE, cutmix=0.0), 5, seed=3)(
         images(), torch.zeros(16, dtype=torch.long), 0
     )

@@ -19,7 +19,7 @@ def test_the_order_follows_from_seed_and_epoch_alone() -> None:
     assert not np.array_equal(first.images(2), SampleOrder(100, 10, seed=1).images(2))
 
 
-def test_repeated_views_stand_next_to_each_other_in_an_epoch_of_unchanged_length() -> None:
+def test_repeated_views_are_consecutive_in_an_epoch_of_unchanged_length() -> None:
     images = SampleOrder(100, 10, seed=0, repeats=3).images(0)
     assert len(images) == 100
     assert all(len(set(images[i : i + 3])) == 1 for i in range(0, 99, 3))
@@ -33,19 +33,26 @@ def test_a_partial_last_batch_is_dropped_and_views_are_numbered_on() -> None:
     assert [view.image for view in order.views(2)] == list(order.images(1)[:10])
 
 
-@pytest.mark.parametrize(("ranks", "passes"), [(1, 1), (1, 4), (2, 2), (4, 1)])
-def test_the_blocks_of_all_ranks_are_the_batch_in_order(ranks: int, passes: int) -> None:
+@pytest.mark.parametrize(("ranks", "accumulation_steps"), [(1, 1), (1, 4), (2, 2), (4, 1)])
+def test_the_micro_batches_of_all_ranks_are_the_global_batch_in_order(
+    ranks: int, accumulation_steps: int
+) -> None:
     order = SampleOrder(64, 16, seed=5)
-    dealt: list[View] = []
+    views: list[View] = []
     for rank in range(ranks):
-        for block in MicroBatches(
-            order, 16 // ranks // passes, passes, rank, start_step=3, stop_step=4
+        for micro_batch in MicroBatches(
+            order,
+            16 // ranks // accumulation_steps,
+            accumulation_steps,
+            rank,
+            start_step=3,
+            stop_step=4,
         ):
-            dealt += block
-    assert dealt == order.views(3)
+            views += micro_batch
+    assert views == order.views(3)
 
 
-def test_blocks_go_on_from_any_step() -> None:
+def test_micro_batches_resume_from_any_step() -> None:
     order = SampleOrder(64, 16, seed=5)
     whole = list(MicroBatches(order, 8, 2, 0, 0, 8))
     assert list(MicroBatches(order, 8, 2, 0, 5, 8)) == whole[10:]

@@ -37,7 +37,7 @@ def unconfirmed(reports: list[RowReport]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_table_of_trained_runs_is_confirmed_by_whoever_imports_them(
+def test_a_table_of_imported_runs_is_confirmed(
     tiny_run: Callable[..., Run], tmp_path: Path
 ) -> None:
     runs = [tiny_run(seed=seed) for seed in (0, 1)]

@@ -25,11 +25,13 @@ JOB = {"SLURM_JOB_ID": "7"}
         (signal.SIGUSR2, {**JOB, "SLURM_JOB_END_TIME": "9000"}, StepAction.preempted),
     ],
 )
-def test_what_a_signal_means(number: int, environment: dict[str, str], action: StepAction) -> None:
+def test_each_signal_requests_its_action(
+    number: int, environment: dict[str, str], action: StepAction
+) -> None:
     assert action_for_signal(number, environment, now=1000) is action
 
 
-def test_a_signal_sets_a_flag_and_handlers_are_put_back() -> None:
+def test_a_signal_sets_a_flag_and_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGUSR2)
     stop = StopRequest()
     with stop.signal_handlers():
@@ -38,7 +40,7 @@ def test_a_signal_sets_a_flag_and_handlers_are_put_back() -> None:
     assert signal.getsignal(signal.SIGUSR2) == before
 
 
-def test_outside_the_main_thread_signals_are_left_alone() -> None:
+def test_no_handler_is_set_outside_the_main_thread() -> None:
     before = signal.getsignal(signal.SIGTERM)
     seen = []
 
@@ -52,14 +54,14 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     assert seen == [before]
 
 
-def test_a_forked_child_does_not_take_part(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_forked_child_does_not_stop_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     stop = StopRequest()
     monkeypatch.setattr(os, "getpid", lambda: -1)
     stop._handle(signal.SIGTERM, None)
     assert stop.action is StepAction.proceed
 
 
-def test_the_gravest_reason_stays() -> None:
+def test_the_most_severe_action_wins() -> None:
     stop = StopRequest()
     stop.add(StepAction.timeout)
     stop.add(StepAction.cancelled)
@@ -85,6 +87,6 @@ def test_a_process_that_ended_is_not_alive_even_uncollected() -> None:
 
 
 @pytest.mark.parametrize("action", [StepAction.superseded, StepAction.disk_full, StepAction.crash])
-def test_where_saving_makes_no_sense_nothing_is_saved(action: StepAction) -> None:
+def test_superseded_and_failed_attempts_do_not_save(action: StepAction) -> None:
     assert action.stops
     assert not action.saves

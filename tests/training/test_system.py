@@ -1,4 +1,4 @@
-"""What is journaled of the machine while a run trains."""
+"""Utilisation of the machine in the journal of a run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def science(run: Run) -> list[tuple[Any, ...]]:
     return [(r["step"], r.get("layer"), r.get(TRAIN_LOSS), r.get(VAL_LOSS)) for r in run.metrics()]
 
 
-def test_watching_moves_no_number(tiny_run: MakeRun) -> None:
+def test_system_metrics_do_not_change_a_result(tiny_run: MakeRun) -> None:
     watched, alone = (
         tiny_run("runtime.system_every_s=0.01"),
         tiny_run("runtime.system_every_s=0", seed=0),

@@ -43,7 +43,7 @@ class Looks(threading.Event):
         return self._left < 0
 
 
-def test_a_process_that_gets_no_further_says_where_it_stands_and_ends_as_hung(
+def test_a_hung_process_prints_its_stacks_and_ends_as_hang(
     attempt: Callable[..., Attempt], exits: threading.Event, capfd: pytest.CaptureFixture[str]
 ) -> None:
     hung = attempt()
@@ -69,7 +69,7 @@ def test_the_stacks_are_there_before_the_others_give_up(
     assert not exits.is_set()
 
 
-def test_another_rank_s_hang_is_no_end_of_the_attempt(
+def test_a_hang_of_another_rank_is_journaled_as_its_failure(
     attempt: Callable[..., Attempt], exits: threading.Event
 ) -> None:
     hung = attempt(1)
@@ -79,7 +79,7 @@ def test_another_rank_s_hang_is_no_end_of_the_attempt(
     assert [record["event"] for record in journal.read(hung.run.attempts_path)] == ["failure"]
 
 
-def test_who_gets_on_is_left_alone_and_so_is_who_takes_long_to_begin(
+def test_progress_or_a_slow_start_does_not_end_a_process(
     attempt: Callable[..., Attempt], exits: threading.Event, capfd: pytest.CaptureFixture[str]
 ) -> None:
     waiting, busy = attempt(), attempt()
@@ -89,7 +89,7 @@ def test_who_gets_on_is_left_alone_and_so_is_who_takes_long_to_begin(
     assert not capfd.readouterr().err
 
 
-def test_who_never_gets_to_a_first_batch_does_not_burn_the_wall_time(
+def test_a_process_without_a_first_batch_ends_as_hang(
     attempt: Callable[..., Attempt], exits: threading.Event
 ) -> None:
     """A file system that is gone, say: every rank waits for its first image."""
