@@ -1,0 +1,82 @@
+"""status, why, the table, MLflow and a launch say the same of a run, whatever happened to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fabricated import Lab
+
+from antioversmooth import files
+from antioversmooth.orchestration.backend import Outcome, stopped_outcome, untrusted_outcomes
+from antioversmooth.orchestration.monitor.explain import explain
+from antioversmooth.orchestration.monitor.state import query_statuses
+from antioversmooth.orchestration.monitor.status import statuses
+from antioversmooth.reporting.table.aggregate import seed_state
+from antioversmooth.reporting.table.observe import observe
+from antioversmooth.reporting.tracking.mirror import mlflow_status
+from antioversmooth.runs import Run, RunRecord, RunState
+
+
+def without_result(lab: Lab) -> Run:
+    """A done run whose result.json was moved away."""
+    run = lab.finish(lab.run("wide"), 90.0)
+    (run.dir / "result.json").rename(lab.root / "result.json")
+    return run
+
+
+def edited(lab: Lab) -> Run:
+    """A done run with another accuracy in result.json than in its metrics."""
+    run = lab.finish(lab.run("wide"), 90.0)
+    result = files.read_json(run.dir / "result.json")
+    result["metrics"]["val/top1"] = 99.0
+    files.write_json(run.dir / "result.json", result)
+    return run
+
+
+def after_node_failure(lab: Lab) -> Run:
+    run = lab.run("wide")
+    lab.start(run, epochs=2)
+    lab.end(run, "node-fail")
+    return run
+
+
+def never_begun(lab: Lab) -> Run:
+    """A run whose launch was interrupted before it began."""
+    run = lab.run("wide")
+    files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "local"})
+    return run
+
+
+CASES = [
+    (without_result, RunState.stopped, "KILLED", "stopped e4/4"),
+    (edited, RunState.failed, "FAILED", "failed"),
+    (after_node_failure, RunState.node_failure, "KILLED", "node failure e2/4"),
+    (never_begun, RunState.missing, None, "missing"),
+]
+
+
+@pytest.mark.parametrize(("make", "state", "mlflow", "cell"), CASES)
+def test_all_readers_agree_on_the_state(
+    lab: Lab, make: Callable[[Lab], Run], state: RunState, mlflow: str | None, cell: str
+) -> None:
+    run = make(lab)
+    (status,) = statuses([run], [])
+    assert status["state"] == state.value
+    record = RunRecord.read(run)
+    assert f" is {state.value}" in explain(record, query_statuses([record])[run.id])
+    seen = observe(run)
+    assert seen.state is state
+    assert seed_state(seen) == cell
+    assert mlflow is None or mlflow_status(seen.state) == mlflow
+
+
+def test_a_launch_does_not_skip_a_run_with_an_edited_result_as_done(lab: Lab) -> None:
+    run = edited(lab)
+    assert untrusted_outcomes([run]) == {run.id: Outcome.failed}
+    assert "result.json says 99.0 % top-1, metrics.jsonl 90.0 %" in run.invalid_result_reason()
+
+
+def test_a_launch_calls_a_run_stopped_only_after_it_began(lab: Lab) -> None:
+    assert stopped_outcome(never_begun(lab)) is Outcome.missing
+    assert stopped_outcome(after_node_failure(lab)) is Outcome.stopped
