@@ -16,8 +16,6 @@ SOURCES = sorted(
 NOT_YET = {
     "config",
     "models",
-    "orchestration",
-    "runs",
     "spec",
     "training",
 }

@@ -67,7 +67,7 @@ def stopped_outcome(run: Run) -> Outcome:
 
 @dataclass(frozen=True)
 class Launched:
-    """What a launch gives back."""
+    """The outcomes of a launch."""
 
     outcomes: Mapping[str, Outcome]
     """By run id."""

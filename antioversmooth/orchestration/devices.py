@@ -1,4 +1,4 @@
-"""What this machine has to run on, and what of it one run takes. Asks the driver, never torch."""
+"""The devices of this machine, and how a run is placed on them. Asks the driver, never torch."""
 
 from __future__ import annotations
 
@@ -37,8 +37,7 @@ class Placement:
 
 
 def visible_gpus() -> list[str]:
-    """Indices or names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES takes
-    them."""
+    """Indices or names of the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [
@@ -103,14 +102,14 @@ def divide(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placement
             group=recipe.mix_group if recipe.mixes else 1,
         )
     except SpecError as err:
-        message = err.message + _whence(experiment.cluster, processes)
+        message = err.message + explain_world_size(experiment.cluster, processes)
         raise SpecError(message, where=f"{experiment.name}: {err.where}") from err
     return Placement(processes, on_gpu, device_batch, accumulation)
 
 
-def _whence(cluster: ClusterConfig, processes: int) -> str:
-    """Where the number of processes comes from, where it is what the cluster part of a spec asks
-    for."""
+def explain_world_size(cluster: ClusterConfig, processes: int) -> str:
+    """How the number of processes follows from the cluster part of a spec; empty where it does
+    not."""
     if processes != cluster.world_size:
         return ""
     per_node = "gpus_per_node" if cluster.gpus_per_node else "tasks_per_node"

@@ -24,7 +24,7 @@ TABLE_WIDTH = 140
 def describe(
     runs: Sequence[Run], choice: Choice, snapshot: Snapshot, results: Path
 ) -> dict[str, Any]:
-    """What a launch would do, as JSON types.
+    """The plan of a launch, as JSON types.
 
     Args:
         results: The results folder of these runs.

@@ -1,5 +1,4 @@
-"""What is checked before anything starts: a queue, or the third hour of a table, is a poor place to
-learn about it."""
+"""Checks before a launch: a queue, or the third hour of a table, is a poor place to fail."""
 
 from __future__ import annotations
 
@@ -40,8 +39,7 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
 
 
 def check_inputs(runs: Sequence[Run]) -> None:
-    """Raises what keeps runs from starting: data or weights that are not where their spec says, or
-    not what it says.
+    """Checks that data and weights are where the specs say, and what they say.
 
     Raises:
         DataError: The data of a run.
@@ -59,8 +57,7 @@ def check_inputs(runs: Sequence[Run]) -> None:
 
 
 def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
-    """Raises DataError where the data is not there, not what its spec says, or not what runs have
-    begun on.
+    """Checks that data is there, and is what its spec says and what runs began on.
 
     No image is decoded. Data that lies on the nodes only is left to them.
     """
@@ -82,8 +79,7 @@ def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
 
 
 def moved_data(runs: Sequence[Run]) -> list[str]:
-    """What to say of done runs whose images lay in another folder than the spec's now: it does not
-    identify a run."""
+    """Warnings about done runs whose images were in another folder than the spec's is now."""
     lines = []
     for run in runs:
         then, now = ((run.result() or {}).get("data") or {}).get("root"), run.experiment.data.root

@@ -1,6 +1,6 @@
 """Checkpoint files of a run: their names, their checksums, and which of them belong to the run.
 
-    checkpoints/step00000500-attempt2.pt           model, moving average, optimizer, scaler, position
+    checkpoints/step00000500-attempt2.pt    model, moving average, optimizer, scaler, position
     checkpoints/step00000500-attempt2.pt.sha256
 
 A checkpoint belongs to the run unless a later attempt has superseded its step (see attempts.py).

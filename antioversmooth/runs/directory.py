@@ -73,8 +73,7 @@ class Run:
     teacher: Run | None = None
     """The run whose final weights this one learns from."""
     files: dict[str, str] = field(default_factory=dict)
-    """What stands in the identity for files that it takes weights from, by the recipe's field that
-    names them."""
+    """Checksums of the files that it takes weights from, by the field of the recipe."""
 
     @property
     def dependencies(self) -> list[Run]:
@@ -264,8 +263,7 @@ class Run:
 
 
 def _without_secrets(value: Any) -> Any:
-    """Where a run ran, for its record: lines that set up a job may hold tokens, and no run is
-    identified by them."""
+    """A config without secrets: lines that set up a job may hold tokens."""
     if isinstance(value, dict):
         return {key: _without_secrets(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -274,8 +272,7 @@ def _without_secrets(value: Any) -> Any:
 
 
 def _place(directory: Path, needed: str) -> Path:
-    """Where a run lies that another one needs: beside it, as after a move of all results, or where
-    it was."""
+    """Directory of a dependency: beside the run, as after a move of results, else as recorded."""
     recorded = Path(needed)
     beside = directory.absolute().parents[1] / recorded.parent.name / recorded.name
     return beside if (beside / "spec.yaml").is_file() else recorded
@@ -318,8 +315,7 @@ _TYPES = {
 
 
 def _content(path: Path) -> dict[str, Any]:
-    """What a run's `spec.yaml` says. A run directory is something people send to each other:
-    nothing in it is trusted.
+    """Content of a `spec.yaml`. People send each other run directories: nothing in it is trusted.
 
     Raises:
         ResultError: It is missing, or not what `prepare` writes.

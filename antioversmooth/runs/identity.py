@@ -1,4 +1,4 @@
-"""What a run computes, and the hash over it that identifies it."""
+"""The identity of a run: a hash over everything that decides what it computes."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ def to_json(value: Any) -> Any:
 
 
 def identity_fields(config: Any) -> dict[str, Any]:
-    """The fields of a config that decide what is computed, as JSON types (see config/__init__.py
-    for the metadata)."""
+    """The fields of a config that decide what is computed, as JSON types."""
     result = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -59,7 +58,9 @@ ORIGINS = {"init_from": "upstream", "teacher": "teacher"}
 `run:<name>`."""
 
 
-def identity(science: Mapping[str, Any], seed: int, taken: Mapping[str, str] | None = None) -> str:
+def identity(
+    science: Mapping[str, Any], seed: int, weights: Mapping[str, str] | None = None
+) -> str:
     """sha256 in hex over what a run computes: model, data, recipe, seed, revision, and the weights
     that it takes over.
 
@@ -67,11 +68,10 @@ def identity(science: Mapping[str, Any], seed: int, taken: Mapping[str, str] | N
     runs.
 
     Args:
-        science: What is `identity_fields` of an experiment.
-        taken: What `recipe.init_from` and `recipe.teacher` stand for, where there are such: the
-            identity of another run, the checksum of a file, or timm's tag.
+        science: `identity_fields` of an experiment.
+        weights: Ids of the weights of `recipe.init_from` and `recipe.teacher`; see `weight_ids`.
     """
-    computed = {**science, "seed": seed, "recipe": {**science["recipe"], **(taken or {})}}
+    computed = {**science, "seed": seed, "recipe": {**science["recipe"], **(weights or {})}}
     canonical = json.dumps(computed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -85,12 +85,11 @@ def origin(experiment: Experiment, field: str) -> tuple[str, str]:
 def weight_ids(
     experiment: Experiment, before: Mapping[str, Run], recorded: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """What stands for the weights of each origin in the identity.
+    """Ids of the weights of each origin: a run's id, the checksum of a file, or timm's tag.
 
     Args:
-        before: The runs behind `run:<name>`, by what they are to this one.
-        recorded: What stands for files, by the field that names them, whatever lies there now;
-            others are read.
+        before: The runs behind `run:<name>`, by their role.
+        recorded: Checksums of files that need not be read, by field.
     """
     found = {}
     for field, role in ORIGINS.items():
@@ -112,7 +111,7 @@ def weight_ids(
 
 
 def checksum(experiment: Experiment, field: str) -> str:
-    """What stands for the file that a field of the recipe names.
+    """Id of the file that a field of the recipe names.
 
     Raises:
         CheckpointError: There is no such file.
@@ -123,11 +122,10 @@ def checksum(experiment: Experiment, field: str) -> str:
     return f"{FILE}{files.sha256(path)}"
 
 
-def file_checksums(taken: Mapping[str, str]) -> dict[str, str]:
-    """Of what stands for weights, that which stands for files: it identifies a run where the files
-    are not."""
-    return {field: weight for field, weight in taken.items() if weight.startswith(FILE)}
+def file_checksums(weights: Mapping[str, str]) -> dict[str, str]:
+    """Checksums of file-based weights; they identify a run even when the files are gone."""
+    return {field: weight for field, weight in weights.items() if weight.startswith(FILE)}
 
 
 FILE = "sha256:"
-"""What the checksum of a file begins with, where it stands for the file."""
+"""Prefix of the checksum of a file in an identity."""

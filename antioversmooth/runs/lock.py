@@ -1,4 +1,4 @@
-"""Who may start a run, and who trains it: on one machine, whoever holds that lock of its directory.
+"""Locks of a run directory on one machine: one for launchers, one for the process that trains.
 
 A lock is the kernel's (flock): it ends with the last process that holds it, however that process
 dies, so there is no stale lock to clean up. A child that inherits it keeps the run locked when its
@@ -14,9 +14,9 @@ from pathlib import Path
 from antioversmooth.errors import LaunchError
 
 LAUNCHES = "launch.lock"
-"""Of whoever starts the run, and of what that started."""
+"""The lock of the launcher, and of the processes that it started."""
 TRAINS = "lock"
-"""Of the process that trains the run and writes its directory."""
+"""The lock of the process that trains the run and writes its directory."""
 
 
 def try_lock(directory: Path, name: str = LAUNCHES) -> int | None:

@@ -79,8 +79,7 @@ def _plan_seeds(
 
 
 def _recorded(experiment: Experiment, seed: int, folder: Path) -> dict[str, str]:
-    """What stood for files that are not there any more, in the run that once began with them; it
-    may be done."""
+    """Checksums of files that are gone, as recorded by the run that began with them."""
     gone = {
         field
         for field in ORIGINS

@@ -1,5 +1,4 @@
-"""The data that a run began on, held against what lies at its `data.root` now: a folder does not
-identify a run."""
+"""The data that a run began on, compared with the data at its `data.root` now."""
 
 from __future__ import annotations
 
@@ -14,13 +13,11 @@ _WHAT = {
     "fingerprint": "names, sizes or number of images",
     "sample": "content of a sample of images",
 }
-"""What tells data sets apart, for people. Runs of before a measure was added have no record of
-it."""
+"""Measures of data that are compared, for people. Runs of old versions lack some."""
 
 
 def recorded_data(run: Run) -> dict[str, Any]:
-    """Name, root and measures of the data, as the run's newest attempt found them; empty before the
-    first."""
+    """Name, root and measures of the data of the newest attempt; empty before the first."""
     try:
         recorded = files.read_json(run.dir / "provenance.json")
     except ValueError:
@@ -30,7 +27,7 @@ def recorded_data(run: Run) -> dict[str, Any]:
 
 
 def require_same_data(run: Run, found: Mapping[str, str]) -> None:
-    """Raises DataError where a run that goes on would go on with other images than it began with.
+    """Raises DataError where a run would resume with other images than it began with.
 
     Args:
         found: `fingerprint` and `sample` of the data at its `data.root`, as far as they are known.

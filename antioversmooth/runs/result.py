@@ -1,5 +1,4 @@
-"""What a result is, and which of its numbers can be derived again from the journal of the run, by
-whoever has it."""
+"""Results: their content, and the numbers in them that follow from the metrics of the run."""
 
 from __future__ import annotations
 
@@ -57,8 +56,7 @@ def _best(evaluated: Sequence[Record]) -> dict[str, float]:
 
 
 def _start(records: Sequence[Record]) -> dict[str, float] | None:
-    """What the initial weights reached before any training; None where training started from
-    scratch."""
+    """Accuracy of the initial weights before training; None for training from scratch."""
     at_start = [r[START_TOP1] for r in records if START_TOP1 in r]
     return {VAL_TOP1: at_start[-1]} if at_start else None
 
@@ -121,7 +119,7 @@ REQUIRED: dict[str, tuple[type, ...]] = {
     "device_hours": _NUMBER,
     "checkpoint": (dict, type(None)),
 }
-"""What a table takes from `result.json`, and what makes a run done."""
+"""Required keys of `result.json`, and the types of their values."""
 
 
 def lacking(result: Mapping[str, Any]) -> Iterator[str]:

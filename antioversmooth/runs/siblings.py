@@ -1,5 +1,4 @@
-"""Other identities of a row and seed: what ran before its spec, its data or its overrides were
-changed."""
+"""Siblings of a run: runs of the same row and seed before its spec or overrides were changed."""
 
 from __future__ import annotations
 
@@ -16,7 +15,7 @@ NAMED = 3
 
 
 def sibling_runs(run: Run) -> list[str]:
-    """Names of the directories of those that ever ran."""
+    """Names of the directories of siblings that ever ran."""
     folder = run.dir.parent
     found = sorted(p.name for p in folder.glob(f"seed{run.seed}-*") if p != run.dir)
     return [name for name in found if _ever_ran(folder / name)]
@@ -27,28 +26,27 @@ def _ever_ran(directory: Path) -> bool:
 
 
 def explain_identity_change(run: Run) -> str:
-    """What ran instead of a run that never started, in what it differs, and the way out; empty
-    where nothing did."""
+    """The newest sibling of a run that never began, and how it differs; empty without one."""
     directories = [run.dir.parent / name for name in sibling_runs(run)]
     if not directories:
         return ""
     before = max(directories, key=lambda path: path.stat().st_mtime)
-    way_out = "launch it as it is now, or give the overrides of then"
+    advice = "launch it as it is now, or give the overrides of then"
     try:
         then, now = (
             _flat(identity_fields(Run.load(before).experiment)),
             _flat(identity_fields(run.experiment)),
         )
     except ResultError:
-        return f"{before.name} ran, which was another; {way_out}"
+        return f"{before.name} ran, which was another; {advice}"
     changed = [key for key in {**then, **now} if then.get(key, _UNSAID) != now.get(key, _UNSAID)]
-    told = [
+    differences = [
         f"{key}={then.get(key, _UNSAID)} (now {now.get(key, _UNSAID)})" for key in changed[:NAMED]
     ]
     more = [f"{len(changed) - NAMED} more"] if len(changed) > NAMED else []
     return (
-        f"{before.name} ran, with {', '.join([*told, *more]) or 'weights of another start'};"
-        f" {way_out}"
+        f"{before.name} ran, with {', '.join([*differences, *more]) or 'weights of another start'};"
+        f" {advice}"
     )
 
 

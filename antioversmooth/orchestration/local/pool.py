@@ -126,7 +126,7 @@ class Pool:
         return bool(self._workers or self._waiting)
 
     def notes(self) -> dict[str, str]:
-        """What the run directories do not tell, by run id."""
+        """States that the run directories do not tell, by run id."""
         waiting = {
             run.id: "elsewhere" if run.id in self._elsewhere else "waiting" for run in self._waiting
         }
@@ -256,7 +256,7 @@ def _runs_elsewhere(run: Run) -> bool:
 
 
 def failure_message(run: Run, worker: Worker, *, again: bool) -> str:
-    """What a person needs to know about an attempt that failed."""
+    """The message about an attempt that failed, with the end of its log."""
     reasons = [attempt.reason for attempt in run.attempts() if attempt.reason is not None]
     full = (
         f": no space is left for its files in {run.dir}"

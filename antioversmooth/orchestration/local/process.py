@@ -1,8 +1,8 @@
-"""The process that trains a run on this machine: who it is, and how another terminal asks it to
-end.
+"""The process that trains a run on this machine, and how another terminal asks it to end.
 
-{"time", "host", "pid"} in process.json    the first process of the newest local attempt; it holds the run's lock
-cancelled                                  touched when a person wants the run to end; later launches ignore it
+process.json    {"time", "host", "pid"} of the first process of the newest local attempt, which
+                holds the run's lock
+cancelled       touched to end the run; later launches ignore it
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from antioversmooth.runs.lock import try_lock
 
 
 def record_process(run: Run, pid: int) -> None:
-    """Writes down the process that trains the run."""
+    """Records the process that trains the run."""
     files.write_json(
         run.dir / "process.json", {"time": time.time(), "host": socket.gethostname(), "pid": pid}
     )
 
 
 def ask_to_end(run: Run) -> int | None:
-    """The process that was told to save and to end; None where none trains this run here.
+    """Asks the process that trains a run to save and to end; returns its id, None without one.
 
-    Launches that are under way start the run no more, nor again. Its directory is there: they make
-    those of all their runs before they start the first.
+    A launch that is under way does not start the run any more. The directory exists: a launch makes
+    those of all its runs before it starts the first.
 
     Raises:
         LaunchError: Another machine trains it.

@@ -1,5 +1,4 @@
-"""One attempt of one run on this machine: the processes that train it, from their start to the last
-of them gone."""
+"""The processes of one attempt on this machine, from their start until the last one has ended."""
 
 from __future__ import annotations
 
@@ -20,9 +19,9 @@ from antioversmooth.runs.record import RunRecord
 from antioversmooth.runs.status import RunState
 
 STOPPED_EXIT = 75
-"""Training's exit code for: ended early, the next start goes on from here (EX_TEMPFAIL)."""
+"""Exit code of training that ended early; the next start resumes (EX_TEMPFAIL)."""
 REFUSED_EXIT = 2
-"""Training's exit code for: a person has to mend something first."""
+"""Exit code of training that cannot start until a person fixes something."""
 
 
 class ExitStatus(Enum):
@@ -135,7 +134,7 @@ class Worker:
 
 
 def command(run: Run, placement: Placement) -> list[str]:
-    """What starts the processes of a run: the same entry point, alone or under torchrun."""
+    """The command that starts the processes of a run: one entry point, alone or under torchrun."""
     torchrun = [
         "-m",
         "torch.distributed.run",
@@ -172,7 +171,7 @@ def environment(
 
 
 def launcher_log(run: Run) -> Path:
-    """What the processes print before an attempt has its own logs, and what torchrun says."""
+    """The log of torchrun, and of the processes before an attempt has logs of its own."""
     return run.dir / "logs" / "launcher.log"
 
 

@@ -17,8 +17,7 @@ REFRESH_S = 0.5
 
 
 def log_files(run: Run, rank: int) -> list[Path]:
-    """What a rank of the newest attempt wrote; where it wrote nothing, what its launcher or its job
-    did.
+    """Logs of a rank of the newest attempt; where they are empty, of its launcher or its job.
 
     Raises:
         LaunchError: The attempt has no such rank.
@@ -35,7 +34,7 @@ def log_files(run: Run, rank: int) -> list[Path]:
 
 
 def _before_training(run: Run) -> Iterator[Path]:
-    """What is written until an attempt has logs of its own."""
+    """Logs from before an attempt has logs of its own."""
     raw = sorted((run.dir / "slurm").glob("*_log.*"), key=lambda path: path.stat().st_mtime)
     newest = raw[-1].stem if raw else ""
     yield from _written(launcher_log(run), *(path for path in raw if path.stem == newest))

@@ -1,5 +1,4 @@
-"""What SLURM knows of our jobs: one squeue for all of them, one sacct for those that squeue has
-forgotten."""
+"""SLURM's clients: one squeue for all jobs, one sacct for those that squeue has forgotten."""
 
 from __future__ import annotations
 
@@ -178,12 +177,12 @@ def plain_environment() -> dict[str, str]:
 
 def refusal(what: str, stderr: str) -> LaunchError:
     """The error that a SLURM client's complaint makes: `what`, and why in its words."""
-    why = plain_words(stderr)
+    why = error_text(stderr)
     away = any(sign in why for sign in ("Unable to contact", "timed out", "connect failure"))
     return Unreachable(f"{what}: {why}") if away else LaunchError(f"{what}: {why}")
 
 
-def plain_words(stderr: str) -> str:
-    """What a SLURM client complains about, without its prefixes."""
+def error_text(stderr: str) -> str:
+    """The error message of a SLURM client, without its prefixes."""
     lines = [line.split("error: ", 1)[-1].strip() for line in stderr.splitlines() if line.strip()]
     return "; ".join(dict.fromkeys(lines)) or "no reason given"

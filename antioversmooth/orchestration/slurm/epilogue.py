@@ -140,7 +140,7 @@ _CAUSES = [
 
 
 def _attempts_of_turn(record: RunRecord, job_id: str, started: float) -> list[Attempt]:
-    """The attempts of this turn of the job. Rank 0 and the batch script share a node, so a clock."""
+    """The attempts of this turn of the job. Rank 0 and the batch script share a clock."""
     return [
         attempt
         for attempt in record.attempts_of_job(job_id)

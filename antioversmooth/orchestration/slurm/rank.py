@@ -1,5 +1,4 @@
-"""What SLURM starts for every process of a run: `python -m antioversmooth.orchestration.slurm.rank
-RUN_DIR`."""
+"""A rank under SLURM: `python -m antioversmooth.orchestration.slurm.rank RUN_DIR`."""
 
 from __future__ import annotations
 
@@ -11,11 +10,11 @@ from types import FrameType
 
 
 def main() -> int:
-    """Exit code of this process for SLURM: training's own, save that an orderly stop is no failure.
+    """Exit code of this process for SLURM: that of training, but 0 for an orderly stop.
 
     The first task that ends with another code than 0 has srun kill the rest (`--kill-on-bad-exit`),
-    which would hit ranks that are still writing the checkpoint they agreed on. What became of the
-    run is read from its directory.
+    which would hit ranks that are still writing the checkpoint they agreed on. The epilogue
+    reads the outcome from the run directory.
     """
     for number in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, _again_in_a_moment)

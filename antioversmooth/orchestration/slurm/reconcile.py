@@ -23,7 +23,7 @@ from antioversmooth.runs.status import RunState, RunStatus
 
 
 class Action(Enum):
-    """What a run needs."""
+    """The kinds of steps."""
 
     leave = "leave"
     submit = "submit"
@@ -36,7 +36,7 @@ class Action(Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """What was decided for a run, and why."""
+    """The decision for a run, and why."""
 
     run: Run
     action: Action
@@ -55,7 +55,7 @@ _LEAVE = frozenset({RunState.done, RunState.unknown})
 
 
 def decide(status: RunStatus, decision: RetryDecision, *, asked: bool) -> Action:
-    """What a run with this status needs.
+    """The action for a run with this status.
 
     Args:
         decision: Whether it may be started again by itself.

@@ -145,7 +145,7 @@ def _before(run: Run, snapshot: Path) -> list[str]:
 
 
 def _command(run: Run) -> str:
-    """What srun starts in each task."""
+    """The command that srun starts in each task."""
     cluster = run.experiment.cluster
     program = [
         "-m",

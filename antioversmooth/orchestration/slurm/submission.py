@@ -1,5 +1,4 @@
-"""Handing runs to SLURM: exactly one live job for a run, whoever launches it, however often and
-wherever it is killed.
+"""Submits runs to SLURM: exactly one live job for a run, whatever launches it and is killed.
 
 The order is lock, look, intent, submit, note. A launcher that dies in between leaves at most a job
 whose id nobody noted, and the next one finds that job in the queue by its name.
@@ -18,7 +17,7 @@ from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.slurm import client
-from antioversmooth.orchestration.slurm.client import Job, Stage, Unreachable, plain_words
+from antioversmooth.orchestration.slurm.client import Job, Stage, Unreachable, error_text
 from antioversmooth.orchestration.slurm.script import job_folder, job_name, sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
@@ -171,7 +170,7 @@ def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
             done = _sbatch("--test-only", script=script)
             if done.returncode and not (waits := _waits_for_nodes(run, done.stderr)):
                 raise LaunchError(
-                    f"{run.name}: SLURM would refuse the job: {plain_words(done.stderr)}"
+                    f"{run.name}: SLURM would refuse the job: {error_text(done.stderr)}"
                 )
             if done.returncode:
                 warnings.append(waits)
@@ -189,8 +188,8 @@ def ignored_variables() -> str | None:
 
 
 def _waits_for_nodes(run: Run, stderr: str) -> str:
-    """What to say where only nodes that are down or drained now keep a job from starting; empty
-    where more does.
+    """A warning where a job only waits for nodes that are down or drained; empty where it could
+    never start.
 
     SLURM then queues a job that `--test-only` refuses.
     """
