@@ -15,15 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antioversmooth.methods import METHODS
-from antioversmooth.models.measure import step_traffic
 from antioversmooth.models.placement import add_scaling
 from benchmarks.textbook import share_random_scales, textbook
 from benchmarks.timing import Clock, Times, interleaved, peak_bytes
+from benchmarks.traffic import step_traffic
 
 PLAIN = "plain"
 SCALINGS = tuple(METHODS)
 EXACT_IMAGES = 8
-"""Images of the step whose bytes are counted, as where tests/models/test_measure.py holds DeiT's
+"""Images of the step whose bytes are counted, as where tests/benchmarks/test_traffic.py holds DeiT's
 goals.
 
 The fewer images, the more weigh weights that are folded once a step; half as many are timed, which
