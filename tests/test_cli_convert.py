@@ -14,7 +14,8 @@ from torch import nn
 
 from antioversmooth import cli
 from antioversmooth.models.placement import scales
-from antioversmooth.models.weights import load_weights, read_state
+from antioversmooth.models.state_files import read_state
+from antioversmooth.models.weights import load_weights
 from antioversmooth.runs import Run
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.training.run.checkpoint import save_state
@@ -66,7 +67,7 @@ def test_a_run_becomes_safetensors_that_say_what_they_are(
     assert cli.main(["convert", str(run.dir), "out.safetensors"]) == 0
     tensors = len(trained_model(run.dir, run.experiment).state_dict())
     assert (
-        f": {tensors} tensors taken as they are\nwritten: out.safetensors"
+        f": {tensors} tensors loaded as they are\nwritten: out.safetensors"
         in capsys.readouterr().out
     )
     with safetensors.safe_open("out.safetensors", "pt") as file:
@@ -99,7 +100,7 @@ def test_a_baselines_weights_get_scales_of_zero_and_every_key_is_named(
     assert cli.main(["convert", str(run.dir), "scaled.safetensors", *row]) == 0
     said = capsys.readouterr().out
     assert (
-        "2 of the model not in the source, so as built: blocks.0.attn.lamb, blocks.1.attn.lamb"
+        "2 not in the source, left at their initial values: blocks.0.attn.lamb, blocks.1.attn.lamb"
         in said
     )
 

@@ -21,9 +21,10 @@ from antioversmooth.errors import CheckpointError, ModelError
 from antioversmooth.methods import METHODS
 from antioversmooth.models import add_scaling, build_model, entrypoints, remove_scaling
 from antioversmooth.models.placement import scales
-from antioversmooth.models.weights import load_weights, save_weights
+from antioversmooth.models.state_files import save_weights
+from antioversmooth.models.weights import load_weights
 from antioversmooth.reporting.table import deviations
-from antioversmooth.training.weights import evaluate
+from antioversmooth.training.weights import trained as trained_weights
 from benchmarks.textbook import share_random_scales, textbook
 
 
@@ -151,7 +152,10 @@ def test_a_spec_that_names_it_builds_it_with_its_options_and_notes():
     assert list(deviations.of_model(spec)) == [
         "DeiT's mean over tokens leaves the class token out; the released code includes it"
     ]
-    assert evaluate._form(spec, scaled=True) == ["num_heads", "class_token_in_mean"]
+    assert trained_weights._functional_fields(spec, scaled=True) == [
+        "num_heads",
+        "class_token_in_mean",
+    ]
 
 
 def test_timm_creates_it_by_name():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,9 @@ from torch import Tensor, nn
 
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models import add_scaling
-from antioversmooth.models.weights import (
-    load_timm,
-    load_weights,
-    official_state,
-    read_state,
-    save_weights,
-)
+from antioversmooth.models.layouts import official_state
+from antioversmooth.models.state_files import read_state, save_weights
+from antioversmooth.models.weights import load_timm, load_weights
 from benchmarks.textbook import share_random_scales
 
 KINDS = pytest.mark.parametrize("kind", ["vit", "deit_distilled", "cait", "swin"])
@@ -79,8 +76,13 @@ def test_weights_come_back_from_every_layout(
     model = fresh(kind)
     report = load_weights(model, path)
     assert torch.equal(model(images), trained(images))
-    assert (report.source, report.missing, report.adapted, report.reset) == (str(path), (), (), ())
-    assert report.taken + len(report.renamed) + len(report.dropped) == len(read_state(path))
+    assert (report.source, report.missing, report.resampled, report.reset) == (
+        str(path),
+        (),
+        (),
+        (),
+    )
+    assert report.unchanged + len(report.renamed) + len(report.ignored) == len(read_state(path))
 
 
 @KINDS
@@ -258,10 +260,10 @@ def test_any_combination_of_layout_and_wrapping_comes_back_bit_by_bit(
     assert all(
         torch.equal(value, trained.state_dict()[key]) for key, value in model.state_dict().items()
     )
-    assert report.taken + len(report.renamed) + len(report.dropped) == len(state), (
+    assert report.unchanged + len(report.renamed) + len(report.ignored) == len(state), (
         "every key is accounted for"
     )
-    assert (report.missing, report.adapted, report.reset) == ((), (), ())
+    assert (report.missing, report.resampled, report.reset) == ((), (), ())
 
 
 def test_a_checkpoint_of_ours_gives_its_model(
@@ -307,7 +309,7 @@ def test_position_embeddings_and_classifiers_are_adapted(kind: type[nn.Module], 
     large = kind(**{**TINY, "img_size": 48, "num_classes": 9})
     started = large.head.weight.clone()
     report = load_weights(large, tmp_path / "small.pth")
-    assert (report.adapted, report.reset) == (("pos_embed",), ("head.bias", "head.weight"))
+    assert (report.resampled, report.reset) == (("pos_embed",), ("head.bias", "head.weight"))
     assert torch.equal(large.head.weight, started)
     assert torch.equal(large.blocks[0].norm1.weight, small.blocks[0].norm1.weight)
     # the corners of a resampled grid are near those of the old one
@@ -322,12 +324,12 @@ def test_each_key_of_an_official_swin_is_accounted_for(
     report = load_weights(build("swin"), tmp_path / "swin.pth")
     assert "head.weight -> head.fc.weight" in report.renamed
     assert "layers.0.downsample.norm.bias -> layers.1.downsample.norm.bias" in report.renamed
-    assert {key.rpartition(".")[2] for key in report.dropped} == {
+    assert {key.rpartition(".")[2] for key in report.ignored} == {
         "attn_mask",
         "relative_position_index",
     }
     said = "\n".join(report.lines())
-    assert all(key in said for key in (*report.renamed, *report.dropped))
+    assert all(key in said for key in (*report.renamed, *report.ignored))
 
 
 def test_weights_of_the_other_method_are_refused_by_key(
@@ -422,14 +424,19 @@ def test_what_is_no_file_of_weights_is_said_in_one_line_without_torchs_advice(
     assert "weights_only" not in str(raised.value)
 
 
-def test_a_timm_tag_is_loaded_through_timm(tmp_path: Path):
-    """timm's own way to its weights, with the file in place of the network."""
+def read_instead_of_download(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """timm's own way to its weights, with a file in place of the network."""
+    overlay = {"file": str(path)}
+    create = partial(timm.create_model, pretrained_cfg_overlay=overlay)
+    monkeypatch.setattr(timm, "create_model", create)
+
+
+def test_a_timm_tag_is_loaded_through_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     published = randomised(timm.create_model("test_vit"))
     torch.save(published.state_dict(), tmp_path / "test_vit.pth")
     model = add_scaling(timm.create_model("test_vit"), attnscale=True)
-    report = load_timm(
-        model, "test_vit.r160_in1k", overlay={"file": str(tmp_path / "test_vit.pth")}
-    )
+    read_instead_of_download(monkeypatch, tmp_path / "test_vit.pth")
+    report = load_timm(model, "test_vit.r160_in1k")
     assert report.source == "timm:test_vit.r160_in1k"
     assert all(name.endswith("lamb") for name in report.missing)
     assert torch.equal(model.blocks[0].attn.qkv.weight, published.blocks[0].attn.qkv.weight)
@@ -443,9 +450,8 @@ def test_an_unknown_tag_names_those_near_it(build: Callable[..., nn.Module]):
 
 
 def test_weights_that_cannot_be_fetched_say_what_to_do(
-    build: Callable[..., nn.Module], tmp_path: Path
+    build: Callable[..., nn.Module], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    read_instead_of_download(monkeypatch, tmp_path / "absent.pth")
     with pytest.raises(CheckpointError, match="fetch the file where there is a network"):
-        load_timm(
-            build("vit"), "test_vit.r160_in1k", overlay={"file": str(tmp_path / "absent.pth")}
-        )
+        load_timm(build("vit"), "test_vit.r160_in1k")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from antioversmooth.config import DataConfig, Distillation, Experiment, RecipeConfig
 from antioversmooth.errors import CheckpointError
-from antioversmooth.models.weights import load_weights, published
+from antioversmooth.models.weights import load_weights, published_model
 from antioversmooth.runs import Run
 from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.run.distributed import Ranks
@@ -86,7 +86,7 @@ def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
         teacher = _teacher_of_run(run)
     else:
         model: Any = (
-            published(name, in_chans=config.data.in_channels)
+            published_model(name, in_chans=config.data.in_channels)
             if kind == "timm"
             else _model_of_file(Path(name), config)
         )

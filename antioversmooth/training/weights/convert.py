@@ -8,7 +8,8 @@ from pathlib import Path
 from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models import remove_scaling
-from antioversmooth.models.weights import LoadReport, load_timm, save_weights
+from antioversmooth.models.state_files import save_weights
+from antioversmooth.models.weights import LoadReport, load_timm
 from antioversmooth.runs import to_json
 from antioversmooth.training.weights.initial import new_model
 from antioversmooth.training.weights.trained import load_trained_weights, run_of_target

@@ -16,7 +16,8 @@ from torch import nn
 from antioversmooth.config import Experiment, ModelConfig
 from antioversmooth.errors import CheckpointError, ResultError
 from antioversmooth.methods import method_of
-from antioversmooth.models.weights import LoadReport, load_weights, read_metadata
+from antioversmooth.models.state_files import read_metadata
+from antioversmooth.models.weights import LoadReport, load_weights
 from antioversmooth.runs import Run, to_json
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.weights.initial import load_initial_weights, new_model
