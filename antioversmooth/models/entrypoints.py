@@ -1,4 +1,4 @@
-"""The released code's model names in timm's registry: `timm.create_model("featscale_small_12")`.
+"""Model names of the released code in timm's registry, such as `featscale_small_12`.
 
 Each method of `methods.METHODS` has a name for each backbone that was released. It takes timm's
 keyword arguments for its backbone, `class_token_in_mean`, and the options of methods under their
@@ -122,7 +122,7 @@ def _build(
     class_token_in_mean: bool = True,
     **arguments: Any,
 ) -> nn.Module:
-    """The backbone with the method; options of other methods are accepted and have no effect."""
+    """Builds the backbone with the method; options of other methods are accepted and have no effect."""
     known = {option for each in METHODS.values() for option in each.option_fields()}
     options = {key: arguments.pop(key) for key in known & arguments.keys()}
     return add_methods(

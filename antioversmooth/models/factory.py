@@ -25,7 +25,7 @@ def build_model(
     attention_dropout: float = 0.0,
     drop_path: float = 0.0,
 ) -> nn.Module:
-    """A timm backbone at the sizes of the spec with its method in it.
+    """Builds a timm backbone at the sizes of the spec, with its method in it.
 
     [B, in_channels, size, size] -> logits. Under `torch.device("meta")` it has shapes and no numbers.
 
@@ -91,7 +91,7 @@ _BACKBONES = {Family.vit: _vit, Family.cait: _cait, Family.swin: _swin}
 
 
 def _initialise(backbone: nn.Module, config: ModelConfig) -> None:
-    """Redraws what does not start as in timm: embeddings of another size, and Xavier weights."""
+    """Redraws weights that do not start as in timm: embeddings, and with Xavier all linear layers."""
     if getattr(backbone, "pos_embed", None) is not None:
         trunc_normal_(backbone.pos_embed, std=config.position_embedding_std)
     if config.class_token_std is not None:

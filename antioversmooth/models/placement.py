@@ -61,7 +61,7 @@ def add_scaling(
 def add_methods(
     model: nn.Module, methods: Sequence[Method], *, class_token_in_mean: bool = True
 ) -> nn.Module:
-    """`add_scaling` for methods as objects: at most one of each kind."""
+    """Does the work of `add_scaling`, with methods as objects: at most one of each kind."""
     if not methods:
         return model
     _require_distinct_places(methods)

@@ -109,7 +109,7 @@ def fold_into_mixing(
     parameters: Sequence[Tensor],
     num_tokens: int,
 ) -> tuple[Tensor, Tensor]:
-    """c1 M - c3 A_LP behind CaiT's talking heads M, folded into their mixing.
+    """c1 M - c3 A_LP after CaiT's talking heads M, folded into their mixing.
 
     Exact, although mixed rows do not sum to one.
 
