@@ -44,7 +44,7 @@ UNPICKLES = {
     ("shutil", "unpack_archive"),
 }  # fmt: skip
 SAFE_LOADERS = {"_Loader", "_loader"}
-"""Both are subclasses of yaml.SafeLoader, as `test_loaders_are_safe` holds."""
+"""Both are safe, as `test_loaders_are_safe` holds."""
 
 
 def calls(path: Path) -> Iterator[tuple[ast.Call, tuple[str, ...]]]:

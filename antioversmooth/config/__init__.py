@@ -1,15 +1,10 @@
-"""What a spec says: one dataclass per concern, a docstring under each field with its unit and the
-"of what".
+"""Types and rules of a spec, one dataclass for each section. Values are YAML under `experiments/`.
 
-Values live in YAML under `experiments/`; here are the types, and the rules that a single config can
-check by itself. A rule that fails raises `SpecError` with the dotted key and the value, and says
-what would be right.
-
-Field metadata decides what identifies a run (see `runs.identity`):
-    identity=False   where and how it runs, not what it computes: left out.
-    neutral=value    the field was added after runs existed: left out while it has this value, so that those
-                     runs keep their identity. The value is that of the day it was added, whatever
-                     the default becomes later.
+A docstring under each field gives its meaning and unit; docs/spec.md and the JSON Schema show it.
+`option` declares a field with its constraints (`constraints`) and its part in a run's identity:
+    identity=False          where and how a run runs: never part of the identity.
+    identity_default=value  a field that was added after runs existed: not part of the identity
+                            while it has this value, whatever its default becomes later.
 """
 
 from antioversmooth.config.cluster import ClusterConfig, ProcessStarter

@@ -1,4 +1,4 @@
-"""Where and with what resources a run runs."""
+"""The cluster part of a spec: where a run runs, and with which resources."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _OWN_OPTIONS = {
     "quiet", "requeue",
     "signal", "test-only", "time", "uid", "usage", "version", "wait", "wrap",
 }  # fmt: skip
-"""sbatch options that a profile says by fields of its own, or that the launcher decides."""
+"""sbatch options that have fields of their own here, or that the launcher sets."""
 
 
 def _is_own_option(option: str) -> bool:
@@ -63,7 +63,7 @@ def _expected_sbatch(name: str, value: Any) -> str | None:
     if not re.fullmatch(_OPTION, name):
         return "a long option of sbatch, without its dashes"
     if _is_own_option(name):
-        return "a field of `cluster`, or the launcher, says that already"
+        return "a field of `cluster`, or the launcher, sets that already"
     if value is False:
         return "true, or the option left out"
     if value is not None and not isinstance(value, (str, int, float)):
@@ -73,8 +73,8 @@ def _expected_sbatch(name: str, value: Any) -> str | None:
 
 @dataclass
 class ClusterConfig(Config, section="cluster"):
-    """Where and with what resources runs run. A site's own file beside
-    `experiments/cluster/default.yaml` fills it."""
+    """Where runs run, and with which resources. A site adds its own file next to
+    `experiments/cluster/default.yaml`."""
 
     name: str = MISSING
     """Name of this profile, as in `--cluster NAME`."""
@@ -117,8 +117,8 @@ class ClusterConfig(Config, section="cluster"):
     """srun: one task for each process. torchrun: one torchrun agent a node, which starts its
     processes."""
     signal_delay_s: int = option(180, above(0))
-    """Seconds before the time limit at which the job is told to save and requeue. SLURM may be 60 s
-    early."""
+    """Seconds before the time limit at which the job gets the signal to save and requeue. SLURM may
+    send it 60 s early."""
     requeue: bool = True
     """Whether this cluster lets a job go back into the queue under its own id; false: it submits
     its successor."""

@@ -23,9 +23,9 @@ class Constraint:
     expected: str
     """The right values, in words."""
     keywords: Mapping[str, Any]
-    """The right values, as JSON Schema says them."""
+    """The right values, as keywords of JSON Schema."""
     elements: tuple[Constraint, ...] = ()
-    """Rules of each element of a list; `holds` leaves the elements to them."""
+    """Rules of each element of a list; `holds` does not check elements."""
 
 
 def option(
@@ -36,7 +36,7 @@ def option(
     Args:
         default: A list or a mapping is copied for each config.
         constraints: Null, where the type allows it, always fulfils them.
-        identity: False for a field that says where or how a run runs, and so does not identify it.
+        identity: False for a field about where or how a run runs; it does not identify the run.
         metadata: `identity_default`, the value with which a field does not identify a run either.
     """
     metadata = {"constraints": constraints, "identity": identity, **metadata}

@@ -25,7 +25,7 @@ class DataSource(Enum):
 
 @dataclass
 class DataConfig(Config, section="data"):
-    """A data set, and what the run must find when it opens it."""
+    """A data set, and the counts that a run checks when it opens it."""
 
     name: str = MISSING
     """For titles and captions: ImageNet-1k, MNIST-5k, ..."""
@@ -49,7 +49,7 @@ class DataConfig(Config, section="data"):
     """Per channel, on a 0..1 scale; divided by."""
     fingerprint: str = ""
     """sha256 over what the source holds, where the source is one fixed file; empty: the three
-    counts stand for it."""
+    counts identify the data."""
     max_corrupt: int = option(0, at_least(0), identity=False)
     """Unreadable images that a run may replace by their neighbour (each one named in the journal)
     before it ends."""
@@ -60,7 +60,7 @@ class DataConfig(Config, section="data"):
     val: str | None = option(None, identity=False)
     """The same for the validation images."""
     label: str | None = option(None, identity_default=None)
-    """What tells the class where a layout has several: column (huggingface; null: label), field of
+    """The label to use where a layout has several: column (huggingface; null: label), field of
     key.json (webdataset; null: key.cls), taxonomic level (inaturalist; null: name), fine or coarse
     (cifar100; null: fine)."""
 

@@ -20,8 +20,7 @@ from antioversmooth.config.table import CONFIDENCES
 
 
 class PanelKind(Enum):
-    """What a panel of a figure draws; the measures behind it are those of
-    `analysis.record.all_measures`."""
+    """The content of a panel; its measures are those of `analysis/`."""
 
     token_similarity = "token_similarity"
     token_similarity_off_diagonal = "token_similarity_off_diagonal"
@@ -41,19 +40,18 @@ class PanelKind(Enum):
 
 @dataclass
 class ReferenceCurve(Config, section="references"):
-    """A published curve, drawn beside a row's own where the row is measured in the paper's
-    setting."""
+    """A published curve, drawn with a row's own curve where the setting is the paper's."""
 
     experiment: str = MISSING
-    """The row that it stands beside."""
+    """The row with which it is compared."""
     first_layer: int = MISSING
     """Layer of the first value; 0 is what enters the first block."""
     values: list[float] = MISSING
-    """One for each layer from there on."""
+    """One value for each layer from there on."""
     source: str = option(MISSING, not_blank("the source of the curve"))
-    """Where it was printed, and how it was read off."""
+    """Where it was printed, and how it was digitised."""
     confidence: str = option(MISSING, one_of(*CONFIDENCES))
-    """As of a `PaperValue`; never left out."""
+    """V, Q, C, M or D, as in a `PaperValue`."""
 
 
 @dataclass
@@ -61,13 +59,13 @@ class Panel(Config, section="panels"):
     """One pair of axes of a figure."""
 
     kind: PanelKind = MISSING
-    """What is drawn."""
+    """The measure that is drawn."""
     layers: list[int] = option([-1], distinct("layer"))
-    """Spectra and decays: of which layers; 1 is the first, -1 the last, none given: all."""
+    """Layers of spectra and decays; 1 is the first, -1 the last; empty: all."""
     head: int = option(0, at_least(0))
-    """Of what each head has a value: of which head; 1 is the first, 0 the mean over all."""
+    """Head of measures by head; 1 is the first, 0 the mean over all."""
     rows: list[str] = option([])
-    """Experiments of the figure that are drawn; none given: all."""
+    """Experiments of the figure that are drawn; empty: all."""
     references: list[ReferenceCurve] = option([])
     """Published curves."""
 
@@ -77,9 +75,9 @@ class FigureRow(Config, section="rows"):
     """An experiment whose runs a figure compares."""
 
     experiment: str = MISSING
-    """Name of the spec, beside the figures folder."""
+    """Name of its spec."""
     label: str = MISSING
-    """What the legend says."""
+    """Text in the legend."""
 
 
 @dataclass
@@ -91,7 +89,7 @@ class Figure(Config):
     title: str = MISSING
     """Above the panels."""
     caption: str = ""
-    """What a reader must know to read it."""
+    """Text below the panels."""
     rows: list[FigureRow] = option([], not_empty("row"))
     """In the order of the legend."""
     panels: list[Panel] = option([], not_empty("panel"))

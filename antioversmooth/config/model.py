@@ -35,7 +35,7 @@ class ScalingVariant(Enum):
 
 
 class Initialisation(Enum):
-    """How the weights of linear layers start."""
+    """Initial weights of linear layers."""
 
     timm = "timm"
     xavier = "xavier"
@@ -43,7 +43,7 @@ class Initialisation(Enum):
 
 @dataclass
 class ModelConfig(Config, section="model"):
-    """A timm backbone at a stated size, and the scaling placed into it."""
+    """A timm backbone of a given size, and the scaling in it."""
 
     family: Family = MISSING
     """vit (DeiT), cait or swin."""
@@ -74,7 +74,7 @@ class ModelConfig(Config, section="model"):
     position_embedding_std: float = option(0.02, above(0))
     """Standard deviation of the position embedding at the start (ViT and CaiT)."""
     class_token_std: float | None = option(None, above(0), identity_default=None)
-    """ViT: standard deviation of the class token at the start, 0.02 in the released code; none:
+    """ViT: standard deviation of the class token at the start, 0.02 in the released code; null:
     timm's 1e-6."""
     scaling: Scaling = Scaling.none
     """none, attnscale or featscale."""
@@ -88,8 +88,8 @@ class ModelConfig(Config, section="model"):
     """Swin AttnScale: leave pairs that a shifted window masks out of the mean (released code:
     included)."""
     distillation_token: bool = option(False, identity_default=False)
-    """ViT: a distillation token beside the class token, each with a classifier; in evaluation they
-    are averaged."""
+    """ViT: a distillation token in addition to the class token, each with a classifier; evaluation
+    averages the two."""
 
     @rule("mlp_ratio", "embed_dim")
     def _an_mlp_has_a_hidden_channel(self) -> Iterator[Broken]:

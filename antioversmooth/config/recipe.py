@@ -24,14 +24,14 @@ from antioversmooth.config.rules import Broken, Config, absolute, rule
 
 
 class ScheduleUnit(Enum):
-    """How often the learning rate moves."""
+    """How often the learning rate changes."""
 
     epoch = "epoch"
     step = "step"
 
 
 class Distillation(Enum):
-    """What a model learns from a teacher: its decision, or its softened probabilities."""
+    """Target of distillation: the teacher's decision, or its softened probabilities."""
 
     none = "none"
     hard = "hard"
@@ -53,7 +53,7 @@ _AUGMENTATION = matches(
     r"|(augmix|original|originalr|v0|v0r|3a)(-[\w.]+)*",
     "as rand-m9-mstd0.5-inc1, of the sections m, n, p, mstd, mmax, inc and t",
 )
-"""The strings that timm reads; it says late, or never, that it does not know a section."""
+"""The strings that timm reads; it refuses an unknown section late, or never."""
 _ORIGIN = matches(r"(timm|file|run):.+", "timm:<tag>, file:<path> or run:<experiment>")
 
 
@@ -138,19 +138,19 @@ class RecipeConfig(Config, section="recipe"):
     eval_crop: float = option(0.875, above(0), at_most(1))
     """Evaluation: image_size / eval_crop is the short side before the centre crop of image_size."""
     ema_decay: float | None = option(None, above(0), below(1))
-    """Decay per step of the moving average of the weights; null: none is kept."""
+    """Decay per step of the moving average of the weights; null: no average."""
     precision: Precision = Precision.float32
     """Arithmetic on a GPU; on a CPU always float32."""
     init_from: str | None = option(None, _ORIGIN)
-    """Where weights start: `timm:<tag>`, `file:<path>`, `run:<experiment>` (of the same seed);
+    """Initial weights: `timm:<tag>`, `file:<path>`, `run:<experiment>` (of the same seed);
     null: random."""
     init_allow_missing: list[str] = option([])
-    """Patterns (fnmatch) of parameters that `init_from` need not hold, besides the scalings."""
+    """Patterns (fnmatch) of parameters that `init_from` may lack, in addition to the scalings."""
     distillation: Distillation = option(Distillation.none, identity_default="none")
     """none; hard: cross entropy against the teacher's decision; soft: against its probabilities
     (both as DeiT's)."""
     teacher: str | None = option(None, _ORIGIN, identity_default=None)
-    """Whom to learn from, frozen: `timm:<tag>`, `run:<experiment>` (of the same seed), or
+    """The frozen teacher: `timm:<tag>`, `run:<experiment>` (of the same seed), or
     `file:<path>`, which holds weights of `teacher_model`."""
     teacher_model: str | None = option(None, identity_default=None)
     """timm's name of the architecture behind `teacher: file:<path>`."""

@@ -68,7 +68,7 @@ class Config:
             raise SpecError.together(errors)
 
     def normalise(self) -> None:
-        """Rewrites values to the form in which every process can use them."""
+        """Rewrites values to the form that every process can use."""
 
     @classmethod
     def rules(cls) -> Iterator[Rule]:
@@ -80,7 +80,7 @@ def broken_rules(config: Config, key: str = "", unknown: Iterable[str] = ()) -> 
     """An error for each key of a config, and of the configs in it, that breaks a rule; `keys` of
     the error are those that take part.
 
-    A rule between fields that follows from another mistake is left out.
+    A rule is not checked where a key that it reads has a mistake already.
 
     Args:
         key: Dotted key of the config.

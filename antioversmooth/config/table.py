@@ -28,8 +28,7 @@ class PaperValue(Config, section="paper"):
     source: str = option(MISSING, not_blank("the source of the number"))
     """Who printed it."""
     confidence: str = option(MISSING, one_of(*CONFIDENCES))
-    """V: seen verbatim; Q: quoted by a named follow-up; M: from memory; D: derived. Never left
-    out."""
+    """V: seen verbatim; Q: quoted by a named follow-up; M: from memory; D: derived."""
 
 
 @dataclass
@@ -37,11 +36,11 @@ class TableRow(Config, section="rows"):
     """A row: an experiment, or a number quoted from literature."""
 
     label: str = MISSING
-    """What the table prints: DeiT-S + AttnScale."""
+    """Text in the table: DeiT-S + AttnScale."""
     experiment: str | None = None
-    """Name of the spec, beside the tables folder; null: the row is only quoted."""
+    """Name of the row's spec; null: the row only quotes."""
     group: str = ""
-    """Rows of one group stand together: DeiT-S, 12 layers."""
+    """Heading that adjacent rows share: DeiT-S, 12 layers."""
     baseline: str | None = None
     """Experiment of this table that `gain` is measured against."""
     paper: PaperValue | None = None
@@ -57,7 +56,7 @@ class Table(Config):
     title: str = MISSING
     """First line of the rendered table."""
     caption: str = ""
-    """What a reader must know to read it."""
+    """Text below the table."""
     rows: list[TableRow] = option([], not_empty("row"))
     """In the order they are printed."""
     figures: list[str] = option([])

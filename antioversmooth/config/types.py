@@ -78,8 +78,8 @@ def build(schema: type[C], content: dict[str, Any]) -> C:
 
 
 def convert(hint: Any, value: Any, key: str = "") -> Any:
-    """A plain value as the type of a field. Text may stand for a number, a truth value or a choice;
-    a number that is not finite is none.
+    """A plain value as the type of a field. Numbers, truth values and choices may be given as
+    text; numbers must be finite.
 
     Raises:
         SpecError: It is of another type.

@@ -1,12 +1,10 @@
-"""From YAML files and `key=value` overrides to typed experiments; every mistake in them ends here,
-as a SpecError.
+"""From YAML files and `key=value` overrides to typed experiments, or a SpecError with all mistakes.
 
-request     what a command line asks for: rows and tables, with all their mistakes in one error
-rows        one row: its files (defaults, source) and overrides (commandline), held against config/ (check, scalars)
-pages       one table or figure
-kinds       which kind of spec a file is, by its folder
-compose     hydra and OmegaConf, which make the values; the rest only judges and explains
-schema      the same dataclasses as JSON Schema, for editors
+request     a command line's rows and tables
+rows        one row: its files (defaults, source) and overrides (commandline)
+pages       one table or figure, and the kinds of spec files
+check       types and keys (scalars, fields); build: interpolations and rules
+schema      the dataclasses of config/ as JSON Schema, for editors
 draft       a new row from an old one
 """
 

@@ -1,4 +1,4 @@
-"""From a reading to a config: interpolations are resolved, then the rules of config/ are checked."""
+"""From a reading to a config: resolves interpolations, then checks the rules of config/."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _resolve_all(schema: type, reading: Reading, top: Place) -> None:
             reading.problems.append(Problem(reading.places.get(key, top), key, message))
         except SpecError:
             # the value is not shown: it may come from the environment
-            message = f"`{written}` stands for a value that does not fit"
+            message = f"`{written}` resolves to a value that does not fit"
             reading.problems.append(Problem(reading.places.get(key, top), key, message))
 
 

@@ -1,5 +1,4 @@
-"""A part of a spec held against the dataclasses of config/: what fits, where it stands, and all
-that does not fit."""
+"""Checks the keys and types of a part of a spec against the dataclasses of config/."""
 
 from __future__ import annotations
 
@@ -26,23 +25,23 @@ from antioversmooth.spec.scalars import complaint
 from antioversmooth.spec.source import UNREADABLE, Node
 
 _UNFIT = object()
-"""Stands for a value that cannot be used; it is left out of the content."""
+"""Marks a value that cannot be used; it is left out of the content."""
 
 
 @dataclass
 class Reading:
-    """What a part of a spec says."""
+    """The content of a part of a spec, with places and problems."""
 
     content: dict[str, Any] = field(default_factory=dict)
     """Keys and values that fit, nested."""
     places: dict[str, Place] = field(default_factory=dict)
-    """Where the value of a dotted key stands; rows[2].label for what is in lists."""
+    """Place of the value of each dotted key; of `rows[2].label` for elements of lists."""
     problems: list[Problem] = field(default_factory=list)
     unfit: set[str] = field(default_factory=set)
     """Dotted keys whose value cannot be used, and is not in the content."""
 
     def add(self, later: Reading) -> None:
-        """Lets a later part replace what it says again."""
+        """Merges a later part, whose values replace earlier ones."""
         _merge(self.content, later.content)
         self.places |= later.places
         self.problems += later.problems
@@ -85,7 +84,7 @@ class _Checker:
         self.unfit: set[str] = set()
 
     def refuse(self, place: Place, key: str, message: str, schema: type | None = None) -> object:
-        """Keeps a problem, with the docstring of the key where it is a field of `schema`."""
+        """Adds a problem, with the docstring of the key where it is a field of `schema`."""
         notes = fields.notes(schema, key.rpartition(".")[2]) if schema else ()
         self.problems.append(Problem(place, key, message, notes))
         return _UNFIT
@@ -110,7 +109,7 @@ class _Checker:
         return content
 
     def unknown(self, node: Node, dotted: str, schema: type) -> Collection[str]:
-        """Refuses a key that is none; returns those that it may stand for."""
+        """Refuses an unknown key; returns the keys that may be meant."""
         name = dotted.rpartition(".")[2]
         if dotted == "name":
             self.refuse(
@@ -141,8 +140,7 @@ class _Checker:
         return close
 
     def missing(self, node: Node, key: str, schema: type, meant: Collection[str]) -> None:
-        """Refuses required keys that are not there, but for those that one that is refused already
-        may stand for."""
+        """Refuses required keys that are missing, except those that a refused key may mean."""
         for name in fields.required(schema):
             dotted = f"{key}.{name}" if key else name
             if dotted != "name" and name not in node.value and name not in meant:
@@ -210,7 +208,7 @@ class _Checker:
         return node.value if issubclass(kind, Enum) else convert(kind, node.value)
 
     def interpolation(self, node: Node, key: str) -> object:
-        """An interpolation as it stands: it is held against its type where all parts are known."""
+        """An interpolation as it is written; its value is checked when all parts are merged."""
         try:
             OmegaConf.create({"value": node.value})
         except GrammarParseError as err:
@@ -225,6 +223,6 @@ def _is_interpolation(value: Any) -> bool:
 
 
 def _others(keys: Collection[str], name: str) -> str:
-    """Keys that there are instead of one that is like none of them."""
+    """The known keys, for an unknown one that resembles none of them."""
     elsewhere = "; docs/spec.md has all" if len(keys) > FEW else ""
     return there_are(keys, name) + elsewhere

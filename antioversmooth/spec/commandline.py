@@ -1,4 +1,4 @@
-"""Overrides as a person typed them, `key=value`, to nodes that know where they stand."""
+"""Overrides, `key=value`, as nodes with their places. Their grammar is hydra's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class CommandLine:
-    """What the overrides of a request say."""
+    """The parsed overrides of a request."""
 
     choices: dict[str, Node] = field(default_factory=dict)
     """`profile=mini`: the option of a group of the experiments folder."""
@@ -29,7 +29,7 @@ def read_overrides(overrides: Sequence[str], folder: Path) -> CommandLine:
     """Reads overrides with hydra's own grammar.
 
     Args:
-        folder: The experiments folder; what is a folder in it is a group.
+        folder: The experiments folder; each folder in it is a group.
     """
     groups = {path.name for path in folder.iterdir() if path.is_dir()}
     line, seen = CommandLine(), set()
@@ -121,7 +121,7 @@ def _nested(
 
 
 def _node(value: Any, place: Place, key_place: Place, text: str) -> Node:
-    """All parts of a value stand at the place of the whole."""
+    """A node for a value; all its parts have the place of the whole."""
     if isinstance(value, dict):
         return Node(
             {str(k): _node(v, place, key_place, "") for k, v in value.items()}, place, key_place

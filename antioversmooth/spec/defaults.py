@@ -1,15 +1,16 @@
-"""Which files make a row: a walk along the `defaults` lists, as hydra walks them, that knows where
-each entry stands.
+"""The files of a row: a walk along its `defaults` lists, in hydra's order, with the place of each
+entry.
 
 An entry is one of
 
     schema                        every key with its type and default; the first of a row
     _self_                        the keys of the file itself
-    group: option                 experiments/<group>/<option>.yaml; ${profile} stands for another group's option
+    group: option                 experiments/<group>/<option>.yaml; ${profile} in it: the option
+                                  of that group
     override group: option        another option for a default of the files before
     /path/to/file@_here_          the keys of that file, in the place of this one's
 
-Of hydra's language that is all that a spec needs; whatever else it could say is refused here.
+A spec needs no more of hydra's language; other entries are refused.
 """
 
 from __future__ import annotations
@@ -45,13 +46,13 @@ class Entry:
     group: str = ""
     option: str = ""
     package: str | None = None
-    """What stands behind the @."""
+    """The text behind the @."""
     overrides: bool = False
 
 
 @dataclass
 class Walk:
-    """The files of a row, in the order in which later ones replace what earlier ones say."""
+    """The files of a row; values of later ones replace those of earlier ones."""
 
     layers: list[Layer] = field(default_factory=list)
     choices: dict[str, Node] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class Walk:
 
 
 def walk(row: Path, line: CommandLine, read: Callable[[Path], Source]) -> Walk:
-    """Follows the defaults of a row, and what the command line chooses instead."""
+    """Follows the defaults of a row, with the options that the command line chooses."""
     walker = _Walker(row, line, read)
     walker.visit(row, (), "", ())
     walker.finish()
@@ -73,7 +74,7 @@ class _Walker:
         self.found = Walk(choices=dict(line.choices))
         self.groups: set[str] = set()
         self.broken: set[str] = set()
-        """Groups whose option does not exist: what interpolates them is not looked for."""
+        """Groups whose option does not exist; entries that interpolate them are skipped."""
         self.has_schema = False
 
     def refuse(self, node: Node, message: str, key: str = "") -> None:
@@ -129,7 +130,7 @@ class _Walker:
         own = sum(entry.option == "_self_" for entry in entries)
         if own != 1:
             message = (
-                "`_self_` stands here twice"
+                "`_self_` appears twice"
                 if own
                 else "`_self_` is missing: the place of this file's own keys"
             )
@@ -190,7 +191,7 @@ class _Walker:
             if other is None:
                 self.refuse(
                     chosen,
-                    f"`${{{name}}}` stands for no group; {did_you_mean(name, self.groups)}",
+                    f"`${{{name}}}` names no group; {did_you_mean(name, self.groups)}",
                     group,
                 )
                 return None
@@ -200,8 +201,7 @@ class _Walker:
     def package(
         self, entry: Entry, path: Path, home: str, parent: tuple[str, ...]
     ) -> tuple[str, ...]:
-        """Where the keys of a file go: as the entry says, as its head says, or by the folder that
-        it is in."""
+        """Keys that a file goes under: by its entry, by its head, or by its folder."""
         said = entry.package or self.read(path).package
         if said == "_here_":
             return parent

@@ -1,5 +1,4 @@
-"""A new row from an old one: the same choices under another name, with a head that claims nothing
-yet."""
+"""A new row from an old one: the same choices, another name, and no expected number."""
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ def draft(name: str, origin: Path) -> Path:
 
 
 def _renamed(text: str, old: str, new: str) -> str:
-    """The text with another name; what its head expected was of the old row."""
+    """The text with another name, and without the number that the old row expects."""
     text = text.replace(f"experiments/{old}.yaml", f"experiments/{new}.yaml")
     text = re.sub(r"\A# .*", f"# {new}: {old}, changed", text)
     text = re.sub(

@@ -31,8 +31,7 @@ def kind(path: Path) -> str:
 
 
 def misplaced(path: Path, wanted: Sequence[str]) -> str | None:
-    """What a file is that is none of the wanted kinds, and what to do with it; None where it is
-    one."""
+    """The error of a file that is of no wanted kind; None where it is of one."""
     if path.suffix != ".yaml":
         return "is no spec, which is a .yaml file, such as experiments/deit_s12.yaml"
     found = kind(path)

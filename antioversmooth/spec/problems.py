@@ -1,5 +1,4 @@
-"""A mistake in a spec, shown as a compiler shows it: where, what, the line with a caret, and what
-would be right."""
+"""Mistakes in a spec, shown as a compiler shows them: place, message, and the line with a caret."""
 
 from __future__ import annotations
 
@@ -50,10 +49,10 @@ class Problem:
 
     place: Place
     key: str
-    """The dotted key that it is about; empty where there is none."""
+    """The dotted key that it is about; may be empty."""
     message: str
     notes: tuple[str, ...] = ()
-    """Lines below: what the key means, where the other side of a contradiction stands."""
+    """Lines below: the meaning of the key, the place of the other side of a contradiction."""
 
     def __str__(self) -> str:
         about = f"{self.key}: " if self.key else ""
@@ -62,12 +61,12 @@ class Problem:
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """`did you mean a or b?` for a name, or what there is where nothing is written alike."""
+    """`did you mean a or b?`, or the known names where none is similar."""
     return question(difflib.get_close_matches(word, known, n=2)) or there_are(known, word)
 
 
 def alike(key: str, known: Collection[str]) -> list[str]:
-    """Keys that one may stand for: misspelt, of the same kind (`batch_size`: `global_batch`), or
+    """Keys that may be meant by one: misspelt, of the same kind (`batch_size`: `global_batch`), or
     written alike."""
     same_kind = [name for name in known if key.lower().split("_")[0] in name.split("_")]
     return (
@@ -76,21 +75,21 @@ def alike(key: str, known: Collection[str]) -> list[str]:
 
 
 def misspelt(key: str, known: Collection[str]) -> list[str]:
-    """The key that one is a letter away from."""
+    """The key from which one differs by a letter."""
     return difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.92)
 
 
 def question(close: Collection[str]) -> str:
-    """`did you mean a or b?`; nothing where there is nothing to offer."""
+    """`did you mean a or b?`; empty without suggestions."""
     return f"did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
 
 
 FEW = 8
-"""Names that a message lists; of more only those that are least unlike what was written."""
+"""Names that a message lists; of more it lists the most similar."""
 
 
 def there_are(known: Collection[str], word: str = "") -> str:
-    """What there is to choose from; of many names those nearest to a word, where there is one."""
+    """The known names; of many the most similar to a word."""
     if word and len(known) > FEW:
         nearest = difflib.get_close_matches(word, known, n=FEW // 2, cutoff=0.0)
         return f"there are {len(known)}, nearest to it {', '.join(nearest)}"

@@ -1,5 +1,4 @@
-"""What a command line asks for, loaded: rows and tables, or one error that says all that is wrong
-with them."""
+"""The rows and tables that a command line asks for, or one error with all their mistakes."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ P = TypeVar("P", bound=Table | Figure)
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on a command line, loaded: tables, and the experiments of their rows and
-    of row files."""
+    """The tables that a command line asks for, and the experiments of its tables and rows."""
 
     experiments: list[Experiment]
     tables: list[Table]
@@ -61,8 +59,7 @@ class Request:
         return runs.plan(self.experiments, seeds, self.results(results), self.upstream)
 
     def results(self, results: Path) -> Path:
-        """Folder of runs and tables: a profile that is not the paper's has its own, so that nothing
-        is mistaken."""
+        """Folder of runs and tables; profiles other than the paper's have their own."""
         chosen = {(e.profile, e.cluster.results) for e in self.experiments}
         if len(chosen) > 1:
             raise SpecError(
@@ -83,7 +80,7 @@ def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:
     """Loads rows and tables.
 
     Raises:
-        SpecError: All that is wrong with them, each with its place and what would be right.
+        SpecError: All mistakes in them, each with its place and the right value.
     """
     loader = _Loader(overrides)
     tables, rows, folder = [], [], Path("experiments")
@@ -96,7 +93,7 @@ def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:
             folder = path.parent.parent
             rows += [folder / f"{row.experiment}.yaml" for row in table.rows if row.experiment]
             for figure in (folder / "figures" / f"{name}.yaml" for name in table.figures):
-                # drawn once the rows are done, checked before
+                # drawn when the rows are done, but checked now
                 loader.keep(load_page(Figure, figure), figure)
     experiments = loader.rows(rows)
     loader.finish()
@@ -157,16 +154,16 @@ def _load_page(schema: type[P], path: Path) -> P:
 
 
 class _Loader:
-    """Loads the specs of one request and keeps every problem of all of them, each once."""
+    """Loads the specs of one request and collects their problems, each once."""
 
     def __init__(self, overrides: Sequence[str]) -> None:
         self.overrides = overrides
         self.problems: dict[Problem, list[str]] = {}
-        """And the specs that have it: a group's file or the command line is part of many."""
+        """By problem the specs that have it: a group's file is part of many."""
         self.absent: list[SpecError] = []
 
     def existing(self, paths: Iterable[Path], *wanted: str) -> list[Path]:
-        """The files that are meant, where there are such files of a wanted kind."""
+        """The files behind paths, those that exist and are of a wanted kind."""
         return [found for path in paths if (found := self.find(path, wanted)) is not None]
 
     def find(self, path: Path, wanted: Sequence[str]) -> Path | None:
@@ -200,7 +197,7 @@ class _Loader:
         return value
 
     def finish(self) -> None:
-        """Raises what was kept."""
+        """Raises the collected problems."""
         sources = [problem.place.source for problem in self.problems]
         found = sorted(
             self.problems.items(),
@@ -212,7 +209,7 @@ class _Loader:
 
 
 def _with_specs(problem: Problem, specs: list[str]) -> str:
-    """A problem, and which specs have it where it is not in their own file."""
+    """A problem, with the specs that have it where it is not in their own file."""
     others = [spec for spec in specs if spec != problem.place.source]
     if not others:
         return str(problem)

@@ -1,5 +1,4 @@
-"""What is wrong with a single value: of another type, with a unit, or read by YAML as something
-else than it looks."""
+"""Mistakes in a single value: another type, a unit, or text that YAML reads as something else."""
 
 from __future__ import annotations
 
@@ -44,16 +43,15 @@ _UNITS: dict[str, tuple[str, dict[str, float]]] = {
     "gb": ("GiB", _SIZES),
     "top1": ("percent", {"%": 1}),
 }
-"""What a key with such an ending (or such a name) counts, and how many of them are in the units
-that people write."""
+"""Units by the ending of a key, or by its name, and factors from the units that people write."""
 
 
 def complaint(value: Any, written: str, kind: Any, name: str) -> str | None:
-    """What is wrong with a value, and what would be right; None where it fits.
+    """The mistake in a value, and the right form; None where it fits.
 
     Args:
-        value: What YAML or the command line read.
-        written: What stands there; empty where it is quoted.
+        value: As YAML or the command line read it.
+        written: The text; empty where it is quoted.
         kind: int, float, bool, str or an Enum.
         name: Last part of the key; its ending tells the unit.
     """
@@ -120,7 +118,7 @@ def _no_number_in(text: str, wanted: str, kind: type, name: str) -> str | None:
 
 
 def _unit(text: str, name: str, kind: type) -> str | None:
-    """What to write instead of `24h` or `1:30:00`."""
+    """Advice for a number with a unit, such as `24h` or `1:30:00`."""
     counted, factors = _UNITS.get(name.rpartition("_")[2], ("", {}))
     number = re.fullmatch(r"([-+]?\d+(?:\.\d+)?)\s*([A-Za-z]+|%)", text)
     clock = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)
@@ -146,5 +144,5 @@ def _unit(text: str, name: str, kind: type) -> str | None:
 
 
 def _as(kind: type, amount: float) -> float:
-    """An amount that its key can hold; what is asked for is not cut short."""
+    """An amount of the key's type, rounded up."""
     return math.ceil(amount) if kind is int else amount

@@ -1,8 +1,8 @@
 """The dataclasses of config/ as JSON Schema, from which an editor completes, explains and checks a
 spec.
 
-Draft 7, which the YAML plug-ins of editors know best. What a schema cannot say (rules between keys,
-whether a file is there) is said when a spec is loaded.
+Draft 7, which the YAML plug-ins of editors know best. Loading a spec checks more: rules between
+keys, and whether files exist.
 """
 
 from __future__ import annotations

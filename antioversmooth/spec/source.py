@@ -1,5 +1,4 @@
-"""YAML text to values that know where they stand. Plain YAML only: no tags, no anchors, no key
-twice."""
+"""YAML files as nodes with their places. Plain YAML only: no tags, no anchors, no key twice."""
 
 from __future__ import annotations
 
@@ -21,20 +20,20 @@ _PLAIN = {
 
 
 UNREADABLE = object()
-"""The value of a node that is a problem of its own."""
+"""The value of a node that has a problem of its own."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value and where it stands."""
+    """A value and its place."""
 
     value: Any
     """A scalar, a list of nodes, a dict from key to node, or UNREADABLE."""
     place: Place
     key_place: Place
-    """Of the key that the value belongs to; of the value itself where it has none."""
+    """Place of the key of the value; of the value itself where it has no key."""
     text: str = ""
-    """A scalar as it is written; empty where it is quoted, and so is what it says."""
+    """A scalar as it is written; empty where it is quoted."""
 
     def plain(self) -> Any:
         """The value without places."""
@@ -62,12 +61,12 @@ class Source:
     root: Node | None = None
     """None where it is empty or no YAML."""
     package: str | None = None
-    """What a `# @package` line at its head says."""
+    """The package that a `# @package` line at its head names."""
     problems: list[Problem] = field(default_factory=list)
 
 
 def read_source(path: Path) -> Source:
-    """Reads a file; what is wrong with it as YAML is among the problems of the result."""
+    """Reads a file; mistakes in its YAML are problems of the result."""
     try:
         data = path.read_bytes()
         return _Parser(path, data.decode()).source
@@ -82,7 +81,7 @@ def read_source(path: Path) -> Source:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is such a file; a name that no file system takes is none."""
+    """Whether a file exists; false for a name that no file system takes."""
     try:
         return path.is_file()
     except OSError:
@@ -99,7 +98,7 @@ def shown(path: Path) -> str:
 
 @cache
 def _loader() -> type[yaml.SafeLoader]:
-    """PyYAML's loader with OmegaConf's idea of what is a number: what hydra reads with."""
+    """PyYAML's loader with OmegaConf's rules for numbers, as hydra has it."""
     resolvers = {"yaml_implicit_resolvers": get_yaml_loader().yaml_implicit_resolvers}
     return type("SpecLoader", (yaml.SafeLoader,), resolvers)
 
@@ -129,7 +128,7 @@ class _Parser:
             loader.dispose()
 
     def package(self) -> str | None:
-        """What hydra's `# @package NAME` says, above all other lines of the file."""
+        """The name in hydra's `# @package NAME`, above all other lines of the file."""
         found = None
         for number, line in enumerate(self.lines):
             words = line.strip().lstrip("#").split()
@@ -187,7 +186,7 @@ class _Parser:
                 self.problem(place, "a list or a mapping cannot be a key")
             elif key.value in first:
                 self.problem(
-                    place, f"`{key.value}` stands here twice; first in line {first[key.value].line}"
+                    place, f"`{key.value}` appears twice; first in line {first[key.value].line}"
                 )
             else:
                 first[key.value] = place
@@ -207,14 +206,14 @@ class _Parser:
                     self.place(number, tab.end() - 1), "", "a tab; YAML is indented with spaces"
                 )
             if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(line):
-                message = f"the character {unprintable.group()!r} cannot stand in YAML"
+                message = f"the character {unprintable.group()!r} is not allowed in YAML"
                 return Problem(self.place(number, unprintable.start()), "", message)
         if not isinstance(err, yaml.MarkedYAMLError):
             return Problem(self.source.top, "", f"this is not YAML: {' '.join(str(err).split())}")
         mark, start = err.problem_mark or err.context_mark, err.context_mark
         at_end = mark and not "".join(self.lines[mark.line :]).strip()
         if start and (at_end or err.context == "while scanning a simple key"):
-            # it ran on to the end of the file, or of the next line: what was opened tells more
+            # the parser ran on to the end of the file or of the next line: point at the opening
             mark = start
         place = self.place(mark.line, mark.column) if mark else self.source.top
         said = [part for part in (err.context, err.problem) if part]

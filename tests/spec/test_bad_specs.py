@@ -100,7 +100,7 @@ def test_a_value_from_the_environment_is_not_shown(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_TOKEN", "s3cret")
-    with pytest.raises(SpecError, match="stands for a value that does not fit") as caught:
+    with pytest.raises(SpecError, match="resolves to a value that does not fit") as caught:
         spec.load([copy / "deit_s12.yaml"], ["recipe.epochs=${oc.env:A_TOKEN}"])
     assert "s3cret" not in str(caught.value)
 
