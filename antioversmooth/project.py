@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 from antioversmooth.errors import SpecError, UserError
+from antioversmooth.spec import fields
+from antioversmooth.spec.problems import question
 
 
 def find_root(start: Path | None = None) -> Path:
@@ -45,10 +47,6 @@ def find_spec(text: str, root: Path) -> Path:
 
 def _explain_missing(typed: Path, names: list[str]) -> str:
     """The message for a name of no spec, with the nearest names."""
-    # imported here: a help text needs argparse alone
-    from antioversmooth.spec import fields
-    from antioversmooth.spec.problems import question
-
     if typed.is_dir():
         runs = sorted(typed.glob("*/spec.yaml"))
         example = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -13,14 +13,14 @@ from antioversmooth import spec
 from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE, INTERRUPTED, OK, USER_ERROR
 from antioversmooth.cli.requests import print_json, run_fields
 from antioversmooth.errors import LaunchError, ResultError
-from antioversmooth.orchestration import backend, dryrun, evaluation, preflight, snapshot
-from antioversmooth.orchestration.backend import Backend, Choice, Launched, Outcome
-from antioversmooth.orchestration.local import inline, pool
+from antioversmooth.orchestration import backend, dryrun, preflight, snapshot
+from antioversmooth.orchestration.backend import Choice, Launched, Outcome
+from antioversmooth.orchestration.evaluation import plan_evaluations
+from antioversmooth.orchestration.local.inline import InlineBackend
+from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.monitor import view
-from antioversmooth.orchestration.monitor.view import View
-from antioversmooth.orchestration.slurm import backend as slurm
+from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.slurm.mirroring import mirroring
-from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.project import find_spec
 from antioversmooth.reporting import evaluations
 from antioversmooth.reporting.publish import publish
@@ -46,7 +46,7 @@ def launch_command(args: Namespace, project: Path) -> int:
     if pending:
         with view.open_view(runs, out) as shown:
             code = snapshot.take(request.results(results))
-            launched = launch_on(choice, pending, code, shown, request, args, project)
+            launched = choice.backend.launch(pending, code, shown)
     outcomes = untrusted | {run.id: launched.outcomes.get(run.id, Outcome.done) for run in runs}
     _report_outcomes(planned, outcomes, args.json, out)
     if args.eval:
@@ -73,17 +73,29 @@ def plan(args: Namespace, project: Path, out: TextIO) -> tuple[Request, Choice, 
     request = spec.load([find_spec(word, project) for word in args.specs], args.overrides)
     results = project / "results"
     runs = (
-        evaluation.plan(request, args.seeds, results)
+        plan_evaluations(request, args.seeds, results)
         if args.eval
         else request.plan(args.seeds, results)
     )
-    choice = backend.choose(args.backend)
-    print(f"Back end: {choice.backend.value} ({choice.reason})", file=out)
-    if args.detach and choice.backend is not Backend.slurm:
+    slurm = _slurm_backend(args, request, project)
+    choice = backend.choose(args.backend, slurm=slurm, local=LocalBackend(), inline=InlineBackend())
+    print(f"Back end: {choice.backend.name} ({choice.reason})", file=out)
+    if args.detach and not choice.backend.submits:
         raise LaunchError(
             "--detach: only SLURM goes on without this terminal; use nohup, tmux or screen here"
         )
     return request, choice, runs
+
+
+def _slurm_backend(args: Namespace, request: Request, project: Path) -> SlurmBackend:
+    """The SLURM back end with its options; while it follows, the runs are mirrored into MLflow."""
+    words = [*args.specs, *args.overrides, "--seeds", ",".join(map(str, args.seeds))]
+    return SlurmBackend(
+        follow=args.follow,
+        prune=args.prune,
+        tables=[] if args.eval else [table.name for table in request.tables],
+        while_following=partial(mirroring, words, project),
+    )
 
 
 def _show_plan(
@@ -123,38 +135,10 @@ def _pending_runs(runs: Sequence[Run], num_planned: int, out: TextIO) -> list[Ru
 
 def _confirm_submission(choice: Choice, runs: Sequence[Run], args: Namespace) -> bool:
     """Asks a user at a terminal before jobs are submitted, unless with `--yes`."""
-    if choice.backend is not Backend.slurm or args.yes or not runs or not sys.stdin.isatty():
+    if not choice.backend.submits or args.yes or not runs or not sys.stdin.isatty():
         return True
     names = ", ".join(run.name for run in runs)
     return input(f"Submit {len(runs)} jobs ({names})? [y/N] ").lower() in ("y", "yes")
-
-
-def launch_on(
-    choice: Choice,
-    runs: Sequence[Run],
-    code: Snapshot,
-    shown: View,
-    request: Request,
-    args: Namespace,
-    project: Path,
-) -> Launched:
-    """Launches the runs on the chosen back end."""
-    if choice.backend is Backend.slurm:
-        tables = [] if args.eval else [table.name for table in request.tables]
-        again = [*args.specs, *args.overrides, "--seeds", ",".join(map(str, args.seeds))]
-        with mirroring(again, project) if args.follow else nullcontext():
-            return slurm.launch(
-                runs,
-                code,
-                shown.say,
-                shown.update,
-                follow=args.follow,
-                prune=args.prune,
-                tables=tables,
-            )
-    if choice.backend is Backend.inline:
-        return inline.launch(runs, code, shown.say, shown.update)
-    return pool.launch(runs, code, shown.say, shown.update)
 
 
 def _report_outcomes(

@@ -115,7 +115,7 @@ def retry_command(args: Namespace) -> int:
         return OK
     print(f"Given up, and started again: {', '.join(run.name for run in failed)}", file=out)
     with view.open_view(failed, out) as shown:
-        launched = control.retry(runs, failed, request.results(results), shown.say, shown.update)
+        launched = control.retry(runs, failed, request.results(results), shown)
     outcomes = launched.outcomes
     if args.json:
         started = [run for run in runs if run.id in outcomes]

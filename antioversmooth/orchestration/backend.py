@@ -1,34 +1,20 @@
-"""Which back end starts the runs, and what every back end gives back."""
+"""The interface of back ends, the choice of one, and the outcomes of a launch."""
 
 from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar, Protocol
 
 from antioversmooth.config import Experiment
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration import devices
 from antioversmooth.orchestration.devices import Placement
+from antioversmooth.orchestration.monitor.view import View
+from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
-
-
-class Backend(Enum):
-    """How runs are started."""
-
-    slurm = "slurm"
-    local = "local"
-    inline = "inline"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A back end, and why it is this one."""
-
-    backend: Backend
-    reason: str
 
 
 class Outcome(Enum):
@@ -75,54 +61,65 @@ class Launched:
     """Whether a person or a signal ended it early."""
 
 
-Say = Callable[[str], None]
-"""Shows one line to the person at the terminal."""
-Update = Callable[[Mapping[str, str]], None]
-"""Redraws the progress; takes what a back end knows beyond the run directories, by run id."""
+class Backend(Protocol):
+    """One way to start runs."""
+
+    name: ClassVar[str]
+    """As `--backend` and `intent.json` spell it."""
+    submits: ClassVar[bool]
+    """Whether a launch submits jobs, which go on without the launcher."""
+
+    def placement(self, experiment: Experiment) -> Placement:
+        """The processes and devices of a run.
+
+        Raises:
+            SpecError: The global batch does not divide over the processes.
+        """
+
+    def script(self, run: Run, snapshot: Snapshot) -> str | None:
+        """The batch script of a run; None without one."""
+
+    def launch(self, runs: Sequence[Run], snapshot: Snapshot, view: View) -> Launched:
+        """Starts the runs, dependencies first; returns their outcomes.
+
+        Raises:
+            LaunchError: The back end refuses a run.
+        """
 
 
-def choose(asked: str) -> Choice:
-    """The back end that was asked for; for `auto` SLURM where `sbatch` answers, else this machine.
+@dataclass(frozen=True)
+class Choice:
+    """A back end, and the reason for it."""
 
-    `sbatch --version` is the one signal: it fails where SLURM is not installed, and where it is
+    backend: Backend
+    reason: str
+
+
+def choose(name: str, *, slurm: Backend, local: Backend, inline: Backend) -> Choice:
+    """The back end of that name; for `auto` SLURM where `sbatch` answers, else this machine.
+
+    The only signal is `sbatch --version`. It fails where SLURM is not installed, and where it is
     installed but belongs to no cluster. It does not ask the controller: a login node whose
-    controller is down must not train itself.
+    controller is down must not train.
 
     Raises:
-        LaunchError: `sbatch` is there, but does not answer, or fails in another way.
+        LaunchError: `sbatch` exists but does not answer, or fails in another way.
     """
-    if asked != "auto":
-        return Choice(Backend(asked), f"--backend {asked}")
+    for backend in (slurm, local, inline):
+        if name == backend.name:
+            return Choice(backend, f"--backend {name}")
     try:
         answer = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, timeout=15)
     except OSError:
-        return Choice(Backend.local, "there is no sbatch on PATH")
+        return Choice(local, "there is no sbatch on PATH")
     except subprocess.TimeoutExpired as err:
-        raise LaunchError(f"sbatch does not answer; {_WAY_OUT}") from err
+        raise LaunchError(f"sbatch does not answer; {_NAME_ONE}") from err
     if answer.returncode == 0:
-        return Choice(Backend.slurm, f"sbatch answers: {answer.stdout.strip()}")
-    said = answer.stderr.strip().splitlines() or ["no reason given"]
-    if not re.search("config", said[-1], re.IGNORECASE):
-        raise LaunchError(f"sbatch is on PATH but fails: {said[-1]}; {_WAY_OUT}")
-    return Choice(Backend.local, f"sbatch is on PATH but belongs to no cluster: {said[-1]}")
+        return Choice(slurm, f"sbatch answers: {answer.stdout.strip()}")
+    last_line = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
+    if not re.search("config", last_line, re.IGNORECASE):
+        raise LaunchError(f"sbatch is on PATH but fails: {last_line}; {_NAME_ONE}")
+    return Choice(local, f"sbatch is on PATH but belongs to no cluster: {last_line}")
 
 
-_WAY_OUT = "say --backend slurm to submit nevertheless, or --backend local to run on this machine"
-
-
-def placement(experiment: Experiment, backend: Backend, gpus: Sequence[str]) -> Placement:
-    """How a run is dealt to processes: on SLURM as its spec says, else by what there is on this
-    machine.
-
-    Args:
-        gpus: The GPUs of this machine.
-
-    Raises:
-        SpecError: The global batch does not divide over the processes.
-    """
-    cluster = experiment.cluster
-    if backend is Backend.slurm:
-        return devices.divide(experiment, cluster.world_size, on_gpu=cluster.gpus_per_node > 0)
-    if backend is Backend.inline:
-        return devices.divide(experiment, 1, on_gpu=bool(gpus))
-    return devices.place(experiment, gpus)
+_NAME_ONE = "use --backend slurm to submit nevertheless, or --backend local to run on this machine"

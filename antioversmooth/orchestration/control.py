@@ -1,4 +1,4 @@
-"""Cancelling runs and trying again what was given up, wherever they were launched."""
+"""Cancels runs and retries failed ones, on the back end that launched them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from antioversmooth.orchestration import preflight, snapshot
-from antioversmooth.orchestration.backend import Backend, Launched, Say, Update
-from antioversmooth.orchestration.local import pool, process
+from antioversmooth.orchestration.backend import Launched
+from antioversmooth.orchestration.local import process
+from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.monitor.state import query_statuses
-from antioversmooth.orchestration.slurm import backend, reconcile, submission
+from antioversmooth.orchestration.monitor.view import View
+from antioversmooth.orchestration.slurm import reconcile, submission
+from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.slurm.reconcile import Action
 from antioversmooth.orchestration.slurm.retry import retry_decision
 from antioversmooth.runs import Run
@@ -60,34 +63,32 @@ def _is_given_up(record: RunRecord, status: RunStatus) -> bool:
     return reconcile.decide(status, retry_decision(record), asked=False) is Action.give_up
 
 
-def retry(
-    runs: Sequence[Run], failed: Sequence[Run], results: Path, say: Say, update: Update
-) -> Launched:
-    """Starts failed runs again where they were launched, with fresh budgets, and then those that
-    start from them.
+def retry(runs: Sequence[Run], failed: Sequence[Run], results: Path, view: View) -> Launched:
+    """Restarts failed runs where they were launched, with fresh budgets, and their dependents.
 
     Args:
-        runs: All that was asked for; those that others start from first.
-        failed: The ones among them that are started again.
-        results: The results folder that they lie in.
+        runs: All that was asked for; dependencies first.
+        failed: Those to restart.
+        results: Their results folder.
 
     Raises:
-        UserError: What a launch raises, too: something is still to be mended, SLURM refuses a job.
+        UserError: As a launch does: a check fails, or SLURM refuses a job.
     """
     chosen = _with_dependents(runs, {run.id for run in failed})
-    submitted = [run for run in chosen if _goes_to_slurm(run)]
-    here = [run for run in chosen if not _goes_to_slurm(run)]
-    preflight.check(submitted, Backend.slurm, results)
-    preflight.check(here, Backend.local, results)
+    on_slurm = [run for run in chosen if _goes_to_slurm(run)]
+    here = [run for run in chosen if run not in on_slurm]
+    backends = ((SlurmBackend(), on_slurm), (LocalBackend(), here))
+    for backend, group in backends:
+        preflight.check(group, backend, results)
     for line in preflight.fresh_starts(chosen):
-        say(line)
+        view.say(line)
     code = snapshot.take(results)
-    for run in submitted:
-        if run in failed:
+    for run in failed:
+        if run in on_slurm:
             reconcile.retry(run)
-    launched = backend.launch(submitted, code, say, update, follow=False)
-    trained = pool.launch(here, code, say, update)
-    return Launched({**launched.outcomes, **trained.outcomes}, trained.interrupted)
+    launched = [backend.launch(group, code, view) for backend, group in backends]
+    outcomes = {id_: outcome for each in launched for id_, outcome in each.outcomes.items()}
+    return Launched(outcomes, any(each.interrupted for each in launched))
 
 
 def _with_dependents(runs: Sequence[Run], ids: set[str]) -> list[Run]:

@@ -76,18 +76,18 @@ def place(experiment: Experiment, gpus: Sequence[str]) -> Placement:
     cluster = experiment.cluster
     asked = cluster.nodes * cluster.gpus_per_node
     if not asked or not gpus:
-        return divide(experiment, 1 if asked else cluster.tasks_per_node, on_gpu=False)
+        return place_on(experiment, 1 if asked else cluster.tasks_per_node, on_gpu=False)
     if asked <= len(gpus):
-        return divide(experiment, asked, on_gpu=True)
+        return place_on(experiment, asked, on_gpu=True)
     for processes in range(len(gpus), 1, -1):
         try:
-            return divide(experiment, processes, on_gpu=True)
+            return place_on(experiment, processes, on_gpu=True)
         except SpecError:
             continue
-    return divide(experiment, 1, on_gpu=True)
+    return place_on(experiment, 1, on_gpu=True)
 
 
-def divide(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placement:
+def place_on(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placement:
     """The placement of a run on that many processes.
 
     Raises:

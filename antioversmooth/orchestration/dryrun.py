@@ -1,4 +1,4 @@
-"""The plan of a launch, for people and for programs; nothing is started or written."""
+"""`--dry-run`: the plan of a launch, for people and for programs; nothing is written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from antioversmooth.errors import UserError
-from antioversmooth.orchestration import backend, devices, preflight
+from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.backend import Backend, Choice
 from antioversmooth.orchestration.estimate import Estimator
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -32,28 +32,25 @@ def describe(
     Raises:
         SpecError: A global batch does not divide over the processes.
     """
-    gpus = devices.visible_gpus()
     records = [RunRecord.read(run) for run in runs]
     estimator = Estimator(records)
     return {
-        "backend": choice.backend.value,
+        "backend": choice.backend.name,
         "because": choice.reason,
         "snapshot": snapshot.id,
         "refused": _refusal(records, results),
-        "runs": [_describe_run(record, choice, snapshot, gpus, estimator) for record in records],
+        "runs": [_describe_run(record, choice.backend, snapshot, estimator) for record in records],
     }
 
 
 def _describe_run(
     record: RunRecord,
-    choice: Choice,
+    backend: Backend,
     snapshot: Snapshot,
-    gpus: Sequence[str],
     estimator: Estimator,
 ) -> dict[str, Any]:
     run, experiment = record.run, record.run.experiment
-    on_slurm = choice.backend is Backend.slurm
-    placement = backend.placement(experiment, choice.backend, gpus)
+    placement = backend.placement(experiment)
     estimate = estimator.estimate(record, on_gpu=placement.on_gpu)
     return {
         "experiment": experiment.name,
@@ -73,15 +70,8 @@ def _describe_run(
         "steps": experiment.total_steps,
         "device_hours": estimate.device_hours,
         "estimate": estimate.source,
-        "sbatch_script": _sbatch_script(run, snapshot) if on_slurm else None,
+        "sbatch_script": backend.script(run, snapshot),
     }
-
-
-def _sbatch_script(run: Run, snapshot: Snapshot) -> str:
-    # imports submitit
-    from antioversmooth.orchestration.slurm.script import sbatch_script
-
-    return sbatch_script(run, snapshot.path)
 
 
 def _refusal(records: Sequence[RunRecord], results: Path) -> str | None:

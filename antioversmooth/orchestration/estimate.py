@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from antioversmooth.config import Experiment, Family, ModelConfig
 from antioversmooth.errors import ResultError
+from antioversmooth.orchestration.arithmetic import multiply_adds
 from antioversmooth.runs import Run
 from antioversmooth.runs.metrics import IMAGES_PER_SECOND, is_number
 from antioversmooth.runs.record import RunRecord
@@ -51,10 +51,10 @@ class Estimator:
         if not on_gpu:
             return Estimate(None, "not measured yet")
         # backward costs twice the forward pass
-        per_image = 3 * multiply_adds(run.experiment)
+        per_image = 3 * multiply_adds(run.experiment.model)
         source = "A100, 35 % of peak"
         if run.teacher is not None:
-            per_image += multiply_adds(run.teacher.experiment)
+            per_image += multiply_adds(run.teacher.experiment.model)
         elif run.experiment.recipe.teacher is not None:
             # timm knows its cost: too heavy a question for a plan
             source += ", without the teacher"
@@ -97,24 +97,3 @@ def _speed(record: RunRecord, *, on_gpu: bool) -> float | None:
         if is_number(r.get(IMAGES_PER_SECOND))
     ]
     return statistics.median(speeds) if speeds else None
-
-
-def multiply_adds(experiment: Experiment) -> float:
-    """Multiply-adds of the blocks for one image, forward; embedding, class attention and head are
-    under 5 % of it."""
-    model = experiment.model
-    if model.family is not Family.swin:
-        return model.depth * _block(
-            model, model.num_tokens, model.embed_dim, reach=model.num_tokens
-        )
-    total = 0.0
-    for stage, depth in enumerate(model.stage_depths):
-        tokens, width = model.num_tokens // 4**stage, model.embed_dim * 2**stage
-        total += depth * _block(model, tokens, width, reach=min(model.window_size**2, tokens))
-    return total
-
-
-def _block(model: ModelConfig, tokens: int, width: int, *, reach: int) -> float:
-    """Of one block: four projections and the MLP, and each token with the `reach` tokens that it
-    attends to."""
-    return tokens * ((4 + 2 * model.mlp_ratio) * width**2 + 2 * reach * width)

@@ -1,5 +1,4 @@
-"""`--eval`: evaluation as an experiment of its own, so that it takes the path of every other
-run."""
+"""`--eval`: each evaluation is an experiment of its own, planned and launched as any other."""
 
 from __future__ import annotations
 
@@ -14,12 +13,11 @@ from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 
 
-def plan(request: Request, seeds: Sequence[int], results: Path) -> list[Run]:
-    """Runs that evaluate the trained runs of a request; an experiment that trains nothing is one
-    already.
+def plan_evaluations(request: Request, seeds: Sequence[int], results: Path) -> list[Run]:
+    """Runs that evaluate the trained runs of a request.
 
     Raises:
-        LaunchError: A run that is to be evaluated is not trained yet.
+        LaunchError: A run is not trained yet.
     """
     trained = {experiment.name: experiment for experiment in request.experiments}
     evaluations = [as_evaluation(experiment) for experiment in request.experiments]
@@ -40,7 +38,7 @@ def plan(request: Request, seeds: Sequence[int], results: Path) -> list[Run]:
 
 
 def as_evaluation(experiment: Experiment) -> Experiment:
-    """An experiment that starts from the final weights of another, trains nothing and evaluates."""
+    """An experiment that evaluates the final weights of another; itself if it trains nothing."""
     if experiment.recipe.epochs == 0:
         return experiment
     recipe = dataclasses.replace(

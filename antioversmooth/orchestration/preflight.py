@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from antioversmooth import files
-from antioversmooth.config import DataConfig, Family, ModelConfig
+from antioversmooth.config import DataConfig
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration import devices
-from antioversmooth.orchestration.backend import Backend, placement
+from antioversmooth.orchestration.arithmetic import num_parameters
+from antioversmooth.orchestration.backend import Backend
 from antioversmooth.runs import Run, require_same_data
 from antioversmooth.runs.record import RunRecord
 
@@ -22,7 +22,7 @@ BYTES_PER_PARAMETER = 16
 
 
 def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
-    """Returns if runs can start, as far as this machine can tell.
+    """Raises if a run cannot start, as far as this machine can tell.
 
     Raises:
         SpecError: A global batch does not divide over the processes.
@@ -30,9 +30,8 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
         CheckpointError: The same of a file of weights.
         LaunchError: Results cannot be written, or there is no space for the checkpoints.
     """
-    gpus = devices.visible_gpus()
     for run in runs:
-        placement(run.experiment, backend, gpus)
+        backend.placement(run.experiment)
     check_inputs(runs)
     check_writable(results)
     check_space(runs, results)
@@ -59,7 +58,7 @@ def check_inputs(runs: Sequence[Run]) -> None:
 def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
     """Checks that data is there, and is what its spec says and what runs began on.
 
-    No image is decoded. Data that lies on the nodes only is left to them.
+    No image is decoded. Data that only the nodes have is checked there.
     """
     if data.source in PACKAGED:
         found = {"fingerprint": files.sha256(PACKAGED[data.source].path())}
@@ -119,7 +118,8 @@ def check_writable(results: Path) -> None:
 def check_space(runs: Sequence[Run], results: Path) -> None:
     """Raises LaunchError where the checkpoints of these runs would not fit; nothing is made."""
     needed = sum(
-        CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * parameters(run.experiment.model) for run in runs
+        CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * num_parameters(run.experiment.model)
+        for run in runs
     )
     there = next(folder for folder in (results, *results.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
@@ -129,17 +129,6 @@ def check_space(runs: Sequence[Run], results: Path) -> None:
             f" run need about {needed / 2**20:,.0f} MiB; make room, or choose another folder with"
             " cluster.results=/path"
         )
-
-
-def parameters(model: ModelConfig) -> float:
-    """About how many parameters a model has: its blocks and a tenth for the rest (exact numbers
-    need torch)."""
-    per_square = 4 + 2 * model.mlp_ratio
-    depths = (
-        model.stage_depths if model.family is Family.swin else [model.depth + model.class_depth]
-    )
-    widths = [model.embed_dim << stage for stage in range(len(depths))]
-    return 1.1 * sum(n * per_square * width**2 for n, width in zip(depths, widths, strict=True))
 
 
 def _distinct(configs: Sequence[DataConfig]) -> list[DataConfig]:

@@ -39,6 +39,9 @@ from antioversmooth.runs.status import AFTER_END, RunState, RunStatus
 HEARTBEATS = 6
 """Periods of the heartbeat without one after which an attempt counts as dead."""
 
+SLURM = "slurm"
+"""The back end in `intent.json` of a run that was launched on SLURM."""
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -169,7 +172,7 @@ class RunRecord:
     @property
     def is_on_slurm(self) -> bool:
         """Whether the run was launched on SLURM, or ever had a job there."""
-        return self.intent.get("backend") == "slurm" or bool(self.events)
+        return self.intent.get("backend") == SLURM or bool(self.events)
 
     @property
     def is_cancelled(self) -> bool:

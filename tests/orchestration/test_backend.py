@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration.backend import Backend, choose
+from antioversmooth.orchestration import backend
+from antioversmooth.orchestration.backend import Choice
+from antioversmooth.orchestration.local.inline import InlineBackend
+from antioversmooth.orchestration.local.pool import LocalBackend
+from antioversmooth.orchestration.slurm.backend import SlurmBackend
+
+
+def choose(name: str) -> Choice:
+    return backend.choose(name, slurm=SlurmBackend(), local=LocalBackend(), inline=InlineBackend())
 
 
 @pytest.fixture
@@ -25,13 +33,13 @@ def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], N
 def test_slurm_where_sbatch_answers(sbatch: Callable[[str], None]) -> None:
     sbatch("echo slurm-wlm 22.05.8")
     choice = choose("auto")
-    assert (choice.backend, choice.reason) == (Backend.slurm, "sbatch answers: slurm-wlm 22.05.8")
+    assert (choice.backend.name, choice.reason) == ("slurm", "sbatch answers: slurm-wlm 22.05.8")
 
 
 @pytest.mark.usefixtures("sbatch")
 def test_this_machine_where_there_is_no_sbatch() -> None:
     choice = choose("auto")
-    assert (choice.backend, choice.reason) == (Backend.local, "there is no sbatch on PATH")
+    assert (choice.backend.name, choice.reason) == ("local", "there is no sbatch on PATH")
 
 
 def test_this_machine_where_slurm_is_installed_for_no_cluster(
@@ -39,7 +47,7 @@ def test_this_machine_where_slurm_is_installed_for_no_cluster(
 ) -> None:
     sbatch("echo 'sbatch: fatal: Could not establish a configuration source' >&2; exit 1")
     choice = choose("auto")
-    assert choice.backend is Backend.local
+    assert choice.backend.name == "local"
     assert "belongs to no cluster" in choice.reason
 
 
@@ -49,7 +57,7 @@ def test_an_sbatch_that_fails_otherwise_is_no_reason_to_train_here(
     """The machine may be a login node."""
     sbatch("echo 'sbatch: error: Munge encode failed' >&2; exit 1")
     with pytest.raises(
-        LaunchError, match=r"Munge encode failed; say --backend slurm .* or --backend local"
+        LaunchError, match=r"Munge encode failed; use --backend slurm .* or --backend local"
     ):
         choose("auto")
 
@@ -57,4 +65,4 @@ def test_an_sbatch_that_fails_otherwise_is_no_reason_to_train_here(
 @pytest.mark.parametrize("asked", ["slurm", "local", "inline"])
 def test_what_is_asked_for_is_not_questioned(asked: str, sbatch: Callable[[str], None]) -> None:
     sbatch("exit 1")
-    assert choose(asked).backend is Backend(asked)
+    assert choose(asked).backend.name == asked

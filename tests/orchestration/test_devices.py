@@ -7,7 +7,7 @@ import pytest
 
 from antioversmooth.errors import SpecError
 from antioversmooth.orchestration import devices
-from antioversmooth.orchestration.backend import Backend, placement
+from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.runs import Run
 
 MakeRun = Callable[..., Run]
@@ -79,5 +79,5 @@ def test_a_number_of_processes_that_was_asked_for_and_does_not_divide_is_refused
 
 def test_slurm_takes_the_specs_word_for_it(make_run: MakeRun) -> None:
     experiment = make_run("cait_s24_featscale", "cluster.nodes=2", profile="imagenet").experiment
-    placed = placement(experiment, Backend.slurm, gpus=[])
+    placed = SlurmBackend().placement(experiment)
     assert (placed.processes, placed.device_batch, placed.accumulation) == (16, 16, 1)

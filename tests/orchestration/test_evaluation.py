@@ -21,7 +21,7 @@ def test_an_evaluation_starts_from_the_trained_run_and_trains_nothing(
 ) -> None:
     (trained,) = request_.plan([3], tmp_path)
     finish(trained)
-    (run,) = evaluation.plan(request_, [3], tmp_path)
+    (run,) = evaluation.plan_evaluations(request_, [3], tmp_path)
     assert run.upstream is not None
     assert (run.upstream.id, run.upstream.dir) == (trained.id, trained.dir)
     assert (run.seed, run.experiment.recipe.epochs, run.experiment.name) == (3, 0, "deit_s12_eval")
@@ -33,7 +33,7 @@ def test_an_evaluation_is_loaded_again_from_its_directory(
     (trained,) = request_.plan([0], tmp_path)
     trained.prepare()
     finish(trained)
-    (run,) = evaluation.plan(request_, [0], tmp_path)
+    (run,) = evaluation.plan_evaluations(request_, [0], tmp_path)
     run.prepare()
     assert type(run).load(run.dir) == run
 
@@ -42,9 +42,9 @@ def test_what_is_not_trained_cannot_be_evaluated(request_: Request, tmp_path: Pa
     with pytest.raises(
         LaunchError, match="not trained yet: deit_s12 seed 0; launch without --eval first"
     ):
-        evaluation.plan(request_, [0], tmp_path)
+        evaluation.plan_evaluations(request_, [0], tmp_path)
 
 
 def test_a_row_that_only_evaluates_is_its_own_evaluation(experiments: Path, tmp_path: Path) -> None:
     request = spec.load([experiments / "cait_s24.yaml"])
-    assert evaluation.plan(request, [0], tmp_path) == request.plan([0], tmp_path)
+    assert evaluation.plan_evaluations(request, [0], tmp_path) == request.plan([0], tmp_path)

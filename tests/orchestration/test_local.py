@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 from completed import finish
+from views import RecordingView
 
 from antioversmooth import files
 from antioversmooth.orchestration import control, devices
 from antioversmooth.orchestration.backend import Launched, Outcome
 from antioversmooth.orchestration.local import pool, process
+from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, RunRecord, RunState, journal
 from antioversmooth.runs.lock import try_lock
@@ -26,14 +28,14 @@ Starts = Callable[[Run], list[tuple[float, int]]]
 DRIVER = """
 import sys
 from pathlib import Path
-from antioversmooth.orchestration.local import pool
+from antioversmooth.orchestration.local.pool import LocalBackend
+from antioversmooth.orchestration.monitor.view import LineView
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
-from antioversmooth.runs import RunRecord
 
 snapshot = Snapshot("0123456789ab", Path(sys.argv[1]), None, False)
 runs = [Run.load(Path(directory)) for directory in sys.argv[2:]]
-launched = pool.launch(runs, snapshot, lambda text: print(text, flush=True), lambda notes: None)
+launched = LocalBackend().launch(runs, snapshot, LineView(runs, sys.stdout))
 print(*(outcome.value for outcome in launched.outcomes.values()))
 sys.exit(130 if launched.interrupted else 0)
 """
@@ -49,8 +51,8 @@ def launch(
     monkeypatch.setattr(devices, "cpus", lambda: 2)
 
     def go(*runs: Run) -> tuple[Launched, list[str]]:
-        said: list[str] = []
-        return pool.launch(runs, stand_in, said.append, lambda notes: None), said
+        view = RecordingView()
+        return LocalBackend().launch(runs, stand_in, view), view.messages
 
     return go
 

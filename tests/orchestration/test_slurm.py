@@ -5,28 +5,25 @@ from collections.abc import Callable, Mapping
 import pytest
 from completed import finish
 from fake_slurm import FakeSlurm
+from views import RecordingView
 
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.backend import Launched, Outcome
 from antioversmooth.orchestration.slurm import submission
-from antioversmooth.orchestration.slurm.backend import launch
+from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
 MakeRun = Callable[..., Run]
 
 
-def silent(update: Mapping[str, str]) -> None:
-    del update
-
-
 def test_a_launch_submits_and_leaves(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
-    run, said = make_run(), []
-    launched = launch([run], snapshot, said.append, silent, follow=False)
+    run, view = make_run(), RecordingView()
+    launched = SlurmBackend().launch([run], snapshot, view)
     assert launched == Launched({run.id: Outcome.submitted})
-    assert said == ["deit_s12 seed 0: job 1 submitted (not launched yet)"]
+    assert view.messages == ["deit_s12 seed 0: job 1 submitted (not launched yet)"]
 
 
 def test_nothing_is_submitted_if_slurm_would_refuse_one(
@@ -34,7 +31,7 @@ def test_nothing_is_submitted_if_slurm_would_refuse_one(
 ) -> None:
     slurm.refuse(sbatch="allocation failure: Invalid account")
     with pytest.raises(LaunchError, match="Invalid account"):
-        launch([make_run()], snapshot, print, silent, follow=False)
+        SlurmBackend().launch([make_run()], snapshot, RecordingView())
     assert not slurm.jobs()
 
 
@@ -42,7 +39,6 @@ def test_who_follows_sees_a_preempted_run_come_back_and_end(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
     run, seen = make_run(), []
-    said: list[str] = []
 
     def live(update: Mapping[str, str]) -> None:
         """What the cluster does between two looks."""
@@ -55,10 +51,11 @@ def test_who_follows_sees_a_preempted_run_come_back_and_end(
         else:
             finish(run)
 
-    launched = launch([run], snapshot, said.append, live, follow=True, refresh_s=0)
+    view = RecordingView(live)
+    launched = SlurmBackend(follow=True, refresh_s=0).launch([run], snapshot, view)
     assert launched.outcomes == {run.id: Outcome.done}
     assert seen == ["submitted", "submitted", "running"]
-    assert said == [
+    assert view.messages == [
         "deit_s12 seed 0: job 1 submitted (not launched yet)",
         "deit_s12 seed 0: job 2 submitted (preempted: job 1 ended as PREEMPTED)",
         "deit_s12 seed 0: job 2 is running: its processes are starting",
@@ -68,7 +65,7 @@ def test_who_follows_sees_a_preempted_run_come_back_and_end(
 def test_who_follows_outlives_a_controller_that_is_away(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, said = make_run(), list[str]()
+    run = make_run()
     monkeypatch.setattr(submission.time, "sleep", lambda seconds: None)
 
     def live(update: Mapping[str, str]) -> None:
@@ -85,9 +82,10 @@ def test_who_follows_outlives_a_controller_that_is_away(
         else:
             finish(run)
 
-    launched = launch([run], snapshot, said.append, live, follow=True, refresh_s=0)
+    view = RecordingView(live)
+    launched = SlurmBackend(follow=True, refresh_s=0).launch([run], snapshot, view)
     assert launched.outcomes == {run.id: Outcome.done}
-    assert [line for line in said if line.endswith("(connect failure); looking again")]
+    assert [line for line in view.messages if line.endswith("(connect failure); looking again")]
 
 
 def test_leaving_early_ends_no_job(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
@@ -96,7 +94,8 @@ def test_leaving_early_ends_no_job(slurm: FakeSlurm, make_run: MakeRun, snapshot
     def press_ctrl_c(update: Mapping[str, str]) -> None:
         raise KeyboardInterrupt
 
-    launched = launch([run], snapshot, print, press_ctrl_c, follow=True, refresh_s=0)
+    following = SlurmBackend(follow=True, refresh_s=0)
+    launched = following.launch([run], snapshot, RecordingView(press_ctrl_c))
     assert launched == Launched({run.id: Outcome.submitted}, interrupted=True)
     assert [job["state"] for job in slurm.jobs()] == ["PENDING"]
 
@@ -104,10 +103,11 @@ def test_leaving_early_ends_no_job(slurm: FakeSlurm, make_run: MakeRun, snapshot
 def test_jobs_of_an_edited_spec_are_listed_and_cancelled_only_on_request(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
-    said: list[str] = []
-    launch([make_run("deit_s12", "recipe.epochs=3")], snapshot, print, silent, follow=False)
-    launch([make_run()], snapshot, said.append, silent, follow=False)
-    assert "job 1 is of a spec that was edited since; left alone" in said[0]
+    view = RecordingView()
+    edited = make_run("deit_s12", "recipe.epochs=3")
+    SlurmBackend().launch([edited], snapshot, RecordingView())
+    SlurmBackend().launch([make_run()], snapshot, view)
+    assert "job 1 is of a spec that was edited since; left alone" in view.messages[0]
     assert [job["state"] for job in slurm.jobs()] == ["PENDING", "PENDING"]
-    launch([make_run()], snapshot, said.append, silent, follow=False, prune=True)
+    SlurmBackend(prune=True).launch([make_run()], snapshot, view)
     assert [job["state"] for job in slurm.jobs()] == ["CANCELLED", "PENDING"]

@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
+from antioversmooth.config import Experiment
 from antioversmooth.errors import AttemptEnded
-from antioversmooth.orchestration.backend import (
-    Backend,
-    Launched,
-    Outcome,
-    Say,
-    Update,
-    stopped_outcome,
-)
+from antioversmooth.orchestration import devices
+from antioversmooth.orchestration.backend import Launched, Outcome, stopped_outcome
+from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.intent import write_intent
+from antioversmooth.orchestration.monitor.view import View
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import RESUMABLE
 
 
-def launch(runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update) -> Launched:
-    """Trains the runs in this process until one of them ends early (Ctrl-C, a step limit); errors
-    travel."""
-    # torch is needed only now
-    from antioversmooth.training.train import train
+class InlineBackend:
+    """Trains runs in this process."""
 
-    outcomes = {}
-    for run in runs:
-        say(f"{run.name} runs in this process")
-        write_intent(run, Backend.inline.value, snapshot)
-        try:
-            train(run)
-        except AttemptEnded as err:
-            if err.reason not in {reason.value for reason in RESUMABLE}:
-                raise
-            say(f"{run.name} ended early: {err}")
-            break
-        outcomes[run.id] = Outcome.done
-        update({})
-    rest = {run.id: stopped_outcome(run) for run in runs if run.id not in outcomes}
-    return Launched({**outcomes, **rest})
+    name: ClassVar[str] = "inline"
+    submits: ClassVar[bool] = False
+
+    def placement(self, experiment: Experiment) -> Placement:
+        """One process, on a GPU if there is one."""
+        return devices.place_on(experiment, 1, on_gpu=bool(devices.visible_gpus()))
+
+    def script(self, run: Run, snapshot: Snapshot) -> None:
+        """None: no job is submitted."""
+
+    def launch(self, runs: Sequence[Run], snapshot: Snapshot, view: View) -> Launched:
+        """Trains one run after another until one ends early (Ctrl-C, a step limit).
+
+        Errors are not caught: a debugger can stop at them.
+        """
+        # imports torch
+        from antioversmooth.training.train import train
+
+        outcomes = {}
+        for run in runs:
+            view.say(f"{run.name} runs in this process")
+            write_intent(run, self.name, snapshot)
+            try:
+                train(run)
+            except AttemptEnded as err:
+                if err.reason not in {reason.value for reason in RESUMABLE}:
+                    raise
+                view.say(f"{run.name} ended early: {err}")
+                break
+            outcomes[run.id] = Outcome.done
+            view.update({})
+        rest = {run.id: stopped_outcome(run) for run in runs if run.id not in outcomes}
+        return Launched({**outcomes, **rest})

@@ -7,19 +7,16 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from types import FrameType
+from typing import ClassVar
 
+from antioversmooth import files
+from antioversmooth.config import Experiment
 from antioversmooth.orchestration import devices
-from antioversmooth.orchestration.backend import (
-    Backend,
-    Launched,
-    Outcome,
-    Say,
-    Update,
-    stopped_outcome,
-)
+from antioversmooth.orchestration.backend import Launched, Outcome, stopped_outcome
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.local import process
@@ -29,11 +26,12 @@ from antioversmooth.orchestration.local.worker import (
     launcher_log,
 )
 from antioversmooth.orchestration.monitor.logs import last_lines
+from antioversmooth.orchestration.monitor.view import View
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import EndReason
 from antioversmooth.runs.lock import try_lock
-from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.record import SLURM, RunRecord
 from antioversmooth.runs.status import RunState
 
 POLL_S = 0.2
@@ -43,42 +41,60 @@ CRASHES_FORGIVEN = 1
 """Crashes of a run that one launch answers with another attempt."""
 
 
-def launch(runs: Sequence[Run], snapshot: Snapshot, say: Say, update: Update) -> Launched:
-    """Trains the runs on this machine and returns when no process of theirs is left.
+class LocalBackend:
+    """Trains runs in processes of this machine."""
 
-    A first SIGINT, SIGTERM or SIGHUP lets the runs save and end, a second one ends them at once.
-    """
-    for line in _deviations(runs):
-        say(line)
-    # those that wait can be cancelled, too
-    for run in runs:
-        if not run.dir.exists():
-            run.prepare()
-    pool = Pool(runs, snapshot, say, gpus=devices.visible_gpus(), cpus=devices.cpus())
-    deadline = float("inf")
-    with _interruptions() as received:
-        try:
-            while pool.step():
-                update(pool.notes())
-                if received and deadline == float("inf"):
-                    deadline = time.monotonic() + GRACE_S
-                    say(
-                        f"stopping; runs that are saving now: {pool.stop()}; once more ends them"
-                        " without saving"
-                    )
-                elif len(received) > 1 or time.monotonic() > deadline:
-                    pool.kill()
-                time.sleep(POLL_S)
-            update(pool.notes())
-        finally:
-            pool.kill()
-    is_incomplete = bool({Outcome.stopped, Outcome.missing} & set(pool.outcomes.values()))
-    return Launched(pool.outcomes, interrupted=bool(received) and is_incomplete)
+    name: ClassVar[str] = "local"
+    submits: ClassVar[bool] = False
+
+    @cached_property
+    def gpus(self) -> list[str]:
+        """The GPUs of this machine."""
+        return devices.visible_gpus()
+
+    def placement(self, experiment: Experiment) -> Placement:
+        """The processes of the spec, or as many as this machine has devices for."""
+        return devices.place(experiment, self.gpus)
+
+    def script(self, run: Run, snapshot: Snapshot) -> None:
+        """None: no job is submitted."""
+
+    def launch(self, runs: Sequence[Run], snapshot: Snapshot, view: View) -> Launched:
+        """Trains the runs on this machine and returns when none of their processes is left.
+
+        A first SIGINT, SIGTERM or SIGHUP lets the runs save and end, a second one ends them at
+        once.
+        """
+        for line in _deviations(runs, self.gpus):
+            view.say(line)
+        # runs that wait can be cancelled, too
+        for run in runs:
+            if not run.dir.exists():
+                run.prepare()
+        pool = Pool(runs, snapshot, view.say, gpus=self.gpus, cpus=devices.cpus())
+        deadline = float("inf")
+        with _interruptions() as received:
+            try:
+                while pool.step():
+                    view.update(pool.notes())
+                    if received and deadline == float("inf"):
+                        deadline = time.monotonic() + GRACE_S
+                        view.say(
+                            f"stopping; runs that are saving now: {pool.stop()}; once more ends"
+                            " them without saving"
+                        )
+                    elif len(received) > 1 or time.monotonic() > deadline:
+                        pool.kill()
+                    time.sleep(POLL_S)
+                view.update(pool.notes())
+            finally:
+                pool.kill()
+        is_incomplete = bool({Outcome.stopped, Outcome.missing} & set(pool.outcomes.values()))
+        return Launched(pool.outcomes, interrupted=bool(received) and is_incomplete)
 
 
-def _deviations(runs: Sequence[Run]) -> list[str]:
-    """Where this machine is not what the specs ask for: what happens instead."""
-    gpus = devices.visible_gpus()
+def _deviations(runs: Sequence[Run], gpus: Sequence[str]) -> list[str]:
+    """Messages about specs that ask for more processes than this machine has devices for."""
     lines = []
     for run in runs:
         cluster, placed = run.experiment.cluster, devices.place(run.experiment, gpus)
@@ -97,7 +113,13 @@ class Pool:
     """The runs of one launch, and the machine they share."""
 
     def __init__(
-        self, runs: Sequence[Run], snapshot: Snapshot, say: Say, *, gpus: Sequence[str], cpus: int
+        self,
+        runs: Sequence[Run],
+        snapshot: Snapshot,
+        say: Callable[[str], None],
+        *,
+        gpus: Sequence[str],
+        cpus: int,
     ) -> None:
         needed = {other.id for run in runs for other in run.dependencies}
         # first what others wait for
@@ -196,7 +218,7 @@ class Pool:
 
     def _start(self, run: Run, placement: Placement) -> None:
         run.close_attempt(EndReason.crash, "ended without a word")
-        write_intent(run, Backend.local.value, self._snapshot)
+        write_intent(run, LocalBackend.name, self._snapshot)
         gpus = (
             [self._free_gpus.pop(0) for _ in range(placement.processes)] if placement.on_gpu else []
         )
@@ -251,7 +273,7 @@ def _runs_elsewhere(run: Run) -> bool:
     record = RunRecord.read(run)
     if record.status.state is not RunState.running:
         return False
-    is_slurm = record.intent.get("backend") == Backend.slurm.value
+    is_slurm = record.intent.get("backend") == SLURM
     return is_slurm or record.intent.get("host") != socket.gethostname()
 
 
@@ -289,10 +311,7 @@ def _interruptions() -> Iterator[list[int]]:
         last = time.monotonic()
         # the terminal is gone: writing to it would fail in the middle of stopping
         if number == signal.SIGHUP:
-            silence = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silence, 1)
-            os.dup2(silence, 2)
-            os.close(silence)
+            files.discard_output()
 
     before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:

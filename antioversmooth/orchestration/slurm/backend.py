@@ -1,12 +1,19 @@
-"""The SLURM back end: submits runs, and with --follow resubmits them until all are done."""
+"""The SLURM back end: submits runs, and with `follow` resubmits them until all are done."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import ClassVar
 
-from antioversmooth.orchestration.backend import Launched, Outcome, Say, Update
+from antioversmooth.config import Experiment
+from antioversmooth.orchestration import devices
+from antioversmooth.orchestration.backend import Launched, Outcome
+from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.monitor.logs import last_log_lines
+from antioversmooth.orchestration.monitor.view import View
 from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.client import Unreachable
 from antioversmooth.orchestration.slurm.reconcile import (
@@ -15,84 +22,101 @@ from antioversmooth.orchestration.slurm.reconcile import (
     leftover_jobs,
     reconcile,
 )
+from antioversmooth.orchestration.slurm.script import sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
-from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.record import SLURM, RunRecord
 from antioversmooth.runs.status import RunState
 
 REFRESH_S = 15.0
 """Seconds between two looks at the queue. SLURM's controller serves all of the cluster's users."""
 
 
-def launch(
-    runs: Sequence[Run],
-    snapshot: Snapshot,
-    say: Say,
-    update: Update,
-    *,
-    follow: bool,
-    prune: bool = False,
-    tables: Sequence[str] | None = None,
-    refresh_s: float = REFRESH_S,
-) -> Launched:
-    """Submits the runs and returns, or with `follow` stays until none of them goes on by itself.
+@dataclass(frozen=True)
+class SlurmBackend:
+    """Submits runs as jobs."""
 
-    Leaving early (Ctrl-C) ends no job.
+    name: ClassVar[str] = SLURM
+    submits: ClassVar[bool] = True
 
-    Args:
-        prune: Cancel the jobs of what rows and tables were before they were edited; they are listed
-            in any case.
-        tables: Names of the tables that the runs are rows of; default: those of the launch before.
+    follow: bool = False
+    """Stay until none of the runs goes on by itself, and resubmit those that can resume."""
+    prune: bool = False
+    """Cancel jobs of rows that were edited or removed since; they are reported in any case."""
+    tables: Sequence[str] | None = None
+    """Names of the tables that the runs are rows of; none: those of the launch before."""
+    while_following: Callable[[], AbstractContextManager[None]] = nullcontext
+    """A context to follow in."""
+    refresh_s: float = REFRESH_S
 
-    Raises:
-        LaunchError: SLURM would refuse a job, or does not answer; what was submitted by then stays.
-    """
-    for line in filter(
-        None, [submission.ignored_variables(), *submission.test_only(runs, snapshot)]
-    ):
-        say(line)
-    for run, job_id in leftover_jobs(runs, tables or ()):
-        outcome = "cancelled" if prune else "left alone (--prune)"
-        say(f"{run.dir}: job {job_id} is of a spec that was edited since; {outcome}")
-        if prune:
-            submission.cancel(run)
-    steps = reconcile(runs, snapshot, tables=tables)
-    for step in steps:
-        say(_describe_step(step))
-    interrupted = False
-    try:
-        while follow and any(step.job_id for step in steps):
-            _wait_and_refresh({step.run.id: _label(step) for step in steps}, update, refresh_s)
-            before, steps = steps, _reconcile_again(runs, snapshot, steps, say)
-            for step, last in zip(steps, before, strict=True):
-                if _has_changed(step, last):
-                    say(_describe_step(step))
-    except KeyboardInterrupt:
-        say("no longer following; the jobs go on")
-        interrupted = True
-    if not follow:
-        update({step.run.id: _outcome(step).value for step in steps})
-    return Launched({step.run.id: _outcome(step) for step in steps}, interrupted)
+    def placement(self, experiment: Experiment) -> Placement:
+        """The processes that the spec asks for."""
+        cluster = experiment.cluster
+        return devices.place_on(experiment, cluster.world_size, on_gpu=cluster.gpus_per_node > 0)
+
+    def script(self, run: Run, snapshot: Snapshot) -> str:
+        """The sbatch script of a run."""
+        return sbatch_script(run, snapshot.path)
+
+    def launch(self, runs: Sequence[Run], snapshot: Snapshot, view: View) -> Launched:
+        """Submits the runs; with `follow` stays. Leaving early (Ctrl-C) ends no job.
+
+        Raises:
+            LaunchError: SLURM would refuse a job, or does not answer; jobs that were submitted
+                before stay.
+        """
+        warnings = [submission.ignored_variables(), *submission.test_only(runs, snapshot)]
+        for line in filter(None, warnings):
+            view.say(line)
+        for run, job_id in leftover_jobs(runs, self.tables or ()):
+            outcome = "cancelled" if self.prune else "left alone (--prune)"
+            view.say(f"{run.dir}: job {job_id} is of a spec that was edited since; {outcome}")
+            if self.prune:
+                submission.cancel(run)
+        steps = reconcile(runs, snapshot, tables=self.tables)
+        for step in steps:
+            view.say(_describe_step(step))
+        interrupted = False
+        if self.follow:
+            with self.while_following():
+                steps, interrupted = self._follow(steps, snapshot, view)
+        else:
+            view.update({step.run.id: _outcome(step).value for step in steps})
+        return Launched({step.run.id: _outcome(step) for step in steps}, interrupted)
+
+    def _follow(self, steps: list[Step], snapshot: Snapshot, view: View) -> tuple[list[Step], bool]:
+        """Reconciles until no run has a job; returns the last steps, and whether Ctrl-C ended
+        it."""
+        try:
+            while any(step.job_id for step in steps):
+                labels = {step.run.id: _label(step) for step in steps}
+                _wait_and_refresh(labels, view, self.refresh_s)
+                before, steps = steps, _reconcile_again(steps, snapshot, view)
+                for step, last in zip(steps, before, strict=True):
+                    if _has_changed(step, last):
+                        view.say(_describe_step(step))
+        except KeyboardInterrupt:
+            view.say("no longer following; the jobs go on")
+            return steps, True
+        return steps, False
 
 
-def _reconcile_again(
-    runs: Sequence[Run], snapshot: Snapshot, before: list[Step], say: Say
-) -> list[Step]:
+def _reconcile_again(before: list[Step], snapshot: Snapshot, view: View) -> list[Step]:
     """The next steps; those before where SLURM's controller does not answer now."""
     try:
-        return reconcile(runs, snapshot, asked=False)
+        return reconcile([step.run for step in before], snapshot, asked=False)
     except Unreachable as err:
-        say(f"{err}; looking again")
+        view.say(f"{err}; looking again")
         return before
 
 
-def _wait_and_refresh(labels: Mapping[str, str], update: Update, seconds: float) -> None:
-    """Waits, and redraws each second what the run directories tell; that costs SLURM nothing."""
+def _wait_and_refresh(labels: Mapping[str, str], view: View, seconds: float) -> None:
+    """Waits, and redraws the run directories' progress each second; that costs SLURM nothing."""
     until = time.monotonic() + seconds
-    update(labels)
+    view.update(labels)
     while (left := until - time.monotonic()) > 0:
         time.sleep(min(left, 1.0))
-        update(labels)
+        view.update(labels)
 
 
 def _label(step: Step) -> str:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.client import Job, Stage, Unreachable, error_text
@@ -23,7 +22,7 @@ from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.jobs import EventKind, append_event
 from antioversmooth.runs.lock import try_lock
-from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.record import SLURM, RunRecord
 
 LOCK_TIMEOUT_S = 120.0
 """How long a launcher waits for others that submit the same run. One sbatch takes a second, on a
@@ -84,7 +83,7 @@ def submit(
         if live is not None:
             _record_live(run, live)
             return live.id
-        write_intent(run, Backend.slurm.value, snapshot, tables=tables)
+        write_intent(run, SLURM, snapshot, tables=tables)
         files.write_atomic(job_folder(run) / "job.sh", script)
         client.cancel([instead_of] if instead_of else [])
         return submit_script(run, dependencies, lock)
