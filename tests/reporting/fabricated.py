@@ -1,5 +1,4 @@
-"""Small run directories, written as training writes them but with numbers and times that a test
-chooses."""
+"""Fabricated run directories: written as training writes them, with numbers chosen by a test."""
 
 from __future__ import annotations
 
@@ -68,7 +67,7 @@ _composed: dict[tuple[object, ...], Request] = {}
 
 
 class Lab:
-    """A project with one small table, and the hands to fabricate its runs."""
+    """A project with one small table, and methods that fabricate its runs."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.results = root, root / "results"
@@ -85,8 +84,7 @@ class Lab:
         (self.root / "experiments" / f"{name}.yaml").write_text(spec)
 
     def request(self, *overrides: str) -> Request:
-        """The table's request; the same texts are composed once for all tests, since that takes
-        most of a second."""
+        """The table's request; composed once for all tests, since it takes most of a second."""
         folder = self.root / "experiments"
         key = (
             overrides,
@@ -122,8 +120,7 @@ class Lab:
         return document.collect(self.table(), self.request(*overrides), seeds or (0,), self.results)
 
     def fill(self) -> None:
-        """Two rows done with two seeds each; the third preempted after one epoch of its first
-        seed."""
+        """Two rows done with two seeds each; the third preempted after the first epoch."""
         for seed, (plain, scaled) in enumerate([(90.1, 91.4), (90.6, 92.3)]):
             self.finish(self.run("deep", seed), plain)
             self.finish(self.run("deep_featscale", seed), scaled)
@@ -185,8 +182,7 @@ class Lab:
             )
 
     def finish_honestly(self, run: Run, top1: float) -> Run:
-        """A run that is done with this accuracy, and says so in its journal and its checkpoint,
-        too."""
+        """A run that is done with this accuracy, with a consistent journal and checkpoint."""
         epochs, weights = run.experiment.recipe.epochs, f"weights of {run.id}".encode()
         self.start(run, epochs=epochs - 1)
         now = {
@@ -206,7 +202,7 @@ class Lab:
         return self.finish(run, top1, **scores, checkpoint={"file": name, "sha256": checksum})
 
     def fill_honestly(self) -> None:
-        """Every row done with two seeds, and nothing in them contradicts itself."""
+        """Every row done with two seeds, with consistent results."""
         for seed, scores in enumerate([(90.1, 91.4, 93.0), (90.6, 92.3, 93.2)]):
             for name, top1 in zip(("deep", "deep_featscale", "wide"), scores, strict=True):
                 self.finish_honestly(self.run(name, seed), top1)

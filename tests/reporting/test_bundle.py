@@ -1,4 +1,4 @@
-"""Runs packed by one group and checked by another; and what a bundle must not be able to do."""
+"""Runs exported by one group and imported by another, and attacks by means of a bundle."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def packed(lab: Lab, *runs: Run) -> Path:
 
 
 def files_below(folder: Path) -> dict[str, bytes]:
-    """Of every file and link below a folder, its content."""
+    """The content of every file and link below a folder."""
     return {
         str(path.relative_to(folder)): (
             os.readlink(path).encode() if path.is_symlink() else path.read_bytes()
@@ -76,10 +76,12 @@ def test_another_group_gets_the_same_table_and_can_confirm_it(
         assert capsys.readouterr().out.count("put into") == 6
         assert cli.main(["verify", "small"]) == 0
         assert cli.main(["table", "small", "--seeds", "0,1"]) == 0
-    ours, theirs = lab.collect(0, 1), other.collect(0, 1)
-    assert [row["top1"] for row in theirs["rows"]] == [row["top1"] for row in ours["rows"]]
-    assert theirs["notes"][-1].startswith("Imported, not run here (all.tar, sha256 ")
-    assert theirs["rows"][0]["seeds"][0]["provenance"]["imported"].startswith("all.tar, sha256 ")
+    table, imported_table = lab.collect(0, 1), other.collect(0, 1)
+    assert [row["top1"] for row in imported_table["rows"]] == [row["top1"] for row in table["rows"]]
+    assert imported_table["notes"][-1].startswith("Imported, not run here (all.tar, sha256 ")
+    assert imported_table["rows"][0]["seeds"][0]["provenance"]["imported"].startswith(
+        "all.tar, sha256 "
+    )
 
 
 def test_the_same_runs_are_the_same_bytes_wherever_and_whenever(lab: Lab, other: Lab) -> None:
@@ -129,7 +131,7 @@ def test_any_tar_reads_it_and_the_manifest_names_every_file(lab: Lab, tmp_path: 
     folder = tmp_path / "unpacked" / "runs" / entry["place"]
     assert set(files_below(folder)) == set(entry["files"])
     assert all(
-        files.sha256(folder / name) == said["sha256"] for name, said in entry["files"].items()
+        files.sha256(folder / name) == listed["sha256"] for name, listed in entry["files"].items()
     )
     assert {
         "spec.yaml",
@@ -274,8 +276,7 @@ def with_manifest(members: Members, edit: Callable[[dict[str, Any]], object]) ->
 
 
 def replaced(members: Members, name: str, content: bytes) -> Members:
-    """A file of the run exchanged, and the manifest made to fit: what somebody would do who wants
-    to deceive."""
+    """A file of the run is replaced, and the manifest adapted, to deceive the import."""
     changed = []
     for member, before in members:
         if member.name.endswith(f"/{name}"):
@@ -401,7 +402,7 @@ def test_a_spoilt_bundle_is_one_message_and_leaves_nothing(
 
 
 def test_a_file_with_holes_is_refused(lab: Lab, other: Lab) -> None:
-    """GNU's sparse format lets a hundred bytes stand for a disk full of zeros."""
+    """In GNU's sparse format, a hundred bytes can expand to a disk full of zeros."""
     members = members_of(packed(lab))
     member = copy.copy(members[-1][0])
     member.pax_headers = {
@@ -436,8 +437,7 @@ def whole(lab: Lab) -> bytes:
 def test_whatever_happened_to_a_bundle_it_is_whole_or_refused(
     lab: Lab, whole: bytes, data: st.DataObject
 ) -> None:
-    """Bytes flipped, cut out, doubled: no traceback, nothing outside, and what is imported is what
-    was exported."""
+    """Bytes flipped, removed, doubled: no traceback, no file outside, no altered run."""
     damaged = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.one_of(st.integers(0, 1024), st.integers(0, len(damaged))))
@@ -460,13 +460,13 @@ KINDS = st.sampled_from([tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarf
 def test_whatever_somebody_packed_it_is_refused(
     lab: Lab, place: str, packed_files: list[tuple[str, bytes, bytes]]
 ) -> None:
-    said = {
+    listed = {
         name: {"sha256": hashlib.sha256(text).hexdigest(), "bytes": len(text)}
         for name, text, _ in packed_files
     }
     manifest = {
         "format": 1,
-        "runs": [{"place": place, "id": "0" * 64, "profile": "mini", "files": said}],
+        "runs": [{"place": place, "id": "0" * 64, "profile": "mini", "files": listed}],
     }
     members = [(tarfile.TarInfo("manifest.json"), json.dumps(manifest).encode())]
     for name, content, kind in packed_files:
@@ -486,7 +486,7 @@ def has_surrogate(text: str) -> bool:
 
 
 def check_import(lab: Lab, data: bytes) -> None:
-    """Imports into a fresh folder: the very run, or a refusal that leaves nothing."""
+    """Imports into an empty folder: the same run, or an error and no file."""
     place = lab.root / "fuzzed"
     (lab.root / "fuzzed.tar").write_bytes(data)
     before = files_below(lab.root)

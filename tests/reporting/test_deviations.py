@@ -1,4 +1,4 @@
-"""Which departures a table names for which rows."""
+"""The deviations that a table notes, and their rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def notes(experiments: Path, row: str, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("row", "overrides", "said"),
+    ("row", "overrides", "found"),
     [
         ("deit_s12_featscale", [], "released code's, 1 + 2s and 1 + 2t (deit_s12_featscale)."),
         ("deit_s12_featscale", ["model.scaling_variant=paper"], "the paper's, 1 + s and 1 + t"),
@@ -37,9 +37,9 @@ def notes(experiments: Path, row: str, *overrides: str) -> str:
     ],
 )
 def test_the_notes_state_a_rows_deviation(
-    experiments: Path, row: str, overrides: list[str], said: str
+    experiments: Path, row: str, overrides: list[str], found: str
 ) -> None:
-    assert said in notes(experiments, row, *overrides)
+    assert found in notes(experiments, row, *overrides)
 
 
 @pytest.mark.parametrize(
@@ -59,16 +59,16 @@ def test_the_notes_omit_deviations_of_other_rows(
 
 def test_rows_with_the_same_deviation_share_a_sentence(experiments: Path) -> None:
     request = spec.load([experiments / "tables" / "released.yaml"])
-    said = deviations.notes(request.experiments)
-    forms = [note for note in said if note.startswith("FeatScale's form")]
+    found = deviations.notes(request.experiments)
+    forms = [note for note in found if note.startswith("FeatScale's form")]
     assert len(forms) == 2
-    assert sum("includes the class token" in note for note in said) == 1
+    assert sum("includes the class token" in note for note in found) == 1
 
 
 def test_a_deviation_of_most_rows_names_the_others(experiments: Path) -> None:
-    said = deviations.notes(spec.load([experiments / "tables" / "table2.yaml"]).experiments)
+    found = deviations.notes(spec.load([experiments / "tables" / "table2.yaml"]).experiments)
     assert any(
-        note.endswith("for a device's whole batch (all rows but cait_s24).") for note in said
+        note.endswith("for a device's whole batch (all rows but cait_s24).") for note in found
     )
     trained = [spec.load_experiment(experiments / f"{row}.yaml") for row in ("deit_s12", "swin_s")]
     assert deviations.notes(trained)[0].endswith("for a device's whole batch (all rows).")
@@ -82,7 +82,7 @@ LEDGER = {
     "Mixup and CutMix": "Mixup and CutMix",
     "Starts from": "CaiT's starting point",
 }
-"""How a note begins, and the line of docs/fidelity.md that it is about."""
+"""The beginning of each note, and its line in docs/fidelity.md."""
 
 
 def lines(experiments: Path) -> list[list[str]]:
@@ -94,13 +94,13 @@ def lines(experiments: Path) -> list[list[str]]:
 
 def test_the_ledger_marks_the_deviations_of_tables_and_no_others(experiments: Path) -> None:
     rows = [path.stem for path in experiments.glob("*.yaml")]
-    said = {
+    found = {
         note
         for row in rows
         for note in deviations.notes([spec.load_experiment(experiments / f"{row}.yaml")])
     }
     marked = [row[1] for row in lines(experiments) if row[0] == "●"]
-    for note in said:
+    for note in found:
         (line,) = {line for start, line in LEDGER.items() if note.startswith(start)}
         assert sum(line in row for row in marked) == 1, note
     assert len(marked) == len(LEDGER)

@@ -1,4 +1,4 @@
-"""Figures from runs: which are drawn, from what, and what is said under them."""
+"""Figures from runs: the panels, their sources, and their notes."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def finish(request_: Request, tmp_path: Path) -> Callable[..., list[Run]]:
                 "off_diagonal": [0.0, 0.1],
                 "images": 128,
             }
-            kept = {"file": "step10.pt", "sha256": "0" * 64}
-            completed.finish(run, **{"similarity": similarity, "checkpoint": kept, **result})
+            checkpoint = {"file": "step10.pt", "sha256": "0" * 64}
+            completed.finish(run, **{"similarity": similarity, "checkpoint": checkpoint, **result})
         return runs
 
     return finish_all
@@ -105,14 +105,14 @@ def test_panels_that_the_models_have_nothing_of_are_left_out(
     assert [panel.title for panel in found.panels] == [
         f"Tokens, the authors' definition: {name}" for name in ROWS
     ]
-    kept = Analysis(
+    stored = Analysis(
         "",
         Analysis.weights_name("step10.pt", "0" * 64),
         128,
         2,
         {"attention/similarity": {1: [0.5]}},
     )
-    kept.write(finish(["deit_s12"])[0].dir / "analysis")
+    stored.write(finish(["deit_s12"])[0].dir / "analysis")
     heads = [Panel(PanelKind.attention_similarity, head=head, rows=["deit_s12"]) for head in (1, 2)]
     figure = replace(FIGURE, rows=[FigureRow("deit_s12", "DeiT-S")], panels=heads)
     alone = figures.picture(figure, request_, [0], tmp_path)
@@ -180,19 +180,19 @@ def test_an_analysis_in_the_run_is_used_while_it_is_of_these_weights_and_images(
     from antioversmooth.training.weights import analyse as analysing
 
     run = finish()[0]
-    kept = Analysis(
+    stored = Analysis(
         "",
         Analysis.weights_name("step10.pt", "0" * 64),
         128,
         2,
         {"attention/similarity": {1: [0.5]}},
     )
-    kept.write(run.dir / "analysis")
-    assert figures.analysed(run, 128) == kept
+    stored.write(run.dir / "analysis")
+    assert figures.analysed(run, 128) == stored
 
     def measured(target: Path, *, num_images: int) -> Analysis:
         assert target == run.dir
-        return Analysis("", kept.weights, num_images, 2, {"attention/similarity": {1: [0.25]}})
+        return Analysis("", stored.weights, num_images, 2, {"attention/similarity": {1: [0.25]}})
 
     monkeypatch.setattr(analysing, "analyse", measured)
     assert figures.analysed(run, 64).measures == {"attention/similarity": {1: [0.25]}}
@@ -200,7 +200,7 @@ def test_an_analysis_in_the_run_is_used_while_it_is_of_these_weights_and_images(
     assert again is not None
     assert again.num_images == 64
     replace(again, weights="other.pt").write(run.dir / "analysis")
-    assert figures.analysed(run, 64).weights == kept.weights
+    assert figures.analysed(run, 64).weights == stored.weights
 
 
 def table(*names: str) -> Table:
@@ -255,7 +255,7 @@ def test_every_shipped_figure_loads_with_its_rows(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ("kind: token_similarity", "kind: cosine"),
         ("experiment: deit_s24, label", "experiment: deit_s99, label"),
@@ -264,23 +264,25 @@ def test_every_shipped_figure_loads_with_its_rows(path: Path) -> None:
     ],
 )
 def test_a_wrong_figure_is_a_clear_mistake(
-    experiments: Path, tmp_path: Path, change: str, said: str
+    experiments: Path, tmp_path: Path, change: str, message: str
 ) -> None:
     (tmp_path / "figures").mkdir()
     for row in experiments.glob("*.yaml"):
         (tmp_path / row.name).symlink_to(row)
     text = (experiments / "figures" / "similarity_deit_s24.yaml").read_text()
     assert change in text
-    (tmp_path / "figures" / "wrong.yaml").write_text(text.replace(change, said, 1))
+    (tmp_path / "figures" / "wrong.yaml").write_text(text.replace(change, message, 1))
     with pytest.raises(
         SpecError,
-        match=said.split()[-1].strip("\n").split(",")[0] if "label" not in said else "deit_s99",
+        match=message.split()[-1].strip("\n").split(",")[0]
+        if "label" not in message
+        else "deit_s99",
     ):
         spec.load_figure(tmp_path / "figures" / "wrong.yaml", MINI)
 
 
 @pytest.mark.parametrize(
-    ("panel", "said"),
+    ("panel", "message"),
     [
         (
             "rows: [cait_s24]",
@@ -299,7 +301,7 @@ def test_a_wrong_figure_is_a_clear_mistake(
     ],
 )
 def test_a_panel_of_a_measure_that_its_rows_lack_is_one_message(
-    experiments: Path, tmp_path: Path, panel: str, said: str
+    experiments: Path, tmp_path: Path, panel: str, message: str
 ) -> None:
     (tmp_path / "figures").mkdir()
     for name in (
@@ -315,5 +317,5 @@ def test_a_panel_of_a_measure_that_its_rows_lack_is_one_message(
         "title: Wrong\nrows:\n- {experiment: deit_s24, label: DeiT-S}\npanels:\n- {kind: decay,"
         f" {panel}}}\n"
     )
-    with pytest.raises(SpecError, match=f"(?s){said}"):
+    with pytest.raises(SpecError, match=f"(?s){message}"):
         spec.load_figure(tmp_path / "figures" / "wrong.yaml", MINI)

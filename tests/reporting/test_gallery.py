@@ -26,7 +26,7 @@ def picture(name: str, title: str) -> Picture:
 
 
 class Links(HTMLParser):
-    """What a page points at, and the tags that it leaves open."""
+    """The links of a page, and its unclosed tags."""
 
     def __init__(self) -> None:
         super().__init__()

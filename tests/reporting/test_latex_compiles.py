@@ -1,4 +1,4 @@
-"""The LaTeX of tables, compiled: what no comparison of texts can tell."""
+"""The LaTeX of tables compiles, and fits on a page."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from antioversmooth.reporting.table import document
 
 COMMITTED = Path(__file__).parents[2] / "results" / "mini" / "table2.json"
 TEXT_WIDTH = "5.5in"
-"""Of the paper's conference style."""
+"""Width of the paper's conference style."""
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def compiler() -> str:
 
 
 def compiled(compiler: str, folder: Path, table: str) -> str:
-    """Compiles a document with the table in it; what the compiler says."""
+    """Compiles a document with the table; returns the compiler's output."""
     page = (
         rf"\documentclass{{article}}\usepackage{{booktabs}}\setlength{{\textwidth}}{{{TEXT_WIDTH}}}"
     )
@@ -48,8 +48,8 @@ def compiled(compiler: str, folder: Path, table: str) -> str:
 
 
 def test_the_committed_table_compiles_and_fits_the_page(compiler: str, tmp_path: Path) -> None:
-    said = compiled(compiler, tmp_path, latex.render(document.load_document(COMMITTED)))
-    assert "Overfull" not in said
+    output = compiled(compiler, tmp_path, latex.render(document.load_document(COMMITTED)))
+    assert "Overfull" not in output
 
 
 @pytest.mark.slow

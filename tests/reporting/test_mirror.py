@@ -1,5 +1,4 @@
-"""The mirror against a real MLflow on SQLite; its schema is made once for all tests, since that
-takes seconds."""
+"""The mirror in a real MLflow on SQLite, whose schema is created once for all tests."""
 
 from __future__ import annotations
 
@@ -44,13 +43,13 @@ def store(lab: Lab, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def sync(lab: Lab) -> list[Mirrored]:
-    """Mirrors all runs that there are."""
+    """Mirrors all runs."""
     seen = [observe(run, now=NOON + 1) for run in Discovery(lab.results).runs()]
     return mirror.sync(seen, [lab.table()], lab.results)
 
 
 def content(lab: Lab) -> dict[str, dict[str, Any]]:
-    """All that MLflow holds, by run name, without what MLflow makes up itself (its ids)."""
+    """The content of MLflow by run name, without the ids that MLflow chooses."""
     with database.open_client(lab.results) as client:
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
         found = client.search_runs(ids, max_results=1000)
@@ -213,7 +212,7 @@ def test_a_run_that_grows_is_continued(store: Lab) -> None:
 
 
 def forget(lab: Lab) -> None:
-    """Takes all that was mirrored out of MLflow."""
+    """Deletes all mirrored runs from MLflow."""
     with database.open_client(lab.results) as client:
         for experiment in client.search_experiments():
             for run in client.search_runs([experiment.experiment_id]):
@@ -257,7 +256,7 @@ def test_a_torn_last_line_is_left_out_and_imported_once_whole(store: Lab) -> Non
 
 
 class Killed(BaseException):
-    """Stands for kill -9: nothing catches it."""
+    """Simulates kill -9: nothing catches it."""
 
 
 CALLS = ("create_run", "log_batch", "log_artifact", "set_terminated", "set_tag")
@@ -419,7 +418,7 @@ def test_flatten_gives_dotted_keys() -> None:
 
 
 def mirror_there(root: str) -> None:
-    """What a process of its own does: a sync of the lab in this folder, and word when it begins."""
+    """Syncs the lab in this folder in a separate process, announcing its start."""
     results = Path(root) / "results"
     table = spec.load_table(Path(root) / "experiments" / "tables" / "small.yaml")
     seen = [observe(run, now=NOON + 1) for run in Discovery(results).runs()]
@@ -454,7 +453,7 @@ def test_kill_9_at_any_moment_and_a_second_sync_equal_a_clean_one(
 
 
 def elsewhere(lab: Lab, root: Path) -> Lab:
-    """A copy of a lab, with a database of its own."""
+    """A copy of a lab, with its own database."""
     root.mkdir()
     for folder in ("experiments", "results"):
         shutil.copytree(lab.root / folder, root / folder)

@@ -1,5 +1,4 @@
-"""MLflow's own pages on mirrored runs, in Chromium: what a person sees behind the links of
-`antioversmooth ui`."""
+"""MLflow's pages of mirrored runs in Chromium, behind the links of `antioversmooth ui`."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 PATIENCE_S = 90
-"""How long a page may take on a machine that others use, too."""
+"""Seconds that a page may take on a busy machine."""
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +43,12 @@ def links(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         command, cwd=lab.root, stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
-        said = []
+        lines = []
         for line in process.stdout:
-            said.append(line)
+            lines.append(line)
             if line == "Ctrl-C ends.\n":
                 break
-        yield dict(re.findall(r"^  (\w+) +(http\S+)$", "".join(said), re.MULTILINE))
+        yield dict(re.findall(r"^  (\w+) +(http\S+)$", "".join(lines), re.MULTILINE))
         process.terminate()
 
 
@@ -70,7 +69,7 @@ def wait(driver: Chrome, until: Callable[[Chrome], bool]) -> None:
 
 @pytest.fixture
 def see(browser: Chrome) -> Callable[..., str]:
-    """`see(address, ...)`: the text of a page, once it shows all of what is named."""
+    """`see(address, ...)`: the text of a page, once it shows all expected texts."""
 
     def see(address: str, *named: str) -> str:
         browser.set_window_size(1800, 1400)
@@ -120,7 +119,7 @@ def test_the_charts_show_the_curves_of_the_seeds(
 
 
 def curves(driver: Chrome) -> list[list[float]]:
-    """The steps of each curve that is drawn."""
+    """The steps of each curve."""
     plots = "[...document.querySelectorAll('.js-plotly-plot')].flatMap(plot => plot.data)"
     return driver.execute_script(
         f"return {plots}.filter(curve => curve.x).map(curve => Array.from(curve.x))"

@@ -1,5 +1,4 @@
-"""The page of a table as a person meets it: from the file system, sorted, unfolded, printed, on a
-phone, at night."""
+"""The page of a table in Chromium: sorted, unfolded, printed, on a phone, in dark mode."""
 
 from __future__ import annotations
 
@@ -33,7 +32,7 @@ def all_of(page: Chrome, selector: str) -> list[WebElement]:
 
 
 def labels(page: Chrome) -> list[str]:
-    """Of the rows, in the order that they stand in."""
+    """Labels of the rows, in their current order."""
     return [cell.text for cell in all_of(page, ".results > tbody > tr:first-child > th")]
 
 
@@ -102,7 +101,7 @@ def test_sorting_works_from_the_keyboard_and_is_announced(page: Chrome) -> None:
 def test_a_cell_unfolds_where_its_number_comes_from(page: Chrome) -> None:
     assert not all_of(page, ".facts")[0].is_displayed()
     all_of(page, ".results > tbody > tr:first-child > .number")[0].click()
-    told = all_of(page, ".more > td")[0].text
+    text = all_of(page, ".more > td")[0].text
     for fact in (
         "c0ffee",
         "5a5a5a5a5a5a",
@@ -114,7 +113,7 @@ def test_a_cell_unfolds_where_its_number_comes_from(page: Chrome) -> None:
         "Digits",
         "f00d",
     ):
-        assert fact in told
+        assert fact in text
     all_of(page, ".more summary + div + details > summary")[0].click()
     assert "family: vit" in all_of(page, "pre")[0].text
 
@@ -145,7 +144,7 @@ def test_curves_are_drawn_in_lines_that_differ_without_colour(page: Chrome) -> N
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_text_can_be_read_by_day_and_by_night(page: Chrome, dark: bool) -> None:
-    """WCAG's AA asks for a contrast of 4.5, and of 3 for what is drawn."""
+    """WCAG AA requires a contrast of 4.5 for text, and of 3 for graphics."""
     emulate(page, dark=dark)
     assert (luminance(page, "body", "backgroundColor") < 0.1) is dark
     for selector in ("body", "summary", "footer", ".incomplete", ".legend"):

@@ -1,4 +1,4 @@
-"""Every format, byte for byte, from one document; and what no value may do to a format."""
+"""Every format of one document, byte for byte, and the escaping of values in each."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ COMMITTED = sorted([*RESULTS.glob("table*.json"), *RESULTS.glob("*/table*.json")
 
 @pytest.fixture
 def small(lab: Lab) -> Document:
-    """The filled table; its specs and identities are replaced, so that a new field changes no
-    golden file."""
+    """The filled table, with fixed specs and ids, so that a new field changes no golden file."""
     lab.fill()
     made = lab.collect(0, 1)
     for row in made["rows"]:
@@ -172,7 +171,7 @@ def test_a_table_without_any_run_renders(lab: Lab) -> None:
 
 @pytest.fixture
 def checkpoint_step() -> Iterator[Column]:
-    """One more column in the registry: the last step, which no format knows of."""
+    """One more column in the registry: the last step."""
     column = Column(
         "checkpoint_step",
         "last step",

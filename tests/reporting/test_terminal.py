@@ -1,4 +1,4 @@
-"""What people see on terminals of different widths, and what goes into a file."""
+"""Tables on terminals of different widths, and in a file."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ Screen = tuple[TextIO, int]
 
 @pytest.fixture
 def screen() -> Iterator[Screen]:
-    """A terminal of our own: what is written to its one end is read at the other."""
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as out:
-        yield out, ours
-    os.close(ours)
+    """A pseudo-terminal: the stream to write to, and the descriptor to read from."""
+    read_end, write_end = pty.openpty()
+    with os.fdopen(write_end, "w") as out:
+        yield out, read_end
+    os.close(read_end)
 
 
 def shown(
     screen: Screen, width: int, show: Any, *arguments: Any, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """What appears on a terminal of this width."""
+    """The output on a terminal of this width."""
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("TERM", "xterm-256color")
-    out, ours = screen
+    out, read_end = screen
     show(*arguments, out)
     print("the end", file=out, flush=True)
     text = ""
     while "the end" not in text:
-        text += os.read(ours, 65536).decode()
+        text += os.read(read_end, 65536).decode()
     return text.replace("\r\n", "\n").partition("the end")[0]
 
 
@@ -72,15 +72,15 @@ def test_a_long_path_in_a_state_is_cut_in_its_middle(
     width: int, lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detail = f"/data/{'folder_' * 20}/deit_s12/result.json is torn; move it away"
-    told = [{**status, "detail": detail} for status in of_lab(lab)]
-    text = shown(screen, width, terminal.show_statuses, told, monkeypatch=monkeypatch)
+    statuses_shown = [{**status, "detail": detail} for status in of_lab(lab)]
+    text = shown(screen, width, terminal.show_statuses, statuses_shown, monkeypatch=monkeypatch)
     assert widest(text) <= width
     if "/data/" in text:
         assert "/data/folder_fo…_s12/result.json" in text
     plain_text = io.StringIO()
-    terminal.show_statuses(told, plain_text)
+    terminal.show_statuses(statuses_shown, plain_text)
     # a line a run, with the path whole
-    assert plain_text.getvalue().count("\n") == 1 + len(told)
+    assert plain_text.getvalue().count("\n") == 1 + len(statuses_shown)
     assert detail in plain_text.getvalue()
 
 

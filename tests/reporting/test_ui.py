@@ -46,7 +46,7 @@ def use(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
@@ -114,26 +114,26 @@ def test_a_server_and_its_children_end_though_kill_9_took_who_asked_for_it(resul
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
-    """A port that somebody else listens on."""
+def used_port() -> Iterator[int]:
+    """A port that another process listens on."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         yield other.getsockname()[1]
 
 
-def test_a_requested_port_that_is_in_use_is_one_message(taken: int) -> None:
+def test_a_requested_port_that_is_in_use_is_one_message(used_port: int) -> None:
     with pytest.raises(
-        UserError, match=rf"cannot listen at 127\.0\.0\.1:{taken}: .*in use; --port 0 takes any"
+        UserError, match=rf"cannot listen at 127\.0\.0\.1:{used_port}: .*in use; --port 0 takes any"
     ):
-        ui.free_port(Address(port=taken))
+        ui.free_port(Address(port=used_port))
 
 
 def test_mlflows_own_port_is_replaced_if_it_is_in_use(
-    taken: int, monkeypatch: pytest.MonkeyPatch
+    used_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ui, "PORT", taken)
-    assert ui.free_port(Address()) != taken
+    monkeypatch.setattr(ui, "PORT", used_port)
+    assert ui.free_port(Address()) != used_port
 
 
 def test_only_loopback_is_listened_on_by_default() -> None:

@@ -137,7 +137,7 @@ def test_a_run_that_was_edited_is_foreign(committed: Path, lab: Lab) -> None:
 
 
 def test_another_run_in_the_place_of_the_tables_is_foreign(committed: Path, lab: Lab) -> None:
-    """Same first eight digits, another identity."""
+    """The ids share only the first eight digits."""
     change(
         committed,
         lambda document: document["rows"][2]["seeds"][0].update(
@@ -272,7 +272,7 @@ LEAVES = st.one_of(
 
 
 def exchanged(value: Any, data: st.DataObject) -> Any:
-    """The value with one of its parts, however deep, exchanged for something else, or left out."""
+    """The value with one of its parts, at any depth, replaced or removed."""
     if not isinstance(value, dict | list) or not value or data.draw(st.integers(0, 5)) == 0:
         return data.draw(LEAVES)
     key = data.draw(
