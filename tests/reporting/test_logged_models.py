@@ -227,8 +227,8 @@ def test_a_real_server_gets_the_numbers_and_the_model_too(
     home = tmp_path / "server"
     home.mkdir()
     shutil.copy(empty_store, home / "mlflow.db")
-    place = ui.Place(port=ui.free_port(ui.Place(port=0)))
-    with ui.server(f"sqlite:///{home / 'mlflow.db'}", home, place, io.StringIO()) as (address, _):
+    address = ui.Address(port=ui.free_port(ui.Address(port=0)))
+    with ui.server(f"sqlite:///{home / 'mlflow.db'}", home, address, io.StringIO()) as (address, _):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert log(done) == [done]
         assert log(done) == []
