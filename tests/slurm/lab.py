@@ -20,7 +20,6 @@ from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, journal
-from antioversmooth.runs.attempts import Attempt
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import TRAIN_LOSS
 
@@ -168,8 +167,9 @@ class Lab:
         os.kill(self.processes(run)[rank], signal.SIGKILL)
 
 
-def starts(run: Run) -> list[Attempt]:
-    return run.attempts()
+def starts(run: Run) -> list[Record]:
+    """The start records of the attempts."""
+    return [attempt.start for attempt in run.attempts()]
 
 
 def ends(run: Run) -> list[str]:
@@ -185,7 +185,7 @@ def assert_nothing_lost_or_doubled(run: Run) -> None:
 
 def lost_steps(run: Run, attempt: int) -> list[Record]:
     """Steps that an attempt journaled beyond the step at which the next one resumed."""
-    resumed = next(a.step for a in starts(run) if a.number == attempt + 1)
+    resumed = next(r["step"] for r in starts(run) if r["attempt"] == attempt + 1)
     records = journal.read(run.metrics_path)
     return [
         r for r in records if r["attempt"] == attempt and r["step"] > resumed and TRAIN_LOSS in r
