@@ -63,15 +63,17 @@ def cpus() -> int:
 
 
 def place(experiment: Experiment, gpus: Sequence[str]) -> Placement:
-    """The placement of one run on this machine; its global batch is the spec's, whatever the number
-    of processes.
+    """The placement of one run on this machine.
 
-    With at least the GPUs that were asked for it is those, with fewer the most that the global
-    batch divides over, without any one process on the CPU (`tasks_per_node` where the spec asks for
-    no GPUs).
+    The global batch is that of the spec for any number of processes. A machine with fewer GPUs than
+    the spec asks for uses the largest number that the global batch divides over. Without a GPU it
+    is one process on the CPU, or `tasks_per_node` processes if the spec asks for no GPUs.
+
+    Args:
+        gpus: The GPUs of this machine.
 
     Raises:
-        SpecError: The global batch does not divide over the processes that were asked for.
+        SpecError: The global batch does not divide over the processes of the spec.
     """
     cluster = experiment.cluster
     asked = cluster.nodes * cluster.gpus_per_node
@@ -88,10 +90,10 @@ def place(experiment: Experiment, gpus: Sequence[str]) -> Placement:
 
 
 def place_on(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placement:
-    """The placement of a run on that many processes.
+    """The placement of a run on a number of processes.
 
     Raises:
-        SpecError: Its global batch does not divide over them.
+        SpecError: The global batch does not divide over them.
     """
     recipe = experiment.recipe
     try:
