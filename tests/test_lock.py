@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from antioversmooth.errors import LaunchError
-from antioversmooth.runs.lock import LAUNCHES, TRAINS, try_lock
+from antioversmooth.runs.lock import LAUNCH_LOCK, TRAINING_LOCK, hold_lock, try_lock
 
 
 def test_of_two_one_has_the_lock_until_it_is_closed(tmp_path: Path) -> None:
@@ -21,11 +21,22 @@ def test_of_two_one_has_the_lock_until_it_is_closed(tmp_path: Path) -> None:
     os.close(again)
 
 
+def test_a_lock_that_is_not_released_in_time_is_an_error(tmp_path: Path) -> None:
+    with (
+        hold_lock(tmp_path, LAUNCH_LOCK, timeout_s=0, message="first"),
+        pytest.raises(LaunchError, match="second"),
+        hold_lock(tmp_path, LAUNCH_LOCK, timeout_s=0, message="second"),
+    ):
+        pass
+    with hold_lock(tmp_path, LAUNCH_LOCK, timeout_s=0, message="third") as descriptor:
+        assert os.fstat(descriptor).st_ino == (tmp_path / LAUNCH_LOCK).stat().st_ino
+
+
 def test_the_lock_of_a_launcher_does_not_block_training(tmp_path: Path) -> None:
-    starts, trains = (try_lock(tmp_path, name) for name in (LAUNCHES, TRAINS))
+    starts, trains = (try_lock(tmp_path, name) for name in (LAUNCH_LOCK, TRAINING_LOCK))
     assert starts is not None
     assert trains is not None
-    assert try_lock(tmp_path, TRAINS) is None
+    assert try_lock(tmp_path, TRAINING_LOCK) is None
     os.close(starts)
     os.close(trains)
 

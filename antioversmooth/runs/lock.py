@@ -1,4 +1,4 @@
-"""Locks of a run directory on one machine: one for launchers, one for the process that trains.
+"""Locks of a run directory: on one machine, one launcher starts a run and one process trains it.
 
 A lock is the kernel's (flock): it ends with the last process that holds it, however that process
 dies, so there is no stale lock to clean up. A child that inherits it keeps the run locked when its
@@ -9,25 +9,51 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from antioversmooth.errors import LaunchError
 
-LAUNCHES = "launch.lock"
-"""The lock of the launcher, and of the processes that it started."""
-TRAINS = "lock"
-"""The lock of the process that trains the run and writes its directory."""
+LAUNCH_LOCK = "launch.lock"
+"""Held by the launcher of the run and by the processes that it starts."""
+TRAINING_LOCK = "lock"
+"""Held by the process that trains the run and writes its directory."""
+POLL_S = 0.05
 
 
-def try_lock(directory: Path, name: str = LAUNCHES) -> int | None:
-    """A file descriptor that holds a lock of a run directory until it is closed; None while another
-    process does.
+@contextmanager
+def hold_lock(directory: Path, name: str, *, timeout_s: float, message: str) -> Iterator[int]:
+    """Holds a lock of a run directory, and waits while another process has it.
 
     Args:
-        name: Which one.
+        message: Of the error after the timeout.
+
+    Yields:
+        The file descriptor that holds the lock.
 
     Raises:
-        LaunchError: Its file system knows no locks, as Lustre where it is mounted without `flock`.
+        LaunchError: Another process still has the lock after `timeout_s`.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (descriptor := try_lock(directory, name)) is None:
+        if time.monotonic() > deadline:
+            raise LaunchError(message)
+        time.sleep(POLL_S)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def try_lock(directory: Path, name: str = LAUNCH_LOCK) -> int | None:
+    """A file descriptor that holds a lock of a run directory; None while another process has it.
+
+    Closing the descriptor releases the lock.
+
+    Raises:
+        LaunchError: The file system has no locks, as Lustre mounted without `flock`.
     """
     directory.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(directory / name, os.O_RDWR | os.O_CREAT, 0o666)

@@ -216,7 +216,7 @@ def test_a_second_start_of_a_living_run_is_refused(
     from antioversmooth.errors import LaunchError
     from antioversmooth.training.run import attempt
 
-    monkeypatch.setattr(attempt, "LOCK_PATIENCE_S", 0.0)
+    monkeypatch.setattr(attempt, "LOCK_TIMEOUT_S", 0.0)
     run = tiny_run(*LONG)
     (process,) = processes.start(run)
     wait_for_step(run, 1)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
@@ -21,7 +21,7 @@ from antioversmooth.orchestration.slurm.script import job_folder, job_name, sbat
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.jobs import EventKind, append_event
-from antioversmooth.runs.lock import try_lock
+from antioversmooth.runs.lock import LAUNCH_LOCK, hold_lock
 from antioversmooth.runs.record import SLURM, RunRecord
 
 LOCK_TIMEOUT_S = 120.0
@@ -29,8 +29,7 @@ LOCK_TIMEOUT_S = 120.0
 busy cluster ten."""
 
 
-@contextmanager
-def submission_lock(run: Run) -> Iterator[int]:
+def submission_lock(run: Run) -> AbstractContextManager[int]:
     """Holds the right to start this run; waits while another launcher has it.
 
     Yields:
@@ -39,19 +38,10 @@ def submission_lock(run: Run) -> Iterator[int]:
         through.
 
     Raises:
-        LaunchError: The lock is not given back, as by a local back end that trains this run.
+        LaunchError: Another launcher keeps the lock, as a local back end that trains this run does.
     """
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
-    while (descriptor := try_lock(run.dir)) is None:
-        if time.monotonic() > deadline:
-            raise LaunchError(
-                f"{run.name} is held by another launcher, which may be training it: {run.dir}"
-            )
-        time.sleep(0.05)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    message = f"{run.name} is held by another launcher, which may be training it: {run.dir}"
+    return hold_lock(run.dir, LAUNCH_LOCK, timeout_s=LOCK_TIMEOUT_S, message=message)
 
 
 def submit(

@@ -11,10 +11,9 @@ import platform
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,15 +22,15 @@ import torch
 
 from antioversmooth import files
 from antioversmooth.background import background_thread
-from antioversmooth.errors import AntiOversmoothError, AttemptEnded, LaunchError, UserError
+from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
 from antioversmooth.runs import Run, journal, recorded_data
 from antioversmooth.runs.attempts import EndReason, write_end
 from antioversmooth.runs.checkpoints import Checkpoint
-from antioversmooth.runs.lock import TRAINS, try_lock
+from antioversmooth.runs.lock import TRAINING_LOCK, hold_lock
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.run.distributed import Ranks
 
-LOCK_PATIENCE_S = 10.0
+LOCK_TIMEOUT_S = 10.0
 """How long a start waits for the process of a killed launcher to notice and end."""
 
 
@@ -171,22 +170,12 @@ def _close_predecessor(run: Run) -> None:
         )
 
 
-@contextmanager
-def _locked(run: Run) -> Iterator[None]:
-    """Keeps other processes of this machine off the run; under SLURM the queue sees to that, across
-    machines."""
+def _locked(run: Run) -> AbstractContextManager[object]:
+    """Keeps other processes of this machine from training the run; under SLURM the queue does."""
     if "SLURM_JOB_ID" in os.environ:
-        yield
-        return
-    deadline = time.monotonic() + LOCK_PATIENCE_S
-    while (held := try_lock(run.dir, TRAINS)) is None:
-        if time.monotonic() > deadline:
-            raise LaunchError(f"{run.name} is running already (its lock is held): {run.dir}")
-        time.sleep(0.1)
-    try:
-        yield
-    finally:
-        os.close(held)
+        return nullcontext()
+    message = f"{run.name} is running already (its lock is held): {run.dir}"
+    return hold_lock(run.dir, TRAINING_LOCK, timeout_s=LOCK_TIMEOUT_S, message=message)
 
 
 @contextmanager
