@@ -23,8 +23,7 @@ from benchmarks.traffic import step_traffic
 PLAIN = "plain"
 SCALINGS = tuple(METHODS)
 EXACT_IMAGES = 8
-"""Images of the step whose bytes are counted, as where tests/benchmarks/test_traffic.py holds DeiT's
-goals.
+"""Images of the step whose bytes are counted, as where test_traffic.py holds DeiT's goals.
 
 The fewer images, the more weigh weights that are folded once a step; half as many are timed, which
 is minutes already.

@@ -22,7 +22,7 @@ from antioversmooth.config.rules import Broken, Config, rule
 
 
 class ProcessStarter(Enum):
-    """Who starts the processes of a SLURM job on its nodes."""
+    """The program that starts the processes of a SLURM job on its nodes."""
 
     srun = "srun"
     torchrun = "torchrun"

@@ -26,7 +26,7 @@ class PaperValue(Config, section="paper"):
     top1: float = option(MISSING, between(1, 100, "a percentage, such as 79.8"))
     """ImageNet-1k top-1 accuracy, in percent."""
     source: str = option(MISSING, not_blank("the source of the number"))
-    """Who printed it."""
+    """The publication that printed it."""
     confidence: str = option(MISSING, one_of(*CONFIDENCES))
     """V: seen verbatim; Q: quoted by a named follow-up; M: from memory; D: derived."""
 

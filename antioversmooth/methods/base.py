@@ -1,7 +1,7 @@
 """The interface of a method against oversmoothing.
 
 N tokens, H heads, C channels. A is the attention matrix [B, H, N, N] after its softmax, v the
-values of a head, m(.) the mean over tokens, A_LP = 11^T / N, so A_LP v = m(v). There are two places:
+values of a head, m(.) the mean over tokens, A_LP = 11^T / N, so A_LP v = m(v). Two places exist:
 
     AttentionMethod   y = c0 v + c1 A v - c3 m(v)              in front of the projection, per head
     FeatureMethod     X_hat = X + s DC[X] + t HC[X]            behind the projection, per channel

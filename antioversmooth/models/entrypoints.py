@@ -122,7 +122,7 @@ def _build(
     class_token_in_mean: bool = True,
     **arguments: Any,
 ) -> nn.Module:
-    """Builds the backbone with the method; options of other methods are accepted and have no effect."""
+    """Builds the backbone with the method; options of other methods have no effect."""
     known = {option for each in METHODS.values() for option in each.option_fields()}
     options = {key: arguments.pop(key) for key in known & arguments.keys()}
     return add_methods(

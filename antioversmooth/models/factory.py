@@ -27,7 +27,7 @@ def build_model(
 ) -> nn.Module:
     """Builds a timm backbone at the sizes of the spec, with its method in it.
 
-    [B, in_channels, size, size] -> logits. Under `torch.device("meta")` it has shapes and no numbers.
+    [B, in_channels, size, size] -> logits. Under `torch.device("meta")` it has shapes only.
 
     Args:
         dropout: After position embedding, attention projection and in MLPs.
@@ -91,7 +91,7 @@ _BACKBONES = {Family.vit: _vit, Family.cait: _cait, Family.swin: _swin}
 
 
 def _initialise(backbone: nn.Module, config: ModelConfig) -> None:
-    """Redraws weights that do not start as in timm: embeddings, and with Xavier all linear layers."""
+    """Redraws weights that start otherwise than in timm: embeddings, with Xavier linear layers."""
     if getattr(backbone, "pos_embed", None) is not None:
         trunc_normal_(backbone.pos_embed, std=config.position_embedding_std)
     if config.class_token_std is not None:

@@ -100,7 +100,8 @@ def published_model(tag: str, **options: Any) -> nn.Module:
     if not timm.is_model_pretrained(tag):
         near = get_close_matches(tag, timm.list_pretrained(), n=3, cutoff=0.5)
         raise CheckpointError(
-            f"{source}: timm has no weights of that name; similar names: {', '.join(near) or 'none'}"
+            f"{source}: timm has no weights of that name; similar names:"
+            f" {', '.join(near) or 'none'}"
         )
     try:
         model: nn.Module = timm.create_model(tag, pretrained=True, **options)

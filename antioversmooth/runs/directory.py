@@ -288,7 +288,7 @@ def _parse(text: str) -> Any:
     """Parses YAML that nobody vouches for.
 
     Raises:
-        yaml.YAMLError: It is not YAML; it has aliases, a few lines of which can stand for more values
+        yaml.YAMLError: It is not YAML; it has aliases, a few lines of which can mean more values
             than any memory holds; or it is nested deeper than the loader's stack allows.
     """
     depth = 0

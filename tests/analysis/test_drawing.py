@@ -175,8 +175,8 @@ def test_values_are_read_and_drawn_without_torch() -> None:
     program = (
         "import sys; from antioversmooth.analysis import drawing, overview, panels, record; from"
         " antioversmooth.reporting import figures; picture ="
-        " overview.overview_pictures(record.Analysis('', '', 1, 1, {'tokens/similarity': {1: 0.5}}))"
-        "[0]; assert 'matplotlib' not in sys.modules;"
+        " overview.overview_pictures(record.Analysis('', '', 1, 1, {'tokens/similarity': {1:"
+        " 0.5}}))[0]; assert 'matplotlib' not in sys.modules;"
         " drawing.draw(picture); assert not {'torch', 'timm', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -15,7 +15,7 @@ FORMATS = ("csv", "json", "png", "svg")
 
 
 def write_gallery(folder: Path, title: str = TITLE) -> Path:
-    """Writes the page of the pictures that `analysis.drawing` wrote to a folder; returns its path."""
+    """Writes the page of the pictures of `analysis.drawing` in a folder; returns its path."""
     target = folder / PAGE
     files.write_atomic(target, render(title, folder))
     return target

@@ -330,7 +330,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """What a log shows: the message of what was raised on purpose, the traceback of anything
+    """The text for a log: the message of what was raised on purpose, the traceback of anything
     else."""
     if isinstance(error, AntiOversmoothError):
         return str(error)

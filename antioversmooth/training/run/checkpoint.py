@@ -31,7 +31,7 @@ it."""
 
 
 def load_state(path: Path) -> State:
-    """What a checkpoint file holds, on the CPU.
+    """The content of a checkpoint file, on the CPU.
 
     Raises:
         CheckpointError: It is missing, torn, or not a checkpoint of ours.
@@ -98,7 +98,7 @@ class CheckpointWriter:
         self._pending = self._thread.submit(self._write, copy, step, best_step)
 
     def failed(self) -> BaseException | None:
-        """What stopped the last write, if it has failed by now."""
+        """The error that stopped the last write, if it has failed by now."""
         return (
             self._pending.exception()
             if self._pending is not None and self._pending.done()

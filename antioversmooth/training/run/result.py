@@ -1,4 +1,4 @@
-"""What a finished run amounts to: `result.json`, gathered from the journal, so that it covers all
+"""The result of a finished run, `result.json`, gathered from the journal, so that it covers all
 attempts."""
 
 from __future__ import annotations
