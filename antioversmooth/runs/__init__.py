@@ -8,7 +8,7 @@ a run with others and with its data; lock keeps a second launcher or trainer awa
 
 from antioversmooth.runs.batch import split_batch
 from antioversmooth.runs.directory import Run
-from antioversmooth.runs.identity import ORIGINS, identity, identity_fields, to_json
+from antioversmooth.runs.identity import ORIGINS, flatten, identity, identity_fields, to_json
 from antioversmooth.runs.planning import plan, profile_folder, with_dependencies
 from antioversmooth.runs.record import RunRecord
 from antioversmooth.runs.recorded_data import recorded_data, require_same_data
@@ -20,6 +20,7 @@ __all__ = [
     "RunRecord",
     "RunState",
     "RunStatus",
+    "flatten",
     "identity",
     "identity_fields",
     "plan",

@@ -129,3 +129,14 @@ def file_checksums(weights: Mapping[str, str]) -> dict[str, str]:
 
 FILE = "sha256:"
 """Prefix of the checksum of a file in an identity."""
+
+
+def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested fields under dotted keys; lists as JSON."""
+    flat: dict[str, str] = {}
+    for key, value in fields.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
+    return flat

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from antioversmooth.errors import ResultError
 from antioversmooth.runs.directory import Run
-from antioversmooth.runs.identity import identity_fields
+from antioversmooth.runs.identity import flatten, identity_fields
 
 NAMED = 3
 """Differences that are named; the rest are counted."""
@@ -34,8 +32,8 @@ def explain_identity_change(run: Run) -> str:
     advice = "launch it as it is now, or give the overrides of then"
     try:
         then, now = (
-            _flat(identity_fields(Run.load(before).experiment)),
-            _flat(identity_fields(run.experiment)),
+            flatten(identity_fields(Run.load(before).experiment)),
+            flatten(identity_fields(run.experiment)),
         )
     except ResultError:
         return f"{before.name} ran, which was another; {advice}"
@@ -51,12 +49,3 @@ def explain_identity_change(run: Run) -> str:
 
 
 _UNSAID = "its default"
-
-
-def _flat(value: dict[str, Any]) -> dict[str, str]:
-    """Dotted keys, and values as an override spells them."""
-    found: dict[str, str] = {}
-    for key, item in value.items():
-        inner = _flat(item) if isinstance(item, dict) else {"": json.dumps(item).strip('"')}
-        found |= {f"{key}.{name}".rstrip("."): text for name, text in inner.items()}
-    return found

@@ -331,18 +331,7 @@ def _params(experiment: Experiment, **more: int) -> list[Param]:
     from mlflow.entities import Param
 
     fields = {**runs.identity_fields(experiment), **more}
-    return [Param(key, value) for key, value in flatten(fields).items()]
-
-
-def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested fields under dotted keys; lists as JSON."""
-    flat: dict[str, str] = {}
-    for key, value in fields.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value if isinstance(value, str) else json.dumps(value)
-    return flat
+    return [Param(key, value) for key, value in runs.flatten(fields).items()]
 
 
 def _facts(seen: Observation) -> dict[str, str]:
