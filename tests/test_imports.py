@@ -45,6 +45,7 @@ HEAVY = {
     "timm",
     "mlflow",
     "submitit",
+    "jinja2",
     "matplotlib",
     "pandas",
     "sklearn",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
+from functools import cache
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
-from markupsafe import Markup
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = "templates"
 
@@ -18,33 +19,40 @@ def render(template: str, **values: Any) -> str:
     Raises:
         LookupError: A value is missing.
     """
+    from jinja2 import UndefinedError
+
     try:
-        return _environment.get_template(template).render(values)
+        return _environment().get_template(template).render(values)
     except UndefinedError as err:
         raise LookupError(str(err)) from err
 
 
-def _escaped(value: Any) -> Markup:
-    """The value as text of a page, or of an attribute in quotes.
+@cache
+def _environment() -> Environment:
+    # imported with the first page, since most commands render none
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
-    jinja2's own escape would do the same, with other names for the two quotes than the committed
-    pages have.
-    """
-    return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
+    def escaped(value: Any) -> Markup:
+        """The value as text of a page, or of an attribute in quotes.
 
+        jinja2's own escape would do the same, with other names for the two quotes than the
+        committed pages have.
+        """
+        return value if isinstance(value, Markup) else Markup(html.escape(str(value)))
 
-def _asset(name: str) -> Markup:
-    """A style sheet or a script of the templates, to be put into a page as it is."""
-    return Markup(resources.files(__package__).joinpath(TEMPLATES, name).read_text())
+    def asset(name: str) -> Markup:
+        """A style sheet or a script of the templates, to be put into a page as it is."""
+        return Markup(resources.files(__package__).joinpath(TEMPLATES, name).read_text())
 
-
-_environment = Environment(
-    loader=PackageLoader(__package__, TEMPLATES),
-    autoescape=True,
-    finalize=_escaped,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
-_environment.globals["asset"] = _asset
+    environment = Environment(
+        loader=PackageLoader(__package__, TEMPLATES),
+        autoescape=True,
+        finalize=escaped,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["asset"] = asset
+    return environment
