@@ -7,12 +7,10 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from antioversmooth.analysis.record import Analysis, all_measures
 from antioversmooth.config import Panel, PanelKind
-
-K = TypeVar("K", int, float)
 
 Points = dict[float, float]
 """Values by their x coordinate."""
@@ -76,10 +74,8 @@ def panel_data(panel: Panel, rows: Sequence[FigureRow], *, published: bool = Fal
     Args:
         published: Whether to add published curves, which is right in the paper's setting only.
     """
-    kind, shown = (
-        _KINDS[panel.kind],
-        [row for row in rows if not panel.rows or row.experiment in panel.rows],
-    )
+    kind = _KINDS[panel.kind]
+    shown = [row for row in rows if not panel.rows or row.experiment in panel.rows]
     if panel.head:
         shown = [
             replace(row, seeds=[_select_head(seed, panel.head) for seed in row.seeds])
@@ -88,12 +84,10 @@ def panel_data(panel: Panel, rows: Sequence[FigureRow], *, published: bool = Fal
     depth = max((seed.depth for row in shown for seed in row.seeds), default=0)
     layers = panel.layers or list(range(1, depth + 1))
     drawn = list(kind.curves(shown, layers))
-    by_layer = panel.kind in _WITHIN_LAYERS and len(shown) == 1 and len(layers) > 1
-    coloured = (
-        [_layer_number(layer, depth) for layer, curve in zip(layers, drawn, strict=True) if curve.y]
-        if by_layer
-        else []
-    )
+    coloured = []
+    if panel.kind in _WITHIN_LAYERS and len(shown) == 1 and len(layers) > 1:
+        pairs = zip(layers, drawn, strict=True)
+        coloured = [_layer_number(layer, depth) for layer, curve in pairs if curve.y]
     curves = [curve for curve in drawn if curve.y]
     if published:
         curves += _published(panel, shown)
@@ -137,13 +131,9 @@ def _layer_number(layer: int, depth: int) -> int:
 
 
 def _layer_name(layer: int) -> str:
-    return (
-        "last layer"
-        if layer == -1
-        else f"layer {layer}"
-        if layer >= 0
-        else f"layer {-layer} from the end"
-    )
+    if layer == -1:
+        return "last layer"
+    return f"layer {layer}" if layer >= 0 else f"layer {-layer} from the end"
 
 
 def _published(panel: Panel, rows: Sequence[FigureRow]) -> Iterator[Curve]:
@@ -151,14 +141,9 @@ def _published(panel: Panel, rows: Sequence[FigureRow]) -> Iterator[Curve]:
     for curve in panel.references:
         if curve.experiment in labels:
             label = labels[curve.experiment]
+            name = f"{label}, published ({curve.confidence})"
             x = [float(curve.first_layer + index) for index in range(len(curve.values))]
-            yield Curve(
-                f"{label}, published ({curve.confidence})",
-                label,
-                x,
-                list(curve.values),
-                style=Style.dashed,
-            )
+            yield Curve(name, label, x, list(curve.values), style=Style.dashed)
 
 
 Curves = Callable[[Sequence[FigureRow], Sequence[int]], Iterator[Curve]]
@@ -167,9 +152,9 @@ Curves = Callable[[Sequence[FigureRow], Sequence[int]], Iterator[Curve]]
 
 class _Kind(NamedTuple):
     title: str
-    x_label: str
     y_label: str
     curves: Curves
+    x_label: str = "layer"
     logarithmic: bool = False
     quantity: str = ""
     """Quantity on the y axis, if several kinds share it."""
@@ -182,13 +167,12 @@ def _merged(
     """The curve of the mean over seeds."""
     xs = _common_keys(seeds)
     columns = [[seed[x] for seed in seeds] for x in xs]
-    low, high = (
-        ([min(c) for c in columns], [max(c) for c in columns]) if len(seeds) > 1 else ((), ())
-    )
-    return Curve(label, group or label, xs, [statistics.mean(c) for c in columns], low, high, style)
+    mean = [statistics.mean(column) for column in columns]
+    low, high = (list(map(min, columns)), list(map(max, columns))) if len(seeds) > 1 else ((), ())
+    return Curve(label, group or label, xs, mean, low, high, style)
 
 
-def _common_keys(seeds: Sequence[dict[K, Any]]) -> list[K]:
+def _common_keys(seeds: Sequence[dict[Any, Any]]) -> list[Any]:
     """Keys that all seeds have."""
     return sorted(set.intersection(*map(set, seeds))) if seeds else []
 
@@ -210,12 +194,11 @@ def _difference(values: Callable[[Analysis], Points]) -> Curves:
     def curves(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterator[Curve]:
         center = _merged(rows[0].label, [values(seed) for seed in rows[0].seeds])
         against = dict(zip(center.x, center.y, strict=True))
-        for row in rows:
-            found = [values(seed) for seed in row.seeds]
-            yield _merged(
-                row.label,
-                [{k: v - against[k] for k, v in seed.items() if k in against} for seed in found],
-            )
+
+        def relative(seed: Analysis) -> Points:
+            return {k: v - against[k] for k, v in values(seed).items() if k in against}
+
+        yield from _each_layer(relative)(rows, layers)
 
     return curves
 
@@ -233,10 +216,8 @@ def _over_heads(name: str) -> Callable[[Analysis], Points]:
 
 
 def _energy(analysis: Analysis) -> Points:
-    dc, hc = (
-        analysis.measures.get("tokens/dc_energy", {}),
-        analysis.measures.get("tokens/hc_energy", {}),
-    )
+    dc = analysis.measures.get("tokens/dc_energy", {})
+    hc = analysis.measures.get("tokens/hc_energy", {})
     return {layer: hc[layer] / dc[layer] for layer in hc}
 
 
@@ -286,8 +267,7 @@ def _decay(analysis: Analysis, layer: int) -> Points:
 
 
 def _bounds(level: str) -> Curves:
-    """High frequencies after the layer, measured and bounded by the theorem, relative to its
-    input."""
+    """High frequencies after the layer over those of its input: measured, and the bound."""
 
     def share(analysis: Analysis, side: str) -> Points:
         inputs = analysis.measures.get("bounds/input", {})
@@ -299,19 +279,13 @@ def _bounds(level: str) -> Curves:
 
     def curves(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterator[Curve]:
         for row in rows:
-            alone = len(rows) == 1
-            yield _merged(
-                "measured" if alone else row.label,
-                [share(s, "measured") for s in row.seeds],
-                group=row.label,
-            )
-            bound = [share(seed, "bound") for seed in row.seeds]
-            yield _merged(
-                "bound" if alone else f"{row.label}, bound",
-                bound,
-                group=row.label,
-                style=Style.dashed,
-            )
+            for side, label, style in (
+                ("measured", row.label, Style.line),
+                ("bound", f"{row.label}, bound", Style.dashed),
+            ):
+                name = side if len(rows) == 1 else label
+                found = [share(seed, side) for seed in row.seeds]
+                yield _merged(name, found, group=row.label, style=style)
 
     return curves
 
@@ -323,16 +297,11 @@ def _attention_scales(rows: Sequence[FigureRow], layers: Sequence[int]) -> Itera
     """A point for each head and seed, and a line through their means."""
     for row in rows:
         seeds = [seed.measures.get("scales/w", {}) for seed in row.seeds]
-        points = [
-            (float(layer), w) for seed in seeds for layer, heads in seed.items() for w in heads
-        ]
-        x, y = [layer for layer, _ in points], [w for _, w in points]
+        x = [float(layer) for seed in seeds for layer, heads in seed.items() for _ in heads]
+        y = [w for seed in seeds for heads in seed.values() for w in heads]
         yield Curve(f"{row.label}, one head", row.label, x, y, style=Style.points)
-        yield _merged(
-            f"{row.label}, mean",
-            [_over_heads("scales/w")(seed) for seed in row.seeds],
-            group=row.label,
-        )
+        means = list(map(_over_heads("scales/w"), row.seeds))
+        yield _merged(f"{row.label}, mean", means, group=row.label)
 
 
 def _feature_scales(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterator[Curve]:
@@ -343,33 +312,19 @@ def _feature_scales(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterato
             ("scales/t", "kt (HC)", Style.line),
         ):
             found = [seed.measures.get(name, {}) for seed in row.seeds]
-            columns = {
-                layer: sorted(value for seed in found for value in seed[layer])
-                for layer in _common_keys(found)
-            }
-            mean = [statistics.mean(column) for column in columns.values()]
-            low, high = (
-                [c[edge(len(c))] for c in columns.values()] for edge in (_low_edge, _high_edge)
-            )
+            x = _common_keys(found)
+            columns = [sorted(v for seed in found for v in seed[layer]) for layer in x]
+            mean = [statistics.mean(column) for column in columns]
+            low = [column[len(column) // 20] for column in columns]
+            high = [column[-1 - len(column) // 20] for column in columns]
             label = part if len(rows) == 1 else f"{row.label}, {part}"
-            yield Curve(label, f"{row.label}, {part}", list(columns), mean, low, high, style)
-
-
-def _low_edge(count: int) -> int:
-    """Index of the 5th percentile of `count` sorted values."""
-    return count // 20
-
-
-def _high_edge(count: int) -> int:
-    """Index of the 95th percentile of `count` sorted values."""
-    return count - 1 - count // 20
+            yield Curve(label, f"{row.label}, {part}", x, mean, low, high, style)
 
 
 def _bound_kind(title: str, level: str) -> _Kind:
     """Panel of one of the theorems on the high frequencies that remain."""
     return _Kind(
         title,
-        "layer",
         "|HC| behind / |HC| in front",
         _bounds(level),
         logarithmic=True,
@@ -381,74 +336,67 @@ def _bound_kind(title: str, level: str) -> _Kind:
 _KINDS = {
     PanelKind.token_similarity: _Kind(
         "Tokens, the authors' definition",
-        "layer",
         "mean |cos| over all pairs",
         _each_layer(_by_layer("tokens/similarity")),
         quantity="cosine",
     ),
     PanelKind.token_similarity_off_diagonal: _Kind(
         "Patch tokens, off the diagonal",
-        "layer",
         "mean cos over pairs i ≠ j",
         _each_layer(_by_layer("tokens/off_diagonal")),
         quantity="cosine",
     ),
     PanelKind.token_similarity_difference: _Kind(
         "Tokens, against the baseline",
-        "layer",
         "mean |cos| minus the baseline's",
         _difference(_by_layer("tokens/similarity")),
     ),
     PanelKind.attention_similarity: _Kind(
         "Attention maps, the authors' definition",
-        "layer",
         "mean |cos| over all pairs of rows",
         _each_layer(_over_heads("attention/similarity")),
         quantity="cosine",
     ),
     PanelKind.attention_similarity_off_diagonal: _Kind(
         "Attention maps, off the diagonal",
-        "layer",
         "mean cos over pairs of rows i ≠ j",
         _each_layer(_over_heads("attention/off_diagonal")),
         quantity="cosine",
     ),
     PanelKind.energy: _Kind(
         "Tokens: high over low frequencies",
-        "layer",
         "|HC[X]|² / |DC[X]|²",
         _each_layer(_energy),
         logarithmic=True,
     ),
     PanelKind.attention_spectrum: _Kind(
         "Spectrum of the attention maps",
-        "frequency",
         "row norm of F A Fᵀ / its largest",
         _within_layers(_map_spectrum),
+        x_label="frequency",
         logarithmic=True,
     ),
     PanelKind.feature_spectrum: _Kind(
         "Spectrum of the tokens",
-        "frequency as a share of the highest",
         "log₁₀(amplitude / that of DC)",
         _within_layers(_token_spectrum),
+        x_label="frequency as a share of the highest",
     ),
     PanelKind.decay: _Kind(
         "Theorem 1: powers of the attention maps",
-        "t",
         "|HC[Aᵗ X]| / |DC[Aᵗ X]|",
         _within_layers(_decay),
+        x_label="t",
         logarithmic=True,
     ),
     PanelKind.head_bound: _bound_kind("Theorem 3: one head", "head"),
     PanelKind.layer_bound: _bound_kind("Proposition 4: all heads", "layer"),
     PanelKind.residual_bound: _bound_kind("Proposition 5: with the residual", "residual"),
     PanelKind.attention_scales: _Kind(
-        "AttnScale: 1 + w on HC", "layer", "w", _attention_scales, quantity="scale", unchanged=0.0
+        "AttnScale: 1 + w on HC", "w", _attention_scales, quantity="scale", unchanged=0.0
     ),
     PanelKind.feature_scales: _Kind(
         "FeatScale: 1 + ks on DC, 1 + kt on HC",
-        "layer",
         "mean and 90 % of the channels",
         _feature_scales,
         quantity="scale",
