@@ -101,3 +101,17 @@ def test_a_plan_opens_each_file_of_a_run_once(
         assert launch(arguments, project=tmp_path, description="") == 0
     assert counts["attempts.jsonl"] == 1
     assert max(counts.values()) == 1, counts
+
+
+# MLflow's own use of SQLAlchemy
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy", "ignore::ResourceWarning")
+@pytest.mark.parametrize("state", ["done", "failed_on_slurm", "running"])
+def test_a_sync_with_nothing_new_opens_each_file_of_a_run_once(
+    state: str, request: pytest.FixtureRequest
+) -> None:
+    run: Run = request.getfixturevalue(state)
+    assert cli.main(["sync", *MINI, "--no-models"]) == 0
+    with counted_opens(run.dir) as counts:
+        assert cli.main(["sync", *MINI, "--no-models"]) == 0
+    assert counts["attempts.jsonl"] == 1
+    assert max(counts.values()) == 1, counts
