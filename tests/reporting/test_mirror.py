@@ -23,7 +23,7 @@ from antioversmooth.reporting.table import tables
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking import database, mirror
 from antioversmooth.reporting.tracking.mirror import Mirrored
-from antioversmooth.runs import journal
+from antioversmooth.runs import flatten, journal
 from antioversmooth.runs.discovery import Discovery
 from antioversmooth.runs.metrics import TRAIN_LOSS
 
@@ -409,7 +409,7 @@ def test_discovery_leaves_out_a_spec_that_was_edited(lab: Lab) -> None:
 
 
 def test_flatten_gives_dotted_keys() -> None:
-    assert mirror.flatten({"a": {"b": 1, "c": [1, 2]}, "d": "x", "e": None}) == {
+    assert flatten({"a": {"b": 1, "c": [1, 2]}, "d": "x", "e": None}) == {
         "a.b": "1",
         "a.c": "[1, 2]",
         "d": "x",

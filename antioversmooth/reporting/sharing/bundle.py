@@ -60,9 +60,9 @@ class Part:
     @property
     def checksum(self) -> str:
         """sha256 in hex."""
-        return (
-            files.sha256(self.path) if self.text is None else hashlib.sha256(self.text).hexdigest()
-        )
+        if self.text is None:
+            return files.sha256(self.path)
+        return hashlib.sha256(self.text).hexdigest()
 
 
 def run_path(run: Run) -> str:
@@ -90,47 +90,36 @@ def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> li
         _add(tar, MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
         for run, parts in contents:
             for part in parts:
-                _add(
-                    tar,
-                    f"runs/{run_path(run)}/{part.name}",
-                    part.path if part.text is None else part.text,
-                )
+                content = part.path if part.text is None else part.text
+                _add(tar, f"runs/{run_path(run)}/{part.name}", content)
     return chosen
 
 
 def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:
     """The files of a run, in a fixed order."""
     result = run.result()
-    if result is not None and (problem := observe(run).problem):
-        raise ResultError(f"{run.name}: {problem}: {run.dir}")
     if result is None:
         far = f"it is at step {run.last_step()} of {run.experiment.total_steps}"
         raise UserError(
             f"{run.name} is not done ({far}), and a bundle contains results only; launch it again,"
             f" or leave out unfinished runs with --allow-partial: {run.dir}"
         )
-    for name in RECORD:
-        path = run.dir / name
-        if path.is_file():
-            yield Part(name, path, _without_secrets(path) if name in TEXTS else None)
+    if problem := observe(run).problem:
+        raise ResultError(f"{run.name}: {problem}: {run.dir}")
+    paths = [run.dir / name for name in RECORD]
     final = (result.get("checkpoint") or {}).get("file")
     if checkpoints and final:
-        yield from (
-            Part(f"checkpoints/{path.name}", path, None) for path in _weights(run, str(final))
-        )
-    for path in sorted(run.dir.glob("analysis/*")):
-        if path.is_file() and NAMES.fullmatch(f"analysis/{path.name}"):
-            yield Part(f"analysis/{path.name}", path, None)
-
-
-def _weights(run: Run, name: str) -> list[Path]:
-    weights = run.checkpoints_dir / Path(name).name
-    if not weights.is_file():
-        raise UserError(
-            f"{run.name}: {weights} is missing; --without-checkpoints leaves weights out"
-        )
-    checksum = weights.with_name(f"{weights.name}.sha256")
-    return [weights, checksum] if checksum.is_file() else [weights]
+        weights = run.checkpoints_dir / Path(str(final)).name
+        if not weights.is_file():
+            raise UserError(
+                f"{run.name}: {weights} is missing; --without-checkpoints leaves weights out"
+            )
+        paths += [weights, weights.with_name(f"{weights.name}.sha256")]
+    analyses = sorted(run.dir.glob("analysis/*"))
+    paths += [path for path in analyses if NAMES.fullmatch(f"analysis/{path.name}")]
+    for path in filter(Path.is_file, paths):
+        name = str(path.relative_to(run.dir))
+        yield Part(name, path, _without_secrets(path) if name in TEXTS else None)
 
 
 def _without_secrets(path: Path) -> bytes | None:

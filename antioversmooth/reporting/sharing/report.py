@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from antioversmooth.reporting.sharing.verify import Check, RowReport, Verdict
@@ -15,9 +15,8 @@ ORDER = (Verdict.confirmed, Verdict.differs, Verdict.gone, Verdict.foreign)
 
 def count(reports: Sequence[RowReport]) -> dict[str, int]:
     """The number of values with each verdict."""
-    return {
-        verdict.value: sum(len(report.having(verdict)) for report in reports) for verdict in ORDER
-    }
+    verdicts = Counter(check.verdict for report in reports for check in report.checks)
+    return {verdict.value: verdicts[verdict] for verdict in ORDER}
 
 
 def as_json(
@@ -34,20 +33,16 @@ def as_json(
         "counts": count(reports),
         "renderings": dict(rendered),
         "rows": [
-            {
-                "group": report.group,
-                "label": report.label,
-                "checks": [_check_json(check) for check in report.checks],
-            }
+            {**vars(report), "checks": [_check_json(check) for check in report.checks]}
             for report in reports
         ],
     }
 
 
 def _check_json(check: Check) -> dict[str, Any]:
-    fields = asdict(check)
+    fields = {**vars(check), "verdict": check.verdict.value}
     del fields["absent_run"]
-    return {**fields, "verdict": check.verdict.value}
+    return fields
 
 
 def lines(reports: Sequence[RowReport], rendered: Mapping[str, bool]) -> Iterator[str]:
@@ -66,10 +61,8 @@ def lines(reports: Sequence[RowReport], rendered: Mapping[str, bool]) -> Iterato
     if same:
         yield f"  rendered from this JSON, to the byte: {', '.join(same)}"
     if other:
-        yield (
-            f"  NOT what this JSON renders to: {', '.join(other)}; `antioversmooth render` writes"
-            " them again"
-        )
+        names = ", ".join(other)
+        yield f"  NOT what this JSON renders to: {names}; `antioversmooth render` writes them again"
     yield ", ".join(f"{number} {verdict}" for verdict, number in count(reports).items())
 
 

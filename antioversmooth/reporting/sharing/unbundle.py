@@ -100,12 +100,8 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _manifest(path: Path, tar: tarfile.TarFile) -> list[_Entry]:
     first = tar.next()
-    if (
-        first is None
-        or first.name != bundle.MANIFEST
-        or not _is_plain(first)
-        or first.size > MAX_MANIFEST
-    ):
+    named = first is not None and first.name == bundle.MANIFEST
+    if first is None or not named or not _is_plain(first) or first.size > MAX_MANIFEST:
         raise UserError(f"{path} is not a bundle of runs: it does not begin with {bundle.MANIFEST}")
     try:
         value = json.loads(_member(tar, first).read())
@@ -116,10 +112,8 @@ def _manifest(path: Path, tar: tarfile.TarFile) -> list[_Entry]:
         raise UserError(
             f"{path}: {bundle.MANIFEST} is not what `antioversmooth export` writes ({err})"
         ) from err
-    if (
-        len({entry.path for entry in entries}) < len(entries)
-        or len({entry.profile for entry in entries}) != 1
-    ):
+    paths, profiles = {entry.path for entry in entries}, {entry.profile for entry in entries}
+    if len(paths) < len(entries) or len(profiles) != 1:
         raise UserError(
             f"{path}: {bundle.MANIFEST} must name at least one run, each once, all of one profile"
         )
@@ -141,11 +135,8 @@ def _entry(run: dict[str, Any]) -> _Entry:
             raise ValueError(f"{name[:80]!r} is not a file of a run")
         checksum, size = str(listed["sha256"]), listed["bytes"]
         limit = float("inf") if name.endswith(".pt") else MAX_RECORD
-        if (
-            not re.fullmatch("[0-9a-f]{64}", checksum)
-            or type(size) is not int
-            or not 0 <= size <= limit
-        ):
+        allowed = type(size) is int and 0 <= size <= limit
+        if not allowed or not re.fullmatch("[0-9a-f]{64}", checksum):
             raise ValueError(f"{name}: invalid sha256 {checksum[:80]!r} or size {size!r}")
         entry.files[name] = checksum, size
     return entry
@@ -208,48 +199,34 @@ def _copy(source: IO[bytes], target: Path) -> str:
 def _check(path: Path, entries: list[_Entry], scratch: Path) -> None:
     """Verifies the identity of each run, and its weights and journal against its result."""
     for entry in entries:
-        try:
-            run = Run.load(scratch / "runs" / entry.path)
-        except ResultError as err:
-            raise UserError(f"{path}: {entry.path}: {_below(scratch, err)}") from err
-        seen = observe(run)
-        if wrong := _contradiction(run, entry, scratch):
-            raise UserError(f"{path}: {entry.path}: {wrong}")
-        if seen.state is not RunState.done or seen.result is None:
-            raise UserError(
-                f"{path}: {entry.path}: has no result ({seen.problem or seen.state.value})"
-            )
-        for check in verify.journal_checks(f"seed {run.seed}", seen):
-            if check.verdict is not verify.Verdict.confirmed:
-                raise UserError(f"{path}: {entry.path}: {check}")
-        final = seen.result["checkpoint"] or {}
-        found = entry.files.get(f"checkpoints/{final.get('file')}")
-        if found and found[0] != final.get("sha256"):
-            raise UserError(
-                f"{path}: {entry.path}: {final['file']} is not the checkpoint that result.json"
-                " names"
-            )
+        if problem := next(_problems(entry, scratch), None):
+            raise UserError(f"{path}: {entry.path}: {problem}")
 
 
-def _contradiction(run: Run, entry: _Entry, scratch: Path) -> str | None:
-    if (run.id, bundle.run_path(run), run.experiment.profile) != (
-        entry.id,
-        entry.path,
-        entry.profile,
-    ):
-        return (
-            f"its spec.yaml belongs to {bundle.run_path(run)} in profile {run.experiment.profile}"
-        )
-    outside = [
-        needed.name
-        for needed in run.dependencies
-        if scratch.absolute() not in needed.dir.absolute().parents
-    ]
-    return f"the bundle lacks {outside[0]}, which it needs" if outside else None
-
-
-def _below(scratch: Path, err: ResultError) -> str:
-    return str(err).replace(f"{scratch}/", "")
+def _problems(entry: _Entry, scratch: Path) -> Iterator[object]:
+    """Why an extracted run is not what the manifest and its own files say."""
+    try:
+        run = Run.load(scratch / "runs" / entry.path)
+    except ResultError as err:
+        yield str(err).replace(f"{scratch}/", "")
+        return
+    path, profile = bundle.run_path(run), run.experiment.profile
+    if (run.id, path, profile) != (entry.id, entry.path, entry.profile):
+        yield f"its spec.yaml belongs to {path} in profile {profile}"
+    for needed in run.dependencies:
+        if not needed.dir.absolute().is_relative_to(scratch.absolute()):
+            yield f"the bundle lacks {needed.name}, which it needs"
+    seen = observe(run)
+    if seen.state is not RunState.done or seen.result is None:
+        yield f"has no result ({seen.problem or seen.state.value})"
+        return
+    for check in verify.journal_checks(f"seed {run.seed}", seen):
+        if check.verdict is not verify.Verdict.confirmed:
+            yield check
+    final = seen.result["checkpoint"] or {}
+    checksum, _ = entry.files.get(f"checkpoints/{final.get('file')}", (final.get("sha256"), 0))
+    if checksum != final.get("sha256"):
+        yield f"{final['file']} is not the checkpoint that result.json names"
 
 
 # -- moving ----------------------------------------------------------------------------------------

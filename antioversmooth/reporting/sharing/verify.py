@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -71,14 +71,6 @@ class RowReport:
 
 
 @dataclass(frozen=True)
-class _Absence:
-    """Why the run of a committed seed cannot be read."""
-
-    verdict: Verdict
-    reason: str
-
-
-@dataclass(frozen=True)
 class _Seed:
     """A committed seed and its run."""
 
@@ -86,7 +78,8 @@ class _Seed:
     """As the table has it."""
     seen: Observation | None = None
     """None: the run is absent, or never ran, as the table says."""
-    absence: _Absence | None = None
+    absence: Check | None = None
+    """The check of every value that the run would have, where it cannot be read."""
 
     @property
     def never_ran(self) -> bool:
@@ -106,11 +99,8 @@ def verify(
     """
     rows = document["rows"]
     seeds = [[_find(results, seed) for seed in row["seeds"]] for row in rows]
-    of_experiment = {
-        row["experiment"]: of_row
-        for row, of_row in zip(rows, seeds, strict=True)
-        if row["experiment"]
-    }
+    pairs = zip(rows, seeds, strict=True)
+    of_experiment = {row["experiment"]: of_row for row, of_row in pairs if row["experiment"]}
     derived = _derive(document, of_experiment)
     return [
         RowReport(
@@ -137,12 +127,11 @@ def _find(results: Path, seed: Row) -> _Seed:
         return _absent(seed, Verdict.gone, f"{name}: {run_id!r} is not the id of a run")
     pattern = f"seed{seed['seed']}-{run_id[:8]}"
     directories = sorted(results.glob(f"runs/*/{pattern}"))
+    if not directories and seed["result"] is None and not seed.get("attempts"):
+        return _Seed(seed)
     if not directories:
-        if seed["result"] is None and not seed.get("attempts"):
-            return _Seed(seed)
-        return _absent(
-            seed, Verdict.gone, f"{name}: there is no {results / 'runs' / '*' / pattern}"
-        )
+        missing = results / "runs" / "*" / pattern
+        return _absent(seed, Verdict.gone, f"{name}: there is no {missing}")
     try:
         run = Run.load(directories[0])
     except (ResultError, UserError) as err:
@@ -154,21 +143,14 @@ def _find(results: Path, seed: Row) -> _Seed:
 
 
 def _absent(seed: Row, verdict: Verdict, reason: str) -> _Seed:
-    return _Seed(seed, absence=_Absence(verdict, reason))
+    return _Seed(seed, absence=Check("", verdict, reason=reason, absent_run=True))
 
 
 def _derive(document: Document, seeds: dict[str, list[_Seed]]) -> list[Row]:
     """The rows of the document, made again from the runs that were found."""
-    table = Table(
-        document.get("name", ""),
-        document.get("title", ""),
-        "",
-        [_table_row(row) for row in document["rows"]],
-    )
-    observed = {
-        name: [seed.seen for seed in of_row if seed.seen is not None]
-        for name, of_row in seeds.items()
-    }
+    name, title = document.get("name", ""), document.get("title", "")
+    table = Table(name, title, "", list(map(_table_row, document["rows"])))
+    observed = {key: [one.seen for one in found if one.seen] for key, found in seeds.items()}
     comparable = bool(document.get("comparable"))
     return [document_row(row) for row in aggregate(table, observed, comparable=comparable)]
 
@@ -201,8 +183,8 @@ def _row_checks(
         yield from _value_checks(key, row[key], derived.get(key), absence)
 
 
-def _worst(seeds: Sequence[_Seed]) -> _Absence | None:
-    """Why a value that is made of all seeds cannot be derived; the worst of several reasons."""
+def _worst(seeds: Sequence[_Seed]) -> Check | None:
+    """The worst absence, for a value that is made of all seeds."""
     absences = [seed.absence for seed in seeds if seed.absence]
     return max(absences, key=lambda absence: absence.verdict is Verdict.foreign, default=None)
 
@@ -219,9 +201,7 @@ def _seed_checks(derived: Row, seeds: Sequence[_Seed]) -> Iterator[Check]:
                 yield from _value_checks(path, committed, again.get(key), seed.absence)
 
 
-def _value_checks(
-    key: str, committed: Any, derived: Any, absence: _Absence | None
-) -> Iterator[Check]:
+def _value_checks(key: str, committed: Any, derived: Any, absence: Check | None) -> Iterator[Check]:
     """A check for each committed value in a part of the JSON; runs may have more values."""
     if isinstance(committed, dict):
         inner = derived if isinstance(derived, dict) else {}
@@ -231,7 +211,7 @@ def _value_checks(
     elif absence is None:
         yield _compare(key, committed, derived, "{} in the table, {} by its runs")
     elif committed is not None:
-        yield Check(key, absence.verdict, committed, None, absence.reason, absent_run=True)
+        yield replace(absence, key=key, committed=committed)
 
 
 def _compare(key: str, committed: Any, derived: Any, difference: str) -> Check:
@@ -280,7 +260,7 @@ def _paper_checks(row: Row, table: Table) -> Iterator[Check]:
 
 
 def _run_checks(seed: _Seed, checkpoints: bool) -> Iterator[Check]:
-    if seed.seen is not None and seed.seen.result is not None:
+    if seed.seen and seed.seen.result is not None:
         name = f"seed {seed.values['seed']}"
         yield from journal_checks(name, seed.seen)
         yield from _file_checks(name, seed.seen.run, checkpoints)
@@ -302,35 +282,28 @@ def journal_checks(name: str, seen: Observation) -> Iterator[Check]:
     except (KeyError, TypeError, ValueError) as err:
         yield Check(key, Verdict.differs, reason=f"is not the journal of a run: {err!r}")
         return
+    difference = "result.json has {}, metrics.jsonl has {}"
     for part, value in derived.items():
-        recorded = seen.result.get(part)
-        yield _compare(
-            f"{name}: {part}", recorded, value, "result.json has {}, metrics.jsonl has {}"
-        )
+        yield _compare(f"{name}: {part}", seen.result.get(part), value, difference)
 
 
 def _file_checks(name: str, run: Run, checkpoints: bool) -> Iterator[Check]:
     """Checks of files against their recorded checksums."""
-    for path, expected in _checksums(run, checkpoints):
-        key = f"{name}: {path.relative_to(run.dir)}"
-        if not path.is_file():
-            yield Check(key, Verdict.gone, expected, reason="the file is not there")
+    difference = "sha256 {0:.12} is recorded, the file has {1:.12}"
+    for file, expected in _checksums(run).items():
+        path, key = run.dir / file, f"{name}: {file}"
+        if file.endswith(".pt") and not checkpoints:
             continue
-        yield _compare(
-            key, expected, files.sha256(path), "sha256 {0:.12} is recorded, the file has {1:.12}"
-        )
+        if path.is_file():
+            yield _compare(key, expected, files.sha256(path), difference)
+        else:
+            yield Check(key, Verdict.gone, expected, reason="the file is not there")
 
 
-def _checksums(run: Run, checkpoints: bool) -> Iterator[tuple[Path, str]]:
-    """The final weights, and all files that came in a bundle."""
-    final = (run.result() or {}).get("checkpoint") or {}
-    recorded = {
-        name: checksum
-        for name, checksum in imported_files(run).items()
-        if bundle.NAMES.fullmatch(name)
-    }
-    if final:
+def _checksums(run: Run) -> dict[str, str]:
+    """The recorded checksums of the final weights, and of all files that came in a bundle."""
+    imported = imported_files(run).items()
+    recorded = {name: checksum for name, checksum in imported if bundle.NAMES.fullmatch(name)}
+    if final := (run.result() or {}).get("checkpoint"):
         recorded[f"checkpoints/{Path(str(final.get('file'))).name}"] = str(final.get("sha256"))
-    for name, checksum in recorded.items():
-        if checkpoints or not name.endswith(".pt"):
-            yield run.dir / name, checksum
+    return recorded
