@@ -75,15 +75,11 @@ def picture(
     """
     runs = request.plan(seeds, results)
     journaled = all(panel.kind in JOURNALED for panel in figure.panels)
+    done = [run for run in runs if not run.invalid_result_reason() and run.result() is not None]
     rows = []
     for row in figure.rows:
-        theirs = [
-            run
-            for run in runs
-            if run.experiment.name == row.experiment and not run.invalid_result_reason()
-        ]
-        done = [run for run in theirs if run.result() is not None]
-        found = [from_result(run) if journaled else analysed(run, num_images) for run in done]
+        own = [run for run in done if run.experiment.name == row.experiment]
+        found = [from_result(run) if journaled else analysed(run, num_images) for run in own]
         rows.append(FigureRow(row.experiment, row.label, found))
     measured = [row for row in rows if row.seeds]
     if not measured:
@@ -96,14 +92,11 @@ def picture(
     panels = [panel for panel in panels if panel.curves]
     if not panels:
         return None
-    title = (
-        figure.title
-        if setting.comparable
-        else f"{figure.title} ({setting.data}, {setting.profile} profile)"
-    )
-    return Picture(
-        figure.name, title, list(_notes(figure, rows, panels, seeds, setting, published)), panels
-    )
+    title = figure.title
+    if not setting.comparable:
+        title += f" ({setting.data}, {setting.profile} profile)"
+    notes = list(_notes(figure, rows, panels, seeds, setting, published))
+    return Picture(figure.name, title, notes, panels)
 
 
 def from_result(run: Run) -> Analysis:
@@ -140,12 +133,9 @@ def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
 
 
 def _weights(run: Run) -> str:
-    checkpoint = (run.result() or {}).get("checkpoint")
-    return (
-        Analysis.weights_name(checkpoint["file"], checkpoint["sha256"])
-        if checkpoint
-        else str(run.experiment.recipe.init_from)
-    )
+    if checkpoint := (run.result() or {}).get("checkpoint"):
+        return Analysis.weights_name(checkpoint["file"], checkpoint["sha256"])
+    return str(run.experiment.recipe.init_from)
 
 
 def _notes(
@@ -166,9 +156,8 @@ def _notes(
         if len(seeds) == 1
         else f"Mean over seeds {', '.join(map(str, seeds))}; band: lowest to highest."
     )
-    if any(
-        len({curve.group for curve in panel.curves}) > 1 for panel in panels if not panel.layers
-    ):
+    of_rows = [panel for panel in panels if not panel.layers]
+    if any(len({curve.group for curve in panel.curves}) > 1 for panel in of_rows):
         yield "Every layer is measured; markers take turns, since curves may lie on each other."
     images = max(seed.num_images for row in rows for seed in row.seeds)
     yield f"{setting.data} ({setting.profile} profile), {images:,} validation images. {spread}"

@@ -215,7 +215,7 @@ def test_signed(value: float, text: str) -> None:
     ("value", "text"), [(22_050_664, "22.1"), (604_298, "0.604"), (1_234_567_890, "1,235")]
 )
 def test_significant(value: int, text: str) -> None:
-    assert columns.significant(value, 1e6) == text
+    assert columns.significant(value, 0, 1e6) == text
 
 
 def test_the_readme_block_is_replaced_and_nothing_else(small: Document, tmp_path: Path) -> None:

@@ -14,20 +14,10 @@ COLOURS = 8
 """Classes s0 to s7 in page.css; further series start again."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """Points of one curve."""
-
-    x: Sequence[float]
-    y: Sequence[float]
-
-
-@dataclass(frozen=True)
-class Series:
-    """Lines of one colour: one for each seed of a row."""
-
-    label: str
-    lines: Sequence[Line]
+Points = list[tuple[float, float]]
+"""One line of a chart."""
+Series = tuple[str, list[Points]]
+"""A label, and lines of one colour: one for each seed of a row."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +58,6 @@ def round_step(step: float) -> float:
 
 
 @dataclass(frozen=True)
-class DrawnLine:
-    """A line in pixels."""
-
-    colour: str
-    """Its class in page.css."""
-    points: list[tuple[float, float]]
-
-
-@dataclass(frozen=True)
 class Chart:
     """Everything that chart.html draws; lengths in pixels."""
 
@@ -84,7 +65,8 @@ class Chart:
     y_label: str
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
-    lines: list[DrawnLine]
+    lines: list[tuple[str, Points]]
+    """Colour, a class in page.css, and points of each line."""
     legend: list[tuple[str, str]]
     """Colour and label of each series."""
     width: int = WIDTH
@@ -100,20 +82,22 @@ def line_chart(series: Sequence[Series], *, x_label: str, y_label: str) -> Chart
     Args:
         series: At least one line with at least one finite point.
     """
-    x = _axis([value for s in series for line in s.lines for value in line.x], LEFT, WIDTH - RIGHT)
-    y = _axis([value for s in series for line in s.lines for value in line.y], HEIGHT - BOTTOM, TOP)
-    colours = [f"s{index % COLOURS}" for index in palette_indices([s.label for s in series])]
+    labels = [label for label, _ in series]
+    colours = [f"s{index % COLOURS}" for index in palette_indices(labels)]
+    points = [point for _, lines in series for line in lines for point in line]
+    x = _axis([a for a, _ in points], LEFT, WIDTH - RIGHT)
+    y = _axis([b for _, b in points], HEIGHT - BOTTOM, TOP)
     return Chart(
         x_label,
         y_label,
         [(x.at(tick), label) for tick, label in zip(x.ticks(), x.labels(), strict=True)],
         [(y.at(tick), label) for tick, label in zip(y.ticks(), y.labels(), strict=True)],
         [
-            DrawnLine(colour, _points(line, x, y))
-            for colour, s in zip(colours, series, strict=True)
-            for line in s.lines
+            (colour, [(x.at(a), y.at(b)) for a, b in line if math.isfinite(b)])
+            for colour, (_, lines) in zip(colours, series, strict=True)
+            for line in lines
         ],
-        [(colour, s.label) for colour, s in zip(colours, series, strict=True)],
+        list(zip(colours, labels, strict=True)),
     )
 
 
@@ -121,7 +105,3 @@ def _axis(values: Sequence[float], start: float, end: float) -> Axis:
     finite = [value for value in values if math.isfinite(value)]
     low, high = min(finite), max(finite)
     return Axis(low, high, start, end) if high > low else Axis(low - 0.5, high + 0.5, start, end)
-
-
-def _points(line: Line, x: Axis, y: Axis) -> list[tuple[float, float]]:
-    return [(x.at(a), y.at(b)) for a, b in zip(line.x, line.y, strict=True) if math.isfinite(b)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 from antioversmooth.reporting.rendering import cells, gallery, html, provenance
-from antioversmooth.reporting.rendering.chart import Line, Series, line_chart
+from antioversmooth.reporting.rendering.chart import Points, Series, line_chart
 from antioversmooth.reporting.table.columns import Column, Row, dig
 from antioversmooth.reporting.table.document import Document
 
@@ -19,7 +19,7 @@ def render(document: Document) -> str:
         document=document,
         columns=list(zip(columns, cells.headings(document, columns), strict=True)),
         rows=[_row(document, columns, row) for row in document["rows"]],
-        sections=[section for section in _sections(document) if section["charts"]],
+        sections=list(_sections(document)),
         gallery=gallery.PAGE,
         remarks=cells.remarks(document),
     )
@@ -50,50 +50,40 @@ def _kind(row: Row) -> str:
 # -- figures ---------------------------------------------------------------------------------------
 
 
-def _sections(document: Document) -> list[dict[str, Any]]:
-    return [
-        _section(
-            document,
-            "Accuracy after each epoch",
-            _accuracy,
-            x_label="epoch",
-            y_label="top-1 accuracy in percent",
-        ),
-        _section(
-            document,
-            "Similarity of tokens in each layer",
-            _similarity,
-            x_label="layer",
-            y_label="mean cosine between the tokens after a block",
-        ),
-    ]
-
-
-def _section(
-    document: Document,
-    heading: str,
-    lines: Callable[[Row], list[Line]],
-    *,
-    x_label: str,
-    y_label: str,
-) -> dict[str, Any]:
-    """A heading, and one chart for each group of rows that has lines."""
-    groups: dict[str, list[Series]] = {}
-    for row in document["rows"]:
-        if drawn := lines(row):
-            groups.setdefault(row["group"], []).append(Series(row["label"], drawn))
-    charts = [
-        (group, line_chart(series, x_label=x_label, y_label=y_label))
-        for group, series in groups.items()
-    ]
-    return {"heading": heading, "y_label": y_label, "charts": charts}
-
-
-def _accuracy(row: Row) -> list[Line]:
+def _accuracy(row: Row) -> list[Points]:
     curves = [seed["curve"] for seed in row["seeds"]]
-    return [Line(curve["epoch"], curve["top1"]) for curve in curves if curve["epoch"]]
+    return [
+        list(zip(curve["epoch"], curve["top1"], strict=True)) for curve in curves if curve["epoch"]
+    ]
 
 
-def _similarity(row: Row) -> list[Line]:
+def _similarity(row: Row) -> list[Points]:
     found = [dig(seed, "result.similarity.tokens") for seed in row["seeds"]]
-    return [Line(range(1, len(values) + 1), values) for values in found if values]
+    return [list(enumerate(values, start=1)) for values in found if values]
+
+
+SECTIONS = (
+    ("Accuracy after each epoch", _accuracy, "epoch", "top-1 accuracy in percent"),
+    (
+        "Similarity of tokens in each layer",
+        _similarity,
+        "layer",
+        "mean cosine between the tokens after a block",
+    ),
+)
+"""Heading, lines of a row, and labels of the axes."""
+
+
+def _sections(document: Document) -> Iterator[dict[str, Any]]:
+    """A heading, and one chart for each group of rows that has lines."""
+    for heading, lines, x_label, y_label in SECTIONS:
+        groups: dict[str, list[Series]] = {}
+        for row in document["rows"]:
+            if drawn := lines(row):
+                groups.setdefault(row["group"], []).append((row["label"], drawn))
+        charts = [
+            (group, line_chart(series, x_label=x_label, y_label=y_label))
+            for group, series in groups.items()
+        ]
+        if charts:
+            yield {"heading": heading, "y_label": y_label, "charts": charts}

@@ -15,7 +15,7 @@ from antioversmooth.reporting.rendering import cells, markdown
 from antioversmooth.reporting.table.document import Document
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, JustifyMethod
     from rich.table import Table
 
 Status = Mapping[str, Any]
@@ -53,18 +53,10 @@ def show_table(document: Document, out: TextIO) -> None:
         print(markdown.render(document), file=out)
         return
     console, columns = _console(out), cells.shown_columns(document)
-    grid = cells.grid(document, columns)
+    headings, grid = cells.headings(document, columns), cells.grid(document, columns)
     drawn = [
-        _Column(
-            heading,
-            [row[i] for row in grid],
-            column.sort is None,
-            column.priority,
-            column.key in ("top1", "state"),
-        )
-        for i, (column, heading) in enumerate(
-            zip(columns, cells.headings(document, columns), strict=True)
-        )
+        _Column(heading, list(texts), c.sort is None, c.priority, c.key in ("top1", "state"))
+        for c, heading, texts in zip(columns, headings, zip(*grid, strict=True), strict=True)
     ]
     fitting = _fitting(drawn, console.width)
     caption = [*document["caption"], *cells.remarks(document)]
@@ -76,19 +68,27 @@ def show_table(document: Document, out: TextIO) -> None:
 # -- states ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class StatusColumn:
-    """A column of the table of states; see `_Column` for its layout."""
+def _status_columns(statuses: Sequence[Status]) -> list[_Column]:
+    def texts(text: Callable[[Status], str]) -> list[str]:
+        return [text(status) or cells.EMPTY for status in statuses]
 
-    header: str
-    text: Callable[[Status], str]
-    is_text: bool = False
-    priority: int = 9
-    no_wrap: bool = False
+    def numbers(key: str, form: str) -> list[str]:
+        return texts(lambda status: "" if status[key] is None else format(status[key], form))
 
-
-def _number(key: str, form: str) -> Callable[[Status], str]:
-    return lambda status: "" if status[key] is None else format(status[key], form)
+    return [
+        _Column("row", _row_names(statuses), True, priority=1, no_wrap=True),
+        _Column("seed", texts(lambda status: str(status["seed"])), priority=3, no_wrap=True),
+        _Column("state", texts(lambda status: status["state"]), True, priority=2, no_wrap=True),
+        _Column("epoch", texts(_epoch), priority=5, no_wrap=True),
+        _Column("top-1 (%)", numbers("top1", ".1f"), priority=4, no_wrap=True),
+        _Column("paper (ImageNet-1k)", numbers("paper_imagenet_top1", ".1f")),
+        _Column("left", texts(_remaining), priority=6),
+        _Column("attempts", texts(_attempts), True, priority=8),
+        _Column("nodes", texts(lambda status: status["nodes"]), True),
+        _Column("device-hours", numbers("device_hours_used", ".2f")),
+        _Column("still to come", numbers("device_hours_left", ".2f")),
+        _Column("", texts(lambda status: status["detail"] or " "), True, priority=7),
+    ]
 
 
 def _epoch(status: Status) -> str:
@@ -101,30 +101,11 @@ def _remaining(status: Status) -> str:
 
 def _attempts(status: Status) -> str:
     """3: 2 preempted, timeout."""
-    reasons = Counter(
-        attempt["reason"]
-        for attempt in status["attempts"]
-        if attempt["reason"] not in (None, "completed")
-    )
+    reasons = Counter(attempt["reason"] for attempt in status["attempts"])
+    del reasons[None], reasons["completed"]
     ends = [reason if count == 1 else f"{count} {reason}" for reason, count in reasons.items()]
     number = str(len(status["attempts"]))
     return f"{number}: {', '.join(ends)}" if ends else number
-
-
-STATUS_COLUMNS = (
-    StatusColumn("seed", lambda status: str(status["seed"]), priority=3, no_wrap=True),
-    StatusColumn("state", lambda status: status["state"], True, priority=2, no_wrap=True),
-    StatusColumn("epoch", _epoch, priority=5, no_wrap=True),
-    StatusColumn("top-1 (%)", _number("top1", ".1f"), priority=4, no_wrap=True),
-    StatusColumn("paper (ImageNet-1k)", _number("paper_imagenet_top1", ".1f")),
-    StatusColumn("left", _remaining, priority=6),
-    StatusColumn("attempts", _attempts, True, priority=8),
-    StatusColumn("nodes", lambda status: status["nodes"], True),
-    StatusColumn("device-hours", _number("device_hours_used", ".2f")),
-    StatusColumn("still to come", _number("device_hours_left", ".2f")),
-    StatusColumn("", lambda status: status["detail"] or " ", True, priority=7),
-)
-"""After the name of the row."""
 
 
 def show_statuses(statuses: Sequence[Status], out: TextIO) -> None:
@@ -149,20 +130,10 @@ def watch_statuses(
 
 
 def _status_drawing(statuses: Sequence[Status], out: TextIO) -> Table:
-    names = _Column("row", _row_names(statuses), True, priority=1, no_wrap=True)
-    columns = [names] + [
-        _Column(
-            column.header,
-            [column.text(status) or cells.EMPTY for status in statuses],
-            column.is_text,
-            column.priority,
-            column.no_wrap,
-        )
-        for column in STATUS_COLUMNS
-    ]
+    columns = _status_columns(statuses)
     if out.isatty():
         # A terminal has no room for empty columns, nor for long paths.
-        columns[-1] = replace(columns[-1], cells=[_shortened(text) for text in columns[-1].cells])
+        columns[-1] = replace(columns[-1], cells=list(map(_shortened, columns[-1].cells)))
         columns = [column for column in columns if set(column.cells) - {cells.EMPTY, " "}]
         columns = _fitting(columns, _console(out).width)
     return _drawing(columns)
@@ -227,11 +198,8 @@ def _drawing(columns: Sequence[_Column], title: str = "", caption: str = "") -> 
         padding=(0, 1),
     )
     for column in columns:
-        drawing.add_column(
-            Text(column.header),
-            justify="left" if column.is_text else "right",
-            no_wrap=column.no_wrap,
-        )
+        justify: JustifyMethod = "left" if column.is_text else "right"
+        drawing.add_column(Text(column.header), justify=justify, no_wrap=column.no_wrap)
     for row in zip(*(column.cells for column in columns), strict=True):
         drawing.add_row(*map(Text, row))
     return drawing

@@ -33,11 +33,8 @@ class Sample:
         """The sample of at least one value, else None."""
         if not values:
             return None
-        return cls(
-            statistics.mean(values),
-            statistics.stdev(values) if len(values) > 1 else None,
-            len(values),
-        )
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.mean(values), std, len(values))
 
 
 @dataclass(frozen=True)
@@ -155,7 +152,7 @@ def row_state(seeds: Sequence[Observation]) -> str:
     done = sum(seen.state is RunState.done for seen in seeds)
     if done:
         return f"done (n={done})" if done == len(seeds) else f"partial ({done}/{len(seeds)})"
-    return seed_state(min(seeds, key=_furthest))
+    return seed_state(min(seeds, key=lambda seen: (_ORDER.index(seen.state), -seen.epoch)))
 
 
 _ORDER = (
@@ -172,10 +169,6 @@ _ORDER = (
     RunState.missing,
 )
 """States of unfinished runs, as their directories tell them; the one to show first comes first."""
-
-
-def _furthest(seen: Observation) -> tuple[int, int]:
-    return _ORDER.index(seen.state), -seen.epoch
 
 
 def seed_state(seen: Observation) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from antioversmooth.config import Experiment, Table
 from antioversmooth.errors import and_more
 from antioversmooth.reporting.table import deviations
 from antioversmooth.reporting.table.aggregate import RowResult
+from antioversmooth.reporting.table.observe import Observation
 
 CONFIDENCE = {
     "V": "seen verbatim",
@@ -116,69 +118,54 @@ def _spread(seeds: Sequence[int]) -> str:
 
 def notes(rows: Sequence[RowResult]) -> list[str]:
     """Lines below the table."""
+    seeds = [seen for row in rows for seen in row.seeds]
+    experiments = {seen.run.experiment.name: seen.run.experiment for seen in seeds}
     return [
         *_confidence(rows),
-        *_deviations(rows),
-        *_code(rows),
-        *_imported(rows),
-        *_stale(rows),
-        *_problems(rows),
+        *deviations.notes(list(experiments.values())),
+        *_code(seeds),
+        *_imported(seeds),
+        *_stale(seeds),
+        *(f"{seen.run.name}: {seen.problem}." for seen in seeds if seen.problem),
     ]
 
 
 def _confidence(rows: Sequence[RowResult]) -> Iterator[str]:
     used = {row.row.paper.confidence for row in rows if row.row.paper}
     if used:
-        legend = "; ".join(
-            f"{mark}: {meaning}" for mark, meaning in CONFIDENCE.items() if mark in used
-        )
-        yield f"Confidence of the paper's values: {legend}."
+        legend = [f"{mark}: {meaning}" for mark, meaning in CONFIDENCE.items() if mark in used]
+        yield f"Confidence of the paper's values: {'; '.join(legend)}."
 
 
-def _deviations(rows: Sequence[RowResult]) -> list[str]:
-    experiments = {
-        seen.run.experiment.name: seen.run.experiment for row in rows for seen in row.seeds
-    }
-    return deviations.notes(list(experiments.values()))
-
-
-def _code(rows: Sequence[RowResult]) -> Iterator[str]:
+def _code(seeds: Sequence[Observation]) -> Iterator[str]:
     """Names the runs of each snapshot, if there are several."""
-    by_snapshot: dict[str, list[str]] = {}
-    for row in rows:
-        for seen in row.seeds:
-            for snapshot in (seen.provenance or {}).get("snapshots", []):
-                by_snapshot.setdefault(snapshot, []).append(seen.run.name)
-    if len(by_snapshot) > 1:
-        which = "; ".join(
-            f"{snapshot}: {and_more(names, 3)}" for snapshot, names in by_snapshot.items()
-        )
-        yield f"Runs started from different snapshots of the code ({which})."
+    snapshots = _runs_by(seeds, lambda provenance: provenance.get("snapshots", []))
+    if len(snapshots) > 1:
+        yield f"Runs started from different snapshots of the code ({'; '.join(snapshots)})."
 
 
-def _imported(rows: Sequence[RowResult]) -> Iterator[str]:
+def _imported(seeds: Sequence[Observation]) -> Iterator[str]:
     """Names the imported runs of each bundle."""
-    bundles: dict[str, list[str]] = {}
-    for row in rows:
-        for seen in row.seeds:
-            if origin := (seen.provenance or {}).get("imported"):
-                bundles.setdefault(origin, []).append(seen.run.name)
+    bundles = _runs_by(seeds, lambda provenance: filter(None, [provenance.get("imported")]))
     if bundles:
-        which = "; ".join(f"{origin}: {and_more(names, 3)}" for origin, names in bundles.items())
-        yield f"Imported, not run here ({which})."
+        yield f"Imported, not run here ({'; '.join(bundles)})."
 
 
-def _stale(rows: Sequence[RowResult]) -> Iterator[str]:
-    names = [seen.run.name for row in rows for seen in row.seeds if seen.older]
+def _runs_by(
+    seeds: Sequence[Observation], keys: Callable[[dict[str, Any]], Iterable[str]]
+) -> list[str]:
+    """Each key of the provenance of runs, with the names of its runs."""
+    names: dict[str, list[str]] = {}
+    for seen in seeds:
+        for key in keys(seen.provenance or {}):
+            names.setdefault(key, []).append(seen.run.name)
+    return [f"{key}: {and_more(found, 3)}" for key, found in names.items()]
+
+
+def _stale(seeds: Sequence[Observation]) -> Iterator[str]:
+    names = [seen.run.name for seen in seeds if seen.older]
     if names:
         yield (
             "Not counted: runs of another identity (another spec, data or revision) of"
             f" {and_more(names, 3)}."
         )
-
-
-def _problems(rows: Sequence[RowResult]) -> Iterator[str]:
-    for row in rows:
-        for seen in row.seeds:
-            if seen.problem:
-                yield f"{seen.run.name}: {seen.problem}."

@@ -127,7 +127,7 @@ def signed(value: float, digits: int) -> str:
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
-def significant(value: float, unit: float = 1.0) -> str:
+def significant(value: float, digits: int, unit: float = 1.0) -> str:
     """Three significant digits, or all digits of the whole part, with thousands separated."""
     scaled = value / unit
     return f"{scaled:,.0f}" if abs(scaled) >= 100 else f"{scaled:#.3g}"
@@ -149,20 +149,11 @@ def _yes_no(value: bool, digits: int) -> str:
     return "yes" if value else "no"
 
 
-def _significant(value: float, digits: int) -> str:
-    return significant(value)
-
-
 # -- registry --------------------------------------------------------------------------------------
 
 COLUMNS = [
     Column(
-        "group",
-        "backbone",
-        measure=lambda row: row.row.group,
-        tier=0,
-        priority=6,
-        from_spec=True,
+        "group", "backbone", measure=lambda row: row.row.group, tier=0, priority=6, from_spec=True
     ),
     Column("label", "model", measure=lambda row: row.row.label, tier=0, priority=1, from_spec=True),
     Column("experiment", measure=lambda row: row.row.experiment, from_spec=True),
@@ -211,13 +202,7 @@ COLUMNS = [
         from_spec=True,
     ),
     Column(
-        "difference",
-        "ours − paper",
-        measure=_difference,
-        text=signed,
-        sort="",
-        tier=0,
-        priority=5,
+        "difference", "ours − paper", measure=_difference, text=signed, sort="", tier=0, priority=5
     ),
     Column(
         "gain",
@@ -241,15 +226,15 @@ COLUMNS = [
         "parameters",
         "params (M)",
         measure=_first("parameters"),
-        text=lambda value, digits: significant(value, 1e6),
+        text=lambda value, digits: significant(value, digits, 1e6),
         sort="",
     ),
-    Column("gmacs", "GMACs", measure=_first("gmacs"), text=_significant, sort=""),
+    Column("gmacs", "GMACs", measure=_first("gmacs"), text=significant, sort=""),
     Column(
         "images_per_s",
         "images/s",
         measure=_images_per_s,
-        text=_significant,
+        text=significant,
         sort="",
         in_print=False,
     ),
@@ -259,7 +244,7 @@ COLUMNS = [
         "device_hours",
         "device-hours",
         measure=_device_hours,
-        text=_significant,
+        text=significant,
         sort="",
         in_print=False,
     ),
