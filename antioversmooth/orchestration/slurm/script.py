@@ -115,32 +115,23 @@ def _task_cpus(cluster: ClusterConfig) -> int:
     return cluster.cpus_per_task * processes
 
 
+_TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
+_MASTER_PORT = "$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) % 12000))"
+
+
 def _before(run: Run, snapshot: Path) -> list[str]:
     code = shlex.quote(_readable_by_slurm(snapshot.absolute()))
     return [
         *run.experiment.cluster.setup,
         f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
-        (
-            "export PYTHONSAFEPATH=1  # else `-m` would take the package of the current folder"
-            " before the snapshot's"
-        ),
-        (
-            f"[ -d {code} ] || exit 1  # nor may an installed package step in where the snapshot is"
-            " gone"
-        ),
-        (
-            "unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK  # left over in the shell"
-            " that submitted"
-        ),
+        "export PYTHONSAFEPATH=1  # without it, `-m` imports from the current folder first",
+        f"[ -d {code} ] || exit 1  # without a snapshot, Python imports an installed package",
+        f"unset {' '.join(_TORCHRUN_VARIABLES)}  # the submitting shell may have set these",
         'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-        # Another job has another port, and so has another turn, should somebody else's program hold
-        # that one.
-        (
-            "export MASTER_PORT=$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) %"
-            " 12000))  # below those that Linux hands out"
-        ),
+        # jobs and their turns differ in the port: a program of somebody else may hold one
+        f"export MASTER_PORT={_MASTER_PORT}  # below the ephemeral ports of Linux",
         "started=$(date +%s)",
-        "trap : TERM  # the ranks save and end by themselves, and what follows them must still run",
+        "trap : TERM  # the ranks save and exit; the epilogue must still run",
     ]
 
 

@@ -26,13 +26,13 @@
 # setup
 module load cuda
 export PYTHONPATH=/snapshots/abc${PYTHONPATH:+:$PYTHONPATH}
-export PYTHONSAFEPATH=1  # else `-m` would take the package of the current folder before the snapshot's
-[ -d /snapshots/abc ] || exit 1  # nor may an installed package step in where the snapshot is gone
-unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK  # left over in the shell that submitted
+export PYTHONSAFEPATH=1  # without it, `-m` imports from the current folder first
+[ -d /snapshots/abc ] || exit 1  # without a snapshot, Python imports an installed package
+unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK  # the submitting shell may have set these
 export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export MASTER_PORT=$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) % 12000))  # below those that Linux hands out
+export MASTER_PORT=$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) % 12000))  # below the ephemeral ports of Linux
 started=$(date +%s)
-trap : TERM  # the ranks save and end by themselves, and what follows them must still run
+trap : TERM  # the ranks save and exit; the epilogue must still run
 
 # command
 export SUBMITIT_EXECUTOR=slurm
