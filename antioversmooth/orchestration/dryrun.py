@@ -110,7 +110,7 @@ def _table(runs: Sequence[dict[str, Any]]) -> Table:
     table = Table(
         box=None,
         padding=(0, 1),
-        caption="batch: processes x samples in a pass x passes = global batch",
+        caption="batch: processes x micro-batch x accumulation steps = global batch",
     )
     table.caption_justify = "left"
     for column in ("run", "id", "state", "on", "batch", "lr", "epochs", "steps", "device-hours"):

@@ -74,7 +74,7 @@ def test_status_tells_slurms_truth_for_one_squeue(
     assert (seen["state"], seen["job_id"], seen["attempts"]) == ("pending", "1", [])
     assert (
         seen["detail"]
-        == "jobs of higher priority are before it [Priority], not before 2030-01-01T10:00:00"
+        == "jobs of higher priority run first [Priority], not before 2030-01-01T10:00:00"
     )
 
 

@@ -36,7 +36,7 @@ def test_a_waiting_run_needs_its_turn(run: Run, slurm: FakeSlurm) -> None:
     slurm.change("1", reason="Resources")
     assert (
         why(run)
-        == "deit_s12 seed 0 is pending: it is next, and waits for nodes to come free [Resources]"
+        == "deit_s12 seed 0 is pending: it is next, and waits for free nodes [Resources]"
         " (job 1). It needs nothing but its turn."
     )
 

@@ -35,8 +35,8 @@ def state_of(run: Run) -> RunStatus:
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
-        ("Resources", "it is next, and waits for nodes to come free [Resources]"),
-        ("Priority", "jobs of higher priority are before it [Priority]"),
+        ("Resources", "it is next, and waits for free nodes [Resources]"),
+        ("Priority", "jobs of higher priority run first [Priority]"),
         (
             "QOSMaxGRESPerUser",
             "a limit of your account or quality of service is reached [QOSMaxGRESPerUser]",

@@ -183,20 +183,20 @@ DEPENDENCY_FAILED = "DependencyNeverSatisfied"
 
 _PENDING_REASONS = {
     "None": "SLURM has not looked at it yet",
-    "Priority": "jobs of higher priority are before it",
-    "Resources": "it is next, and waits for nodes to come free",
+    "Priority": "jobs of higher priority run first",
+    "Resources": "it is next, and waits for free nodes",
     "Dependency": "a run that it needs is not finished",
     DEPENDENCY_FAILED: "the job that it waits for did not succeed: launch again",
-    "BeginTime": "SLURM lets a requeued job wait for a moment",
+    "BeginTime": "SLURM delays a requeued job for a moment",
     "JobHeldUser": "you hold it (scontrol release {id})",
     "JobHeldAdmin": "an administrator holds it",
     "launch failed requeued held": (
         "its node could not start it (scontrol release {id} lets it try again)"
     ),
-    "job requeued in held state": "it was put back and is held (scontrol release {id})",
-    "PartitionNodeLimit": "it wants more nodes than the partition gives to one job",
+    "job requeued in held state": "it was requeued and is held (scontrol release {id})",
+    "PartitionNodeLimit": "it requests more nodes than the partition allows for one job",
     "PartitionTimeLimit": "cluster.time_min is longer than the partition allows",
-    "PartitionConfig": "it wants more than the partition has",
+    "PartitionConfig": "it requests more than the partition has",
     "PartitionDown": "the partition is down",
     "PartitionInactive": "the partition is inactive",
     "ReqNodeNotAvail": "nodes that it needs are down, drained or reserved",

@@ -86,7 +86,7 @@ def _status_columns(statuses: Sequence[Status]) -> list[_Column]:
         _Column("attempts", texts(_attempts), True, priority=8),
         _Column("nodes", texts(lambda status: status["nodes"]), True),
         _Column("device-hours", numbers("device_hours_used", ".2f")),
-        _Column("still to come", numbers("device_hours_left", ".2f")),
+        _Column("remaining", numbers("device_hours_left", ".2f")),
         _Column("", texts(lambda status: status["detail"] or " "), True, priority=7),
     ]
 
