@@ -45,6 +45,11 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [word for word in words if word not in overrides], overrides
 
 
+def _flag(parser: argparse._ActionsContainer, *names: str, help: str) -> None:
+    """Adds an option without a value."""
+    parser.add_argument(*names, action="store_true", help=help)
+
+
 # -- types of arguments ----------------------------------------------------------------------------
 
 
@@ -53,9 +58,8 @@ def seeds(text: str) -> list[int]:
     parts = text.split(",")
     numbers = [int(part) for part in parts if part.strip().isdecimal()]
     if len(set(numbers)) < len(parts):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no list of seeds: different whole numbers, as in 0,1,2"
-        )
+        message = f"{text!r} is no list of seeds: different whole numbers, as in 0,1,2"
+        raise argparse.ArgumentTypeError(message)
     return numbers
 
 
@@ -153,31 +157,15 @@ def launch_parser(description: str = "") -> Parser:
     what.add_argument(
         "--max-steps", type=int, metavar="N", help="end each run, resumable, after step N"
     )
-    what.add_argument(
-        "--eval", action="store_true", help="evaluate trained runs again instead of training"
-    )
-    what.add_argument(
-        "--dry-run", action="store_true", help="show what would be done, and do nothing"
-    )
+    _flag(what, "--eval", help="evaluate trained runs again instead of training")
+    _flag(what, "--dry-run", help="show what would be done, and do nothing")
     how = parser.add_argument_group("how")
     stay = how.add_mutually_exclusive_group()
-    stay.add_argument(
-        "--follow", action="store_true", help="SLURM: stay and show progress; at the end the table"
-    )
-    stay.add_argument(
-        "--detach", action="store_true", help="SLURM: submit and leave (the default there)"
-    )
-    how.add_argument("--yes", action="store_true", help="SLURM: do not ask before submitting")
-    how.add_argument(
-        "--prune",
-        action="store_true",
-        help="SLURM: cancel jobs of rows that were edited since, or removed",
-    )
-    how.add_argument(
-        "--json",
-        action="store_true",
-        help="the plan or the outcome as JSON; progress goes to stderr",
-    )
+    _flag(stay, "--follow", help="SLURM: stay and show progress; at the end the table")
+    _flag(stay, "--detach", help="SLURM: submit and leave (the default there)")
+    _flag(how, "--yes", help="SLURM: do not ask before submitting")
+    _flag(how, "--prune", help="SLURM: cancel jobs of rows that were edited since, or removed")
+    _flag(how, "--json", help="the plan or the outcome as JSON; progress goes to stderr")
     return parser
 
 
@@ -283,87 +271,57 @@ def _output(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--output", type=folder, metavar="DIR", help=f"default: {default}")
 
 
-def _readme(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--readme", action="store_true", help="put the table between its markers in README.md, too"
-    )
-
-
-def _average(parser: argparse.ArgumentParser, verb: str) -> None:
-    parser.add_argument(
-        "--average", action="store_true", help=f"{verb} the moving average of the weights"
-    )
-
-
-def _no_models(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--no-models",
-        action="store_true",
-        help="leave out the final weights: seconds and space a run",
-    )
-
-
-def _json(parser: argparse._ActionsContainer, content: str) -> None:
-    parser.add_argument("--json", action="store_true", help=content)
-
-
+README = "put the table between its markers in README.md, too"
+NO_MODELS = "leave out the final weights: seconds and space a run"
 WRITTEN_FILES = "print the files that were written as a list"
 
 
 def _status(parser: argparse.ArgumentParser) -> None:
     _specs(parser, required=False)
     how = parser.add_mutually_exclusive_group()
-    _json(how, "a list, one value a run")
-    how.add_argument(
-        "--watch", action="store_true", help="refresh every 15 s, until nothing waits or runs"
-    )
+    _flag(how, "--json", help="a list, one value a run")
+    _flag(how, "--watch", help="refresh every 15 s, until nothing waits or runs")
 
 
 def _why(parser: argparse.ArgumentParser) -> None:
     _row(parser)
-    _json(parser, "the status of the run, and why")
+    _flag(parser, "--json", help="the status of the run, and why")
 
 
 def _logs(parser: argparse.ArgumentParser) -> None:
     _row(parser)
-    parser.add_argument(
-        "-f", "--follow", action="store_true", help="go on until the run is done, or Ctrl-C"
-    )
+    _flag(parser, "-f", "--follow", help="go on until the run is done, or Ctrl-C")
     parser.add_argument("--rank", type=int, default=0, metavar="N", help="process; default: 0")
 
 
 def _cancel(parser: argparse.ArgumentParser) -> None:
     _specs(parser)
-    _json(parser, "a list, one value a run")
+    _flag(parser, "--json", help="a list, one value a run")
 
 
 def _retry(parser: argparse.ArgumentParser) -> None:
     _specs(parser)
-    parser.add_argument(
-        "--failed",
-        action="store_true",
-        help="runs that were given up (the default, and all it does)",
-    )
-    _json(parser, "a list of the outcomes of runs; progress goes to stderr")
+    _flag(parser, "--failed", help="runs that were given up (the default, and all it does)")
+    _flag(parser, "--json", help="a list of the outcomes of runs; progress goes to stderr")
 
 
 def _table(parser: argparse.ArgumentParser) -> None:
     _specs(parser)
     _output(parser, "the results folder of the profile")
-    parser.add_argument(
+    _flag(
+        parser,
         "--allow-partial",
-        action="store_true",
-        help="exit 0 though rows are missing, and write it over a table that has more of them",
+        help="exit 0 without all rows; may replace a table that has more of them",
     )
-    _json(parser, "print the JSON value that every format is rendered from")
-    _readme(parser)
+    _flag(parser, "--json", help="print the JSON value that every format is rendered from")
+    _flag(parser, "--readme", help=README)
 
 
 def _analyze(parser: argparse.ArgumentParser) -> None:
     _weights(parser)
     _images(parser)
     _output(parser, "analysis/ in the run, or beside the file")
-    _json(parser, WRITTEN_FILES)
+    _flag(parser, "--json", help=WRITTEN_FILES)
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -371,8 +329,8 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="another folder of images: DIR/val/<class>/*"
     )
-    _average(parser, "evaluate")
-    _json(parser, "print everything, top-1 of each class included")
+    _flag(parser, "--average", help="evaluate the moving average of the weights")
+    _flag(parser, "--json", help="print everything, top-1 of each class included")
 
 
 def _data(parser: argparse.ArgumentParser) -> None:
@@ -382,7 +340,7 @@ def _data(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC|KEY=VALUE",
         help="row, and overrides such as data.root=/path",
     )
-    _json(parser, "a list, one value a data set")
+    _flag(parser, "--json", help="a list, one value a data set")
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -393,26 +351,22 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         "target", type=Path, metavar="TARGET", help=".safetensors, or .pth in the official layout"
     )
     _row_of_weights(parser)
-    parser.add_argument(
-        "--fold",
-        action="store_true",
-        help="fold the scaling away: a plain timm model (CaiT's AttnScale)",
-    )
-    _average(parser, "write")
-    _json(parser, "print what was done with each tensor of the source")
+    _flag(parser, "--fold", help="fold the scaling away: a plain timm model (CaiT's AttnScale)")
+    _flag(parser, "--average", help="write the moving average of the weights")
+    _flag(parser, "--json", help="print what was done with each tensor of the source")
 
 
 def _figures(parser: argparse.ArgumentParser) -> None:
     _specs(parser, kind="FIGURE")
     _images(parser)
     _output(parser, "figures/ in the profile's results folder")
-    _json(parser, WRITTEN_FILES)
+    _flag(parser, "--json", help=WRITTEN_FILES)
 
 
 def _sync(parser: argparse.ArgumentParser) -> None:
     _specs(parser)
-    _no_models(parser)
-    _json(parser, "a list, one value an MLflow experiment")
+    _flag(parser, "--no-models", help=NO_MODELS)
+    _flag(parser, "--json", help="a list, one value an MLflow experiment")
 
 
 def _ui(parser: argparse.ArgumentParser) -> None:
@@ -429,7 +383,7 @@ def _ui(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="between two syncs; default: 15",
     )
-    _no_models(parser)
+    _flag(parser, "--no-models", help=NO_MODELS)
 
 
 def _verify(parser: argparse.ArgumentParser) -> None:
@@ -437,16 +391,14 @@ def _verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results", type=Path, metavar="DIR", help="holds runs/; default: the folder of the JSON"
     )
-    parser.add_argument(
-        "--without-checkpoints", action="store_true", help="do not ask for the files of weights"
-    )
-    _json(parser, "every value, and whether the runs confirm it")
+    _flag(parser, "--without-checkpoints", help="do not ask for the files of weights")
+    _flag(parser, "--json", help="every value, and whether the runs confirm it")
 
 
 def _render(parser: argparse.ArgumentParser) -> None:
     _tables(parser)
-    _readme(parser)
-    _json(parser, WRITTEN_FILES)
+    _flag(parser, "--readme", help=README)
+    _flag(parser, "--json", help=WRITTEN_FILES)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -462,18 +414,14 @@ def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default: named after what is in it, .tar"
     )
-    parser.add_argument(
-        "--without-checkpoints", action="store_true", help="leave the final weights out"
-    )
-    parser.add_argument(
-        "--allow-partial", action="store_true", help="leave out runs that are not done"
-    )
-    _json(parser, "the file, and the runs that are in it")
+    _flag(parser, "--without-checkpoints", help="leave the final weights out")
+    _flag(parser, "--allow-partial", help="leave out runs that are not done")
+    _flag(parser, "--json", help="the file, and the runs that are in it")
 
 
 def _import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundles", nargs="+", type=Path, metavar="FILE", help="from `export`")
-    _json(parser, "a list of the runs, and whether each is new")
+    _flag(parser, "--json", help="a list of the runs, and whether each is new")
 
 
 def _schema(parser: argparse.ArgumentParser) -> None:
@@ -488,7 +436,7 @@ def _new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="origin", required=True, metavar="ROW", help="row to copy from"
     )
-    _json(parser, "print the file that was written")
+    _flag(parser, "--json", help="print the file that was written")
 
 
 def _completion(parser: argparse.ArgumentParser) -> None:

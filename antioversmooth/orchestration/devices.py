@@ -29,20 +29,16 @@ class Placement:
     @property
     def device(self) -> str:
         """For people: 2 GPUs, 1 CPU process."""
-        kind = "GPU" if self.on_gpu else "CPU process"
-        return (
-            f"{self.processes}"
-            f" {kind}{'' if self.processes == 1 else 'es' if not self.on_gpu else 's'}"
-        )
+        one, many = ("GPU", "GPUs") if self.on_gpu else ("CPU process", "CPU processes")
+        return f"{self.processes} {one if self.processes == 1 else many}"
 
 
 def visible_gpus() -> list[str]:
     """Indices or names of the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
-        return [
-            gpu.strip() for gpu in chosen.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")
-        ]
+        names = [gpu.strip() for gpu in chosen.split(",")]
+        return [name for name in names if name not in ("", "-1", "NoDevFiles")]
     try:
         answer = subprocess.run(
             ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True
@@ -110,8 +106,7 @@ def place_on(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placeme
 
 
 def explain_world_size(cluster: ClusterConfig, processes: int) -> str:
-    """How the number of processes follows from the cluster part of a spec; empty where it does
-    not."""
+    """How the number of processes follows from a cluster profile; empty where it does not."""
     if processes != cluster.world_size:
         return ""
     per_node = "gpus_per_node" if cluster.gpus_per_node else "tasks_per_node"

@@ -44,10 +44,7 @@ def describe(
 
 
 def _describe_run(
-    record: RunRecord,
-    backend: Backend,
-    snapshot: Snapshot,
-    estimator: Estimator,
+    record: RunRecord, backend: Backend, snapshot: Snapshot, estimator: Estimator
 ) -> dict[str, Any]:
     run, experiment = record.run, record.run.experiment
     placement = backend.placement(experiment)
@@ -97,33 +94,27 @@ def show(plan: dict[str, Any], stream: TextIO) -> None:
         console.print(f"A launch would be refused: {plan['refused']}")
     for run in plan["runs"]:
         if run["sbatch_script"]:
-            print(
-                f"\n----- {run['experiment']} seed {run['seed']}: sbatch"
-                f" script\n{run['sbatch_script']}",
-                file=stream,
-            )
+            name = f"{run['experiment']} seed {run['seed']}"
+            print(f"\n----- {name}: sbatch script\n{run['sbatch_script']}", file=stream)
 
 
 def _table(runs: Sequence[dict[str, Any]]) -> Table:
     from rich.table import Table
 
-    table = Table(
-        box=None,
-        padding=(0, 1),
-        caption="batch: processes x micro-batch x accumulation steps = global batch",
-    )
+    caption = "batch: processes x micro-batch x accumulation steps = global batch"
+    table = Table(box=None, padding=(0, 1), caption=caption)
     table.caption_justify = "left"
     for column in ("run", "id", "state", "on", "batch", "lr", "epochs", "steps", "device-hours"):
         table.add_column(column, no_wrap=True)
     for run in runs:
         hours = run["device_hours"]
+        batch = f"{run['processes']} x {run['device_batch']} x {run['accumulation']}"
         table.add_row(
             f"{run['experiment']} seed {run['seed']}",
             run["id"][:8],
             run["state"],
             run["device"],
-            f"{run['processes']} x {run['device_batch']} x {run['accumulation']} ="
-            f" {run['global_batch']}",
+            f"{batch} = {run['global_batch']}",
             f"{run['lr']:.3g}",
             str(run["epochs"]),
             str(run["steps"]),

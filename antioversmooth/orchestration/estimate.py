@@ -1,5 +1,4 @@
-"""How long a run will take: measured where anything of its kind has run, else from its
-arithmetic."""
+"""How long a run will take: by runs of its model, else by its arithmetic."""
 
 from __future__ import annotations
 
@@ -33,10 +32,7 @@ class Estimator:
     """Estimates many runs; each run directory is read once."""
 
     def __init__(self, records: Iterable[RunRecord]) -> None:
-        """
-        Args:
-            records: Those that are read already.
-        """
+        """Takes records that are read already."""
         self._records: dict[Path, RunRecord | None] = {record.run.dir: record for record in records}
 
     def estimate(self, record: RunRecord, *, on_gpu: bool) -> Estimate:
@@ -61,8 +57,7 @@ class Estimator:
         return Estimate(2 * per_image * images / A100_FLOPS / 3600, source)
 
     def _measured_speeds(self, record: RunRecord, *, on_gpu: bool) -> Iterator[float]:
-        """Images a second and device of this run, else of runs of the same model (other seeds,
-        other recipes)."""
+        """Images a second and device of this run, else of runs of the same model."""
         others = [record] if record.run.metrics_path.exists() else self._of_same_model(record.run)
         for other in others:
             speed = _speed(other, on_gpu=on_gpu)

@@ -51,7 +51,6 @@ def write_intent(
 
 
 def launched_tables(directory: Path) -> list[str]:
-    """Names of the tables that the newest launch of a run directory was a row of; none where it was
-    launched alone, evaluated, or before intents recorded them."""
+    """Names of the tables that the newest launch of a run directory belonged to."""
     tables = read_mapping(directory / "intent.json").get("tables")
     return [str(table) for table in tables] if isinstance(tables, list) else []

@@ -1,5 +1,4 @@
-"""A copy of the code as it is now, uncommitted work included, from which the runs of this launch
-start.
+"""A copy of the code as it is now, uncommitted work included, which the runs of a launch import.
 
 What runs is what was launched, whatever is edited while a job waits. A snapshot is named by its
 content, so runs that were launched from the same code share one, and a table can say whether its
@@ -75,14 +74,12 @@ def _describe(code: Path, sources: Sequence[Path], results: Path, project: Path)
     lines = [f"{files.sha256(code / source)}  {source.as_posix()}\n" for source in sources]
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
     dirty = bool(_git(project, "status", "--porcelain", "--", *map(str, sources)))
-    return Snapshot(
-        digest, results / "snapshots" / digest, _git(project, "rev-parse", "HEAD"), dirty
-    )
+    commit = _git(project, "rev-parse", "HEAD")
+    return Snapshot(digest, results / "snapshots" / digest, commit, dirty)
 
 
 def source_files(project: Path) -> list[Path]:
-    """Files of all modules that the entry points import, at once or later, relative to the project
-    and sorted."""
+    """Files of all modules that jobs can import, relative to the project and sorted."""
     found: dict[str, Path] = {}
     names = list(ENTRY_POINTS)
     while names:
@@ -128,8 +125,7 @@ def _annotate(snapshot: Snapshot, copy: Path, diff: str) -> None:
 
 
 def _publish(copy: Path, path: Path) -> None:
-    """Renames the copy to its name: of several launchers at once one wins, and nobody sees a
-    part."""
+    """Renames the copy to its name: one of several launchers wins, and nobody sees a part."""
     try:
         copy.rename(path)
     except OSError:

@@ -62,7 +62,7 @@ def test_a_job_that_its_node_could_not_start_is_held(submitted: Run, slurm: Fake
     slurm.change("1", reason="launch failed requeued held")
     state = state_of(submitted)
     assert state.state is RunState.held
-    assert "its node could not start it (scontrol release 1 lets it try again)" in state.detail
+    assert "its node could not start it (scontrol release 1 retries)" in state.detail
 
 
 def test_other_jobs_of_the_same_user_do_not_matter(

@@ -1,5 +1,4 @@
-"""The local back end: runs side by side on this machine, each started when its slot and its
-upstream run are ready."""
+"""The local back end: runs side by side on this machine, as devices and dependencies allow."""
 
 from __future__ import annotations
 
@@ -20,11 +19,7 @@ from antioversmooth.orchestration.backend import Launched, Outcome, stopped_outc
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.local import process
-from antioversmooth.orchestration.local.worker import (
-    ExitStatus,
-    Worker,
-    launcher_log,
-)
+from antioversmooth.orchestration.local.worker import ExitStatus, Worker, launcher_log
 from antioversmooth.orchestration.monitor.logs import last_lines
 from antioversmooth.orchestration.monitor.view import View
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -79,10 +74,8 @@ class LocalBackend:
                     view.update(pool.notes())
                     if received and deadline == float("inf"):
                         deadline = time.monotonic() + GRACE_S
-                        view.say(
-                            f"stopping; runs that are saving now: {pool.stop()}; once more ends"
-                            " them without saving"
-                        )
+                        saving = f"stopping; runs that are saving now: {pool.stop()}"
+                        view.say(f"{saving}; once more ends them without saving")
                     elif len(received) > 1 or time.monotonic() > deadline:
                         pool.kill()
                     time.sleep(POLL_S)
@@ -102,10 +95,8 @@ def _deviations(runs: Sequence[Run], gpus: Sequence[str]) -> list[str]:
             kind = "GPUs" if cluster.gpus_per_node else "processes"
             asked = f"{cluster.nodes} x {cluster.processes_per_node} {kind}"
             batch = f"the same global batch of {run.experiment.recipe.global_batch}"
-            lines.append(
-                f"the specs ask for {asked} a run; on this machine it is {placed.device}, with"
-                f" {batch}"
-            )
+            here = f"on this machine it is {placed.device}, with {batch}"
+            lines.append(f"the specs ask for {asked} a run; {here}")
     return list(dict.fromkeys(lines))
 
 
@@ -137,8 +128,7 @@ class Pool:
         self.outcomes: dict[str, Outcome] = {}
 
     def step(self) -> bool:
-        """Takes in what ended and starts what can start; whether there is anything left to wait
-        for."""
+        """Handles ended runs and starts waiting ones; returns whether any run is left."""
         for worker in list(self._workers.values()):
             status = worker.poll()
             if status is not None:
@@ -156,8 +146,7 @@ class Pool:
         return waiting | working | {id_: outcome.value for id_, outcome in self.outcomes.items()}
 
     def stop(self) -> int:
-        """Tells every run to save and end, and starts no more; returns how many there are to wait
-        for."""
+        """Asks every run to save and end, and starts no more; returns how many still run."""
         for run in list(self._waiting):
             self._finish(run, stopped_outcome(run))
         # whatever happens now is not tried again
@@ -219,9 +208,8 @@ class Pool:
     def _start(self, run: Run, placement: Placement) -> None:
         run.close_attempt(EndReason.crash, "ended without a word")
         write_intent(run, LocalBackend.name, self._snapshot)
-        gpus = (
-            [self._free_gpus.pop(0) for _ in range(placement.processes)] if placement.on_gpu else []
-        )
+        num_gpus = placement.processes if placement.on_gpu else 0
+        gpus = [self._free_gpus.pop(0) for _ in range(num_gpus)]
         self._free_cpus -= 0 if placement.on_gpu else placement.processes
         self._workers[run.id] = Worker(run, placement, gpus, self._snapshot, self._locks[run.id])
         process.record_process(run, self._workers[run.id].pid)
@@ -268,8 +256,7 @@ class Pool:
 
 
 def _runs_elsewhere(run: Run) -> bool:
-    """Whether an attempt lives that holds no lock here: a SLURM job's, or one of another
-    machine."""
+    """Whether an attempt lives that holds no lock here: a SLURM job or another machine has it."""
     record = RunRecord.read(run)
     if record.status.state is not RunState.running:
         return False
@@ -280,17 +267,11 @@ def _runs_elsewhere(run: Run) -> bool:
 def failure_message(run: Run, worker: Worker, *, again: bool) -> str:
     """The message about an attempt that failed, with the end of its log."""
     reasons = [attempt.reason for attempt in run.attempts() if attempt.reason is not None]
-    full = (
-        f": no space is left for its files in {run.dir}"
-        if reasons[-1:] == [EndReason.disk_full]
-        else ""
-    )
+    is_full = reasons[-1:] == [EndReason.disk_full]
+    full = f": no space is left for its files in {run.dir}" if is_full else ""
     log = "".join(f"\n    {line}" for line in last_lines(run))
-    next_step = (
-        "starting again from its last checkpoint"
-        if again
-        else f"given up; all of it in {launcher_log(run).parent}"
-    )
+    given_up = f"given up; its logs: {launcher_log(run).parent}"
+    next_step = "starting again from its last checkpoint" if again else given_up
     return f"{run.name} ended with exit code {worker.exit_code}{full}; {next_step}{log}"
 
 

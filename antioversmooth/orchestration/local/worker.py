@@ -70,8 +70,7 @@ class Worker:
     def poll(self) -> ExitStatus | None:
         """How the attempt ended, once its last process is gone; None while it lives."""
         if self._process.poll() is None:
-            # torchrun's workers have sessions of their own; should it be killed, only this list
-            # still knows them
+            # torchrun's workers have sessions of their own: after its death only this list has them
             self._below = set(_descendants(self._process.pid))
             return None
         self._kill_remains()
@@ -91,8 +90,7 @@ class Worker:
 
     @property
     def exit_code(self) -> int:
-        """Exit code of the first process, negative for a signal; meant for an attempt that
-        ended."""
+        """Exit code of the first process, negative for a signal; waits for its end."""
         return self._process.wait()
 
     def terminate(self) -> None:
@@ -109,8 +107,7 @@ class Worker:
         self._kill_remains()
 
     def _kill_remains(self) -> None:
-        """Kills what the first process left behind: its session, and what it started outside of
-        that."""
+        """Kills the session of the first process, and what it started outside of that."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         for pid in self._below:
@@ -119,8 +116,7 @@ class Worker:
         self._below.clear()
 
     def _exit_status(self, code: int) -> ExitStatus:
-        """The status by result, exit code or end record; torchrun replaces its workers' exit
-        codes."""
+        """The status by result, exit code or end record, as torchrun hides exit codes."""
         if self.run.result() is not None:
             return ExitStatus.done
         ends = _ends(self.run)
@@ -135,35 +131,25 @@ class Worker:
 
 def command(run: Run, placement: Placement) -> list[str]:
     """The command that starts the processes of a run: one entry point, alone or under torchrun."""
-    torchrun = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={placement.processes}",
-    ]
-    return [
-        sys.executable,
-        *(torchrun if placement.processes > 1 else []),
-        *("-m", "antioversmooth.training", str(run.dir)),
-    ]
+    torchrun = ["-m", "torch.distributed.run", "--standalone"]
+    torchrun += [f"--nproc-per-node={placement.processes}"]
+    starter = torchrun if placement.processes > 1 else []
+    return [sys.executable, *starter, "-m", "antioversmooth.training", str(run.dir)]
 
 
 def environment(
     run: Run, placement: Placement, gpus: Sequence[str], snapshot: Snapshot
 ) -> dict[str, str]:
     """The environment of the processes of a run."""
+    path = filter(None, [str(snapshot.path), os.environ.get("PYTHONPATH")])
     changed = {
-        "PYTHONPATH": os.pathsep.join(
-            filter(None, [str(snapshot.path), os.environ.get("PYTHONPATH")])
-        ),
-        # else `-m` would take the package of the current folder before the snapshot's
+        "PYTHONPATH": os.pathsep.join(path),
+        # without it, `-m` imports from the current folder first
         "PYTHONSAFEPATH": "1",
         "ANTIOVERSMOOTH_PARENT": str(os.getpid()),
+        "CUDA_VISIBLE_DEVICES": ",".join(gpus),
     }
-    if placement.on_gpu:
-        changed["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-    else:
-        changed["CUDA_VISIBLE_DEVICES"] = ""
+    if not placement.on_gpu:
         # OpenMP's threads spin at barriers; two one-thread runs are 4 to 7 times faster than two
         # two-thread ones
         changed["OMP_NUM_THREADS"] = str(run.experiment.runtime.threads or 1)

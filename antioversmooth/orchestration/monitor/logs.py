@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -28,38 +27,32 @@ def log_files(run: Run, rank: int) -> list[Path]:
         raise LaunchError(
             f"attempt {number} of {run.name} has no rank {rank}; it has 0 to {max(ranks)}"
         )
-    return [*_written(folder / f"rank{rank}.out", folder / f"rank{rank}.err")] or [
-        *_before_training(run)
-    ]
+    own = _nonempty(folder / f"rank{rank}.out", folder / f"rank{rank}.err")
+    return own or _logs_before_training(run)
 
 
-def _before_training(run: Run) -> Iterator[Path]:
-    """Logs from before an attempt has logs of its own."""
+def _logs_before_training(run: Run) -> list[Path]:
     raw = sorted((run.dir / "slurm").glob("*_log.*"), key=lambda path: path.stat().st_mtime)
     newest = raw[-1].stem if raw else ""
-    yield from _written(launcher_log(run), *(path for path in raw if path.stem == newest))
+    return _nonempty(launcher_log(run), *(path for path in raw if path.stem == newest))
 
 
-def _written(*paths: Path) -> Iterator[Path]:
-    yield from (path for path in paths if path.is_file() and path.stat().st_size)
+def _nonempty(*paths: Path) -> list[Path]:
+    return [path for path in paths if path.is_file() and path.stat().st_size]
 
 
 def last_lines(run: Run, count: int = 5) -> list[str]:
-    """The end of the log that tells most about the newest attempt: of the rank that raised, else of
-    the launcher."""
+    """The end of a log of the newest attempt: of the rank that raised, else of the launcher."""
     newest = max(run.attempt_dirs(), default=None)
     ranks = sorted(newest[1].glob("rank*.err")) if newest else []
-    logs = [
-        path.read_text(errors="replace") for path in [*ranks, launcher_log(run)] if path.is_file()
-    ]
+    logs = [path.read_text(errors="replace") for path in _nonempty(*ranks, launcher_log(run))]
     written = [log for log in logs if log.strip()]
     best = next((log for log in written if "Traceback" in log), written[0] if written else "")
     return [line for line in best.splitlines() if line.strip()][-count:]
 
 
 def last_log_lines(record: RunRecord) -> str:
-    """The end of the log that tells most about a failure: of the last attempt, else of the last
-    job."""
+    """The end of the log of the newest attempt or job, the one that failed."""
     logs = (record.run.dir / "slurm").glob("*.err")
     newest = max(logs, key=lambda log: log.stat().st_mtime, default=None)
     of_job = newest.read_text(errors="replace").splitlines()[-12:] if newest else []
@@ -71,8 +64,7 @@ def last_log_lines(record: RunRecord) -> str:
 
 
 class Printer:
-    """Prints what has been added to files since it looked last, each time under the name of the
-    file."""
+    """Prints what was added to files since the last look, under the name of the file."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -103,11 +95,8 @@ def show(run: Run, out: TextIO, *, rank: int = 0) -> None:
     # a run that had nothing to complain about writes nothing
     if not found and run.result() is not None:
         _, folder = max(run.attempt_dirs(), default=(0, run.dir / "logs"))
-        print(
-            f"{run.name} is done, and its logs are empty: {folder}; its numbers:"
-            f" {run.metrics_path}",
-            file=out,
-        )
+        empty = f"{run.name} is done, and its logs are empty: {folder}"
+        print(f"{empty}; its numbers: {run.metrics_path}", file=out)
         return
     if not found:
         raise LaunchError(

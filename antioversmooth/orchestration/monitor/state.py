@@ -156,26 +156,20 @@ def _status_without_job(record: RunRecord) -> RunStatus:
 
 
 def _recorded_end(record: RunRecord, job_id: str, nodes: str = "") -> RunStatus | None:
-    """The status by the newest end that the directory has of a job: of an attempt, or of processes
-    that began none; None without one."""
+    """The status by the newest recorded end of a job, with or without an attempt; else None."""
     ends = [
         (attempt.ended, attempt.reason, attempt.message)
         for attempt in record.attempts_of_job(job_id)
         if attempt.ended is not None
     ]
-    ends += [
-        (event.time, event.reason, event.message or _describe_exit(event.code, event.reason))
-        for event in record.events
-        if event.kind is EventKind.ended and event.job_id == job_id and event.attempt is None
-    ]
+    for event in record.events:
+        if event.kind is EventKind.ended and event.job_id == job_id and event.attempt is None:
+            exited = "" if event.reason else f"its processes ended with exit code {event.code}"
+            ends.append((event.time, event.reason, event.message or exited))
     if not ends:
         return None
     _, reason, message = max(ends, key=lambda end: end[0])
     return status_after(reason or EndReason.crash, message, job_id=job_id, nodes=nodes)
-
-
-def _describe_exit(code: int | None, reason: EndReason | None) -> str:
-    return "" if reason else f"its processes ended with exit code {code}"
 
 
 DEPENDENCY_FAILED = "DependencyNeverSatisfied"
@@ -190,9 +184,7 @@ _PENDING_REASONS = {
     "BeginTime": "SLURM delays a requeued job for a moment",
     "JobHeldUser": "you hold it (scontrol release {id})",
     "JobHeldAdmin": "an administrator holds it",
-    "launch failed requeued held": (
-        "its node could not start it (scontrol release {id} lets it try again)"
-    ),
+    "launch failed requeued held": "its node could not start it (scontrol release {id} retries)",
     "job requeued in held state": "it was requeued and is held (scontrol release {id})",
     "PartitionNodeLimit": "it requests more nodes than the partition allows for one job",
     "PartitionTimeLimit": "cluster.time_min is longer than the partition allows",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TextIO
+from typing import TYPE_CHECKING, Self, TextIO
 
 from antioversmooth.orchestration.monitor.progress import Progress, Reader
 from antioversmooth.runs import Run
@@ -29,25 +30,45 @@ ORDER = (
     "waiting",
     "done",
 )
-"""Which runs a terminal shows that is too low for all of them."""
+"""States, the first ones shown first by a terminal that is too low for all runs."""
 
 
-class View(Protocol):
-    """Shows runs while a back end works on them."""
+class View(ABC):
+    """Shows runs while a back end works on them; a context that ends with their last state."""
 
-    def __enter__(self) -> Self: ...
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self._reader = Reader(runs)
+        self._drawn = -float("inf")
+        self._notes: Mapping[str, str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        self._draw()
+
+    @abstractmethod
     def say(self, text: str) -> None:
         """Shows one message."""
 
+    @abstractmethod
+    def _draw(self) -> None: ...
+
     def update(self, notes: Mapping[str, str]) -> None:
-        """Shows the present state; `notes` is what the back end knows beyond the directories, by
-        run id."""
+        """Shows the present state, once a second.
+
+        Args:
+            notes: States that the run directories do not tell, by run id.
+        """
+        self._notes = notes
+        if time.monotonic() - self._drawn >= REFRESH_S:
+            self._draw()
+            self._drawn = time.monotonic()
 
 
 def open_view(runs: Sequence[Run], stream: TextIO) -> View:
@@ -56,11 +77,8 @@ def open_view(runs: Sequence[Run], stream: TextIO) -> View:
     from rich.console import Console
 
     console = Console(file=stream)
-    return (
-        LiveView(runs, stream)
-        if console.is_terminal and not console.is_dumb_terminal
-        else LineView(runs, stream)
-    )
+    is_live = console.is_terminal and not console.is_dumb_terminal
+    return LiveView(runs, stream) if is_live else LineView(runs, stream)
 
 
 def label(progress: Progress, note: str | None) -> str:
@@ -77,42 +95,24 @@ def duration(seconds: float | None) -> str:
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
 
 
-class LineView:
+class LineView(View):
     """One line for every change of state and every epoch."""
 
     def __init__(self, runs: Sequence[Run], stream: TextIO) -> None:
-        self._reader = Reader(runs)
+        super().__init__(runs)
         self._stream = stream
         self._shown: dict[str, tuple[str, int, int]] = {}
-        self._last = -float("inf")
-        self._notes: Mapping[str, str] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._show(self._notes)
 
     def say(self, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')}  {text}", file=self._stream, flush=True)
 
-    def update(self, notes: Mapping[str, str]) -> None:
-        self._notes = notes
-        if time.monotonic() - self._last >= REFRESH_S:
-            self._show(notes)
-            self._last = time.monotonic()
-
-    def _show(self, notes: Mapping[str, str]) -> None:
+    def _draw(self) -> None:
         for run, progress in zip(self._reader.runs, self._reader.read().values(), strict=True):
-            stage = (label(progress, notes.get(run.id)), progress.attempts, progress.epochs_done)
+            state = label(progress, self._notes.get(run.id))
+            stage = (state, progress.attempts, progress.epochs_done)
             if self._shown.setdefault(run.id, ("waiting", stage[1], stage[2])) != stage:
                 self._shown[run.id] = stage
-                self.say(_line(run, progress, stage[0]))
+                self.say(_line(run, progress, state))
 
 
 def _line(run: Run, progress: Progress, state: str) -> str:
@@ -122,28 +122,25 @@ def _line(run: Run, progress: Progress, state: str) -> str:
     if progress.top1 is not None:
         facts.append(f"top-1 {progress.top1:.1f} %")
     if progress.images_per_s and state == "running":
-        facts.append(
-            f"{progress.images_per_s:,.0f} images/s, {duration(progress.remaining_s)} left"
-        )
+        left = f"{duration(progress.remaining_s)} left"
+        facts.append(f"{progress.images_per_s:,.0f} images/s, {left}")
     if progress.attempts > 1:
         facts.append(f"attempt {progress.attempts}")
     return ", ".join(facts)
 
 
-class LiveView:
+class LiveView(View):
     """A table that redraws itself in place: one line a run, its bar over all epochs."""
 
     def __init__(self, runs: Sequence[Run], stream: TextIO) -> None:
         from rich.console import Console
         from rich.live import Live
 
+        super().__init__(runs)
         self._console = Console(file=stream, highlight=False)
-        self._reader = Reader(runs)
         self._live = Live(
             console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
-        self._last = -float("inf")
-        self._notes: Mapping[str, str] = {}
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -155,24 +152,18 @@ class LiveView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._live.update(self._table(self._notes), refresh=True)
+        self._draw()
         self._live.stop()
 
     def say(self, text: str) -> None:
         self._console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False)
 
-    def update(self, notes: Mapping[str, str]) -> None:
-        self._notes = notes
-        if time.monotonic() - self._last >= REFRESH_S:
-            self._live.update(self._table(notes), refresh=True)
-            self._last = time.monotonic()
-
-    def _table(self, notes: Mapping[str, str]) -> Table:
-        progress = self._reader.read()
-        labels = {run.id: label(progress[run.id], notes.get(run.id)) for run in self._reader.runs}
-        return progress_table(
-            self._reader.runs, progress, labels, self._console.width, self._console.height - 6
-        )
+    def _draw(self) -> None:
+        runs, progress = self._reader.runs, self._reader.read()
+        labels = {run.id: label(progress[run.id], self._notes.get(run.id)) for run in runs}
+        width, height = self._console.size
+        table = progress_table(runs, progress, labels, width, height - 6)
+        self._live.update(table, refresh=True)
 
 
 COLUMNS = {
@@ -186,11 +177,9 @@ COLUMNS = {
     "images/s": 8,
     "attempt": 7,
 }
-"""Columns of a live view beside the run's name, from left to right, and their widths; "" is the
-bar."""
+"""Columns of a live view after the name of a run, and their widths; "" is the bar."""
 PRIORITY = ("state", "seed", "top-1 %", "epoch", "left", "", "attempt", "loss", "images/s")
-"""Which columns stay on a narrow terminal; seeds and attempts only take room where there are
-several."""
+"""The columns that stay on a narrow terminal, the first ones first."""
 PADDING = 2
 SHORTEST_NAME = 18
 """To what a name may be cut for the sake of a column."""
