@@ -52,18 +52,18 @@ def attempts(*starts: tuple[int, int]) -> list[Attempt]:
 
 
 def test_steps_that_a_later_attempt_repeats_are_superseded() -> None:
-    limit = superseded_after(attempts((1, 0), (2, 10)))
+    begun = attempts((1, 0), (2, 10))
     records = [{"attempt": 1, "step": s} for s in (5, 10, 15)] + [
         {"attempt": 2, "step": s} for s in (15, 20)
     ]
-    found = [(r["attempt"], r["step"]) for r in in_lineage(records, limit)]
+    found = [(r["attempt"], r["step"]) for r in in_lineage(records, begun)]
     assert found == [(1, 5), (1, 10), (2, 15), (2, 20)]
 
 
 def test_an_attempt_given_up_for_dead_cannot_write_into_its_successors_steps() -> None:
-    limit = superseded_after(attempts((1, 0), (2, 10)))
+    begun = attempts((1, 0), (2, 10))
     late = [{"attempt": 2, "step": 15}, {"attempt": 1, "step": 16}, {"attempt": 1, "step": 17}]
-    assert in_lineage(late, limit) == late[:1]
+    assert in_lineage(late, begun) == late[:1]
 
 
 def test_an_attempt_that_starts_further_back_supersedes_all_between() -> None:
@@ -76,7 +76,7 @@ def test_each_step_survives_at_most_once(starts: list[int]) -> None:
     """For any sequence of restarts, a reader never sees two records of one step."""
     begun = attempts(*[(number, step) for number, step in enumerate([0, *starts], 1)])
     records = [{"attempt": a.number, "step": s} for a in begun for s in range(a.step + 1, 61)]
-    found = [r["step"] for r in in_lineage(records, superseded_after(begun))]
+    found = [r["step"] for r in in_lineage(records, begun)]
     assert len(found) == len(set(found))
     assert set(found) == set(range(1, 61))
 

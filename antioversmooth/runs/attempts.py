@@ -120,22 +120,18 @@ def parse_attempts(records: Iterable[Record]) -> list[Attempt]:
 
 
 def _attempt(start: Record, end: Record | None, notes: list[Record]) -> Attempt:
-    attempt = Attempt(
+    end = end or {}
+    return Attempt(
         number=start["attempt"],
         step=start["step"],
         started=start["time"],
         last_seen=max(record["time"] for record in (start, *notes)),
-        start=start,
-        notes=tuple(notes),
-    )
-    if end is None:
-        return attempt
-    return replace(
-        attempt,
-        ended=end["time"],
-        reason=EndReason(end["reason"]),
+        ended=end.get("time"),
+        reason=EndReason(end["reason"]) if end else None,
         message=str(end.get("message") or ""),
         end_step=end.get("step"),
+        start=start,
+        notes=tuple(notes),
     )
 
 
@@ -147,10 +143,9 @@ def _is_valid(record: Record) -> bool:
     if type(record.get("attempt")) is not int or "time" not in record or not isinstance(event, str):
         return False
     if event == "start":
-        step, world_size = record.get("step"), record.get("world_size", 1)
-        turn = record.get("turn", 0)
-        is_whole = type(step) is int and type(world_size) is int and type(turn) is int
-        return is_whole and world_size > 0
+        world_size = record.get("world_size", 1)
+        numbers = (record.get("step"), world_size, record.get("turn", 0))
+        return all(type(number) is int for number in numbers) and world_size > 0
     return event != "end" or (isinstance(reason, str) and reason in _REASONS)
 
 
@@ -192,12 +187,9 @@ def superseded_after(attempts: Iterable[Attempt]) -> dict[int, float]:
     return limit
 
 
-def in_lineage(records: Iterable[Record], limit: dict[int, float]) -> list[Record]:
-    """The records whose step no later attempt has superseded.
-
-    Args:
-        limit: See `superseded_after`.
-    """
+def in_lineage(records: Iterable[Record], attempts: Iterable[Attempt]) -> list[Record]:
+    """The records whose step no later attempt has superseded."""
+    limit = superseded_after(attempts)
     if all(last == float("inf") for last in limit.values()):
         return list(records)
     return [r for r in records if r.get("step", 0) <= limit.get(r.get("attempt", 0), float("inf"))]

@@ -8,8 +8,7 @@ from antioversmooth.errors import SpecError
 def split_batch(
     global_batch: int, world_size: int, *, limit: int = 0, group: int = 1
 ) -> tuple[int, int]:
-    """Samples per device and forward pass, and passes per step; times the ranks they are the global
-    batch.
+    """Samples per device and forward pass, and passes per step, of a global batch.
 
     Args:
         limit: Largest number of samples in one pass; 0: no limit.
@@ -23,27 +22,20 @@ def split_batch(
         if global_batch % (world * group):
             return None
         per_rank = global_batch // world
-        return next(
-            (
-                a
-                for a in range(1, per_rank // group + 1)
-                if per_rank % (a * group) == 0 and (not limit or per_rank // a <= limit)
-            ),
-            None,
-        )
+        for number in range(1, per_rank // group + 1):
+            if per_rank % (number * group) == 0 and (not limit or per_rank // number <= limit):
+                return number
+        return None
 
     accumulation = passes(world_size)
     if accumulation is None:
         fitting = [w for w in range(1, min(global_batch, 4096) + 1) if passes(w)]
         unit = f" in groups of {group} (recipe.mix_group)" if group > 1 else ""
         cap = f" with at most {limit} a pass (runtime.device_batch)" if limit else ""
+        fits = f"it does over {', '.join(map(str, fitting))}"
         raise SpecError(
-            f"global_batch {global_batch} does not divide over {world_size} processes{unit}{cap}; "
-            + (
-                f"it does over {', '.join(map(str, fitting))}"
-                if fitting
-                else "no number of processes fits"
-            ),
+            f"global_batch {global_batch} does not divide over {world_size} processes{unit}{cap};"
+            f" {fits if fitting else 'no number of processes fits'}",
             where="recipe.global_batch",
         )
     return global_batch // (world_size * accumulation), accumulation

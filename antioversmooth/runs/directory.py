@@ -40,7 +40,6 @@ from antioversmooth.runs.attempts import (
     EndReason,
     in_lineage,
     read_attempts,
-    superseded_after,
     write_end,
 )
 from antioversmooth.runs.checkpoints import Checkpoint, checkpoints_in_lineage, list_checkpoints
@@ -111,8 +110,7 @@ class Run:
         result = read_result(self.dir / "result.json", self.id)
         if result is not None:
             records = epoch_records(journal.read(self.metrics_path, holding=VAL_TOP1))
-            epochs = in_lineage(records, superseded_after(self.attempts()))
-            require_agreement(result, epochs, self.dir)
+            require_agreement(result, in_lineage(records, self.attempts()), self.dir)
         return result
 
     def invalid_result_reason(self) -> str:
@@ -129,7 +127,7 @@ class Run:
 
     def metrics(self) -> list[journal.Record]:
         """Records of metrics.jsonl, without those that later attempts superseded."""
-        return in_lineage(journal.read(self.metrics_path), superseded_after(self.attempts()))
+        return in_lineage(journal.read(self.metrics_path), self.attempts())
 
     def checkpoints(self) -> list[Checkpoint]:
         """Checkpoints that no later attempt has superseded, newest step first."""
@@ -151,8 +149,7 @@ class Run:
         number: int | None = None,
         instead_of: Collection[EndReason] = (),
     ) -> bool:
-        """Records the end of an attempt that was killed before it could do so itself; returns
-        whether it did.
+        """Records the end of an attempt that did not record it; returns whether it did.
 
         Args:
             number: Its number; default: the newest attempt.
@@ -167,7 +164,7 @@ class Run:
         return True
 
     def no_checkpoint_message(self, reached: int) -> str:
-        """A warning for a run that had reached a step and has no checkpoint to resume from."""
+        """A warning about a run that had reached a step and has no checkpoint to resume from."""
         return (
             f"{self.name} had reached step {reached}, and no whole checkpoint of it is there: it"
             " begins again at step 0"
@@ -188,17 +185,11 @@ class Run:
                 "cluster": _without_secrets(to_json(self.experiment.cluster)),
             },
         }
-        header = (
-            "# The resolved experiment of this run. Its science is hashed into `id`: an edited copy"
-            " is refused.\n"
-        )
-        files.write_atomic(
-            self.dir / "spec.yaml", header + yaml.safe_dump(content, sort_keys=False)
-        )
+        text = yaml.safe_dump(content, sort_keys=False)
+        files.write_atomic(self.dir / "spec.yaml", _SPEC_HEADER + text)
 
     def require_file(self, field: str) -> None:
-        """Raises CheckpointError where the file that a field of the recipe names is not what
-        identifies this run."""
+        """Raises CheckpointError where the file of a field of the recipe has changed."""
         if field in self.files and checksum(self.experiment, field) != self.files[field]:
             raise CheckpointError(
                 f"{self.name}: recipe.{field}: {origin(self.experiment, field)[1]} has other"
@@ -207,8 +198,7 @@ class Run:
             )
 
     def new_attempt(self) -> int:
-        """Number of a fresh attempt, from 1; its log folder is made exclusively, so that no two
-        share a number."""
+        """Number of a fresh attempt, from 1; its log folder is made exclusively."""
         number = 1 + max((n for n, _ in self.attempt_dirs()), default=0)
         while True:
             try:
@@ -248,18 +238,22 @@ class Run:
             raise ResultError(f"{path} says that the run needs itself")
         before = {role: cls._load(place, (*chain, directory)) for role, place in places.items()}
         try:
-            taken = weight_ids(experiment, before, content["files"])
+            weights = weight_ids(experiment, before, content["files"])
         except UserError as err:
             raise ResultError(f"{path}: {err}") from err
-        run_id = identity(identity_fields(experiment), content["seed"], taken)
+        run_id = identity(identity_fields(experiment), content["seed"], weights)
         if run_id != content["id"]:
             raise ResultError(
                 f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it"
                 f" says {content['id'][:8]}; launch the spec again instead"
             )
-        return cls(
-            experiment, content["seed"], run_id, directory, files=file_checksums(taken), **before
-        )
+        checksums = file_checksums(weights)
+        return cls(experiment, content["seed"], run_id, directory, files=checksums, **before)
+
+
+_SPEC_HEADER = """\
+# The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.
+"""
 
 
 def _without_secrets(value: Any) -> Any:
@@ -302,16 +296,15 @@ def _parse(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-_MAYBE = (str, type(None))
 _TYPES = {
-    "id": (str,),
-    "seed": (int,),
-    "upstream": _MAYBE,
-    "teacher": _MAYBE,
-    "experiment": (dict,),
-    "files": (dict,),
+    "id": str,
+    "seed": int,
+    "upstream": str | None,
+    "teacher": str | None,
+    "experiment": dict,
+    "files": dict,
 }
-"""Of the keys of `spec.yaml`."""
+"""Types of the values of `spec.yaml`."""
 
 
 def _content(path: Path) -> dict[str, Any]:

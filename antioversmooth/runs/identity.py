@@ -47,9 +47,8 @@ def identity_fields(config: Any) -> dict[str, Any]:
         default = field.metadata.get("identity_default", MISSING)
         if default is not MISSING and to_json(value) == default:
             continue
-        result[field.name] = (
-            identity_fields(value) if dataclasses.is_dataclass(value) else to_json(value)
-        )
+        to_fields = identity_fields if dataclasses.is_dataclass(value) else to_json
+        result[field.name] = to_fields(value)
     return result
 
 
@@ -61,11 +60,9 @@ ORIGINS = {"init_from": "upstream", "teacher": "teacher"}
 def identity(
     science: Mapping[str, Any], seed: int, weights: Mapping[str, str] | None = None
 ) -> str:
-    """sha256 in hex over what a run computes: model, data, recipe, seed, revision, and the weights
-    that it takes over.
+    """sha256 in hex over all that a run computes: model, data, recipe, seed, initial weights.
 
-    Nodes, paths, labels and the git hash stay out: the same science is the same run, wherever it
-    runs.
+    Nodes, paths, labels and the git hash stay out: the same science is the same run everywhere.
 
     Args:
         science: `identity_fields` of an experiment.
@@ -100,11 +97,8 @@ def weight_ids(
                 raise SpecError("the run that it names is not known", where=where)
             found[field] = f"run:{before[role].id}"
         elif kind == "file":
-            found[field] = (
-                str(recorded[field])
-                if recorded and field in recorded
-                else checksum(experiment, field)
-            )
+            known = recorded or {}
+            found[field] = str(known[field]) if field in known else checksum(experiment, field)
         elif kind:
             found[field] = f"{kind}:{name}"
     return found

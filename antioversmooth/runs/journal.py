@@ -20,18 +20,15 @@ Record = dict[str, Any]
 
 
 def append(path: Path, record: Record) -> None:
-    """Adds one line and its time stamp; a single write, so that readers see whole lines or a torn
-    last one.
+    """Adds one line in a single write, so that readers see whole lines or a torn last one.
 
     Args:
         path: The journal; created where it is missing.
         record: Numbers and strings, of which secrets are hidden. A `time` (seconds since 1970) is
             added where there is none.
     """
-    told = {
-        key: redact(value) if isinstance(value, str) else value for key, value in record.items()
-    }
-    line = json.dumps({"time": round(time.time(), 3), **told}, allow_nan=True) + "\n"
+    safe = {k: redact(value) if isinstance(value, str) else value for k, value in record.items()}
+    line = json.dumps({"time": round(time.time(), 3), **safe}, allow_nan=True) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         # a writer was killed mid-line: its line is lost, ours must not be glued to it
@@ -91,19 +88,14 @@ NUMBERS = {int, float}
 
 
 def _records(values: list[Any]) -> list[Record]:
-    """The lines that are ours: mappings that can be put in order. A run directory may come from
-    anywhere.
+    """The mappings that can be put in order: a run directory may come from anywhere.
 
     All at once, key by key, where they all are; else one by one, which takes three times as long.
     """
     mappings = [value for value in values if type(value) is dict]
     if all(NUMBERS.issuperset({type(value.get(key, 0)) for value in mappings}) for key in _ORDER):
         return mappings
-    return [
-        value
-        for value in mappings
-        if NUMBERS.issuperset({type(value.get(key, 0)) for key in _ORDER})
-    ]
+    return [v for v in mappings if NUMBERS.issuperset({type(v.get(key, 0)) for key in _ORDER})]
 
 
 def _parse(lines: list[bytes]) -> list[Any]:

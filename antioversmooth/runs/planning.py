@@ -20,13 +20,13 @@ from antioversmooth.runs.identity import (
 
 
 def profile_folder(results: Path, profile: str) -> Path:
-    """Where runs and tables of a profile lie: one that is not the paper's has its own folder, lest
-    it be mistaken."""
+    """The folder of a profile's runs and tables; only the paper's profile has no subfolder."""
     return results if profile == "imagenet" else results / profile
 
 
 Upstream = Callable[[str], Experiment]
 """Finds the experiment that `init_from: run:<name>` or `teacher: run:<name>` names."""
+Chain = tuple[str, ...]
 
 
 def plan(
@@ -47,13 +47,9 @@ def plan(
 
 
 def _plan_seeds(
-    experiment: Experiment,
-    seeds: list[int],
-    results: Path,
-    upstream: Upstream,
-    chain: tuple[str, ...],
+    experiment: Experiment, seeds: list[int], results: Path, upstream: Upstream, chain: Chain
 ) -> list[Run]:
-    """A run for each seed; what all of them share is looked at once."""
+    """A run for each seed; `chain` names the experiments that need this one."""
     before: dict[str, list[Run]] = {}
     for field, role in ORIGINS.items():
         kind, name = origin(experiment, field)
@@ -61,9 +57,8 @@ def _plan_seeds(
             continue
         if name in (*chain, experiment.name):
             raise SpecError(f"{name} would need itself", where=f"{experiment.name}: recipe.{field}")
-        before[role] = _plan_seeds(
-            upstream(name), seeds, results, upstream, (*chain, experiment.name)
-        )
+        chain_below = (*chain, experiment.name)
+        before[role] = _plan_seeds(upstream(name), seeds, results, upstream, chain_below)
     for teacher in before.get("teacher", [])[:1]:
         _require_same_kind_of_data(experiment, teacher.experiment)
     folder = results / "runs" / experiment.name
@@ -71,21 +66,18 @@ def _plan_seeds(
     planned = []
     for number, seed in enumerate(seeds):
         own = {role: runs[number] for role, runs in before.items()}
-        taken = weight_ids(experiment, own, _recorded(experiment, seed, folder))
-        run_id = identity(science, seed, taken)
+        weights = weight_ids(experiment, own, _recorded(experiment, seed, folder))
+        run_id = identity(science, seed, weights)
         directory = folder / f"seed{seed}-{run_id[:8]}"
-        planned.append(Run(experiment, seed, run_id, directory, files=file_checksums(taken), **own))
+        checksums = file_checksums(weights)
+        planned.append(Run(experiment, seed, run_id, directory, files=checksums, **own))
     return planned
 
 
 def _recorded(experiment: Experiment, seed: int, folder: Path) -> dict[str, str]:
     """Checksums of files that are gone, as recorded by the run that began with them."""
-    gone = {
-        field
-        for field in ORIGINS
-        if origin(experiment, field)[0] == "file"
-        and not Path(origin(experiment, field)[1]).is_file()
-    }
+    named = {field: origin(experiment, field) for field in ORIGINS}
+    gone = {f for f, (kind, name) in named.items() if kind == "file" and not Path(name).is_file()}
     runs = _readable(sorted(folder.glob(f"seed{seed}-*"))) if gone else ()
     known = {
         run.id: {field: run.files[field] for field in gone}

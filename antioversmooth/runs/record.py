@@ -16,18 +16,8 @@ from typing import Any
 from antioversmooth import files
 from antioversmooth.errors import ResultError
 from antioversmooth.runs import jobs, journal
-from antioversmooth.runs.attempts import (
-    Attempt,
-    EndReason,
-    extend_last_seen,
-    in_lineage,
-    superseded_after,
-)
-from antioversmooth.runs.checkpoints import (
-    Checkpoint,
-    checkpoints_in_lineage,
-    list_checkpoints,
-)
+from antioversmooth.runs.attempts import Attempt, EndReason, extend_last_seen, in_lineage
+from antioversmooth.runs.checkpoints import Checkpoint, checkpoints_in_lineage, list_checkpoints
 from antioversmooth.runs.directory import Run
 from antioversmooth.runs.jobs import JobEvent
 from antioversmooth.runs.journal import Record
@@ -123,13 +113,12 @@ class RunRecord:
     @cached_property
     def metrics(self) -> list[Record]:
         """Records of metrics.jsonl, without those that later attempts superseded."""
-        return in_lineage(self.all_metrics, superseded_after(self.attempts))
+        return in_lineage(self.all_metrics, self.attempts)
 
     @cached_property
     def epochs(self) -> list[Record]:
         """One record for each finished epoch: those with the accuracy after it."""
-        records = epoch_records(self.parse_metrics(holding=VAL_TOP1))
-        return in_lineage(records, superseded_after(self.attempts))
+        return in_lineage(epoch_records(self.parse_metrics(holding=VAL_TOP1)), self.attempts)
 
     @cached_property
     def last_step(self) -> int:
@@ -139,10 +128,9 @@ class RunRecord:
     @cached_property
     def attempts_with_cost(self) -> list[Attempt]:
         """The attempts, last seen when they wrote their newest record; a running one now."""
-        attempts = self.attempts
-        if any(attempt.ended is None for attempt in attempts):
-            attempts = extend_last_seen(attempts, self.all_metrics)
-        return attempts
+        if any(attempt.ended is None for attempt in self.attempts):
+            return extend_last_seen(self.attempts, self.all_metrics)
+        return self.attempts
 
     @cached_property
     def all_checkpoints(self) -> list[Checkpoint]:
@@ -219,11 +207,7 @@ class RunRecord:
 def status_after(
     reason: EndReason, message: str, *, job_id: str | None = None, nodes: str = ""
 ) -> RunStatus:
-    """The status of a run without a result, after an attempt that ended.
-
-    Args:
-        message: For people.
-    """
+    """The status of a run without a result, after an attempt that ended."""
     if reason is EndReason.completed:
         message = "its last attempt completed, but result.json is gone; the next start writes it"
     return RunStatus(AFTER_END[reason], message or reason.value, reason, job_id, nodes)

@@ -33,17 +33,13 @@ def require_same_data(run: Run, found: Mapping[str, str]) -> None:
         found: `fingerprint` and `sample` of the data at its `data.root`, as far as they are known.
     """
     began = recorded_data(run)
-    differing = [
-        key for key in _WHAT if began.get(key) and found.get(key) and began[key] != found[key]
-    ]
-    if not differing:
+    known = [key for key in _WHAT if began.get(key) and found.get(key)]
+    key = next((key for key in known if began[key] != found[key]), None)
+    if key is None:
         return
-    key, then, now = differing[0], began.get("root"), run.experiment.data.root
-    there = (
-        "the images there are others now: put those back"
-        if then == now
-        else f"go on with data.root={then}"
-    )
+    then, now = began.get("root"), run.experiment.data.root
+    put_back = "the images there are others now: put those back"
+    there = put_back if then == now else f"go on with data.root={then}"
     raise DataError(
         f"data.root: {run.name} began on the images of {then}, and those of {now} are others by the"
         f" {_WHAT[key]} ({str(began[key])[:12]} then, {found[key][:12]} now); {there}, or move"

@@ -22,14 +22,7 @@ from antioversmooth.runs.metrics import (
     is_number,
 )
 
-FINAL_METRICS = (
-    VAL_TOP1,
-    VAL_TOP5,
-    is_number,
-    VAL_LOSS,
-    EMA_TOP1,
-    EMA_TOP5,
-)
+FINAL_METRICS = (VAL_TOP1, VAL_TOP5, VAL_LOSS, EMA_TOP1, EMA_TOP5)
 
 
 def outcome(records: Sequence[Record]) -> dict[str, Any]:
@@ -39,31 +32,22 @@ def outcome(records: Sequence[Record]) -> dict[str, Any]:
         records: The metrics of the run (`Run.metrics`), with at least one evaluation among them.
     """
     evaluated = [r for r in records if VAL_TOP1 in r]
+    at_start = [r[START_TOP1] for r in records if START_TOP1 in r]
+    speeds = [r[IMAGES_PER_SECOND] for r in records if IMAGES_PER_SECOND in r]
     return {
         "metrics": {key: evaluated[-1][key] for key in FINAL_METRICS if key in evaluated[-1]},
         "best": _best(evaluated),
-        "start": _start(records),
-        "images_per_s": _median(records, IMAGES_PER_SECOND),
+        # before training; None for training from scratch
+        "start": {VAL_TOP1: at_start[-1]} if at_start else None,
+        "images_per_s": statistics.median(speeds) if speeds else None,
     }
 
 
 def _best(evaluated: Sequence[Record]) -> dict[str, float]:
-    """The best epoch, the first of several; chosen on the validation set, so no number to compare
-    with."""
+    """The first best epoch. It is chosen on the validation set: not for comparisons."""
     trained = [r for r in evaluated if r["step"] > 0] or evaluated
     best = max(trained, key=lambda r: float(r[VAL_TOP1]))
     return {VAL_TOP1: best[VAL_TOP1], "epoch": best["epoch"]}
-
-
-def _start(records: Sequence[Record]) -> dict[str, float] | None:
-    """Accuracy of the initial weights before training; None for training from scratch."""
-    at_start = [r[START_TOP1] for r in records if START_TOP1 in r]
-    return {VAL_TOP1: at_start[-1]} if at_start else None
-
-
-def _median(records: Sequence[Record], key: str) -> float | None:
-    values = [r[key] for r in records if key in r]
-    return statistics.median(values) if values else None
 
 
 def epoch_records(records: Iterable[Record]) -> list[Record]:
@@ -123,8 +107,7 @@ REQUIRED: dict[str, tuple[type, ...]] = {
 
 
 def lacking(result: Mapping[str, Any]) -> Iterator[str]:
-    """Keys that are missing, or whose value is of another type or no number. A run directory may
-    come from anywhere."""
+    """Keys that are missing, or whose value is of another type or no number."""
     for key, kinds in REQUIRED.items():
         value = result.get(key, ())
         if not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
@@ -133,11 +116,8 @@ def lacking(result: Mapping[str, Any]) -> Iterator[str]:
         values = result.get(part)
         if isinstance(values, dict) and not _is_score(values.get(VAL_TOP1)):
             yield f"{part}.{VAL_TOP1}"
-    layers = (
-        (result.get("similarity") or {}).get("tokens", [])
-        if isinstance(result.get("similarity"), dict)
-        else []
-    )
+    similarity = result.get("similarity")
+    layers = similarity.get("tokens", []) if isinstance(similarity, dict) else []
     if not isinstance(layers, list) or not all(isinstance(layer, _NUMBER) for layer in layers):
         yield "similarity.tokens"
 

@@ -31,10 +31,7 @@ def explain_identity_change(run: Run) -> str:
     before = max(directories, key=lambda path: path.stat().st_mtime)
     advice = "launch it as it is now, or give the overrides of then"
     try:
-        then, now = (
-            flatten(identity_fields(Run.load(before).experiment)),
-            flatten(identity_fields(run.experiment)),
-        )
+        then, now = (flatten(identity_fields(r.experiment)) for r in (Run.load(before), run))
     except ResultError:
         return f"{before.name} ran, which was another; {advice}"
     changed = [key for key in {**then, **now} if then.get(key, _UNSAID) != now.get(key, _UNSAID)]

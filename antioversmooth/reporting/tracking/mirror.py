@@ -24,7 +24,7 @@ from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.reporting.tracking import database, logged_models
 from antioversmooth.reporting.tracking.database import ID, MIRRORED, ROW, TABLE
 from antioversmooth.runs import Run
-from antioversmooth.runs.attempts import in_lineage, superseded_after
+from antioversmooth.runs.attempts import in_lineage
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.runs.status import RunState
@@ -173,15 +173,14 @@ class _Experiment:
         if mark.digest == digest:
             return False
         records = record.parse_metrics()
-        lineage = superseded_after(seen.attempts)
-        if len(in_lineage(records[: mark.lines], lineage)) < mark.lines:
+        if len(in_lineage(records[: mark.lines], seen.attempts)) < mark.lines:
             self._delete(self.known.pop(_key(tags)))
             mark = Mark()
         child = self._find_or_create(tags, seen.run.name, seen.attempts[0].started)
         self._mark(child, Mark(len(records)))
         # After an interruption everything is sent again: MLflow ignores known metrics.
         sent = mark.lines if mark.digest else 0
-        metrics = _metrics(in_lineage(records[sent:], lineage)) + _outcome(seen)
+        metrics = _metrics(in_lineage(records[sent:], seen.attempts)) + _outcome(seen)
         params = [] if sent else _params(seen.run.experiment, seed=seen.run.seed)
         self.client.log_batch(child.info.run_id, metrics, params, _tags(_facts(seen)))
         for path in _artifacts(seen.run):
