@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,12 +16,7 @@ from antioversmooth.orchestration.monitor.logs import last_log_lines
 from antioversmooth.orchestration.monitor.view import View
 from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.client import Unreachable
-from antioversmooth.orchestration.slurm.reconcile import (
-    Action,
-    Step,
-    leftover_jobs,
-    reconcile,
-)
+from antioversmooth.orchestration.slurm.reconcile import Action, Step, leftover_jobs, reconcile
 from antioversmooth.orchestration.slurm.script import sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
@@ -85,12 +80,10 @@ class SlurmBackend:
         return Launched({step.run.id: _outcome(step) for step in steps}, interrupted)
 
     def _follow(self, steps: list[Step], snapshot: Snapshot, view: View) -> tuple[list[Step], bool]:
-        """Reconciles until no run has a job; returns the last steps, and whether Ctrl-C ended
-        it."""
+        """Reconciles until no run has a job; returns the last steps, and if Ctrl-C ended it."""
         try:
             while any(step.job_id for step in steps):
-                labels = {step.run.id: _label(step) for step in steps}
-                _wait_and_refresh(labels, view, self.refresh_s)
+                _wait_and_refresh(steps, view, self.refresh_s)
                 before, steps = steps, _reconcile_again(steps, snapshot, view)
                 for step, last in zip(steps, before, strict=True):
                     if _has_changed(step, last):
@@ -110,8 +103,9 @@ def _reconcile_again(before: list[Step], snapshot: Snapshot, view: View) -> list
         return before
 
 
-def _wait_and_refresh(labels: Mapping[str, str], view: View, seconds: float) -> None:
+def _wait_and_refresh(steps: Sequence[Step], view: View, seconds: float) -> None:
     """Waits, and redraws the run directories' progress each second; that costs SLURM nothing."""
+    labels = {step.run.id: _label(step) for step in steps}
     until = time.monotonic() + seconds
     view.update(labels)
     while (left := until - time.monotonic()) > 0:
@@ -127,19 +121,16 @@ def _label(step: Step) -> str:
 
 
 def _has_changed(step: Step, last: Step) -> bool:
-    """Whether something was done, or a run has reached another state with a detail to tell."""
+    """Whether something was done, or a run has reached another state with a detail."""
+    has_new_state = step.status.state is not last.status.state
     if step.action is Action.leave:
-        return bool(step.status.detail) and step.status.state is not last.status.state
-    return (step.action, step.status.state, step.job_id) != (
-        last.action,
-        last.status.state,
-        last.job_id,
-    )
+        return bool(step.status.detail) and has_new_state
+    return has_new_state or (step.action, step.job_id) != (last.action, last.job_id)
 
 
 _DONE = {
     Action.submit: "submitted",
-    Action.replace: "submitted in place of one that gets nowhere",
+    Action.replace: "submitted in place of one that makes no progress",
     Action.give_up: "given up",
     Action.blocked: "blocked",
 }

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 from antioversmooth.errors import LaunchError
 
@@ -28,8 +29,7 @@ RUNNING = "RUNNING"
 _WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 _OVER = {
     "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL",
-    "OUT_OF_MEMORY", "PREEMPTED",
-    "REVOKED",
+    "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
 }  # fmt: skip
 
 
@@ -38,8 +38,7 @@ class Job:
     """One job as SLURM tells it."""
 
     id: str
-    """A number: jobs of arrays (7_1) or of several parts (7+1) are never ours, and `queue` leaves
-    them out."""
+    """A number: `queue` leaves out jobs of arrays (7_1) and of several parts (7+1)."""
     name: str
     state: str
     """SLURM's word: PENDING, RUNNING, ..., without what follows it (CANCELLED by 1000)."""
@@ -57,16 +56,14 @@ class Job:
 
     @property
     def stage(self) -> Stage:
-        """SLURM has some twenty states, and new versions more: whatever is neither waiting nor over
-        is active."""
+        """Its stage; of SLURM's many states, those neither waiting nor over are active."""
         if self.state in _WAITING:
             return Stage.waiting
         return Stage.over if self.state in _OVER else Stage.active
 
 
 def queue(*options: str) -> list[Job]:
-    """This user's single jobs that SLURM's controller remembers: waiting, active, and over for a
-    few minutes.
+    """This user's jobs that SLURM's controller remembers, also some minutes after their end.
 
     Args:
         options: Further options of squeue, such as `--name=...`.
@@ -96,19 +93,17 @@ def restarts(job_id: str) -> int:
 
 
 def accounting(job_ids: Iterable[str]) -> dict[str, Job]:
-    """How those jobs ended, by id, as far as SLURM's accounting knows; nothing where there is no
-    accounting.
+    """How those jobs ended, by id, as far as there is accounting.
 
-    Accounting lags behind the controller, so only its final states are taken for an answer.
+    It lags behind the controller, so only its final states count.
     """
     wanted = ",".join(job_ids)
     if not wanted:
         return {}
     fields = "--format=JobIDRaw,State,NodeList,Start,JobName"
+    command = ("sacct", "--allocations", "--noheader", "--parsable2", fields)
     try:
-        lines = _ask(
-            "sacct", "--allocations", "--noheader", "--parsable2", fields, f"--jobs={wanted}"
-        )
+        lines = _ask(*command, f"--jobs={wanted}")
     except LaunchError:
         # clusters without accounting are common, and the run directory goes a long way
         return {}
@@ -122,8 +117,7 @@ def accounting(job_ids: Iterable[str]) -> dict[str, Job]:
 
 
 _GONE = ("down", "drain", "fail", "maint", "unk", "inval", "future", "error")
-"""How the states of nodes begin that run no further job for now; a star behind a state: the node
-does not respond."""
+"""Beginnings of the states of nodes that run no further job; `*` at the end: no response."""
 
 
 def count_nodes(partition: str | None) -> tuple[int, int]:
@@ -146,20 +140,28 @@ def cancel(job_ids: Iterable[str]) -> None:
 
 
 def _ask(*command: str) -> str:
-    """Output of a SLURM client, whatever a person's shell tells those that they type themselves."""
+    """Output of a SLURM client, independent of the options in the user's environment."""
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, env=plain_environment()
-        )
-    except FileNotFoundError as err:
-        raise LaunchError(
-            f"there is no {command[0]} on PATH: this is not a machine of a SLURM cluster"
-        ) from err
+        done = run_client(*command, timeout=60, env=plain_environment())
     except subprocess.TimeoutExpired as err:
         raise Unreachable(f"SLURM did not answer {command[0]} within a minute") from err
     if done.returncode:
         raise refusal(f"SLURM refuses {command[0]}", done.stderr)
     return done.stdout
+
+
+def run_client(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs a SLURM client to its end.
+
+    Args:
+        options: Further arguments of `subprocess.run`.
+    """
+    try:
+        return subprocess.run(command, capture_output=True, text=True, **options)
+    except FileNotFoundError as err:
+        raise LaunchError(
+            f"there is no {command[0]} on PATH: this is not a machine of a SLURM cluster"
+        ) from err
 
 
 _TASTES = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SBATCH_", "SLURM_TIME_FORMAT")

@@ -1,5 +1,4 @@
-"""Ends a batch script: `python -m antioversmooth.orchestration.slurm.epilogue RUN_DIR EXIT_CODE
-STARTED`.
+"""Ends a batch script, which calls it with RUN_DIR EXIT_CODE STARTED.
 
 The processes of a run do not decide whether their job is requeued: they may be dead, and a requeue
 kills the process that asks for it. The batch script outlives them, and decides by the run
@@ -14,9 +13,9 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from antioversmooth.errors import AntiOversmoothError, LaunchError
 from antioversmooth.orchestration.slurm import client, submission
@@ -49,21 +48,11 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
         facts: dict[str, Any] = {"attempt": ours[-1].number}
     else:
         facts = {"reason": cause.reason.value, "message": cause.message} if cause else {}
-    append_event(
-        run.jobs_path,
-        EventKind.ended,
-        job_id=job_id,
-        code=code,
-        state=job.state,
-        log_size=size,
-        **facts,
-    )
+    ended = {"job_id": job_id, "code": code, "state": job.state, "log_size": size}
+    append_event(run.jobs_path, EventKind.ended, **ended, **facts)
     decision = _may_go_on(RunRecord.read(run), ours[-1].number if ours else None, job)
-    print(
-        f"{run.name}: srun ended with {code}; goes on: {'yes' if decision.again else 'no'}:"
-        f" {decision.why}",
-        flush=True,
-    )
+    goes_on = f"goes on: {'yes' if decision.again else 'no'}: {decision.why}"
+    print(f"{run.name}: srun ended with {code}; {goes_on}", flush=True)
     if decision.again:
         requeue(run, job_id)
     # 0 would start the runs that wait for this one
@@ -105,20 +94,13 @@ def _read_job_log(record: RunRecord, job_id: str) -> tuple[str, int]:
     """The output of srun and slurmstepd in this turn of the job, and the size of their log now."""
     log = job_folder(record.run) / f"{job_id}_0_log.err"
     content = log.read_bytes() if log.is_file() else b""
-    earlier = [
-        event.log_size
-        for event in record.events
-        if event.kind is EventKind.ended and event.job_id == job_id
-    ]
+    ended = [event for event in record.events if event.kind is EventKind.ended]
+    earlier = [event.log_size for event in ended if event.job_id == job_id]
     return content[max(earlier, default=0) :].decode(errors="replace"), len(content)
 
 
-@dataclass(frozen=True)
-class Cause:
-    """An end that only SLURM knows of, and how its log says so.
-
-    The words differ with its version, and with what watches the memory.
-    """
+class Cause(NamedTuple):
+    """A reason for an end that only SLURM knows, and its words in the log of any version."""
 
     pattern: re.Pattern[str]
     reason: EndReason
@@ -131,11 +113,7 @@ _CAUSES = [
         EndReason.out_of_memory,
         "SLURM ended it for lack of memory: raise cluster.mem_gb",
     ),
-    Cause(
-        re.compile(r"node failure", re.IGNORECASE),
-        EndReason.node_fail,
-        "one of its nodes failed",
-    ),
+    Cause(re.compile("node failure", re.IGNORECASE), EndReason.node_fail, "a node failed"),
 ]
 
 
@@ -186,10 +164,7 @@ def requeue(run: Run, job_id: str) -> None:
         # accepted, or ended by the requeue that it asked for
         if done.returncode <= 0:
             return
-        print(
-            f"{run.name}: this cluster does not requeue jobs; its successor is submitted",
-            flush=True,
-        )
+        print(f"{run.name}: this cluster does not requeue jobs; submitting another", flush=True)
     with submission.submission_lock(run) as lock:
         if submission.live_job(run, exclude=job_id) is None:
             submission.submit_script(run, [], lock)

@@ -18,8 +18,7 @@ INTERVAL_S = 60.0
 def mirroring(
     arguments: Sequence[str], project: Path, *, interval_s: float = INTERVAL_S
 ) -> Iterator[None]:
-    """Syncs again and again meanwhile, in processes of its own: tracking that is slow or down holds
-    nothing up.
+    """Syncs repeatedly in processes of its own, so that slow tracking delays nothing.
 
     Args:
         arguments: What to sync, as on the command line: specs, overrides, `--seeds`.

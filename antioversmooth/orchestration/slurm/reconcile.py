@@ -157,12 +157,8 @@ def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tup
     wanted = {run.dir: run.seed for run in runs}
     rows = {path.parent for path in wanted}
     patterns = {(row.parent, f"*/seed{seed}-*") for row in rows for seed in wanted.values()}
-    others = {
-        path
-        for folder, pattern in patterns
-        for path in folder.glob(pattern)
-        if (path / "jobs.jsonl").exists()
-    }
+    found = {path for folder, pattern in patterns for path in folder.glob(pattern)}
+    others = {path for path in found if (path / "jobs.jsonl").exists()}
     meant = [
         path
         for path in others - wanted.keys()
@@ -170,11 +166,8 @@ def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tup
     ]
     records = [RunRecord.read(run) for run in map(Run.load, sorted(meant))]
     strays = [r.run for r in records if r.result is None and not r.invalid_result_reason]
-    live = (
-        {job.name: job.id for job in client.queue() if job.stage is not client.Stage.over}
-        if strays
-        else {}
-    )
+    queue = client.queue() if strays else []
+    live = {job.name: job.id for job in queue if job.stage is not client.Stage.over}
     return [(run, live[job_name(run)]) for run in strays if job_name(run) in live]
 
 

@@ -37,10 +37,8 @@ def retry_decision(record: RunRecord) -> RetryDecision:
     ended_jobs = [event for event in history if event.kind is EventKind.ended]
     ended = [a for a in record.attempts if a.ended is not None and a.ended > since]
     if ended and ended[-1].reason is EndReason.disk_full:
-        return RetryDecision(
-            False,
-            "no space left for its files: a full disk, a quota, or a limit on the size of files",
-        )
+        full = "no space left for its files: a full disk, a quota, or a limit on the size of files"
+        return RetryDecision(False, full)
     if ended_jobs and ended_jobs[-1].code == USER_ERROR:
         return RetryDecision(False, "it cannot start until something is mended")
     cluster, crashes = record.run.experiment.cluster, _count_crashes(ended, ended_jobs)
@@ -53,9 +51,8 @@ def retry_decision(record: RunRecord) -> RetryDecision:
         + silent_jobs(history, record.attempts)
     )
     if fruitless >= cluster.max_without_progress:
-        return RetryDecision(
-            False, f"{fruitless} attempts in a row made no step (cluster.max_without_progress)"
-        )
+        made_none = f"{fruitless} attempts in a row made no step (cluster.max_without_progress)"
+        return RetryDecision(False, made_none)
     return RetryDecision(True, f"{len(ended)} attempts so far, {crashes} of them crashed")
 
 
@@ -89,8 +86,7 @@ def jobs_without_attempt(ended_jobs: Sequence[JobEvent]) -> int:
 
 
 def silent_jobs(history: Sequence[JobEvent], attempts: Sequence[Attempt]) -> int:
-    """Number of the newest jobs in a row that left no trace: they ended in a line of
-    `cluster.setup`, or on a broken node."""
+    """Number of the newest jobs in a row without a trace: a broken node or `cluster.setup`."""
     heard = {attempt.job_id for attempt in attempts}
     heard |= {event.job_id for event in history if event.kind is EventKind.ended}
     since_cancel = takewhile(lambda e: e.kind is not EventKind.cancelled, reversed(history))

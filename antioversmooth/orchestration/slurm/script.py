@@ -1,5 +1,4 @@
-"""The batch script of a run: rendered without SLURM installed, byte for byte what is later
-submitted.
+"""The batch script of a run, rendered without SLURM, byte for byte as it is later submitted.
 
 submitit renders the directives and the srun line. Nothing is pickled: every task is started with
 the run directory as its only argument, so a job holds no state, and one that was queued by a
@@ -21,8 +20,7 @@ from antioversmooth.runs import Run
 
 
 def job_name(run: Run) -> str:
-    """The name of every job of this run directory: by it a job is found in the queue, whoever
-    submitted it."""
+    """The name of every job of a run directory, by which the job is found in the queue."""
     readable = re.sub(r"[^A-Za-z0-9_.-]", "_", run.experiment.name)
     token = hashlib.sha256(f"{run.id} {run.dir.absolute()}".encode()).hexdigest()[:12]
     return f"{readable}-seed{run.seed}-{token}"
@@ -86,20 +84,16 @@ def _options(run: Run) -> dict[str, Any]:
             f"--wait={wait_s}",
         ],
     }
+    known = {key: value for key, value in given.items() if value is not None}
     # submitit's own default for a wckey is refused by clusters that check them
-    return (
-        {key: value for key, value in given.items() if value is not None}
-        | _shape(cluster)
-        | {"wckey": None}
-    )
+    return known | _shape(cluster) | {"wckey": None}
 
 
 def _shape(cluster: ClusterConfig) -> dict[str, Any]:
+    is_torchrun = cluster.starter is ProcessStarter.torchrun
     shape: dict[str, Any] = {
         "nodes": cluster.nodes,
-        "ntasks_per_node": (
-            1 if cluster.starter is ProcessStarter.torchrun else cluster.processes_per_node
-        ),
+        "ntasks_per_node": 1 if is_torchrun else cluster.processes_per_node,
         "cpus_per_task": _task_cpus(cluster),
     }
     if cluster.gpus_per_node and cluster.gres:
@@ -138,11 +132,8 @@ def _before(run: Run, snapshot: Path) -> list[str]:
 def _command(run: Run) -> str:
     """The command that srun starts in each task."""
     cluster = run.experiment.cluster
-    program = [
-        "-m",
-        "antioversmooth.orchestration.slurm.rank",
-        _readable_by_slurm(run.dir.absolute()),
-    ]
+    directory = _readable_by_slurm(run.dir.absolute())
+    program = ["-m", "antioversmooth.orchestration.slurm.rank", directory]
     if cluster.starter is ProcessStarter.srun:
         return shlex.join([sys.executable, "-u", *program])
     agent = [sys.executable, "-u", "-m", "torch.distributed.run", f"--nnodes={cluster.nodes}"]
@@ -157,12 +148,8 @@ def _command(run: Run) -> str:
 
 
 def _afterwards(run: Run) -> list[str]:
-    program = [
-        sys.executable,
-        "-m",
-        "antioversmooth.orchestration.slurm.epilogue",
-        _readable_by_slurm(run.dir.absolute()),
-    ]
+    directory = _readable_by_slurm(run.dir.absolute())
+    program = [sys.executable, "-m", "antioversmooth.orchestration.slurm.epilogue", directory]
     return ["code=$?", f'{shlex.join(program)} "$code" "$started"']
 
 

@@ -25,8 +25,7 @@ from antioversmooth.runs.lock import LAUNCH_LOCK, hold_lock
 from antioversmooth.runs.record import SLURM, RunRecord
 
 LOCK_TIMEOUT_S = 120.0
-"""How long a launcher waits for others that submit the same run. One sbatch takes a second, on a
-busy cluster ten."""
+"""Wait for other launchers of the same run. An sbatch takes a second, or ten on a busy cluster."""
 
 
 def submission_lock(run: Run) -> AbstractContextManager[int]:
@@ -34,8 +33,7 @@ def submission_lock(run: Run) -> AbstractContextManager[int]:
 
     Yields:
         The file descriptor that holds the lock. An sbatch that inherits it keeps it when its
-        launcher is killed, so that the next launcher looks into the queue only when that sbatch is
-        through.
+        launcher is killed: the next launcher looks into the queue after that sbatch has ended.
 
     Raises:
         LaunchError: Another launcher keeps the lock, as a local back end that trains this run does.
@@ -133,14 +131,13 @@ def submit_script(run: Run, dependencies: list[str], lock: int) -> str:
 
 
 def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
-    """Asks SLURM whether it would take jobs like these, once for each shape of job; submits
-    nothing.
+    """Asks SLURM whether it would accept such jobs, once for each shape; submits nothing.
 
-    Plain sbatch takes some jobs that can never start, such as one with more nodes than its
+    Plain sbatch accepts some jobs that can never start, such as one with more nodes than its
     partition has.
 
     Returns:
-        What to say of jobs that it would take and that would wait for more than their turn.
+        Warnings about jobs that would wait for nodes that are down.
 
     Raises:
         LaunchError: With the run and SLURM's words.
@@ -149,82 +146,59 @@ def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
     for run in runs:
         script = sbatch_script(run, snapshot.path)
         own = ("#SBATCH --job-name", "#SBATCH --output", "#SBATCH --error")
-        shape = tuple(
-            line
-            for line in script.splitlines()
-            if line.startswith("#SBATCH") and not line.startswith(own)
-        )
-        if shape not in asked:
-            asked.add(shape)
-            done = _sbatch("--test-only", script=script)
-            if done.returncode and not (waits := _waits_for_nodes(run, done.stderr)):
-                raise LaunchError(
-                    f"{run.name}: SLURM would refuse the job: {error_text(done.stderr)}"
-                )
-            if done.returncode:
-                warnings.append(waits)
+        directives = [line for line in script.splitlines() if line.startswith("#SBATCH")]
+        shape = tuple(line for line in directives if not line.startswith(own))
+        if shape in asked:
+            continue
+        asked.add(shape)
+        done = _sbatch("--test-only", script=script)
+        if done.returncode and not (waits := _waits_for_nodes(run, done.stderr)):
+            raise LaunchError(f"{run.name}: SLURM would refuse the job: {error_text(done.stderr)}")
+        if done.returncode:
+            warnings.append(waits)
     return warnings
 
 
 def ignored_variables() -> str | None:
     """A warning about variables of sbatch in this shell, which are not used; None without any."""
     found = sorted(key for key in os.environ if key.startswith("SBATCH_"))
-    return (
-        f"{', '.join(found)}: not used, the cluster profile says what jobs ask for"
-        if found
-        else None
-    )
+    message = "not used, the cluster profile says what jobs ask for"
+    return f"{', '.join(found)}: {message}" if found else None
 
 
 def _waits_for_nodes(run: Run, stderr: str) -> str:
-    """A warning where a job only waits for nodes that are down or drained; empty where it could
-    never start.
+    """A warning about a job that waits for nodes that are down; empty if it can never start.
 
     SLURM then queues a job that `--test-only` refuses.
     """
-    nodes = run.experiment.cluster.nodes
-    up, total = (
-        client.count_nodes(run.experiment.cluster.partition)
-        if "not available" in stderr
-        else (0, 0)
-    )
-    if not up < nodes <= total:
+    cluster = run.experiment.cluster
+    if "not available" not in stderr:
         return ""
-    return (
-        f"{run.name}: only {up} of the partition's {total} nodes are up (sinfo -R says why); it"
-        f" waits for {nodes}"
-    )
+    up, total = client.count_nodes(cluster.partition)
+    if not up < cluster.nodes <= total:
+        return ""
+    up_now = f"only {up} of the partition's {total} nodes are up (sinfo -R says why)"
+    return f"{run.name}: {up_now}; it waits for {cluster.nodes}"
 
 
 def _sbatch(
     *arguments: str, script: str | None = None, pass_fds: Iterable[int] = ()
 ) -> subprocess.CompletedProcess[str]:
     """The end of an sbatch, which reads the script from its input where no file is named."""
-    # Of a job that this may run in, a new job must take over nothing but the way to the cluster.
+    # a new job takes over only the cluster from a job that this may run in
     inside = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_") if "SLURM_JOB_ID" in os.environ else ()
-    environment = client.plain_environment()
     outside = {
-        k: v for k, v in environment.items() if k == "SLURM_CONF" or not k.startswith(inside)
+        key: value
+        for key, value in client.plain_environment().items()
+        if key == "SLURM_CONF" or not key.startswith(inside)
     }
-    command = ["sbatch", *arguments]
-    try:
-        return subprocess.run(
-            command,
-            input=script,
-            capture_output=True,
-            text=True,
-            env=outside,
-            pass_fds=tuple(pass_fds),
-        )
-    except FileNotFoundError as err:
-        raise LaunchError(
-            "there is no sbatch on PATH: this is not a machine of a SLURM cluster"
-        ) from err
+    return client.run_client(
+        "sbatch", *arguments, input=script, env=outside, pass_fds=tuple(pass_fds)
+    )
 
 
 def cancel(run: Run) -> list[str]:
-    """Ids of the run's jobs that were ended; the run stays resumable, and is submitted again only
-    when asked for."""
+    """Ids of the run's jobs, which are ended; only a person's launch submits the run again."""
     with submission_lock(run):
         live = [j.id for j in client.queue(f"--name={job_name(run)}") if j.stage is not Stage.over]
         # before the deed: a job that saves and ends in between must not come back
