@@ -24,10 +24,8 @@ def find_root(start: Path | None = None) -> Path:
     for folder in (start, *start.parents):
         if (folder / "experiments").is_dir():
             return folder
-    raise UserError(
-        f"no folder from {start} upwards contains experiments/; run this inside a checkout of the"
-        " project"
-    )
+    message = f"no folder from {start} upwards contains experiments/"
+    raise UserError(f"{message}; run this inside a checkout of the project")
 
 
 def find_spec(text: str, root: Path) -> Path:
@@ -57,7 +55,5 @@ def _explain_missing(typed: Path, names: list[str]) -> str:
     if key.partition(".")[0] in {"profile", *fields.sections()}:
         return f"is neither a spec nor an override; an override is one word: {key}=VALUE"
     meant = question(difflib.get_close_matches(typed.stem, names, n=2))
-    return (
-        "there is no such spec;"
-        f" {meant or 'rows lie in experiments/, tables and figures in folders of it'}"
-    )
+    places = "rows lie in experiments/, tables and figures in folders of it"
+    return f"there is no such spec; {meant or places}"

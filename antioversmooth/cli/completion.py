@@ -54,14 +54,10 @@ def completion_script(shell: str) -> str:
     words = commands.add_subparsers(dest="command")
     for name, command in parsers.COMMANDS.items():
         command.add_arguments(words.add_parser(name, help=command.help))
-    generated = [
-        shtab.complete(_add_completers(parser), shell)
-        for parser in (commands, parsers.launch_parser())
-    ]
-    ending = BASH if shell == "bash" else ZSH
-    return "\n".join(
-        [*map(_strip_registration, generated), *_shared_functions(), *_completers(shell), ending]
-    )
+    both = (commands, parsers.launch_parser())
+    generated = [shtab.complete(_add_completers(parser), shell) for parser in both]
+    functions = [*map(_strip_registration, generated), *_shared_functions(), *_completers(shell)]
+    return "\n".join([*functions, BASH if shell == "bash" else ZSH])
 
 
 def _add_completers(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -86,9 +82,8 @@ def _strip_registration(generated: str) -> str:
 
     For zsh, shtab completes only the first word of an argument with many; `*:` means all of them.
     """
-    generated = re.sub(r'"\(\*\)::?', '"*:', generated).replace(
-        "one_or_more='(*)'", "one_or_more='*:'"
-    )
+    generated = re.sub(r'"\(\*\)::?', '"*:', generated)
+    generated = generated.replace("one_or_more='(*)'", "one_or_more='*:'")
     for start in ("\ncomplete -o ", "\ntypeset -A opt_args\n"):
         generated = generated.partition(start)[0]
     return re.sub(r"^#compdef .*\n", "", generated)
@@ -97,27 +92,19 @@ def _strip_registration(generated: str) -> str:
 def _shared_functions() -> Iterator[str]:
     """Functions for both shells: names in `experiments/`, keys of a spec, choices of a key."""
     yield NAMES
-    keys = [
-        f"{section}.{name}"
+    kinds = {
+        f"{section}.{name}": unwrap_optional(hint)[0]
         for section, part in fields.sections().items()
-        for name in type_hints(part)
-    ]
-    yield f"_antioversmooth_keys() {{\n  printf '%s=\\n' {' '.join(keys)}\n}}"
+        for name, hint in type_hints(part).items()
+    }
+    yield f"_antioversmooth_keys() {{\n  printf '%s=\\n' {' '.join(kinds)}\n}}"
     yield "_antioversmooth_choices() {\n  case $1 in"
-    yield (
-        "    profile) _antioversmooth_names profile ;;\n    cluster) _antioversmooth_names"
-        " cluster ;;"
-    )
-    for section, part in fields.sections().items():
-        for name, hint in type_hints(part).items():
-            kind = unwrap_optional(hint)[0]
-            if kind is bool:
-                yield f"    {section}.{name}) printf '%s\\n' true false ;;"
-            elif isinstance(kind, type) and issubclass(kind, Enum):
-                yield (
-                    f"    {section}.{name}) printf '%s\\n'"
-                    f" {' '.join(choice.name for choice in kind)} ;;"
-                )
+    yield from (f"    {kind}) _antioversmooth_names {kind} ;;" for kind in ("profile", "cluster"))
+    for key, kind in kinds.items():
+        if kind is bool:
+            yield f"    {key}) printf '%s\\n' true false ;;"
+        elif isinstance(kind, type) and issubclass(kind, Enum):
+            yield f"    {key}) printf '%s\\n' {' '.join(choice.name for choice in kind)} ;;"
     yield "  esac\n}"
 
 
@@ -125,16 +112,10 @@ def _completers(shell: str) -> Iterator[str]:
     """The shell function that completes each kind of argument."""
     for kind, folders in FOLDERS.items():
         places = " ".join(f"'{folder}'" for folder in folders)
-        names = (
-            f'"$(for folder in {places}; do _antioversmooth_names "$folder"; done)"'
-            if places
-            else "''"
-        )
-        overrides = int(kind in WITH_OVERRIDES)
-        yield (
-            f"_antioversmooth_{kind}_file() {{\n  _antioversmooth_{shell} {overrides} {names}"
-            ' "$1"\n}'
-        )
+        listed = f'"$(for folder in {places}; do _antioversmooth_names "$folder"; done)"'
+        names = listed if places else "''"
+        complete = f"_antioversmooth_{shell} {int(kind in WITH_OVERRIDES)} {names}"
+        yield f'_antioversmooth_{kind}_file() {{\n  {complete} "$1"\n}}'
 
 
 NAMES = r"""

@@ -72,18 +72,14 @@ def plan(args: Namespace, project: Path, out: TextIO) -> tuple[Request, Choice, 
     """
     request = spec.load([find_spec(word, project) for word in args.specs], args.overrides)
     results = project / "results"
-    runs = (
-        plan_evaluations(request, args.seeds, results)
-        if args.eval
-        else request.plan(args.seeds, results)
-    )
+    plan_runs = partial(plan_evaluations, request) if args.eval else request.plan
+    runs = plan_runs(args.seeds, results)
     slurm = _slurm_backend(args, request, project)
     choice = backend.choose(args.backend, slurm=slurm, local=LocalBackend(), inline=InlineBackend())
     print(f"Back end: {choice.backend.name} ({choice.reason})", file=out)
     if args.detach and not choice.backend.submits:
-        raise LaunchError(
-            "--detach: only SLURM goes on without this terminal; use nohup, tmux or screen here"
-        )
+        advice = "only SLURM goes on without this terminal; use nohup, tmux or screen here"
+        raise LaunchError(f"--detach: {advice}")
     return request, choice, runs
 
 
@@ -153,9 +149,7 @@ def _report_outcomes(
         print("The same command continues.", file=out)
     if Outcome.submitted in outcomes.values():
         print(
-            "Their progress: python -m antioversmooth status; to stay and watch: the same command"
-            " with --follow",
-            file=out,
+            "Progress: python -m antioversmooth status, or the same command with --follow", file=out
         )
 
 

@@ -79,9 +79,8 @@ def run_main(program: str, work: Callable[[], int]) -> int:
     except ModuleNotFoundError as err:
         if (err.name or "antioversmooth").partition(".")[0] == "antioversmooth":
             raise
-        return _user_error(
-            program, f"{err.name} is not installed for this Python ({sys.executable}): {SETUP}"
-        )
+        absent = f"{err.name} is not installed for this Python ({sys.executable})"
+        return _user_error(program, f"{absent}: {SETUP}")
     except (UserError, ResultError, OSError) as err:
         # OSError: no space, no permission; the message names the file
         return _user_error(program, error_message(err))

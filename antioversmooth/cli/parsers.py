@@ -66,9 +66,7 @@ def seeds(text: str) -> list[int]:
 def seconds(text: str) -> float:
     """A positive number of seconds."""
     if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of seconds above 0, without a unit"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds (no unit)")
     return float(text)
 
 
@@ -83,9 +81,7 @@ def num_images(text: str) -> int:
     """A positive number of images."""
     number = int(text) if text.isdecimal() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of images: a whole number from 1 on"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of images from 1 on")
     return number
 
 
@@ -101,11 +97,7 @@ def folder(text: str) -> Path:
 
 
 def parse_launch(arguments: Sequence[str] | None, description: str = "") -> argparse.Namespace:
-    """Parses launch.py's arguments.
-
-    `specs` are paths and names; `overrides` holds the overrides, and the options that are short for
-    one.
-    """
+    """Parses launch.py's arguments; `overrides` also holds the options that are short for one."""
     parser = launch_parser(description)
     args = parser.parse(arguments)
     args.specs, overrides = split_overrides(args.specs)
@@ -118,9 +110,8 @@ def parse_launch(arguments: Sequence[str] | None, description: str = "") -> argp
     options = [f"{key}={value}" for key, value in short_for.items() if value is not None]
     args.overrides = [*options, *overrides]
     if not args.specs:
-        parser.error(
-            "which spec? for example experiments/deit_s12.yaml or experiments/tables/table2.yaml"
-        )
+        example = "experiments/deit_s12.yaml or experiments/tables/table2.yaml"
+        parser.error(f"which spec? for example {example}")
     return args
 
 
@@ -129,12 +120,8 @@ def launch_parser(description: str = "") -> Parser:
     parser = Parser(
         "launch.py", description=description, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "specs",
-        nargs="+",
-        metavar="SPEC|KEY=VALUE",
-        help="rows, tables, and overrides of their specs",
-    )
+    specs_help = "rows, tables, and overrides of their specs"
+    parser.add_argument("specs", nargs="+", metavar="SPEC|KEY=VALUE", help=specs_help)
     where = parser.add_argument_group("where")
     where.add_argument(
         "--backend",

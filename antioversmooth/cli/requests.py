@@ -27,9 +27,8 @@ def load_request(words: Sequence[str]) -> tuple[Request, Path]:
     specs, overrides = split_overrides(words)
     paths = [find_spec(word, root) for word in specs]
     if not paths:
-        raise SpecError(
-            "which row or table? for example deit_s12, or table2", where=" ".join(words)
-        )
+        question = "which row or table? for example deit_s12, or table2"
+        raise SpecError(question, where=" ".join(words))
     return spec.load(paths, overrides), root / "results"
 
 
@@ -41,9 +40,8 @@ def load_tables_request(words: Sequence[str]) -> tuple[Request, Path]:
     """
     request, results = load_request(words)
     if not request.tables:
-        raise SpecError(
-            f"names no table; tables lie in {request.folder}/tables", where=" ".join(words)
-        )
+        message = f"names no table; tables lie in {request.folder}/tables"
+        raise SpecError(message, where=" ".join(words))
     return request, results
 
 
@@ -76,9 +74,8 @@ def load_run(words: Sequence[str], seed: int) -> Run:
         siblings = f"runs/{run.experiment.name}/seed{run.seed}-*"
         others = sorted([*results.glob(siblings), *results.glob(f"*/{siblings}")])
         hint = f"; name the one that you mean: {', '.join(map(str, others))}" if others else ""
-        raise SpecError(
-            f"seed {seed} has never been launched like this{hint}", where=" ".join(words)
-        )
+        message = f"seed {seed} has never been launched like this{hint}"
+        raise SpecError(message, where=" ".join(words))
     return run
 
 
@@ -87,9 +84,8 @@ def load_row(name: str | None, overrides: Sequence[str]) -> Experiment | None:
     if name:
         return spec.load_experiment(find_spec(name, find_root()), overrides)
     if overrides:
-        raise SpecError(
-            "changes a row, and none is named; add --spec ROW", where=" ".join(overrides)
-        )
+        message = "changes a row, and none is named; add --spec ROW"
+        raise SpecError(message, where=" ".join(overrides))
     return None
 
 

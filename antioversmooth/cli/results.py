@@ -26,6 +26,7 @@ from antioversmooth.reporting.rendering import gallery, markdown, terminal
 from antioversmooth.reporting.sharing import bundle, report, verify
 from antioversmooth.reporting.sharing.unbundle import import_bundle
 from antioversmooth.reporting.table import document, tables
+from antioversmooth.reporting.table.document import Document
 from antioversmooth.runs import Run
 
 
@@ -49,9 +50,7 @@ def table_command(args: Namespace) -> int:
     return OK if complete or args.allow_partial else INCOMPLETE
 
 
-def _write_unless_lossy(
-    folder: Path | None, collected: document.Document, *, may_lose: bool
-) -> bool:
+def _write_unless_lossy(folder: Path | None, collected: Document, *, may_lose: bool) -> bool:
     """Writes the files of a table, or reports why not; returns whether they were written.
 
     Args:
@@ -87,23 +86,18 @@ def _draw(path: Path, overrides: list[str], args: Namespace, results: Path) -> l
     folder = figures.destination(request, results, args.output)
     picture = figures.picture(figure, request, args.seeds, results, num_images=args.images)
     if picture is None:
-        print(
-            f"{figure.name}: none of its rows is done, or none that is has what it shows",
-            file=sys.stderr,
-        )
+        reason = "none of its rows is done, or none that is has what it shows"
+        print(f"{figure.name}: {reason}", file=sys.stderr)
         return None
     if folder is None:
-        print(
-            f"{figure.name}: overrides make these other rows than the figure's; name --output",
-            file=sys.stderr,
-        )
+        reason = "overrides make these other rows than the figure's; name --output"
+        print(f"{figure.name}: {reason}", file=sys.stderr)
         return []
     return [*drawing.write_picture(picture, folder), gallery.write_gallery(folder)]
 
 
 def verify_command(args: Namespace) -> int:
-    """Compares committed tables with their runs: FAILED if one differs, INCOMPLETE if some are
-    gone."""
+    """Compares committed tables with their runs."""
     codes = [_verify_table(path, table, args) for path, table in _committed_tables(args.tables)]
     return FAILED if FAILED in codes else max(codes)
 
@@ -172,9 +166,8 @@ def _require_json(folder: Path, table: Table) -> Path:
     path = folder / f"{table.name}.json"
     others = [other.parent.name for other in sorted(folder.glob(f"*/{path.name}"))]
     if not path.is_file() and others:
-        raise UserError(
-            f"there is no {path}; of another profile there is: profile={', profile='.join(others)}"
-        )
+        profiles = f"profile={', profile='.join(others)}"
+        raise UserError(f"there is no {path}; of another profile there is: {profiles}")
     return path
 
 
@@ -194,10 +187,8 @@ def export_command(args: Namespace) -> int:
             print(f"left out: {problem}", file=sys.stderr)
         runs = [run for run in runs if not run.invalid_result_reason() and run.result() is not None]
     if not runs:
-        raise UserError(
-            "none of these runs is done, and a bundle is made of results; launch them to their end"
-            " first"
-        )
+        reason = "none of these runs is done, and a bundle is made of results"
+        raise UserError(f"{reason}; launch them to their end first")
     target = args.output or Path(f"{name}.tar")
     exported = bundle.export(runs, target, checkpoints=not args.without_checkpoints)
     if args.json:

@@ -52,9 +52,8 @@ def _all_runs() -> list[Run]:
     for directory, problem in discovery.unreadable.items():
         print(f"left out: {directory}: {problem}", file=sys.stderr)
     if not runs:
-        raise UserError(
-            f"nothing has run yet in {results}; name a SPEC for rows whose results lie elsewhere"
-        )
+        elsewhere = "name a SPEC for rows whose results lie elsewhere"
+        raise UserError(f"nothing has run yet in {results}; {elsewhere}")
     return runs
 
 
