@@ -37,7 +37,7 @@ def cancel(run: Run) -> str:
             return (
                 f"{run.name}: nothing trains it here; a launch that is under way will not start it"
             )
-        return f"{run.name}: process {pid} was told to save and to end"
+        return f"{run.name}: process {pid} was asked to save and to end"
     if record.is_cancelled:
         return f"{run.name}: cancelled already"
     ended = submission.cancel(run)

@@ -27,14 +27,12 @@ def plan_evaluations(request: Request, seeds: Sequence[int], results: Path) -> l
         request.results(results),
         lambda name: trained.get(name) or request.upstream(name),
     )
-    missing = [
-        run.upstream.name
-        for run in planned
-        if run.experiment in evaluations and _lacks_weights(run) and run.upstream
-    ]
+    planned = [run for run in planned if run.experiment in evaluations]
+    trained_runs = [run.upstream for run in planned if run.upstream]
+    missing = [run.name for run in trained_runs if run.result() is None]
     if missing:
         raise LaunchError(f"not trained yet: {', '.join(missing)}; launch without --eval first")
-    return [run for run in planned if run.experiment in evaluations]
+    return planned
 
 
 def as_evaluation(experiment: Experiment) -> Experiment:
@@ -50,13 +48,5 @@ def as_evaluation(experiment: Experiment) -> Experiment:
         teacher=None,
         teacher_model=None,
     )
-    return dataclasses.replace(
-        experiment,
-        name=f"{experiment.name}_eval",
-        title=f"{experiment.title}, evaluated",
-        recipe=recipe,
-    )
-
-
-def _lacks_weights(run: Run) -> bool:
-    return run.upstream is not None and run.upstream.result() is None
+    name, title = f"{experiment.name}_eval", f"{experiment.title}, evaluated"
+    return dataclasses.replace(experiment, name=name, title=title, recipe=recipe)

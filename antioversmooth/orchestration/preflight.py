@@ -50,9 +50,8 @@ def check_inputs(runs: Sequence[Run]) -> None:
             if field == "teacher" or not run.has_checkpoint():
                 run.require_file(field)
     for data in _distinct([run.experiment.data for run in runs]):
-        check_data(
-            data, [run for run in runs if run.experiment.data == data and run.has_checkpoint()]
-        )
+        readers = [run for run in runs if run.experiment.data == data]
+        check_data(data, [run for run in readers if run.has_checkpoint()])
 
 
 def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
@@ -69,10 +68,8 @@ def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
         from antioversmooth.datasets.dataset import open_dataset
 
         there = open_dataset(data)
-        found = {
-            "fingerprint": there.fingerprint,
-            "sample": there.sample_checksum() if begun else "",
-        }
+        sample = there.sample_checksum() if begun else ""
+        found = {"fingerprint": there.fingerprint, "sample": sample}
     for run in begun:
         require_same_data(run, found)
 
@@ -117,10 +114,8 @@ def check_writable(results: Path) -> None:
 
 def check_space(runs: Sequence[Run], results: Path) -> None:
     """Raises LaunchError where the checkpoints of these runs would not fit; nothing is made."""
-    needed = sum(
-        CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * num_parameters(run.experiment.model)
-        for run in runs
-    )
+    parameters = sum(num_parameters(run.experiment.model) for run in runs)
+    needed = CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * parameters
     there = next(folder for folder in (results, *results.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if needed > free:

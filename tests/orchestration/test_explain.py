@@ -35,9 +35,8 @@ def run(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> Run:
 def test_a_waiting_run_needs_its_turn(run: Run, slurm: FakeSlurm) -> None:
     slurm.change("1", reason="Resources")
     assert (
-        why(run)
-        == "deit_s12 seed 0 is pending: it is next, and waits for free nodes [Resources]"
-        " (job 1). It needs nothing but its turn."
+        why(run) == "deit_s12 seed 0 is pending: it is next, and waits for free nodes [Resources]"
+        " (job 1). It waits for its turn."
     )
 
 
@@ -54,8 +53,8 @@ def test_a_running_run_says_where_it_is_and_for_how_long(
     assert (
         why(run)
         == "deit_s12 seed 0 is running (job 1 on node1). Attempt 1 began after step 40. It has"
-        f" reached step 96 of {run.experiment.total_steps}, top-1 45.2 %, 1:00 left. It goes on"
-        " by itself, also after a time limit or a pre-emption."
+        f" reached step 96 of {run.experiment.total_steps}, top-1 45.2 %, 1:00 left. It resumes"
+        " by itself after a time limit or a preemption."
     )
 
 
@@ -74,9 +73,9 @@ def test_a_run_that_was_given_up_says_what_starts_it_again(
     assert (
         why(run)
         == "deit_s12 seed 0 is failed: ValueError: no (job 1). Attempt 1 began after step 40 and"
-        " ended as crash. It was given up: it crashed 1 times (cluster.max_crashes). Mend it;"
-        " `antioversmooth retry` then starts it again. The end of its log:\n    Traceback ...\n "
-        "   ValueError: no"
+        " ended as crash. It was given up: it crashed 1 times (cluster.max_crashes). Fix the"
+        " cause, then start it again with `antioversmooth retry`. The end of its log:\n"
+        "    Traceback ...\n    ValueError: no"
     )
     # journals count milliseconds
     time.sleep(0.002)
@@ -88,7 +87,7 @@ def test_a_cancelled_run_waits_for_a_launch(run: Run) -> None:
     cancel(run)
     assert (
         why(run) == "deit_s12 seed 0 is cancelled, before it began: job 1 was cancelled (job 1). "
-        "It goes on when it is launched again."
+        "It resumes when it is launched again."
     )
 
 
@@ -115,8 +114,8 @@ def test_a_run_whose_journal_and_checkpoints_end_at_different_steps_tells_both(
     )
     slurm.change("1", state="NODE_FAIL")
     assert (
-        "It has reached step 200 of 496, by its journal; the newest checkpoint is of step 124, from"
-        " which the next start goes on." in why(run)
+        "It has reached step 200 of 496, by its journal; the next start resumes from the checkpoint"
+        " of step 124." in why(run)
     )
     (run.checkpoints_dir / f"step00000200-attempt{attempt}.pt").touch()
     assert "It has reached step 200 of 496. The next" in why(run)
@@ -141,7 +140,7 @@ def test_a_job_that_still_saves_after_a_cancel_does_not_go_on_by_itself(
     slurm.change("1", state="COMPLETING", nodes="node1")
     assert (
         why(run) == "deit_s12 seed 0 is running: completing, cancelled (job 1 on node1). Attempt"
-        " 1 began after step 0. It goes on when it is launched again."
+        " 1 began after step 0. It resumes when it is launched again."
     )
 
 
@@ -167,7 +166,7 @@ def test_a_cancelled_job_is_not_told_as_preempted(
         ("preempted", "preempted after step 3"),
         ("cancelled", "cancelled after step 0"),
     ]
-    assert "and ended as cancelled. It goes on when it is launched again." in why(run)
+    assert "and ended as cancelled. It resumes when it is launched again." in why(run)
     (seen,) = statuses([run], [])
     assert [attempt["reason"] for attempt in seen["attempts"]] == ["preempted", "cancelled"]
 

@@ -206,7 +206,7 @@ class Pool:
         return False
 
     def _start(self, run: Run, placement: Placement) -> None:
-        run.close_attempt(EndReason.crash, "ended without a word")
+        run.close_attempt(EndReason.crash, "ended without an end record")
         write_intent(run, LocalBackend.name, self._snapshot)
         num_gpus = placement.processes if placement.on_gpu else 0
         gpus = [self._free_gpus.pop(0) for _ in range(num_gpus)]

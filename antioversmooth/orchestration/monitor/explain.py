@@ -12,7 +12,7 @@ from antioversmooth.runs.status import RunState, RunStatus
 
 
 def explain(record: RunRecord, status: RunStatus) -> str:
-    """One paragraph; with the end of the log below it where something has to be mended."""
+    """One paragraph; with the end of the log below it if a person must fix something."""
     next_step = _next_on_slurm if record.is_on_slurm else _next_here
     sentences = [
         _describe_state(record, status),
@@ -59,10 +59,8 @@ def _describe_progress(record: RunRecord, status: RunStatus) -> str:
         return f"{reached}."
     if not record.all_checkpoints:
         return f"{reached}, by its journal; it has no checkpoint, so the next start begins again."
-    return (
-        f"{reached}, by its journal; the newest checkpoint is of step {record.saved_step}, from"
-        " which the next start goes on."
-    )
+    saved = f"the next start resumes from the checkpoint of step {record.saved_step}"
+    return f"{reached}, by its journal; {saved}."
 
 
 def _describe_dependencies(record: RunRecord) -> str:
@@ -75,7 +73,7 @@ def _describe_dependencies(record: RunRecord) -> str:
 
 
 _NEXT_ON_SLURM = {
-    RunState.running: "It goes on by itself, also after a time limit or a pre-emption.",
+    RunState.running: "It resumes by itself after a time limit or a preemption.",
     RunState.done: "Nothing is left to do.",
     RunState.unknown: "Nothing is done until SLURM answers.",
 }
@@ -83,7 +81,7 @@ _NEXT_ON_SLURM = {
 
 def _next_on_slurm(record: RunRecord, status: RunStatus) -> str:
     if record.is_cancelled and status.state is not RunState.done:
-        return "It goes on when it is launched again."
+        return "It resumes when it is launched again."
     decision = retry_decision(record)
     action = decide(status, decision, asked=False)
     if action is Action.give_up:
@@ -93,12 +91,12 @@ def _next_on_slurm(record: RunRecord, status: RunStatus) -> str:
     if action is Action.submit:
         return "The next launch, or a --follow that runs, submits it."
     if status.state in ENDED_BY_A_PERSON:
-        return "It goes on when it is launched again."
-    return _NEXT_ON_SLURM.get(status.state, "It needs nothing but its turn.")
+        return "It resumes when it is launched again."
+    return _NEXT_ON_SLURM.get(status.state, "It waits for its turn.")
 
 
 def _advise_retry(record: RunRecord) -> str:
-    advice = "Mend it; `antioversmooth retry` then starts it again."
+    advice = "Fix the cause, then start it again with `antioversmooth retry`."
     log = last_log_lines(record)
     return f"{advice} The end of its log:\n{log}" if log else advice
 
@@ -106,7 +104,7 @@ def _advise_retry(record: RunRecord) -> str:
 _NEXT_HERE = {
     RunState.missing: "It begins when it is launched.",
     RunState.stale: "It begins when it is launched.",
-    RunState.running: "Its launcher sees to it, and lets it save when it is stopped.",
+    RunState.running: "Its launcher watches it, and lets it save when it is stopped.",
     RunState.done: "Nothing is left to do.",
 }
 
@@ -114,4 +112,4 @@ _NEXT_HERE = {
 def _next_here(record: RunRecord, status: RunStatus) -> str:
     if status.state.is_failure:
         return _advise_retry(record)
-    return _NEXT_HERE.get(status.state, "It goes on when it is launched again.")
+    return _NEXT_HERE.get(status.state, "It resumes when it is launched again.")

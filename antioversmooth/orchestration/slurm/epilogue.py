@@ -149,7 +149,7 @@ def _may_go_on(record: RunRecord, number: int | None, job: Job) -> RetryDecision
     reasons = {attempt.number: attempt.reason for attempt in record.attempts}
     is_cancelled = number is not None and reasons[number] is EndReason.cancelled
     if record.is_cancelled or is_cancelled:
-        return RetryDecision(False, "it was told to stop")
+        return RetryDecision(False, "it was cancelled")
     # a requeue would bring a job back that was cancelled
     if job.state != RUNNING:
         return RetryDecision(False, f"SLURM is ending the job ({job.state})")

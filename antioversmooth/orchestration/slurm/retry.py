@@ -1,7 +1,7 @@
 """Whether a run that did not complete may be started again: budgets by reason.
 
 Preemptions, time limits and node failures cost nothing as long as the run makes progress. Crashes
-are few. What a person has to mend first (no space left, a wrong path) is not tried again at all.
+are few. A run that a person has to fix first (no space left, a wrong path) is not tried again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from antioversmooth.runs.jobs import EventKind, JobEvent
 from antioversmooth.runs.record import RunRecord
 
 USER_ERROR = 2
-"""Exit code of a process that cannot run until a person mends something."""
+"""Exit code of a process that cannot run until a person fixes something."""
 
 _CRASHES = {EndReason.crash, EndReason.hang, EndReason.out_of_memory}
 
@@ -40,7 +40,7 @@ def retry_decision(record: RunRecord) -> RetryDecision:
         full = "no space left for its files: a full disk, a quota, or a limit on the size of files"
         return RetryDecision(False, full)
     if ended_jobs and ended_jobs[-1].code == USER_ERROR:
-        return RetryDecision(False, "it cannot start until something is mended")
+        return RetryDecision(False, "it cannot start until a person fixes the cause")
     cluster, crashes = record.run.experiment.cluster, _count_crashes(ended, ended_jobs)
     if crashes >= cluster.max_crashes:
         return RetryDecision(False, f"it crashed {crashes} times (cluster.max_crashes)")

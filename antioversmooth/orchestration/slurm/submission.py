@@ -56,7 +56,7 @@ def submit(
         run: The run; its directory is prepared.
         snapshot: The code that a new job runs.
         after: Ids of the jobs whose runs this one needs; a new job waits until they have succeeded.
-        instead_of: Id of a job of this run that gets nowhere: it is cancelled, and does not count
+        instead_of: Id of a job of this run without progress: it is cancelled, and does not count
             as live.
         tables: Names of the tables whose row is launched; default: those of the launch before.
 
