@@ -66,7 +66,7 @@ def seeds(text: str) -> list[int]:
 def seconds(text: str) -> float:
     """A positive number of seconds."""
     if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no positive number of seconds (no unit)")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0 (no unit)")
     return float(text)
 
 
