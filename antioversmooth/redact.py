@@ -1,5 +1,4 @@
-"""Redaction of secrets in text that is recorded and shared: command lines, error messages,
-bundles."""
+"""Redaction of secrets in recorded and shared text: command lines, error messages, bundles."""
 
 from __future__ import annotations
 

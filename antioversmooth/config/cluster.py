@@ -41,8 +41,7 @@ _OWN_OPTIONS = {
 
 
 def _is_own_option(option: str) -> bool:
-    """Whether sbatch reads this as an option that is not a profile's to set; it takes
-    abbreviations, too."""
+    """Whether sbatch reads this, or what it abbreviates, as an option that no profile sets."""
     return option != "gpus" and any(own.startswith(option) for own in _OWN_OPTIONS)
 
 

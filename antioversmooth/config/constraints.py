@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MISSING: Any = "???"
-"""OmegaConf's mark of a value that a spec must give; written out, since the models are used without
-OmegaConf too."""
+"""OmegaConf's mark of a value that a spec must give; not imported: models need no OmegaConf."""
 
 
 @dataclass(frozen=True)

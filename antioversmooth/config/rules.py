@@ -17,8 +17,7 @@ from antioversmooth.errors import SpecError
 
 
 def absolute(path: str) -> str:
-    """The absolute path: a run is resumed from other folders than it was launched in. The `~` of an
-    unknown user stays as it is."""
+    """The absolute path, for resuming from another folder; the `~` of an unknown user stays."""
     return str(Path(os.path.expanduser(path)).absolute())
 
 
@@ -77,8 +76,7 @@ class Config:
 
 
 def broken_rules(config: Config, key: str = "", unknown: Iterable[str] = ()) -> list[SpecError]:
-    """An error for each key of a config, and of the configs in it, that breaks a rule; `keys` of
-    the error are those that take part.
+    """An error for each key of a config, and of those in it, that breaks a rule.
 
     A rule is not checked where a key that it reads has a mistake already.
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from antioversmooth.config.constraints import (
-    MISSING,
-    between,
-    not_blank,
-    not_empty,
-    one_of,
-    option,
-)
+from antioversmooth.config.constraints import MISSING, between, not_blank, not_empty, one_of, option
 from antioversmooth.config.rules import Broken, Config, rule
 
 CONFIDENCES = ("V", "Q", "C", "M", "D")

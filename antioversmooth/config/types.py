@@ -55,8 +55,7 @@ def make(schema: type[C], content: dict[str, Any]) -> C:
 
 
 def build(schema: type[C], content: dict[str, Any]) -> C:
-    """A config of plain values whose rules are not checked; a required value that the content does
-    not hold is no attribute of it.
+    """A config of plain values, rules unchecked; a missing required value is no attribute of it.
 
     Raises:
         SpecError: A key is unknown, or a value of another type.
@@ -78,8 +77,7 @@ def build(schema: type[C], content: dict[str, Any]) -> C:
 
 
 def convert(hint: Any, value: Any, key: str = "") -> Any:
-    """A plain value as the type of a field. Numbers, truth values and choices may be given as
-    text; numbers must be finite.
+    """A plain value as the type of a field. Scalars may be given as text; numbers must be finite.
 
     Raises:
         SpecError: It is of another type.

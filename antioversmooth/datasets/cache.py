@@ -26,8 +26,7 @@ SETTLED_S = 2.0
 
 
 def cache_dir() -> Path:
-    """$ANTIOVERSMOOTH_CACHE; by default in the home folder's cache, which a cluster's nodes
-    share."""
+    """$ANTIOVERSMOOTH_CACHE, else the home folder's cache, which a cluster's nodes share."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("ANTIOVERSMOOTH_CACHE") or home / "antioversmooth")
 

@@ -223,8 +223,7 @@ def _file_images(root: Path, arrays: cache.Arrays, split: str) -> FileImages:
 
 
 def _fingerprint(config: DataConfig, *splits: FileImages) -> str:
-    """sha256 over the names of all images; over labels and known sizes too where names do not tell
-    the class."""
+    """sha256 over all names; over labels and known sizes too where names do not tell the class."""
     digest = hashlib.sha256()
     for images in splits:
         digest.update(b"\n".join(images.names.tolist()))

@@ -47,8 +47,7 @@ class FileImages:
     archives: tuple[str, ...] = ()
     """Relative to `root`; empty where every image is a file of its own."""
     ranges: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
-    """Index of the archive, first byte and number of bytes of each image; empty without
-    archives."""
+    """Index of the archive, first byte and bytes of each image; empty without archives."""
 
     def read(self, index: int) -> bytes:
         if not self.archives:

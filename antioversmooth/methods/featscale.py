@@ -10,12 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from antioversmooth.config import Family, ScalingVariant
-from antioversmooth.methods.base import (
-    CLASS_TOKEN,
-    FeatureMethod,
-    Forms,
-    Parameter,
-)
+from antioversmooth.methods.base import CLASS_TOKEN, FeatureMethod, Forms, Parameter
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -181,8 +181,7 @@ class ScaledAttention(nn.Module):
 
 
 def is_linear(layer: nn.Module) -> bool:
-    """Whether a layer computes x @ weight.T + bias and nothing else, parametrized and sharded ones
-    included."""
+    """Whether a layer, parametrized and sharded ones included, is x @ weight.T + bias alone."""
     return type(layer).forward is nn.Linear.forward
 
 
@@ -196,8 +195,7 @@ def unsupported_layer(name: str, layer: nn.Module) -> ModelError:
 
 
 def _require_unmasked(attn_mask: Tensor | None = None, is_causal: bool = False, **_: Any) -> None:
-    """Refuses the masks of ViT-like layers; Swin's are positional, and part of the released
-    models."""
+    """Refuses the masks of ViT-like layers; Swin's are positional, as in the released models."""
     if attn_mask is not None or is_causal:
         raise ModelError(
             "the scalings take means over all tokens, so masked tokens would leak through the"
@@ -207,8 +205,7 @@ def _require_unmasked(attn_mask: Tensor | None = None, is_causal: bool = False, 
 
 
 class ExplicitDropout(nn.Dropout):
-    """The explicit path: the AttentionMethod on the matrix itself, then attention dropout, as in
-    the released code.
+    """The AttentionMethod on the matrix itself, then attention dropout, as in the released code.
 
     For layers where dropout falls on rescaled entries, or a norm or a gate precedes the projection.
     """
@@ -246,8 +243,7 @@ class ScaledEvaAttention(ScaledAttention, eva.EvaAttention):
 
 
 class WindowMean(ScaledAttention):
-    """Means within a window of Swin: over all its tokens as released, or over those that its mask
-    allows (`mask_aware` of the method)."""
+    """Means within a window of Swin: over all its tokens, or `mask_aware` over the allowed ones."""
 
     family = Family.swin
     features_on_map = True
@@ -261,8 +257,7 @@ class WindowMean(ScaledAttention):
 
     @property
     def defers_projection(self) -> bool:
-        """Whether the block applies the projection, after windows are merged, with the
-        FeatureMethod of the whole map folded into it.
+        """Whether the block applies the projection, with the whole map's FeatureMethod folded in.
 
         Not with an AttentionMethod, whose term differs between windows, nor with dropout, which is
         drawn window by window.
@@ -301,9 +296,8 @@ class ScaledWindowAttentionV2Cr(WindowMean, swin_transformer_v2_cr.WindowMultiHe
     """Swin-V2-CR, timm's own version of it."""
 
 
-class ScaledSwinBlock(swin_transformer.SwinTransformerBlock):
-    """Swin: the FeatureMethod on the whole map, after windows are merged, the shift is undone and
-    padding is cut off."""
+class ScaledMap(nn.Module):
+    """Mixed into a block of Swin: the FeatureMethod on the whole map, behind the merged windows."""
 
     def _attn(self, x: Tensor) -> Tensor:
         """The attention branch of a block; [B, height, width, C] -> the same."""
@@ -311,20 +305,18 @@ class ScaledSwinBlock(swin_transformer.SwinTransformerBlock):
         return _scale_map(self, stock(x))
 
 
-class ScaledSwinBlockV2(swin_transformer_v2.SwinTransformerV2Block):
-    """Swin-V2: as Swin."""
+class ScaledSwinBlock(ScaledMap, swin_transformer.SwinTransformerBlock):
+    """Swin."""
 
-    def _attn(self, x: Tensor) -> Tensor:
-        """The attention branch of a block; [B, height, width, C] -> the same."""
-        stock: Any = super()._attn
-        return _scale_map(self, stock(x))
+
+class ScaledSwinBlockV2(ScaledMap, swin_transformer_v2.SwinTransformerV2Block):
+    """Swin-V2."""
 
 
 class ScaledSwinBlockV2Cr(swin_transformer_v2_cr.SwinTransformerV2CrBlock):
-    """Swin-V2-CR: as Swin."""
+    """Swin-V2-CR, whose attention branch has another name."""
 
     def _shifted_window_attn(self, x: Tensor) -> Tensor:
-        """The attention branch of a block; [B, height, width, C] -> the same."""
         stock: Any = super()._shifted_window_attn
         return _scale_map(self, stock(x))
 
@@ -339,8 +331,7 @@ def _scale_map(block: Any, x: Tensor) -> Tensor:
 
 
 class TalkingHeadProducts(TalkingHeadAttn):
-    """CaiT's talking heads without their projection; heads are mixed by matrix products over
-    [H, N * N].
+    """CaiT's talking heads, unprojected; heads are mixed by matrix products over [H, N * N].
 
     timm permutes the attention matrix to put heads last, and back, twice; without that a forward
     pass of CaiT-S24 moves 0.69 of the bytes.

@@ -126,9 +126,7 @@ def _build(
     known = {option for each in METHODS.values() for option in each.option_fields()}
     options = {key: arguments.pop(key) for key in known & arguments.keys()}
     return add_methods(
-        kind(**arguments),
-        [method.from_fields(options)],
-        class_token_in_mean=class_token_in_mean,
+        kind(**arguments), [method.from_fields(options)], class_token_in_mean=class_token_in_mean
     )
 
 

@@ -49,9 +49,7 @@ def build_model(
     _initialise(backbone, config)
     method = method_of(config)
     return add_methods(
-        backbone,
-        [] if method is None else [method],
-        class_token_in_mean=config.class_token_in_mean,
+        backbone, [] if method is None else [method], class_token_in_mean=config.class_token_in_mean
     )
 
 

@@ -33,8 +33,7 @@ def layout_of(model: nn.Module) -> Callable[[State, nn.Module], State]:
 
 
 def _resample_cait(state: State, model: Any) -> State:
-    """Resamples CaiT's position embedding, which has no entry for the class token; timm does it for
-    ViTs only."""
+    """Resamples CaiT's position embedding, which has no class token; timm does it for ViTs only."""
     if "pos_embed" not in state or state["pos_embed"].shape == model.pos_embed.shape:
         return dict(state)
     grid = list(model.patch_embed.grid_size)

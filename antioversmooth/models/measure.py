@@ -16,8 +16,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def multiply_adds(model: nn.Module, image_shape: Sequence[int]) -> float:
-    """G multiply-adds of one image's forward pass: matrix products, convolutions and attention,
-    nothing else.
+    """G multiply-adds of an image's forward pass: matrix products, convolutions, attention only.
 
     Nothing is computed: a copy of the model runs on the meta device.
 

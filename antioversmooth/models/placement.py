@@ -121,8 +121,7 @@ def remove_scaling(model: nn.Module) -> nn.Module:
 
 
 def _unfoldable(layer: supported.Layer) -> Iterator[tuple[str, list[nn.Parameter]]]:
-    """Key and value of each parameter that does not fold; a method without parameters has none and
-    its title."""
+    """Key and value of each parameter that does not fold; the title of a method without any."""
     name, block, attention = layer
     held = []
     if attention.method is not None and not isinstance(attention, scaled.ScaledTalkingHeads):

@@ -115,8 +115,7 @@ def _path(kind: type) -> str:
 
 
 def folds(attention: Any) -> bool:
-    """Whether an AttentionMethod may fold into the projection: nothing between the two sees the
-    difference."""
+    """Whether an AttentionMethod may fold into the projection, with nothing between the two."""
     return not (
         isinstance(attention, TalkingHeadAttn)
         # dropout would fall on the rescaled entries

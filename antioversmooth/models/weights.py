@@ -184,8 +184,7 @@ def _may_be_missing(key: str, allowed: Sequence[str]) -> bool:
 
 
 def _refuse(source: str, model: nn.Module, problems: Mapping[str, Sequence[str]]) -> None:
-    """Raises CheckpointError if there is a problem; six keys of each kind are named, the rest
-    counted."""
+    """Raises CheckpointError if there is a problem; names six keys of each kind, counts others."""
     found = [f"{what} {and_more(keys, 6)}" for what, keys in problems.items() if keys]
     if not found:
         return

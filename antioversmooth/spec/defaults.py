@@ -1,5 +1,4 @@
-"""The files of a row: a walk along its `defaults` lists, in hydra's order, with the place of each
-entry.
+"""The files of a row: a walk along its `defaults` lists, in hydra's order, with places.
 
 An entry is one of
 

@@ -72,8 +72,7 @@ def sections() -> dict[str, type]:
 
 
 def qualified_names(schema: type) -> dict[str, list[str]]:
-    """Dotted keys of an experiment by their last part; none for the fields of a table or a
-    figure."""
+    """Dotted keys of an experiment by their last part; none for the fields of other specs."""
     found: dict[str, list[str]] = {}
     if schema is Experiment or schema in sections().values():
         for section, part in sections().items():

@@ -39,8 +39,7 @@ class Request:
         return any(fields.identifies(key_of(override)) for override in self.overrides)
 
     def upstream(self, name: str) -> Experiment:
-        """The experiment that `init_from: run:<name>` means, with the same profile, data and
-        cluster."""
+        """The experiment of `init_from: run:<name>`, with the same profile, data and cluster."""
         known = {e.name: e for e in self.experiments}
         shared = [
             override

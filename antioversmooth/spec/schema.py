@@ -1,5 +1,4 @@
-"""The dataclasses of config/ as JSON Schema, from which an editor completes, explains and checks a
-spec.
+"""The dataclasses of config/ as JSON Schema, for editors to complete, explain and check a spec.
 
 Draft 7, which the YAML plug-ins of editors know best. Loading a spec checks more: rules between
 keys, and whether files exist.

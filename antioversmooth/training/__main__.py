@@ -41,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_attempt(directory: Path) -> int:
-    """Trains the run in a directory, with output to the attempt's log folder; returns the exit
-    code."""
+    """Trains a run, with output to the attempt's log folder; returns the exit code."""
     code = 0
     try:
         train(Run.load(directory), redirect=True)

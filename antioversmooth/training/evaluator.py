@@ -49,11 +49,7 @@ class Evaluation:
 
     def metrics(self) -> dict[str, float]:
         """Accuracy and loss, under the journal's metric names."""
-        return {
-            VAL_TOP1: self.top1,
-            VAL_TOP5: self.top5,
-            VAL_LOSS: self.loss,
-        }
+        return {VAL_TOP1: self.top1, VAL_TOP5: self.top5, VAL_LOSS: self.loss}
 
 
 class Evaluator:

@@ -27,8 +27,7 @@ def seed_for(run_seed: int, purpose: str, *coordinates: int) -> int:
 
 
 def seed_everything(seed: int) -> None:
-    """Seeds all generators that timm and torch draw from: Python's, NumPy's, and torch's of the CPU
-    and the current GPU."""
+    """Seeds all generators of timm and torch: Python's, NumPy's, torch's of CPU and current GPU."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     # Not torch.manual_seed: for unused devices it records the seed with a stack trace, 2 ms a call.

@@ -104,8 +104,7 @@ def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator
 def _record_similarity(
     attempt: Attempt, model: nn.Module, evaluator: Evaluator, split: Iterable[Batch]
 ) -> dict[str, Any]:
-    """Journals the token similarity after each block, by the authors' definition; returns all
-    definitions.
+    """Journals each block's token similarity, by the authors' definition; returns all definitions.
 
     Args:
         split: The whole split, not this rank's share: the images must not depend on the number of

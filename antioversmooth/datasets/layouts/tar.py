@@ -66,8 +66,7 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
 
 
 def _archives(config: DataConfig, root: Path, where: str) -> list[Path]:
-    """Every tar file in root/<where>/, else root/<where>.tar; the unpacked folder may be there
-    too."""
+    """Every tar file in root/<where>/, else root/<where>.tar, beside which it may be unpacked."""
     folder, file = root / where, root / f"{where.removesuffix('.tar')}.tar"
     archives = sorted(folder.glob("*.tar"))
     if archives:

@@ -38,8 +38,7 @@ def read_splits(config: DataConfig) -> tuple[list[str], dict[str, ArrayImages], 
 def stratified_split(
     labels: npt.NDArray[np.int64],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices of a training and a validation part: a fifth of each class, drawn with a fixed seed,
-    is for validation."""
+    """Indices of two parts: a fixed random fifth of each class is for validation."""
     generator = np.random.default_rng(SPLIT_SEED)
     train, val = [], []
     for label in np.unique(labels):

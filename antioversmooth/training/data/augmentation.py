@@ -71,8 +71,7 @@ def _composed(*steps: Callable[..., object]) -> Transform:
 
 
 def is_random(recipe: RecipeConfig) -> bool:
-    """Whether two training views of one image can differ, before erasing and mixing on the
-    device."""
+    """Whether two training views of an image can differ, before erasing and mixing."""
     whole_image = list(recipe.crop_scale) == [1, 1] and list(recipe.crop_ratio) == [1, 1]
     return (
         recipe.hflip > 0 or bool(recipe.rand_augment) or recipe.color_jitter > 0 or not whole_image

@@ -62,8 +62,7 @@ def decode(content: bytes) -> Tensor:
 
 
 def _decode_jpeg(content: bytes) -> npt.NDArray[np.uint8] | None:
-    """Pixels of an intact JPEG in simple colours; None for everything else, which Pillow may still
-    read or describe."""
+    """Pixels of an intact JPEG in simple colours; None for others, which Pillow may still read."""
     if content[:2] != b"\xff\xd8":
         return None
     try:

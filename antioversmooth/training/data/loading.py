@@ -47,8 +47,7 @@ class Batch(NamedTuple):
 
 
 class ViewDataset(Dataset[tuple[Tensor, int, int]]):
-    """Transformed views of images; each is seeded by its own number, so that any process may make
-    it."""
+    """Transformed views of images, each seeded by its own number: any process may make it."""
 
     def __init__(self, images: Images, transform: Transform, seed: int) -> None:
         self.images = images
@@ -65,8 +64,7 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
         return self.transform(image), label, corrupt
 
     def _open(self, index: int) -> tuple[Tensor, int, int]:
-        """Image, label and `Batch.corrupt`; cached, since repeated views of an image are
-        consecutive."""
+        """Image, label and `Batch.corrupt`; cached, since repeated views follow each other."""
         if self._last is None or self._last[0] != index:
             self._last = index, self._read(index)
         return self._last[1]
@@ -117,8 +115,7 @@ class Loaders:
         return iter(self._batches(images, transform, micro_batches, fixed=fixed))
 
     def evaluation(self, images: Images, *, rank: int = 0, world_size: int = 1) -> Iterable[Batch]:
-        """This rank's share of a split, each image in exactly one share; can be iterated
-        repeatedly."""
+        """This rank's share of a split, disjoint from the others'; can be iterated repeatedly."""
         share = [View(i, i) for i in range(rank, len(images.labels), world_size)]
         size = self.runtime.eval_batch
         chunks = [share[start : start + size] for start in range(0, len(share), size)]
@@ -167,8 +164,7 @@ def _collate(items: Sequence[tuple[Tensor, int, int]]) -> Batch:
 
 
 def _start_worker(_: int) -> None:
-    """Ignores signals: schedulers may send them to all processes, and the main process stops its
-    workers."""
+    """Ignores signals, which schedulers send to all processes: its parent stops a worker."""
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)

@@ -1,5 +1,4 @@
-"""One start of a run, as the run directory tells it: number, logs, heartbeat, start and end with
-the reason."""
+"""One start of a run in its directory: number, logs, heartbeat, start, and end with the reason."""
 
 from __future__ import annotations
 
@@ -40,8 +39,7 @@ CORRUPT_IMAGE = "corrupt-image"
 
 @dataclass
 class Attempt:
-    """One start of a run. Only rank 0 writes to the run directory through it; on other ranks the
-    calls do nothing."""
+    """One start of a run; only rank 0 writes to the run directory, for others calls do nothing."""
 
     run: Run
     ranks: Ranks
@@ -74,8 +72,7 @@ class Attempt:
             write_end(self.run.attempts_path, self.number, reason, step=self.step, message=message)
 
     def note_unreadable(self, names: Iterable[str]) -> set[str]:
-        """Writes down images that could not be read, each once an attempt, from any rank; all that
-        its ranks wrote."""
+        """Journals unreadable images once an attempt; returns those that all ranks have found."""
         noted = {
             record["file"]
             for record in journal.read(self.run.attempts_path, holding="file")
@@ -205,8 +202,7 @@ def _redirected(folder: Path, ranks: Ranks) -> Iterator[None]:
 
 @contextmanager
 def _heartbeat(run: Run) -> Iterator[None]:
-    """Touches the run's heartbeat file from a thread, so that others can tell a living attempt from
-    a dead one."""
+    """Touches the run's heartbeat file from a thread: the attempt is alive."""
 
     def beat(over: threading.Event) -> None:
         while True:
@@ -286,8 +282,7 @@ def _driver() -> str | None:
 
 
 def _write_end(attempt: Attempt, error: BaseException) -> None:
-    """Notes why the attempt ended: on rank 0 as its end, on others as a failure if it is one of
-    their own."""
+    """Notes why the attempt ended: on rank 0 as its end, on others as a failure of their own."""
     reason, message = end_of(error)
     if reason is None:
         return
@@ -302,8 +297,7 @@ def _write_end(attempt: Attempt, error: BaseException) -> None:
 
 
 def end_of(error: BaseException) -> tuple[EndReason | None, str]:
-    """Reason and message of an attempt that an exception ended; no reason where a newer attempt has
-    taken over."""
+    """Reason and message of an attempt that an exception ended; no reason if it is superseded."""
     message = f"{type(error).__name__}: {error}" if not isinstance(error, UserError) else str(error)
     if isinstance(error, AttemptEnded):
         return (None if error.reason == SUPERSEDED else EndReason(error.reason)), str(error)
@@ -324,19 +318,16 @@ def end_of(error: BaseException) -> tuple[EndReason | None, str]:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a file could not grow: a full disk, a quota, a limit on the size of files. A new
-    attempt mends none."""
+    """Whether a file could not grow: full disk, quota, size limit. A new attempt mends none."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def describe(error: BaseException) -> str:
-    """The text for a log: the message of what was raised on purpose, the traceback of anything
-    else."""
+    """The text for a log: the message of an error of ours, the traceback of any other."""
     if isinstance(error, AntiOversmoothError):
         return str(error)
     return "".join(traceback.format_exception(error)).rstrip()
 
 
 SUPERSEDED = "superseded"
-"""Reason of an attempt that ends because a newer one has taken over; it writes nothing more, not
-even this."""
+"""Reason of an attempt that a newer one has replaced; it writes nothing more, not even this."""

@@ -22,12 +22,10 @@ from antioversmooth.runs import Run
 from antioversmooth.runs.checkpoints import Checkpoint, list_checkpoints
 
 State = dict[str, Any]
-"""Tensors, numbers and strings in dicts and lists: what `torch.load(weights_only=True)` gives
-back."""
+"""Tensors, numbers and strings in dicts and lists, as `torch.load(weights_only=True)` gives."""
 
 KEPT = 2
-"""Newest checkpoints that are kept beside the best: if the newest is torn, there is one before
-it."""
+"""Newest checkpoints that stay beside the best: the one before, in case the newest is torn."""
 
 
 def load_state(path: Path) -> State:
@@ -83,8 +81,7 @@ class CheckpointWriter:
         self._pending: Future[None] | None = None
 
     def save(self, state: State, *, step: int, best_step: int | None) -> None:
-        """Copies the state and hands it to the writer; waits for the checkpoint before, if that is
-        still being written.
+        """Copies the state and hands it to the writer, after the checkpoint before is written.
 
         Args:
             best_step: Step of the best checkpoint so far, which is kept.
@@ -128,8 +125,7 @@ class CheckpointWriter:
 
 
 def save_state(checkpoint: Checkpoint, state: State) -> None:
-    """Writes a checkpoint and its checksum. The checksum comes first: a file that is there has
-    one."""
+    """Writes a checkpoint; its checksum comes first, so that a file that is there has one."""
     # written to memory first, since torch turns a full disk into an unrelated error
     buffer = io.BytesIO()
     torch.save(state, buffer)

@@ -37,8 +37,7 @@ class RankInfo:
 
     @property
     def cpus(self) -> int:
-        """CPUs of this process: its SLURM task's, which the ranks of a torchrun agent share; else
-        its share of the machine's."""
+        """CPUs of this process: its share of its SLURM task's, else of the machine's."""
         of_task = os.environ.get("SLURM_CPUS_PER_TASK")
         if of_task and self.launcher == "slurm":
             return int(of_task)
@@ -47,8 +46,7 @@ class RankInfo:
 
 
 def rank_from_env(environment: Mapping[str, str]) -> RankInfo:
-    """This process's rank: from torchrun's variables if set, else from a SLURM step of one task a
-    rank.
+    """This process's rank: from torchrun's variables if set, else from its SLURM step.
 
     A shell inside an allocation has SLURM's job variables but no step of its own, and is alone.
     """
@@ -73,8 +71,7 @@ def rank_from_env(environment: Mapping[str, str]) -> RankInfo:
 
 
 def _slurm_master(environment: Mapping[str, str]) -> tuple[str, int]:
-    """First node of the step, and a port that follows from the job: below Linux's ephemeral ports,
-    never 127.0.0.1."""
+    """First node of the step, and a port from the job id, below Linux's ephemeral ports."""
     host = environment.get("MASTER_ADDR") or first_host(environment["SLURM_STEP_NODELIST"])
     port = environment.get("MASTER_PORT") or 20000 + int(environment["SLURM_JOB_ID"]) % 12000
     return host, int(port)
@@ -106,8 +103,7 @@ class Ranks:
     info: RankInfo
     device: torch.device
     cpu_group: dist.ProcessGroup | None
-    """Group for decisions and sums on the CPU, separate from the group of the gradients; None:
-    there is one process."""
+    """Group for decisions and sums on the CPU, beside the gradients' own; None for one process."""
     progress: Progress = field(default_factory=Progress, compare=False)
     """Progress of this process."""
 
@@ -192,8 +188,7 @@ DRIVER = Path("/proc/driver/nvidia/version")
 
 
 def _check_no_gpu_assigned() -> None:
-    """Raises LaunchError if a process has GPUs that torch cannot use: on the CPU the run would take
-    years."""
+    """Raises LaunchError if torch cannot use a process's GPUs: on the CPU it would take years."""
     assigned = os.environ.get("CUDA_VISIBLE_DEVICES")
     if assigned and DRIVER.exists():
         raise LaunchError(

@@ -1,5 +1,4 @@
-"""The result of a finished run, `result.json`, gathered from the journal, so that it covers all
-attempts."""
+"""The result of a finished run, `result.json`, gathered from the journal of all attempts."""
 
 from __future__ import annotations
 

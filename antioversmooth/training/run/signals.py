@@ -85,8 +85,7 @@ class StopRequest:
         self.action = max(self.action, action)
 
     def check_parents(self) -> None:
-        """Requests a stop if the launcher or the supervisor is gone: nobody would collect the
-        run."""
+        """Requests a stop if launcher or supervisor is gone: nobody would collect the run."""
         orphaned = self._parent is not None and os.getppid() != self._parent
         if orphaned or (self._launcher and not is_alive(self._launcher)):
             self.add(StepAction.cancelled)
@@ -121,8 +120,7 @@ def is_alive(pid: int) -> bool:
 
 
 class StepAgreement:
-    """One action for all ranks, one step late: the request travels between the CPUs while the
-    devices compute the next step."""
+    """One action for all ranks, one step late: requests travel while the devices compute."""
 
     def __init__(self, ranks: Ranks) -> None:
         self.ranks = ranks

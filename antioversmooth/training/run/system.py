@@ -21,8 +21,7 @@ from antioversmooth.runs.metrics import SYSTEM
 from antioversmooth.training.run.attempt import Attempt
 
 MIN_INTERVAL = 1 / 100
-"""Shortest interval between samples, as a share of the attempt's age: a run of three days has some
-700 samples, not 26,000."""
+"""Shortest interval between samples, as a share of the attempt's age: some 700 in three days."""
 MEGABYTE = 1e6
 """Bytes in a megabyte, as MLflow counts."""
 
@@ -58,8 +57,7 @@ def _sample_gpu(index: int) -> dict[str, float]:
 
 @contextmanager
 def system_metrics(attempt: Attempt) -> Iterator[None]:
-    """Journals samples from a thread while the block runs, every `runtime.system_every_s` at
-    first."""
+    """Journals samples from a thread while the block runs, at first every `system_every_s`."""
     every_s = attempt.run.experiment.runtime.system_every_s
     if not attempt.ranks.is_main or every_s <= 0:
         yield

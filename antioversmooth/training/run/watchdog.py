@@ -37,8 +37,7 @@ def watching(attempt: Attempt) -> Iterator[None]:
 
 
 def _watch(attempt: Attempt, over: threading.Event) -> None:
-    """Counts its own looks rather than the clock, which goes on while the whole process is
-    suspended."""
+    """Counts its own looks, not the clock, which goes on while the process is suspended."""
     limit = attempt.run.experiment.runtime.timeout_s
     seen, looks = 0, 0
     while not over.wait(limit / LOOKS):

@@ -50,8 +50,7 @@ class IndexedDropouts:
             attention.fused_attn = _rate(attention.attn_drop) == 0
 
     def set_samples(self, step: int, first: int, count: int) -> None:
-        """Sets the samples of the next forward pass: `count` of a step's global batch, from `first`
-        on."""
+        """Sets the next forward pass's samples: `count` of a step's global batch, from `first`."""
         self.sample_index[1:] = torch.tensor([step, first, count])
 
 

@@ -12,8 +12,7 @@ from antioversmooth.config import RecipeConfig, ScheduleUnit
 
 
 def build_optimizer(model: nn.Module, recipe: RecipeConfig) -> torch.optim.AdamW:
-    """AdamW, with no weight decay on vectors (biases, norms, the scalings) and on the model's own
-    exclusions (embeddings)."""
+    """AdamW, without weight decay on vectors (biases, norms, scales) and the model's exclusions."""
     excluded: set[str] = getattr(model, "no_weight_decay", set)()
     groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=excluded)
     # Fused, it takes 0.3 of the default's time on a CPU, and one kernel on a GPU.
@@ -57,8 +56,7 @@ class Schedule:
 
 
 def build_ema(model: nn.Module, recipe: RecipeConfig) -> ModelEmaV3 | None:
-    """Moving average of the weights, updated by one fused operation; None if the recipe has
-    none."""
+    """Moving average of the weights, updated by one fused operation; None without `ema_decay`."""
     if recipe.ema_decay is None:
         return None
     return ModelEmaV3(model, decay=recipe.ema_decay, foreach=True)

@@ -19,8 +19,7 @@ def evaluate_weights(
     data: DataConfig | None = None,
     average: bool = False,
 ) -> Evaluation:
-    """Accuracy of weights on the validation split, computed by all ranks that were started
-    together.
+    """Accuracy of weights on the validation split, computed by all ranks together.
 
     Args:
         target: As in `trained`.

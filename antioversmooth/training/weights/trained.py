@@ -48,8 +48,7 @@ def trained_model(target: Path, config: Experiment, *, average: bool = False) ->
 def load_trained_weights(
     model: nn.Module, target: Path, config: Experiment, *, average: bool = False
 ) -> LoadReport:
-    """Loads the weights of `target` into the experiment's model; reports what was done with each
-    key.
+    """Loads the weights of `target` into the experiment's model; reports on each key.
 
     Args:
         average: Whether to load the moving average that a checkpoint holds beside its weights.
@@ -87,8 +86,7 @@ def weights_file(target: Path) -> Path:
 
 
 def _require_same_function(target: Path, config: Experiment) -> None:
-    """Raises CheckpointError if the weights are recorded to be of a model that computes another
-    function."""
+    """Raises CheckpointError if the weights' recorded model computes another function."""
     recorded, asked = _recorded_model(target), to_json(config.model)
     fields = _functional_fields(config.model, scaled=recorded.get("scaling") == asked["scaling"])
     differing = [key for key in fields if key in recorded and recorded[key] != asked[key]]
