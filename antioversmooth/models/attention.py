@@ -12,6 +12,7 @@ and costs one read.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from antioversmooth.config import Family
 from antioversmooth.errors import ModelError
-from antioversmooth.methods import AttentionMethod, FeatureMethod, Parameter
+from antioversmooth.methods import AttentionMethod, FeatureMethod, Method, Parameter
 from antioversmooth.models import scaling
 from antioversmooth.models.scaling import Projection
 
@@ -133,6 +134,13 @@ class ScaledAttention(nn.Module):
         if self.features is not None:
             found += zip(self.features.method.parameters, self.features.scales(), strict=True)
         return found
+
+    def placed_methods(self) -> Iterator[tuple[Method, nn.Module]]:
+        """Each method of this layer, with the module that its parameters belong to."""
+        if self.method is not None:
+            yield self.method, self
+        if self.features is not None:
+            yield self.features.method, self.features.block
 
     @property
     def projection(self) -> Projection:
@@ -301,8 +309,7 @@ class ScaledMap(nn.Module):
 
     def _attn(self, x: Tensor) -> Tensor:
         """The attention branch of a block; [B, height, width, C] -> the same."""
-        stock: Any = super()._attn
-        return _scale_map(self, stock(x))
+        return _scale_map(self, super()._attn(x))  # type: ignore[misc]
 
 
 class ScaledSwinBlock(ScaledMap, swin_transformer.SwinTransformerBlock):

@@ -7,8 +7,9 @@ names in a spec. `pretrained=True` fetches the released file if there is one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import product
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -50,13 +51,7 @@ def _vit(depth: int, embed_dim: int, num_heads: int) -> _Backbone:
 def _cait(
     img_size: int, embed_dim: int, depth: int, num_heads: int, init_values: float
 ) -> _Backbone:
-    sizes = {
-        "img_size": img_size,
-        "patch_size": 16,
-        "embed_dim": embed_dim,
-        "depth": depth,
-        "num_heads": num_heads,
-    }
+    sizes = {**_vit(depth, embed_dim, num_heads).sizes, "img_size": img_size}
     return _Backbone(cait.Cait, cait.checkpoint_filter_fn, {**sizes, "init_values": init_values})
 
 
@@ -90,13 +85,6 @@ _BACKBONES = {
         {"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
     ),
 }
-
-
-def _names(methods: Iterable[type[Method]]) -> Iterator[tuple[str, type[Method], _Backbone]]:
-    """Registered name, method and backbone."""
-    for method in methods:
-        for backbone, built in _BACKBONES.items():
-            yield f"{method.name}_{backbone}", method, built
 
 
 def _pretrained_cfg(name: str, method: type[Method], backbone: _Backbone) -> dict[str, Any]:
@@ -153,7 +141,8 @@ __all__: list[str] = []
 
 def register(*methods: type[Method]) -> None:
     """Adds the names of methods to timm's registry, one for each backbone."""
-    for name, method, backbone in _names(methods):
+    for method, (built, backbone) in product(methods, _BACKBONES.items()):
+        name = f"{method.name}_{built}"
         default_cfgs.update(generate_default_cfgs({name: _pretrained_cfg(name, method, backbone)}))
         globals()[name] = register_model(_entrypoint(name, method, backbone))
 

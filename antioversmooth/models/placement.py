@@ -104,14 +104,13 @@ def remove_scaling(model: nn.Module) -> nn.Module:
             image to image.
     """
     for layer in supported.scaled_layers(model):
-        for key, parameters in _unfoldable(layer):
-            if not parameters or any(torch.count_nonzero(p) for p in parameters):
-                raise ModelError(
-                    f"{key} is not zero and cannot be folded into the weights of"
-                    f" {type(model).__name__}: its term is different for each image; only AttnScale"
-                    " of CaiT folds. To drop it, set it to zero first; to run the model without"
-                    " this package, torch.export it"
-                )
+        for key in _unfoldable(layer):
+            raise ModelError(
+                f"{key} is not zero and cannot be folded into the weights of"
+                f" {type(model).__name__}: its term is different for each image; only AttnScale"
+                " of CaiT folds. To drop it, set it to zero first; to run the model without"
+                " this package, torch.export it"
+            )
     for module in list(model.modules()):
         if isinstance(module, scaled.ScaledTalkingHeads) and module.method is not None:
             _fold_mixing(module, model.get_submodule("patch_embed"))
@@ -120,19 +119,17 @@ def remove_scaling(model: nn.Module) -> nn.Module:
     return model
 
 
-def _unfoldable(layer: supported.Layer) -> Iterator[tuple[str, list[nn.Parameter]]]:
-    """Key and value of each parameter that does not fold; the title of a method without any."""
-    name, block, attention = layer
-    held = []
-    if attention.method is not None and not isinstance(attention, scaled.ScaledTalkingHeads):
-        held.append((attention.method, name, attention))
-    if attention.features is not None:
-        held.append((attention.features.method, name.removesuffix(".attn"), block))
-    for method, prefix, owner in held:
+def _unfoldable(layer: supported.Layer) -> Iterator[str]:
+    """Parameters that are not zero and do not fold, and methods without parameters."""
+    for method, owner in layer.attention.placed_methods():
+        if isinstance(owner, scaled.ScaledTalkingHeads):
+            continue
+        prefix = layer.name if owner is layer.attention else layer.name.removesuffix(".attn")
         if not method.parameters:
-            yield f"{method.title} of {prefix}", []
+            yield f"{method.title} of {prefix}"
         for parameter in method.parameters:
-            yield f"{prefix}.{parameter.name}", [getattr(owner, parameter.name)]
+            if torch.count_nonzero(getattr(owner, parameter.name)):
+                yield f"{prefix}.{parameter.name}"
 
 
 def scales(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -143,9 +140,10 @@ def scales(model: nn.Module) -> dict[str, nn.Parameter]:
 
 def _prepare(attention: Any, excluded: int) -> None:
     folded = supported.folds(attention)
-    _swap_class(attention, supported.ATTENTION[type(attention)])
-    _swap_class(attention.proj, scaled.DeferredLinear)
-    _swap_class(attention.proj_drop, scaled.DeferredDropout)
+    # the modules themselves stay: their parameters, names and hooks, and references to them
+    attention.__class__ = supported.ATTENTION[type(attention)]
+    attention.proj.__class__ = scaled.DeferredLinear
+    attention.proj_drop.__class__ = scaled.DeferredDropout
     attention.method = attention.features = None
     attention.excluded, attention.folded = excluded, folded
 
@@ -160,7 +158,7 @@ def _place_in_attention(attention: Any, method: AttentionMethod) -> None:
     # Swin-V2 builds the matrix always
     if hasattr(attention, "fused_attn"):
         attention.was_fused, attention.fused_attn = attention.fused_attn, False
-    _swap_class(attention.attn_drop, scaled.ExplicitDropout)
+    attention.attn_drop.__class__ = scaled.ExplicitDropout
     attention.attn_drop.attention = (attention,)
 
 
@@ -170,7 +168,7 @@ def _place_in_block(block: nn.Module, attention: Any, method: FeatureMethod) -> 
         block.register_parameter(parameter.name, nn.Parameter(weight.new_zeros(weight.shape[0])))
     attention.features = scaled.BlockFeatures(method, attention.family, block)
     if attention.features_on_map:
-        _swap_class(block, supported.MAP_BLOCKS[type(block)])
+        block.__class__ = supported.MAP_BLOCKS[type(block)]
 
 
 def _exempt_from_weight_decay(model: Any) -> None:
@@ -193,31 +191,18 @@ def _fold_mixing(attention: scaled.ScaledTalkingHeads, patch_embed: Any) -> None
 def _restore(module: Any) -> None:
     if isinstance(module, scaled.ScaledAttention):
         _restore_attention(module)
-    _swap_class(module, _STOCK.get(type(module), type(module)))
+    module.__class__ = _STOCK.get(type(module), type(module))
 
 
 def _restore_attention(attention: Any) -> None:
-    _swap_class(attention.proj, nn.Linear)
-    _swap_class(attention.proj_drop, nn.Dropout)
+    attention.proj.__class__, attention.proj_drop.__class__ = nn.Linear, nn.Dropout
     if isinstance(attention.attn_drop, scaled.ExplicitDropout):
         delattr(attention.attn_drop, "attention")
-        _swap_class(attention.attn_drop, nn.Dropout)
+        attention.attn_drop.__class__ = nn.Dropout  # type: ignore[assignment]
     if hasattr(attention, "was_fused"):
         attention.fused_attn = attention.was_fused
-    if attention.method is not None:
-        _remove_parameters(attention, attention.method)
-    if attention.features is not None:
-        _remove_parameters(attention.features.block, attention.features.method)
+    for method, owner in attention.placed_methods():
+        for parameter in method.parameters:
+            delattr(owner, parameter.name)
     for name in _ATTRIBUTES:
         vars(attention).pop(name, None)
-
-
-def _remove_parameters(owner: nn.Module, method: Method) -> None:
-    for parameter in method.parameters:
-        delattr(owner, parameter.name)
-
-
-def _swap_class(module: nn.Module, kind: type[nn.Module]) -> None:
-    """Changes the class of a module to one with the same parameters: names, hooks and references
-    stay."""
-    module.__class__ = kind

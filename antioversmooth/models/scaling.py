@@ -134,8 +134,7 @@ def fold_features(projection: Projection, s: Tensor, t: Tensor, mean_input: Tens
         mean_input: m(x) of the projection's input x, [B, 1, C_in].
     """
     weight, bias, shift = projection
-    mean_output = Projection(weight, bias, shift)(mean_input)
-    per_image = (s - t) * mean_output
+    per_image = (s - t) * projection(mean_input)
     if shift is not None:
         per_image = per_image + (1 + t) * shift
     return Projection(

@@ -66,27 +66,22 @@ def check(node: Node, schema: type, *, partial: bool) -> Reading:
     """
     checker = _Checker(partial)
     content = checker.mapping(node, schema, "")
-    return Reading(
-        content if isinstance(content, dict) else {},
-        checker.places,
-        checker.problems,
-        checker.unfit,
-    )
+    if isinstance(content, dict):
+        checker.reading.content = content
+    return checker.reading
 
 
 class _Checker:
     """Walks down a tree of nodes and a tree of types together."""
 
     def __init__(self, partial: bool) -> None:
-        self.partial = partial
-        self.places: dict[str, Place] = {}
-        self.problems: list[Problem] = []
-        self.unfit: set[str] = set()
+        self.partial, self.reading = partial, Reading()
+        self.places = self.reading.places
 
     def refuse(self, place: Place, key: str, message: str, schema: type | None = None) -> object:
         """Adds a problem, with the docstring of the key where it is a field of `schema`."""
         notes = fields.notes(schema, key.rpartition(".")[2]) if schema else ()
-        self.problems.append(Problem(place, key, message, notes))
+        self.reading.problems.append(Problem(place, key, message, notes))
         return _UNFIT
 
     def mapping(self, node: Node, schema: type, key: str) -> object:
@@ -101,7 +96,7 @@ class _Checker:
             if name not in type_hints(schema) or dotted == "name":
                 meant.update(self.unknown(child, dotted, schema))
             elif (value := self.value(child, dotted, schema, name)) is _UNFIT:
-                self.unfit.add(dotted)
+                self.reading.unfit.add(dotted)
             else:
                 content[name] = value
         if not self.partial:
@@ -112,18 +107,14 @@ class _Checker:
         """Refuses an unknown key; returns the keys that may be meant."""
         name = dotted.rpartition(".")[2]
         if dotted == "name":
-            self.refuse(
-                node.key_place, dotted, "the name of a spec is that of its file; leave it out"
-            )
+            message = "the name of a spec is that of its file; leave it out"
+            self.refuse(node.key_place, dotted, message)
             return ()
         siblings = [other for other in type_hints(schema) if other != "name" or "." in dotted]
         qualified = fields.qualified_names(schema)
         if name in ("seed", "seeds") and qualified:
-            self.refuse(
-                node.key_place,
-                dotted,
-                "seeds are no part of a spec: --seeds 0,1,2 on the command line",
-            )
+            message = "seeds are no part of a spec: --seeds 0,1,2 on the command line"
+            self.refuse(node.key_place, dotted, message)
             return ()
         ours = fields.ALIASES.get(name.replace("-", "_").lower(), name)
         close = (
@@ -132,11 +123,8 @@ class _Checker:
             or alike(name, siblings)
             or [dotted_name for key in misspelt(name, qualified) for dotted_name in qualified[key]]
         )
-        self.refuse(
-            node.key_place,
-            dotted,
-            f"there is no such key; {question(close) or _others(siblings, name)}",
-        )
+        hint = question(close) or _others(siblings, name)
+        self.refuse(node.key_place, dotted, f"there is no such key; {hint}")
         return close
 
     def missing(self, node: Node, key: str, schema: type, meant: Collection[str]) -> None:

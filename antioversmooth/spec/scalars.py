@@ -14,31 +14,20 @@ from antioversmooth.spec.problems import question
 
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TIMES = {
-    "s": 1,
-    "sec": 1,
-    "second": 1,
-    "m": 60,
-    "min": 60,
-    "minute": 60,
-    "h": 3600,
-    "hour": 3600,
-    "d": 86400,
+    **dict.fromkeys(("s", "sec", "second"), 1.0),
+    **dict.fromkeys(("m", "min", "minute"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour"), 3600.0),
+    **dict.fromkeys(("d", "day"), 86400.0),
+    **dict.fromkeys(("w", "week"), 604800.0),
 }
-_TIMES |= {"hr": 3600, "day": 86400, "w": 604800, "week": 604800}
 _SIZES = {
-    "m": 1 / 1024,
-    "mb": 1 / 1024,
-    "mib": 1 / 1024,
-    "g": 1,
-    "gb": 1,
-    "gib": 1,
-    "t": 1024,
-    "tb": 1024,
-    "tib": 1024,
+    **dict.fromkeys(("m", "mb", "mib"), 1 / 1024),
+    **dict.fromkeys(("g", "gb", "gib"), 1.0),
+    **dict.fromkeys(("t", "tb", "tib"), 1024.0),
 }
 _COUNTS = {"k": 1e3, "m": 1e6}
 _UNITS: dict[str, tuple[str, dict[str, float]]] = {
-    "s": ("seconds", {unit: float(seconds) for unit, seconds in _TIMES.items()}),
+    "s": ("seconds", _TIMES),
     "min": ("minutes", {unit: seconds / 60 for unit, seconds in _TIMES.items()}),
     "gb": ("GiB", _SIZES),
     "top1": ("percent", {"%": 1}),

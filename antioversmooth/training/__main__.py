@@ -12,7 +12,7 @@ from pathlib import Path
 
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
 from antioversmooth.runs import Run
-from antioversmooth.runs.attempts import EndReason
+from antioversmooth.runs.attempts import RESUMABLE, EndReason
 from antioversmooth.training.run.attempt import SUPERSEDED, describe, end_of
 from antioversmooth.training.run.distributed import rank_from_env
 from antioversmooth.training.train import train
@@ -20,12 +20,7 @@ from antioversmooth.training.train import train
 EXIT_RESUMABLE = os.EX_TEMPFAIL
 """Exit code of an attempt that ended early and can be resumed."""
 
-_RESUMABLE_REASONS = (
-    EndReason.preempted.value,
-    EndReason.timeout.value,
-    EndReason.cancelled.value,
-    SUPERSEDED,
-)
+_RESUMABLE_REASONS = {SUPERSEDED, *(reason.value for reason in RESUMABLE)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

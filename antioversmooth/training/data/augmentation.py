@@ -5,12 +5,13 @@ Shapes: B images, C channels, S pixels along a side.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 
 import torch
 from PIL import Image
-from timm.data.auto_augment import AugmentOp, posterize
+from timm.data.auto_augment import posterize
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import (
     RandomResizedCropAndInterpolation,
@@ -47,9 +48,11 @@ def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> 
         use_prefetcher=True,
         separate=True,
     )
-    _allow_zero_bits(augment)
-    if recipe.rand_augment_interpolation is not None:
-        _set_interpolation(augment, recipe.rand_augment_interpolation)
+    for operation in chain.from_iterable(getattr(t, "ops", ()) for t in augment.transforms):
+        if operation.aug_fn is posterize:
+            operation.aug_fn = _posterize
+        if recipe.rand_augment_interpolation is not None:
+            operation.kwargs["resample"] = str_to_pil_interp(recipe.rand_augment_interpolation)
     crop.transforms[0] = FastCrop(crop.transforms[0], recipe.interpolation)
     return _composed(_as_rgb, crop, augment, _to_channels(data.in_channels), to_bytes)
 
@@ -113,22 +116,6 @@ class FastCrop:
             box, list(self.crop.size), interpolation=self.interpolation, antialias=True
         )
         return Image.fromarray(resized[0].permute(1, 2, 0).contiguous().numpy())
-
-
-def _operations(augment: Compose) -> Iterator[AugmentOp]:
-    for transform in augment.transforms:
-        yield from getattr(transform, "ops", ())
-
-
-def _set_interpolation(augment: Compose, interpolation: str) -> None:
-    for operation in _operations(augment):
-        operation.kwargs["resample"] = str_to_pil_interp(interpolation)
-
-
-def _allow_zero_bits(augment: Compose) -> None:
-    for operation in _operations(augment):
-        if operation.aug_fn is posterize:
-            operation.aug_fn = _posterize
 
 
 def _posterize(image: Image.Image, bits: int, **options: object) -> Image.Image:

@@ -35,12 +35,9 @@ from antioversmooth.training.step.learner import Learner
 from antioversmooth.training.step.meter import Meter, MeterReading
 
 REASONS = {
-    StepAction.cancelled: EndReason.cancelled.value,
-    StepAction.preempted: EndReason.preempted.value,
-    StepAction.timeout: EndReason.timeout.value,
-    StepAction.superseded: SUPERSEDED,
-    StepAction.disk_full: EndReason.disk_full.value,
-    StepAction.crash: EndReason.crash.value,
+    action: SUPERSEDED if action is StepAction.superseded else EndReason[action.name].value
+    for action in StepAction
+    if action.stops
 }
 """End reason of the attempt, by the action that the ranks agreed on."""
 

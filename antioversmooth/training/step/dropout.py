@@ -9,7 +9,7 @@ that is recomputed draws the same mask again, and torch.compile accepts the oper
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -106,17 +106,11 @@ def dropout_mask(
     return drawn[start : start + shape[0]].clone()
 
 
-@dropout_mask.register_fake
-def _(
-    sample_index: Tensor,
-    layer: int,
-    group: int,
-    shape: Sequence[int],
-    keep: float,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Tensor:
-    return torch.empty(shape, dtype=dtype, device=device)
+dropout_mask.register_fake(
+    lambda sample_index, layer, group, shape, keep, dtype, device: torch.empty(
+        shape, dtype=dtype, device=device
+    )
+)
 
 
 class FusedDropout(torch.autograd.Function):
@@ -135,31 +129,33 @@ class FusedDropout(torch.autograd.Function):
         return torch.ops.aten.native_dropout_backward(gradient, mask, ctx.factor), None, None
 
 
-class IndexedDropout(nn.Dropout):
-    """Dropout by sample."""
+class Indexed(nn.Module):
+    """Mixed into a layer that draws by sample; `IndexedDropouts` sets the attributes."""
 
     sample_index: Tensor
     layer: int
     group: int
+
+    def draw(self, x: Tensor, shape: Sequence[int], keep: float, dtype: torch.dtype) -> Tensor:
+        """The mask of this layer for an input."""
+        mask: Tensor = dropout_mask(
+            self.sample_index, self.layer, self.group, shape, keep, dtype, x.device
+        )
+        return mask
+
+
+class IndexedDropout(Indexed, nn.Dropout):
+    """Dropout by sample."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[B or B * windows, ...] -> the same."""
         if not self.training:
             return input
         keep = 1 - self.p
-        draw = partial(
-            dropout_mask,
-            self.sample_index,
-            self.layer,
-            self.group,
-            input.shape,
-            keep,
-            device=input.device,
-        )
         if not input.is_cuda:
-            factor: Tensor = draw(dtype=input.dtype).div_(keep)
-            return input * factor
-        result: Tensor = FusedDropout.apply(input, draw(dtype=torch.bool), 1 / keep)
+            return input * self.draw(input, input.shape, keep, input.dtype).div_(keep)
+        mask = self.draw(input, input.shape, keep, torch.bool)
+        result: Tensor = FusedDropout.apply(input, mask, 1 / keep)
         return result
 
 
@@ -171,12 +167,8 @@ class IndexedExplicitDropout(ExplicitDropout, IndexedDropout):
     """Dropout on an attention matrix that a method has rescaled."""
 
 
-class IndexedDropPath(DropPath):
+class IndexedDropPath(Indexed, DropPath):
     """Drop path by sample."""
-
-    sample_index: Tensor
-    layer: int
-    group: int
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] -> the same."""
@@ -184,10 +176,7 @@ class IndexedDropPath(DropPath):
             return x
         keep = 1 - self.drop_prob
         shape = (len(x), *[1] * (x.ndim - 1))
-        factor: Tensor = dropout_mask(
-            self.sample_index, self.layer, self.group, shape, keep, x.dtype, x.device
-        ).div_(keep)
-        return x * factor
+        return x * self.draw(x, shape, keep, x.dtype).div_(keep)
 
 
 class TwoPathBlock(LayerScaleBlock):
