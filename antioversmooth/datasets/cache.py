@@ -41,12 +41,9 @@ def cached(
         make: Returns arrays without objects, and the folders and files that they depend on. A path
             has changed if its time stamp, or the size of a file, has.
     """
-    name = hashlib.sha256(
-        json.dumps({"format": FORMAT, **key}, sort_keys=True).encode()
-    ).hexdigest()
-    path = cache_dir() / f"{name[:16]}.npz"
-    found = _read(path)
-    if found is not None:
+    described = json.dumps({"format": FORMAT, **key}, sort_keys=True)
+    path = cache_dir() / f"{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz"
+    if (found := _read(path)) is not None:
         return found
     arrays, depends_on = make()
     _write(path, arrays, depends_on)
@@ -76,10 +73,8 @@ def _write(path: Path, arrays: Arrays, depends_on: Sequence[Path]) -> None:
         files.write_atomic(path, content.getvalue())
     except OSError as err:
         # no home folder on this node, or it is full: the next start lists again
-        print(
-            f"note: cannot cache the listing of the data in {path.parent} ({err.strerror})",
-            file=sys.stderr,
-        )
+        note = f"note: cannot cache the listing of the data in {path.parent} ({err.strerror})"
+        print(note, file=sys.stderr)
 
 
 def _stamps(paths: Sequence[Path]) -> npt.NDArray[np.int64]:
@@ -87,10 +82,5 @@ def _stamps(paths: Sequence[Path]) -> npt.NDArray[np.int64]:
 
     The size of a folder counts as 0: file systems disagree on it.
     """
-    found = [os.stat(path) for path in paths]
-    return np.array(
-        [
-            (s.st_mtime_ns, 0 if path.is_dir() else s.st_size)
-            for path, s in zip(paths, found, strict=True)
-        ]
-    )
+    found = [(path, path.stat()) for path in paths]
+    return np.array([(s.st_mtime_ns, 0 if path.is_dir() else s.st_size) for path, s in found])

@@ -208,10 +208,8 @@ def _scan(config: DataConfig, scan: Scan) -> tuple[cache.Arrays, list[Path]]:
     }
     for split, images in zip(SPLITS, (train, val), strict=True):
         parts = {"names": images.names, "labels": images.labels, "places": images.ranges}
-        parts |= {
-            "archives": encode_names(images.archives),
-            "root": np.array(os.path.relpath(images.root, config.root)),
-        }
+        parts["archives"] = encode_names(images.archives)
+        parts["root"] = np.array(os.path.relpath(images.root, config.root))
         arrays |= {f"{split}_{name}": part for name, part in parts.items()}
     return arrays, [*train_paths, *val_paths]
 

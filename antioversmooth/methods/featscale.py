@@ -15,6 +15,7 @@ from antioversmooth.methods.base import CLASS_TOKEN, FeatureMethod, Forms, Param
 if TYPE_CHECKING:
     from torch import Tensor
 
+_AS_IT_ACTS = "as it acts (the released form counts it twice)"
 _VARIANTS = {
     ScalingVariant.released: "FeatScale's form on DeiT: the released code's, 1 + 2s and 1 + 2t",
     ScalingVariant.paper: "FeatScale's form on DeiT: the paper's, 1 + s and 1 + t",
@@ -32,16 +33,8 @@ class FeatScale(FeatureMethod):
     name: ClassVar[str] = "featscale"
     title: ClassVar[str] = "FeatScale"
     parameters: ClassVar[tuple[Parameter, ...]] = (
-        Parameter(
-            "lamb1",
-            "s",
-            "FeatScale's s, of the DC part, as it acts (the released form counts it twice)",
-        ),
-        Parameter(
-            "lamb2",
-            "t",
-            "FeatScale's t, of the HC part, as it acts (the released form counts it twice)",
-        ),
+        Parameter("lamb1", "s", f"FeatScale's s, of the DC part, {_AS_IT_ACTS}"),
+        Parameter("lamb2", "t", f"FeatScale's t, of the HC part, {_AS_IT_ACTS}"),
     )
     forms: ClassVar[Forms] = {
         Family.vit: {"scaling_variant": _VARIANTS, "class_token_in_mean": CLASS_TOKEN}
@@ -65,15 +58,11 @@ class FeatScale(FeatureMethod):
                 " models) or paper (1 + s, 1 + t)"
             ) from None
 
-    def repeats(self, family: Family) -> int:
-        """k: the released code adds its terms twice in DeiT, once in CaiT and Swin."""
-        released = ScalingVariant(self.variant) is ScalingVariant.released
-        return 2 if released and family is Family.vit else 1
-
     def scales(self, family: Family, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """(k s, k t)."""
+        """(k s, k t); the released code adds its terms twice in DeiT, once in CaiT and Swin."""
         s, t = parameters
-        k = self.repeats(family)
+        released = ScalingVariant(self.variant) is ScalingVariant.released
+        k = 2 if released and family is Family.vit else 1
         return k * s, k * t
 
     def textbook(self, x: Tensor, low_pass: Tensor, *parameters: Tensor, times: int) -> Tensor:

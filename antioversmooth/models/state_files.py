@@ -37,12 +37,9 @@ def read_state(source: Path, *, average: bool = False) -> State:
     Raises:
         CheckpointError: The file is missing, torn, or holds no state dict.
     """
+    load = safetensors.torch.load_file if source.suffix == ".safetensors" else _torch_load
     try:
-        content = (
-            safetensors.torch.load_file(source)
-            if source.suffix == ".safetensors"
-            else _torch_load(source)
-        )
+        content: Any = load(source)
     except FileNotFoundError as err:
         raise CheckpointError(f"{source}: there is no such file") from err
     except Exception as err:
@@ -118,12 +115,9 @@ def save_weights(
         CheckpointError: Another ending.
     """
     if target.suffix == ".safetensors":
-        state = {
-            key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()
-        }
-        files.write_atomic(
-            target, safetensors.torch.save(state, {"format": "pt", **(metadata or {})})
-        )
+        state = {key: t.detach().cpu().contiguous() for key, t in model.state_dict().items()}
+        content = safetensors.torch.save(state, {"format": "pt", **(metadata or {})})
+        files.write_atomic(target, content)
     elif target.suffix == ".pth":
         buffer = io.BytesIO()
         torch.save({"model": official_state(model)}, buffer)

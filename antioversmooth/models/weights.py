@@ -168,11 +168,8 @@ def _classifier_of_other_classes(
     model: Any, fitted: State, expected: Mapping[str, Tensor]
 ) -> list[str]:
     heads = model.get_classifier()
-    parameters = {
-        id(p)
-        for head in (heads if isinstance(heads, tuple) else (heads,))
-        for p in head.parameters()
-    }
+    heads = heads if isinstance(heads, tuple) else (heads,)
+    parameters = {id(p) for head in heads for p in head.parameters()}
     names = [name for name, p in model.named_parameters() if id(p) in parameters and name in fitted]
     return sorted(name for name in names if len(fitted[name]) != len(expected[name]))
 
@@ -188,17 +185,13 @@ def _refuse(source: str, model: nn.Module, problems: Mapping[str, Sequence[str]]
     found = [f"{what} {and_more(keys, 6)}" for what, keys in problems.items() if keys]
     if not found:
         return
-    added = parameter_names()
-    scales = any(
-        key.rpartition(".")[2] in added for key in problems["holds, and the model does not,"]
-    )
+    excess, added = problems["holds, and the model does not,"], parameter_names()
+    scales = any(key.rpartition(".")[2] in added for key in excess)
     advice = (
         "its scales are those of another method: choose the model.scaling that it was trained with"
         if scales
-        else (
-            "declare what may be missing in recipe.init_allow_missing, or choose the model that it"
-            " is of"
-        )
+        else "declare what may be missing in recipe.init_allow_missing, or choose the model that it"
+        " is of"
     )
     raise CheckpointError(
         f"{source} does not fit this {type(model).__name__}: it {'; it '.join(found)}; {advice}"

@@ -112,10 +112,8 @@ class Evaluator:
             labels = batch.labels.to(self.ranks.device, non_blocking=True)
             with autocast(self.ranks.device, self.precision):
                 logits = model(self.preprocessing.normalise(batch.images))
-            scores = _scores(logits.float(), labels) * readable.to(
-                self.ranks.device, non_blocking=True
-            )
-            sums.index_add_(1, labels, scores)
+            counted = readable.to(self.ranks.device, non_blocking=True)
+            sums.index_add_(1, labels, _scores(logits.float(), labels) * counted)
         return sums, unreadable
 
 

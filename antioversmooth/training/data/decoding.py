@@ -24,14 +24,9 @@ SIMPLE_COLOURS = {"Gray", "YCbCr"}
 MAX_PIXELS = 50_000_000
 """Size of an image above which Pillow decides whether it may be a decompression bomb."""
 DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    struct.error,
+    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
     Image.DecompressionBombError,
-)
+)  # fmt: skip
 """Exceptions that Pillow raises for a damaged file, depending on its format and damage."""
 
 

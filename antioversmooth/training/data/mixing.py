@@ -38,9 +38,8 @@ class Mixing:
             first_view: Number of the first image's view; a multiple of the group size.
         """
         if not self.recipe.mixes:
-            return images, mixup_target(
-                labels, self.num_classes, smoothing=self.recipe.label_smoothing
-            )
+            smoothing = self.recipe.label_smoothing
+            return images, mixup_target(labels, self.num_classes, smoothing=smoothing)
         size = self.recipe.mix_group
         targets = []
         for start in range(0, len(images), size):

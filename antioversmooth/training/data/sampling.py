@@ -53,9 +53,8 @@ class SampleOrder:
     def images(self, epoch: int) -> npt.NDArray[np.int64]:
         """Image of each view of an epoch. Shape: [num_images]."""
         if epoch != self._epoch:
-            drawn = np.random.default_rng(seed_for(self.seed, "order", epoch)).permutation(
-                self.num_images
-            )
+            generator = np.random.default_rng(seed_for(self.seed, "order", epoch))
+            drawn = generator.permutation(self.num_images)
             self._images = np.repeat(drawn, self.repeats)[: self.num_images]
             self._epoch = epoch
         return self._images

@@ -182,11 +182,8 @@ def _redirected(folder: Path, ranks: Ranks) -> Iterator[None]:
     sys.stderr.flush()
     before = {descriptor: os.dup(descriptor) for descriptor in (1, 2)}
     for descriptor, ending in ((1, "out"), (2, "err")):
-        log = os.open(
-            folder / f"rank{ranks.rank}.{ending}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666
-        )
-        os.dup2(log, descriptor)
-        os.close(log)
+        with (folder / f"rank{ranks.rank}.{ending}").open("ab") as log:
+            os.dup2(log.fileno(), descriptor)
     try:
         yield
     except BaseException as err:
@@ -219,18 +216,12 @@ def _heartbeat(run: Run) -> Iterator[None]:
 def _write_start(attempt: Attempt) -> None:
     run, ranks = attempt.run, attempt.ranks
     origin = run.experiment.recipe.init_from
-    source = (
-        attempt.resume_from.path.name
-        if attempt.resume_from
-        else f"init:{origin}"
-        if origin
-        else "scratch"
-    )
+    source = f"init:{origin}" if origin else "scratch"
+    if attempt.resume_from:
+        source = attempt.resume_from.path.name
     facts = _whereabouts(run, ranks)
     attempt.note("start", step=attempt.step, **{"from": source}, **facts)
-    packages = {
-        found.name: found.version for found in importlib.metadata.distributions() if found.name
-    }
+    packages = {one.name: one.version for one in importlib.metadata.distributions() if one.name}
     more = {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -246,15 +237,9 @@ def _write_start(attempt: Attempt) -> None:
 
 
 _SLURM_FACTS = (
-    "SLURM_CLUSTER_NAME",
-    "SLURM_JOB_ID",
-    "SLURM_JOB_PARTITION",
-    "SLURM_JOB_NODELIST",
-    "SLURM_JOB_NUM_NODES",
-    "SLURM_NTASKS",
-    "SLURM_CPUS_PER_TASK",
-    "SLURM_RESTART_COUNT",
-)
+    "SLURM_CLUSTER_NAME", "SLURM_JOB_ID", "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST",
+    "SLURM_JOB_NUM_NODES", "SLURM_NTASKS", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT",
+)  # fmt: skip
 
 
 def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
@@ -309,11 +294,10 @@ def end_of(error: BaseException) -> tuple[EndReason | None, str]:
     if isinstance(error, RuntimeError) and "timed out" in message.lower():
         return EndReason.hang, message
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        way_out = (
-            "runtime.device_batch and runtime.gradient_checkpointing make it smaller, and the run"
-            " stays the same"
+        return EndReason.out_of_memory, (
+            f"{message.splitlines()[0]}; runtime.device_batch and runtime.gradient_checkpointing"
+            " make it smaller, and the run stays the same"
         )
-        return EndReason.out_of_memory, f"{message.splitlines()[0]}; {way_out}"
     return EndReason.crash, message
 
 

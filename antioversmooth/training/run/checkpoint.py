@@ -96,11 +96,8 @@ class CheckpointWriter:
 
     def failed(self) -> BaseException | None:
         """The error that stopped the last write, if it has failed by now."""
-        return (
-            self._pending.exception()
-            if self._pending is not None and self._pending.done()
-            else None
-        )
+        pending = self._pending
+        return pending.exception() if pending is not None and pending.done() else None
 
     def wait(self) -> None:
         """Returns when the last checkpoint is on disk.

@@ -51,10 +51,8 @@ def rank_from_env(environment: Mapping[str, str]) -> RankInfo:
     A shell inside an allocation has SLURM's job variables but no step of its own, and is alone.
     """
     if "WORLD_SIZE" in environment:
-        rank, world, local, local_world = (
-            int(environment[key])
-            for key in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        )
+        keys = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        rank, world, local, local_world = (int(environment[key]) for key in keys)
         return RankInfo(rank, world, local, local_world, "torchrun")
     world = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
     if world > 1:

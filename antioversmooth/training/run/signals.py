@@ -44,12 +44,7 @@ class StepAction(IntEnum):
     @property
     def saves(self) -> bool:
         """Whether the state is saved: not by a superseded attempt, nor where saving has failed."""
-        return self in (
-            StepAction.save,
-            StepAction.cancelled,
-            StepAction.preempted,
-            StepAction.timeout,
-        )
+        return StepAction.save <= self <= StepAction.timeout
 
 
 def action_for_signal(number: int, environment: Mapping[str, str], *, now: float) -> StepAction:

@@ -43,10 +43,8 @@ def sample_system(*, gpus: int) -> dict[str, float]:
 
 def _sample_gpu(index: int) -> dict[str, float]:
     """Utilisation of one GPU, as numbered for this process (`CUDA_VISIBLE_DEVICES`)."""
-    used, total = (
-        torch.cuda.device_memory_used(index),
-        torch.cuda.get_device_properties(index).total_memory,
-    )
+    used = torch.cuda.device_memory_used(index)
+    total = torch.cuda.get_device_properties(index).total_memory
     return {
         "utilization_percentage": torch.cuda.utilization(index),
         "memory_usage_megabytes": used / MEGABYTE,

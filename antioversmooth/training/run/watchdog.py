@@ -47,18 +47,11 @@ def _watch(attempt: Attempt, over: threading.Event) -> None:
             seen, looks = attempt.ranks.progress.count, 0
         patience = LOOKS if seen else LOOKS * PATIENCE_AT_FIRST
         if looks == round(SAY_AT * patience):
-            _say_where()
+            message = "no progress for a long time; this is where each thread stands:"
+            print(message, file=sys.stderr, flush=True)
+            faulthandler.dump_traceback(file=2, all_threads=True)
         elif looks == round(END_AT * patience):
             _end(attempt, looks * limit / LOOKS)
-
-
-def _say_where() -> None:
-    print(
-        "no progress for a long time; this is where each thread stands:",
-        file=sys.stderr,
-        flush=True,
-    )
-    faulthandler.dump_traceback(file=2, all_threads=True)
 
 
 def _end(attempt: Attempt, after_s: float) -> None:

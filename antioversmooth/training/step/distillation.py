@@ -41,11 +41,8 @@ class Teacher:
         self.model = model.eval().requires_grad_(False)
         self.image_size = image_size
         own, student = _per_channel(mean, std), _per_channel(data.mean, data.std)
-        self._renormalise = (
-            None
-            if torch.equal(own, student)
-            else (student[1] / own[1], (student[0] - own[0]) / own[1])
-        )
+        same = torch.equal(own, student)
+        self._renormalise = None if same else (student[1] / own[1], (student[0] - own[0]) / own[1])
 
     def to(self, device: torch.device) -> Teacher:
         """Moves the teacher to a device, and returns it."""
@@ -90,15 +87,9 @@ def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
             if kind == "timm"
             else _model_of_file(Path(name), config)
         )
-        mean, std = (
-            _for_channels(model.pretrained_cfg[key], config.data.in_channels)
-            for key in ("mean", "std")
-        )
-        size = (
-            model.pretrained_cfg["input_size"][-1]
-            if model.pretrained_cfg.get("fixed_input_size")
-            else None
-        )
+        cfg, channels = model.pretrained_cfg, config.data.in_channels
+        mean, std = (_for_channels(cfg[key], channels) for key in ("mean", "std"))
+        size = cfg["input_size"][-1] if cfg.get("fixed_input_size") else None
         teacher = Teacher(model, mean, std, config.data, size)
     teacher.to(ranks.device)
     _check_fit(teacher, config, ranks)
