@@ -14,13 +14,11 @@ from antioversmooth.config.experiment import Experiment
 from antioversmooth.config.figure import Figure, FigureRow, Panel, PanelKind, ReferenceCurve
 from antioversmooth.config.model import Family, Initialisation, ModelConfig, Scaling, ScalingVariant
 from antioversmooth.config.recipe import Distillation, Precision, RecipeConfig, ScheduleUnit
-from antioversmooth.config.rules import absolute
 from antioversmooth.config.runtime import Compiler, RuntimeConfig
-from antioversmooth.config.table import CONFIDENCES, PaperValue, Table, TableRow
+from antioversmooth.config.table import PaperValue, Table, TableRow
 from antioversmooth.config.types import make
 
 __all__ = [
-    "CONFIDENCES",
     "MISSING",
     "ClusterConfig",
     "Compiler",
@@ -46,6 +44,5 @@ __all__ = [
     "ScheduleUnit",
     "Table",
     "TableRow",
-    "absolute",
     "make",
 ]

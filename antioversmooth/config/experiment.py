@@ -42,21 +42,16 @@ class Experiment(Config):
     def _a_step_in_each_epoch(self) -> Iterator[Broken]:
         if self.recipe.epochs > 0 and self.recipe.global_batch > self.data.num_train:
             expected = f"at most data.num_train = {self.data.num_train}"
-            yield Broken(
-                "recipe.global_batch", self.recipe.global_batch, expected, also=("data.num_train",)
-            )
+            key, value = "recipe.global_batch", self.recipe.global_batch
+            yield Broken(key, value, expected, also=("data.num_train",))
 
     @rule("model.mask_aware", "model.scaling", "recipe.attention_dropout")
     def _no_dropout_on_masked_attnscale(self) -> Iterator[Broken]:
         masked = self.model.mask_aware and self.model.scaling is Scaling.attnscale
         if masked and self.recipe.attention_dropout != 0:
             expected = "0 with model.mask_aware, whose AttnScale has no form that dropout falls on"
-            yield Broken(
-                "recipe.attention_dropout",
-                self.recipe.attention_dropout,
-                expected,
-                also=("model.mask_aware",),
-            )
+            key, value = "recipe.attention_dropout", self.recipe.attention_dropout
+            yield Broken(key, value, expected, also=("model.mask_aware",))
 
     @property
     def steps_per_epoch(self) -> int:

@@ -53,25 +53,19 @@ def build_model(
     )
 
 
-def _vit(config: ModelConfig, *, proj_drop_rate: float, **sizes: Any) -> nn.Module:
+def _vit(config: ModelConfig, **sizes: Any) -> nn.Module:
     kind = VisionTransformerDistilled if config.distillation_token else VisionTransformer
-    return kind(
-        depth=config.depth,
-        num_heads=config.num_heads,
-        pos_drop_rate=proj_drop_rate,
-        proj_drop_rate=proj_drop_rate,
-        **sizes,
-    )
+    dropout = sizes["proj_drop_rate"]
+    return kind(depth=config.depth, num_heads=config.num_heads, pos_drop_rate=dropout, **sizes)
 
 
-def _cait(config: ModelConfig, *, proj_drop_rate: float, **sizes: Any) -> nn.Module:
+def _cait(config: ModelConfig, **sizes: Any) -> nn.Module:
     return Cait(
         depth=config.depth,
         num_heads=config.num_heads,
         depth_token_only=config.class_depth,
         init_values=config.layer_scale_init,
-        pos_drop_rate=proj_drop_rate,
-        proj_drop_rate=proj_drop_rate,
+        pos_drop_rate=sizes["proj_drop_rate"],
         **sizes,
     )
 

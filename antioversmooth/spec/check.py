@@ -145,9 +145,9 @@ class _Checker:
         if node.value == MISSING:
             return self.refuse(node.place, key, "has no value, and needs one", schema)
         if node.value is None:
-            return (
-                None if optional else self.refuse(node.place, key, "null is no value here", schema)
-            )
+            if optional:
+                return None
+            return self.refuse(node.place, key, "null is no value here", schema)
         if typing.get_origin(kind) is dict:
             return self.free(node, key)
         if element := element_type(kind):
@@ -166,12 +166,9 @@ class _Checker:
         if _is_interpolation(node.value):
             return self.interpolation(node, key)
         if not isinstance(node.value, list):
-            how = (
-                "write [a, b], or a line with `- ` for each"
-                if isinstance(node.value, dict)
-                else f"write [{node.text}]"
-            )
-            return self.refuse(node.place, key, f"a list belongs here: {how}")
+            is_mapping = isinstance(node.value, dict)
+            how = "[a, b], or a line with `- ` for each" if is_mapping else f"[{node.text}]"
+            return self.refuse(node.place, key, f"a list belongs here: write {how}")
         read = [self.element(child, kind, f"{key}[{i}]") for i, child in enumerate(node.value)]
         return _UNFIT if any(value is _UNFIT for value in read) else read
 
@@ -190,8 +187,7 @@ class _Checker:
             return self.refuse(node.place, key, "a single value belongs here", schema)
         if _is_interpolation(node.value):
             return self.interpolation(node, key)
-        wrong = complaint(node.value, node.text, kind, key.rpartition(".")[2])
-        if wrong:
+        if wrong := complaint(node.value, node.text, kind, key.rpartition(".")[2]):
             return self.refuse(node.place, key, wrong, schema)
         return node.value if issubclass(kind, Enum) else convert(kind, node.value)
 
@@ -200,9 +196,8 @@ class _Checker:
         try:
             OmegaConf.create({"value": node.value})
         except GrammarParseError as err:
-            return self.refuse(
-                node.place, key, f"`{node.value}` is no interpolation: {str(err).splitlines()[0]}"
-            )
+            reason = str(err).splitlines()[0]
+            return self.refuse(node.place, key, f"`{node.value}` is no interpolation: {reason}")
         return node.value
 
 

@@ -69,11 +69,8 @@ def _place(text: str, start: int, end: int) -> Place:
 def _no_override(text: str) -> Problem:
     key, equals, _ = text.partition("=")
     if not equals or not key:
-        return Problem(
-            _place(text, 0, len(text)),
-            "",
-            "this is no override; write key=value, such as recipe.epochs=1",
-        )
+        message = "this is no override; write key=value, such as recipe.epochs=1"
+        return Problem(_place(text, 0, len(text)), "", message)
     reason = f"cannot be read; quote what has spaces or special characters: {key}='\"...\"'"
     return Problem(_place(text, len(key) + 1, len(text)), key.strip("+~"), reason)
 
@@ -81,17 +78,19 @@ def _no_override(text: str) -> Problem:
 def _add(line: CommandLine, text: str, override: Override, groups: set[str]) -> None:
     key = override.key_or_group
     equals = text.index("=") if "=" in text else len(text)
+    value = text[equals + 1 :]
     at_key, at_value = _place(text, text.index(key), equals), _place(text, equals + 1, len(text))
-    if wrong := _not_possible(override, text[equals + 1 :]):
-        line.problems.append(
-            Problem(at_value if override.is_sweep_override() else at_key, key, wrong)
-        )
-    elif "/" in key or key in groups:
-        line.choices[key] = _node(override.value(), at_value, at_key, text[equals + 1 :])
+    if wrong := _not_possible(override, value):
+        place = at_value if override.is_sweep_override() else at_key
+        line.problems.append(Problem(place, key, wrong))
+        return
+    node = _node(override.value(), at_value, at_key, value)
+    if "/" in key or key in groups:
+        line.choices[key] = node
     else:
-        line.settings.append(
-            _nested(key.split("."), override, at_value, at_key, text[equals + 1 :])
-        )
+        for name in reversed(key.split(".")):
+            node = Node({name: node}, at_value, at_key)
+        line.settings.append(node)
 
 
 def _not_possible(override: Override, value: str) -> str | None:
@@ -111,21 +110,11 @@ def _is_free(key: str) -> bool:
     return f"{key}.".startswith("cluster.sbatch.")
 
 
-def _nested(
-    keys: Sequence[str], override: Override, place: Place, key_place: Place, text: str
-) -> Node:
-    node = _node(override.value(), place, key_place, text)
-    for key in reversed(keys):
-        node = Node({key: node}, place, key_place)
-    return node
-
-
 def _node(value: Any, place: Place, key_place: Place, text: str) -> Node:
     """A node for a value; all its parts have the place of the whole."""
     if isinstance(value, dict):
-        return Node(
-            {str(k): _node(v, place, key_place, "") for k, v in value.items()}, place, key_place
-        )
+        parts = {str(key): _node(part, place, key_place, "") for key, part in value.items()}
+        return Node(parts, place, key_place)
     if isinstance(value, list):
-        return Node([_node(v, place, key_place, "") for v in value], place, key_place)
+        return Node([_node(part, place, key_place, "") for part in value], place, key_place)
     return Node(value, place, key_place, text)

@@ -93,27 +93,22 @@ class _Walker:
         self.found.problems += source.problems
         if source.root is None or not isinstance(source.root.value, dict):
             if not source.problems:
-                self.found.problems.append(
-                    Problem(source.top, "", "a spec is a mapping: `key: value` on each line")
-                )
+                message = "a spec is a mapping: `key: value` on each line"
+                self.found.problems.append(Problem(source.top, "", message))
             return
         entries = self.entries(source.root.value.get("defaults"))
         for entry in entries:
             if entry.group and "${" not in entry.option:
-                self.found.choices.setdefault(
-                    _joined(base, entry.group), replace(entry.node, value=entry.option)
-                )
+                option = replace(entry.node, value=entry.option)
+                self.found.choices.setdefault(_joined(base, entry.group), option)
         for entry in entries:
             if entry.option == "_self_":
                 self.found.layers.append(Layer(path, package))
             elif entry.option == "schema" and not entry.group:
                 self.has_schema = True
                 if self.found.layers:
-                    self.refuse(
-                        entry.node,
-                        "`schema` comes before all keys: it sets them to their defaults",
-                        "defaults",
-                    )
+                    message = "`schema` comes before all keys: it sets them to their defaults"
+                    self.refuse(entry.node, message, "defaults")
             elif not entry.overrides:
                 self.follow(entry, package, base, (*chain, path))
         if not entries:
@@ -151,6 +146,7 @@ class _Walker:
         self, entry: Entry, package: tuple[str, ...], base: str, chain: tuple[Path, ...]
     ) -> None:
         """Visits the file that an entry names."""
+        sections = fields.sections()
         group = _joined(base, entry.group) if entry.group else ""
         chosen = self.chosen(group, entry) if group else entry.node
         if chosen is None or not isinstance(chosen.value, str):
@@ -163,15 +159,10 @@ class _Walker:
             self.refuse(chosen, self.not_found(relative), group)
         elif path in chain:
             self.refuse(chosen, f"{relative}.yaml would be part of itself", "defaults")
-        elif (goes := self.package(entry, path, home, package)) and goes[
-            0
-        ] not in fields.sections():
-            hint = did_you_mean(goes[0], fields.sections())
-            self.refuse(
-                chosen,
-                f"its keys would go to `{'.'.join(goes)}`, which a row does not have; {hint}",
-                "defaults",
-            )
+        elif (goes := self.package(entry, path, home, package)) and goes[0] not in sections:
+            hint = did_you_mean(goes[0], sections)
+            message = f"its keys would go to `{'.'.join(goes)}`, which a row does not have; {hint}"
+            self.refuse(chosen, message, "defaults")
         else:
             self.visit(path, goes, home, chain)
 
@@ -188,11 +179,8 @@ class _Walker:
             if name in self.broken:
                 return None
             if other is None:
-                self.refuse(
-                    chosen,
-                    f"`${{{name}}}` names no group; {did_you_mean(name, self.groups)}",
-                    group,
-                )
+                hint = did_you_mean(name, self.groups)
+                self.refuse(chosen, f"`${{{name}}}` names no group; {hint}", group)
                 return None
             chosen = replace(chosen, value=chosen.value.replace(f"${{{name}}}", str(other.value)))
         return self.found.choices.setdefault(group, chosen)
@@ -216,14 +204,11 @@ class _Walker:
         if "/" in relative and group not in groups:
             return f"there is no group `{group}`; {did_you_mean(group, groups)}"
         home, _, name = relative.rpartition("/")
-        beside = sorted(path.stem for path in (self.folder / home).glob("*.yaml"))
-        below = sorted(
-            str(path.relative_to(self.folder / home).with_suffix(""))
-            for path in (self.folder / home).rglob("*.yaml")
-        )
-        return (
-            f"there is no {self.folder.name}/{relative}.yaml; {did_you_mean(name, beside or below)}"
-        )
+        top = self.folder / home
+        beside = sorted(path.stem for path in top.glob("*.yaml"))
+        below = sorted(str(path.relative_to(top).with_suffix("")) for path in top.rglob("*.yaml"))
+        hint = did_you_mean(name, beside or below)
+        return f"there is no {self.folder.name}/{relative}.yaml; {hint}"
 
     def finish(self) -> None:
         for group, node in self.line.choices.items():

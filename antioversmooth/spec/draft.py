@@ -40,10 +40,6 @@ def _renamed(text: str, old: str, new: str) -> str:
     """The text with another name, and without the number that the old row expects."""
     text = text.replace(f"experiments/{old}.yaml", f"experiments/{new}.yaml")
     text = re.sub(r"\A# .*", f"# {new}: {old}, changed", text)
-    text = re.sub(
-        r"^# Expected: .*",
-        f"# Expected: no number is known; see {old} for the row it started from",
-        text,
-        flags=re.M,
-    )
+    expected = f"# Expected: no number is known; see {old} for the row it started from"
+    text = re.sub(r"^# Expected: .*", expected, text, flags=re.M)
     return re.sub(r"^title: .*", f'title: "{new}"', text, flags=re.M)

@@ -85,13 +85,9 @@ def identifies(key: str) -> bool:
     """Whether a dotted key of an experiment is part of a run's identity, as its metadata says."""
     schema: type | None = Experiment
     for name in key.split("."):
-        found = (
-            [field for field in dataclasses.fields(schema) if field.name == name] if schema else []
-        )
-        if not found:
-            break
-        if not found[0].metadata.get("identity", True):
-            return False
+        for field in dataclasses.fields(schema) if schema else ():
+            if field.name == name and not field.metadata.get("identity", True):
+                return False
         schema = sections().get(name)
     return True
 

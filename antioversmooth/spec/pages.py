@@ -65,9 +65,8 @@ def _missing_rows(reading: Reading, folder: Path) -> Iterator[Problem]:
     for i, row in enumerate(reading.content.get("rows", [])):
         name, key = row.get("experiment"), f"rows[{i}].experiment"
         if name is not None and name not in known:
-            message = (
-                f"there is no row {folder.name}/{name}.yaml; {did_you_mean(Path(name).stem, known)}"
-            )
+            hint = did_you_mean(Path(name).stem, known)
+            message = f"there is no row {folder.name}/{name}.yaml; {hint}"
             yield Problem(reading.places[key], key, message)
 
 
@@ -76,8 +75,6 @@ def _missing_figures(reading: Reading, folder: Path) -> Iterator[Problem]:
     known = sorted(path.stem for path in (folder / "figures").glob("*.yaml"))
     for i, name in enumerate(reading.content.get("figures", [])):
         if name not in known:
-            message = (
-                f"there is no figure {folder.name}/figures/{name}.yaml;"
-                f" {did_you_mean(Path(name).stem, known)}"
-            )
+            hint = did_you_mean(Path(name).stem, known)
+            message = f"there is no figure {folder.name}/figures/{name}.yaml; {hint}"
             yield Problem(reading.places[f"figures[{i}]"], f"figures[{i}]", message)

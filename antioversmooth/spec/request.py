@@ -115,9 +115,7 @@ def load_figure(path: Path, overrides: Sequence[str] = ()) -> tuple[Figure, Requ
     figure = _load_page(Figure, path)
     folder = path.absolute().parent.parent
     request = load([folder / f"{row.experiment}.yaml" for row in figure.rows], overrides)
-    _require_layers(
-        figure, {experiment.name: experiment.model.depth for experiment in request.experiments}
-    )
+    _require_layers(figure, {row.name: row.model.depth for row in request.experiments})
     return figure, request
 
 
@@ -129,12 +127,8 @@ def _require_layers(figure: Figure, depths: Mapping[str, int]) -> None:
         beyond = [layer for layer in panel.layers if not -depth <= layer <= depth]
         if beyond:
             right = f"its rows have {depth} layers; from the end they are -1 to -{depth}"
-            errors.append(
-                SpecError(
-                    f"{beyond} is not possible: {right}",
-                    where=f"{figure.name}: panels[{index}].layers",
-                )
-            )
+            where = f"{figure.name}: panels[{index}].layers"
+            errors.append(SpecError(f"{beyond} is not possible: {right}", where=where))
     if errors:
         raise SpecError.together(errors)
 
@@ -142,9 +136,8 @@ def _require_layers(figure: Figure, depths: Mapping[str, int]) -> None:
 def _load_page(schema: type[P], path: Path) -> P:
     loader = _Loader(())
     wanted = schema.__name__.lower()
-    made = [
-        loader.keep(load_page(schema, found), found) for found in loader.existing([path], wanted)
-    ]
+    found = loader.existing([path], wanted)
+    made = [loader.keep(load_page(schema, one), one) for one in found]
     loader.finish()
     (page,) = made
     # else there were problems
@@ -173,9 +166,8 @@ class _Loader:
                     return None
                 return candidate.absolute()
         beside = sorted(p.stem for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        self.absent.append(
-            SpecError(f"there is no such spec; {did_you_mean(path.stem, beside)}", where=str(path))
-        )
+        hint = did_you_mean(path.stem, beside)
+        self.absent.append(SpecError(f"there is no such spec; {hint}", where=str(path)))
         return None
 
     def rows(self, paths: Iterable[Path]) -> list[Experiment]:
@@ -198,11 +190,8 @@ class _Loader:
     def finish(self) -> None:
         """Raises the collected problems."""
         sources = [problem.place.source for problem in self.problems]
-        found = sorted(
-            self.problems.items(),
-            key=lambda one: (sources.index(one[0].place.source), one[0].place.line),
-        )
-        errors = [*self.absent, *(SpecError(_with_specs(*one)) for one in found)]
+        found = sorted(self.problems, key=lambda p: (sources.index(p.place.source), p.place.line))
+        errors = [*self.absent, *(SpecError(_with_specs(p, self.problems[p])) for p in found)]
         if errors:
             raise SpecError.together(errors)
 

@@ -33,9 +33,8 @@ class Rows:
         """The keys of one file of a row."""
         node = self.read(layer.path).root
         assert node is not None
-        node = replace(
-            node, value={key: value for key, value in node.value.items() if key != "defaults"}
-        )
+        keys = {key: value for key, value in node.value.items() if key != "defaults"}
+        node = replace(node, value=keys)
         for key in reversed(layer.package):
             node = Node({key: node}, node.place, node.place)
         return check.check(node, Experiment, partial=True)
@@ -85,12 +84,8 @@ class Row:
                 if name not in said and key not in refused:
                     chosen = self.walk.choices.get(section)
                     place = chosen.place if chosen else self.reading.places.get(section)
-                    self.refuse(
-                        key,
-                        "has no value, and needs one",
-                        place=place,
-                        notes=fields.notes(schema, name),
-                    )
+                    notes = fields.notes(schema, name)
+                    self.refuse(key, "has no value, and needs one", place=place, notes=notes)
 
     def refuse_mismatches(self) -> None:
         """Refuses what contradicts the profile or the files of the defaults."""
@@ -106,6 +101,5 @@ class Row:
             kind, _, name = str(self.reading.content.get("recipe", {}).get(field)).partition(":")
             if kind == "run" and not source.exists(self.rows.folder / f"{name}.yaml"):
                 known = [path.stem for path in sorted(self.rows.folder.glob("*.yaml"))]
-                self.refuse(
-                    f"recipe.{field}", f"there is no row `{name}`; {did_you_mean(name, known)}"
-                )
+                hint = did_you_mean(name, known)
+                self.refuse(f"recipe.{field}", f"there is no row `{name}`; {hint}")

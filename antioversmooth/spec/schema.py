@@ -56,9 +56,8 @@ def json_schema(kind: str) -> dict[str, Any]:
     # the name is that of the file
     if kind in ("row", "table", "figure"):
         del top["properties"]["name"]
-        top["required"] = (
-            ["defaults"] if partial else [key for key in top["required"] if key != "name"]
-        )
+        required = ["defaults"] if partial else top["required"]
+        top["required"] = [key for key in required if key != "name"]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": kind,

@@ -137,10 +137,8 @@ class _Parser:
             if not re.match(r"\s*#\s*@", line):
                 break
             if len(words) != 2:
-                self.problem(
-                    self.place(number, 0, len(line)),
-                    "of comments that begin with @, `# @package NAME` is one",
-                )
+                message = "of comments that begin with @, `# @package NAME` is one"
+                self.problem(self.place(number, 0, len(line)), message)
             elif words[0] == "@package":
                 found = words[1]
         return found
@@ -152,9 +150,8 @@ class _Parser:
 
     def of(self, node: yaml.Node) -> Place:
         start, end = node.start_mark, node.end_mark
-        return self.place(
-            start.line, start.column, end.column - start.column if start.line == end.line else 1
-        )
+        length = end.column - start.column if start.line == end.line else 1
+        return self.place(start.line, start.column, length)
 
     def problem(self, place: Place, message: str) -> None:
         self.source.problems.append(Problem(place, "", message))
@@ -162,10 +159,8 @@ class _Parser:
     def node(self, node: yaml.Node, key: Place | None) -> Node:
         place = self.of(node)
         if id(node) in self.seen:
-            self.problem(
-                key or place,
-                "anchors and aliases are not followed: say it twice, or use `defaults`",
-            )
+            message = "anchors and aliases are not followed: say it twice, or use `defaults`"
+            self.problem(key or place, message)
             return Node(UNREADABLE, place, key or place)
         self.seen.add(id(node))
         if node.tag not in _PLAIN:
@@ -185,9 +180,8 @@ class _Parser:
             if not isinstance(key, yaml.ScalarNode):
                 self.problem(place, "a list or a mapping cannot be a key")
             elif key.value in first:
-                self.problem(
-                    place, f"`{key.value}` appears twice; first in line {first[key.value].line}"
-                )
+                line = first[key.value].line
+                self.problem(place, f"`{key.value}` appears twice; first in line {line}")
             else:
                 first[key.value] = place
                 yield key.value, self.node(value, place)
@@ -202,9 +196,8 @@ class _Parser:
     def no_yaml(self, err: yaml.YAMLError) -> Problem:
         for number, line in enumerate(self.lines):
             if tab := re.match(r" *\t", line):
-                return Problem(
-                    self.place(number, tab.end() - 1), "", "a tab; YAML is indented with spaces"
-                )
+                place = self.place(number, tab.end() - 1)
+                return Problem(place, "", "a tab; YAML is indented with spaces")
             if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(line):
                 message = f"the character {unprintable.group()!r} is not allowed in YAML"
                 return Problem(self.place(number, unprintable.start()), "", message)

@@ -22,9 +22,8 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
     Raises:
         DataError: There is no such folder, or a class is empty.
     """
-    tops = {
-        name: Path(config.root or "") / (getattr(config, name) or name) for name in ("train", "val")
-    }
+    root = Path(config.root or "")
+    tops = {name: root / (getattr(config, name) or name) for name in ("train", "val")}
     # both splits, before a million files of the first are listed
     for top in tops.values():
         if not top.is_dir():
@@ -59,8 +58,7 @@ def _walk(folder: Path, folders: list[Path]) -> Iterator[str]:
         folders.append(folder / inside)
         entries = list(os.scandir(folder / inside))
         pending += [os.path.join(inside, entry.name) for entry in entries if entry.is_dir()]
-        found.append(
-            (inside, sorted(e.name for e in entries if is_image(e.name) and not e.is_dir()))
-        )
+        images = [entry.name for entry in entries if is_image(entry.name) and not entry.is_dir()]
+        found.append((inside, sorted(images)))
     for inside, names in sorted(found):
         yield from (os.path.join(inside, name) for name in names)

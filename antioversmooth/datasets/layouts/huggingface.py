@@ -106,10 +106,8 @@ def _images(table: Any, label: str, source: str) -> TableImages:
 
 
 def _class_numbers(splits: dict[str, TableImages]) -> list[str]:
-    return [
-        str(label)
-        for label in range(1 + max(int(images.labels.max(initial=0)) for images in splits.values()))
-    ]
+    highest = max(int(images.labels.max(initial=0)) for images in splits.values())
+    return [str(label) for label in range(1 + highest)]
 
 
 def _fingerprint(root: Path) -> str:

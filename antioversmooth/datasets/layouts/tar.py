@@ -58,9 +58,7 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
         encode_names([path for _, path, _, _ in found]),
         np.array([numbers[name] for name, *_ in found], np.int64),
         tuple(str(archive.relative_to(root)) for archive in archives),
-        np.array(
-            [(number, member.offset, member.size) for _, _, number, member in found], np.int64
-        ),
+        np.array([(number, file.offset, file.size) for *_, number, file in found], np.int64),
     )
     return classes, images, archives
 

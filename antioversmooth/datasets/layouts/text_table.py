@@ -23,9 +23,8 @@ def read_splits(config: DataConfig) -> tuple[list[str], dict[str, ArrayImages], 
     packaged = PACKAGED[config.source]
     path, side = packaged.path(), packaged.side
     table = np.loadtxt(path, delimiter=",", dtype=np.float32)
-    pixels = (
-        np.round(table[:, :-1] * (255 / packaged.white)).astype(np.uint8).reshape(-1, 1, side, side)
-    )
+    pixels = np.round(table[:, :-1] * (255 / packaged.white)).astype(np.uint8)
+    pixels = pixels.reshape(-1, 1, side, side)
     labels = table[:, -1].astype(np.int64)
     train, val = stratified_split(labels)
     splits = {

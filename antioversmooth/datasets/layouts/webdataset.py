@@ -72,11 +72,8 @@ def _expand_range(pattern: str) -> list[str]:
         return [pattern]
     first, last = match.groups()
     numbers = [f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1)]
-    return [
-        name
-        for number in numbers
-        for name in _expand_range(pattern.replace(match.group(), number, 1))
-    ]
+    expanded = (pattern.replace(match.group(), number, 1) for number in numbers)
+    return [name for one in expanded for name in _expand_range(one)]
 
 
 def _samples(shard: Path, label: str) -> Iterator[tuple[Member, int]]:
