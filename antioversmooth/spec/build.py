@@ -103,8 +103,7 @@ def _reason(error: OmegaConfBaseException, written: str) -> str:
 
 
 def _problem(schema: type, error: SpecError, reading: Reading, top: Place) -> Problem:
-    """Points at the key to blame, else at another one that takes part. Notes say where those others
-    are set, or what a key means that breaks a rule by itself."""
+    """Points at the key to blame, else at another that takes part; notes explain the rest."""
     key, *others = error.keys
     places = {other: reading.places[other] for other in others if other in reading.places}
     place, notes = reading.places.get(key), []

@@ -66,8 +66,7 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 
 def alike(key: str, known: Collection[str]) -> list[str]:
-    """Keys that may be meant by one: misspelt, of the same kind (`batch_size`: `global_batch`), or
-    written alike."""
+    """Keys that may be meant: misspelt, of the same kind (`batch`: `global_batch`), or alike."""
     same_kind = [name for name in known if key.lower().split("_")[0] in name.split("_")]
     return (
         misspelt(key, known) or same_kind[:3] or difflib.get_close_matches(key.lower(), known, n=2)

@@ -52,12 +52,8 @@ def complaint(value: Any, written: str, kind: Any, name: str) -> str | None:
         fits = isinstance(value, bool) or (
             isinstance(value, str) and value.lower() in SafeConstructor.bool_values
         )
-        return None if fits else f"{_shown(value, written)} is not true or false"
+        return None if fits else f"{written or value!r} is not true or false"
     return _no_number(value, written, kind, name)
-
-
-def _shown(value: Any, written: str) -> str:
-    return repr(written or value)
 
 
 def _wrong_choice(value: Any, written: str, kind: type[Enum]) -> str | None:
@@ -66,7 +62,7 @@ def _wrong_choice(value: Any, written: str, kind: type[Enum]) -> str | None:
         return None
     meant = question(difflib.get_close_matches(str(value), choices, n=2))
     hint = f"; {meant}" if meant else ""
-    return f"{_shown(value, written)} is none of {', '.join(choices)}{hint}"
+    return f"{written or value!r} is none of {', '.join(choices)}{hint}"
 
 
 def _not_as_written(value: Any, written: str) -> str | None:
@@ -79,20 +75,20 @@ def _not_as_written(value: Any, written: str) -> str | None:
 def _no_number(value: Any, written: str, kind: type, name: str) -> str | None:
     wanted = f"is not {_TYPES[kind]}"
     if isinstance(value, bool):
-        return f"{_shown(value, written)} {wanted}: it is read as {str(value).lower()}"
+        return f"{written or value!r} {wanted}: it is read as {str(value).lower()}"
     if isinstance(value, str) or ":" in written:
         return _no_number_in(written or str(value), wanted, kind, name)
     if re.fullmatch(r"[-+]?0[0-7_]+", written):
         return f"{written} is read as {value}, as an octal number: leave out the leading 0"
     if kind is int and isinstance(value, float):
         right = f": write {value:.0f}" if value.is_integer() else ""
-        return f"{_shown(value, written)} {wanted}{right}"
+        return f"{written or value!r} {wanted}{right}"
     return _not_finite(value, written)
 
 
 def _not_finite(value: float, written: str) -> str | None:
     try:
-        return None if math.isfinite(value) else f"{_shown(value, written)} is not a finite number"
+        return None if math.isfinite(value) else f"{written or value!r} is not a finite number"
     except OverflowError:
         # a whole number beyond every float
         return f"{written[:20]}... is not a number that a computer can work with"

@@ -57,10 +57,6 @@ class Evaluator:
 
     Raises:
         DataError: More images than `data.max_corrupt` cannot be read.
-
-    Args:
-        images: The split.
-        loaders: Makes this rank's batches.
     """
 
     def __init__(

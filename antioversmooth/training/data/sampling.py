@@ -33,7 +33,6 @@ class SampleOrder:
         num_images: Size of the training set; also the number of views in an epoch, before its last,
             partial batch is dropped.
         global_batch: Views per optimizer step.
-        seed: The run's seed.
         repeats: Views of each drawn image, next to each other (repeated augmentation, as DeiT's
             RASampler).
     """

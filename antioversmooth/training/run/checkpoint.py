@@ -67,10 +67,8 @@ class CheckpointWriter:
     """Writes checkpoints in the background: training waits for the copy of the state only.
 
     Args:
-        run: Whose checkpoints.
         attempt: Number of the attempt that writes.
-        is_superseded: Asked before anything is written; an attempt that was replaced writes
-            nothing.
+        is_superseded: Asked before anything is written; a superseded attempt writes nothing.
     """
 
     def __init__(self, run: Run, attempt: int, is_superseded: Callable[[], bool]) -> None:

@@ -46,13 +46,10 @@ class Trainer:
     """Trains a run to its end, from its first step or from a checkpoint.
 
     Args:
-        attempt: The attempt that trains.
         model: With its initial weights, on the device.
         images: The training set.
-        teacher: Teacher of the model; None: it learns from the labels only.
-        loaders: Makes the batches.
+        teacher: None: the model learns from the labels only.
         evaluator: Evaluates the model after each epoch.
-        stop: Collects reasons to stop early.
     """
 
     def __init__(
@@ -288,11 +285,7 @@ class Trainer:
         self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _end(self, action: StepAction, message: str) -> None:
-        """Ends the attempt for the reason that the ranks agreed on.
-
-        Raises:
-            AttemptEnded: With the reason.
-        """
+        """Ends the attempt, by an error, for the reason that the ranks agreed on."""
         if action.saves:
             self._save()
             self.writer.wait()

@@ -27,10 +27,6 @@ class IndexedDropouts:
 
     The new layers have the names and parameters of the old ones. Layers with attention dropout take
     timm's explicit path, since fused attention draws within its kernel.
-
-    Args:
-        model: Its layers are replaced.
-        seed: The run's seed.
     """
 
     def __init__(self, model: nn.Module, recipe: RecipeConfig, *, seed: int) -> None:

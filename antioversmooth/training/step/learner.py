@@ -31,10 +31,9 @@ class Learner:
     Args:
         model: With its initial weights, on the device.
         micro_batches: This rank's part of each global batch.
-        teacher: Teacher of the model; None: it learns from the labels only.
+        teacher: None: the model learns from the labels only.
         compiler: Compiles the forward and backward pass; `model` itself, its moving average and its
             checkpoints stay uncompiled.
-        seed: The run's seed.
     """
 
     def __init__(
