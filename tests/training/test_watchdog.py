@@ -54,7 +54,7 @@ def test_a_hung_process_prints_its_stacks_and_ends_as_hang(
     assert (end["event"], end["reason"]) == ("end", "hang")
     assert "rank 0 got no further" in end["message"]
     said = capfd.readouterr().err
-    assert "test_a_process_that_gets_no_further_says_where_it_stands" in said, (
+    assert "test_a_hung_process_prints_its_stacks_and_ends_as_hang" in said, (
         "the stack of the main thread"
     )
 
