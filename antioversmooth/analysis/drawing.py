@@ -99,14 +99,12 @@ def palette_indices(labels: Sequence[str]) -> list[int]:
 
 def write_picture(picture: Picture, folder: Path) -> list[Path]:
     """Writes the picture as JSON, CSV, PNG and SVG; returns the paths."""
-    contents: dict[str, str | bytes] = {
-        "json": picture.json(),
-        "csv": picture.csv(),
-        **draw(picture),
-    }
-    paths = [folder / f"{picture.name}.{suffix}" for suffix in contents]
-    for path, content in zip(paths, contents.values(), strict=True):
-        files.write_atomic(path, content)
+    contents: dict[str, str | bytes] = {"json": picture.json(), "csv": picture.csv()}
+    contents |= draw(picture)
+    paths = []
+    for suffix, content in contents.items():
+        paths.append(folder / f"{picture.name}.{suffix}")
+        files.write_atomic(paths[-1], content)
     return paths
 
 
@@ -115,13 +113,12 @@ def draw(picture: Picture) -> dict[str, bytes]:
     # slow to import, so only where something is drawn
     from matplotlib import style
 
+    # nothing that differs from one machine or day to another
+    without = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     with style.context(STYLE):
         figure = _figure(picture)
         found = {}
-        for suffix, metadata in (
-            ("png", {"Software": None}),
-            ("svg", {"Date": None, "Creator": None}),
-        ):
+        for suffix, metadata in without.items():
             image = io.BytesIO()
             figure.savefig(image, format=suffix, dpi=160, metadata=metadata)
             found[suffix] = image.getvalue()
@@ -132,12 +129,9 @@ def _figure(picture: Picture) -> Figure:
     """Title, legend, panels and notes, one under the other."""
     from matplotlib.figure import Figure
 
-    columns = (
-        2
-        if len(picture.panels) == 4
-        else min(3 if len(picture.panels) <= 12 else 4, len(picture.panels))
-    )
-    lines = -(-len(picture.panels) // columns)
+    count = len(picture.panels)
+    columns = 2 if count == 4 else min(3 if count <= 12 else 4, count)
+    lines = -(-count // columns)
     width = max(3.8 * columns, 4.6)
     title = textwrap.wrap(picture.title, int(11 * width))
     notes = [line for note in picture.notes for line in textwrap.wrap(note, int(18 * width))]
@@ -158,22 +152,19 @@ def _figure(picture: Picture) -> Figure:
     if labels:
         corner = left, 1 - head / height
         shown = [handles[label] for label in labels]
-        figure.legend(
-            shown,
-            labels,
-            loc="upper left",
-            bbox_to_anchor=corner,
-            ncols=legend_columns,
-            borderaxespad=0,
-        )
+        place: dict[str, Any] = {"bbox_to_anchor": corner, "borderaxespad": 0}
+        figure.legend(shown, labels, loc="upper left", ncols=legend_columns, **place)
     return figure
+
+
+def _curves(panels: Sequence[PanelData]) -> list[Curve]:
+    """The curves of rows, in all panels."""
+    return [curve for panel in panels if not panel.layers for curve in panel.curves]
 
 
 def _labels(panels: Sequence[PanelData]) -> list[str]:
     """Labels of the legend of all panels; empty if there is only one."""
-    found = list(
-        dict.fromkeys(curve.label for panel in panels if not panel.layers for curve in panel.curves)
-    )
+    found = list(dict.fromkeys(curve.label for curve in _curves(panels)))
     return found if len(found) > 1 else []
 
 
@@ -185,9 +176,7 @@ def _plot_panels(
     Returns:
         The legend handle of each label.
     """
-    groups = list(
-        dict.fromkeys(curve.group for panel in panels if not panel.layers for curve in panel.curves)
-    )
+    groups = list(dict.fromkeys(curve.group for curve in _curves(panels)))
     layer_colours = _LayerColours([layer for panel in panels for layer in panel.layers])
     first: dict[str, Axes] = {}
     handles: dict[str, Any] = {}
@@ -201,9 +190,8 @@ def _plot_panels(
             first.setdefault(panel.quantity, axes)
         _plot(axes, panel, groups, layer_colours)
         axes.set_title(_break_title(panel.title, max_title) if broken else panel.title, loc="left")
-        handles |= {
-            label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-        }
+        shown, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, shown, strict=True))
     if any(panel.layers for panel in panels):
         layer_colours.add_colour_bar(figure, lines)
     return handles

@@ -66,8 +66,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def hook_tokens(model: nn.Module, callback: Callable[[int, Tensor], None]) -> Iterator[None]:
-    """Has each forward pass call `callback(layer, tokens)` with the tokens [B, N, C] after each
-    block.
+    """Calls `callback(layer, tokens)` with the tokens [B, N, C] after each block of a forward pass.
 
     Layers count from 1; layer 0 is the input of the first block. Swin's maps [B, height, width, C]
     are flattened.
@@ -97,7 +96,7 @@ def hook_tokens(model: nn.Module, callback: Callable[[int, Tensor], None]) -> It
 def hook_attention(
     model: nn.Module, callback: Callable[[int, AttentionActivations], None]
 ) -> Iterator[None]:
-    """Has each forward pass in evaluation mode call `callback(layer, activations)` for each block.
+    """Calls `callback(layer, activations)` for each block of a forward pass in evaluation mode.
 
     Layers count from 1. timm's attention computes its map only with the fused form off, and passes
     it to its dropout, where the hook reads it.
@@ -148,12 +147,10 @@ def _scaled_map(
     layer: Any, attention: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]
 ) -> Tensor:
     """The map with the layer's method applied; A_LP is the layer's mean of the unit vectors."""
-    if (
-        not isinstance(layer, ScaledAttention)
-        or layer.method is None
-        or isinstance(layer, TalkingHeadAttn)
-    ):
-        # CaiT's method is part of its talking heads, and so in the map already
+    # CaiT's method is part of its talking heads, and so in the map already
+    if not isinstance(layer, ScaledAttention) or isinstance(layer, TalkingHeadAttn):
+        return attention
+    if layer.method is None:
         return attention
     B, _, N, _ = attention.shape
     unit_vectors = torch.eye(N, dtype=attention.dtype, device=attention.device).expand(B, N, N)

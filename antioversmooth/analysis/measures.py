@@ -105,11 +105,8 @@ def _sums(model: nn.Module, batches: Iterator[Tensor]) -> _Sums:
     def add_attention(layer: int, activations: AttentionActivations) -> None:
         sums.add(layer, attention_measures(activations))
 
-    with (
-        evaluation_mode(model),
-        hook_tokens(model, add_tokens),
-        hook_attention(model, add_attention),
-    ):
+    tokens, attention = hook_tokens(model, add_tokens), hook_attention(model, add_attention)
+    with evaluation_mode(model), tokens, attention:
         for batch in batches:
             model(batch.to(device, non_blocking=True))
             sums.images += len(batch)

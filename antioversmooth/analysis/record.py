@@ -103,8 +103,7 @@ class Analysis:
         return json.dumps(value, allow_nan=False) + "\n"
 
     def csv(self) -> str:
-        """CSV text: one number a line, with its layer and its indices on the measure's axes, from
-        0."""
+        """CSV text: one number a line, with its layer and its indices on the axes, from 0."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["measure", "layer", *AXES, "value"])
@@ -114,9 +113,8 @@ class Analysis:
             for layer, value in values.items():
                 for indices, number in _numbers(value):
                     at = dict(zip(axes, indices, strict=True))
-                    writer.writerow(
-                        [name, layer, *(at.get(axis, "") for axis in AXES), f"{number:.5g}"]
-                    )
+                    place = [at.get(axis, "") for axis in AXES]
+                    writer.writerow([name, layer, *place, f"{number:.5g}"])
         return text.getvalue()
 
     def write(self, folder: Path) -> list[Path]:
@@ -133,11 +131,9 @@ class Analysis:
         if value is None:
             return None
         del value["axes"]
-        by_layer = {
-            name: {int(k): v for k, v in values.items()}
-            for name, values in value["measures"].items()
-        }
-        return cls(**{**value, "measures": by_layer})
+        for name, values in value["measures"].items():
+            value["measures"][name] = {int(layer): item for layer, item in values.items()}
+        return cls(**value)
 
 
 def _rounded(value: Any) -> Any:

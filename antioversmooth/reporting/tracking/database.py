@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from antioversmooth.errors import TrackingError
 from antioversmooth.redact import redact
@@ -46,12 +46,8 @@ def is_server(uri: str) -> bool:
 
 def without_credentials(uri: str) -> str:
     """The URI without user name and password."""
-    parts = urlsplit(uri)
-    return (
-        urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-        if "@" in parts.netloc
-        else uri
-    )
+    credentials, at, _ = urlsplit(uri).netloc.rpartition("@")
+    return uri.replace(credentials + at, "", 1)
 
 
 @contextmanager
@@ -76,9 +72,8 @@ def open_client(results: Path) -> Iterator[MlflowClient]:
 
     uri = store_uri(results)
     if problem := _path_problem(uri):
-        raise TrackingError(
-            f"{problem}; move the project, or set MLFLOW_TRACKING_URI to a server's"
-        )
+        advice = "move the project, or set MLFLOW_TRACKING_URI to a server's"
+        raise TrackingError(f"{problem}; {advice}")
     results.mkdir(parents=True, exist_ok=True)
     with (results / "mlflow.db.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -124,13 +119,10 @@ def experiment_id(client: MlflowClient, name: str, results: Path) -> str:
     found = client.get_experiment_by_name(name)
     if found is not None:
         return str(found.experiment_id)
+    location = (results.absolute() / "mlartifacts").as_uri()
     if is_server(store_uri(results)):
         return str(client.create_experiment(name))
-    return str(
-        client.create_experiment(
-            name, artifact_location=(results.absolute() / "mlartifacts").as_uri()
-        )
-    )
+    return str(client.create_experiment(name, artifact_location=location))
 
 
 def runs(client: MlflowClient, experiment_ids: Sequence[str]) -> list[MlflowRun]:

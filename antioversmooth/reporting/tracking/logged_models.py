@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from antioversmooth.errors import CheckpointError
 from antioversmooth.reporting.table.observe import Observation
@@ -24,7 +24,7 @@ from antioversmooth.runs.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel, Metric
+    from mlflow.entities import LoggedModel
     from mlflow.entities import Run as MlflowRun
     from mlflow.models import ModelSignature
     from torch import nn
@@ -65,9 +65,8 @@ class LoggedModels:
         with database.open_client(self.results) as client:
             runs = database.runs(client, [experiment.experiment_id for experiment in mirrored])
         lacking = _lacking(runs, {seen.run.id for seen in done})
-        wanted = [
-            seen for seen in done if seen.run.id in lacking and seen.run.id not in self.problems
-        ]
+        ids = lacking.keys() - self.problems.keys()
+        wanted = [seen for seen in done if seen.run.id in ids]
         return [seen.run for seen in wanted[:limit] if self._log(seen, lacking[seen.run.id])]
 
     def _log(self, seen: Observation, homes: Sequence[str]) -> bool:
@@ -76,9 +75,8 @@ class LoggedModels:
                 export(seen, Path(folder) / "model")
             except Exception as err:
                 # A missing checkpoint, or a backbone that torch cannot export: go on with others.
-                self.problems[seen.run.id] = (
-                    f"{type(err).__name__}: {next(iter(str(err).splitlines()), '')}"
-                )
+                line = next(iter(str(err).splitlines()), "")
+                self.problems[seen.run.id] = f"{type(err).__name__}: {line}"
                 return False
             with database.open_client(self.results) as client:
                 _upload(client, seen, homes, Path(folder) / "model")
@@ -113,7 +111,10 @@ def save(model: nn.Module, run: Run, folder: Path) -> None:
     import mlflow.pytorch
     import numpy as np
 
-    data, side = run.experiment.data, run.experiment.model.image_size
+    config, data, side = run.experiment, run.experiment.data, run.experiment.model.image_size
+    metadata = {"id": run.id, "experiment": config.name, "seed": run.seed}
+    # of the images that the model expects
+    metadata |= {"mean": list(data.mean), "std": list(data.std)}
     # torch warns about its own export
     with warnings.catch_warnings(action="ignore"):
         mlflow.pytorch.save_model(
@@ -123,12 +124,11 @@ def save(model: nn.Module, run: Run, folder: Path) -> None:
             signature=_signature(data.in_channels, side, data.num_classes),
             input_example=np.zeros((EXAMPLES, data.in_channels, side, side), np.float32),
             pip_requirements=["torch", "numpy"],
-            metadata=_metadata(run),
+            metadata=metadata,
         )
 
 
 def _checkpoint(seen: Observation) -> Path:
-
     assert seen.result is not None
     recorded = seen.result["checkpoint"]
     found = Checkpoint.at(seen.run.checkpoints_dir / Path(recorded["file"]).name)
@@ -145,16 +145,8 @@ def _signature(channels: int, side: int, num_classes: int) -> ModelSignature:
 
     float32 = np.dtype(np.float32)
     images = TensorSpec(float32, (-1, channels, side, side), "images")
-    return ModelSignature(
-        Schema([images]), Schema([TensorSpec(float32, (-1, num_classes), "logits")])
-    )
-
-
-def _metadata(run: Run) -> dict[str, Any]:
-    """The run of the model, and the normalisation of its images."""
-    config = run.experiment
-    normalised = {"mean": list(config.data.mean), "std": list(config.data.std)}
-    return {"id": run.id, "experiment": config.name, "seed": run.seed, **normalised}
+    logits = TensorSpec(float32, (-1, num_classes), "logits")
+    return ModelSignature(Schema([images]), Schema([logits]))
 
 
 def _upload(client: MlflowClient, seen: Observation, homes: Sequence[str], folder: Path) -> None:
@@ -191,26 +183,20 @@ def _write_ids(folder: Path, model: LoggedModel, home: MlflowRun) -> None:
 
 def _link(client: MlflowClient, seen: Observation, home: MlflowRun, model: LoggedModel) -> None:
     """Links a model with its run and its final metrics; the tag that records this comes last."""
-    from mlflow.entities import LoggedModelOutput
+    from mlflow.entities import LoggedModelOutput, Metric
 
     assert seen.result is not None
     run_id, step = home.info.run_id, seen.run.experiment.total_steps
+    where = {"model_id": model.model_id, "run_id": run_id}
     final = [
-        metric
+        Metric(metric.key, metric.value, metric.timestamp, metric.step, **where)
         for key in seen.result["metrics"]
         for metric in client.get_metric_history(run_id, key)
         if metric.step == step and metric.model_id is None
     ]
-    client.log_batch(run_id, [_of_model(metric, model, run_id) for metric in final])
+    client.log_batch(run_id, final)
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step)])
     client.set_tag(run_id, MODEL, f"{model.model_id} {seen.result['checkpoint']['sha256']}")
-
-
-def _of_model(metric: Metric, model: LoggedModel, run_id: str) -> Metric:
-    from mlflow.entities import Metric
-
-    where = {"model_id": model.model_id, "run_id": run_id}
-    return Metric(metric.key, metric.value, metric.timestamp, metric.step, **where)
 
 
 def forget(client: MlflowClient, home: MlflowRun) -> None:

@@ -115,15 +115,10 @@ def _grouped(
     groups: dict[str, tuple[Table | None, list[Observation]]] = {}
     for seen in observed:
         experiment = seen.run.experiment
-        homes = [
-            table
-            for table in tables
-            if any(row.experiment == experiment.name for row in table.rows)
-        ]
+        setting = f"({experiment.profile}: {experiment.data.name})"
+        homes = [t for t in tables if any(row.experiment == experiment.name for row in t.rows)]
         for table in homes or (None,):
-            name = (
-                f"{table.name if table else 'rows'} ({experiment.profile}: {experiment.data.name})"
-            )
+            name = f"{table.name if table else 'rows'} {setting}"
             groups.setdefault(name, (table, []))[1].append(seen)
     return [(name, table, seen) for name, (table, seen) in groups.items()]
 
@@ -159,22 +154,20 @@ class _Experiment:
         """Mirrors a run; returns whether there was anything to do."""
         tags = _child_tags(seen, parent)
         mark = Mark.of(self.known.get(_key(tags)))
-        record = seen.record
+        record, journal = seen.record, seen.run.metrics_path
+        size = journal.stat().st_size if journal.exists() else 0
+        attempts = runs.to_json(seen.attempts)
         digest = _digest(
             [seen.run.dir / "spec.yaml", *_analyses(seen.run)],
-            [
-                seen.state.value,
-                runs.to_json(seen.attempts),
-                record.result,
-                record.provenance,
-                _size(seen.run.metrics_path),
-            ],
+            [seen.state.value, attempts, record.result, record.provenance, size],
         )
         if mark.digest == digest:
             return False
         records = record.parse_metrics()
         if len(in_lineage(records[: mark.lines], seen.attempts)) < mark.lines:
-            self._delete(self.known.pop(_key(tags)))
+            superseded = self.known.pop(_key(tags))
+            logged_models.forget(self.client, superseded)
+            self.client.delete_run(superseded.info.run_id)
             mark = Mark()
         child = self._find_or_create(tags, seen.run.name, seen.attempts[0].started)
         self._mark(child, Mark(len(records)))
@@ -189,10 +182,6 @@ class _Experiment:
         self._mark(child, Mark(len(records), digest))
         return True
 
-    def _delete(self, run: MlflowRun) -> None:
-        logged_models.forget(self.client, run)
-        self.client.delete_run(run.info.run_id)
-
     def _parent(self, row: str, seeds: Sequence[Observation]) -> MlflowRun:
         """The MLflow run of a row, with the mean over its done seeds and its parameters."""
         experiment = seeds[0].run.experiment
@@ -202,9 +191,8 @@ class _Experiment:
         digest = _digest([], sorted((seen.run.id, seen.state.value) for seen in seeds))
         if Mark.of(parent).digest != digest:
             facts = {"experiment": experiment.name, "profile": experiment.profile}
-            self.client.log_batch(
-                parent.info.run_id, _means(seeds), _params(experiment), _tags(facts)
-            )
+            params = _params(experiment)
+            self.client.log_batch(parent.info.run_id, _means(seeds), params, _tags(facts))
             status = min((mlflow_status(seen.state) for seen in seeds), key=ROW_STATUS.index)
             self._set_status(parent, status, max(map(_end_time, seeds)))
             self._mark(parent, Mark(0, digest))
@@ -212,21 +200,17 @@ class _Experiment:
 
     def _files(self, table: Table, folder: Path) -> None:
         """Mirrors the files of the table and its figures, as artifacts of a separate run."""
-        names = [
-            table.name,
-            *(f"figures/{name}" for name in (*table.figures, "index") if table.figures),
-        ]
+        figures = [f"figures/{name}" for name in (*table.figures, "index") if table.figures]
+        names = [table.name, *figures]
         paths = [path for name in names for path in sorted(folder.glob(f"{name}.*"))]
         if not paths:
             return
-        digest = _digest(paths)
-        home = self._find_or_create(
-            {TABLE: table.name}, f"{table.name} (files)", paths[0].stat().st_mtime
-        )
+        digest, time_s = _digest(paths), paths[0].stat().st_mtime
+        home = self._find_or_create({TABLE: table.name}, f"{table.name} (files)", time_s)
         if Mark.of(home).digest != digest:
             for path in paths:
                 self.client.log_artifact(home.info.run_id, str(path))
-            self._set_status(home, "FINISHED", paths[0].stat().st_mtime)
+            self._set_status(home, "FINISHED", time_s)
             self._mark(home, Mark(0, digest))
 
     def _set_status(self, run: MlflowRun, status: str, end_s: float) -> None:
@@ -250,21 +234,16 @@ def _key(tags: dict[str, str]) -> tuple[str, ...]:
 
 def row_id(run: Run) -> str:
     """Hash of the identity of a run without its seed, shared by the seeds of a row."""
+    fields = runs.identity_fields(run.experiment)
     before = row_id(run.upstream) if run.upstream else None
     teacher = [row_id(run.teacher)] if run.teacher else []
-    return _digest(
-        [], [run.experiment.name, runs.identity_fields(run.experiment), before, *teacher]
-    )[:12]
+    return _digest([], [run.experiment.name, fields, before, *teacher])[:12]
 
 
 def _digest(paths: Iterable[Path], value: Any = None) -> str:
     """sha256 in hex over a JSON value and the content of files."""
     parts = [path.read_bytes() for path in paths]
     return hashlib.sha256(b"\0".join([json.dumps(value).encode(), *parts])).hexdigest()
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
 
 
 def _artifacts(run: Run) -> list[Path]:
@@ -305,11 +284,9 @@ def _outcome(seen: Observation) -> list[Metric]:
     if seen.result is None:
         return []
     record = {f"result/{key}": seen.result[key] for key in ("parameters", "gmacs", "device_hours")}
-    record |= {
-        "result/best_top1": seen.result["best"][VAL_TOP1],
-        "step": seen.run.experiment.total_steps,
-    }
-    return _metrics([{**record, "time": _end_time(seen)}])
+    record["result/best_top1"] = seen.result["best"][VAL_TOP1]
+    at = {"step": seen.run.experiment.total_steps, "time": _end_time(seen)}
+    return _metrics([{**record, **at}])
 
 
 def _means(row: Sequence[Observation]) -> list[Metric]:
@@ -336,16 +313,14 @@ def _params(experiment: Experiment, **more: int) -> list[Param]:
 def _facts(seen: Observation) -> dict[str, str]:
     """Tags of a run: its state, and its provenance."""
     origin = seen.provenance or {}
+    keys = ("commits", "snapshots", "hosts", "job_ids", "ends")
     return {
         "state": seen.state.value,
         "problem": seen.problem,
         "attempts": str(seen.num_attempts),
         "experiment": seen.run.experiment.name,
         "profile": seen.run.experiment.profile,
-        **{
-            key: ", ".join(origin[key])
-            for key in ("commits", "snapshots", "hosts", "job_ids", "ends")
-        },
+        **{key: ", ".join(origin[key]) for key in keys},
     }
 
 

@@ -22,10 +22,9 @@ from urllib.request import urlopen
 from antioversmooth.config import Table
 from antioversmooth.errors import TrackingError, UserError
 from antioversmooth.reporting.table.observe import observe
-from antioversmooth.reporting.tracking import database, mirror
+from antioversmooth.reporting.tracking import database, mirror, supervisor
 from antioversmooth.reporting.tracking.logged_models import LoggedModels
 from antioversmooth.reporting.tracking.mirror import Mirrored
-from antioversmooth.reporting.tracking.supervisor import END_S
 from antioversmooth.runs.discovery import Discovery
 from antioversmooth.runs.metrics import VAL_TOP1
 
@@ -76,7 +75,7 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGHUP):
         # End as with Ctrl-C.
         signal.signal(number, signal.default_int_handler)
-    uri, follower = database.store_uri(results), _Follower(results, tables, models=models, out=out)
+    uri, follower = database.store_uri(results), _Follower(results, tables, models, out)
     try:
         if database.is_server(uri):
             _announce(database.without_credentials(uri), follower.sync(), follower.discovery, out)
@@ -94,17 +93,14 @@ def serve(
 
 def sync_all(discovery: Discovery, tables: Sequence[Table]) -> list[Mirrored]:
     """Mirrors every run of a results folder."""
-    return mirror.sync(
-        [observe(run, keep_metrics=True) for run in discovery.runs()], tables, discovery.results
-    )
+    observed = [observe(run, keep_metrics=True) for run in discovery.runs()]
+    return mirror.sync(observed, tables, discovery.results)
 
 
 class _Follower:
     """Keeps MLflow up to date with a results folder."""
 
-    def __init__(
-        self, results: Path, tables: Sequence[Table], *, models: bool, out: TextIO
-    ) -> None:
+    def __init__(self, results: Path, tables: Sequence[Table], models: bool, out: TextIO) -> None:
         self.discovery, self.tables, self.out = Discovery(results), tables, out
         self.models = LoggedModels(results) if models else None
         self._mirrored: list[Mirrored] = []
@@ -140,10 +136,9 @@ class _Follower:
         except TrackingError as err:
             self._report(str(err))
             return False
-        for problem in self.models.problems.keys() - known:
-            print(
-                f"Not logged as a model: {self.models.problems[problem]}", file=self.out, flush=True
-            )
+        for run_id in self.models.problems.keys() - known:
+            problem = self.models.problems[run_id]
+            print(f"Not logged as a model: {problem}", file=self.out, flush=True)
         return bool(logged)
 
     def _report(self, problem: str) -> None:
@@ -170,15 +165,12 @@ def links(url: str, experiment: Mirrored) -> dict[str, str]:
     here = f"{url}/#/experiments/{experiment.experiment_id}/runs?workflowType=machine_learning"
     # Sorted by a metric, MLflow lists the seeds; otherwise it folds them into their rows, which
     # have no curves. It remembers the last order, so each link states its own.
-    first, best = (
-        "&orderByKey=attributes.start_time&orderByAsc=true",
-        f"&orderByKey={METRIC}&orderByAsc=false",
-    )
+    first = "&orderByKey=attributes.start_time&orderByAsc=true"
+    best = f"&orderByKey={METRIC}&orderByAsc=false"
     found = {"table": here + first, "charts": f"{here}&compareRunsMode=CHART{best}"}
     if 1 < len(experiment.compared) <= COMPARED:
-        ids, home = (
-            quote(json.dumps(v), safe="") for v in (experiment.compared, [experiment.experiment_id])
-        )
+        ids = quote(json.dumps(experiment.compared), safe="")
+        home = quote(json.dumps([experiment.experiment_id]), safe="")
         found["compare"] = f"{url}/#/compare-runs?runs={ids}&experiments={home}"
     return found
 
@@ -191,31 +183,24 @@ def server(
 
     The server and its children end with the block, or with this process (supervisor.py).
     """
-    url = f"http://{_host_name(address.host)}:{address.port}"
+    # the name under which people reach it
+    host = socket.gethostname() if address.host == "0.0.0.0" else address.host
+    url = f"http://{host}:{address.port}"
     print(f"Starting MLflow at {url} ...", file=out, flush=True)
     if address.host != LOOPBACK:
-        print(
-            "It asks for no password: anyone on this machine's network can read and change it.",
-            file=out,
-        )
+        warning = "anyone on this machine's network can read and change it"
+        print(f"It asks for no password: {warning}.", file=out)
     log = results / "mlflow.db.server.log"
+    supervised = [sys.executable, "-m", supervisor.__name__, *command(uri, results, address)]
+    settings = {**database.ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "antioversmooth.reporting.tracking.supervisor",
-                *command(uri, results, address),
-            ],
+            supervised,
             stdin=subprocess.PIPE,
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env={
-                **os.environ,
-                **database.ENVIRONMENT,
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            },
+            env={**os.environ, **settings},
         )
     try:
         _wait_until_healthy(address, process, log)
@@ -229,25 +214,14 @@ def command(uri: str, results: Path, address: Address) -> list[str]:
 
     One worker with job execution off: 2 processes instead of 10.
     """
-    store = [
-        "--backend-store-uri",
-        uri,
-        "--artifacts-destination",
-        str(results.absolute() / "mlartifacts"),
-    ]
+    artifacts = str(results.absolute() / "mlartifacts")
+    store = ["--backend-store-uri", uri, "--artifacts-destination", artifacts]
     network = ["--host", address.host, "--port", str(address.port), "--workers", "1"]
     # MLflow refuses requests for host names that are not on its list.
     if address.host != LOOPBACK:
-        names = dict.fromkeys(
-            ["localhost", LOOPBACK, address.host, socket.gethostname(), socket.getfqdn()]
-        )
-        network += ["--allowed-hosts", ",".join(f"{name}:*" for name in names)]
+        names = ["localhost", LOOPBACK, address.host, socket.gethostname(), socket.getfqdn()]
+        network += ["--allowed-hosts", ",".join(f"{name}:*" for name in dict.fromkeys(names))]
     return [sys.executable, "-m", "mlflow", "server", *network, *store]
-
-
-def _host_name(host: str) -> str:
-    """The name under which people reach an address of this machine."""
-    return socket.gethostname() if host == "0.0.0.0" else host
 
 
 def free_port(address: Address) -> int:
@@ -266,10 +240,9 @@ def free_port(address: Address) -> int:
                 problem = err
                 continue
             return int(probe.getsockname()[1])
-    is_port = problem.errno in (errno.EADDRINUSE, errno.EACCES)
-    advice = (
-        "--port 0 takes any free port" if is_port else "--host takes an address of this machine"
-    )
+    advice = "--host takes an address of this machine"
+    if problem.errno in (errno.EADDRINUSE, errno.EACCES):
+        advice = "--port 0 takes any free port"
     raise UserError(f"cannot listen at {address.host}:{wanted[0]}: {problem.strerror}; {advice}")
 
 
@@ -290,7 +263,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     assert process.stdin is not None
     process.stdin.close()
     try:
-        process.wait(END_S + 5)
+        process.wait(supervisor.END_S + 5)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
