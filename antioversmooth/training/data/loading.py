@@ -17,12 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from antioversmooth.config import Experiment
 from antioversmooth.datasets.images import ArrayImages, Images
 from antioversmooth.errors import DataError
-from antioversmooth.training.data.augmentation import (
-    Transform,
-    eval_transform,
-    is_random,
-    train_transform,
-)
+from antioversmooth.training.data import augmentation
+from antioversmooth.training.data.augmentation import Transform
 from antioversmooth.training.data.decoding import open_image
 from antioversmooth.training.data.sampling import MicroBatches, View
 from antioversmooth.training.randomness import seed_everything, seed_for
@@ -110,8 +106,8 @@ class Loaders:
 
     def training(self, images: Images, micro_batches: MicroBatches) -> Iterator[Batch]:
         """The batch of each micro-batch, in order; ends after the last."""
-        transform = train_transform(self.recipe, self.data, self.image_size)
-        fixed = not is_random(self.recipe)
+        transform = augmentation.train_transform(self.recipe, self.data, self.image_size)
+        fixed = not augmentation.is_random(self.recipe)
         return iter(self._batches(images, transform, micro_batches, fixed=fixed))
 
     def evaluation(self, images: Images, *, rank: int = 0, world_size: int = 1) -> Iterable[Batch]:
@@ -119,9 +115,8 @@ class Loaders:
         share = [View(i, i) for i in range(rank, len(images.labels), world_size)]
         size = self.runtime.eval_batch
         chunks = [share[start : start + size] for start in range(0, len(share), size)]
-        return self._batches(
-            images, eval_transform(self.recipe, self.data, self.image_size), chunks, fixed=True
-        )
+        transform = augmentation.eval_transform(self.recipe, self.data, self.image_size)
+        return self._batches(images, transform, chunks, fixed=True)
 
     def _batches(
         self, images: Images, transform: Transform, batches: Iterable[list[View]], *, fixed: bool

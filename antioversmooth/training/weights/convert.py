@@ -49,11 +49,8 @@ def convert_weights(
         if kind == "timm"
         else load_trained_weights(model, Path(source), config, average=average)
     )
-    save_weights(
-        remove_scaling(model) if fold else model,
-        target,
-        metadata=_metadata(source, config, fold, average),
-    )
+    plain = remove_scaling(model) if fold else model
+    save_weights(plain, target, metadata=_metadata(source, config, fold, average))
     return report
 
 

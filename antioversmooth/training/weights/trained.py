@@ -59,9 +59,8 @@ def load_trained_weights(
     _require_same_function(target, config)
     if is_evaluation_only(target, config):
         if average:
-            raise CheckpointError(
-                f"{target} trains nothing, so there is no moving average of its weights"
-            )
+            message = f"{target} trains nothing, so there is no moving average of its weights"
+            raise CheckpointError(message)
         return load_initial_weights(model, run_of_target(target))
     return load_weights(model, weights_file(target), average=average)
 
@@ -119,11 +118,8 @@ def _recorded_model(target: Path) -> dict[str, Any]:
     """The model's config as recorded in the file's metadata or by the run; empty: unknown."""
     metadata = read_metadata(target)
     with suppress(ValueError, TypeError):
-        model = (
-            json.loads(metadata["model"])
-            if metadata.keys() >= {"model", "scaling_folded"}
-            else None
-        )
+        known = metadata.keys() >= {"model", "scaling_folded"}
+        model = json.loads(metadata["model"]) if known else None
         if isinstance(model, dict):
             folded = json.loads(metadata["scaling_folded"]) is True
             return {**model, "scaling": "none"} if folded else model
