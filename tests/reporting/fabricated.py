@@ -86,10 +86,8 @@ class Lab:
     def request(self, *overrides: str) -> Request:
         """The table's request; composed once for all tests, since it takes most of a second."""
         folder = self.root / "experiments"
-        key = (
-            overrides,
-            *((path.name, path.read_text()) for path in sorted(folder.rglob("*.yaml"))),
-        )
+        specs = ((path.name, path.read_text()) for path in sorted(folder.rglob("*.yaml")))
+        key = (overrides, *specs)
         if key not in _composed:
             _composed[key] = spec.load([self.table_path], overrides)
         return replace(_composed[key], folder=folder)
@@ -138,67 +136,38 @@ class Lab:
         snapshot: str = "5a5a5a5a5a5a",
     ) -> None:
         """An attempt that starts after `step` and finishes so many epochs; it does not end."""
-        intent = {
-            "id": run.id,
-            "time": NOON,
-            "backend": "local",
-            "dirty": False,
-            "snapshot": snapshot,
-        }
-        files.write_json(run.dir / "intent.json", intent)
-        start = {
-            "time": NOON,
-            "attempt": attempt,
-            "event": "start",
-            "step": step,
-            "host": "node7",
-            "job_id": "4711",
-        }
-        journal.append(run.attempts_path, {**start, "commit": "c0ffee", "snapshot": snapshot})
-        files.write_json(
-            run.dir / "provenance.json",
-            {
-                "python": "3.11.7",
-                "packages": {"click": "8.3.1", "torch": "2.14.1", "timm": "1.0.31"},
-            },
-        )
-        self.grow(
-            run, range(step // run.experiment.steps_per_epoch + 1, epochs + 1), attempt=attempt
-        )
+        intent = {"id": run.id, "time": NOON, "backend": "local", "dirty": False}
+        files.write_json(run.dir / "intent.json", {**intent, "snapshot": snapshot})
+        start = {"time": NOON, "attempt": attempt, "event": "start", "step": step}
+        code = {"commit": "c0ffee", "snapshot": snapshot}
+        journal.append(run.attempts_path, {**start, "host": "node7", "job_id": "4711", **code})
+        packages = {"click": "8.3.1", "torch": "2.14.1", "timm": "1.0.31"}
+        files.write_json(run.dir / "provenance.json", {"python": "3.11.7", "packages": packages})
+        first = step // run.experiment.steps_per_epoch + 1
+        self.grow(run, range(first, epochs + 1), attempt=attempt)
 
     def grow(self, run: Run, epochs: range, *, attempt: int = 1) -> None:
         """Journals these epochs."""
         for epoch in epochs:
-            now = {
-                "time": NOON + 10 * epoch,
-                "attempt": attempt,
-                "step": epoch * run.experiment.steps_per_epoch,
-            }
-            now["epoch"] = epoch
-            journal.append(run.metrics_path, {**now, TRAIN_LOSS: 2.0 / epoch, TRAIN_LR: 1e-3})
-            journal.append(
-                run.metrics_path,
-                {**now, VAL_TOP1: 50.0 + epoch, EPOCH_SECONDS: 10.0},
-            )
+            self._end_epoch(run, epoch, 50.0 + epoch, attempt)
+
+    def _end_epoch(self, run: Run, epoch: int, top1: float, attempt: int) -> None:
+        step = epoch * run.experiment.steps_per_epoch
+        now = {"time": NOON + 10 * epoch, "attempt": attempt, "step": step, "epoch": epoch}
+        journal.append(run.metrics_path, {**now, TRAIN_LOSS: 2.0 / epoch, TRAIN_LR: 1e-3})
+        journal.append(run.metrics_path, {**now, VAL_TOP1: top1, EPOCH_SECONDS: 10.0})
 
     def finish_honestly(self, run: Run, top1: float) -> Run:
         """A run that is done with this accuracy, with a consistent journal and checkpoint."""
         epochs, weights = run.experiment.recipe.epochs, f"weights of {run.id}".encode()
         self.start(run, epochs=epochs - 1)
-        now = {
-            "time": NOON + 400,
-            "attempt": 1,
-            "step": run.experiment.total_steps,
-            "epoch": epochs,
-        }
+        step = run.experiment.total_steps
+        now = {"time": NOON + 400, "attempt": 1, "step": step, "epoch": epochs}
         journal.append(run.metrics_path, {**now, VAL_TOP1: top1, IMAGES_PER_SECOND: 612.5})
-        name, checksum = f"step{now['step']:08d}-attempt1.pt", hashlib.sha256(weights).hexdigest()
+        name, checksum = f"step{step:08d}-attempt1.pt", hashlib.sha256(weights).hexdigest()
         (run.checkpoints_dir / name).write_bytes(weights)
         (run.checkpoints_dir / f"{name}.sha256").write_text(f"{checksum}  {name}\n")
-        scores = {
-            "metrics": {VAL_TOP1: top1},
-            "best": {VAL_TOP1: top1, "epoch": epochs},
-        }
+        scores = {"metrics": {VAL_TOP1: top1}, "best": {VAL_TOP1: top1, "epoch": epochs}}
         return self.finish(run, top1, **scores, checkpoint={"file": name, "sha256": checksum})
 
     def fill_honestly(self) -> None:
@@ -208,14 +177,8 @@ class Lab:
                 self.finish_honestly(self.run(name, seed), top1)
 
     def end(self, run: Run, reason: str, *, attempt: int = 1, message: str = "") -> None:
-        record = {
-            "time": NOON + 500,
-            "attempt": attempt,
-            "event": "end",
-            "reason": reason,
-            "message": message,
-        }
-        journal.append(run.attempts_path, record)
+        end = {"time": NOON + 500, "attempt": attempt, "event": "end"}
+        journal.append(run.attempts_path, {**end, "reason": reason, "message": message})
 
     def finish(self, run: Run, top1: float, **changes: Any) -> Run:
         """A run that is done with this accuracy."""
@@ -223,26 +186,15 @@ class Lab:
         if not run.attempts_path.exists():
             self.start(run, epochs=epochs - 1)
         attempt = run.attempts()[-1].number
-        last = {
-            "time": NOON + 10 * epochs,
-            "attempt": attempt,
-            "step": run.experiment.total_steps,
-            "epoch": epochs,
-        }
-        journal.append(run.metrics_path, {**last, TRAIN_LOSS: 2.0 / epochs, TRAIN_LR: 1e-3})
-        journal.append(run.metrics_path, {**last, VAL_TOP1: top1, EPOCH_SECONDS: 10.0})
+        self._end_epoch(run, epochs, top1, attempt)
         self.end(run, "completed", attempt=attempt)
         depth = run.experiment.model.depth
         similarity = [round(0.1 + 0.5 * layer / depth, 4) for layer in range(1, depth + 1)]
         for layer, value in enumerate(similarity, start=1):
-            record = {
-                "time": NOON + 450,
-                "attempt": attempt,
-                "step": run.experiment.total_steps,
-                "layer": layer,
-            }
-            journal.append(run.metrics_path, {**record, TOKEN_SIMILARITY: value})
+            now = {"time": NOON + 450, "attempt": attempt, "step": run.experiment.total_steps}
+            journal.append(run.metrics_path, {**now, "layer": layer, TOKEN_SIMILARITY: value})
         data = run.experiment.data
+        images = {"name": data.name, "num_train": data.num_train, "num_val": data.num_val}
         result = {
             "id": run.id,
             "experiment": run.experiment.name,
@@ -262,12 +214,7 @@ class Lab:
             "attempts": 1,
             "checkpoint": {"file": "checkpoints/last.pt", "sha256": "ab" * 32},
             "similarity": {"tokens": similarity},
-            "data": {
-                "name": data.name,
-                "num_train": data.num_train,
-                "num_val": data.num_val,
-                "fingerprint": "f00d",
-            },
+            "data": {**images, "fingerprint": "f00d"},
             "finished": NOON + 500,
         }
         files.write_json(run.dir / "result.json", {**result, **changes})

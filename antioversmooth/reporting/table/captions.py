@@ -47,11 +47,9 @@ class Setting:
 
 def title(table: Table, setting: Setting) -> str:
     """The table's title, with the data and the profile if they are not the paper's."""
-    return (
-        table.title
-        if setting.comparable
-        else f"{table.title} on {setting.data} ({setting.profile} profile)"
-    )
+    if setting.comparable:
+        return table.title
+    return f"{table.title} on {setting.data} ({setting.profile} profile)"
 
 
 def caption(

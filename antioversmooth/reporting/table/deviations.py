@@ -29,11 +29,8 @@ def of_row(experiment: Experiment) -> Iterator[str]:
             "Mixup and CutMix are drawn for a few samples at a time; in the released code for a"
             " device's whole batch"
         )
-    if (
-        at_paper_size
-        and experiment.model.family is Family.vit
-        and recipe.epochs not in (0, PUBLISHED_EPOCHS)
-    ):
+    is_vit = experiment.model.family is Family.vit
+    if at_paper_size and is_vit and recipe.epochs not in (0, PUBLISHED_EPOCHS):
         yield f"{recipe.epochs} epochs, where published DeiT baselines have {PUBLISHED_EPOCHS}"
     if "_dist_" in (recipe.init_from or ""):
         yield (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,8 @@ def build(
     Args:
         observed: The runs of each experiment, one for each seed.
     """
-    setting = captions.Setting.of(
-        next(
-            seen.run.experiment
-            for row in table.rows
-            for seen in observed.get(row.experiment or "", ())
-        )
-    )
+    measured = (observed.get(row.experiment or "", ()) for row in table.rows)
+    setting = captions.Setting.of(next(chain.from_iterable(measured)).run.experiment)
     rows = aggregate(table, observed, comparable=setting.comparable)
     return {
         "name": table.name,
@@ -99,7 +95,7 @@ def _seed(seen: Observation) -> dict[str, Any]:
         "id": seen.run.id,
         "state": seed_state(seen),
         "problem": seen.problem,
-        "attempts": seen.num_attempts,
+        "attempts": len(seen.attempts),
         "older": seen.older,
         "result": _result(seen.result) if seen.result else None,
         "curve": _curve(seen.epochs),

@@ -9,7 +9,6 @@ from typing import Any
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import Attempt
 from antioversmooth.runs.journal import Record
-from antioversmooth.runs.metrics import EPOCH_SECONDS, VAL_TOP1
 from antioversmooth.runs.record import RunRecord, read_mapping
 from antioversmooth.runs.status import RunState
 
@@ -41,26 +40,6 @@ class Observation:
     def epoch(self) -> int:
         """Finished epochs."""
         return int(self.epochs[-1]["epoch"]) if self.epochs else 0
-
-    @property
-    def top1(self) -> float | None:
-        """Accuracy after the newest finished epoch, in percent."""
-        return float(self.epochs[-1][VAL_TOP1]) if self.epochs else None
-
-    @property
-    def num_attempts(self) -> int:
-        """Times that the run was started."""
-        return len(self.attempts)
-
-    @property
-    def remaining_s(self) -> float | None:
-        """Seconds until a running run is done, at the pace of its last epoch; None if unknown."""
-        if self.state is not RunState.running or not self.epochs:
-            return None
-        if EPOCH_SECONDS not in self.epochs[-1]:
-            return None
-        epochs_left = self.run.experiment.recipe.epochs - self.epoch
-        return float(self.epochs[-1][EPOCH_SECONDS]) * epochs_left
 
 
 def observe(run: Run, *, now: float | None = None, keep_metrics: bool = False) -> Observation:
@@ -104,6 +83,7 @@ PACKAGES = {"torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg"}
 
 def _provenance(record: RunRecord) -> dict[str, Any]:
     packages = record.provenance.get("packages")
+    packages = packages if isinstance(packages, dict) else {}
     return {
         "commits": _distinct(record.attempts, "commit"),
         "uncommitted_changes": bool(record.intent.get("dirty", False)),
@@ -112,11 +92,7 @@ def _provenance(record: RunRecord) -> dict[str, Any]:
         "hosts": _distinct(record.attempts, "host"),
         "job_ids": _distinct(record.attempts, "job_id"),
         "python": record.provenance.get("python"),
-        "packages": (
-            {k: v for k, v in packages.items() if k.lower() in PACKAGES}
-            if isinstance(packages, dict)
-            else {}
-        ),
+        "packages": {name: packages[name] for name in packages if name.lower() in PACKAGES},
         "ends": [attempt.reason.value for attempt in record.attempts if attempt.reason],
         **_imported(record.run),
     }
@@ -125,11 +101,9 @@ def _provenance(record: RunRecord) -> dict[str, Any]:
 def _imported(run: Run) -> dict[str, str]:
     """The bundle that a run came from, where it did not run here."""
     origin = read_mapping(run.dir / IMPORTED)
-    return (
-        {"imported": f"{origin.get('bundle')}, sha256 {str(origin.get('sha256'))[:12]}"}
-        if origin
-        else {}
-    )
+    if not origin:
+        return {}
+    return {"imported": f"{origin.get('bundle')}, sha256 {str(origin.get('sha256'))[:12]}"}
 
 
 def imported_files(run: Run) -> dict[str, str]:

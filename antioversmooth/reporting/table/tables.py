@@ -50,9 +50,8 @@ def load_committed(path: Path) -> Document:
         for render in FORMATS.values():
             render(document)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as err:
-        raise UserError(
-            f"{path} is not the JSON of a table: it cannot be rendered ({err!r})"
-        ) from err
+        problem = f"it cannot be rendered ({err!r})"
+        raise UserError(f"{path} is not the JSON of a table: {problem}") from err
     return document
 
 

@@ -317,7 +317,7 @@ def _facts(seen: Observation) -> dict[str, str]:
     return {
         "state": seen.state.value,
         "problem": seen.problem,
-        "attempts": str(seen.num_attempts),
+        "attempts": str(len(seen.attempts)),
         "experiment": seen.run.experiment.name,
         "profile": seen.run.experiment.profile,
         **{key: ", ".join(origin[key]) for key in keys},
