@@ -59,7 +59,7 @@ def launch_command(args: Namespace, project: Path) -> int:
     complete = publish(planned, tables, request, args.seeds, results, out)
     if {Outcome.failed, Outcome.blocked} & set(outcomes.values()):
         return FAILED
-    incomplete = {Outcome.stopped, Outcome.missing} & set(outcomes.values())
+    incomplete = {Outcome.stopped, Outcome.missing, Outcome.running} & set(outcomes.values())
     return OK if complete and not incomplete else INCOMPLETE
 
 

@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from antioversmooth.cli.exit_codes import FAILED, INTERRUPTED, OK
+from antioversmooth.cli.exit_codes import FAILED, INTERRUPTED, OK, USER_ERROR
 from antioversmooth.cli.requests import (
     load_request,
     load_run,
@@ -105,13 +105,14 @@ def retry_command(args: Namespace) -> int:
     runs = request.plan(args.seeds, results)
     failed = control.given_up(runs)
     out = sys.stderr if args.json else sys.stdout
-    for problem in filter(None, (run.invalid_result_reason() for run in runs)):
+    problems = [problem for run in runs if (problem := run.invalid_result_reason())]
+    for problem in problems:
         print(problem, file=sys.stderr)
     if not failed:
         print("None of these runs was given up.", file=out)
         if args.json:
             print_json([])
-        return OK
+        return USER_ERROR if problems else OK
     print(f"Given up, and started again: {', '.join(run.name for run in failed)}", file=out)
     with view.open_view(failed, out) as shown:
         launched = control.retry(runs, failed, request.results(results), shown)

@@ -26,6 +26,8 @@ class Outcome(Enum):
     """It ended early, and the next launch resumes it."""
     missing = "missing"
     """It never began."""
+    running = "running"
+    """Another launch trains it."""
     failed = "failed"
     blocked = "blocked"
     """A run that it depends on did not complete."""

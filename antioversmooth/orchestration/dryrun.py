@@ -73,6 +73,9 @@ def _describe_run(
 
 def _refusal(records: Sequence[RunRecord], results: Path) -> str | None:
     """Why a launch of these runs would be refused."""
+    invalid = [r.invalid_result_reason for r in records if r.invalid_result_reason]
+    if invalid and len(invalid) == len(records):
+        return "\n".join(invalid)
     pending = [r.run for r in records if r.result is None and not r.invalid_result_reason]
     try:
         preflight.check_inputs(pending)

@@ -284,6 +284,36 @@ def test_another_launch_takes_over_when_the_first_one_stops(
     assert reasons(run) == ["cancelled", "completed"]
 
 
+def test_a_launch_that_stops_waiting_says_that_another_one_runs(
+    driver, told: Told, starts: Starts
+) -> None:
+    run = told("save done")
+    first = driver(run)
+    wait_for(lambda: len(starts(run)) == 1)
+    second = driver(run)
+    assert second.stdout is not None
+    wait_for(lambda: "another launch" in second.stdout.readline())
+    os.killpg(second.pid, signal.SIGINT)
+    assert second.communicate(timeout=30)[0].endswith("running\n")
+    os.killpg(first.pid, signal.SIGINT)
+    assert first.communicate(timeout=30)[0].endswith("stopped\n")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"time": "now"}'])
+@pytest.mark.parametrize("name", ["intent.json", "process.json"])
+def test_a_cancel_of_a_run_with_torn_records_is_no_traceback(
+    told: Told, name: str, content: str
+) -> None:
+    run = told("done")
+    process.record_process(run, 2**22)
+    (run.dir / name).write_text(content)
+    lock = try_lock(run.dir)
+    assert lock is not None
+    process.ask_to_end(run)
+    os.close(lock)
+    assert (run.dir / "cancelled").exists()
+
+
 def test_a_killed_launcher_leaves_the_run_locked_while_its_process_lives(
     driver, told: Told, starts: Starts
 ) -> None:

@@ -259,3 +259,14 @@ def test_tables_of_other_experiments_do_not_overwrite_the_committed_one(
     altered = lab.request("recipe.base_lr=0.5")
     assert tables.destination(altered, lab.results) is None
     assert tables.destination(altered, lab.results, tmp_path) == tmp_path
+
+
+def test_a_readme_without_markers_is_refused_and_left_alone(
+    small: Document, tmp_path: Path
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text("no table here\n")
+    with pytest.raises(UserError, match="needs one <!-- small:begin -->"):
+        markdown.update_readme(readme, small)
+    assert markdown.readme_table(readme.read_text(), small) is None
+    assert readme.read_text() == "no table here\n"

@@ -15,6 +15,7 @@ from antioversmooth.orchestration.monitor.view import View
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import RESUMABLE
+from antioversmooth.runs.lock import LAUNCH_LOCK, hold_lock
 
 
 class InlineBackend:
@@ -40,10 +41,12 @@ class InlineBackend:
 
         outcomes = {}
         for run in runs:
-            view.say(f"{run.name} runs in this process")
-            write_intent(run, self.name, snapshot)
+            is_running = f"{run.name} is running already (its lock is held): {run.dir}"
             try:
-                train(run)
+                with hold_lock(run.dir, LAUNCH_LOCK, timeout_s=0, message=is_running):
+                    write_intent(run, self.name, snapshot)
+                    view.say(f"{run.name} runs in this process")
+                    train(run)
             except AttemptEnded as err:
                 if err.reason not in {reason.value for reason in RESUMABLE}:
                     raise

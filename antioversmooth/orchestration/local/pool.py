@@ -147,8 +147,7 @@ class Pool:
 
     def stop(self) -> int:
         """Asks every run to save and end, and starts no more; returns how many still run."""
-        for run in list(self._waiting):
-            self._finish(run, stopped_outcome(run))
+        self._finish_waiting()
         # whatever happens now is not tried again
         self._crashes = dict.fromkeys(self._workers, CRASHES_FORGIVEN)
         for worker in self._workers.values():
@@ -157,13 +156,17 @@ class Pool:
 
     def kill(self) -> None:
         """Ends every process now and leaves none behind."""
-        for run in list(self._waiting):
-            self._finish(run, stopped_outcome(run))
+        self._finish_waiting()
         for worker in list(self._workers.values()):
             worker.kill()
             worker.run.close_attempt(EndReason.cancelled, "killed by its launcher")
             self._release(worker)
             self._finish(worker.run, stopped_outcome(worker.run))
+
+    def _finish_waiting(self) -> None:
+        for run in list(self._waiting):
+            elsewhere = run.id in self._elsewhere
+            self._finish(run, Outcome.running if elsewhere else stopped_outcome(run))
 
     def _try_start(self, run: Run) -> None:
         """Starts a waiting run where it can start, or records the outcome that it has already."""
@@ -171,7 +174,7 @@ class Pool:
         if before & {Outcome.failed, Outcome.blocked}:
             self._finish(run, Outcome.blocked)
             self._say(f"{run.name} is blocked: a run that it needs did not complete")
-        elif before & {Outcome.stopped, Outcome.missing}:
+        elif before & {Outcome.stopped, Outcome.missing, Outcome.running}:
             self._finish(run, stopped_outcome(run))
         elif run.result() is not None:
             self._finish(run, Outcome.done)

@@ -17,6 +17,8 @@ from antioversmooth import files
 from antioversmooth.errors import LaunchError
 from antioversmooth.runs import Run
 from antioversmooth.runs.lock import try_lock
+from antioversmooth.runs.metrics import is_number
+from antioversmooth.runs.record import read_mapping
 
 
 def record_process(run: Run, pid: int) -> None:
@@ -36,17 +38,20 @@ def ask_to_end(run: Run) -> int | None:
         LaunchError: Another machine trains it.
     """
     (run.dir / "cancelled").touch()
-    known = files.read_json(run.dir / "process.json") or {}
-    intent = files.read_json(run.dir / "intent.json") or {}
+    known, intent = (read_mapping(run.dir / name) for name in ("process.json", "intent.json"))
+    time_known, time_launched = known.get("time"), intent.get("time", 0.0)
+    pid, host = known.get("pid"), known.get("host")
     # a run that is just starting is ended by its launcher
-    if not _is_held(run) or not known or known["time"] < intent["time"]:
+    if not _is_held(run) or not (is_number(time_known) and is_number(time_launched)):
         return None
-    if known["host"] != socket.gethostname():
-        raise LaunchError(f"{run.name} is trained on {known['host']}; cancel it there")
+    if type(pid) is not int or time_known < time_launched:
+        return None
+    if host != socket.gethostname():
+        raise LaunchError(f"{run.name} is trained on {host}; cancel it there")
     # between two attempts the launcher holds the lock alone
     with suppress(ProcessLookupError):
-        os.kill(known["pid"], signal.SIGTERM)
-    return int(known["pid"])
+        os.kill(pid, signal.SIGTERM)
+    return pid
 
 
 def was_asked_to_end(run: Run, since: float) -> bool:

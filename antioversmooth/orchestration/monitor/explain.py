@@ -110,6 +110,9 @@ _NEXT_HERE = {
 
 
 def _next_here(record: RunRecord, status: RunStatus) -> str:
+    if record.invalid_result_reason:
+        # the detail of the state has the advice
+        return ""
     if status.state.is_failure:
         return _advise_retry(record)
     return _NEXT_HERE.get(status.state, "It resumes when it is launched again.")

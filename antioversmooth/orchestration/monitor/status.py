@@ -70,23 +70,8 @@ def _describe_status(status: RunStatus) -> Status:
     }
 
 
-_PROGRESS = (
-    "epoch",
-    "epochs",
-    "step",
-    "steps",
-    "top1",
-    "remaining_s",
-    "device_hours_used",
-    "device_hours_left",
-)
-_UNKNOWN_PROGRESS: Mapping[str, Any] = {**dict.fromkeys(_PROGRESS), "attempts": []}
-
-
 def _describe_progress(record: RunRecord, status: RunStatus, estimator: Estimator) -> Status:
-    """How far the run is and what it costs; nothing where its result is invalid."""
-    if record.invalid_result_reason:
-        return dict(_UNKNOWN_PROGRESS)
+    """How far the run is by its journal, and what it costs."""
     progress = progress_of(record)
     attempts = _attempts_until_now(record, status)
     cluster = record.run.experiment.cluster

@@ -67,10 +67,10 @@ class Block:
         """The block of a table; None unless each marker is there once, in order."""
         begin = re.compile(rf"<!-- {re.escape(name)}:begin(?: (\w+) (\d+))? -->")
         end = f"<!-- {name}:end -->"
-        first, *others = begin.finditer(text) or [None]
-        if first is None or others or text.count(end) != 1 or text.index(end) < first.end():
+        starts = list(begin.finditer(text))
+        if len(starts) != 1 or text.count(end) != 1 or text.index(end) < starts[0].end():
             return None
-        stop = text.index(end)
+        first, stop = starts[0], text.index(end)
         return cls(
             text[: first.start()],
             text[first.end() : stop].removeprefix("\n"),
