@@ -108,7 +108,7 @@ def test_preemption_that_cancels_is_answered_by_the_reconciler(lab: Lab) -> None
     run = lab.new_run("evicted", "cluster.partition=evicted")
     first = lab.submit(run)
     preempt(lab, run)
-    wait_until(lambda: not query_statuses([RunRecord.read(run)])[run.id].is_live, "eviction")
+    wait_until(lambda: not query_statuses([RunRecord.read(run)])[run.id].state.is_live, "eviction")
     assert query_statuses([RunRecord.read(run)])[run.id].state is RunState.preempted
     (step,) = reconcile.reconcile([run], lab.code, asked=False)
     assert step.action is Action.submit
@@ -206,7 +206,9 @@ def test_a_cancelled_run_stays_away_until_it_is_asked_for(lab: Lab) -> None:
     job = lab.submit(run)
     lab.wait_saved(run)
     assert submission.cancel(run) == [job]
-    wait_until(lambda: not query_statuses([RunRecord.read(run)])[run.id].is_live, "end of the job")
+    wait_until(
+        lambda: not query_statuses([RunRecord.read(run)])[run.id].state.is_live, "end of the job"
+    )
     assert query_statuses([RunRecord.read(run)])[run.id].state is RunState.cancelled_running
     assert reconcile.reconcile([run], lab.code, asked=False)[0].action is Action.leave
     assert reconcile.reconcile([run], lab.code, asked=True)[0].action is Action.submit
@@ -253,7 +255,7 @@ def test_running_out_of_memory_is_distinguished_from_a_crash(lab: Lab, mem_gb: f
     run = lab.new_run(f"memory-{mem_gb}", *big, *few, f"cluster.mem_gb={mem_gb}")
     job = lab.submit(run)
     wait_until(
-        lambda: not query_statuses([RunRecord.read(run)])[run.id].is_live,
+        lambda: not query_statuses([RunRecord.read(run)])[run.id].state.is_live,
         "end of the job",
         seconds=90,
     )

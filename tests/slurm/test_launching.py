@@ -291,7 +291,7 @@ def test_a_job_that_ends_in_setup_is_not_submitted_for_ever(lab: Lab) -> None:
     for _ in range(3):
         (step,) = reconcile([run], lab.code, asked=not actions)
         wait_until(
-            lambda: not query_statuses([RunRecord.read(run)])[run.id].is_live,
+            lambda: not query_statuses([RunRecord.read(run)])[run.id].state.is_live,
             "end of the job",
             seconds=60,
         )
