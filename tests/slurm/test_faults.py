@@ -244,7 +244,7 @@ def test_a_rank_that_hangs_ends_the_attempt_and_says_where(lab: Lab) -> None:
     assert_it_went_on(lab, run, "hang")
     stacks = (run.dir / "logs" / "attempt1" / "rank0.err").read_text()
     assert "this is where each thread stands" in stacks
-    assert "_train_to_the_end" in stacks
+    assert "training/run/loop.py" in stacks
 
 
 @on("bare")
