@@ -99,9 +99,10 @@ def test_batches_and_devices_do_not_change_the_means(
             ), name
 
 
-def test_batches_are_taken_one_at_a_time(build: Callable[..., nn.Module], images: Tensor) -> None:
-    """What makes the batches may go over a million images: the next is only made when the one
-    before was seen."""
+def test_batches_are_requested_one_at_a_time(
+    build: Callable[..., nn.Module], images: Tensor
+) -> None:
+    """The source may hold a million images: a batch is only made after the one before was seen."""
     model = build("vit")
     passes: list[object] = []
     model.register_forward_hook(Counter(passes))

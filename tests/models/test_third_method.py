@@ -36,7 +36,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Scaling(Enum):
-    """What the enum in config/model.py would be with another line."""
+    """The enum of config/model.py with one more member."""
 
     centred = "centred"
 

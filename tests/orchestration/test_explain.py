@@ -144,7 +144,7 @@ def test_a_job_that_still_saves_after_a_cancel_does_not_go_on_by_itself(
     )
 
 
-def test_a_cancelled_job_is_not_told_as_preempted(
+def test_a_cancelled_job_is_not_reported_as_preempted(
     run: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
 ) -> None:
     first = begin_attempt(run, "1")

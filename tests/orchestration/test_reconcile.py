@@ -38,7 +38,7 @@ MAY, MAY_NOT = RetryDecision(True, "may"), RetryDecision(False, "may not")
         RunState.unknown,
     ],
 )
-def test_what_is_on_its_way_or_not_known_is_left_alone(state: RunState) -> None:
+def test_live_and_unknown_runs_are_left_alone(state: RunState) -> None:
     assert decide(RunStatus(state), MAY, asked=True) is Action.leave
 
 

@@ -37,7 +37,7 @@ def start_launcher(run: Run) -> subprocess.Popen[str]:
     )
 
 
-def test_what_is_submitted_is_what_was_shown(
+def test_the_submitted_script_is_the_one_of_the_dry_run(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
     run = make_run()
@@ -141,9 +141,7 @@ def test_a_job_waits_for_the_run_it_starts_from_and_for_its_namesakes(
     assert [job["dependency"] for job in slurm.jobs()] == ["afterok:41,singleton", "singleton"]
 
 
-def test_a_refusal_is_told_in_slurm_s_words(
-    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
-) -> None:
+def test_a_refusal_quotes_slurm(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> None:
     message = (
         "sbatch: error: invalid partition specified: gpu\nsbatch: error: Batch job submission"
         " failed: Invalid name"
