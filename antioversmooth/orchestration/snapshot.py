@@ -13,24 +13,17 @@ results/snapshots/<id>/
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from antioversmooth import files
+from antioversmooth.runs.code import code_id, source_files
 
 PROJECT = Path(__file__).resolve().parents[2]
-ENTRY_POINTS = (
-    "antioversmooth.training.__main__",
-    "antioversmooth.orchestration.slurm.rank",
-    "antioversmooth.orchestration.slurm.epilogue",
-)
-"""Modules that jobs are started with."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class Snapshot:
     """Code that runs can start from."""
 
     id: str
-    """First 12 hex digits of the sha256 over names and contents of the files."""
+    """See `code_id`."""
     path: Path
     """Folder to put on the import path."""
     commit: str | None
@@ -71,47 +64,10 @@ def describe(results: Path, project: Path = PROJECT) -> Snapshot:
 
 
 def _describe(code: Path, sources: Sequence[Path], results: Path, project: Path) -> Snapshot:
-    lines = [f"{files.sha256(code / source)}  {source.as_posix()}\n" for source in sources]
-    digest = hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
+    digest = code_id(code, sources)
     dirty = bool(_git(project, "status", "--porcelain", "--", *map(str, sources)))
     commit = _git(project, "rev-parse", "HEAD")
     return Snapshot(digest, results / "snapshots" / digest, commit, dirty)
-
-
-def source_files(project: Path) -> list[Path]:
-    """Files of all modules that jobs can import, relative to the project and sorted."""
-    found: dict[str, Path] = {}
-    names = list(ENTRY_POINTS)
-    while names:
-        name = names.pop()
-        # importing a module imports the packages around it, too
-        if name and name not in found and (path := _module_file(project, name)):
-            found[name] = path.relative_to(project)
-            names += [name.rpartition(".")[0], *_imported_names(path)]
-    return sorted(found.values())
-
-
-def _module_file(project: Path, name: str) -> Path | None:
-    """The file of a module; None for modules of other packages and names inside of a module."""
-    path = project.joinpath(*name.split("."))
-    candidates = (path / "__init__.py", path.with_suffix(".py"))
-    return next((file for file in candidates if file.is_file()), None)
-
-
-def _imported_names(path: Path) -> Iterator[str]:
-    """Dotted names in the import statements of a file, also of those inside functions.
-
-    By patterns, which take a tenth of the time of a syntax tree; a test compares the two.
-    """
-    for module, names in _IMPORT.findall(_TYPES_ONLY.sub("", path.read_text())):
-        yield module
-        yield from (f"{module}.{name}" for name in re.findall(r"\w+", names))
-
-
-_IMPORT = re.compile(
-    r"^ *(?:from|import) (antioversmooth[\w.]*)(?: import (\([^)]*\)|.*))?", re.MULTILINE
-)
-_TYPES_ONLY = re.compile(r"^if TYPE_CHECKING:\n(?:    .*\n|\n)+", re.MULTILINE)
 
 
 def _annotate(snapshot: Snapshot, copy: Path, diff: str) -> None:

@@ -56,7 +56,7 @@ class Attempt:
     message: str = ""
     end_step: int | None = None
     start: Record = field(default_factory=dict)
-    """The start record: host, pid, commit, snapshot, ..."""
+    """The start record: host, pid, commit, snapshot (id of the code that ran), packages, ..."""
     notes: tuple[Record, ...] = ()
     """Its other records, such as torn checkpoints and images that could not be read."""
 

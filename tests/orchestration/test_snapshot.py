@@ -18,6 +18,7 @@ from antioversmooth.orchestration import snapshot
 from antioversmooth.orchestration.local import worker
 from antioversmooth.orchestration.slurm.script import sbatch_script
 from antioversmooth.runs import Run
+from antioversmooth.runs.code import ENTRY_POINTS, _imported_names, source_files
 
 MakeRun = Callable[..., Run]
 
@@ -138,12 +139,12 @@ def test_imports_are_those_of_the_syntax_tree() -> None:
             elif isinstance(node, ast.ImportFrom):
                 expected |= {node.module, *(f"{node.module}.{a.name}" for a in node.names)}
         ours = {name for name in expected if name and name.startswith("antioversmooth")}
-        assert ours <= set(snapshot._imported_names(path)), path
+        assert ours <= set(_imported_names(path)), path
 
 
 def test_modules_are_imported_by_statements_alone() -> None:
     """A snapshot would lack a module whose name is made up at run time."""
-    for source in snapshot.source_files(snapshot.PROJECT):
+    for source in source_files(snapshot.PROJECT):
         text = (snapshot.PROJECT / source).read_text()
         assert not re.search(r"import_module|__import__|pkgutil|runpy", text), source
 
@@ -153,7 +154,7 @@ def test_jobs_are_started_with_the_entry_points(make_run: MakeRun) -> None:
     placement: Any = SimpleNamespace(processes=1)
     started = [*worker.command(run, placement), *sbatch_script(run, Path("/snapshot")).split()]
     modules = {word for word in started if word.startswith("antioversmooth.")}
-    as_modules = {name.removesuffix(".__main__") for name in snapshot.ENTRY_POINTS}
+    as_modules = {name.removesuffix(".__main__") for name in ENTRY_POINTS}
     assert modules == as_modules
 
 

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import errno
+import platform
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import timm
 import torch
 
+from antioversmooth import files
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.attempts import EndReason
+from antioversmooth.runs.code import PACKAGES, code_id, source_files
 from antioversmooth.training.run.attempt import SUPERSEDED, end_of, opened
 from antioversmooth.training.run.distributed import RankInfo, Ranks
+
+ALONE = Ranks(RankInfo(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +80,25 @@ def test_an_attempt_tells_the_end_of_the_one_before_whose_node_took_its_batch_sc
     )
     monkeypatch.setenv("SLURM_JOB_ID", job_id)
     monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
-    with opened(
-        run, Ranks(RankInfo(0, 1, 0, 1, "alone"), torch.device("cpu"), None), redirect=False
-    ):
+    with opened(run, ALONE, redirect=False):
         pass
     assert [a.reason.value for a in run.attempts() if a.reason] == told
+
+
+def test_the_start_record_names_the_code_that_runs_and_the_versions_that_move_numbers(
+    tiny_run: Callable[..., Run],
+) -> None:
+    run = tiny_run()
+    # an intent may be newer than the process: its snapshot is not proof of what runs
+    files.write_json(run.dir / "intent.json", {"commit": "c0ffee", "snapshot": "f" * 12})
+    with opened(run, ALONE, redirect=False):
+        pass
+    (attempt,) = run.attempts()
+    project = Path(__file__).parents[2]
+    expected = code_id(project, source_files(project))
+    assert (attempt.start["commit"], attempt.start["snapshot"]) == ("c0ffee", expected)
+    assert attempt.start["snapshot_path"] == str(project)
+    assert attempt.start["python"] == platform.python_version()
+    assert attempt.start["packages"].keys() == PACKAGES
+    assert attempt.start["packages"]["torch"] == torch.__version__.partition("+")[0]
+    assert attempt.start["packages"]["timm"] == timm.__version__

@@ -8,6 +8,7 @@ from typing import Any
 
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import Attempt
+from antioversmooth.runs.code import PACKAGES
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.record import RunRecord, read_mapping
 from antioversmooth.runs.status import RunState
@@ -76,9 +77,6 @@ def _describe_problem(record: RunRecord) -> str:
 IMPORTED = "imported.json"
 """In the directory of a run that came out of a bundle: from which, and the checksums of its
 files."""
-
-PACKAGES = {"torch", "torchvision", "timm", "numpy", "pillow", "simplejpeg"}
-"""Those whose version can move a number; `provenance.json` has all."""
 
 
 def _provenance(record: RunRecord) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.metadata
 import os
 import platform
 import socket
@@ -25,6 +24,7 @@ from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
 from antioversmooth.runs import Run, journal, recorded_data
 from antioversmooth.runs.attempts import EndReason, write_end
 from antioversmooth.runs.checkpoints import Checkpoint
+from antioversmooth.runs.code import PACKAGES, installed_packages, running_code
 from antioversmooth.runs.lock import TRAINING_LOCK, hold_lock
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.run.distributed import Ranks
@@ -220,13 +220,13 @@ def _write_start(attempt: Attempt) -> None:
     if attempt.resume_from:
         source = attempt.resume_from.path.name
     facts = _whereabouts(run, ranks)
-    attempt.note("start", step=attempt.step, **{"from": source}, **facts)
-    packages = {one.name: one.version for one in importlib.metadata.distributions() if one.name}
+    packages = installed_packages()
+    numeric = {name: packages[name] for name in packages if name.lower() in PACKAGES}
+    attempt.note("start", step=attempt.step, **{"from": source}, **facts, packages=numeric)
     more = {
-        "python": platform.python_version(),
         "platform": platform.platform(),
         "driver": _driver(),
-        "packages": dict(sorted(packages.items())),
+        "packages": packages,
         "slurm": {key: os.environ[key] for key in _SLURM_FACTS if key in os.environ},
     }
     # which this attempt is held against
@@ -244,8 +244,10 @@ _SLURM_FACTS = (
 
 def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
     intent = files.read_json(run.dir / "intent.json") or {}
+    code, folder = running_code()
     return {
         "host": socket.gethostname(),
+        "python": platform.python_version(),
         "pid": os.getpid(),
         "world_size": ranks.world_size,
         "started_by": ranks.info.launcher,
@@ -253,7 +255,8 @@ def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
         "device_type": ranks.device.type,
         "compile": run.experiment.runtime.compile.value,
         "commit": intent.get("commit"),
-        "snapshot": intent.get("snapshot"),
+        "snapshot": code,
+        "snapshot_path": str(folder),
         "job_id": os.environ.get("SLURM_JOB_ID"),
         "turn": int(os.environ.get("SLURM_RESTART_COUNT", "0")),
     }
