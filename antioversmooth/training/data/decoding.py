@@ -2,19 +2,19 @@
 
 Both give the same pixels, to the bit: they run the same library with the same settings (accurate
 DCT, smooth upsampling). simplejpeg skips Pillow's conversion to and from four bytes a pixel.
+Images of 16-bit grey are scaled to 8 bits.
 """
 
 from __future__ import annotations
 
 import io
-import struct
 import warnings
 
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from antioversmooth.datasets.images import ArrayImages, Images
@@ -23,11 +23,15 @@ SIMPLE_COLOURS = {"Gray", "YCbCr"}
 """Colour spaces of JPEGs that both decoders treat alike; CMYK and its kin are left to Pillow."""
 MAX_PIXELS = 50_000_000
 """Size of an image above which Pillow decides whether it may be a decompression bomb."""
-DECODE_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
-    Image.DecompressionBombError,
-)  # fmt: skip
-"""Exceptions that Pillow raises for a damaged file, depending on its format and damage."""
+TIFF_BITS = 258
+"""TIFF tag BitsPerSample, a number for each channel."""
+TIFF_PHOTOMETRIC = 262
+WHITE_IS_ZERO = 0
+"""A value of the TIFF tag PhotometricInterpretation, which Pillow ignores above 8 bits."""
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "AVIF")
+"""Pillow's formats that are decoded, whatever the ending of the file: those of images.EXTENSIONS,
+and GIF and AVIF, which the web serves under such names. Its other decoders (EPS runs Ghostscript)
+never see a file."""
 
 
 def open_image(images: Images, index: int) -> Tensor:
@@ -49,10 +53,7 @@ def decode(content: bytes) -> Tensor:
     """
     pixels = _decode_jpeg(content)
     if pixels is None:
-        try:
-            pixels = _decode_with_pillow(content)
-        except DECODE_ERRORS as err:
-            raise OSError(f"{type(err).__name__}: {err}") from err
+        pixels = _decode_with_pillow(content)
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -71,8 +72,53 @@ def _decode_jpeg(content: bytes) -> npt.NDArray[np.uint8] | None:
 
 
 def _decode_with_pillow(content: bytes) -> npt.NDArray[np.uint8]:
-    with warnings.catch_warnings():
-        # about odd metadata, which some of a million files have
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(content)) as image:
-            return np.array(image.convert("RGB"))
+    """Pixels of an image of any other kind. Shape: [height, width, 3].
+
+    Raises:
+        OSError: It is damaged, of no format of `FORMATS`, or has no range of grey levels.
+    """
+    try:
+        with warnings.catch_warnings():
+            # about odd metadata, which some of a million files have
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                brightest = _brightest(image)
+                if brightest is None:
+                    return np.array(image.convert("RGB"))
+                levels = np.array(image).astype(np.int64)
+                if getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO:
+                    levels = brightest - levels
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as err:
+        # Pillow's message names an object in memory
+        kinds = ", ".join(FORMATS)
+        raise OSError(f"UnidentifiedImageError: not the beginning of a {kinds} file") from err
+    except Exception as err:
+        # The type depends on format and damage: OSError, SyntaxError, struct.error, RuntimeError,
+        # NotImplementedError, ... No list of them is complete.
+        raise OSError(f"{type(err).__name__}: {err}") from err
+    grey = (levels * 255 + brightest // 2) // brightest
+    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _brightest(image: Image.Image) -> int | None:
+    """Value of white in an image of more than 8 bits of grey; None for images of 8 bits.
+
+    Pillow's own conversion of such images to RGB clips them at 255.
+
+    Raises:
+        ValueError: The file does not say which values are black and white.
+    """
+    if image.mode.startswith("I;16"):
+        bits = getattr(image, "tag_v2", {}).get(TIFF_BITS, (16,))[0]
+        return int(2**bits - 1)
+    if image.mode == "I" and image.format in ("PPM", "PNG"):
+        # Pillow scales all depths of PPM to 16 bits; older versions read 16-bit PNGs in this mode
+        return 65535
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"mode {image.mode} (32-bit or signed numbers) says not which values are black and"
+            " white; store the image with 8 or 16 bits a channel"
+        )
+    return None
