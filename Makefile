@@ -10,7 +10,7 @@ PROFILE := $(if $(DATA_ROOT),data.root=$(DATA_ROOT),profile=mini)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm slurm-shell check format smoke bench figures ui docs lock
+.PHONY: help setup test test-slurm chaos slurm-shell check format smoke bench figures ui docs lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -37,6 +37,9 @@ test: .venv/.installed ## run every test that needs no SLURM
 
 test-slurm: .venv/.installed ## run the tests on a private SLURM (Linux, Debian's packages)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slurm tests/slurm -o faulthandler_timeout=1200 $(ARGS)
+
+chaos: .venv/.installed ## strike local launches with ROUNDS= random signals; each run must end bit-equal
+	@OMP_NUM_THREADS=1 CHAOS_ROUNDS=$(or $(ROUNDS),60) CHAOS_SEED=$(or $(SEED),0) $(PY) -m pytest -s -p no:cacheprovider tests/training/test_random_signals.py $(ARGS)
 
 slurm-shell: .venv/.installed ## open a shell on a private SLURM, to try things by hand
 	@$(PY) tests/slurm/shell.py
