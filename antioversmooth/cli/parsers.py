@@ -327,6 +327,7 @@ def _data(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC|KEY=VALUE",
         help="row, and overrides such as data.root=/path",
     )
+    _flag(parser, "--anew", help="list the images again, although their listing is cached")
     _flag(parser, "--json", help="a list, one value a data set")
 
 

@@ -20,7 +20,7 @@ def data_command(args: Namespace) -> int:
     configs: list[DataConfig] = []
     for experiment in request.experiments:
         configs += [experiment.data] if experiment.data not in configs else []
-    found = [dataset.dataset_facts(config) for config in configs]
+    found = [dataset.dataset_facts(config, anew=args.anew) for config in configs]
     if args.json:
         print_json(found)
     else:

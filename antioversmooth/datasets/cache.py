@@ -9,8 +9,9 @@ import os
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ import numpy.typing as npt
 from antioversmooth import files
 
 Arrays = dict[str, npt.NDArray[Any]]
-FORMAT = 1
+Stamps = npt.NDArray[np.int64]
+FORMAT = 2
 """Version of the cached arrays; raised when they change, so that older files are not read."""
 SETTLED_S = 2.0
 """Age from which a folder's content is cached: a younger one may change within one time stamp."""
@@ -31,41 +33,53 @@ def cache_dir() -> Path:
     return Path(os.environ.get("ANTIOVERSMOOTH_CACHE") or home / "antioversmooth")
 
 
+Key = Mapping[str, str | None]
+"""Everything that arrays depend on, besides the content of paths."""
+
+
 def cached(
-    key: Mapping[str, str | None], make: Callable[[], tuple[Arrays, Sequence[Path]]]
+    key: Key, make: Callable[[], tuple[Arrays, Sequence[Path]]], *, anew: bool = False
 ) -> Arrays:
     """The result of `make`, from the cache if no path that it depends on has changed since.
 
     Args:
-        key: Everything that the arrays depend on, besides the content of the paths.
         make: Returns arrays without objects, and the folders and files that they depend on. A path
-            has changed if its time stamp, or the size of a file, has.
+            has changed if one of its time stamps, or the size of a file, has.
+        anew: Whether to call `make` whatever the cache holds, and to cache its result instead.
     """
-    described = json.dumps({"format": FORMAT, **key}, sort_keys=True)
-    path = cache_dir() / f"{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz"
-    if (found := _read(path)) is not None:
+    if not anew and (found := read(key)) is not None:
         return found
+    started = time.time()
     arrays, depends_on = make()
-    _write(path, arrays, depends_on)
+    stamps = _stamps(depends_on)
+    if _show_changes(stamps, started):
+        _write(_path(key), arrays, depends_on, stamps)
     return arrays
 
 
-def _read(path: Path) -> Arrays | None:
-    """The cached arrays; None where there are none, they are torn, or out of date."""
+def read(key: Key, names: Collection[str] = ()) -> Arrays | None:
+    """The cached arrays; None where there are none, they are torn, or out of date.
+
+    Args:
+        names: Those that are read; default: all.
+    """
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+        with _path(key).open("rb") as file, np.load(file, allow_pickle=False) as saved:
             paths, stamps = saved["_paths"], saved["_stamps"]
             if not np.array_equal(_stamps([Path(os.fsdecode(p)) for p in paths.tolist()]), stamps):
                 return None
-            return {name: saved[name] for name in saved.files if not name.startswith("_")}
+            wanted = names or [name for name in saved.files if not name.startswith("_")]
+            return {name: saved[name] for name in wanted}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 
-def _write(path: Path, arrays: Arrays, depends_on: Sequence[Path]) -> None:
-    stamps = _stamps(depends_on)
-    if stamps[:, 0].max() > (time.time() - SETTLED_S) * 1e9:
-        return
+def _path(key: Key) -> Path:
+    described = json.dumps({"format": FORMAT, **key}, sort_keys=True)
+    return cache_dir() / f"{hashlib.sha256(described.encode()).hexdigest()[:16]}.npz"
+
+
+def _write(path: Path, arrays: Arrays, depends_on: Sequence[Path], stamps: Stamps) -> None:
     content = io.BytesIO()
     paths = np.array([os.fsencode(p) for p in depends_on], np.bytes_)
     np.savez(content, allow_pickle=False, **arrays, _paths=paths, _stamps=stamps)
@@ -77,10 +91,28 @@ def _write(path: Path, arrays: Arrays, depends_on: Sequence[Path]) -> None:
         print(note, file=sys.stderr)
 
 
-def _stamps(paths: Sequence[Path]) -> npt.NDArray[np.int64]:
-    """Time of the last change in ns and size in bytes of each path.
+def _show_changes(stamps: Stamps, started: float) -> bool:
+    """Whether the stamps show every change of the paths since they began to be read.
 
-    The size of a folder counts as 0: file systems disagree on it.
+    They do not where a path has just changed, within one tick of the clock, nor on file systems
+    that give all folders the same time, or none: object stores as folders (s3fs, goofys).
+
+    Args:
+        started: When reading began, in seconds since 1970.
     """
-    found = [(path, path.stat()) for path in paths]
-    return np.array([(s.st_mtime_ns, 0 if path.is_dir() else s.st_size) for path, s in found])
+    changed = stamps[:, 1]
+    just_now = stamps[:, :2].max() > (started - SETTLED_S) * 1e9
+    constant = len(changed) > 1 and bool((changed == changed[0]).all())
+    return not (just_now or constant or changed.min() <= 0)
+
+
+def _stamps(paths: Sequence[Path]) -> Stamps:
+    """Stamps of each path: times in ns of its last change of content and of its inode, and bytes.
+
+    Programs can set the first time back, as tar, rsync and touch do, but not the second. The size
+    of a folder counts as 0: file systems disagree on it.
+    """
+    found = [path.stat() for path in paths]
+    return np.array(
+        [(s.st_mtime_ns, s.st_ctime_ns, 0 if S_ISDIR(s.st_mode) else s.st_size) for s in found]
+    )

@@ -14,6 +14,7 @@ import numpy as np
 from antioversmooth import files
 from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.datasets import cache
+from antioversmooth.datasets.classes import classes_checksum
 from antioversmooth.datasets.images import ArrayImages, FileImages, Images, encode_names
 from antioversmooth.datasets.layouts import (
     cifar,
@@ -34,6 +35,17 @@ NUM_SAMPLED = 256
 
 
 @dataclass(frozen=True)
+class ValidationSet:
+    """The images that weights are evaluated on, with no image decoded."""
+
+    classes: Sequence[str]
+    """Name of each class, by its number."""
+    images: Images
+    fingerprint: str
+    """As that of an `ImageDataset`, over the splits that were read."""
+
+
+@dataclass(frozen=True)
 class ImageDataset:
     """Both splits of a data set, with no image decoded."""
 
@@ -44,6 +56,11 @@ class ImageDataset:
     fingerprint: str
     """sha256 over what is cheap to read: names, classes and, where the layout lists them, the sizes
     of all images; for data sets of one or two files, over their content."""
+
+    @property
+    def validation(self) -> ValidationSet:
+        """The validation split."""
+        return ValidationSet(self.classes, self.val, self.fingerprint)
 
     def facts(self) -> dict[str, int | str]:
         """Counts and fingerprint, under the names of the spec's fields."""
@@ -56,7 +73,11 @@ class ImageDataset:
 
     def checksums(self) -> dict[str, str]:
         """Checksums that distinguish this data set from others; reads a few images."""
-        found = {"fingerprint": self.fingerprint, "sample": self.sample_checksum()}
+        found = {
+            "fingerprint": self.fingerprint,
+            "sample": self.sample_checksum(),
+            "classes": classes_checksum(self.classes),
+        }
         return {key: value for key, value in found.items() if value}
 
     def sample_checksum(self) -> str:
@@ -87,25 +108,38 @@ def open_dataset(config: DataConfig) -> ImageDataset:
     return dataset
 
 
-def open_unchecked(config: DataConfig) -> ImageDataset:
+def open_unchecked(config: DataConfig, *, anew: bool = False) -> ImageDataset:
     """The data set of a spec, whatever counts and fingerprint the spec expects.
+
+    Args:
+        anew: Whether to list it again although its listing is cached.
 
     Raises:
         DataError: It is missing, or a class has no images.
     """
-    try:
-        dataset = _open(config)
-    except OSError as err:
-        # no permission, or a file system that is gone
-        raise DataError(
-            f"data.root: {err.filename or config.root} cannot be read ({err.strerror or err})"
-        ) from err
-    _check_labels(config, dataset)
+    classes, splits, fingerprint = _open(config, SPLITS, anew=anew)
+    dataset = ImageDataset(classes, splits["train"], splits["val"], fingerprint)
+    _check_every_class(config, dataset)
     return dataset
 
 
-def dataset_facts(config: DataConfig) -> dict[str, int | str]:
+def open_validation(config: DataConfig) -> ValidationSet:
+    """The validation split of a spec's data set, which may be all that is there.
+
+    Counts and fingerprint of the spec do not matter.
+
+    Raises:
+        DataError: It is missing, or has no image.
+    """
+    classes, splits, fingerprint = _open(config, ("val",))
+    return ValidationSet(classes, splits["val"], fingerprint)
+
+
+def dataset_facts(config: DataConfig, *, anew: bool = False) -> dict[str, int | str]:
     """Name, root, counts and fingerprint of the data set, under the names of the spec's fields.
+
+    Args:
+        anew: Whether to list it again although its listing is cached.
 
     Raises:
         DataError: As `open_unchecked`.
@@ -113,7 +147,8 @@ def dataset_facts(config: DataConfig) -> dict[str, int | str]:
     if config.source in PACKAGED:
         path = PACKAGED[config.source].path()
         return {"name": config.name, "root": str(path), "fingerprint": files.sha256(path)}
-    return {"name": config.name, "root": str(config.root), **open_unchecked(config).facts()}
+    facts = open_unchecked(config, anew=anew).facts()
+    return {"name": config.name, "root": str(config.root), **facts}
 
 
 def check_facts(config: DataConfig, found: Mapping[str, int | str]) -> None:
@@ -134,20 +169,24 @@ def check_facts(config: DataConfig, found: Mapping[str, int | str]) -> None:
             )
 
 
-def _check_labels(config: DataConfig, dataset: ImageDataset) -> None:
-    for split, images in zip(SPLITS, (dataset.train, dataset.val), strict=True):
-        if not len(images.labels):
-            raise DataError(f"{config.root}: {split} has no image")
+def _check_every_class(config: DataConfig, dataset: ImageDataset) -> None:
+    """Raises DataError where a class has no training image."""
     counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
     empty = [dataset.classes[label] for label in np.flatnonzero(counts == 0).tolist()]
     if empty:
         raise DataError(
             f"{config.root}: no training image of {len(empty)} class(es): {', '.join(empty[:5])}"
         )
-    if dataset.val.labels.max() >= len(dataset.classes):
+
+
+def _check_labels(config: DataConfig, split: str, images: Images, num_classes: int) -> None:
+    if not len(images.labels):
+        raise DataError(f"{config.root}: {split} has no image")
+    if images.labels.max() >= num_classes:
+        kind = {"train": "training", "val": "validation"}[split]
         raise DataError(
-            f"{config.root}: a validation image has label {dataset.val.labels.max()}, classes are"
-            f" 0 to {len(dataset.classes) - 1}"
+            f"{config.root}: a {kind} image has label {images.labels.max()}, classes are"
+            f" 0 to {num_classes - 1}"
         )
 
 
@@ -162,56 +201,67 @@ SCANS: dict[DataSource, Scan] = {
 }
 """Layouts whose images are listed split by split; the listings are cached."""
 
+Splits = tuple[Sequence[str], Mapping[str, Images], str]
+"""Classes, images of each split, and the fingerprint."""
 
-def _open(config: DataConfig) -> ImageDataset:
+
+def _open(config: DataConfig, splits: Sequence[str], *, anew: bool = False) -> Splits:
+    """The splits; of a layout that is read as a whole, all of them."""
+    try:
+        found = _read(config, splits, anew)
+    except OSError as err:
+        # no permission, or a file system that is gone
+        raise DataError(
+            f"data.root: {err.filename or config.root} cannot be read ({err.strerror or err})"
+        ) from err
+    for split in splits:
+        _check_labels(config, split, found[1][split], len(found[0]))
+    return found
+
+
+def _read(config: DataConfig, splits: Sequence[str], anew: bool) -> Splits:
     if config.source in PACKAGED:
-        return _whole(text_table.read_splits(config))
+        return text_table.read_splits(config)
     if not config.root:
         raise missing_data(config, f"{config.name} has no folder")
     if not Path(config.root).is_dir():
         raise missing_data(config, f"there is no folder {config.root}")
     if config.source is DataSource.cifar100:
-        return _whole(cifar.read_splits(config))
+        return cifar.read_splits(config)
     if config.source is DataSource.huggingface:
-        return _whole(huggingface.read_splits(config))
-    return _scanned(config, SCANS[config.source])
-
-
-def _whole(parts: tuple[list[str], Mapping[str, Images], str]) -> ImageDataset:
-    classes, splits, fingerprint = parts
-    return ImageDataset(classes, splits["train"], splits["val"], fingerprint)
-
-
-def _scanned(config: DataConfig, scan: Scan) -> ImageDataset:
-    root = Path(config.root or "")
-    key = {"root": str(root.resolve()), "source": config.source.value, "label": config.label}
-    key |= {"train": config.train, "val": config.val}
-    arrays = cache.cached(key, lambda: _scan(config, scan))
+        return huggingface.read_splits(config)
+    arrays = cache.cached(_key(config, splits), lambda: _scan(config, splits), anew=anew)
     classes = [os.fsdecode(name) for name in arrays["classes"].tolist()]
-    train, val = (_file_images(root, arrays, split) for split in SPLITS)
-    return ImageDataset(classes, train, val, str(arrays["fingerprint"]))
+    images = {split: _file_images(Path(config.root), arrays, split) for split in splits}
+    return classes, images, str(arrays["fingerprint"])
 
 
-def _scan(config: DataConfig, scan: Scan) -> tuple[cache.Arrays, list[Path]]:
-    """Arrays of both splits for the cache, and the paths whose time stamps show a change."""
-    (classes, train, train_paths), (val_classes, val, val_paths) = (
-        scan(config, split) for split in SPLITS
-    )
-    if classes != val_classes:
-        differing = sorted(set(classes) ^ set(val_classes))
+def _key(config: DataConfig, splits: Sequence[str]) -> dict[str, str | None]:
+    """The key of the listing of some splits in the cache."""
+    root = str(Path(config.root or "").resolve())
+    places = {split: getattr(config, split) for split in splits}
+    return {"root": root, "source": config.source.value, "label": config.label, **places}
+
+
+def _scan(config: DataConfig, splits: Sequence[str]) -> tuple[cache.Arrays, list[Path]]:
+    """Arrays of the splits for the cache, and the paths whose time stamps show a change."""
+    scanned = {split: SCANS[config.source](config, split) for split in splits}
+    classes = scanned["val"][0]
+    if differing := sorted(set(classes) ^ set(scanned[splits[0]][0])):
         raise DataError(
             f"{config.root}: train and val hold different classes: {', '.join(differing[:5])}, ..."
         )
+    images = {split: scanned[split][1] for split in splits}
     arrays: cache.Arrays = {
         "classes": encode_names(classes),
-        "fingerprint": np.array(_fingerprint(config, train, val)),
+        "fingerprint": np.array(_fingerprint(config, *images.values())),
     }
-    for split, images in zip(SPLITS, (train, val), strict=True):
-        parts = {"names": images.names, "labels": images.labels, "places": images.ranges}
-        parts["archives"] = encode_names(images.archives)
-        parts["root"] = np.array(os.path.relpath(images.root, config.root))
+    for split, listed in images.items():
+        parts = {"names": listed.names, "labels": listed.labels, "places": listed.ranges}
+        parts["archives"] = encode_names(listed.archives)
+        parts["root"] = np.array(os.path.relpath(listed.root, config.root))
         arrays |= {f"{split}_{name}": part for name, part in parts.items()}
-    return arrays, [*train_paths, *val_paths]
+    return arrays, [path for split in splits for path in scanned[split][2]]
 
 
 def _file_images(root: Path, arrays: cache.Arrays, split: str) -> FileImages:

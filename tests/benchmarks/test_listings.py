@@ -15,8 +15,8 @@ def test_both_layouts_are_listed_and_cached_in_a_folder_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTIOVERSMOOTH_CACHE", str(tmp_path))
-    read, cached = cache._read, []
-    monkeypatch.setattr(cache, "_read", lambda path: (cached.append(hit := read(path)), hit)[1])
+    read, cached = cache.read, []
+    monkeypatch.setattr(cache, "read", lambda key: (cached.append(hit := read(key)), hit)[1])
     times = listing_times(QUICK_LOAD)
     names = [f"listing 6 images, {layout}" for layout in ("image folder", "two tar files")]
     assert list(times) == [

@@ -1,24 +1,30 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from antioversmooth.config import DataConfig
+from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.datasets import cache, dataset
 from antioversmooth.datasets.dataset import open_dataset
 
 Trees = Callable[..., DataConfig]
 
 
+LONG_S = 100.0
+REAL_TIME = time.time
+
+
 @pytest.fixture
-def old(folder: Path) -> Path:
-    """A data set that has not changed for a while."""
-    for path in [folder, *folder.rglob("*")]:
-        os.utime(path, (1_000_000, 1_000_000))
+def old(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set that has not changed for a while, by the clock of the cache."""
+    later = time.time() - time.monotonic() + LONG_S
+    monkeypatch.setattr(cache.time, "time", lambda: time.monotonic() + later)
     return folder
 
 
@@ -53,6 +59,78 @@ def test_a_change_in_a_class_folder_is_seen(old: Path, trees: Trees, scans: list
     before = open_dataset(trees("image_folder", old)).fingerprint
     (old / "val" / "ash" / "ash0.jpg").rename(old / "val" / "ash" / "new.jpg")
     assert open_dataset(trees("image_folder", old)).fingerprint != before
+    assert len(scans) == 4
+
+
+def test_a_change_is_seen_although_the_folder_has_its_old_time_stamp(
+    old: Path, trees: Trees, scans: list[str]
+) -> None:
+    """As after tar, rsync or touch."""
+    for path in [old, *old.rglob("*")]:
+        os.utime(path, (1e9, 1e9))
+    config = trees("image_folder", old)
+    before = open_dataset(config).fingerprint
+    (old / "val" / "ash" / "ash0.jpg").rename(old / "val" / "ash" / "new.jpg")
+    for path in [old, *old.rglob("*")]:
+        os.utime(path, (1e9, 1e9))
+    assert open_dataset(config).fingerprint != before
+    assert open_dataset(config).fingerprint != before
+    assert len(scans) == 4
+
+
+@pytest.mark.parametrize("times", [(0, 0), (10**18, 10**18)], ids=["none", "that of the mount"])
+def test_no_listing_is_cached_where_all_folders_have_the_same_time(
+    times: tuple[int, int],
+    old: Path,
+    trees: Trees,
+    scans: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on s3fs and goofys. No such file system can be mounted here: only stat answers so."""
+    stat = Path.stat
+
+    def constant(path: Path, **options: bool) -> object:
+        found = stat(path, **options)
+        return SimpleNamespace(
+            st_mtime_ns=times[0], st_ctime_ns=times[1], st_mode=found.st_mode, st_size=found.st_size
+        )
+
+    monkeypatch.setattr(cache.Path, "stat", constant)
+    config = trees("image_folder", old)
+    assert [len(open_dataset(config).train.labels) for _ in range(2)] == [12, 12]
+    assert len(scans) == 4
+
+
+def test_what_changes_while_it_is_listed_is_listed_again(
+    old: Path, trees: Trees, scans: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class folder that was read already, by a scan that takes minutes."""
+    scan = dataset.SCANS[DataSource.image_folder]
+
+    def slow(config: DataConfig, split: str) -> object:
+        found = scan(config, split)
+        if len(scans) == 2:
+            (old / "val" / "ash" / "ash0.jpg").rename(old / "val" / "ash" / "new.jpg")
+            for path in [old, *old.rglob("*")]:
+                os.utime(path)
+            monkeypatch.setattr(cache.time, "time", lambda: time.monotonic() + later)
+        return found
+
+    later = time.time() - time.monotonic() + LONG_S
+    monkeypatch.setattr(cache.time, "time", REAL_TIME)
+    monkeypatch.setitem(dataset.SCANS, DataSource.image_folder, slow)  # type: ignore[arg-type]
+    config = trees("image_folder", old)
+    before, after = open_dataset(config).fingerprint, open_dataset(config).fingerprint
+    assert before != after
+    assert len(scans) == 4
+
+
+def test_a_listing_can_be_asked_for_anew(old: Path, trees: Trees, scans: list[str]) -> None:
+    config = trees("image_folder", old)
+    open_dataset(config)
+    assert dataset.dataset_facts(config, anew=True)["num_train"] == 12
+    assert len(scans) == 4
+    open_dataset(config)
     assert len(scans) == 4
 
 

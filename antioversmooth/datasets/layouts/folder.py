@@ -23,7 +23,7 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
         DataError: There is no such folder, or a class is empty.
     """
     root = Path(config.root or "")
-    tops = {name: root / (getattr(config, name) or name) for name in ("train", "val")}
+    tops = {name: root / (getattr(config, name) or name) for name in dict.fromkeys((split, "val"))}
     # both splits, before a million files of the first are listed
     for top in tops.values():
         if not top.is_dir():
