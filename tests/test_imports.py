@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-BASE = {"background", "config", "errors", "files", "redact"}
+BASE = {"background", "config", "errors", "files", "redact", "text"}
 MAY_IMPORT: dict[str, set[str]] = {
     "background": set(),
     "errors": set(),
     "files": set(),
     "redact": set(),
+    "text": set(),
     "config": {"errors"},
     "project": {"errors", "spec"},
     "runs": BASE,
@@ -28,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # of analysis only modules that need no torch
     "reporting": BASE | {"runs", "spec", "datasets", "methods", "analysis"},
     "models": {"config", "errors", "files", "methods"},
-    "analysis": {"config", "errors", "files", "methods", "models"},
+    "analysis": {"config", "errors", "files", "methods", "models", "text"},
     "training": BASE | {"runs", "datasets", "methods", "models", "analysis"},
 }
 TYPED = {"cli"}
@@ -179,7 +180,8 @@ def test_help_loads_argparse_and_of_ours_only_what_parses(words: list[str]) -> N
     loaded = loaded_by(*words)
     assert not loaded & (HEAVY | {"hydra", "omegaconf", "rich", "yaml"})
     ours = {name.partition(".")[2] for name in loaded if name.startswith("antioversmooth.")}
-    assert ours == {"cli", "cli.main", "cli.parsers", "cli.exit_codes", "errors", "files"}
+    parsing = {"cli", "cli.main", "cli.parsers", "cli.exit_codes", "errors", "files", "text"}
+    assert ours == parsing
 
 
 def test_a_dry_run_loads_hydra_and_nothing_heavier() -> None:

@@ -7,13 +7,14 @@ import io
 import json
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antioversmooth import files
 from antioversmooth.analysis.panels import Curve, PanelData, Style
 from antioversmooth.methods import METHODS
+from antioversmooth.text import csv_cell, one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,6 +43,8 @@ STYLE = {
     "svg.fonttype": "none",
     # makes the bytes reproducible
     "svg.hashsalt": "antioversmooth",
+    # a dollar sign in a text is a dollar sign
+    "text.parse_math": False,
 }
 
 
@@ -73,7 +76,8 @@ class Picture:
                         f"{part[index]:.5g}" if part else ""
                         for part in (curve.y, curve.low, curve.high)
                     ]
-                    writer.writerow([panel.title, curve.label, f"{x:g}", *values])
+                    names = map(csv_cell, (panel.title, curve.label))
+                    writer.writerow([*names, f"{x:g}", *values])
         return text.getvalue()
 
 
@@ -116,13 +120,33 @@ def draw(picture: Picture) -> dict[str, bytes]:
     # nothing that differs from one machine or day to another
     without = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
     with style.context(STYLE):
-        figure = _figure(picture)
+        figure = _figure(_drawable(picture))
         found = {}
         for suffix, metadata in without.items():
             image = io.BytesIO()
             figure.savefig(image, format=suffix, dpi=160, metadata=metadata)
             found[suffix] = image.getvalue()
     return found
+
+
+def _drawable(picture: Picture) -> Picture:
+    """The picture with texts that matplotlib and SVG show as they are."""
+    panels = [
+        replace(
+            panel,
+            title=one_line(panel.title),
+            curves=[replace(curve, label=_legend_text(curve.label)) for curve in panel.curves],
+        )
+        for panel in picture.panels
+    ]
+    notes = list(map(one_line, picture.notes))
+    return replace(picture, title=one_line(picture.title), notes=notes, panels=panels)
+
+
+def _legend_text(label: str) -> str:
+    """The label; matplotlib leaves empty ones, and those that begin with _, out of legends."""
+    text = one_line(label)
+    return f" {text}" if not text or text.startswith("_") else text
 
 
 def _figure(picture: Picture) -> Figure:

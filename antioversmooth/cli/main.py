@@ -18,6 +18,7 @@ from antioversmooth import files
 from antioversmooth.cli import parsers
 from antioversmooth.cli.exit_codes import CLOSED_PIPE, INTERRUPTED, USER_ERROR
 from antioversmooth.errors import ResultError, UserError, error_message
+from antioversmooth.text import visible_output
 
 OLDEST_PYTHON = (3, 11)
 SETUP = "run `make setup`, then `. .venv/bin/activate`"
@@ -58,6 +59,11 @@ def run_main(program: str, work: Callable[[], int]) -> int:
         program: Begins the message.
     """
     _reopen_closed_streams()
+    with visible_output():
+        return _run(program, work)
+
+
+def _run(program: str, work: Callable[[], int]) -> int:
     if sys.version_info[:2] < OLDEST_PYTHON:
         version = sys.version.split()[0]
         return _user_error(program, f"Python {version} ({sys.executable}) is too old: {SETUP}")

@@ -13,6 +13,7 @@ from antioversmooth.orchestration.estimate import Estimator
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.record import RunRecord
+from antioversmooth.text import open_console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,9 +88,7 @@ def _refusal(records: Sequence[RunRecord], results: Path) -> str | None:
 
 def show(plan: dict[str, Any], stream: TextIO) -> None:
     """Prints a plan for people."""
-    from rich.console import Console
-
-    console = Console(file=stream, highlight=False, markup=False)
+    console = open_console(stream)
     # a terminal may wrap a line, but no number is cut off
     console.width = max(console.width, TABLE_WIDTH)
     console.print(_table(plan["runs"]))

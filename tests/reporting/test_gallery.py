@@ -60,7 +60,7 @@ def test_a_page_holds_every_picture_of_its_folder_and_needs_nothing_else(tmp_pat
     drawn = [base64.b64decode(target.partition("base64,")[2]) for target in images]
     assert drawn == [(tmp_path / f"{name}.svg").read_bytes() for name in "ab"]
     beside = [target for target in links.targets if not target.startswith("data:")]
-    assert beside == [f"{name}.{end}" for name in "ab" for end in ("csv", "json", "png", "svg")]
+    assert beside == [f"./{name}.{end}" for name in "ab" for end in ("csv", "json", "png", "svg")]
     assert not re.search(r"https?:", re.sub(r"base64,[^\"]*", "", text)), "nothing is fetched"
 
 

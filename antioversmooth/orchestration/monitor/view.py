@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from antioversmooth.orchestration.monitor.progress import Progress, Reader
 from antioversmooth.runs import Run
 from antioversmooth.runs.status import RunState
+from antioversmooth.text import open_console
 
 if TYPE_CHECKING:
     from rich.progress_bar import ProgressBar
@@ -73,10 +74,7 @@ class View(ABC):
 
 def open_view(runs: Sequence[Run], stream: TextIO) -> View:
     """A live table where the stream is a terminal that can draw one, else lines."""
-    # a tenth of a second that `--help` need not pay
-    from rich.console import Console
-
-    console = Console(file=stream)
+    console = open_console(stream)
     is_live = console.is_terminal and not console.is_dumb_terminal
     return LiveView(runs, stream) if is_live else LineView(runs, stream)
 
@@ -133,11 +131,10 @@ class LiveView(View):
     """A table that redraws itself in place: one line a run, its bar over all epochs."""
 
     def __init__(self, runs: Sequence[Run], stream: TextIO) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         super().__init__(runs)
-        self._console = Console(file=stream, highlight=False)
+        self._console = open_console(stream)
         self._live = Live(
             console=self._console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
         )
@@ -156,7 +153,7 @@ class LiveView(View):
         self._live.stop()
 
     def say(self, text: str) -> None:
-        self._console.print(f"{time.strftime('%H:%M:%S')}  {text}", markup=False)
+        self._console.print(f"{time.strftime('%H:%M:%S')}  {text}")
 
     def _draw(self) -> None:
         runs, progress = self._reader.runs, self._reader.read()

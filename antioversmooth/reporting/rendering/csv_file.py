@@ -8,12 +8,16 @@ from typing import Any
 
 from antioversmooth.reporting.table.columns import COLUMNS, Row, dig
 from antioversmooth.reporting.table.document import Document
+from antioversmooth.text import csv_cell
 
 
 def render(document: Document) -> str:
     """Header and rows; a cell is empty where there is no value, or none yet in an older table."""
     header = [name for column in COLUMNS for name in column.csv_paths()]
-    shared = {"data": document["data"]["name"], "seeds": " ".join(map(str, document["seeds"]))}
+    shared = {
+        "data": csv_cell(document["data"]["name"]),
+        "seeds": " ".join(map(str, document["seeds"])),
+    }
     after = header.index("state") + 1
     out = io.StringIO()
     writer = csv.DictWriter(out, [*header[:after], *shared, *header[after:]], lineterminator="\n")
@@ -24,7 +28,7 @@ def render(document: Document) -> str:
 
 def _values(row: Row) -> dict[str, Any]:
     return {
-        name: dig(column.value(row), path)
+        name: csv_cell(dig(column.value(row), path))
         for column in COLUMNS
         for name, path in column.csv_paths().items()
     }

@@ -9,6 +9,7 @@ from itertools import groupby
 from antioversmooth.reporting.rendering import cells
 from antioversmooth.reporting.table.columns import Column
 from antioversmooth.reporting.table.document import Document
+from antioversmooth.text import one_line
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -87,4 +88,4 @@ def _line(texts: list[str]) -> str:
 
 def escape(text: str) -> str:
     """Text that LaTeX prints as it is."""
-    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], " ".join(text.split()))
+    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], one_line(text))

@@ -10,6 +10,7 @@ from antioversmooth import files
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.rendering import cells
 from antioversmooth.reporting.table.document import Document, num_measured
+from antioversmooth.text import one_line
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$]|&(?=#?\w+;))")
 
@@ -38,7 +39,7 @@ def grid(document: Document) -> str:
 
 def escape(text: str) -> str:
     """Text that Markdown shows as it is."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    return _SPECIAL.sub(r"\\\1", one_line(text))
 
 
 # -- README ----------------------------------------------------------------------------------------

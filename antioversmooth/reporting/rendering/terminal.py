@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from antioversmooth.reporting.rendering import cells, markdown
 from antioversmooth.reporting.table.document import Document
+from antioversmooth.text import one_line, open_console
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
@@ -32,6 +33,7 @@ class _Column:
 
     header: str
     cells: list[str]
+    """Visible texts of one line; a blank where a cell is empty on purpose."""
     is_text: bool = False
     """Aligned left."""
     priority: int = 9
@@ -55,7 +57,13 @@ def show_table(document: Document, out: TextIO) -> None:
     console, columns = _console(out), cells.shown_columns(document)
     headings, grid = cells.headings(document, columns), cells.grid(document, columns)
     drawn = [
-        _Column(heading, list(texts), c.sort is None, c.priority, c.key in ("top1", "state"))
+        _Column(
+            heading,
+            list(map(one_line, texts)),
+            c.sort is None,
+            c.priority,
+            c.key in ("top1", "state"),
+        )
         for c, heading, texts in zip(columns, headings, zip(*grid, strict=True), strict=True)
     ]
     fitting = _fitting(drawn, console.width)
@@ -70,7 +78,7 @@ def show_table(document: Document, out: TextIO) -> None:
 
 def _status_columns(statuses: Sequence[Status]) -> list[_Column]:
     def texts(text: Callable[[Status], str]) -> list[str]:
-        return [text(status) or cells.EMPTY for status in statuses]
+        return [one_line(text(status)) or cells.EMPTY for status in statuses]
 
     def numbers(key: str, form: str) -> list[str]:
         return texts(lambda status: "" if status[key] is None else format(status[key], form))
@@ -87,7 +95,7 @@ def _status_columns(statuses: Sequence[Status]) -> list[_Column]:
         _Column("nodes", texts(lambda status: status["nodes"]), True),
         _Column("device-hours", numbers("device_hours_used", ".2f")),
         _Column("remaining", numbers("device_hours_left", ".2f")),
-        _Column("", texts(lambda status: status["detail"] or " "), True, priority=7),
+        _Column("", [one_line(s["detail"]) or " " for s in statuses], True, priority=7),
     ]
 
 
@@ -120,7 +128,10 @@ def watch_statuses(
     where `out` is not a terminal."""
     from rich.live import Live
 
-    with Live(console=_console(out), auto_refresh=False) as live:
+    console = _console(out)
+    with Live(
+        console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+    ) as live:
         while True:
             statuses = read()
             live.update(_status_drawing(statuses, out), refresh=True)
@@ -185,28 +196,25 @@ def _fitting(columns: Sequence[_Column], width: int) -> list[_Column]:
 
 
 def _drawing(columns: Sequence[_Column], title: str = "", caption: str = "") -> Table:
-    """A table of rich; no text is read as markup."""
-    # Imported here: it takes a tenth of a second.
+    """A table of rich."""
+    # imported here: it takes a tenth of a second
     from rich.table import Table
-    from rich.text import Text
 
     drawing = Table(
-        title=Text(title, "table.title") if title else None,
-        caption=Text(caption, "table.caption") if caption else None,
+        title=title or None,
+        caption=caption or None,
         box=None,
         caption_justify="left",
         padding=(0, 1),
     )
     for column in columns:
         justify: JustifyMethod = "left" if column.is_text else "right"
-        drawing.add_column(Text(column.header), justify=justify, no_wrap=column.no_wrap)
+        drawing.add_column(column.header, justify=justify, no_wrap=column.no_wrap)
     for row in zip(*(column.cells for column in columns), strict=True):
-        drawing.add_row(*map(Text, row))
+        drawing.add_row(*row)
     return drawing
 
 
 def _console(out: TextIO) -> Console:
     """The console of a stream: without colour and as wide as the text if it is not a terminal."""
-    from rich.console import Console
-
-    return Console(file=out, width=None if out.isatty() else 10_000)
+    return open_console(out, width=None if out.isatty() else 10_000)

@@ -22,6 +22,7 @@ from antioversmooth.reporting.table.observe import Observation, observe
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.spec import Request
+from antioversmooth.text import visible
 
 Document = dict[str, Any]
 
@@ -131,10 +132,10 @@ def num_measured(document: Document) -> int:
 
 def dumps(document: Document) -> str:
     """The document as JSON for a repository: indented, lists of numbers on one line."""
-    return _indented(document, "\n") + "\n"
+    return visible(_indented(document, "\n")) + "\n"
 
 
-_encode = json.JSONEncoder(ensure_ascii=False).encode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 """The encoder in C. The standard library's encoder with indentation is in Python, and would take
 most of the time of a large table."""
 
