@@ -10,7 +10,7 @@ PROFILE := $(if $(DATA_ROOT),data.root=$(DATA_ROOT),profile=mini)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm chaos slurm-shell check format smoke bench figures ui docs lock
+.PHONY: help setup test test-slurm chaos slurm-shell check format smoke bench check-gpu figures ui docs lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -49,6 +49,9 @@ smoke: .venv/.installed ## run two rows of the mini table, from spec to table, i
 
 bench: .venv/.installed ## compare speed and memory with timm's: results/bench.md
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks $(ARGS)
+
+check-gpu: .venv/.installed ## on a GPU: its tests, a step's time beside timm's, exact resume: results/gpu/
+	@$(PY) -m pytest -q -m gpu tests && $(PY) -m benchmarks.gpu $(ARGS)
 
 check: .venv/.installed ## lint, check format and types, and build docs/ with its links
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
