@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from antioversmooth import files
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 
 RESULT: dict[str, Any] = {
     "metrics": {"val/top1": 91.5},
@@ -23,6 +23,8 @@ RESULT: dict[str, Any] = {
 
 
 def finish(run: Run, **changes: Any) -> Run:
-    """Completes a run and returns it."""
+    """Completes a run, with the evaluation of its last step in the journal, and returns it."""
     files.write_json(run.dir / "result.json", {"id": run.id, **RESULT, **changes})
+    last = {"step": run.experiment.total_steps, "epoch": run.experiment.recipe.epochs}
+    journal.append(run.metrics_path, {**last, **changes.get("metrics", RESULT["metrics"])})
     return run

@@ -109,8 +109,9 @@ class Run:
         """
         result = read_result(self.dir / "result.json", self.id)
         if result is not None:
-            records = epoch_records(journal.read(self.metrics_path, holding=VAL_TOP1))
-            require_agreement(result, in_lineage(records, self.attempts()), self.dir)
+            records = journal.read(self.metrics_path, holding=VAL_TOP1)
+            epochs = epoch_records(in_lineage(records, self.attempts()))
+            require_agreement(result, epochs, self.experiment, self.dir)
         return result
 
     def invalid_result_reason(self) -> str:

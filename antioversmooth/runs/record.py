@@ -80,7 +80,7 @@ class RunRecord:
         try:
             result = read_result(self.run.dir / "result.json", self.run.id)
             if result is not None:
-                require_agreement(result, self.epochs, self.run.dir)
+                require_agreement(result, self.epochs, self.run.experiment, self.run.dir)
         except ResultError as err:
             return err
         return result
@@ -118,7 +118,7 @@ class RunRecord:
     @cached_property
     def epochs(self) -> list[Record]:
         """One record for each finished epoch: those with the accuracy after it."""
-        return in_lineage(epoch_records(self.parse_metrics(holding=VAL_TOP1)), self.attempts)
+        return epoch_records(in_lineage(self.parse_metrics(holding=VAL_TOP1), self.attempts))
 
     @cached_property
     def last_step(self) -> int:

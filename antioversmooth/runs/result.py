@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
+from antioversmooth.config import Experiment
 from antioversmooth.errors import ResultError
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import (
@@ -19,40 +20,69 @@ from antioversmooth.runs.metrics import (
     VAL_LOSS,
     VAL_TOP1,
     VAL_TOP5,
-    is_number,
 )
 
 FINAL_METRICS = (VAL_TOP1, VAL_TOP5, VAL_LOSS, EMA_TOP1, EMA_TOP5)
 
 
-def outcome(records: Sequence[Record]) -> dict[str, Any]:
-    """Accuracies and throughput.
+def outcome(records: Sequence[Record], config: Experiment) -> dict[str, Any]:
+    """Accuracies and throughput of a run that is complete.
 
     Args:
-        records: The metrics of the run (`Run.metrics`), with at least one evaluation among them.
+        records: The metrics of the run (`Run.metrics`).
+
+    Raises:
+        ResultError: The run was not evaluated at its last step.
     """
-    evaluated = [r for r in records if VAL_TOP1 in r]
+    evaluated = epoch_records(records)
+    if reason := incomplete_reason(evaluated, config):
+        raise ResultError(f"{config.name}: {reason}")
     at_start = [r[START_TOP1] for r in records if START_TOP1 in r]
     speeds = [r[IMAGES_PER_SECOND] for r in records if IMAGES_PER_SECOND in r]
     return {
         "metrics": {key: evaluated[-1][key] for key in FINAL_METRICS if key in evaluated[-1]},
-        "best": _best(evaluated),
+        "best": _best(evaluated, config.recipe.epochs),
         # before training; None for training from scratch
         "start": {VAL_TOP1: at_start[-1]} if at_start else None,
         "images_per_s": statistics.median(speeds) if speeds else None,
     }
 
 
-def _best(evaluated: Sequence[Record]) -> dict[str, float]:
-    """The first best epoch. It is chosen on the validation set: not for comparisons."""
-    trained = [r for r in evaluated if r["step"] > 0] or evaluated
+def _best(evaluated: Sequence[Record], epochs: int) -> dict[str, float] | None:
+    """The first best epoch; None where the evaluation of an epoch is lost.
+
+    It is chosen on the validation set: not for comparisons.
+    """
+    trained = [r for r in evaluated if r["step"] > 0] if epochs else evaluated
+    if len(trained) < epochs:
+        return None
     best = max(trained, key=lambda r: float(r[VAL_TOP1]))
     return {VAL_TOP1: best[VAL_TOP1], "epoch": best["epoch"]}
 
 
 def epoch_records(records: Iterable[Record]) -> list[Record]:
-    """The records of finished epochs: those with the accuracy after them."""
-    return [r for r in records if type(r.get("epoch")) is int and is_number(r.get(VAL_TOP1))]
+    """One record for each finished epoch, by step: the last one with the accuracy after it."""
+    evaluated = {r["step"]: r for r in records if _is_evaluation(r)}
+    return [evaluated[step] for step in sorted(evaluated)]
+
+
+def _is_evaluation(record: Record) -> bool:
+    whole = type(record.get("step")) is int and type(record.get("epoch")) is int
+    return whole and _is_score(record.get(VAL_TOP1))
+
+
+def incomplete_reason(epochs: Sequence[Record], config: Experiment) -> str:
+    """Why a run is not complete; empty where its last evaluation is that of its last step.
+
+    Args:
+        epochs: Records of its finished epochs.
+    """
+    if not epochs:
+        return "metrics.jsonl holds no evaluation of this run"
+    step = epochs[-1]["step"]
+    if step == config.total_steps:
+        return ""
+    return f"the last evaluation in metrics.jsonl is of step {step} of {config.total_steps}"
 
 
 def read_result(path: Path, run_id: str) -> dict[str, Any] | None:
@@ -75,27 +105,38 @@ def read_result(path: Path, run_id: str) -> dict[str, Any] | None:
     return result
 
 
-def require_agreement(result: Mapping[str, Any], epochs: Sequence[Record], directory: Path) -> None:
-    """Raises ResultError where the accuracy of a result is not that of the metrics.
+def require_agreement(
+    result: Mapping[str, Any], epochs: Sequence[Record], config: Experiment, directory: Path
+) -> None:
+    """Raises ResultError where a result is not that of the last step, by the metrics of its run.
 
     `verify` compares all numbers.
 
     Args:
-        epochs: Records of finished epochs; without any there is nothing to compare.
+        epochs: Records of finished epochs.
         directory: The run directory.
     """
-    accuracy = result["metrics"].get(VAL_TOP1)
-    if epochs and accuracy != epochs[-1][VAL_TOP1]:
+    path = f"{directory}/result.json"
+    if reason := incomplete_reason(epochs, config):
         raise ResultError(
-            f"{directory}/result.json says {accuracy} % top-1, metrics.jsonl"
-            f" {epochs[-1][VAL_TOP1]} %; whoever edited one of them knows which is right"
+            f"{path} is there, but {reason}; put the journal back, or move result.json away and"
+            " launch again: the last checkpoint is evaluated again"
+        )
+    for key, expected in (("steps", config.total_steps), ("epochs", config.recipe.epochs)):
+        if result.get(key, expected) != expected:
+            raise ResultError(f"{path} has {key} {result[key]!r}, its run has {expected}")
+    accuracy = result["metrics"].get(VAL_TOP1)
+    if accuracy != epochs[-1][VAL_TOP1]:
+        raise ResultError(
+            f"{path} says {accuracy} % top-1, metrics.jsonl {epochs[-1][VAL_TOP1]} %; whoever"
+            " edited one of them knows which is right"
         )
 
 
 _NUMBER = (int, float)
 REQUIRED: dict[str, tuple[type, ...]] = {
     "metrics": (dict,),
-    "best": (dict,),
+    "best": (dict, type(None)),
     "parameters": (int,),
     "gmacs": _NUMBER,
     "images_per_s": (*_NUMBER, type(None)),
@@ -123,4 +164,4 @@ def lacking(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_score(value: object) -> bool:
-    return isinstance(value, _NUMBER) and math.isfinite(value)
+    return isinstance(value, _NUMBER) and type(value) is not bool and math.isfinite(value)

@@ -16,8 +16,8 @@ from fake_slurm import snapshot as snapshot
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
-TRAINING = """
-    import json, os, pathlib, signal, sys, time
+TRAINING = r"""
+    import json, os, pathlib, re, signal, sys, time
 
     RESULT = json.loads(RESULT_AS_JSON)
     run = pathlib.Path(sys.argv[1])
@@ -57,6 +57,14 @@ TRAINING = """
     if action == "stop":
         sys.exit(75)
     time.sleep(0.3)
+    spec = (run / "spec.yaml").read_text()
+    images, batch, epochs = (
+        int(re.search(rf"^ +{key}: (\d+)$", spec, re.MULTILINE)[1])
+        for key in ("num_train", "global_batch", "epochs")
+    )
+    with (run / "metrics.jsonl").open("a") as file:
+        last = {"time": time.time(), "step": images // batch * epochs, "epoch": epochs}
+        print(json.dumps(last | RESULT["metrics"]), file=file)
     result = {"id": json.loads((run / "intent.json").read_text())["id"], "ended": time.time()}
     (run / "result.json").write_text(json.dumps(RESULT | result))
     append(event="end", reason="completed", step=1)

@@ -327,6 +327,16 @@ def with_result(members: Members, **changes: object) -> Members:
     return replaced(members, "result.json", json.dumps({**result, **changes}).encode())
 
 
+def short_journal(members: Members, *, epochs: int) -> Members:
+    """The bundle of a run of four epochs with the journal of the first ones, and a result of it."""
+    (journal,) = (content for member, content in members if member.name.endswith("/metrics.jsonl"))
+    lines = [line for line in journal.splitlines() if json.loads(line)["step"] <= 8 * epochs]
+    (last,) = (json.loads(line) for line in lines[-1:])
+    scores = {"val/top1": last["val/top1"]}
+    shortened = replaced(members, "metrics.jsonl", b"\n".join(lines) + b"\n")
+    return with_result(shortened, metrics=scores, best={**scores, "epoch": epochs})
+
+
 SPOILT: dict[str, Callable[[Members], Members]] = {
     "an absolute path": lambda m: renamed(m, "/tmp/evil"),
     "a path upwards": lambda m: renamed(m, "runs/../../../evil"),
@@ -379,6 +389,10 @@ SPOILT: dict[str, Callable[[Members], Members]] = {
     "a number that no journal has": lambda m: with_result(m, best={"val/top1": 99.0, "epoch": 4}),
     "no number of operations": lambda m: with_result(m, gmacs=float("nan")),
     "an empty journal": lambda m: replaced(m, "metrics.jsonl", b""),
+    "a journal of one epoch": lambda m: short_journal(m, epochs=1),
+    "a journal of all epochs but one": lambda m: short_journal(m, epochs=3),
+    "other steps": lambda m: with_result(m, steps=8),
+    "other epochs": lambda m: with_result(m, epochs=1),
     "other weights": lambda m: replaced(m, "checkpoints/step00000032-attempt1.pt", b"others"),
 }  # fmt: skip
 

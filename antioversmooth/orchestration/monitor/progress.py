@@ -52,7 +52,7 @@ def progress_of(record: RunRecord) -> Progress:
         state=record.status.state,
         step=record.last_step,
         total_steps=experiment.total_steps,
-        epochs_done=sum(1 for r in metrics if VAL_TOP1 in r and r.get("step", 0) > 0),
+        epochs_done=sum(1 for record in record.epochs if record["step"] > 0),
         epochs=experiment.recipe.epochs,
         loss=newest(metrics, TRAIN_LOSS),
         top1=newest(metrics, VAL_TOP1),

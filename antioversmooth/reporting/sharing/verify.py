@@ -260,10 +260,13 @@ def _paper_checks(row: Row, table: Table) -> Iterator[Check]:
 
 
 def _run_checks(seed: _Seed, checkpoints: bool) -> Iterator[Check]:
+    name = f"seed {seed.values['seed']}"
     if seed.seen and seed.seen.result is not None:
-        name = f"seed {seed.values['seed']}"
         yield from journal_checks(name, seed.seen)
         yield from _file_checks(name, seed.seen.run, checkpoints)
+    elif seed.seen and seed.values["result"] is not None:
+        reason = seed.seen.problem or f"the run is {seed.seen.state.value}"
+        yield Check(f"{name}: result.json", Verdict.differs, reason=reason)
 
 
 def journal_checks(name: str, seen: Observation) -> Iterator[Check]:
@@ -273,13 +276,10 @@ def journal_checks(name: str, seen: Observation) -> Iterator[Check]:
         name: Begins the keys: seed 0.
     """
     assert seen.result is not None
-    key = f"{name}: metrics.jsonl"
-    if not seen.epochs:
-        yield Check(key, Verdict.gone, reason="contains no evaluation of this run")
-        return
     try:
-        derived = result.outcome(seen.run.metrics())
+        derived = result.outcome(seen.run.metrics(), seen.run.experiment)
     except (KeyError, TypeError, ValueError) as err:
+        key = f"{name}: metrics.jsonl"
         yield Check(key, Verdict.differs, reason=f"is not the journal of a run: {err!r}")
         return
     difference = "result.json has {}, metrics.jsonl has {}"

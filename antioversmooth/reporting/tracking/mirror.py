@@ -284,7 +284,8 @@ def _outcome(seen: Observation) -> list[Metric]:
     if seen.result is None:
         return []
     record = {f"result/{key}": seen.result[key] for key in ("parameters", "gmacs", "device_hours")}
-    record["result/best_top1"] = seen.result["best"][VAL_TOP1]
+    if best := seen.result["best"]:
+        record["result/best_top1"] = best[VAL_TOP1]
     at = {"step": seen.run.experiment.total_steps, "time": _end_time(seen)}
     return _metrics([{**record, **at}])
 

@@ -41,7 +41,7 @@ def write_result(
             "id": run.id,
             "experiment": config.name,
             "seed": run.seed,
-            **outcome(run.metrics()),
+            **outcome(run.metrics(), config),
             "epochs": config.recipe.epochs,
             "steps": config.total_steps,
             "parameters": count_parameters(model),
