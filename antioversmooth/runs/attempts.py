@@ -34,6 +34,9 @@ class EndReason(Enum):
     cancelled = "cancelled"
 
 
+CORRUPT_IMAGE = "corrupt-image"
+"""Event of an image that could not be read."""
+
 RESUMABLE = frozenset({EndReason.preempted, EndReason.timeout, EndReason.cancelled})
 """Reasons of attempts that saved a checkpoint before they ended."""
 

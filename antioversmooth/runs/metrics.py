@@ -23,6 +23,10 @@ SYSTEM = "system/"
 """Prefix of measurements of the machine (training/run/system.py); MLflow shows them in a tab."""
 TOKEN_SIMILARITY = "similarity/tokens"
 """Mean cosine between tokens after a block; its records also hold `layer`, from 1 at the input."""
+OFF_DIAGONAL_SIMILARITY = "similarity/off_diagonal"
+"""The same between patch tokens, signed, without the diagonal; in the same records."""
+SIMILARITY_IMAGES = 128
+"""Validation images at most that the similarities are measured on."""
 
 
 def is_number(value: object) -> bool:

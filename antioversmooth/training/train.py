@@ -12,7 +12,12 @@ from torch import Tensor, nn
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.runs import Run, require_same_data
-from antioversmooth.runs.metrics import START_TOP1, TOKEN_SIMILARITY
+from antioversmooth.runs.metrics import (
+    OFF_DIAGONAL_SIMILARITY,
+    SIMILARITY_IMAGES,
+    START_TOP1,
+    TOKEN_SIMILARITY,
+)
 from antioversmooth.training.data.loading import Batch, Loaders
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.run import attempt as attempts
@@ -26,9 +31,6 @@ from antioversmooth.training.run.system import system_metrics
 from antioversmooth.training.run.watchdog import watching
 from antioversmooth.training.step.distillation import load_teacher
 from antioversmooth.training.weights.initial import load_initial_weights, new_model
-
-SIMILARITY_IMAGES = 128
-"""Validation images that the token similarity is measured on."""
 
 
 def train(run: Run, *, redirect: bool = False) -> None:
@@ -104,7 +106,7 @@ def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator
 def _record_similarity(
     attempt: Attempt, model: nn.Module, evaluator: Evaluator, split: Iterable[Batch]
 ) -> dict[str, Any]:
-    """Journals each block's token similarity, by the authors' definition; returns all definitions.
+    """Journals each block's token similarity, by both definitions, and returns it.
 
     Args:
         split: The whole split, not this rank's share: the images must not depend on the number of
@@ -112,8 +114,11 @@ def _record_similarity(
     """
     images = _first_images(evaluator, split)
     similarity = token_similarity(model, images)
-    for layer, value in enumerate(similarity.tokens, start=1):
-        attempt.record(attempt.run.experiment.total_steps, layer=layer, **{TOKEN_SIMILARITY: value})
+    step = attempt.run.experiment.total_steps
+    values = zip(similarity.tokens, similarity.off_diagonal, strict=True)
+    for layer, (tokens, off_diagonal) in enumerate(values, start=1):
+        found = {TOKEN_SIMILARITY: tokens, OFF_DIAGONAL_SIMILARITY: off_diagonal}
+        attempt.record(step, layer=layer, **found)
     return {**asdict(similarity), "images": len(images)}
 
 

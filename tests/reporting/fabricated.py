@@ -134,12 +134,17 @@ class Lab:
         attempt: int = 1,
         step: int = 0,
         snapshot: str = "5a5a5a5a5a5a",
+        **facts: Any,
     ) -> None:
-        """An attempt that starts after `step` and finishes so many epochs; it does not end."""
+        """An attempt that starts after `step` and finishes so many epochs; it does not end.
+
+        Args:
+            facts: Of its start record, such as the versions of its packages.
+        """
         intent = {"id": run.id, "time": NOON, "backend": "local", "dirty": False}
         files.write_json(run.dir / "intent.json", {**intent, "snapshot": snapshot})
         start = {"time": NOON, "attempt": attempt, "event": "start", "step": step}
-        code = {"commit": "c0ffee", "snapshot": snapshot}
+        code = {"commit": "c0ffee", "snapshot": snapshot, **facts}
         journal.append(run.attempts_path, {**start, "host": "node7", "job_id": "4711", **code})
         packages = {"click": "8.3.1", "torch": "2.14.1", "timm": "1.0.31"}
         files.write_json(run.dir / "provenance.json", {"python": "3.11.7", "packages": packages})

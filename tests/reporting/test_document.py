@@ -70,6 +70,50 @@ def test_rows_from_different_code_are_noted(lab: Lab) -> None:
     )
 
 
+def test_attempts_of_other_versions_are_noted_within_a_row_and_between_rows(lab: Lab) -> None:
+    recorded = {"packages": {"torch": "2.14.1", "timm": "1.0.31"}, "python": "3.11.7"}
+    for name in ("deep", "deep_featscale"):
+        lab.start(lab.run(name), epochs=4, **recorded)
+    assert "different versions" not in text(lab.collect())
+    newer = {"packages": {"torch": "2.15.0", "timm": "1.0.31"}, "python": "3.11.7"}
+    lab.start(lab.run("deep"), epochs=4, attempt=2, step=8, **newer)
+    notes = text(lab.collect())
+    assert (
+        "different versions of torch (2.14.1: deep seed 0, deep_featscale seed 0;"
+        " 2.15.0: deep seed 0)" in notes
+    )
+    assert "versions of timm" not in notes
+    packages = lab.collect()["rows"][0]["seeds"][0]["provenance"]["packages"]
+    assert packages == {"torch": "2.14.1, 2.15.0", "timm": "1.0.31"}
+    lab.start(lab.run("wide"), epochs=4, **recorded | {"python": "3.13.1", "cuda": "13.0"})
+    notes = text(lab.collect())
+    assert (
+        "different versions of Python (3.11.7: deep seed 0, deep_featscale seed 0;"
+        " 3.13.1: wide seed 0)" in notes
+    )
+    assert "versions of CUDA" not in notes
+
+
+def test_versions_that_older_code_did_not_record_are_noted_as_that(lab: Lab) -> None:
+    run = lab.run("deep")
+    lab.start(run, epochs=2)
+    assert "versions" not in text(lab.collect())
+    lab.start(run, epochs=4, attempt=2, step=16)
+    note = "Versions of packages of earlier attempts are not recorded (deep seed 0)."
+    assert note in lab.collect()["notes"]
+    assert "different versions" not in text(lab.collect())
+
+
+def test_every_device_of_a_run_is_in_its_cell_and_their_number_in_a_note(lab: Lab) -> None:
+    run = lab.run("wide")
+    lab.start(run, epochs=2, device="A100", world_size=4)
+    lab.start(run, epochs=3, attempt=2, step=16, device="H100", world_size=2)
+    lab.finish(run, 91.0, device="H100", world_size=2)
+    row = lab.collect()["rows"][2]
+    assert (row["device"], row["images_per_s"]) == ("A100, H100", None)
+    assert "different numbers of devices (4: wide seed 0; 2: wide seed 0)" in text(lab.collect())
+
+
 def test_stale_and_broken_runs_are_noted(lab: Lab) -> None:
     lab.finish(lab.run("wide", 0, "recipe.base_lr=0.5"), 90.0)
     (lab.finish(lab.run("deep"), 90.0).dir / "result.json").write_text("{")

@@ -6,13 +6,14 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from antioversmooth.config import Experiment, Table
 from antioversmooth.errors import and_more
 from antioversmooth.reporting.table import deviations
 from antioversmooth.reporting.table.aggregate import RowResult
-from antioversmooth.reporting.table.observe import Observation
+from antioversmooth.reporting.table.observe import Observation, distinct
 
 CONFIDENCE = {
     "V": "seen verbatim",
@@ -121,7 +122,7 @@ def notes(rows: Sequence[RowResult]) -> list[str]:
     return [
         *_confidence(rows),
         *deviations.notes(list(experiments.values())),
-        *_code(seeds),
+        *_differences(seeds),
         *_imported(seeds),
         *_stale(seeds),
         *(f"{seen.run.name}: {seen.problem}." for seen in seeds if seen.problem),
@@ -135,35 +136,52 @@ def _confidence(rows: Sequence[RowResult]) -> Iterator[str]:
         yield f"Confidence of the paper's values: {'; '.join(legend)}."
 
 
-def _code(seeds: Sequence[Observation]) -> Iterator[str]:
-    """Names the runs of each snapshot, if there are several."""
-    snapshots = _runs_by(seeds, lambda provenance: provenance.get("snapshots", []))
+LOCAL_NOTES = ("Imported, not run here", "Not counted: runs of another identity")
+"""Beginnings of notes that are about the results folder and not about the runs of the table."""
+
+
+def _differences(seeds: Sequence[Observation]) -> Iterator[str]:
+    """Names the runs of each snapshot, version and number of devices, where there are several.
+
+    Each attempt of a run counts.
+    """
+    snapshots = _runs_by(seeds, lambda seen: (seen.provenance or {}).get("snapshots", []))
     if len(snapshots) > 1:
         yield f"Runs started from different snapshots of the code ({'; '.join(snapshots)})."
+    for name in dict.fromkeys(name for seen in seeds for name in seen.versions):
+        versions = _runs_by(seeds, partial(_versions_of, name))
+        if len(versions) > 1:
+            yield f"Attempts ran with different versions of {name} ({'; '.join(versions)})."
+    if unknown := [seen.run.name for seen in seeds if seen.lacks_versions]:
+        yield f"Versions of packages of earlier attempts are not recorded ({and_more(unknown, 3)})."
+    sizes = _runs_by(seeds, lambda seen: distinct(seen.attempts, "world_size"))
+    if len(sizes) > 1:
+        yield f"Attempts ran on different numbers of devices ({'; '.join(sizes)})."
+
+
+def _versions_of(name: str, seen: Observation) -> list[str]:
+    return seen.versions.get(name, [])
 
 
 def _imported(seeds: Sequence[Observation]) -> Iterator[str]:
     """Names the imported runs of each bundle."""
-    bundles = _runs_by(seeds, lambda provenance: filter(None, [provenance.get("imported")]))
+    bundles = _runs_by(seeds, lambda seen: filter(None, [(seen.provenance or {}).get("imported")]))
     if bundles:
-        yield f"Imported, not run here ({'; '.join(bundles)})."
+        yield f"{LOCAL_NOTES[0]} ({'; '.join(bundles)})."
 
 
 def _runs_by(
-    seeds: Sequence[Observation], keys: Callable[[dict[str, Any]], Iterable[str]]
+    seeds: Sequence[Observation], values: Callable[[Observation], Iterable[Any]]
 ) -> list[str]:
-    """Each key of the provenance of runs, with the names of its runs."""
+    """Each value that runs have, with the names of these runs."""
     names: dict[str, list[str]] = {}
     for seen in seeds:
-        for key in keys(seen.provenance or {}):
-            names.setdefault(key, []).append(seen.run.name)
-    return [f"{key}: {and_more(found, 3)}" for key, found in names.items()]
+        for value in values(seen):
+            names.setdefault(str(value), []).append(seen.run.name)
+    return [f"{value}: {and_more(found, 3)}" for value, found in names.items()]
 
 
 def _stale(seeds: Sequence[Observation]) -> Iterator[str]:
     names = [seen.run.name for seen in seeds if seen.older]
     if names:
-        yield (
-            "Not counted: runs of another identity (another spec, data or revision) of"
-            f" {and_more(names, 3)}."
-        )
+        yield f"{LOCAL_NOTES[1]} (another spec, data or revision) of {and_more(names, 3)}."

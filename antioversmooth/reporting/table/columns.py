@@ -95,11 +95,13 @@ def _difference(row: RowResult) -> float | None:
 
 
 def _devices(row: RowResult) -> list[str]:
-    return list(dict.fromkeys(result["device"] for result in row.results))
+    """The devices of all attempts of the done seeds, each once."""
+    done = [seen for seen in row.seeds if seen.result is not None]
+    return list(dict.fromkeys(device for seen in done for device in seen.devices))
 
 
 def _images_per_s(row: RowResult) -> float | None:
-    """The mean over the seeds; None where they ran on different devices."""
+    """The mean over the seeds; None where their attempts ran on different devices."""
     speeds = [speed for result in row.results if (speed := result["images_per_s"]) is not None]
     return statistics.mean(speeds) if speeds and len(_devices(row)) == 1 else None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,10 +32,23 @@ class Observation:
     """Directories of other identities of the same experiment and seed."""
     provenance: dict[str, Any] | None = None
     """Code, machines, jobs and packages over all attempts; None before the first."""
+    versions: dict[str, list[str]] = field(default_factory=dict)
+    """Those that attempts ran with, each once, by package; also of Python and CUDA."""
 
     @property
     def run(self) -> Run:
         return self.record.run
+
+    @property
+    def devices(self) -> list[str]:
+        """Those that its attempts ran on, each once; the result's where no attempt says it."""
+        recorded = distinct(self.attempts, "device")
+        return recorded or [self.result["device"]] if self.result else recorded
+
+    @property
+    def lacks_versions(self) -> bool:
+        """Whether nothing recorded the versions that an attempt before the newest ran with."""
+        return not all(attempt.start.get("packages") for attempt in self.attempts[:-1])
 
     @property
     def epoch(self) -> int:
@@ -51,6 +64,7 @@ def observe(run: Run, *, now: float | None = None, keep_metrics: bool = False) -
         keep_metrics: Whether all metrics will be asked for, as by a tracker.
     """
     record = RunRecord.read(run, now=now, keep_metrics=keep_metrics)
+    versions = _versions(record)
     return Observation(
         record=record,
         state=record.status.state,
@@ -59,7 +73,8 @@ def observe(run: Run, *, now: float | None = None, keep_metrics: bool = False) -
         attempts=record.attempts,
         epochs=record.epochs,
         older=record.siblings,
-        provenance=_provenance(record) if record.attempts else None,
+        provenance=_provenance(record, versions) if record.attempts else None,
+        versions=versions,
     )
 
 
@@ -79,18 +94,44 @@ IMPORTED = "imported.json"
 files."""
 
 
-def _provenance(record: RunRecord) -> dict[str, Any]:
-    packages = record.provenance.get("packages")
+def _versions(record: RunRecord) -> dict[str, list[str]]:
+    """The versions of Python, CUDA and the packages that move numbers, over all attempts.
+
+    Older code recorded those of the newest attempt only, in `provenance.json`.
+    """
+    attempts = [_recorded_versions(attempt.start) for attempt in record.attempts]
+    if attempts and not attempts[-1]:
+        attempts[-1] = _recorded_versions(record.provenance)
+    found: dict[str, dict[str, None]] = {}
+    for name, version in (pair for versions in attempts for pair in versions.items()):
+        found.setdefault(name, {})[version] = None
+    return {name: list(versions) for name, versions in found.items()}
+
+
+def _recorded_versions(facts: Mapping[str, Any]) -> dict[str, str]:
+    """The versions in a start record, or in `provenance.json`."""
+    packages = facts.get("packages")
     packages = packages if isinstance(packages, dict) else {}
+    found = {name: packages[name] for name in packages if name.lower() in PACKAGES}
+    found |= {name: facts[key] for key, name in _LANGUAGES.items() if facts.get(key)}
+    return {name: str(version) for name, version in found.items()}
+
+
+_LANGUAGES = {"python": "Python", "cuda": "CUDA"}
+"""Fields of start records, and their names for people."""
+
+
+def _provenance(record: RunRecord, versions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    shown = {name: ", ".join(found) for name, found in versions.items()}
     return {
-        "commits": _distinct(record.attempts, "commit"),
+        "commits": distinct(record.attempts, "commit"),
         "uncommitted_changes": bool(record.intent.get("dirty", False)),
-        "snapshots": _distinct(record.attempts, "snapshot"),
+        "snapshots": distinct(record.attempts, "snapshot"),
         "backend": record.intent.get("backend"),
-        "hosts": _distinct(record.attempts, "host"),
-        "job_ids": _distinct(record.attempts, "job_id"),
-        "python": record.provenance.get("python"),
-        "packages": {name: packages[name] for name in packages if name.lower() in PACKAGES},
+        "hosts": distinct(record.attempts, "host"),
+        "job_ids": distinct(record.attempts, "job_id"),
+        "python": shown.pop("Python", None),
+        "packages": shown,
         "ends": [attempt.reason.value for attempt in record.attempts if attempt.reason],
         **_imported(record.run),
     }
@@ -112,7 +153,7 @@ def imported_files(run: Run) -> dict[str, str]:
     return {str(name): str(checksum) for name, checksum in recorded.items()}
 
 
-def _distinct(attempts: Sequence[Attempt], key: str) -> list[str]:
+def distinct(attempts: Sequence[Attempt], key: str) -> list[str]:
     """Values of a field of the start records, each once, in order."""
     values = (attempt.start.get(key) for attempt in attempts)
     return list(dict.fromkeys(str(value) for value in values if value is not None))

@@ -22,7 +22,7 @@ from antioversmooth import files
 from antioversmooth.background import background_thread
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
 from antioversmooth.runs import Run, journal, recorded_data
-from antioversmooth.runs.attempts import EndReason, write_end
+from antioversmooth.runs.attempts import CORRUPT_IMAGE, EndReason, write_end
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.runs.code import PACKAGES, installed_packages, running_code
 from antioversmooth.runs.lock import TRAINING_LOCK, hold_lock
@@ -31,10 +31,6 @@ from antioversmooth.training.run.distributed import Ranks
 
 LOCK_TIMEOUT_S = 10.0
 """How long a start waits for the process of a killed launcher to notice and end."""
-
-
-CORRUPT_IMAGE = "corrupt-image"
-"""Event of an image that could not be read."""
 
 
 @dataclass
@@ -248,6 +244,7 @@ def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "python": platform.python_version(),
+        "cuda": torch.version.cuda,
         "pid": os.getpid(),
         "world_size": ranks.world_size,
         "started_by": ranks.info.launcher,
