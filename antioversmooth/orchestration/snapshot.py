@@ -3,25 +3,35 @@
 What runs is what was launched, whatever is edited while a job waits. A snapshot is named by its
 content, so runs that were launched from the same code share one, and a table can say whether its
 rows ran the same code. Code that no job can import (the command line, tables, figures) is neither
-copied nor part of the name.
+copied nor part of the name. A snapshot that exists is compared with its name before it is used.
 
 results/snapshots/<id>/
   antioversmooth/     the modules that jobs can import, read-only
   snapshot.json       id, and the commit at which this content was first launched
-  uncommitted.diff    how the content differed from that commit
+  uncommitted.diff    how the content differed from that commit, without secrets
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from antioversmooth import files
-from antioversmooth.runs.code import code_id, source_files
+from antioversmooth.errors import LaunchError, and_more
+from antioversmooth.redact import redact
+from antioversmooth.runs.code import (
+    NO_BYTE_CODE,
+    SNAPSHOT,
+    UNCOMMITTED,
+    checksums,
+    code_id,
+    snapshot_checksums,
+    source_files,
+)
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -41,43 +51,100 @@ class Snapshot:
 
 
 def take(results: Path, project: Path = PROJECT) -> Snapshot:
-    """Returns the snapshot of the project's code under `results/snapshots/`, made if needed."""
+    """Returns the snapshot of the project's code under `results/snapshots/`, made if needed.
+
+    Raises:
+        LaunchError: The snapshot is there and was altered, or a module is not the project's own.
+    """
     folder = results / "snapshots"
-    copy = folder / f".{os.getpid()}.tmp"
-    sources = source_files(project)
-    try:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".tmp") as temporary:
+        # unlike the temporary folder, it has the modes that the user's umask gives
+        copy = Path(temporary, "code")
+        known = _files_in_git(project)
+        sources = _own_files(project, known)
         for source in sources:
             (copy / source).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(project / source, copy / source)
         # described from the copy: the original may be edited at the same time
-        snapshot = _describe(copy, sources, results, project)
-        _annotate(snapshot, copy, _git(project, "diff", "HEAD", "--", *map(str, sources)) or "")
+        expected = checksums(copy, sources)
+        snapshot = _describe(expected, results, project, known)
+        plain = ("--no-color", "--no-ext-diff", "--no-textconv")
+        diff = _git(project, "diff", *plain, "HEAD", "--", *map(str, sources))
+        _annotate(snapshot, copy, redact(diff or ""))
         _publish(copy, snapshot.path)
-    finally:
-        shutil.rmtree(copy, ignore_errors=True)
+    _require_unaltered(snapshot, expected)
     return snapshot
 
 
 def describe(results: Path, project: Path = PROJECT) -> Snapshot:
     """Returns the same as `take`, and writes nothing."""
-    return _describe(project, source_files(project), results, project)
+    known = _files_in_git(project)
+    expected = checksums(project, _own_files(project, known))
+    snapshot = _describe(expected, results, project, known)
+    if snapshot.path.exists():
+        _require_unaltered(snapshot, expected)
+    return snapshot
 
 
-def _describe(code: Path, sources: Sequence[Path], results: Path, project: Path) -> Snapshot:
-    digest = code_id(code, sources)
-    dirty = bool(_git(project, "status", "--porcelain", "--", *map(str, sources)))
-    commit = _git(project, "rev-parse", "HEAD")
+def _describe(
+    expected: Mapping[str, str], results: Path, project: Path, known: Set[Path] | None
+) -> Snapshot:
+    digest = code_id(expected)
+    dirty, commit = False, None
+    if known is not None:
+        dirty = bool(_git(project, "status", "--porcelain", "--", *expected))
+        commit = _git(project, "rev-parse", "HEAD")
     return Snapshot(digest, results / "snapshots" / digest, commit, dirty)
 
 
+def _own_files(project: Path, known: Set[Path] | None) -> list[Path]:
+    """The modules that jobs can import.
+
+    Args:
+        known: See `_files_in_git`.
+
+    Raises:
+        LaunchError: The content of one comes from outside of the project, or git ignores it: it
+            may be private, and a snapshot is shared with the results.
+    """
+    sources, root = source_files(project), project.resolve()
+    for source in sources:
+        content = (project / source).resolve()
+        if not content.is_relative_to(root) or content.suffix != ".py":
+            problem = f"it is a link to {content}"
+        elif known is not None and content.relative_to(root) not in known:
+            problem = "git ignores it, or a link leads to it"
+        else:
+            continue
+        raise LaunchError(
+            f"{project / source}: jobs import this module, and a snapshot cannot copy it:"
+            f" {problem}; make it a file of the project that git does not ignore"
+        )
+    return sources
+
+
+def _files_in_git(project: Path) -> set[Path] | None:
+    """The tracked files of the package, and new ones that are not ignored.
+
+    None where git does not track the project: also where a repository around it, such as that of
+    the folder that a virtual environment lies in, ignores it.
+    """
+    listed = _git(project, "ls-files", "-z", "-co", "--exclude-standard", "--", "antioversmooth")
+    known = {Path(name) for name in (listed or "").split("\0") if name}
+    return known if Path("antioversmooth/__init__.py") in known else None
+
+
 def _annotate(snapshot: Snapshot, copy: Path, diff: str) -> None:
-    """Writes what git says beside the code, and makes the files read-only."""
-    files.write_json(copy / "snapshot.json", {"id": snapshot.id, "commit": snapshot.commit})
-    files.write_atomic(copy / "uncommitted.diff", diff)
+    """Writes what git says beside the code, keeps byte code out, and makes files read-only."""
+    files.write_json(copy / SNAPSHOT, {"id": snapshot.id, "commit": snapshot.commit})
+    files.write_atomic(copy / UNCOMMITTED, diff)
+    for folder in {path.parent for path in copy.rglob("*.py")}:
+        (folder / NO_BYTE_CODE).touch()
     for path in copy.rglob("*"):
         # folders stay writable, so that `rm -r results` needs no tricks
         if path.is_file():
-            path.chmod(0o444)
+            path.chmod(path.stat().st_mode & 0o444)
 
 
 def _publish(copy: Path, path: Path) -> None:
@@ -85,17 +152,30 @@ def _publish(copy: Path, path: Path) -> None:
     try:
         copy.rename(path)
     except OSError:
-        # an existing folder has the same content
+        # it is compared instead
         if not path.is_dir():
             raise
 
 
+def _require_unaltered(snapshot: Snapshot, expected: Mapping[str, str]) -> None:
+    """Compares all files of a snapshot with those that were copied to it, or would be."""
+    found = {} if snapshot.path.is_symlink() else snapshot_checksums(snapshot.path)
+    if found == expected:
+        return
+    names = sorted({name for name, _ in found.items() ^ expected.items()})
+    raise LaunchError(
+        f"{snapshot.path} is not the code that its name stands for: {and_more(names, 3)} changed,"
+        " came or went since it was copied, and runs would run other code under its id; move it"
+        " away when no job runs from it, and launch again: that copies the code anew"
+    )
+
+
 def _git(project: Path, *arguments: str) -> str | None:
     """Output of a git command; None where there is no git, no repository or no commit."""
+    command = ["git", *arguments]
     try:
-        answer = subprocess.run(
-            ["git", *arguments], cwd=project, capture_output=True, text=True, check=True
-        )
+        answer = subprocess.run(command, cwd=project, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return answer.stdout.strip()
+    # files have any encoding
+    return answer.stdout.decode(errors="replace").strip()

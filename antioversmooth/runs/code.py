@@ -6,10 +6,13 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import re
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from antioversmooth import files
+from antioversmooth.errors import LaunchError
+from antioversmooth.runs.record import read_mapping
 
 ENTRY_POINTS = (
     "antioversmooth.training.__main__",
@@ -19,8 +22,9 @@ ENTRY_POINTS = (
 """Modules that jobs are started with."""
 
 SNAPSHOT = "snapshot.json"
-"""The file of notes that makes a folder a snapshot."""
-NOTES = (SNAPSHOT, "uncommitted.diff")
+"""The file that makes a folder a snapshot: its id and commit."""
+UNCOMMITTED = "uncommitted.diff"
+"""The file with the differences of a snapshot from its commit."""
 NO_BYTE_CODE = "__pycache__"
 """An empty file of this name in each folder of a snapshot: Python, which makes a folder of this
 name, can neither write byte code there nor run byte code that nobody compared with the code."""
@@ -54,7 +58,8 @@ def _imported_names(path: Path) -> Iterator[str]:
 
     By patterns, which take a tenth of the time of a syntax tree; a test compares the two.
     """
-    for module, names in _IMPORT.findall(_TYPES_ONLY.sub("", path.read_text())):
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for module, names in _IMPORT.findall(_TYPES_ONLY.sub("", text)):
         yield module
         yield from (f"{module}.{name}" for name in re.findall(r"\w+", names))
 
@@ -65,16 +70,65 @@ _IMPORT = re.compile(
 _TYPES_ONLY = re.compile(r"^if TYPE_CHECKING:\n(?:    .*\n|\n)+", re.MULTILINE)
 
 
-def code_id(folder: Path, names: Iterable[Path]) -> str:
-    """First 12 hex digits of the sha256 over names and contents of files in a folder."""
-    lines = [f"{files.sha256(folder / name)}  {name.as_posix()}\n" for name in names]
+def checksums(folder: Path, names: Iterable[Path]) -> dict[str, str]:
+    """sha256 of files in a folder, by their names with slashes."""
+    return {name.as_posix(): files.sha256(folder / name) for name in names}
+
+
+def snapshot_checksums(folder: Path) -> dict[str, str]:
+    """As `checksums`, of everything in a snapshot that Python could import.
+
+    A link or a device is part of no snapshot, whatever it leads to; it has no checksum.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        status, name = path.lstat(), path.relative_to(folder).as_posix()
+        is_file = stat.S_ISREG(status.st_mode)
+        is_guard = path.name == NO_BYTE_CODE and is_file and status.st_size == 0
+        # no module begins with a dot: .DS_Store of a desktop, .nfs0001 of a file server
+        is_harmless = is_guard or path.name.startswith(".") or name in (SNAPSHOT, UNCOMMITTED)
+        if not (stat.S_ISDIR(status.st_mode) or is_harmless):
+            found[name] = files.sha256(path) if is_file else ""
+    return found
+
+
+def code_id(checksums: Mapping[str, str]) -> str:
+    """First 12 hex digits of the sha256 over names and checksums of files."""
+    lines = [f"{checksum}  {name}\n" for name, checksum in checksums.items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:12]
 
 
 def running_code() -> tuple[str, Path]:
     """Id and folder of the code that this process runs."""
     folder = Path(__file__).parents[2]
-    return code_id(folder, source_files(folder)), folder
+    if (folder / SNAPSHOT).is_file():
+        return code_id(snapshot_checksums(folder)), folder
+    return code_id(checksums(folder, source_files(folder))), folder
+
+
+def require_launched_code(run_dir: Path, *, from_snapshot: bool = True) -> None:
+    """Compares the code that this process runs with the code that the newest launch recorded.
+
+    Where no launch has recorded any, as in a notebook, there is nothing to compare.
+
+    Args:
+        from_snapshot: Whether the code must be the snapshot itself, not only have its content.
+
+    Raises:
+        LaunchError: It is other code, or lies in another folder.
+    """
+    intent = read_mapping(run_dir / "intent.json")
+    launched, place = intent.get("snapshot"), intent.get("snapshot_path")
+    if launched is None:
+        return
+    code, folder = running_code()
+    is_there = not from_snapshot or folder.resolve() == Path(str(place)).resolve()
+    if code != launched or not is_there:
+        raise LaunchError(
+            f"{run_dir}: this process runs the code {code} of {folder}, and the newest launch"
+            f" recorded the snapshot {launched} in {place}: the snapshot or the import path was"
+            " changed since; launch the run again"
+        )
 
 
 def installed_packages() -> dict[str, str]:

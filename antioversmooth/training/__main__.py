@@ -13,6 +13,7 @@ from pathlib import Path
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import RESUMABLE, EndReason
+from antioversmooth.runs.code import require_launched_code
 from antioversmooth.training.run.attempt import SUPERSEDED, describe, end_of
 from antioversmooth.training.run.distributed import rank_from_env
 from antioversmooth.training.train import train
@@ -39,6 +40,7 @@ def run_attempt(directory: Path) -> int:
     """Trains a run, with output to the attempt's log folder; returns the exit code."""
     code = 0
     try:
+        require_launched_code(directory)
         train(Run.load(directory), redirect=True)
     except KeyboardInterrupt:
         code = EXIT_RESUMABLE

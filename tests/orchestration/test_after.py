@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from antioversmooth.orchestration.slurm.submission import cancel, submit
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, RunRecord, journal
 from antioversmooth.runs.attempts import EndReason
+from antioversmooth.runs.code import checksums, code_id, source_files
 from antioversmooth.runs.jobs import read_events
 
 MakeRun = Callable[..., Run]
@@ -230,6 +232,9 @@ def test_the_batch_script_ends_in_this(
     code = tmp_path / "snapshots" / ("0" * 12)
     code.parent.mkdir()
     code.symlink_to(PROJECT)
+    intent = json.loads((run.dir / "intent.json").read_text())
+    intent["snapshot"] = code_id(checksums(PROJECT, source_files(PROJECT)))
+    (run.dir / "intent.json").write_text(json.dumps(intent))
     environment = {**os.environ, "SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "node1"}
     done = subprocess.run(
         ["bash", run.dir / "slurm" / "job.sh"], env=environment, capture_output=True, text=True

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
 import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import snapshot
 from antioversmooth.orchestration.local import worker
 from antioversmooth.orchestration.slurm.script import sbatch_script
@@ -164,22 +167,152 @@ def test_describe_says_the_same_and_writes_nothing(project: Path, tmp_path: Path
     assert described == snapshot.take(tmp_path / "results", project)
 
 
-def test_files_of_a_snapshot_are_read_only(project: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o444), (0o027, 0o440), (0o077, 0o400)])
+def test_files_of_a_snapshot_are_read_only_for_those_whom_the_umask_lets_read(
+    umask: int, mode: int, project: Path, tmp_path: Path
+) -> None:
+    before = os.umask(umask)
+    try:
+        created = snapshot.take(tmp_path, project)
+    finally:
+        os.umask(before)
+    paths = [created.path, *created.path.rglob("*")]
+    assert {path.stat().st_mode & 0o777 for path in paths if path.is_file()} == {mode}
+    assert {path.stat().st_mode & 0o777 for path in paths if path.is_dir()} == {0o777 & ~umask}
+
+
+def test_a_snapshot_holds_nothing_but_modules_that_jobs_import(
+    project: Path, tmp_path: Path
+) -> None:
+    clean = snapshot.describe(tmp_path, project).id
+    (tmp_path / "id_rsa").write_text("PRIVATE")
+    models = project / "antioversmooth/models"
+    for name in (".env", "secrets.json", ".scaling.py.swp", "scaling.py~", "scaling.py.orig"):
+        (models / name).write_text("PRIVATE")
+    for name in ("key", "key.py", "unused.py"):
+        (models / name).symlink_to(tmp_path / "id_rsa")
     created = snapshot.take(tmp_path, project)
-    modes = {path.stat().st_mode & 0o777 for path in created.path.rglob("*") if path.is_file()}
-    assert modes == {0o444}
+    texts = {path.read_text() for path in created.path.rglob("*") if path.is_file()}
+    assert "PRIVATE" not in texts
+    assert created.id == clean
+
+
+def edit_a_file(code: Path) -> None:
+    (code / "antioversmooth/models/scaling.py").chmod(0o644)
+    (code / "antioversmooth/models/scaling.py").write_text("omega = 2\n")
+
+
+def swap_two_files(code: Path) -> None:
+    one, other = code / "antioversmooth/models/scaling.py", code / "antioversmooth/models/later.py"
+    text = one.read_text()
+    one.unlink(), other.unlink()
+    other.write_text(text), one.write_text("")
+
+
+def plant_byte_code(code: Path) -> None:
+    """As Python finds it, with the time and size of the source, whose content is another."""
+    source = code / "antioversmooth/models/scaling.py"
+    (source.parent / "__pycache__").unlink()
+    (source.parent / "__pycache__").mkdir()
+    other = code.parent / "other.py"
+    other.write_text("omega = 7\n")
+    os.utime(other, (source.stat().st_mtime,) * 2)
+    py_compile.compile(str(other), importlib.util.cache_from_source(str(source)))
+    other.unlink()
+
+
+def link_to_the_same(code: Path) -> None:
+    source = code / "antioversmooth/models/scaling.py"
+    source.rename(code.parent / "elsewhere.py")
+    source.symlink_to(code.parent / "elsewhere.py")
+
+
+def link_the_folder(code: Path) -> None:
+    code.rename(code.parent / "elsewhere")
+    code.symlink_to(code.parent / "elsewhere")
+
+
+ALTERATIONS: dict[str, Callable[[Path], object]] = {
+    "edited": edit_a_file,
+    "swapped": swap_two_files,
+    "gone": lambda code: (code / "antioversmooth/models/later.py").unlink(),
+    "sitecustomize": lambda code: (code / "sitecustomize.py").write_text("print('other')"),
+    "another package": lambda code: (code / "torch.py").write_text("print('other')"),
+    "extension": lambda code: (code / "antioversmooth/models/scaling.abi3.so").write_bytes(b"ELF"),
+    "legacy byte code": lambda code: (code / "antioversmooth/new.pyc").write_bytes(b"code"),
+    "byte code": plant_byte_code,
+    "link": link_to_the_same,
+    "linked folder": link_the_folder,
+    "pipe": lambda code: os.mkfifo(code / "antioversmooth/pipe.py"),
+}
+
+
+@pytest.mark.parametrize("alter", ALTERATIONS.values(), ids=ALTERATIONS)
+def test_an_altered_snapshot_is_refused_by_name_and_left_as_it_is(
+    alter: Callable[[Path], object], project: Path, tmp_path: Path
+) -> None:
+    first = snapshot.take(tmp_path, project)
+    alter(first.path)
+    before = sorted(path.name for path in first.path.rglob("*"))
+    for look in (snapshot.take, snapshot.describe):
+        with pytest.raises(LaunchError, match=f"{first.path} is not the code .*move it away"):
+            look(tmp_path, project)
+    assert sorted(path.name for path in first.path.rglob("*")) == before
+    first.path.rename(tmp_path / "away")
+    assert snapshot.take(tmp_path, project) == first
+
+
+def test_what_no_module_can_be_alters_no_snapshot(project: Path, tmp_path: Path) -> None:
+    first = snapshot.take(tmp_path, project)
+    for name in (".DS_Store", "antioversmooth/.nfs0001", "antioversmooth/models/.scaling.py.swp"):
+        (first.path / name).write_text("passed over")
+    assert snapshot.take(tmp_path, project) == first
+
+
+def test_python_leaves_no_byte_code_in_a_snapshot(project: Path, tmp_path: Path) -> None:
+    code = snapshot.take(tmp_path, project).path
+    before = sorted(code.rglob("*"))
+    environment = {**os.environ, "PYTHONPATH": str(code), "PYTHONDONTWRITEBYTECODE": ""}
+    program = "import antioversmooth.models.scaling as s; print(s.__file__, s.omega)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, cwd=code
+    )
+    assert done.stdout == f"{code}/antioversmooth/models/scaling.py 0\n"
+    assert sorted(code.rglob("*")) == before
+
+
+@pytest.mark.parametrize("planted", ["file", "folder", "link"])
+def test_a_planted_temporary_name_is_not_used(planted: str, project: Path, tmp_path: Path) -> None:
+    """The names of an earlier version, which anybody could foresee."""
+    place = tmp_path / "snapshots" / f".{os.getpid()}.tmp"
+    place.parent.mkdir()
+    (tmp_path / "private").mkdir()
+    if planted == "file":
+        place.write_text("")
+    elif planted == "folder":
+        (place / "antioversmooth").mkdir(parents=True)
+        (place / "antioversmooth/planted.py").touch()
+    else:
+        place.symlink_to(tmp_path / "private")
+    created = snapshot.take(tmp_path, project)
+    assert not list((tmp_path / "private").iterdir())
+    assert not list(created.path.rglob("planted.py"))
+
+
+def commit_all(project: Path) -> str:
+    git(project, "init", "--quiet")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "--message", "one")
+    return git(project, "rev-parse", "HEAD").strip()
 
 
 def test_uncommitted_work_is_in_the_snapshot_and_named_as_such(
     project: Path, tmp_path: Path
 ) -> None:
-    git(project, "init", "--quiet")
-    git(project, "add", ".")
-    git(project, "commit", "--quiet", "--message", "one")
+    commit = commit_all(project)
     clean = snapshot.take(tmp_path, project)
     (project / "antioversmooth" / "models" / "scaling.py").write_text("omega = 1\n")
     dirty = snapshot.take(tmp_path, project)
-    commit = git(project, "rev-parse", "HEAD").strip()
     assert (clean.commit, clean.dirty) == (commit, False)
     assert (dirty.commit, dirty.dirty) == (commit, True)
     assert (clean.path / "uncommitted.diff").read_text() == ""
@@ -200,6 +333,110 @@ def test_it_works_without_git(
         monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     created = snapshot.take(tmp_path, project)
     assert (created.commit, created.dirty) == (None, False)
+
+
+def test_a_repository_around_that_ignores_the_project_is_not_its_history(
+    project: Path, tmp_path: Path
+) -> None:
+    """As where the project is installed in the virtual environment of another."""
+    (tmp_path / ".gitignore").write_text("project\n")
+    commit_all(tmp_path)
+    created = snapshot.take(tmp_path / "results", project)
+    assert (created.commit, created.dirty) == (None, False)
+
+
+@pytest.mark.parametrize("kind", ["worktree", "submodule", "folder"])
+def test_the_commit_is_that_of_the_repository_that_tracks_the_project(
+    kind: str, project: Path, tmp_path: Path
+) -> None:
+    if kind == "folder":
+        commit = commit_all(tmp_path)
+        place = project
+    else:
+        commit, place = commit_all(project), tmp_path / "outer/place"
+        words = ("worktree", "add", "--quiet", str(place))
+        if kind == "submodule":
+            (tmp_path / "outer").mkdir()
+            git(tmp_path / "outer", "init", "--quiet")
+            words = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add")
+            words = (*words, str(project), "place")
+        git(project if kind == "worktree" else tmp_path / "outer", *words)
+    created = snapshot.take(tmp_path / "results", place)
+    assert (created.commit, created.dirty) == (commit, False)
+    assert created.id == snapshot.describe(tmp_path, project).id
+
+
+def test_a_new_module_is_copied_although_git_does_not_track_it_yet(
+    project: Path, tmp_path: Path
+) -> None:
+    commit_all(project)
+    models = project / "antioversmooth/models"
+    (models / "later.py").write_text("from antioversmooth.models import fresh\n")
+    (models / "fresh.py").write_text("new = 1\n")
+    created = snapshot.take(tmp_path, project)
+    assert (created.path / "antioversmooth/models/fresh.py").read_text() == "new = 1\n"
+    assert created.dirty
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("ignored", "git ignores it"),
+        ("link to an ignored file", "link to .*project/.env"),
+        ("link to an ignored module", "git ignores it, or a link leads to it"),
+        ("link out of the project", "link to .*/id_rsa"),
+        ("folder out of the project", "link to .*/outside/private.py"),
+    ],
+)
+def test_a_module_that_git_ignores_or_that_lies_elsewhere_is_refused_by_name(
+    kind: str, reason: str, project: Path, tmp_path: Path
+) -> None:
+    (project / ".gitignore").write_text("local.py\n.env\n")
+    commit_all(project)
+    models = project / "antioversmooth/models"
+    (tmp_path / "outside").mkdir()
+    for path in (project / ".env", project / "local.py", tmp_path / "id_rsa"):
+        path.write_text("key = 'PRIVATE'\n")
+    (tmp_path / "outside/private.py").write_text("key = 'PRIVATE'\n")
+    name = {"ignored": "local", "folder out of the project": "more.private"}.get(kind, "module")
+    if kind == "ignored":
+        (models / "local.py").write_text("key = 'PRIVATE'\n")
+    elif kind == "folder out of the project":
+        (models / "more").symlink_to(tmp_path / "outside")
+    else:
+        targets = {"link to an ignored file": project / ".env"}
+        targets["link to an ignored module"] = project / "local.py"
+        (models / "module.py").symlink_to(targets.get(kind, tmp_path / "id_rsa"))
+    (models / "later.py").write_text(f"import antioversmooth.models.{name}\n")
+    with pytest.raises(LaunchError, match=f"jobs import this module.*{reason}"):
+        snapshot.take(tmp_path / "results", project)
+    assert not list((tmp_path / "results/snapshots").iterdir())
+
+
+def test_a_module_that_is_a_link_inside_the_project_is_copied(
+    project: Path, tmp_path: Path
+) -> None:
+    models = project / "antioversmooth/models"
+    (models / "later.py").unlink()
+    (models / "later.py").symlink_to("scaling.py")
+    commit_all(project)
+    created = snapshot.take(tmp_path, project)
+    copied = created.path / "antioversmooth/models/later.py"
+    assert (copied.read_text(), copied.is_symlink()) == ("omega = 0\n", False)
+
+
+def test_the_diff_of_a_snapshot_holds_no_secrets_and_no_colours(
+    project: Path, tmp_path: Path
+) -> None:
+    commit_all(project)
+    git(project, "config", "color.ui", "always")
+    git(project, "config", "diff.external", "false")
+    scaling = project / "antioversmooth/models/scaling.py"
+    scaling.write_bytes(b"api_token = 'hunter2hunter2'\nname = '\xe9'\n")
+    diff = (snapshot.take(tmp_path, project).path / "uncommitted.diff").read_text()
+    assert "hunter2" not in diff
+    assert "\n+api_token = '(hidden)'" in diff
+    assert "\x1b" not in diff
 
 
 def test_launchers_at_the_same_time_make_one_whole_snapshot(project: Path, tmp_path: Path) -> None:
@@ -264,11 +501,58 @@ def test_a_run_loads_all_of_its_code_from_the_snapshot(
     run = make_run("deit_s12_featscale", *TINY)
     loaded = loaded_from(code, "antioversmooth.training", str(run.dir))
     assert run.result() is not None
+    intent = {"snapshot": code.name, "snapshot_path": str(code)}
+    (run.dir / "intent.json").write_text(json.dumps(intent))
     loaded |= loaded_from(code, "antioversmooth.orchestration.slurm.rank", str(run.dir))
     epilogue = "antioversmooth.orchestration.slurm.epilogue"
     loaded |= loaded_from(code, epilogue, str(run.dir), "1", "0")
     assert len(loaded) > 50
     assert not [path for path in loaded if not path.is_relative_to(code)]
+
+
+STARTS = {
+    "training": ["antioversmooth.training"],
+    "rank": ["antioversmooth.orchestration.slurm.rank"],
+    "epilogue": ["antioversmooth.orchestration.slurm.epilogue"],
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "entry"),
+    [
+        ("altered", "training"),
+        ("elsewhere", "rank"),
+        ("altered", "epilogue"),
+        ("elsewhere", "epilogue"),
+        ("another", "epilogue"),
+    ],
+)
+def test_code_that_is_not_the_launched_snapshot_refuses_to_run(
+    kind: str, entry: str, make_run: MakeRun, tmp_path: Path
+) -> None:
+    run = make_run("deit_s12", *TINY)
+    code = snapshot.take(tmp_path).path
+    recorded = {"snapshot": code.name, "snapshot_path": str(code)}
+    if kind == "altered":
+        (code / "antioversmooth/more.py").touch()
+    elif kind == "elsewhere":
+        # as after SLURM_EXPORT_ENV=NONE: the same modules, from where they may be edited
+        code = snapshot.PROJECT
+    else:
+        recorded["snapshot"] = "0" * 12
+    (run.dir / "intent.json").write_text(json.dumps(recorded))
+    environment = {**os.environ, "PYTHONPATH": str(code), "PYTHONSAFEPATH": "1"}
+    words = [str(run.dir), *(("1", "0") if entry == "epilogue" else ())]
+    done = subprocess.run(
+        [sys.executable, "-m", *STARTS[entry], *words],
+        env={**environment, "SLURM_JOB_ID": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == (1 if entry == "epilogue" else 2)
+    assert "launch the run again" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert run.attempts() == []
 
 
 def test_every_module_of_a_snapshot_can_be_imported_from_it(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from antioversmooth.orchestration.monitor.view import View
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import RESUMABLE
+from antioversmooth.runs.code import require_launched_code
 from antioversmooth.runs.lock import LAUNCH_LOCK, hold_lock
 
 
@@ -45,6 +46,7 @@ class InlineBackend:
             try:
                 with hold_lock(run.dir, LAUNCH_LOCK, timeout_s=0, message=is_running):
                     write_intent(run, self.name, snapshot)
+                    require_launched_code(run.dir, from_snapshot=False)
                     view.say(f"{run.name} runs in this process")
                     train(run)
             except AttemptEnded as err:

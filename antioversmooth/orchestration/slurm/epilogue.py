@@ -24,6 +24,7 @@ from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decisi
 from antioversmooth.orchestration.slurm.script import job_folder
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import Attempt, EndReason
+from antioversmooth.runs.code import require_launched_code
 from antioversmooth.runs.jobs import EventKind, append_event
 from antioversmooth.runs.record import RunRecord
 
@@ -173,6 +174,7 @@ def requeue(run: Run, job_id: str) -> None:
 def main(arguments: list[str]) -> int:
     directory, code, started = arguments
     try:
+        require_launched_code(Path(directory))
         return finish(
             Run.load(Path(directory)), int(code), float(started), os.environ["SLURM_JOB_ID"]
         )
