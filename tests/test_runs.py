@@ -13,6 +13,7 @@ from antioversmooth.config import Experiment, ModelConfig
 from antioversmooth.errors import CheckpointError, ResultError, SpecError
 from antioversmooth.runs import Run, RunRecord, RunState, journal
 from antioversmooth.runs.attempts import EndReason, write_end
+from antioversmooth.runs.siblings import explain_identity_change
 
 MakeRun = Callable[..., Run]
 
@@ -71,12 +72,63 @@ def test_a_field_added_later_leaves_old_runs_their_identity() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "concerned"),
+    [
+        ([], {"recipe.cutmix_box=timm", "recipe.repeated_views=together"}),
+        (["recipe.cutmix=0"], {"recipe.repeated_views=together"}),
+        (["recipe.repeated_augmentation=1"], {"recipe.cutmix_box=timm"}),
+        (["recipe.mix_prob=0"], set()),
+        (["recipe.cutmix=0", "recipe.mixup=0"], set()),
+        (["recipe.cutmix=0", "recipe.repeated_augmentation=1"], set()),
+        (["recipe.epochs=0", "recipe.warmup_epochs=0", "recipe.init_from=timm:a"], set()),
+    ],
+)
+def test_how_views_are_mixed_identifies_the_runs_that_mix_so(
+    experiments: Path, options: list[str], concerned: set[str]
+) -> None:
+    plain = experiment_id(experiments, *options)
+    changed = {
+        override
+        for override in ("recipe.cutmix_box=timm", "recipe.repeated_views=together")
+        if experiment_id(experiments, *options, override) != plain
+    }
+    assert changed == concerned
+
+
+def test_a_run_recorded_before_a_field_was_added_has_its_id_and_the_meaning_of_then(
+    make_run: MakeRun,
+) -> None:
+    run = make_run(
+        "deit_s12",
+        "recipe.cutmix_box=timm",
+        "recipe.repeated_augmentation=2",
+        "recipe.repeated_views=together",
+    )
+    path = run.dir / "spec.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    added = ("    cutmix_box:", "    repeated_views:")
+    before = [line for line in lines if not line.startswith(added)]
+    assert len(before) == len(lines) - 2
+    path.write_text("".join(before))
+    assert Run.load(run.dir) == run
+
+
+def test_runs_of_before_are_not_those_of_today_and_the_difference_is_said(
+    make_run: MakeRun,
+) -> None:
+    before, today = make_run("deit_s12", "recipe.cutmix_box=timm"), make_run()
+    (before.dir / "attempts.jsonl").write_text("{}\n")
+    assert before.id != today.id
+    assert "recipe.cutmix_box=its default (now released)" in explain_identity_change(today)
+
+
+@pytest.mark.parametrize(
     ("name", "profile", "start"),
     [
-        ("deit_s12", "imagenet", "e5a71962afc8e160"),
-        ("deit_s12", "mini", "e0660ff2399837b5"),
-        ("cait_s24_featscale", "mini", "613993b53ae4d0a2"),
-        ("swin_s", "mini", "1f1cf297adaab86e"),
+        ("deit_s12", "imagenet", "c4f6d9c077104047"),
+        ("deit_s12", "mini", "00ce41bc9ee600cd"),
+        ("cait_s24_featscale", "mini", "b4166364a605552b"),
+        ("swin_s", "mini", "4ea4457d2571bd66"),
     ],
 )
 def test_runs_of_shipped_rows_are_what_they_were(

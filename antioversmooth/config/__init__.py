@@ -3,6 +3,8 @@
 A docstring under each field gives its meaning and unit; docs/spec.md and the JSON Schema show it.
 `option` declares a field with its constraints (`constraints`) and its part in a run's identity:
     identity=False          where and how a run runs: never part of the identity.
+    identity=function       part of the identity where the function of the config is true: where
+                            the field has an effect.
     identity_default=value  a field that was added after runs existed: not part of the identity
                             while it has this value, whatever its default becomes later.
 """
@@ -13,15 +15,23 @@ from antioversmooth.config.data import DataConfig, DataSource
 from antioversmooth.config.experiment import Experiment
 from antioversmooth.config.figure import Figure, FigureRow, Panel, PanelKind, ReferenceCurve
 from antioversmooth.config.model import Family, Initialisation, ModelConfig, Scaling, ScalingVariant
-from antioversmooth.config.recipe import Distillation, Precision, RecipeConfig, ScheduleUnit
+from antioversmooth.config.recipe import (
+    CutmixBox,
+    Distillation,
+    Precision,
+    RecipeConfig,
+    RepeatedViews,
+    ScheduleUnit,
+)
 from antioversmooth.config.runtime import Compiler, RuntimeConfig
 from antioversmooth.config.table import PaperValue, Table, TableRow
-from antioversmooth.config.types import make
+from antioversmooth.config.types import as_recorded, make
 
 __all__ = [
     "MISSING",
     "ClusterConfig",
     "Compiler",
+    "CutmixBox",
     "DataConfig",
     "DataSource",
     "Distillation",
@@ -38,11 +48,13 @@ __all__ = [
     "ProcessStarter",
     "RecipeConfig",
     "ReferenceCurve",
+    "RepeatedViews",
     "RuntimeConfig",
     "Scaling",
     "ScalingVariant",
     "ScheduleUnit",
     "Table",
     "TableRow",
+    "as_recorded",
     "make",
 ]

@@ -28,14 +28,18 @@ class Constraint:
 
 
 def option(
-    default: Any = MISSING, *constraints: Constraint, identity: bool = True, **metadata: Any
+    default: Any = MISSING,
+    *constraints: Constraint,
+    identity: bool | Callable[[Any], bool] = True,
+    **metadata: Any,
 ) -> Any:
     """Declares a field of a config.
 
     Args:
         default: A list or a mapping is copied for each config.
         constraints: Null, where the type allows it, always fulfils them.
-        identity: False for a field about where or how a run runs; it does not identify the run.
+        identity: False for a field about where or how a run runs; it does not identify the run. A
+            function of the config for a field that has no effect beside some values of others.
         metadata: `identity_default`, the value with which a field does not identify a run either.
     """
     metadata = {"constraints": constraints, "identity": identity, **metadata}

@@ -38,6 +38,21 @@ class Distillation(Enum):
     soft = "soft"
 
 
+class CutmixBox(Enum):
+    """Sides of the box that CutMix cuts out: as long as drawn, or the even number below."""
+
+    released = "released"
+    timm = "timm"
+
+
+class RepeatedViews(Enum):
+    """Where the views of an image lie in a global batch: in mixing groups of their own, or side by
+    side."""
+
+    apart = "apart"
+    together = "together"
+
+
 class Precision(Enum):
     """Arithmetic of the forward and backward pass."""
 
@@ -105,6 +120,11 @@ class RecipeConfig(Config, section="recipe"):
     """Probability that a mixing group is mixed at all."""
     mix_switch_prob: float = option(0.5, between(0, 1))
     """Probability of CutMix where Mixup and CutMix are both on."""
+    cutmix_box: CutmixBox = option(
+        CutmixBox.released, identity=lambda recipe: recipe.cuts, identity_default="timm"
+    )
+    """released: an odd side of CutMix's box loses a row or column, as in timm 0.4.12, which the
+    released code uses; timm: it does not, as in timm now."""
     mix_group: int = 32
     """Consecutive samples of the global batch that share one Mixup or CutMix draw and mix among
     themselves; masks of dropout are drawn for as many. Fixed in samples, so that the result does
@@ -133,6 +153,12 @@ class RecipeConfig(Config, section="recipe"):
     """Probability of erasing a rectangle (pixel mode)."""
     repeated_augmentation: int = option(1, at_least(1))
     """Views of each drawn image within an epoch; an epoch stays num_train views long."""
+    repeated_views: RepeatedViews = option(
+        RepeatedViews.apart, identity=lambda recipe: recipe.deals, identity_default="together"
+    )
+    """apart: the views of an image are dealt to different mixing groups, so that each has another
+    draw and none is mixed with its own image; together: they lie side by side, mostly in one
+    group."""
     interpolation: str = option("bicubic", one_of(*_INTERPOLATIONS))
     """Resampling for training crops and evaluation."""
     eval_crop: float = option(0.875, above(0), at_most(1))
@@ -209,6 +235,16 @@ class RecipeConfig(Config, section="recipe"):
     def mixes(self) -> bool:
         """Whether Mixup or CutMix is on."""
         return self.mix_prob > 0 and (self.mixup > 0 or self.cutmix > 0)
+
+    @property
+    def cuts(self) -> bool:
+        """Whether CutMix is on in training."""
+        return self.epochs > 0 and self.mixes and self.cutmix > 0
+
+    @property
+    def deals(self) -> bool:
+        """Whether training mixes images that have several views in a batch."""
+        return self.epochs > 0 and self.mixes and self.repeated_augmentation > 1
 
     @property
     def lr(self) -> float:

@@ -54,6 +54,21 @@ def make(schema: type[C], content: dict[str, Any]) -> C:
     return config
 
 
+def as_recorded(schema: type, content: dict[str, Any]) -> dict[str, Any]:
+    """Plain values that a run recorded, with the `identity_default` of fields added since then.
+
+    Such a value means what the code did before it had the field, unlike the default of today.
+    """
+    filled = dict(content)
+    for field in dataclasses.fields(schema):
+        if "identity_default" in field.metadata:
+            filled.setdefault(field.name, field.metadata["identity_default"])
+        kind, value = unwrap_optional(type_hints(schema)[field.name])[0], filled.get(field.name)
+        if is_config(kind) and isinstance(value, dict):
+            filled[field.name] = as_recorded(kind, value)
+    return filled
+
+
 def build(schema: type[C], content: dict[str, Any]) -> C:
     """A config of plain values, rules unchecked; a missing required value is no attribute of it.
 

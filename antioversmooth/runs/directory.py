@@ -31,7 +31,7 @@ from typing import Any
 import yaml
 
 from antioversmooth import files
-from antioversmooth.config import Experiment, make
+from antioversmooth.config import Experiment, as_recorded, make
 from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
 from antioversmooth.redact import redact
 from antioversmooth.runs import journal
@@ -229,7 +229,7 @@ class Run:
         path = directory / "spec.yaml"
         content = _content(path)
         try:
-            experiment = make(Experiment, content["experiment"])
+            experiment = make(Experiment, as_recorded(Experiment, content["experiment"]))
         except SpecError as err:
             raise ResultError(f"{path} cannot be read: {err}") from err
         places = {

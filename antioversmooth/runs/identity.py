@@ -42,7 +42,8 @@ def identity_fields(config: Any) -> dict[str, Any]:
     result = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if not field.metadata.get("identity", True):
+        part = field.metadata.get("identity", True)
+        if not (part(config) if callable(part) else part):
             continue
         default = field.metadata.get("identity_default", MISSING)
         if default is not MISSING and to_json(value) == default:

@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import DataError
 from antioversmooth.runs import Run
+from antioversmooth.training.data import loading
 from antioversmooth.training.data.augmentation import train_transform
+from antioversmooth.training.data.decoding import open_image
 from antioversmooth.training.data.loading import OK, Batch, FixedBatches, Loaders, ViewDataset
 from antioversmooth.training.data.sampling import MicroBatches, SampleOrder, View
 from antioversmooth.training.run.distributed import RankInfo
@@ -19,7 +21,7 @@ from antioversmooth.training.run.distributed import RankInfo
 
 def batches(run: Run) -> list[Batch]:
     config = run.experiment
-    order = SampleOrder(config.data.num_train, config.recipe.global_batch, seed=0, repeats=3)
+    order = SampleOrder.of(config, seed=0)
     images = open_dataset(config.data).train
     return list(Loaders(config, seed=0).training(images, MicroBatches(order, 8, 1, 0, 0, 4)))
 
@@ -41,6 +43,25 @@ def test_repeated_views_of_an_image_are_decoded_once_and_differ(
     first = views[View(0, 5)][0]
     Path(images.name(5)).unlink()
     assert not torch.equal(views[View(1, 5)][0], first)
+
+
+def test_an_image_is_decoded_once_for_all_of_its_views_in_a_batch(
+    folder_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = folder_run().experiment
+    images = open_dataset(config.data).train
+    views = ViewDataset(images, train_transform(config.recipe, config.data, 8), seed=0)
+    batch = [View(40 + place, image) for place, image in enumerate((5, 2, 9, 5, 2, 9, 5))]
+    one_by_one = [views[view] for view in batch]
+    read: list[int] = []
+    monkeypatch.setattr(
+        loading, "open_image", lambda images, i: (read.append(i), open_image(images, i))[1]
+    )
+    together = ViewDataset(images, views.transform, seed=0).__getitems__(batch)
+    assert sorted(read) == [2, 5, 9]
+    for (view, label, _), (expected, expected_label, _) in zip(together, one_by_one, strict=True):
+        assert torch.equal(view, expected)
+        assert label == expected_label
 
 
 def test_images_in_memory_without_random_parts_are_only_indexed(

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from antioversmooth.config import RecipeConfig
+from antioversmooth.config import CutmixBox, RecipeConfig
 from antioversmooth.training.data.mixing import Mixing
+from antioversmooth.training.randomness import seed_everything, seed_for
 
 RECIPE = RecipeConfig(epochs=10, global_batch=32, base_lr=1e-3, mix_group=4)
 LABELS = torch.arange(16) % 5
@@ -47,6 +49,56 @@ def test_targets_are_distributions_and_images_change(recipe: RecipeConfig) -> No
     mixed, targets = Mixing(recipe, 5, seed=3)(images(), LABELS, 0)
     assert not torch.equal(mixed, images())
     assert torch.allclose(targets.sum(1), torch.ones(16), atol=1e-6, rtol=0)
+
+
+def painted(side: int) -> torch.Tensor:
+    """Four images, each of the colour of its number. Shape: [4, 1, side, side]."""
+    return torch.arange(4.0).view(4, 1, 1, 1).repeat(1, 1, side, side)
+
+
+@pytest.mark.parametrize("side", [7, 8, 28])
+@pytest.mark.parametrize("box", CutmixBox)
+def test_a_cutmix_box_has_the_sides_of_its_timm(side: int, box: CutmixBox) -> None:
+    """Rows of timm 0.4.12: [c - cut // 2, c + cut // 2); now up to c + (cut + 1) // 2."""
+    more = 0 if box is CutmixBox.released else 1
+    recipe = replace(RECIPE, mixup=0.0, label_smoothing=0.0, cutmix_box=box)
+    mixing, seen = Mixing(recipe, 4, seed=3), set()
+    for group in range(25):
+        mixed, targets = mixing(painted(side), torch.arange(4), 4 * group)
+        seed_everything(seed_for(3, "mix", group))
+        np.random.rand()
+        cut = int(side * np.sqrt(1 - np.random.beta(1.0, 1.0)))
+        top, left = np.random.randint(side), np.random.randint(side)
+        expected = torch.zeros(side, side, dtype=torch.bool)
+        for row in range(top - cut // 2, top + (cut + more) // 2):
+            for column in range(left - cut // 2, left + (cut + more) // 2):
+                if 0 <= row < side and 0 <= column < side:
+                    expected[row, column] = True
+        for image in range(4):
+            assert torch.equal(mixed[image, 0], torch.where(expected, 3.0 - image, float(image)))
+            share = 1 - float(expected.float().mean())
+            assert targets[image, image] == pytest.approx(share, abs=1e-6)
+            assert targets[image, 3 - image] == pytest.approx(1 - share, abs=1e-6)
+        seen.add(cut % 2)
+    assert seen == {0, 1}
+
+
+def test_mixup_is_timms_whatever_the_box() -> None:
+    results = [
+        Mixing(replace(RECIPE, cutmix=0.0, cutmix_box=box), 5, seed=3)(images(), LABELS, 8)
+        for box in CutmixBox
+    ]
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
+    assert not torch.equal(results[0][0], images())
+
+
+@pytest.mark.parametrize("box", CutmixBox)
+def test_a_group_that_is_not_mixed_is_unchanged(box: CutmixBox) -> None:
+    mixing = Mixing(replace(RECIPE, mix_prob=1e-9, label_smoothing=0.0, cutmix_box=box), 5, seed=3)
+    untouched, targets = mixing(images(), LABELS, 0)
+    assert torch.equal(untouched, images())
+    assert torch.equal(targets, F.one_hot(LABELS, 5).float())
 
 
 def test_without_mixing_the_loss_is_that_of_label_smoothing() -> None:

@@ -59,8 +59,14 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
         seed_everything(seed_for(self.seed, "view", view.number))
         return self.transform(image), label, corrupt
 
+    def __getitems__(self, views: Sequence[View]) -> list[tuple[Tensor, int, int]]:
+        """Several views; each image is decoded once for all of its views."""
+        by_image = sorted(views, key=lambda view: view.image)
+        made = {view.number: self[view] for view in by_image}
+        return [made[view.number] for view in views]
+
     def _open(self, index: int) -> tuple[Tensor, int, int]:
-        """Image, label and `Batch.corrupt`; cached, since repeated views follow each other."""
+        """Image, label and `Batch.corrupt`; cached, since views of an image are made in a row."""
         if self._last is None or self._last[0] != index:
             self._last = index, self._read(index)
         return self._last[1]

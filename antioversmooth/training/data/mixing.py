@@ -2,12 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
 from timm.data.mixup import Mixup, mixup_target
 from torch import Tensor
 
-from antioversmooth.config import RecipeConfig
+from antioversmooth.config import CutmixBox, RecipeConfig
 from antioversmooth.training.randomness import seed_everything, seed_for
+
+
+class ReleasedMixup(Mixup):
+    """Mixup in batch mode with the CutMix of timm 0.4.12, which the released code uses.
+
+    The box reaches `cut // 2` pixels to both sides of its centre; in timm now, an odd `cut` reaches
+    one more to the bottom and to the right.
+    """
+
+    def _mix_batch(self, x: Tensor) -> float:
+        share, cuts = self._params_per_batch()  # type: ignore[no-untyped-call]
+        if share == 1:
+            return 1.0
+        if not cuts:
+            partners = x.flip(0).mul_(1 - share)
+            x.mul_(share).add_(partners)
+            return float(share)
+        sides = x.shape[-2:]
+        centres = [np.random.randint(side) for side in sides]
+        reaches = [int(side * np.sqrt(1 - share)) // 2 for side in sides]
+        rows, columns = (
+            slice(max(0, centre - reach), min(side, centre + reach))
+            for centre, reach, side in zip(centres, reaches, sides, strict=True)
+        )
+        cut = x[..., rows, columns]
+        cut.copy_(cut.flip(0))
+        # of the own image, in what the edges leave of the box
+        return 1 - cut[0, 0].numel() / x[0, 0].numel()
 
 
 class Mixing:
@@ -21,7 +52,8 @@ class Mixing:
         self.recipe = recipe
         self.num_classes = num_classes
         self.seed = seed
-        self.mixup = Mixup(
+        mixup: Any = ReleasedMixup if recipe.cutmix_box is CutmixBox.released else Mixup
+        self.mixup = mixup(
             mixup_alpha=recipe.mixup,
             cutmix_alpha=recipe.cutmix,
             prob=recipe.mix_prob,

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from antioversmooth.config import Experiment, RepeatedViews
 from antioversmooth.training.randomness import seed_for
 
 
@@ -33,28 +34,52 @@ class SampleOrder:
         num_images: Size of the training set; also the number of views in an epoch, before its last,
             partial batch is dropped.
         global_batch: Views per optimizer step.
-        repeats: Views of each drawn image, next to each other (repeated augmentation, as DeiT's
-            RASampler).
+        group: Consecutive views that are mixed among themselves; it divides the batch.
+        repeats: Views of each drawn image (repeated augmentation, as DeiT's RASampler), in
+            different groups where a batch has as many. Those of an image are dealt to groups next
+            to each other, since one process decodes it once for all views that it makes.
     """
 
-    def __init__(self, num_images: int, global_batch: int, *, seed: int, repeats: int = 1) -> None:
+    def __init__(
+        self, num_images: int, global_batch: int, *, seed: int, group: int, repeats: int = 1
+    ) -> None:
         self.num_images = num_images
         self.global_batch = global_batch
         self.seed = seed
         self.repeats = repeats
+        self.group = group
+        groups = global_batch // group
+        self.dealt_to = next((n for n in range(repeats, groups) if groups % n == 0), groups)
+        """Groups that consecutive views are dealt to in turn, as the released code's sampler deals
+        them to devices."""
         self._epoch = -1
         self._images: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+    @classmethod
+    def of(cls, config: Experiment, *, seed: int) -> SampleOrder:
+        """The order of a run."""
+        recipe = config.recipe
+        apart = recipe.mixes and recipe.repeated_views is RepeatedViews.apart
+        return cls(
+            config.data.num_train,
+            recipe.global_batch,
+            seed=seed,
+            group=recipe.mix_group if apart else 1,
+            repeats=recipe.repeated_augmentation,
+        )
 
     @property
     def steps_per_epoch(self) -> int:
         return self.num_images // self.global_batch
 
     def images(self, epoch: int) -> npt.NDArray[np.int64]:
-        """Image of each view of an epoch. Shape: [num_images]."""
+        """Image of each view of an epoch. Shape: [steps_per_epoch * global_batch]."""
         if epoch != self._epoch:
             generator = np.random.default_rng(seed_for(self.seed, "order", epoch))
             drawn = generator.permutation(self.num_images)
-            self._images = np.repeat(drawn, self.repeats)[: self.num_images]
+            repeated = np.repeat(drawn, self.repeats)[: self.steps_per_epoch * self.global_batch]
+            dealt = repeated.reshape(-1, self.group, self.dealt_to)
+            self._images = dealt.swapaxes(1, 2).reshape(-1)
             self._epoch = epoch
         return self._images
 

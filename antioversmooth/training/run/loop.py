@@ -102,12 +102,7 @@ class Trainer:
             limit=self.runtime.device_batch,
             group=self.recipe.mix_group if self.recipe.mixes else 1,
         )
-        order = SampleOrder(
-            self.config.data.num_train,
-            self.recipe.global_batch,
-            seed=self.run.seed,
-            repeats=self.recipe.repeated_augmentation,
-        )
+        order = SampleOrder.of(self.config, seed=self.run.seed)
         return MicroBatches(
             order, size, accumulation_steps, self.ranks.rank, self.step, self.config.total_steps
         )
