@@ -88,6 +88,7 @@ LEDGER = {
 def lines(experiments: Path) -> list[list[str]]:
     """The cells of the ledger's lines."""
     text = (experiments.parent / "docs" / "fidelity.md").read_text()
+    text, _, _ = text.partition("## Repeated augmentation and mixing")
     rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row] for row in rows if row[1].strip() != "what"]
 
