@@ -180,7 +180,7 @@ def _our_step(config: Experiment, batch: Batch, device: torch.device) -> Step:
         attention_dropout=recipe.attention_dropout,
         drop_path=recipe.drop_path,
     ).to(device)
-    order = SampleOrder(config.data.num_train, recipe.global_batch, seed=0)
+    order = SampleOrder.of(config, seed=0)
     micro = MicroBatches(order, recipe.global_batch, 1, 0, 0, order.steps_per_epoch)
     learner = Learner(
         model,
