@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,11 +28,16 @@ from antioversmooth.datasets.layouts import (
 )
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.datasets.missing import missing_data
+from antioversmooth.datasets.passed_over import EXTENSIONS, PassedOver
 from antioversmooth.errors import DataError
 
 SPLITS = ("train", "val")
 NUM_SAMPLED = 256
 """Images of each split that `ImageDataset.sample_checksum` reads."""
+
+
+Facts = dict[str, int | str | PassedOver]
+"""Facts of a data set, by name."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,31 @@ class ImageDataset:
         """The validation split."""
         return ValidationSet(self.classes, self.val, self.fingerprint)
 
-    def facts(self) -> dict[str, int | str]:
-        """Counts and fingerprint, under the names of the spec's fields."""
-        return {
+    @property
+    def passed_over(self) -> PassedOver:
+        """Contents of both splits that are none of their images."""
+        found = PassedOver()
+        for images in (self.train, self.val):
+            if isinstance(images, FileImages):
+                found.add_all(images.passed_over)
+        return found
+
+    def summary(self) -> str:
+        """Counts of images, classes and of what is passed over, in one line."""
+        return (
+            f"{len(self.train.labels):,} training and {len(self.val.labels):,} validation images of"
+            f" {len(self.classes):,} classes{self.passed_over.note()}"
+        )
+
+    def facts(self) -> Facts:
+        """Counts and fingerprint, under the names of the spec's fields, and what is passed over."""
+        facts: Facts = {
             "num_classes": len(self.classes),
             "num_train": len(self.train.labels),
             "num_val": len(self.val.labels),
             "fingerprint": self.fingerprint,
         }
+        return {**facts, "passed_over": self.passed_over} if self.passed_over else facts
 
     def checksums(self) -> dict[str, str]:
         """Checksums that distinguish this data set from others; reads a few images."""
@@ -135,7 +158,7 @@ def open_validation(config: DataConfig) -> ValidationSet:
     return ValidationSet(classes, splits["val"], fingerprint)
 
 
-def dataset_facts(config: DataConfig, *, anew: bool = False) -> dict[str, int | str]:
+def dataset_facts(config: DataConfig, *, anew: bool = False) -> Facts:
     """Name, root, counts and fingerprint of the data set, under the names of the spec's fields.
 
     Args:
@@ -151,22 +174,38 @@ def dataset_facts(config: DataConfig, *, anew: bool = False) -> dict[str, int | 
     return {"name": config.name, "root": str(config.root), **facts}
 
 
-def check_facts(config: DataConfig, found: Mapping[str, int | str]) -> None:
+def check_facts(config: DataConfig, found: Facts) -> None:
     """Raises DataError where counts or fingerprint differ from the spec's."""
     where = f" under {config.root}" if config.root else ""
+    passed = found.get("passed_over", PassedOver())
+    # as `dataset_facts` made it
+    assert isinstance(passed, PassedOver)
     if found.get("num_classes", 2) == 1:
         raise DataError(
             f"{config.name}{where} has a single class: there is nothing to classify; is the data"
-            " set complete?"
+            f" set complete?{passed.note()}"
         )
     expected = ["num_classes", "num_train", "num_val"] + ["fingerprint"] * bool(config.fingerprint)
     for key in (key for key in expected if key in found):
         if found[key] != getattr(config, key):
             raise DataError(
                 f"data.{key}: the spec says {getattr(config, key)!r}, {config.name}{where} has"
-                f" {found[key]!r}; if this is the right data set, set data.{key}={found[key]}"
-                " (which makes it another run)"
+                f" {found[key]!r}{passed.note()}; {_advice(key, found[key], passed)}"
             )
+
+
+def _advice(key: str, value: object, passed: PassedOver) -> str:
+    """The last part of the message about a fact that differs: the correction of the data or spec.
+
+    It never asks for a number from which images may be missing.
+    """
+    if passed.may_hold_images():
+        return (
+            f"images end in {', '.join(EXTENSIONS)}: rename or convert others, and restore files"
+            " that links lead to; only if nothing that was passed over belongs to the data set,"
+            f" set data.{key} to the value found"
+        )
+    return f"if this is the right data set, set data.{key}={value} (which makes it another run)"
 
 
 def _check_every_class(config: DataConfig, dataset: ImageDataset) -> None:
@@ -176,6 +215,7 @@ def _check_every_class(config: DataConfig, dataset: ImageDataset) -> None:
     if empty:
         raise DataError(
             f"{config.root}: no training image of {len(empty)} class(es): {', '.join(empty[:5])}"
+            f"{dataset.passed_over.note()}"
         )
 
 
@@ -224,6 +264,12 @@ def _read(config: DataConfig, splits: Sequence[str], anew: bool) -> Splits:
         return text_table.read_splits(config)
     if not config.root:
         raise missing_data(config, f"{config.name} has no folder")
+    if Path(config.root).is_file():
+        raise DataError(
+            f"data.root: {config.root} is a file, and a folder belongs here; unpack a zip file; a"
+            " tar file is read in place: data=imagenet_tar, data.root=FOLDER and data.train,"
+            " data.val for the names of the files in FOLDER"
+        )
     if not Path(config.root).is_dir():
         raise missing_data(config, f"there is no folder {config.root}")
     if config.source is DataSource.cifar100:
@@ -247,11 +293,8 @@ def _scan(config: DataConfig, splits: Sequence[str]) -> tuple[cache.Arrays, list
     """Arrays of the splits for the cache, and the paths whose time stamps show a change."""
     scanned = {split: SCANS[config.source](config, split) for split in splits}
     classes = scanned["val"][0]
-    if differing := sorted(set(classes) ^ set(scanned[splits[0]][0])):
-        raise DataError(
-            f"{config.root}: train and val hold different classes: {', '.join(differing[:5])}, ..."
-        )
     images = {split: scanned[split][1] for split in splits}
+    _check_same_classes(config, {split: found[0] for split, found in scanned.items()}, images)
     arrays: cache.Arrays = {
         "classes": encode_names(classes),
         "fingerprint": np.array(_fingerprint(config, *images.values())),
@@ -260,14 +303,35 @@ def _scan(config: DataConfig, splits: Sequence[str]) -> tuple[cache.Arrays, list
         parts = {"names": listed.names, "labels": listed.labels, "places": listed.ranges}
         parts["archives"] = encode_names(listed.archives)
         parts["root"] = np.array(os.path.relpath(listed.root, config.root))
+        parts["passed_over"] = np.array(json.dumps(listed.passed_over))
         arrays |= {f"{split}_{name}": part for name, part in parts.items()}
     return arrays, [path for split in splits for path in scanned[split][2]]
+
+
+def _check_same_classes(
+    config: DataConfig, classes: Mapping[str, list[str]], images: Mapping[str, FileImages]
+) -> None:
+    """Raises DataError where a class is in one split alone."""
+    only = []
+    for split, names in classes.items():
+        others = set().union(*(found for other, found in classes.items() if other != split))
+        if alone := [name for name in names if name not in others]:
+            more = f" and {len(alone) - 5} more" if len(alone) > 5 else ""
+            only.append(f"only {split} has {', '.join(alone[:5])}{more}")
+    if only and len(classes) > 1:
+        passed = PassedOver()
+        for listed in images.values():
+            passed.add_all(listed.passed_over)
+        raise DataError(
+            f"{config.root}: train and val hold different classes: {'; '.join(only)}{passed.note()}"
+        )
 
 
 def _file_images(root: Path, arrays: cache.Arrays, split: str) -> FileImages:
     archives = tuple(os.fsdecode(name) for name in arrays[f"{split}_archives"].tolist())
     names, labels, ranges = (arrays[f"{split}_{part}"] for part in ("names", "labels", "places"))
-    return FileImages(root / str(arrays[f"{split}_root"]), names, labels, archives, ranges)
+    passed = PassedOver(json.loads(str(arrays[f"{split}_passed_over"])))
+    return FileImages(root / str(arrays[f"{split}_root"]), names, labels, archives, ranges, passed)
 
 
 def _fingerprint(config: DataConfig, *splits: FileImages) -> str:

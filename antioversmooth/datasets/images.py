@@ -11,8 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Extensions of image files, in lower case; the same as those of torchvision's ImageFolder."""
+from antioversmooth.datasets.passed_over import PassedOver
 
 
 class EncodedImages(Protocol):
@@ -48,6 +47,9 @@ class FileImages:
     """Relative to `root`; empty where every image is a file of its own."""
     ranges: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 3), np.int64))
     """Index of the archive, first byte and bytes of each image; empty without archives."""
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    """Contents of this split's place that are none of its images; paths are relative to the root of
+    the data set."""
 
     def read(self, index: int) -> bytes:
         if not self.archives:
@@ -80,10 +82,6 @@ class ArrayImages:
 
 
 Images = EncodedImages | ArrayImages
-
-
-def is_image(name: str) -> bool:
-    return name.lower().endswith(EXTENSIONS)
 
 
 def encode_names(names: Sequence[str]) -> npt.NDArray[np.bytes_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -64,6 +65,8 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
     checksums = dataset.checksums()
     if attempt.resume_from is not None:
         require_same_data(run, checksums)
+    if dataset.passed_over and ranks.is_main:
+        print(f"data: {dataset.summary()}", file=sys.stderr, flush=True)
     attempt.add_provenance(data={"name": config.data.name, "root": config.data.root, **checksums})
     loaders = Loaders(config, seed=run.seed, cpus=ranks.info.cpus)
     evaluator = Evaluator(config, dataset.val, loaders, ranks)

@@ -28,13 +28,19 @@ def samples(split: str) -> list[tuple[str, bytes, int]]:
 
 
 def write(
-    root: Path, split: str, *, prefix: str = "trees", leave_out: str = "", endings: str = "jpg"
+    root: Path,
+    split: str,
+    *,
+    prefix: str = "trees",
+    leave_out: str = "",
+    endings: str = "jpg",
+    key: Callable[[int], str] = "{:04}".format,
 ) -> None:
     """Writes shards of a split, with the class as key.cls and in key.json."""
     whole = samples(split)
     for number, start in enumerate(range(0, len(whole), PER_SHARD)):
         with tarfile.open(root / f"{prefix}-{split}-{number:02}.tar", "w") as archive:
-            for key, image, label in whole[start : start + PER_SHARD]:
+            for index, (_, image, label) in enumerate(whole[start : start + PER_SHARD], start):
                 parts = {
                     "cls": str(label).encode(),
                     "json": json.dumps({"fine": label}).encode(),
@@ -42,7 +48,7 @@ def write(
                 }
                 for ending, content in parts.items():
                     if ending != leave_out:
-                        member = tarfile.TarInfo(f"./{key}.{ending}")
+                        member = tarfile.TarInfo(f"./{key(index)}.{ending}")
                         member.size = len(content)
                         archive.addfile(member, io.BytesIO(content))
 
@@ -120,3 +126,54 @@ def test_classes_that_count_from_one_are_noticed(
         write(shards, split)
     with pytest.raises(DataError, match=r"no training image of 1 class\(es\): 0"):
         open_dataset(trees("webdataset", shards, num_classes=4))
+
+
+def test_keys_with_dots_are_refused_with_both_images(shards: Path, trees: Trees) -> None:
+    """By the library's rule they are one sample, whose second image nobody would see."""
+    write(shards, "train", key=lambda number: f"img{number // 2}.{'ab'[number % 2]}")
+    message = r"train-00.tar: sample img0 has 2 instead of one image: img0.a.jpg and img0.b.jpg"
+    with pytest.raises(DataError, match=message):
+        open_dataset(trees("webdataset", shards))
+
+
+def test_a_key_ends_at_the_first_dot_of_the_file_name(shards: Path, trees: Trees) -> None:
+    library = pytest.importorskip("webdataset")
+    for split in ("train", "val"):
+        write(shards, split, key=lambda number: f"v1.0/img{number}.a")
+    assert library.tariterators.base_plus_ext("v1.0/img3.a.jpg") == ("v1.0/img3", "a.jpg")
+    found = open_dataset(trees("webdataset", shards))
+    assert found.train.labels.tolist() == [label for _, _, label in samples("train")]
+
+
+def test_a_second_label_of_a_sample_is_refused(shards: Path, trees: Trees) -> None:
+    with tarfile.open(shards / "trees-train-00.tar", "w") as archive:
+        for name in ("0.jpg", "0.cls", "0.b.cls"):
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(DataError, match=r"has 2 instead of one .cls.*: 0.cls and 0.b.cls"):
+        open_dataset(trees("webdataset", shards))
+
+
+def test_a_sample_that_was_appended_again_is_refused(shards: Path, trees: Trees) -> None:
+    with tarfile.open(shards / "trees-train-00.tar", "a") as archive:
+        archive.addfile(tarfile.TarInfo("0001.jpg"))
+        archive.addfile(tarfile.TarInfo("0001.cls"))
+    message = r"trees-train-00.tar:0001.jpg occurs more than once in its shard"
+    with pytest.raises(DataError, match=message):
+        open_dataset(trees("webdataset", shards))
+
+
+def test_a_torn_shard_is_refused(shards: Path, trees: Trees) -> None:
+    path = shards / "trees-train-01.tar"
+    whole = path.read_bytes()
+    with tarfile.open(path) as archive:
+        ends = [member.offset for member in archive][3::3]
+    for cut in ends:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DataError, match=r"trees-train-01.tar: it is cut off"):
+            open_dataset(trees("webdataset", shards))
+
+
+def test_a_shard_that_is_added_later_is_seen(shards: Path, trees: Trees) -> None:
+    open_dataset(trees("webdataset", shards))
+    write(shards, "train", prefix="other")
+    assert len(open_dataset(trees("webdataset", shards, num_train=24)).train.labels) == 24

@@ -15,6 +15,7 @@ import numpy as np
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets.images import FileImages, encode_names
 from antioversmooth.datasets.missing import missing_data
+from antioversmooth.datasets.passed_over import PassedOver, file_kind
 from antioversmooth.errors import DataError
 
 
@@ -29,13 +30,14 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
         name: _annotations(config, getattr(config, name) or f"{name}20??.json")
         for name in ("train", split)
     }
-    categories = root / "categories.json"
+    categories, passed = root / "categories.json", PassedOver()
     try:
         of_category = [category[level] for category in _load(config, categories)]
         numbers: dict[str, int] = {}
         for annotation in _load(config, annotations["train"])["annotations"]:
             numbers.setdefault(of_category[int(annotation["category_id"])], len(numbers))
-        names = [str(image["file_name"]) for image in _load(config, annotations[split])["images"]]
+        listed = [str(image["file_name"]) for image in _load(config, annotations[split])["images"]]
+        names = [name for name in listed if _is_image(name, passed)]
         labels = [numbers[of_category[int(PurePosixPath(name).parts[2])]] for name in names]
     except (KeyError, IndexError, TypeError, ValueError) as err:
         raise DataError(
@@ -44,8 +46,14 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
             f" {level} of each category id"
         ) from err
     paths = encode_names(_image_paths(root, names))
-    images = FileImages(root, paths, np.array(labels, np.int64))
+    images = FileImages(root, paths, np.array(labels, np.int64), passed_over=passed)
     return list(numbers), images, [categories, *annotations.values()]
+
+
+def _is_image(name: str, passed: PassedOver) -> bool:
+    if kind := file_kind(name):
+        passed.add(kind, name)
+    return kind is None
 
 
 def _annotations(config: DataConfig, pattern: str) -> Path:
