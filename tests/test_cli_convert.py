@@ -87,7 +87,7 @@ def test_weights_come_back_from_the_official_layout(
     assert cli.main(["convert", str(run.dir), "official.pth"]) == 0
     assert cli.main(["convert", "official.pth", "ours.safetensors", *row]) == 0
     saved = torch.load("official.pth", weights_only=True)["model"]
-    ours = read_state(project / "ours.safetensors")
+    ours = read_state(project / "ours.safetensors").tensors
     assert saved.keys() == ours.keys()
     assert all(torch.equal(saved[key], ours[key]) for key in ours)
 

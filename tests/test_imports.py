@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-BASE = {"background", "config", "errors", "files", "redact", "text"}
+BASE = {"background", "config", "errors", "files", "redact", "text", "weight_files"}
 MAY_IMPORT: dict[str, set[str]] = {
     "background": set(),
     "errors": set(),
     "files": set(),
     "redact": set(),
     "text": set(),
+    "weight_files": {"errors", "files"},
     "config": {"errors"},
     "project": {"errors", "spec"},
     "runs": BASE,
@@ -28,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "orchestration": BASE | {"runs", "spec", "datasets"},
     # of analysis only modules that need no torch
     "reporting": BASE | {"runs", "spec", "datasets", "methods", "analysis"},
-    "models": {"config", "errors", "files", "methods"},
+    "models": {"config", "errors", "files", "methods", "weight_files"},
     "analysis": {"config", "errors", "files", "methods", "models", "text"},
     "training": BASE | {"runs", "datasets", "methods", "models", "analysis"},
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,36 @@ from torch import Tensor, nn
 State = dict[str, Tensor]
 
 _SWIN_BUFFERS = ("attn_mask", "relative_position_index")
+
+
+_WRAPPERS = re.compile(r"(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+"""Names that torch's wrappers of modules add to keys, at any depth."""
+
+
+def without_wrappers(key: str) -> str:
+    """A key without the names of torch's wrappers: of torch.compile, for example."""
+    return _WRAPPERS.sub("", key)
+
+
+def prefixes(keys: Collection[str], expected: Collection[str]) -> list[str]:
+    """Beginnings of keys before the model's own names: the empty one, `model.`, `module.net.`.
+
+    Args:
+        keys: Of the source; with each prefix that counts most of a model's names.
+        expected: The model's own.
+    """
+    votes = Counter(
+        key.removesuffix(name) for key in keys for name in _endings(key) if name in expected
+    )
+    most = min(len(expected), len(keys)) / 2
+    return [prefix for prefix, count in votes.items() if count > most]
+
+
+def _endings(key: str) -> Iterator[str]:
+    """A key, and the key without its first parts: a.b.c, b.c, c."""
+    while key:
+        yield key
+        key = key.partition(".")[2]
 
 
 def layout_of(model: nn.Module) -> Callable[[State, nn.Module], State]:

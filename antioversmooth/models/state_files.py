@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import re
-import warnings
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,56 +14,119 @@ import safetensors
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from timm.models import clean_state_dict
 from torch import Tensor, nn
 
-from antioversmooth import files
-from antioversmooth.errors import CheckpointError
-from antioversmooth.models.layouts import State, official_state
+from antioversmooth import files, weight_files
+from antioversmooth.errors import CheckpointError, and_more
+from antioversmooth.models import pickles
+from antioversmooth.models.layouts import State, official_state, without_wrappers
 
-_NESTED = ("model", "state_dict", "model_ema")
+_WEIGHTS = ("model", "state_dict")
 """Keys under which a checkpoint holds its weights; the first that is there is used."""
 
 _AVERAGES = ("ema", "model_ema", "state_dict_ema")
-"""The same for their moving average: ours, DeiT's, timm's."""
+"""The same for their moving average: ours, DeiT's, timm's. A file without others gives these."""
 
 
-def read_state(source: Path, *, average: bool = False) -> State:
-    """Tensors of a file by name, without the prefixes of wrappers; nothing in it is executed.
+@dataclass(frozen=True)
+class StoredState:
+    """The weights in a file, as they are named there."""
+
+    tensors: State
+    key: str = ""
+    """The key that they are under; empty where the file is a state dict."""
+    beside: tuple[str, ...] = ()
+    """Keys of other weights in the file."""
+    no_tensors: tuple[str, ...] = ()
+    """Keys between those of the tensors that hold other values."""
+
+
+def read_state(source: Path, *, average: bool = False, key: str = "") -> StoredState:
+    """The weights in a file; nothing in it is executed.
 
     Args:
         average: Read the moving average in the file instead.
+        key: The key or the prefix of the weights, in a file that holds several.
 
     Raises:
-        CheckpointError: The file is missing, torn, or holds no state dict.
+        CheckpointError: The file is missing, torn, or holds no state dict, or several.
     """
-    load = safetensors.torch.load_file if source.suffix == ".safetensors" else _torch_load
-    try:
-        content: Any = load(source)
-    except FileNotFoundError as err:
-        raise CheckpointError(f"{source}: there is no such file") from err
-    except Exception as err:
-        # torch's reader raises any kind of error for bytes that are no weights
-        raise CheckpointError(
-            f"{source} is torn, or holds more than weights: {_unreadable(source, err)}"
-        ) from err
-    found: dict[str, Any] = content if isinstance(content, dict) else {}
+    content = _read(source)
+    states = _states(content)
     if average:
-        found = {key: found[key] for key in _AVERAGES if found.get(key) is not None}
-        if not found:
+        states = {name: states[name] for name in _AVERAGES if name in states}
+        if not states:
             raise CheckpointError(
                 f"{source} holds no moving average, under none of {', '.join(_AVERAGES)}"
             )
-    state = next((found[key] for key in (*_NESTED, *_AVERAGES) if key in found), found)
-    if (
-        not isinstance(state, dict)
-        or not all(isinstance(value, Tensor) for value in state.values())
-        or not state
-    ):
+    if key:
+        return _named_state(source, states, key)
+    found = next((name for name in (*_WEIGHTS, *_AVERAGES) if name in states), None)
+    if found is None and len(states) > 1:
+        raise several_states(str(source), list(states))
+    if not states:
         raise CheckpointError(
-            f"{source} holds no state dict, neither as it is nor under {', '.join(_NESTED)}"
+            f"{source} holds no state dict, neither as it is nor under {', '.join(_WEIGHTS)}"
+            f"{_hint(content)}"
         )
-    return dict(clean_state_dict(state))
+    name = next(iter(states)) if found is None else found
+    return _stored(source, states[name], name, tuple(other for other in states if other != name))
+
+
+def several_states(source: str, names: Sequence[str]) -> CheckpointError:
+    """The error about a file with several sets of weights, of which none is the usual one."""
+    return CheckpointError(
+        f"{source} holds several sets of weights: {', '.join(names)}; write the one that you mean"
+        f" to a file of its own: antioversmooth convert {source} weights.safetensors --spec ROW"
+        f" --key {names[0]}"
+    )
+
+
+def _states(content: Any) -> dict[str, dict[str, Any]]:
+    """State dicts by their keys; the content itself, under the empty key, if it holds no other."""
+    if not isinstance(content, dict):
+        return {}
+    found = {
+        name: value for name, value in content.items() if isinstance(name, str) and _is_state(value)
+    }
+    return found or ({"": content} if _is_state(content) else {})
+
+
+def _is_state(value: Any) -> bool:
+    """Whether a value maps names to tensors; a few other values between them do not matter."""
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        return False
+    return 2 * sum(isinstance(item, Tensor) for item in value.values()) > len(value)
+
+
+def _named_state(source: Path, states: Mapping[str, dict[str, Any]], key: str) -> StoredState:
+    """The weights under a key of the file, or under a prefix: teacher, student.backbone."""
+    for name, state in sorted(states.items(), key=lambda item: item[0] != key):
+        within = key.removeprefix(name).removeprefix(".") if _begins(key, name) else key
+        chosen = {k: v for k, v in state.items() if not within or _begins(k, within)}
+        if chosen:
+            return _stored(source, chosen, name, ())
+    names = ", ".join(filter(None, states)) or "a state dict"
+    raise CheckpointError(f"{source} holds no weights under {key}; it holds {names}")
+
+
+def _begins(key: str, parts: str) -> bool:
+    """Whether a dotted key begins with these parts."""
+    return f"{key}.".startswith(f"{parts}.")
+
+
+def _stored(
+    source: Path, state: Mapping[str, Any], key: str, beside: tuple[str, ...]
+) -> StoredState:
+    """The tensors of a state dict, without the names of wrappers."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    named = {without_wrappers(name): value for name, value in tensors.items()}
+    if len(named) < len(tensors):
+        raise CheckpointError(
+            f"{source} holds weights twice, once under the names of a wrapper of torch: _orig_mod"
+        )
+    no_tensors = tuple(name for name in state if name not in tensors)
+    return StoredState(named, key, beside, no_tensors)
 
 
 def read_metadata(source: Path) -> dict[str, str]:
@@ -77,6 +140,45 @@ def read_metadata(source: Path) -> dict[str, str]:
         return {}
 
 
+def _read(source: Path) -> Any:
+    """The content of a file, or the tensors of all shards that an index lists."""
+    if weight_files.is_index(source):
+        return _read_shards(source)
+    weight_files.require_whole(source)
+    return _read_file(source)
+
+
+def _read_shards(index: Path) -> State:
+    """The tensors of all shards, each from the file that the index names for it."""
+    place = weight_files.shards(index)
+    state: State = {}
+    for path in sorted(set(place.values())):
+        content = _read_file(path)
+        expected = {key for key, file in place.items() if file == path}
+        found = content.keys() if isinstance(content, dict) else set()
+        if found != expected:
+            wrong = sorted(map(str, found ^ expected))
+            raise CheckpointError(
+                f"{path} does not hold what {index.name} lists: {and_more(wrong, 6)}; they are of"
+                " different weights, or one of them is not up to date"
+            )
+        state |= content
+    return state
+
+
+def _read_file(source: Path) -> Any:
+    load = safetensors.torch.load_file if source.suffix == ".safetensors" else pickles.load
+    try:
+        return load(source)
+    except FileNotFoundError as err:
+        raise CheckpointError(f"{source}: there is no such file") from err
+    except Exception as err:
+        # torch's reader raises any kind of error for bytes that are no weights
+        raise CheckpointError(
+            f"{source} is torn, or holds more than weights: {_unreadable(source, err)}"
+        ) from err
+
+
 def _unreadable(source: Path, err: Exception) -> str:
     """Reason why a file of weights cannot be read.
 
@@ -85,20 +187,38 @@ def _unreadable(source: Path, err: Exception) -> str:
     if isinstance(err, OSError) and err.strerror:
         return err.strerror
     if found := re.search(r"GLOBAL (\S+)", str(err)):
+        return f"it asks for {found[1]}, which nothing but code that runs would do"
+    if "Unsupported operand" in str(err):
+        code = (
+            f"import torch; torch.save(torch.load({str(source)!r}, weights_only=False), 'new.pth')"
+        )
         return (
-            f"it asks for {found[1]}, and nothing but tensors, numbers and strings is read from a"
-            " file"
+            "it was saved with another pickle protocol than torch's, 2, which alone is read without"
+            f" executing anything; where you trust it, save it again: python -c {shlex.quote(code)}"
+        )
+    if source.suffix != ".safetensors" and pickles.is_whole(source):
+        return (
+            "it holds objects that are no plain tensors; where its code is installed, save"
+            " model.state_dict() alone"
         )
     kind = "safetensors file" if source.suffix == ".safetensors" else "file that torch.save wrote"
     return f"it is no {kind}, or is cut off ({source.stat().st_size:,} bytes)"
 
 
-def _torch_load(source: Path) -> Any:
-    # the released training code saves its parsed arguments beside the weights
-    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-        # torch warns about pickles that are no weights
-        warnings.simplefilter("ignore")
-        return torch.load(source, map_location="cpu", weights_only=True)
+def _hint(content: Any) -> str:
+    """The reason where a file holds the whole model as an object."""
+    values = (
+        [content, *(content.get(key) for key in _WEIGHTS)]
+        if isinstance(content, dict)
+        else [content]
+    )
+    objects = [type(value).__name__ for value in values if isinstance(value, pickles.StandIn)]
+    if not objects:
+        return ""
+    return (
+        f"; it holds an object of {objects[0]}: where that class is installed, save the"
+        " state_dict() of the object instead"
+    )
 
 
 def save_weights(

@@ -1,89 +1,91 @@
 """Fitting weights of files, in every released layout, and of timm's tags to a model.
 
-A key that a file lacks or has in excess is named and refused, unless it is the parameter of a
-method, which starts at zero, or was declared.
+A key that a file lacks or has in excess is named and refused, unless the purpose of the weights
+allows it.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
+from enum import Enum
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from antioversmooth.errors import CheckpointError, and_more
 from antioversmooth.methods import parameter_names
-from antioversmooth.models.layouts import State, layout_of
-from antioversmooth.models.state_files import read_state
+from antioversmooth.models.layouts import State, layout_of, prefixes
+from antioversmooth.models.load_report import LoadReport
+from antioversmooth.models.state_files import StoredState, read_state, several_states
 
 
-@dataclass(frozen=True)
-class LoadReport:
-    """How each key of the source and of the model was handled."""
+class Purpose(Enum):
+    """Use of the loaded weights, which decides what their file need not hold."""
 
-    source: str
-    unchanged: int
-    """Tensors of the source that were loaded as they were."""
-    renamed: tuple[str, ...]
-    """Tensors that were loaded under another name: `old -> new`."""
-    missing: tuple[str, ...]
-    """Scales and declared parameters that the source lacks: they keep their initial values."""
-    resampled: tuple[str, ...]
-    """Position embeddings and the like, resampled to the model's size."""
-    reset: tuple[str, ...]
-    """The classifier, if its number of classes differs: it keeps its initial values."""
-    ignored: tuple[str, ...]
-    """Buffers of the source that the model computes for itself."""
-
-    def lines(self) -> list[str]:
-        """Lines for people, without empty groups."""
-        groups = {
-            "renamed": self.renamed,
-            "resampled to this model's size": self.resampled,
-            "not loaded, because the number of classes differs": self.reset,
-            "not loaded, because the model computes them": self.ignored,
-            "not in the source, left at their initial values": self.missing,
-        }
-        listed = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in groups.items() if keys]
-        return [f"{self.source}: {self.unchanged} tensors loaded as they are", *listed]
+    training = "training"
+    """They are trained further: a classifier of other classes starts anew; the scales, and what is
+    declared, may be missing."""
+    evaluation = "evaluation"
+    """They are used as they are: every parameter comes from the file."""
+    conversion = "conversion"
+    """They are written again: the scales may be missing, since scales of zero change nothing."""
 
 
 def load_weights(
-    model: nn.Module, source: Path, *, allow_missing: Sequence[str] = (), average: bool = False
+    model: nn.Module,
+    source: Path,
+    *,
+    purpose: Purpose = Purpose.evaluation,
+    allow_missing: Sequence[str] = (),
+    average: bool = False,
+    key: str = "",
 ) -> LoadReport:
     """Loads the weights of a file into the model.
 
     Args:
-        source: `.safetensors`, or a file of torch.save: a state dict, or one under "model",
-            "state_dict" or "model_ema"; in timm's or in the official layout of DeiT, CaiT or Swin,
-            or a checkpoint of ours.
-        allow_missing: Patterns (fnmatch) of parameters that the file need not hold, besides the
-            scales.
+        source: `.safetensors`, a file of torch.save, or the index of their shards: a state dict, or
+            one under "model", "state_dict" or "model_ema"; in timm's or in the official layout of
+            DeiT, CaiT or Swin, or a checkpoint of ours.
+        purpose: Decides what the file need not hold.
+        allow_missing: Patterns (fnmatch) of parameters that the file need not hold to be trained
+            further.
         average: Load the moving average of the weights instead.
+        key: The key or the prefix of the weights, in a file that holds several.
 
     Raises:
-        CheckpointError: The file is missing, torn, or of another model; names the keys.
+        CheckpointError: The file is missing, torn, or of another model, or its numbers are not
+            finite; names the keys.
     """
-    return _load(model, read_state(Path(source), average=average), str(source), allow_missing)
+    stored = read_state(Path(source), average=average, key=key)
+    return _load(model, stored, str(source), purpose, allow_missing)
 
 
-def load_timm(model: nn.Module, tag: str, *, allow_missing: Sequence[str] = ()) -> LoadReport:
+def load_timm(
+    model: nn.Module,
+    tag: str,
+    *,
+    purpose: Purpose = Purpose.evaluation,
+    allow_missing: Sequence[str] = (),
+) -> LoadReport:
     """Loads the weights that timm publishes under a tag into the model.
 
     Args:
         tag: As in timm.create_model: cait_s24_224.fb_dist_in1k.
-        allow_missing: Patterns (fnmatch) of parameters that they need not hold, besides the scales.
+        purpose: Decides what they need not hold.
+        allow_missing: Patterns (fnmatch) of parameters that they need not hold to be trained
+            further.
 
     Raises:
         CheckpointError: No such tag, no way to fetch it, or it is of another model; names the keys.
     """
-    return _load(model, published_model(tag).state_dict(), f"timm:{tag}", allow_missing)
+    stored = StoredState(published_model(tag).state_dict())
+    return _load(model, stored, f"timm:{tag}", purpose, allow_missing)
 
 
 def published_model(tag: str, **options: Any) -> nn.Module:
@@ -94,7 +96,7 @@ def published_model(tag: str, **options: Any) -> nn.Module:
         options: Of timm.create_model: in_chans, for example, to which timm adapts the first layer.
 
     Raises:
-        CheckpointError: No such tag, or no way to fetch it.
+        CheckpointError: No such tag, no way to fetch it, or its numbers are not finite.
     """
     source = f"timm:{tag}"
     if not timm.is_model_pretrained(tag):
@@ -110,10 +112,25 @@ def published_model(tag: str, **options: Any) -> nn.Module:
             f"{source} could not be loaded: {_first_line(err)}; fetch the file where there is a"
             " network, and use file:<path>"
         ) from err
+    _require_finite(source, model.state_dict())
     return model
 
 
-def _load(model: nn.Module, state: State, source: str, allow_missing: Sequence[str]) -> LoadReport:
+_LACKS = "lacks"
+_EXCESS = "holds, and the model does not,"
+
+
+def _load(
+    model: nn.Module,
+    stored: StoredState,
+    source: str,
+    purpose: Purpose,
+    allow_missing: Sequence[str],
+) -> LoadReport:
+    expected = model.state_dict()
+    prefix = _prefix(source, stored.tensors, expected)
+    state = {key.removeprefix(prefix): value for key, value in stored.tensors.items()}
+    _require_same_tokens(source, state, expected)
     try:
         fitted = layout_of(model)(state, model)
     except (AttributeError, RuntimeError) as err:
@@ -121,81 +138,165 @@ def _load(model: nn.Module, state: State, source: str, allow_missing: Sequence[s
         raise CheckpointError(
             f"{source} is of another model than {type(model).__name__}: {err}"
         ) from err
-    expected = model.state_dict()
-    reset = tuple(_classifier_of_other_classes(model, fitted, expected))
-    missing, unexpected = expected.keys() - fitted.keys(), fitted.keys() - expected.keys()
-    undeclared = [key for key in missing if not _may_be_missing(key, allow_missing)]
-    mismatched = [
-        key
-        for key in fitted.keys() & expected.keys() - set(reset)
-        if fitted[key].shape != expected[key].shape
-    ]
+    reset = _classifier_of_other_classes(model, fitted, expected)
+    missing = sorted(expected.keys() - fitted.keys())
+    shared = sorted(fitted.keys() & expected.keys() - set(reset))
     problems = {
-        "lacks": sorted(undeclared),
-        "holds, and the model does not,": sorted(unexpected),
+        _LACKS: [key for key in missing if not _may_be_missing(key, purpose, allow_missing)],
+        _EXCESS: sorted(fitted.keys() - expected.keys()),
         "has other shapes of": [
-            f"{k} {_shape(fitted[k])} for {_shape(expected[k])}" for k in sorted(mismatched)
+            f"{key} {_shape(fitted[key])} for {_shape(expected[key])}"
+            for key in shared
+            if fitted[key].shape != expected[key].shape
+        ],
+        "has other numbers in": [
+            f"{key} ({_kind(fitted[key])} for {_kind(expected[key])})"
+            for key in shared
+            if not _is_alike(fitted[key], expected[key])
         ],
     }
-    _refuse(source, model, problems)
-    model.load_state_dict(
-        {**expected, **{key: value for key, value in fitted.items() if key not in reset}}
+    _refuse(source, model, problems, purpose)
+    if reset and purpose is not Purpose.training:
+        raise _other_classes(source, fitted[reset[0]], expected[reset[0]])
+    values = {key: fitted[key].to(expected[key].dtype) for key in shared}
+    _require_finite(source, values)
+    model.load_state_dict({**expected, **values})
+    return LoadReport(
+        source,
+        stored.key,
+        stored.beside,
+        prefix,
+        missing=tuple(missing),
+        reset=tuple(reset),
+        no_tensors=stored.no_tensors,
+        **_account(state, fitted, reset),
     )
-    return _account(source, state, fitted, tuple(sorted(missing)), reset)
 
 
-def _account(
-    source: str, state: State, fitted: State, missing: tuple[str, ...], reset: tuple[str, ...]
-) -> LoadReport:
-    """The report. A tensor that was only renamed is the same object in both states."""
+def _account(state: State, fitted: State, reset: Sequence[str]) -> dict[str, Any]:
+    """Fields of a report. A tensor that was only renamed is the same object in both states."""
     new_names = {id(value): key for key, value in fitted.items()}
     gone = sorted(state.keys() - fitted.keys())
     moved = {key: new_names[id(state[key])] for key in gone if id(state[key]) in new_names}
     shared = state.keys() & fitted.keys() - set(reset)
     resampled = sorted(key for key in shared if state[key].shape != fitted[key].shape)
-    return LoadReport(
-        source,
-        unchanged=len(shared) - len(resampled),
-        renamed=tuple(f"{old} -> {new}" for old, new in moved.items() if new not in reset),
-        missing=missing,
-        resampled=tuple(resampled),
-        reset=reset,
-        ignored=tuple(key for key in gone if key not in moved),
+    return {
+        "unchanged": len(shared) - len(resampled),
+        "renamed": tuple(f"{old} -> {new}" for old, new in moved.items() if new not in reset),
+        "resampled": tuple(resampled),
+        "ignored": tuple(key for key in gone if key not in moved),
+    }
+
+
+def _prefix(source: str, state: State, expected: State) -> str:
+    """The common beginning of all keys before the model's own names.
+
+    Raises:
+        CheckpointError: There are several, as of a student and a teacher.
+    """
+    found = prefixes(state.keys(), expected.keys())
+    if len(found) > 1:
+        raise several_states(source, [prefix.removesuffix(".") for prefix in found])
+    return found[0] if found else ""
+
+
+def _require_same_tokens(source: str, state: State, expected: State) -> None:
+    """Raises CheckpointError where only one of both is of a distilled model."""
+    if ("dist_token" in state) is ("dist_token" in expected):
+        return
+    theirs, ours, value = ("a", "none", "true") if "dist_token" in state else ("no", "one", "false")
+    raise CheckpointError(
+        f"{source} has {theirs} distillation token (dist_token), and this model has {ours}; set"
+        f" model.distillation_token={value}, or for a teacher recipe.teacher_model to timm's name"
+        " of that model"
     )
 
 
-def _classifier_of_other_classes(
-    model: Any, fitted: State, expected: Mapping[str, Tensor]
-) -> list[str]:
+def _other_classes(source: str, theirs: Tensor, ours: Tensor) -> CheckpointError:
+    return CheckpointError(
+        f"{source} has a classifier of {len(theirs)} classes, and this model one of {len(ours)}."
+        " Nothing trains a new classifier here, and an untrained one only guesses: choose a row"
+        f" and data of {len(theirs)} classes (data.num_classes), or fine-tune these weights first"
+        " (recipe.init_from, with recipe.epochs above 0)"
+    )
+
+
+def _kind(tensor: Tensor) -> str:
+    """dtype and layout, for messages."""
+    layout = "" if tensor.layout is torch.strided else f", {tensor.layout}"
+    return f"{tensor.dtype}{layout}{', meta' if tensor.is_meta else ''}".replace("torch.", "")
+
+
+def _is_alike(tensor: Tensor, expected: Tensor) -> bool:
+    """Whether a tensor holds numbers of the same kind as the model's: real ones, in memory."""
+    same_kind = tensor.is_floating_point() == expected.is_floating_point()
+    return same_kind and tensor.layout is torch.strided and not tensor.is_meta
+
+
+def _require_finite(source: str, values: State) -> None:
+    """Raises CheckpointError where a value of the weights is infinite or not a number."""
+    counts = {key: int((~value.isfinite()).sum()) for key, value in values.items()}
+    found = [f"{key} ({count} of {values[key].numel()})" for key, count in counts.items() if count]
+    if found:
+        raise CheckpointError(
+            f"{source} holds values that are not finite numbers in {and_more(found, 6)}: a training"
+            " that diverged, or a damaged file; use another checkpoint of it"
+        )
+
+
+def _classifier_of_other_classes(model: Any, fitted: State, expected: State) -> list[str]:
     heads = model.get_classifier()
     heads = heads if isinstance(heads, tuple) else (heads,)
     parameters = {id(p) for head in heads for p in head.parameters()}
     names = [name for name, p in model.named_parameters() if id(p) in parameters and name in fitted]
-    return sorted(name for name in names if len(fitted[name]) != len(expected[name]))
-
-
-def _may_be_missing(key: str, allowed: Sequence[str]) -> bool:
-    return key.rpartition(".")[2] in parameter_names() or any(
-        fnmatch(key, pattern) for pattern in allowed
+    return sorted(
+        name
+        for name in names
+        if fitted[name].ndim == expected[name].ndim and len(fitted[name]) != len(expected[name])
     )
 
 
-def _refuse(source: str, model: nn.Module, problems: Mapping[str, Sequence[str]]) -> None:
+def _may_be_missing(key: str, purpose: Purpose, allowed: Sequence[str]) -> bool:
+    if _is_scale(key):
+        return purpose is not Purpose.evaluation
+    return purpose is Purpose.training and any(fnmatch(key, pattern) for pattern in allowed)
+
+
+def _is_scale(key: str) -> bool:
+    return key.rpartition(".")[2] in parameter_names()
+
+
+def _refuse(
+    source: str, model: nn.Module, problems: Mapping[str, Sequence[str]], purpose: Purpose
+) -> None:
     """Raises CheckpointError if there is a problem; names six keys of each kind, counts others."""
-    found = [f"{what} {and_more(keys, 6)}" for what, keys in problems.items() if keys]
+    found = {what: keys for what, keys in problems.items() if keys}
     if not found:
         return
-    excess, added = problems["holds, and the model does not,"], parameter_names()
-    scales = any(key.rpartition(".")[2] in added for key in excess)
-    advice = (
-        "its scales are those of another method: choose the model.scaling that it was trained with"
-        if scales
-        else "declare what may be missing in recipe.init_allow_missing, or choose the model that it"
-        " is of"
-    )
+    listed = "; it ".join(f"{what} {and_more(keys, 6)}" for what, keys in found.items())
     raise CheckpointError(
-        f"{source} does not fit this {type(model).__name__}: it {'; it '.join(found)}; {advice}"
+        f"{source} does not fit this {type(model).__name__}: it {listed}; {_advice(found, purpose)}"
     )
+
+
+def _advice(problems: Mapping[str, Sequence[str]], purpose: Purpose) -> str:
+    lacks, excess = (problems.get(what, ()) for what in (_LACKS, _EXCESS))
+    if any(map(_is_scale, excess)):
+        return (
+            "its scales are those of another method: choose the model.scaling that it was trained"
+            " with"
+        )
+    if problems.keys() == {_LACKS} and all(map(_is_scale, lacks)):
+        return (
+            "these weights have no scales: evaluate them with model.scaling=none, or train the"
+            " scales first"
+        )
+    if problems.keys() == {_LACKS} and purpose is Purpose.training:
+        return (
+            "declare what may be missing in recipe.init_allow_missing, or choose the model that it"
+            " is of"
+        )
+    return "choose the model that it is of"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from antioversmooth import files
+from antioversmooth import weight_files
 from antioversmooth.config import MISSING, Experiment
 from antioversmooth.errors import CheckpointError, SpecError
 
@@ -109,12 +109,12 @@ def checksum(experiment: Experiment, field: str) -> str:
     """Id of the file that a field of the recipe names.
 
     Raises:
-        CheckpointError: There is no such file.
+        CheckpointError: There is no such file, or a shard of an index is missing.
     """
     path = Path(origin(experiment, field)[1])
     if not path.is_file():
         raise CheckpointError(f"{experiment.name}: recipe.{field}: there is no file {path}")
-    return f"{FILE}{files.sha256(path)}"
+    return f"{FILE}{weight_files.checksum(path)}"
 
 
 def file_checksums(weights: Mapping[str, str]) -> dict[str, str]:

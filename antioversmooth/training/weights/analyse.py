@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from antioversmooth import files
+from antioversmooth import weight_files
 from antioversmooth.analysis.measures import measure
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Experiment
@@ -48,10 +48,10 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
 
 
 def _weights_name(target: Path, config: Experiment) -> str:
-    if is_evaluation_only(target, config):
+    if is_evaluation_only(target):
         return str(config.recipe.init_from)
     path = weights_file(target)
-    return Analysis.weights_name(path.name, files.sha256(path))
+    return Analysis.weights_name(path.name, weight_files.checksum(path))
 
 
 def validation_batches(config: Experiment, num_images: int) -> Iterator[Tensor]:

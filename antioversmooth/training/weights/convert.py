@@ -8,8 +8,9 @@ from pathlib import Path
 from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models import remove_scaling
+from antioversmooth.models.load_report import LoadReport
 from antioversmooth.models.state_files import save_weights
-from antioversmooth.models.weights import LoadReport, load_timm
+from antioversmooth.models.weights import Purpose, load_timm
 from antioversmooth.runs import to_json
 from antioversmooth.training.weights.initial import new_model
 from antioversmooth.training.weights.trained import load_trained_weights, run_of_target
@@ -22,6 +23,7 @@ def convert_weights(
     *,
     fold: bool = False,
     average: bool = False,
+    key: str = "",
 ) -> LoadReport:
     """Writes weights in another format, and reports what was done with each key.
 
@@ -33,6 +35,7 @@ def convert_weights(
         experiment: The row of the weights; default: that of the run that `source` belongs to.
         fold: Whether to fold the scaling into the weights, which leaves a plain timm model.
         average: Whether to convert the moving average that a checkpoint holds.
+        key: The key or the prefix of the weights, in a file that holds several.
 
     Raises:
         CheckpointError: There are no such weights, they are of another model, or `target` has
@@ -42,12 +45,15 @@ def convert_weights(
     config = experiment or run_of_target(Path(source)).experiment
     model = new_model(config, seed=0)
     kind, _, tag = source.partition(":")
-    if kind == "timm" and average:
-        raise CheckpointError(f"{source}: timm publishes no moving average of these weights")
+    purpose = Purpose.conversion
+    if kind == "timm" and (average or key):
+        raise CheckpointError(f"{source}: timm publishes one set of these weights alone")
     report = (
-        load_timm(model, tag)
+        load_timm(model, tag, purpose=purpose)
         if kind == "timm"
-        else load_trained_weights(model, Path(source), config, average=average)
+        else load_trained_weights(
+            model, Path(source), config, purpose=purpose, average=average, key=key
+        )
     )
     plain = remove_scaling(model) if fold else model
     save_weights(plain, target, metadata=_metadata(source, config, fold, average))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models import build_model
-from antioversmooth.models.weights import LoadReport, load_timm, load_weights
+from antioversmooth.models.load_report import LoadReport
+from antioversmooth.models.weights import Purpose, load_timm, load_weights
 from antioversmooth.runs import Run
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.training.randomness import seed_everything, seed_for
@@ -33,19 +35,22 @@ def load_initial_weights(model: nn.Module, run: Run) -> LoadReport:
     """Loads the weights of `recipe.init_from` into the model; reports what was done with each key.
 
     Raises:
-        CheckpointError: They are missing, or of another model.
+        CheckpointError: They are missing, or of another model; or the run trains nothing, and they
+            have another classifier or lack a parameter.
     """
     recipe = run.experiment.recipe
+    purpose = Purpose.evaluation if recipe.epochs == 0 else Purpose.training
+    options: dict[str, Any] = {"purpose": purpose, "allow_missing": recipe.init_allow_missing}
     kind, _, name = (recipe.init_from or "").partition(":")
     if kind == "timm":
-        return load_timm(model, name, allow_missing=recipe.init_allow_missing)
+        return load_timm(model, name, **options)
     if kind == "file":
         run.require_file("init_from")
-        return load_weights(model, Path(name), allow_missing=recipe.init_allow_missing)
+        return load_weights(model, Path(name), **options)
     # set by runs.plan and Run.load
     assert run.upstream is not None
     source = final_checkpoint(run, run.upstream, "starts from")
-    return load_weights(model, source, allow_missing=recipe.init_allow_missing)
+    return load_weights(model, source, **options)
 
 
 def final_checkpoint(run: Run, dependency: Run, relation: str) -> Path:

@@ -16,8 +16,9 @@ from torch import nn
 from antioversmooth.config import Experiment, ModelConfig
 from antioversmooth.errors import CheckpointError, ResultError
 from antioversmooth.methods import method_of
+from antioversmooth.models.load_report import LoadReport
 from antioversmooth.models.state_files import read_metadata
-from antioversmooth.models.weights import LoadReport, load_weights
+from antioversmooth.models.weights import Purpose, load_weights
 from antioversmooth.runs import Run, to_json
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.weights.initial import load_initial_weights, new_model
@@ -46,28 +47,37 @@ def trained_model(target: Path, config: Experiment, *, average: bool = False) ->
 
 
 def load_trained_weights(
-    model: nn.Module, target: Path, config: Experiment, *, average: bool = False
+    model: nn.Module,
+    target: Path,
+    config: Experiment,
+    *,
+    purpose: Purpose = Purpose.evaluation,
+    average: bool = False,
+    key: str = "",
 ) -> LoadReport:
     """Loads the weights of `target` into the experiment's model; reports on each key.
 
     Args:
+        purpose: Decides what they need not hold.
         average: Whether to load the moving average that a checkpoint holds beside its weights.
+        key: The key or the prefix of the weights, in a file that holds several.
 
     Raises:
         CheckpointError: There are no such weights, or they are of another model.
     """
     _require_same_function(target, config)
-    if is_evaluation_only(target, config):
+    if is_evaluation_only(target):
         if average:
             message = f"{target} trains nothing, so there is no moving average of its weights"
             raise CheckpointError(message)
         return load_initial_weights(model, run_of_target(target))
-    return load_weights(model, weights_file(target), average=average)
+    source = weights_file(target)
+    return load_weights(model, source, purpose=purpose, average=average, key=key)
 
 
-def is_evaluation_only(target: Path, config: Experiment) -> bool:
+def is_evaluation_only(target: Path) -> bool:
     """Whether `target` is a run without training, whose weights are its initial weights."""
-    return target.is_dir() and config.recipe.epochs == 0
+    return target.is_dir() and run_of_target(target).experiment.recipe.epochs == 0
 
 
 def weights_file(target: Path) -> Path:
