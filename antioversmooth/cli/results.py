@@ -132,7 +132,9 @@ def render_command(args: Namespace) -> int:
     written = []
     for path, _ in _committed_tables(args.tables):
         committed = tables.load_committed(path)
-        written += tables.write_table(committed, path.parent)
+        # beside the JSON and named after it, whatever name is in it
+        tables.require_replaceable(committed, path)
+        written += tables.write_table(committed, path.parent, stem=path.stem)
         if committed.get("figures") and (path.parent / "figures" / gallery.PAGE).is_file():
             written.append(gallery.write_gallery(path.parent / "figures"))
         if args.readme:

@@ -92,6 +92,17 @@ def matches(pattern: str, expected: str) -> Constraint:
     )
 
 
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
+"""Names that become names of files and folders: of rows, tables and figures."""
+PROFILE = r"[A-Za-z0-9_]{1,40}"
+"""Names of profiles, which become folders."""
+
+
+def file_name() -> Constraint:
+    """Names of rows, tables and figures."""
+    return matches(NAME, "at most 100 letters, digits, `_`, `-` and `.`, the first no `-` or `.`")
+
+
 def one_line() -> Constraint:
     """Text without line breaks and control characters."""
     return Constraint(str.isprintable, "one line of text", {"pattern": r"^[^\n\r]*$"})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from antioversmooth.config.cluster import ClusterConfig
-from antioversmooth.config.constraints import MISSING, option
+from antioversmooth.config.constraints import MISSING, PROFILE, file_name, matches, option
 from antioversmooth.config.data import DataConfig
 from antioversmooth.config.model import ModelConfig, Scaling
 from antioversmooth.config.recipe import RecipeConfig
@@ -18,11 +18,13 @@ from antioversmooth.config.runtime import RuntimeConfig
 class Experiment(Config):
     """One table row: what to run."""
 
-    name: str = option(identity=False)
+    name: str = option(MISSING, file_name(), identity=False)
     """The spec's file name without ending; names the run directory."""
     title: str = option("", identity=False)
     """For people: DeiT-S, 12 layers, + AttnScale."""
-    profile: str = option("imagenet", identity=False)
+    profile: str = option(
+        "imagenet", matches(PROFILE, "at most 40 letters, digits and `_`"), identity=False
+    )
     """imagenet, or mini: every row shrunk to minutes on a CPU."""
     revision: int = 1
     """Raised by hand when the code's meaning changes, so that old runs are no longer this

@@ -10,6 +10,7 @@ from antioversmooth.config.constraints import (
     MISSING,
     at_least,
     distinct,
+    file_name,
     not_blank,
     not_empty,
     one_of,
@@ -84,7 +85,7 @@ class FigureRow(Config, section="rows"):
 class Figure(Config):
     """A figure: which rows, and what is drawn of their runs."""
 
-    name: str = MISSING
+    name: str = option(MISSING, file_name())
     """The file name without ending; names the rendered files."""
     title: str = MISSING
     """Above the panels."""

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from antioversmooth.config.constraints import MISSING, between, not_blank, not_empty, one_of, option
+from antioversmooth.config.constraints import (
+    MISSING,
+    between,
+    each,
+    file_name,
+    not_blank,
+    not_empty,
+    one_of,
+    option,
+)
 from antioversmooth.config.rules import Broken, Config, rule
 
 CONFIDENCES = ("V", "Q", "C", "M", "D")
@@ -44,7 +53,7 @@ class TableRow(Config, section="rows"):
 class Table(Config):
     """A table of results: which rows, and what they are compared with."""
 
-    name: str = MISSING
+    name: str = option(MISSING, file_name())
     """The file name without ending; names the rendered files."""
     title: str = MISSING
     """First line of the rendered table."""
@@ -52,7 +61,7 @@ class Table(Config):
     """Text below the table."""
     rows: list[TableRow] = option([], not_empty("row"))
     """In the order they are printed."""
-    figures: list[str] = option([])
+    figures: list[str] = option([], each(file_name()))
     """Names of figures that are drawn along with the table; their rows are rows of it."""
 
     @rule("rows", "rows[].experiment")

@@ -7,13 +7,16 @@ take their columns from here.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from antioversmooth import runs
+from antioversmooth.config.constraints import NAME
 from antioversmooth.reporting.table.aggregate import RowResult
+from antioversmooth.reporting.table.shapes import Shape
 
 Row = dict[str, Any]
 """A row of the JSON document."""
@@ -31,6 +34,8 @@ class Column:
     """Heading where the table was measured on other data than the paper's, if it differs."""
     measure: Callable[[RowResult], Any] | None = None
     """The value in the JSON; None: a part of another column's value, which is measured there."""
+    shape: Shape = (float, None)
+    """The JSON value (shapes.py)."""
     text: Callable[[Any, int], str] = lambda value, digits: str(value)
     """The cell for people, from a value that is not None and the decimals of accuracies."""
     sort: str | None = None
@@ -153,18 +158,36 @@ def _yes_no(value: bool, digits: int) -> str:
 
 # -- registry --------------------------------------------------------------------------------------
 
+_NAME = (re.compile(NAME), None)
+_SAMPLE = ({"mean": float, "std": (float, None), "n": int}, None)
+
 COLUMNS = [
     Column(
-        "group", "backbone", measure=lambda row: row.row.group, tier=0, priority=6, from_spec=True
+        "group",
+        "backbone",
+        measure=lambda row: row.row.group,
+        shape=str,
+        tier=0,
+        priority=6,
+        from_spec=True,
     ),
-    Column("label", "model", measure=lambda row: row.row.label, tier=0, priority=1, from_spec=True),
-    Column("experiment", measure=lambda row: row.row.experiment, from_spec=True),
-    Column("baseline", measure=lambda row: row.row.baseline, csv={}, from_spec=True),
-    Column("state", "state", measure=lambda row: row.state, tier=2, priority=3),
+    Column(
+        "label",
+        "model",
+        measure=lambda row: row.row.label,
+        shape=str,
+        tier=0,
+        priority=1,
+        from_spec=True,
+    ),
+    Column("experiment", measure=lambda row: row.row.experiment, shape=_NAME, from_spec=True),
+    Column("baseline", measure=lambda row: row.row.baseline, shape=_NAME, csv={}, from_spec=True),
+    Column("state", "state", measure=lambda row: row.state, shape=str, tier=2, priority=3),
     Column(
         "top1",
         "top-1 (%)",
         measure=lambda row: row.top1,
+        shape=_SAMPLE,
         text=sample,
         sort="mean",
         csv={"n": "n", "top1_mean": "mean", "top1_std": "std"},
@@ -175,6 +198,7 @@ COLUMNS = [
         "best",
         "best epoch",
         measure=lambda row: row.best,
+        shape=_SAMPLE,
         text=sample,
         sort="mean",
         csv={"best_mean": "mean", "best_std": "std"},
@@ -184,6 +208,7 @@ COLUMNS = [
         "start",
         "start",
         measure=lambda row: row.start,
+        shape=_SAMPLE,
         text=sample,
         sort="mean",
         csv={"start_mean": "mean"},
@@ -193,6 +218,7 @@ COLUMNS = [
         "paper",
         header_elsewhere="paper (ImageNet-1k)",
         measure=_paper,
+        shape=({"top1": float, "source": str, "confidence": str, "footnote": int}, None),
         text=_paper_text,
         sort="top1",
         csv={
@@ -210,6 +236,7 @@ COLUMNS = [
         "gain",
         "gain",
         measure=lambda row: row.gain,
+        shape=({"mean": float, "spread": (float, None), "beyond_spread": (bool, None)}, None),
         text=_gain_text,
         sort="mean",
         csv={"gain": "mean", "gain_spread": "spread"},
@@ -228,6 +255,7 @@ COLUMNS = [
         "parameters",
         "params (M)",
         measure=_first("parameters"),
+        shape=(int, None),
         text=lambda value, digits: significant(value, digits, 1e6),
         sort="",
     ),
@@ -240,8 +268,22 @@ COLUMNS = [
         sort="",
         in_print=False,
     ),
-    Column("device", "device", measure=lambda row: ", ".join(_devices(row)), in_print=False),
-    Column("epochs", "epochs", measure=_epochs, sort="", priority=7, in_print=False),
+    Column(
+        "device",
+        "device",
+        measure=lambda row: ", ".join(_devices(row)),
+        shape=str,
+        in_print=False,
+    ),
+    Column(
+        "epochs",
+        "epochs",
+        measure=_epochs,
+        shape=(int, None),
+        sort="",
+        priority=7,
+        in_print=False,
+    ),
     Column(
         "device_hours",
         "device-hours",
@@ -252,6 +294,13 @@ COLUMNS = [
     ),
 ]
 """All columns, in the order of JSON and CSV; tables for people order them by tier."""
+
+
+def row_shape() -> dict[str, Shape]:
+    """The shape of a row of the JSON; columns are younger than some tables, so any may be absent
+    but those of the table's spec."""
+    measured = [column for column in COLUMNS if column.measure]
+    return {c.key if c.from_spec else f"{c.key}?": c.shape for c in measured}
 
 
 def measured_row(row: RowResult) -> Row:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -15,16 +16,21 @@ from typing import Any
 
 from antioversmooth import files, runs
 from antioversmooth.config import Table
+from antioversmooth.config.constraints import NAME, PROFILE
 from antioversmooth.reporting.table import captions
 from antioversmooth.reporting.table.aggregate import RowResult, aggregate, seed_state, sources
-from antioversmooth.reporting.table.columns import Row, measured_row
+from antioversmooth.reporting.table.columns import Row, measured_row, row_shape
 from antioversmooth.reporting.table.observe import Observation, observe
+from antioversmooth.reporting.table.shapes import Shape
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.spec import Request
 from antioversmooth.text import visible
 
 Document = dict[str, Any]
+
+FORMAT = 1
+"""Raised when older code would misread the document; without a number it is of the first."""
 
 CURVE_POINTS = 100
 """Points of a learning curve at most: more cannot be seen, and the file is committed."""
@@ -65,6 +71,7 @@ def build(
     setting = captions.Setting.of(next(chain.from_iterable(measured)).run.experiment)
     rows = aggregate(table, observed, comparable=setting.comparable)
     return {
+        "format": FORMAT,
         "name": table.name,
         "title": captions.title(table, setting),
         "caption": captions.caption(table, setting, rows, seeds),
@@ -118,6 +125,52 @@ def _curve(epochs: list[journal.Record]) -> dict[str, list[float]]:
     stride = -(-len(epochs) // CURVE_POINTS)
     points = epochs[::-1][:: stride or 1][::-1]
     return {"epoch": [r["epoch"] for r in points], "top1": [r[VAL_TOP1] for r in points]}
+
+
+_ACCURACY = {VAL_TOP1: float, "*": float}
+
+
+def shape() -> Shape:
+    """The shape of a document: of all that renderings read, and of all numbers."""
+    result = {
+        "metrics": _ACCURACY,
+        "best": _ACCURACY,
+        "start?": (_ACCURACY, None),
+        "images_per_s?": (float, None),
+        "parameters": int,
+        "gmacs": float,
+        "device": str,
+        "device_hours": float,
+        "seconds?": float,
+        "similarity?": {"*": ([float], float)},
+    }
+    seed = {
+        "seed": int,
+        "id": str,
+        "state": str,
+        "problem": str,
+        "attempts": int,
+        "older?": [str],
+        "result": (result, None),
+        "curve": {"epoch": [int], "top1": [float]},
+        "provenance?": (dict, None),
+    }
+    name = re.compile(NAME)
+    return {
+        "format?": int,
+        "name": name,
+        "title": str,
+        "caption": [str],
+        "notes": [str],
+        "figures?": [name],
+        "sources": [str],
+        "profile": re.compile(PROFILE),
+        "data": {"name": str, "num_train": int, "num_val": int},
+        "comparable": bool,
+        "complete": bool,
+        "seeds": [int],
+        "rows": [{**row_shape(), "spec?": (dict, None), "seeds": [seed]}],
+    }
 
 
 def measured_seeds(row: Row) -> set[int]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
-from antioversmooth.errors import UserError, and_more
+from antioversmooth.errors import UserError, and_more, error_message
 from antioversmooth.reporting.rendering import csv_file, gallery, latex, markdown, page
 from antioversmooth.reporting.table import document as documents
 from antioversmooth.reporting.table.columns import Row
 from antioversmooth.reporting.table.document import Document, measured_seeds
+from antioversmooth.reporting.table.shapes import misfits
 from antioversmooth.spec import Request
 
 FORMATS: dict[str, Callable[[Document], str]] = {
@@ -23,11 +25,15 @@ FORMATS: dict[str, Callable[[Document], str]] = {
 }
 
 
-def write_table(document: Document, folder: Path) -> list[Path]:
-    """Writes the document in every format; returns the paths."""
+def write_table(document: Document, folder: Path, *, stem: str = "") -> list[Path]:
+    """Writes the document in every format; returns the paths.
+
+    Args:
+        stem: Name of the files without ending; default: the name of the table.
+    """
     paths = []
     for suffix, render in FORMATS.items():
-        paths.append(folder / f"{document['name']}.{suffix}")
+        paths.append(folder / f"{stem or document['name']}.{suffix}")
         files.write_atomic(paths[-1], render(document))
     return paths
 
@@ -41,42 +47,39 @@ def load_committed(path: Path) -> Document:
     try:
         document = files.read_json(path)
     except (ValueError, RecursionError, OSError) as err:
-        raise UserError(f"{path} cannot be read: {err}") from err
+        raise UserError(f"{path} cannot be read: {error_message(err)}") from err
     if document is None:
         raise UserError(f"there is no {path}; `antioversmooth table` writes it")
-    if not isinstance(document, dict) or not _is_table(document):
+    if not isinstance(document, dict):
         raise UserError(f"{path} is not the JSON of a table")
+    if document.get("format", 1) != documents.FORMAT:
+        found = repr(document["format"])
+        raise UserError(f"{path} has format {found:.40}, this code reads {documents.FORMAT}")
+    if problems := list(islice(misfits(document, documents.shape()), 4)):
+        raise UserError(f"{path} is not the JSON of a table: {and_more(problems, 3)}")
     try:
         for render in FORMATS.values():
             render(document)
-    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as err:
+    except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as err:
         problem = f"it cannot be rendered ({err!r})"
         raise UserError(f"{path} is not the JSON of a table: {problem}") from err
     return document
 
 
-_ROW_TYPES: dict[str, type | tuple[type, ...]] = {
-    "group": str,
-    "label": str,
-    "state": str,
-    "experiment": (str, type(None)),
-    "baseline": (str, type(None)),
-    "paper": (dict, type(None)),
-    "seeds": list,
-}
+def require_replaceable(document: Document, path: Path) -> None:
+    """Makes sure that files beside the JSON of a table are renderings, before they are replaced.
 
-
-def _is_table(document: Document) -> bool:
-    rows = document.get("rows")
-    return isinstance(rows, list) and all(isinstance(row, dict) and _is_row(row) for row in rows)
-
-
-def _is_row(row: Row) -> bool:
-    typed = all(key in row and isinstance(row[key], kind) for key, kind in _ROW_TYPES.items())
-    return typed and all(
-        isinstance(seed, dict) and {"seed", "id", "state", "result"} <= seed.keys()
-        for seed in row["seeds"]
-    )
+    Raises:
+        UserError: One of them does not begin as its rendering does.
+    """
+    for suffix, render in FORMATS.items():
+        beside = path.with_suffix(f".{suffix}")
+        is_input = beside == path
+        if beside.exists() and not is_input and _text(beside)[:4] != render(document)[:4]:
+            raise UserError(
+                f"{beside} is not a rendering of a table, and would be replaced; move it away, or"
+                f" render a copy of {path.name} elsewhere"
+            )
 
 
 def lost_rows(document: Document, folder: Path) -> list[str]:
