@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from PIL import Image
 
@@ -180,3 +181,21 @@ def test_values_are_read_and_drawn_without_torch() -> None:
         " drawing.draw(picture); assert not {'torch', 'timm', 'pandas'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_texts_are_drawn_as_they_are_whatever_matplotlib_or_svg_would_make_of_them() -> None:
+    texts = ["$x_", "$\\frac{1}{2}$", "_hidden", "</text><script>", "a & b", "", "a\nb"]
+    curves = [replace(LINE, label=text, group=text) for text in texts]
+    panel = replace(PICTURE.panels[0], title="=1 $p_", curves=curves)
+    picture = replace(PICTURE, title="\x1b]0;t\x07\x00\ud800$y_", notes=["$z_"], panels=[panel])
+    drawn = drawing.draw(picture)
+    svg = ElementTree.fromstring(drawn["svg"])
+    shown = {
+        " ".join("".join(text.itertext()).split()) for text in svg.iter() if "text" in text.tag
+    }
+    expected = {" ".join(text.split()) for text in texts if text}
+    title = r"\u001b]0;t\u0007\u0000\ud800$y_"
+    assert {*expected, title, "$z_", "=1 $p_"} <= shown
+    assert "script" not in {element.tag.rpartition("}")[2] for element in svg.iter()}
+    cells = {cell for line in csv.reader(io.StringIO(picture.csv())) for cell in line}
+    assert "'=1 $p_" in cells

@@ -190,10 +190,12 @@ def test_no_text_breaks_or_gets_into_a_rendering(
     assert "\\write" not in files[".tex"]
     assert latex.render(made).count("\\label{tab:table2}") == 1
 
-    cells = [cell for row in csv.reader(io.StringIO(files[".csv"])) for cell in row]
-    formulas = [cell for cell in cells if cell.lstrip()[:1] in ("=", "+", "-", "@")]
+    lines = list(csv.reader(io.StringIO(files[".csv"])))
+    formulas = [
+        cell for line in lines for cell in line if cell.lstrip()[:1] in ("=", "+", "-", "@")
+    ]
     assert all(re.fullmatch(r"-\d+(\.\d+)?", cell) for cell in formulas)
-    assert len(cells) == (1 + len(made["rows"])) * len(next(csv.reader([files[".csv"]])))
+    assert [len(line) for line in lines] == [len(lines[0])] * (1 + len(made["rows"]))
 
 
 @pytest.mark.parametrize(

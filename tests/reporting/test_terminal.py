@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pty
 import re
@@ -12,6 +13,7 @@ from typing import Any, TextIO
 import pytest
 from fabricated import Lab
 
+from antioversmooth.cli.main import main
 from antioversmooth.orchestration.monitor.status import statuses
 from antioversmooth.reporting.rendering import terminal
 
@@ -118,3 +120,45 @@ def test_brackets_in_a_table_are_text_and_not_markup_of_the_terminal(
     assert "[bold]Title[/bold]" in text
     assert "[/unopened] note" in text
     assert "[red]deep[/red]" in text
+
+
+HOSTILE = (
+    "DataError: \x1b]0;owned\x07\x1b[2J\x9b31m\u202e\ud800\r[/pytorch/pair.cc:537] closed\n[red]x"
+)
+
+
+class Terminal(io.StringIO):
+    """A stream that says whether it is a terminal."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self.isatty = lambda: is_terminal  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize(
+    "words",
+    [["table", "small"], ["status", "small"], ["why", "deep"], ["logs", "deep"]],
+    ids=" ".join,
+)
+def test_no_command_prints_what_a_journal_or_a_log_commands(
+    words: list[str], is_terminal: bool, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = lab.run("deep")
+    lab.start(run, epochs=1)
+    end = {"time": 1.7e9, "attempt": 1, "event": "end", "reason": "crash", "message": HOSTILE}
+    with run.attempts_path.open("a") as file:
+        file.write(json.dumps(end) + "\n")
+    log = run.dir / "logs" / "attempt1" / "rank0.err"
+    log.parent.mkdir()
+    log.write_bytes(HOSTILE.encode(errors="surrogatepass"))
+    out, err = Terminal(is_terminal), Terminal(is_terminal)
+    monkeypatch.chdir(lab.root)
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr("sys.stderr", err)
+    assert main(words) in (0, 1, 3)
+    text = plain(out.getvalue() + err.getvalue())
+    assert not set(text) & set("\x1b\x07\x9b\u202e\ud800\r")
+    assert text.isprintable() or set(filter(lambda c: not c.isprintable(), text)) == {"\n"}
+    if words[0] != "status" or not is_terminal:
+        assert "[/pytorch/pair.cc:537]" in text.replace("\\", "")
