@@ -130,12 +130,13 @@ def test_a_constraint_stays_one_directive(make_run: MakeRun, value: str) -> None
 
 
 @pytest.mark.parametrize("name", EVIL)
-def test_the_name_of_a_row_is_no_option_and_no_command(
+def test_the_folder_of_a_run_is_no_option_and_no_command_and_a_name_is_a_name(
     make_run: MakeRun, tmp_path: Path, name: str
 ) -> None:
     run = make_run()
-    experiment = dataclasses.replace(run.experiment, name=name)
-    evil = runs.Run(experiment, 0, run.id, tmp_path / "runs" / name / "seed0", None)
+    with pytest.raises(SpecError, match="name"):
+        dataclasses.replace(run.experiment, name=name)
+    evil = runs.Run(run.experiment, 0, run.id, tmp_path / "runs" / name / "seed0", None)
     try:
         script = sbatch_script(evil, SNAPSHOT)
     except LaunchError:
