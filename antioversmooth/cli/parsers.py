@@ -328,6 +328,7 @@ def _data(parser: argparse.ArgumentParser) -> None:
         help="row, and overrides such as data.root=/path",
     )
     _flag(parser, "--anew", help="list the images again, although their listing is cached")
+    _flag(parser, "--decode", help="decode every image, and name those that are damaged")
     _flag(parser, "--json", help="a list, one value a data set")
 
 

@@ -2,33 +2,105 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from antioversmooth.cli.completion import completion_script
-from antioversmooth.cli.exit_codes import OK
+from antioversmooth.cli.exit_codes import FAILED, OK
 from antioversmooth.cli.requests import load_request, print_json
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets import dataset
+from antioversmooth.orchestration import devices
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.spec.draft import draft
 from antioversmooth.spec.schema import json_schema
+from antioversmooth.text import one_line, open_console
+
+if TYPE_CHECKING:
+    from antioversmooth.training.data.inspection import Inspection
 
 
 def data_command(args: Namespace) -> int:
-    """Prints the facts of data sets, then raises DataError if they differ from the spec."""
+    """Prints the facts of data sets, then raises DataError if they differ from the spec.
+
+    With `--decode` it decodes their images too, and fails if one is damaged.
+    """
     request, _ = load_request(args.specs)
     configs: list[DataConfig] = []
     for experiment in request.experiments:
         configs += [experiment.data] if experiment.data not in configs else []
     found = [dataset.dataset_facts(config, anew=args.anew) for config in configs]
-    if args.json:
-        print_json(found)
-    else:
+    if not args.json:
         lines = [f"{key:<12} {value}" for facts in found for key, value in facts.items()]
         print("\n".join(lines), flush=True)
+    elif not args.decode:
+        print_json(found)
     for config, facts in zip(configs, found, strict=True):
         dataset.check_facts(config, facts)
-    return OK
+    if not args.decode:
+        return OK
+    inspections = [_decode(config) for config in configs]
+    if args.json:
+        decoded = [_as_json(inspection) for inspection in inspections]
+        print_json([{**f, "decoded": d} for f, d in zip(found, decoded, strict=True)])
+    else:
+        print("\n".join(line for inspection in inspections for line in _lines(inspection)))
+    return FAILED if any(inspection.damaged for inspection in inspections) else OK
+
+
+def _decode(config: DataConfig) -> Inspection:
+    """Decodes all images of a data set; on a terminal with a bar on stderr."""
+    from rich.progress import track
+
+    # takes seconds, and imports torch
+    from antioversmooth.training.data.inspection import Inspection, decoded_images
+
+    opened, inspection = dataset.open_dataset(config), Inspection()
+    images = decoded_images(opened, processes=max(1, devices.cpus() - 1))
+    console = open_console(sys.stderr)
+    for image in track(
+        images,
+        f"decoding {config.name}",
+        total=len(opened.train.labels) + len(opened.val.labels),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ):
+        inspection.add(image)
+    return inspection
+
+
+def _lines(inspection: Inspection) -> list[str]:
+    """The outcome of decoding, as printed."""
+    if not inspection.num_images:
+        return ["decoded      nothing: the pixels are stored as arrays"]
+    damaged = inspection.damaged
+    kinds = (f"{count:,} {kind}" for kind, count in inspection.kinds.most_common())
+    lines = [f"decoded      {inspection.num_images:,} images", f"kinds        {', '.join(kinds)}"]
+    if inspection.sizes:
+        sizes = sorted(inspection.sizes, key=lambda size: size[0] * size[1])
+        small, large = (f"{width} x {height}" for width, height in (sizes[0], sizes[-1]))
+        lines.append(f"sizes        {len(sizes):,}, from {small} to {large} pixels")
+    lines.append(f"damaged      {len(damaged):,}")
+    lines += [one_line(f"{name}: {reason}") for name, reason in damaged.items()]
+    if damaged:
+        lines.append(
+            f"restore them, or set data.max_corrupt={len(damaged)} to replace them by neighbours in"
+            " training and leave them out of evaluations"
+        )
+    return lines
+
+
+def _as_json(inspection: Inspection) -> dict[str, object]:
+    sizes = {f"{width}x{height}": count for (width, height), count in inspection.sizes.items()}
+    return {
+        "images": inspection.num_images,
+        "kinds": dict(inspection.kinds),
+        "sizes": sizes,
+        "damaged": inspection.damaged,
+        "max_corrupt": len(inspection.damaged),
+    }
 
 
 def schema_command(args: Namespace) -> int:

@@ -3,6 +3,7 @@
 sampling       order of an epoch; which rank and micro-batch a view belongs to
 decoding       image files to pixels
 augmentation   pixels to a training or evaluation view; normalising and erasing on the device
+inspection     all images of a data set, decoded to find those that are damaged
 loading        batches of views, by worker processes or from memory
 mixing         Mixup and CutMix on the device
 """

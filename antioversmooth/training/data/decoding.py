@@ -57,6 +57,14 @@ def decode(content: bytes) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
+def kind_of(content: bytes) -> str:
+    """Format and mode of an image that can be decoded, as `JPEG RGB`, from its header."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return f"{image.format} {image.mode}"
+
+
 def _decode_jpeg(content: bytes) -> npt.NDArray[np.uint8] | None:
     """Pixels of an intact JPEG in simple colours; None for others, which Pillow may still read."""
     if content[:2] != b"\xff\xd8":
