@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import safetensors
 import torch
+from PIL import Image
 from timm.models.cait import Cait
 from torch import nn
 
@@ -225,8 +226,44 @@ def test_a_form_that_decides_nothing_of_a_model_is_not_asked_for(
     )
 
 
-def test_data_of_a_package_lies_in_no_folder(
-    trained: Callable[[str], Run], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ("", "there is no such folder or tar file"),
+        ("images.zip", "must be a folder or a .tar file; unpack other files"),
+        ("train/3/", "has training images and no folder val"),
+        ("empty/", "no image in 1 class folder"),
+    ],
+)
+def test_data_without_validation_images_is_refused(
+    trained: Callable[[str], Run],
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    layout: str,
+    message: str,
 ) -> None:
-    assert cli.main(["evaluate", str(trained("deit_s12").dir), "--data", "images"]) == 2
-    assert "--data images: MNIST-5k is a file of an installed package" in capsys.readouterr().err
+    if layout:
+        (project / "images" / layout).parent.mkdir(parents=True)
+        (project / "images" / layout).with_suffix("").mkdir(exist_ok=True)
+        (project / "images.zip").touch()
+    data = "images.zip" if layout.endswith("zip") else "images"
+    assert cli.main(["evaluate", str(trained("deit_s12").dir), "--data", data]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_weights_of_a_packaged_set_are_evaluated_on_a_folder_of_digits(
+    trained: Callable[[str], Run], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for digit in (10, 3):
+        (project / "images" / str(digit % 10)).mkdir(parents=True)
+        Image.new("L", (28, 28), digit).save(project / "images" / str(digit % 10) / "one.png")
+    run = trained("deit_s12")
+    command = ["evaluate", str(run.dir), "--data", "images", "--class-map"]
+    assert cli.main([*command, "index"]) == 0
+    printed = capsys.readouterr().out
+    assert f"in {project}/images: 2 validation images of 2 classes (fingerprint " in printed
+    assert "2 of the weights' 10 classes: only their logits compete" in printed
+    for content, message in (("[", "cannot be read"), ("[1]", "must be index, or a JSON file")):
+        (project / "map.json").write_text(content)
+        assert cli.main([*command, "map.json"]) == 2
+        assert message in capsys.readouterr().err

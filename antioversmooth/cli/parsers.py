@@ -314,7 +314,17 @@ def _analyze(parser: argparse.ArgumentParser) -> None:
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     _weights(parser)
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="another folder of images: DIR/val/<class>/*"
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="other validation images, of all or some of the classes: DIR/val/<class>/*,"
+        " DIR/<class>/*, or a .tar file of the same; of some classes, only their logits compete",
+    )
+    parser.add_argument(
+        "--class-map",
+        metavar="index|FILE",
+        help="where class folders are not named as the weights' classes: index, if they are named"
+        " by number, or a JSON file of the name or number for each folder",
     )
     _flag(parser, "--average", help="evaluate the moving average of the weights")
     _flag(parser, "--json", help="print everything, top-1 of each class included")

@@ -10,6 +10,8 @@ from antioversmooth.analysis.drawing import write_picture
 from antioversmooth.analysis.overview import overview_pictures
 from antioversmooth.cli.exit_codes import OK
 from antioversmooth.cli.requests import load_row, print_json, report_written
+from antioversmooth.datasets.classes import read_class_map
+from antioversmooth.datasets.validation import validation_config
 from antioversmooth.reporting import evaluations
 from antioversmooth.reporting.rendering import gallery
 from antioversmooth.training.run.distributed import rank_from_env
@@ -36,9 +38,15 @@ def analyze_command(args: Namespace) -> int:
 def evaluate_command(args: Namespace) -> int:
     """Evaluates weights, and keeps the result beside them."""
     experiment = load_row(args.spec, args.overrides) or run_of_target(args.target).experiment
-    data = evaluations.with_root(experiment.data, args.data) if args.data else experiment.data
-    evaluation = evaluate_weights(args.target, experiment, data=data, average=args.average)
-    record = evaluations.record(args.target, experiment, data, evaluation)
+    data = validation_config(experiment.data, args.data) if args.data else None
+    measured = evaluate_weights(
+        args.target,
+        experiment,
+        data=data,
+        class_map=read_class_map(args.class_map) if args.class_map else None,
+        average=args.average,
+    )
+    record = evaluations.record(args.target, experiment, measured, data or experiment.data)
     # under torchrun every process has the result
     if rank_from_env(os.environ).rank == 0:
         print_json(record) if args.json else print(evaluations.text(record))

@@ -50,6 +50,11 @@ class ValidationSet:
     fingerprint: str
     """As that of an `ImageDataset`, over the splits that were read."""
 
+    @property
+    def passed_over(self) -> PassedOver:
+        """Contents of the split that are none of its images."""
+        return _passed_over(self.images)
+
 
 @dataclass(frozen=True)
 class ImageDataset:
@@ -71,11 +76,7 @@ class ImageDataset:
     @property
     def passed_over(self) -> PassedOver:
         """Contents of both splits that are none of their images."""
-        found = PassedOver()
-        for images in (self.train, self.val):
-            if isinstance(images, FileImages):
-                found.add_all(images.passed_over)
-        return found
+        return _passed_over(self.train, self.val)
 
     def summary(self) -> str:
         """Counts of images, classes and of what is passed over, in one line."""
@@ -84,14 +85,17 @@ class ImageDataset:
             f" {len(self.classes):,} classes{self.passed_over.note()}"
         )
 
-    def facts(self) -> Facts:
-        """Counts and fingerprint, under the names of the spec's fields, and what is passed over."""
-        facts: Facts = {
+    def counts(self) -> dict[str, int]:
+        """Numbers of classes and images, under the names of the spec's fields."""
+        return {
             "num_classes": len(self.classes),
             "num_train": len(self.train.labels),
             "num_val": len(self.val.labels),
-            "fingerprint": self.fingerprint,
         }
+
+    def facts(self) -> Facts:
+        """Counts and fingerprint, under the names of the spec's fields, and what is passed over."""
+        facts: Facts = {**self.counts(), "fingerprint": self.fingerprint}
         return {**facts, "passed_over": self.passed_over} if self.passed_over else facts
 
     def checksums(self) -> dict[str, str]:
@@ -118,6 +122,14 @@ class ImageDataset:
                 with suppress(OSError):
                     digest.update(images.read(index))
         return digest.hexdigest() if encoded else ""
+
+
+def _passed_over(*splits: Images) -> PassedOver:
+    found = PassedOver()
+    for images in splits:
+        if isinstance(images, FileImages):
+            found.add_all(images.passed_over)
+    return found
 
 
 def open_dataset(config: DataConfig) -> ImageDataset:

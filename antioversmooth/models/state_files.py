@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,9 @@ from antioversmooth import files, weight_files
 from antioversmooth.errors import CheckpointError, and_more
 from antioversmooth.models import pickles
 from antioversmooth.models.layouts import State, official_state, without_wrappers
+
+CLASSES = "classes"
+"""Key of the names of the classes, in a file of torch.save and in the metadata of another."""
 
 _WEIGHTS = ("model", "state_dict")
 """Keys under which a checkpoint holds its weights; the first that is there is used."""
@@ -140,6 +144,24 @@ def read_metadata(source: Path) -> dict[str, str]:
         return {}
 
 
+def read_classes(source: Path) -> list[str] | None:
+    """Names of the classes in a file of weights, in order; None where it does not record them."""
+    if source.suffix == ".safetensors":
+        try:
+            names = json.loads(read_metadata(source).get(CLASSES, "null"))
+        except (ValueError, RecursionError):
+            return None
+    else:
+        try:
+            content = _read(source)
+        except CheckpointError:
+            # raised again by the reader of its tensors
+            return None
+        names = content.get(CLASSES) if isinstance(content, dict) else None
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if is_list else None
+
+
 def _read(source: Path) -> Any:
     """The content of a file, or the tensors of all shards that an index lists."""
     if weight_files.is_index(source):
@@ -222,7 +244,11 @@ def _hint(content: Any) -> str:
 
 
 def save_weights(
-    model: nn.Module, target: Path, *, metadata: Mapping[str, str] | None = None
+    model: nn.Module,
+    target: Path,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> None:
     """Writes the weights of a model, whole or not at all.
 
@@ -230,17 +256,22 @@ def save_weights(
         target: `.safetensors` in timm's layout, or `.pth` in the official one, which the released
             code reads.
         metadata: Strings for the header of a `.safetensors` file.
+        classes: Names of the model's classes, in order, which either file records.
 
     Raises:
         CheckpointError: Another ending.
     """
     if target.suffix == ".safetensors":
         state = {key: t.detach().cpu().contiguous() for key, t in model.state_dict().items()}
-        content = safetensors.torch.save(state, {"format": "pt", **(metadata or {})})
+        header = {"format": "pt", **(metadata or {})}
+        if classes is not None:
+            header[CLASSES] = json.dumps(list(classes))
+        content = safetensors.torch.save(state, header)
         files.write_atomic(target, content)
     elif target.suffix == ".pth":
         buffer = io.BytesIO()
-        torch.save({"model": official_state(model)}, buffer)
+        named = {CLASSES: list(classes)} if classes is not None else {}
+        torch.save({"model": official_state(model), **named}, buffer)
         files.write_atomic(target, buffer.getvalue())
     else:
         raise CheckpointError(f"{target}: weights are written as .safetensors or .pth")

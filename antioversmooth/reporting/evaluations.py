@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antioversmooth.config import DataConfig, Experiment
-from antioversmooth.datasets.layouts.packaged import PACKAGED
-from antioversmooth.errors import DataError
+from antioversmooth.datasets.passed_over import PassedOver
 from antioversmooth.reporting.table import deviations
 from antioversmooth.runs import Run, to_json
 
 if TYPE_CHECKING:
     # Imports torch.
-    from antioversmooth.training.evaluator import Evaluation
-
-
-def with_root(data: DataConfig, root: Path) -> DataConfig:
-    """The data set, with its images in another folder.
-
-    Raises:
-        DataError: The data set is a file of a package.
-    """
-    if data.source in PACKAGED:
-        raise DataError(
-            f"--data {root}: {data.name} is a file of an installed package; leave --data out"
-        )
-    return replace(data, root=str(root))
+    from antioversmooth.training.weights.evaluate import WeightsEvaluation
 
 
 def record(
-    target: Path, experiment: Experiment, data: DataConfig, evaluation: Evaluation
+    target: Path, experiment: Experiment, measured: WeightsEvaluation, data: DataConfig
 ) -> dict[str, Any]:
     """The evaluation of a run or a checkpoint, as JSON: subject, data and numbers.
 
     The accuracy of a class without images is null.
     """
+    evaluation, found = measured.evaluation, measured.data
     return {
-        **_subject(str(target), experiment, data),
+        **_subject(str(target), experiment),
+        "data": data.name,
+        "root": data.root,
+        "fingerprint": found.fingerprint,
+        "num_classes": len(found.classes),
+        "passed_over": found.passed_over,
+        "classes_matched": measured.classes.description,
+        "classes": list(found.classes),
         **evaluation.metrics(),
         **evaluation.detail(),
     }
@@ -50,18 +43,23 @@ def of_run(run: Run) -> dict[str, Any] | None:
     if result is None or "evaluation" not in result:
         return None
     weights = str(run.upstream.dir) if run.upstream else str(run.experiment.recipe.init_from)
-    subject = _subject(weights, run.experiment, run.experiment.data)
-    return {**subject, **result["metrics"], **result["evaluation"]}
+    return {
+        **_subject(weights, run.experiment),
+        "data": run.experiment.data.name,
+        "fingerprint": (result.get("data") or {}).get("fingerprint"),
+        "num_classes": run.experiment.data.num_classes,
+        **result["metrics"],
+        **result["evaluation"],
+    }
 
 
-def _subject(weights: str, experiment: Experiment, data: DataConfig) -> dict[str, Any]:
+def _subject(weights: str, experiment: Experiment) -> dict[str, Any]:
     return {
         "weights": weights,
         "experiment": experiment.name,
         "title": experiment.title,
         "forms": list(deviations.of_model(experiment.model)),
         "model": to_json(experiment.model),
-        "data": data.name,
     }
 
 
@@ -71,7 +69,8 @@ def text(record: dict[str, Any]) -> str:
         ("weights", record["weights"]),
         ("model", record["title"]),
         *(("form", form) for form in record["forms"]),
-        ("data", f"{record['data']}, {record['num_images']:,} validation images"),
+        ("data", _describe_data(record)),
+        *(("classes", record[key]) for key in ("classes_matched",) if key in record),
         *(("left out", f"{name} (cannot be read)") for name in record["unreadable"]),
         ("top-1", f"{record['val/top1']:.2f} %"),
         ("top-5", f"{record['val/top5']:.2f} %"),
@@ -79,3 +78,13 @@ def text(record: dict[str, Any]) -> str:
         ("speed", f"{record['images_per_s']:.0f} images/s, loading included"),
     ]
     return "\n".join(f"{name:<9}{value}" for name, value in lines)
+
+
+def _describe_data(record: dict[str, Any]) -> str:
+    fingerprint, passed = record.get("fingerprint"), PassedOver(record.get("passed_over", {}))
+    marked = f" (fingerprint {fingerprint[:12]})" if fingerprint else ""
+    root = f" in {record['root']}" if record.get("root") else ""
+    return (
+        f"{record['data']}{root}: {record['num_images']:,} validation images of"
+        f" {record['num_classes']:,} classes{marked}{passed.note()}"
+    )

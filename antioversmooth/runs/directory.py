@@ -8,6 +8,7 @@ results/runs/<experiment>/seed<k>-<id8>/
   metrics.jsonl      training and validation metrics (see metrics.py)
   checkpoints/       the last two and the best, each with its checksum
   result.json        written last; a valid one makes the run done
+  classes.json       the names of the classes of its data, in order
   provenance.json    machine and packages of the newest attempt, and the data of the run
   heartbeat          touched every few seconds while an attempt lives
   logs/attempt<n>/   created exclusively, which gives an attempt its number

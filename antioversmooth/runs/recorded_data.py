@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
 from antioversmooth.errors import DataError
 from antioversmooth.runs.directory import Run
 
+CLASSES = "classes.json"
+"""In a run directory: the names of the classes of its data, in order."""
+
 _WHAT = {
     "fingerprint": "names, sizes or number of images",
     "sample": "content of a sample of images",
+    "classes": "names or order of the classes",
 }
 """Measures of data that are compared, for people. Runs of old versions lack some."""
 
@@ -24,6 +29,27 @@ def recorded_data(run: Run) -> dict[str, Any]:
         return {}
     data = recorded.get("data") if isinstance(recorded, dict) else None
     return data if isinstance(data, dict) else {}
+
+
+def record_classes(run: Run, classes: Sequence[str]) -> None:
+    """Writes the names of the classes of a run's data, which its model's outputs are."""
+    path = run.dir / CLASSES
+    if recorded_classes(run.dir) != list(classes):
+        files.write_json(path, list(classes))
+
+
+def recorded_classes(directory: Path) -> list[str] | None:
+    """The names of the classes of a run, in order; None where they are not recorded.
+
+    Args:
+        directory: The run directory.
+    """
+    try:
+        names = files.read_json(directory / CLASSES)
+    except (ValueError, OSError):
+        return None
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if is_list else None
 
 
 def require_same_data(run: Run, found: Mapping[str, str]) -> None:

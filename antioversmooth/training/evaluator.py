@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -55,14 +56,25 @@ class Evaluation:
 class Evaluator:
     """Evaluates models on one split; all ranks call it together, and get the same result.
 
+    Args:
+        columns: The model's class of each class of the images: logits of others are left out of
+            accuracy and loss. Default: the same classes.
+
     Raises:
         DataError: More images than `data.max_corrupt` cannot be read.
     """
 
     def __init__(
-        self, experiment: Experiment, images: Images, loaders: Loaders, ranks: Ranks
+        self,
+        experiment: Experiment,
+        images: Images,
+        loaders: Loaders,
+        ranks: Ranks,
+        columns: Sequence[int] | None = None,
     ) -> None:
         self.data = experiment.data
+        self.num_classes = experiment.data.num_classes if columns is None else len(columns)
+        self.columns = None if columns is None else torch.tensor(columns, device=ranks.device)
         self.images = images
         self.precision = experiment.recipe.precision
         self.ranks = ranks
@@ -93,12 +105,12 @@ class Evaluator:
 
     @torch.no_grad()
     def _sums(self, model: nn.Module) -> tuple[Tensor, list[int]]:
-        """Sums by class, [4, num_classes], and the indices of unreadable images.
+        """Sums by class of the images, [4, num_classes], and the indices of unreadable images.
 
         The rows are: images, top-1 hits, top-5 hits, loss.
         """
         model.eval()
-        sums = torch.zeros(4, self.data.num_classes, dtype=torch.float64, device=self.ranks.device)
+        sums = torch.zeros(4, self.num_classes, dtype=torch.float64, device=self.ranks.device)
         unreadable: list[int] = []
         for batch in self.batches:
             self.ranks.progress.mark()
@@ -108,6 +120,8 @@ class Evaluator:
             labels = batch.labels.to(self.ranks.device, non_blocking=True)
             with autocast(self.ranks.device, self.precision):
                 logits = model(self.preprocessing.normalise(batch.images))
+            if self.columns is not None:
+                logits = logits[:, self.columns]
             counted = readable.to(self.ranks.device, non_blocking=True)
             sums.index_add_(1, labels, _scores(logits.float(), labels) * counted)
         return sums, unreadable

@@ -19,6 +19,7 @@ from antioversmooth.runs.metrics import (
     START_TOP1,
     TOKEN_SIMILARITY,
 )
+from antioversmooth.runs.recorded_data import record_classes
 from antioversmooth.training.data.loading import Batch, Loaders
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.run import attempt as attempts
@@ -67,6 +68,8 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
         require_same_data(run, checksums)
     if dataset.passed_over and ranks.is_main:
         print(f"data: {dataset.summary()}", file=sys.stderr, flush=True)
+    if ranks.is_main:
+        record_classes(run, dataset.classes)
     attempt.add_provenance(data={"name": config.data.name, "root": config.data.root, **checksums})
     loaders = Loaders(config, seed=run.seed, cpus=ranks.info.cpus)
     evaluator = Evaluator(config, dataset.val, loaders, ranks)
@@ -80,6 +83,7 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
             attempt,
             model,
             dataset.train,
+            classes=dataset.classes,
             teacher=load_teacher(run, ranks),
             loaders=loaders,
             evaluator=evaluator,
@@ -92,7 +96,8 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
         attempt.check_fence()
         similarity = _record_similarity(attempt, model, evaluator, loaders.evaluation(dataset.val))
         evaluation = start if config.recipe.epochs == 0 else None
-        write_result(attempt, model, dataset, similarity=similarity, evaluation=evaluation)
+        data = {**dataset.counts(), **checksums}
+        write_result(attempt, model, data, similarity=similarity, evaluation=evaluation)
 
 
 def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> Evaluation:

@@ -3,8 +3,8 @@
 A plain tar, with the same bytes for the same runs:
 
     manifest.json                             format; id of each run; sha256 and size of each file
-    runs/<experiment>/seed<k>-<id8>/<file>    spec, intent, attempts, journal, provenance, result,
-                                              weights, analysis
+    runs/<experiment>/seed<k>-<id8>/<file>    spec, intent, attempts, classes, journal, provenance,
+                                              result, weights, analysis
 
 The runs that a run starts or learns from are included, since its identity depends on them. Logs are
 not included.
@@ -33,7 +33,7 @@ MANIFEST = "manifest.json"
 
 TEXTS = ("intent.json", "intents.jsonl", "attempts.jsonl", "provenance.json")
 """Files with messages and command lines, from which secrets are removed; measurements have none."""
-RECORD = ("spec.yaml", *TEXTS, "metrics.jsonl", "result.json")
+RECORD = ("spec.yaml", *TEXTS, "classes.json", "metrics.jsonl", "result.json")
 NAMES = re.compile(
     "|".join(map(re.escape, RECORD))
     + r"|checkpoints/step\d{1,12}-attempt\d{1,6}\.pt(\.sha256)?|analysis/\w[\w.-]{0,99}",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import nn
 
 from antioversmooth import runs
+from antioversmooth.datasets.classes import describe_difference
 from antioversmooth.datasets.images import Images
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.runs.attempts import EndReason
@@ -48,6 +49,7 @@ class Trainer:
     Args:
         model: With its initial weights, on the device.
         images: The training set.
+        classes: Names of its classes, in order.
         teacher: None: the model learns from the labels only.
         evaluator: Evaluates the model after each epoch.
     """
@@ -58,6 +60,7 @@ class Trainer:
         model: nn.Module,
         images: Images,
         *,
+        classes: Sequence[str],
         teacher: Teacher | None,
         loaders: Loaders,
         evaluator: Evaluator,
@@ -67,6 +70,7 @@ class Trainer:
         self.config = self.run.experiment
         self.recipe, self.runtime = self.config.recipe, self.config.runtime
         self.images, self.loaders, self.evaluator, self.stop = images, loaders, evaluator, stop
+        self.classes = list(classes)
         self.micro_batches = self._micro_batches()
         self.learner = Learner(
             model,
@@ -108,7 +112,14 @@ class Trainer:
         )
 
     def load_state(self, state: State) -> None:
-        """Resumes from the state of a checkpoint."""
+        """Resumes from the state of a checkpoint.
+
+        Raises:
+            DataError: It was trained on other classes.
+        """
+        names = state.get("classes", self.classes)
+        if names != self.classes:
+            raise DataError(describe_difference(self.classes, names))
         self.learner.load_state(state)
         self.meter.load_state(state["meter"])
         self.clock = EpochClock(state["epoch_s"])
@@ -119,6 +130,7 @@ class Trainer:
         return {
             **self.learner.state(),
             "id": self.run.id,
+            "classes": self.classes,
             "step": self.step,
             "meter": self.meter.state(),
             "epoch_s": self.clock.epoch_s(),

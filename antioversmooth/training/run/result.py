@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from antioversmooth import files
-from antioversmooth.datasets.dataset import ImageDataset
 from antioversmooth.models.measure import count_parameters, multiply_adds
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.attempts import extend_last_seen
@@ -21,7 +20,7 @@ from antioversmooth.training.run.attempt import Attempt
 def write_result(
     attempt: Attempt,
     model: nn.Module,
-    data: ImageDataset,
+    data: Mapping[str, object],
     *,
     similarity: Mapping[str, Any],
     evaluation: Evaluation | None,
@@ -29,6 +28,7 @@ def write_result(
     """Writes `result.json`, which makes the run done.
 
     Args:
+        data: Counts and checksums of the data.
         similarity: Between tokens, after each block of the final model: the fields of a
             `TokenSimilarity`, and the number of `images` it was measured on.
         evaluation: Of a run that only evaluates: what it found, kept class by class.
@@ -55,9 +55,7 @@ def write_result(
             "data": {
                 "name": config.data.name,
                 "root": config.data.root,
-                "num_train": len(data.train.labels),
-                "num_val": len(data.val.labels),
-                "fingerprint": data.fingerprint,
+                **data,
             },
             "finished": time.time(),
         },

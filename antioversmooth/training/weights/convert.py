@@ -12,6 +12,7 @@ from antioversmooth.models.load_report import LoadReport
 from antioversmooth.models.state_files import save_weights
 from antioversmooth.models.weights import Purpose, load_timm
 from antioversmooth.runs import to_json
+from antioversmooth.training.weights.classes import recorded_names
 from antioversmooth.training.weights.initial import new_model
 from antioversmooth.training.weights.trained import load_trained_weights, run_of_target
 
@@ -55,8 +56,9 @@ def convert_weights(
             model, Path(source), config, purpose=purpose, average=average, key=key
         )
     )
+    classes = recorded_names(Path(source)) if kind != "timm" else None
     plain = remove_scaling(model) if fold else model
-    save_weights(plain, target, metadata=_metadata(source, config, fold, average))
+    save_weights(plain, target, metadata=_metadata(source, config, fold, average), classes=classes)
     return report
 
 

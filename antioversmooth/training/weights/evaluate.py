@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from antioversmooth.config import DataConfig, Experiment
-from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.datasets.classes import ClassMap, match_classes
+from antioversmooth.datasets.dataset import ValidationSet, open_dataset, open_validation
 from antioversmooth.training.data.loading import Loaders
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.run.distributed import process_group
+from antioversmooth.training.weights.classes import known_classes
 from antioversmooth.training.weights.trained import run_of_target, trained_model
+
+
+@dataclass(frozen=True)
+class WeightsEvaluation:
+    """Accuracy of weights, and the data that it was measured on."""
+
+    evaluation: Evaluation
+    data: ValidationSet
+    classes: ClassMap
 
 
 def evaluate_weights(
@@ -17,24 +30,32 @@ def evaluate_weights(
     experiment: Experiment | None = None,
     *,
     data: DataConfig | None = None,
+    class_map: Mapping[str, str | int] | str | None = None,
     average: bool = False,
-) -> Evaluation:
+) -> WeightsEvaluation:
     """Accuracy of weights on the validation split, computed by all ranks together.
 
     Args:
         target: As in `trained`.
         experiment: Defines the model and the evaluation; default: that of the run that `target`
             belongs to.
-        data: Another data set than the experiment's, with the same classes.
+        data: Another validation set than the experiment's, of any size, with all or some of the
+            weights' classes.
+        class_map: As `given` in `match_classes`.
         average: Whether to evaluate the moving average that a checkpoint holds.
 
     Raises:
         CheckpointError: There are no such weights, or they are of another model.
-        DataError: The data is missing, or differs from the spec.
+        DataError: The data is missing, differs from the spec, or has a class that the weights do
+            not know.
     """
     config = experiment or run_of_target(target).experiment
     with process_group(config.runtime) as ranks:
-        images = open_dataset(data or config.data).val
+        found = open_validation(data) if data else open_dataset(config.data).validation
+        count = config.data.num_classes
+        known = known_classes(target, count, found.classes)
+        classes = match_classes(found.classes, known, count, class_map)
         loaders = Loaders(config, seed=0, cpus=ranks.info.cpus)
         model = trained_model(target, config, average=average)
-        return Evaluator(config, images, loaders, ranks)(model.to(ranks.device))
+        evaluator = Evaluator(config, found.images, loaders, ranks, classes.columns)
+        return WeightsEvaluation(evaluator(model.to(ranks.device)), found, classes)
