@@ -234,12 +234,13 @@ def _check_every_class(config: DataConfig, dataset: ImageDataset) -> None:
 def _check_labels(config: DataConfig, split: str, images: Images, num_classes: int) -> None:
     if not len(images.labels):
         raise DataError(f"{config.root}: {split} has no image")
-    if images.labels.max() >= num_classes:
-        kind = {"train": "training", "val": "validation"}[split]
-        raise DataError(
-            f"{config.root}: a {kind} image has label {images.labels.max()}, classes are"
-            f" 0 to {num_classes - 1}"
-        )
+    for label in (images.labels.min(), images.labels.max()):
+        if not 0 <= label < num_classes:
+            kind = {"train": "training", "val": "validation"}[split]
+            raise DataError(
+                f"{config.root}: a {kind} image has label {label}, classes are 0 to"
+                f" {num_classes - 1}"
+            )
 
 
 # -- layouts ---------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -82,3 +83,25 @@ def test_a_missing_file_is_named(root: Path, trees: Trees) -> None:
     (root / "cifar-100-python" / "test").unlink()
     with pytest.raises(DataError, match=r"no file .*test; set CIFAR100=/path"):
         open_dataset(trees("cifar100", root, num_train=6, num_val=3))
+
+
+def test_labels_that_are_no_class_or_not_one_an_image_are_refused(root: Path, trees: Trees) -> None:
+    for labels, message in (
+        ([0, 1, 2, 0, 1], "6 images, labels of shape"),
+        ([0, 1, 2, 0, 1, -1], "a training image has label -1"),
+        ([0, 1, 2, 0, 1, 3], "a training image has label 3"),
+        ([0, 1, 2, 0, 1, "bee"], "train is not a file of CIFAR-100"),
+    ):
+        content = {"data": np.zeros((6, 3072), np.uint8), "fine_labels": labels}
+        (root / "cifar-100-python" / "train").write_bytes(pickle.dumps(content))
+        with pytest.raises(DataError, match=message):
+            open_dataset(trees("cifar100", root, num_train=6, num_val=3))
+
+
+def test_a_damaged_file_is_refused_whatever_exception_it_causes(root: Path, trees: Trees) -> None:
+    path = root / "cifar-100-python" / "train"
+    whole = path.read_bytes()
+    for place in range(150):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        with contextlib.suppress(DataError):
+            open_dataset(trees("cifar100", root, num_train=6, num_val=3))

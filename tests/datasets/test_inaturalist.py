@@ -94,3 +94,11 @@ def test_another_layout_is_named(tmp_path: Path, trees: Trees) -> None:
     (tmp_path / "categories.json").unlink()
     with pytest.raises(DataError, match=r"there is no file .*categories.json; set INATURALIST="):
         open_dataset(trees("inaturalist", tmp_path, num_train=4, num_val=3))
+
+
+def test_a_negative_category_counts_from_no_end(tmp_path: Path, trees: Trees) -> None:
+    write(tmp_path)
+    content = (tmp_path / "val2018.json").read_text()
+    (tmp_path / "val2018.json").write_text(content.replace("/Plantae/2/", "/Plantae/-1/"))
+    with pytest.raises(DataError, match=r"not in the layout of iNaturalist \(KeyError: -1\)"):
+        open_dataset(trees("inaturalist", tmp_path, num_train=4, num_val=3))

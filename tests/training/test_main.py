@@ -51,6 +51,17 @@ def test_a_users_mistake_is_one_message_on_the_console_and_in_the_log(
         assert "Traceback" not in text
 
 
+def test_the_log_begins_with_what_the_data_passes_over(
+    folder_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    (tmp_path / "images" / "train" / "ash" / "more.jfif").touch()
+    run = folder_run("runtime.max_steps=1")
+    processes.train(run)
+    log = (run.dir / "logs" / "attempt1" / "rank0.err").read_text()
+    counts = "data: 24 training and 12 validation images of 3 classes"
+    assert log.startswith(f"{counts}; passed over: 1 .jfif (train/ash/more.jfif)")
+
+
 def test_a_crash_shows_its_traceback(
     tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,11 +42,25 @@ def read_splits(config: DataConfig) -> tuple[list[str], dict[str, ArrayImages], 
     classes = [str(name) for name in _load(config, folder / "meta", f"{kind}_label_names")[0]]
     splits, checksums = {}, []
     for split, name in FILES.items():
-        data, labels = _load(config, folder / name, "data", f"{kind}_labels")
-        pixels = np.asarray(data, np.uint8).reshape(-1, 3, 32, 32)
-        splits[split] = ArrayImages(pixels, np.array(labels, np.int64), str(folder / name))
+        splits[split] = _images(
+            folder / name, *_load(config, folder / name, "data", f"{kind}_labels")
+        )
         checksums.append(files.sha256(folder / name))
     return classes, splits, hashlib.sha256(":".join(checksums).encode()).hexdigest()
+
+
+def _images(path: Path, data: Any, labels: Any) -> ArrayImages:
+    try:
+        pixels = np.asarray(data, np.uint8).reshape(-1, 3, 32, 32)
+        numbers = np.array(labels, np.int64)
+    except (ValueError, TypeError, OverflowError) as err:
+        raise DataError(f"{path} is not a file of CIFAR-100 ({err})") from err
+    if numbers.shape != pixels.shape[:1]:
+        raise DataError(
+            f"{path} is not a file of CIFAR-100 ({len(pixels)} images, labels of shape"
+            f" {numbers.shape})"
+        )
+    return ArrayImages(pixels, numbers, str(path))
 
 
 def _load(config: DataConfig, path: Path, *keys: str) -> list[Any]:
@@ -56,13 +70,8 @@ def _load(config: DataConfig, path: Path, *keys: str) -> list[Any]:
         with path.open("rb") as file:
             content = _Unpickler(file, encoding="latin1").load()
         return [content[key] for key in keys]
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        IndexError,
-    ) as err:
+    except MemoryError:
+        raise
+    except Exception as err:
+        # a damaged pickle asks for modules, attributes and numbers of any kind
         raise DataError(f"{path} is not a file of CIFAR-100 ({err})") from err

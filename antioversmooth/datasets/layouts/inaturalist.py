@@ -32,12 +32,13 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
     }
     categories, passed = root / "categories.json", PassedOver()
     try:
-        of_category = [category[level] for category in _load(config, categories)]
+        # by number: a negative one would count from the end of a list
+        of_category = {n: found[level] for n, found in enumerate(_load(config, categories))}
         numbers: dict[str, int] = {}
         for annotation in _load(config, annotations["train"])["annotations"]:
             numbers.setdefault(of_category[int(annotation["category_id"])], len(numbers))
-        listed = [str(image["file_name"]) for image in _load(config, annotations[split])["images"]]
-        names = [name for name in listed if _is_image(name, passed)]
+        paths = [str(image["file_name"]) for image in _load(config, annotations[split])["images"]]
+        names = [name for name in paths if _is_image(name, passed)]
         labels = [numbers[of_category[int(PurePosixPath(name).parts[2])]] for name in names]
     except (KeyError, IndexError, TypeError, ValueError) as err:
         raise DataError(
@@ -45,8 +46,8 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
             f" images are <folder>/<supercategory>/<category id>/<file>, {categories.name} says the"
             f" {level} of each category id"
         ) from err
-    paths = encode_names(_image_paths(root, names))
-    images = FileImages(root, paths, np.array(labels, np.int64), passed_over=passed)
+    stored = encode_names(_image_paths(root, names))
+    images = FileImages(root, stored, np.array(labels, np.int64), passed_over=passed)
     return list(numbers), images, [categories, *annotations.values()]
 
 
