@@ -5,7 +5,7 @@ AntiOversmoothError
 │   ├── SpecError         a spec, a table or an override on the command line
 │   ├── ModelError        a backbone that a scaling cannot be added to or removed from
 │   ├── DataError         a data folder or file that is missing, or differs from the spec
-│   ├── CheckpointError   weights that are missing, torn, or of another model
+│   ├── CheckpointError   weights that are missing, torn, of another model, or not finite
 │   ├── LaunchError       the back end refuses: no such partition, no space left, already running
 │   └── TrackingError     MLflow does not answer or refuses; training and tables go on without it
 ├── ResultError           an invalid result: edited, torn, or of another identity
@@ -69,7 +69,7 @@ class DataError(UserError):
 
 
 class CheckpointError(UserError):
-    """Weights that are missing, torn or of another model."""
+    """Weights that are missing, torn, of another model, or not finite."""
 
 
 class LaunchError(UserError):

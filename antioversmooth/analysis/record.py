@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,6 +89,8 @@ class Analysis:
     """Values by the names in `all_measures`; measures that the model lacks are absent."""
     data: str = ""
     """Data set of the images; empty if unknown."""
+    loaded: list[str] = field(default_factory=list)
+    """Lines on how the weights were loaded; empty if unknown."""
 
     @staticmethod
     def weights_name(file: str, sha256: str) -> str:

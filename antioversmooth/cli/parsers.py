@@ -352,6 +352,12 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     _row_of_weights(parser)
     _flag(parser, "--fold", help="fold the scaling away: a plain timm model (CaiT's AttnScale)")
     _flag(parser, "--average", help="write the moving average of the weights")
+    parser.add_argument(
+        "--key",
+        default="",
+        metavar="KEY",
+        help="key or prefix of the weights, in a file that holds several: teacher",
+    )
     _flag(parser, "--json", help="print what was done with each tensor of the source")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from argparse import Namespace
 from dataclasses import asdict
 
@@ -18,7 +19,7 @@ from antioversmooth.training.run.distributed import rank_from_env
 from antioversmooth.training.weights.analyse import analyse
 from antioversmooth.training.weights.convert import convert_weights
 from antioversmooth.training.weights.evaluate import evaluate_weights
-from antioversmooth.training.weights.trained import run_of_target
+from antioversmooth.training.weights.recorded import run_of_target
 
 
 def analyze_command(args: Namespace) -> int:
@@ -27,6 +28,7 @@ def analyze_command(args: Namespace) -> int:
     is_run = args.target.is_dir()
     default = args.target / "analysis" if is_run else args.target.with_suffix(".analysis")
     folder = args.output or default
+    print("\n".join(record.loaded), file=sys.stderr)
     written = record.write(folder)
     for picture in overview_pictures(record):
         written += write_picture(picture, folder)
@@ -56,7 +58,9 @@ def evaluate_command(args: Namespace) -> int:
 def convert_command(args: Namespace) -> int:
     """Writes weights in another layout."""
     row = load_row(args.spec, args.overrides)
-    report = convert_weights(args.source, args.target, row, fold=args.fold, average=args.average)
+    report = convert_weights(
+        args.source, args.target, row, fold=args.fold, average=args.average, key=args.key
+    )
     if args.json:
         print_json({**asdict(report), "written": str(args.target)})
     else:

@@ -10,25 +10,25 @@ class LoadReport:
     """How each key of the source and of the model was handled."""
 
     source: str
-    key: str
-    """Key of the file under which the weights are; empty where the file is a state dict."""
-    beside: tuple[str, ...]
-    """Keys of the file with other weights, which were not loaded."""
-    prefix: str
-    """Common beginning of all keys, which was removed."""
     unchanged: int
     """Tensors of the source that were loaded as they were."""
-    renamed: tuple[str, ...]
+    key: str = ""
+    """Key of the file under which the weights are; empty where the file is a state dict."""
+    beside: tuple[str, ...] = ()
+    """Keys of the file with other weights, which were not loaded."""
+    prefix: str = ""
+    """Common beginning of all keys, which was removed."""
+    renamed: tuple[str, ...] = ()
     """Tensors that were loaded under another name: `old -> new`."""
-    missing: tuple[str, ...]
+    missing: tuple[str, ...] = ()
     """Scales and declared parameters that the source lacks: they keep their initial values."""
-    resampled: tuple[str, ...]
+    resampled: tuple[str, ...] = ()
     """Position embeddings and the like, resampled to the model's size."""
-    reset: tuple[str, ...]
+    reset: tuple[str, ...] = ()
     """The classifier, if its number of classes differs: it keeps its initial values."""
-    ignored: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
     """Buffers of the source that the model computes for itself."""
-    no_tensors: tuple[str, ...]
+    no_tensors: tuple[str, ...] = ()
     """Values between the tensors of the source that are no tensors."""
 
     def lines(self) -> list[str]:
@@ -51,8 +51,7 @@ class LoadReport:
         return f"{self.source}{key}{beside}{prefix}"
 
     def counts(self) -> dict[str, str | int]:
-        """The report in short: where the weights are from, and the number of keys of each group."""
-        origin = {"source": self.source, "key": self.key, "prefix": self.prefix}
+        """The report in short: the part of the file, and the number of keys of each group."""
         groups = {
             "renamed": self.renamed,
             "resampled": self.resampled,
@@ -61,8 +60,9 @@ class LoadReport:
             "no_tensors": self.no_tensors,
             "missing": self.missing,
         }
+        origin = {"key": self.key, "prefix": self.prefix}
         return {
-            **{key: value for key, value in origin.items() if value},
+            **{name: value for name, value in origin.items() if value},
             "unchanged": self.unchanged,
-            **{key: len(keys) for key, keys in groups.items() if keys},
+            **{name: len(keys) for name, keys in groups.items() if keys},
         }

@@ -163,9 +163,9 @@ def _load(
     model.load_state_dict({**expected, **values})
     return LoadReport(
         source,
-        stored.key,
-        stored.beside,
-        prefix,
+        key=stored.key,
+        beside=stored.beside,
+        prefix=prefix,
         missing=tuple(missing),
         reset=tuple(reset),
         no_tensors=stored.no_tensors,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def record(
     target: Path, experiment: Experiment, measured: WeightsEvaluation, data: DataConfig
 ) -> dict[str, Any]:
-    """The evaluation of a run or a checkpoint, as JSON: subject, data and numbers.
+    """The evaluation of a run or a checkpoint, as JSON: subject, data, load report and numbers.
 
     The accuracy of a class without images is null.
     """
@@ -32,6 +33,8 @@ def record(
         "passed_over": found.passed_over,
         "classes_matched": measured.classes.description,
         "classes": list(found.classes),
+        "loaded": measured.report.lines(),
+        "load_report": asdict(measured.report),
         **evaluation.metrics(),
         **evaluation.detail(),
     }
@@ -43,8 +46,10 @@ def of_run(run: Run) -> dict[str, Any] | None:
     if result is None or "evaluation" not in result:
         return None
     weights = str(run.upstream.dir) if run.upstream else str(run.experiment.recipe.init_from)
+    counts = (result.get("start") or {}).get("weights") or {}
     return {
         **_subject(weights, run.experiment),
+        "loaded": [", ".join(f"{key} {value}" for key, value in counts.items())] if counts else [],
         "data": run.experiment.data.name,
         "fingerprint": (result.get("data") or {}).get("fingerprint"),
         "num_classes": run.experiment.data.num_classes,
@@ -67,6 +72,7 @@ def text(record: dict[str, Any]) -> str:
     """A record as lines of text, without the accuracy of each class."""
     lines = [
         ("weights", record["weights"]),
+        *(("loaded", line) for line in record["loaded"]),
         ("model", record["title"]),
         *(("form", form) for form in record["forms"]),
         ("data", _describe_data(record)),

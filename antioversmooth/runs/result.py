@@ -17,6 +17,7 @@ from antioversmooth.runs.metrics import (
     EMA_TOP5,
     IMAGES_PER_SECOND,
     START_TOP1,
+    START_WEIGHTS,
     VAL_LOSS,
     VAL_TOP1,
     VAL_TOP5,
@@ -37,15 +38,21 @@ def outcome(records: Sequence[Record], config: Experiment) -> dict[str, Any]:
     evaluated = epoch_records(records)
     if reason := incomplete_reason(evaluated, config):
         raise ResultError(f"{config.name}: {reason}")
-    at_start = [r[START_TOP1] for r in records if START_TOP1 in r]
+    at_start = [r for r in records if START_TOP1 in r]
     speeds = [r[IMAGES_PER_SECOND] for r in records if IMAGES_PER_SECOND in r]
     return {
         "metrics": {key: evaluated[-1][key] for key in FINAL_METRICS if key in evaluated[-1]},
         "best": _best(evaluated, config.recipe.epochs),
         # before training; None for training from scratch
-        "start": {VAL_TOP1: at_start[-1]} if at_start else None,
+        "start": _start(at_start[-1]) if at_start else None,
         "images_per_s": statistics.median(speeds) if speeds else None,
     }
+
+
+def _start(record: Record) -> dict[str, Any]:
+    """Accuracy of the initial weights, and how they were loaded where that was recorded."""
+    loaded = {"weights": record[START_WEIGHTS]} if START_WEIGHTS in record else {}
+    return {VAL_TOP1: record[START_TOP1], **loaded}
 
 
 def _best(evaluated: Sequence[Record], epochs: int) -> dict[str, float] | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from antioversmooth.config import Experiment, Precision
 from antioversmooth.datasets.images import Images
+from antioversmooth.errors import CheckpointError
 from antioversmooth.runs.metrics import VAL_LOSS, VAL_TOP1, VAL_TOP5
 from antioversmooth.training.data.augmentation import DevicePreprocessing
 from antioversmooth.training.data.loading import OK, Loaders, check_unreadable
@@ -62,6 +63,7 @@ class Evaluator:
 
     Raises:
         DataError: More images than `data.max_corrupt` cannot be read.
+        CheckpointError: The loss is not a finite number.
     """
 
     def __init__(
@@ -87,6 +89,12 @@ class Evaluator:
         images, top1, top5, loss = self.ranks.sum(sums)
         total = images.sum()
         names = self._names(unreadable) if total < len(self.images.labels) else []
+        if not loss.sum().isfinite():
+            raise CheckpointError(
+                f"the loss on the validation images of {self.data.name} is not a finite number: the"
+                " weights have diverged, or their values exceed recipe.precision ="
+                f" {self.precision.value}"
+            )
         return Evaluation(
             top1=float(100 * top1.sum() / total),
             top5=float(100 * top5.sum() / total),

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.models.load_report import LoadReport
 from antioversmooth.runs import Run, require_same_data
 from antioversmooth.runs.metrics import (
     OFF_DIAGONAL_SIMILARITY,
     SIMILARITY_IMAGES,
     START_TOP1,
+    START_WEIGHTS,
     TOKEN_SIMILARITY,
 )
 from antioversmooth.runs.recorded_data import record_classes
@@ -74,9 +76,14 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
     loaders = Loaders(config, seed=run.seed, cpus=ranks.info.cpus)
     evaluator = Evaluator(config, dataset.val, loaders, ranks)
     model: Any = new_model(config, run.seed).to(ranks.device)
-    start = None
+    loaded = None
     if attempt.resume_from is None and config.recipe.init_from is not None:
-        start = _start_from_weights(attempt, model, evaluator)
+        loaded = load_initial_weights(model, run)
+        _report(attempt, "initial-weights", loaded)
+    teacher = load_teacher(run, ranks)
+    if teacher is not None:
+        _report(attempt, "teacher-weights", teacher.report)
+    start = _evaluate_start(attempt, model, evaluator, loaded) if loaded else None
     if config.recipe.epochs > 0:
         model.set_grad_checkpointing(config.runtime.gradient_checkpointing)
         trainer = Trainer(
@@ -84,7 +91,7 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
             model,
             dataset.train,
             classes=dataset.classes,
-            teacher=load_teacher(run, ranks),
+            teacher=teacher,
             loaders=loaders,
             evaluator=evaluator,
             stop=stop,
@@ -100,14 +107,22 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
         write_result(attempt, model, data, similarity=similarity, evaluation=evaluation)
 
 
-def _start_from_weights(attempt: Attempt, model: nn.Module, evaluator: Evaluator) -> Evaluation:
-    """Loads the initial weights, and journals their accuracy before any training."""
-    report = load_initial_weights(model, attempt.run)
-    attempt.note("initial-weights", **asdict(report))
+def _report(attempt: Attempt, event: str, report: LoadReport) -> None:
+    """Journals how weights were loaded, and logs it."""
+    attempt.note(event, **asdict(report))
+    if attempt.ranks.is_main:
+        print("\n".join(report.lines()), file=sys.stderr, flush=True)
+
+
+def _evaluate_start(
+    attempt: Attempt, model: nn.Module, evaluator: Evaluator, loaded: LoadReport
+) -> Evaluation:
+    """Journals the accuracy of the initial weights before any training."""
     start = evaluator(model)
     if start.unreadable and attempt.ranks.is_main:
         attempt.note_unreadable(start.unreadable)
-    attempt.record(0, epoch=0, **{START_TOP1: start.top1}, **start.metrics())
+    at_start = {START_TOP1: start.top1, START_WEIGHTS: loaded.counts()}
+    attempt.record(0, epoch=0, **at_start, **start.metrics())
     return start
 
 

@@ -44,6 +44,7 @@ def test_a_run_a_checkpoint_and_a_file_of_weights_have_the_same_accuracy(
     assert {e.evaluation.top1 for e in reached} == {result["metrics"][VAL_TOP1]}
     average = evaluate_weights(trained.dir, average=True)
     assert average.evaluation.top1 == result["metrics"][EMA_TOP1]
+    assert [e.report.key for e in (*reached, average)] == ["model", "model", "", "ema"]
 
 
 def test_weights_that_cannot_be_evaluated_are_refused_with_the_reason(

@@ -181,9 +181,14 @@ def test_a_fine_tune_starts_from_the_final_weights_of_another_run(
     assert reached is not None
     assert result is not None
     # zero scales change nothing, so the run starts at the accuracy of the other one
-    assert result["start"] == {VAL_TOP1: reached["metrics"][VAL_TOP1]}
+    assert result["start"][VAL_TOP1] == reached["metrics"][VAL_TOP1]
     (report,) = [r for r in journal.read(run.attempts_path) if r["event"] == "initial-weights"]
     assert all(name.endswith(("lamb1", "lamb2")) for name in report["missing"])
+    assert result["start"]["weights"] == {
+        "key": "model",
+        "unchanged": report["unchanged"],
+        "missing": len(report["missing"]),
+    }
 
 
 def test_a_fine_tune_that_goes_on_does_not_start_again(

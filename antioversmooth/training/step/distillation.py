@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from antioversmooth.config import DataConfig, Distillation, Experiment, RecipeConfig
 from antioversmooth.errors import CheckpointError
+from antioversmooth.models.load_report import LoadReport
 from antioversmooth.models.weights import load_weights, published_model
 from antioversmooth.runs import Run
 from antioversmooth.training.evaluator import autocast
@@ -28,6 +29,7 @@ class Teacher:
         model: Takes images that are normalised by `mean` and `std`.
         data: The student's data; its images, which both models get, are normalised by this.
         image_size: Side in pixels of the images that the model takes; None: any.
+        report: Of its weights.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Teacher:
         std: Sequence[float],
         data: DataConfig,
         image_size: int | None = None,
+        report: LoadReport | None = None,
     ) -> None:
+        self.report = report or LoadReport("a model in memory", len(model.state_dict()))
         self.model = model.eval().requires_grad_(False)
         self.image_size = image_size
         own, student = _per_channel(mean, std), _per_channel(data.mean, data.std)
@@ -82,15 +86,13 @@ def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
     if kind == "run":
         teacher = _teacher_of_run(run)
     else:
-        model: Any = (
-            published_model(name, in_chans=config.data.in_channels)
-            if kind == "timm"
-            else _model_of_file(Path(name), config)
+        model, report = (
+            _published(name, config) if kind == "timm" else _model_of_file(Path(name), config)
         )
         cfg, channels = model.pretrained_cfg, config.data.in_channels
         mean, std = (_for_channels(cfg[key], channels) for key in ("mean", "std"))
         size = cfg["input_size"][-1] if cfg.get("fixed_input_size") else None
-        teacher = Teacher(model, mean, std, config.data, size)
+        teacher = Teacher(model, mean, std, config.data, size, report)
     teacher.to(ranks.device)
     _check_fit(teacher, config, ranks)
     return teacher
@@ -109,13 +111,17 @@ def _teacher_of_run(run: Run) -> Teacher:
     assert run.teacher is not None
     config = run.teacher.experiment
     model = new_model(config, seed=0)
-    load_weights(model, final_checkpoint(run, run.teacher, "learns from"))
-    return Teacher(
-        model, config.data.mean, config.data.std, run.experiment.data, config.model.image_size
-    )
+    report = load_weights(model, final_checkpoint(run, run.teacher, "learns from"))
+    size = config.model.image_size
+    return Teacher(model, config.data.mean, config.data.std, run.experiment.data, size, report)
 
 
-def _model_of_file(path: Path, config: Experiment) -> Any:
+def _published(tag: str, config: Experiment) -> tuple[Any, LoadReport]:
+    model = published_model(tag, in_chans=config.data.in_channels)
+    return model, LoadReport(f"timm:{tag}", len(model.state_dict()))
+
+
+def _model_of_file(path: Path, config: Experiment) -> tuple[Any, LoadReport]:
     name = config.recipe.teacher_model
     # checked by RecipeConfig
     assert name is not None
@@ -125,8 +131,7 @@ def _model_of_file(path: Path, config: Experiment) -> Any:
         )
     except RuntimeError as err:
         raise CheckpointError(f"recipe.teacher_model: timm has no model {name!r}") from err
-    load_weights(model, path)
-    return model
+    return model, load_weights(model, path)
 
 
 def _check_fit(teacher: Teacher, config: Experiment, ranks: Ranks) -> None:

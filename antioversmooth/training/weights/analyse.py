@@ -16,10 +16,11 @@ from antioversmooth.config import Experiment
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.training.data.augmentation import DevicePreprocessing
 from antioversmooth.training.data.loading import Loaders
+from antioversmooth.training.weights.initial import new_model
+from antioversmooth.training.weights.recorded import run_of_target
 from antioversmooth.training.weights.trained import (
     is_evaluation_only,
-    run_of_target,
-    trained_model,
+    load_trained_weights,
     weights_file,
 )
 
@@ -41,10 +42,12 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
         DataError: The data is missing, or differs from the spec.
     """
     config = experiment or run_of_target(target).experiment
-    model = trained_model(target, config)
+    model = new_model(config, seed=0)
+    report = load_trained_weights(model, target, config)
     batches = validation_batches(config, num_images)
     analysis = measure(model, batches, title=config.title, weights=_weights_name(target, config))
-    return replace(analysis, data=f"{config.data.name}, {config.profile} profile")
+    data = f"{config.data.name}, {config.profile} profile"
+    return replace(analysis, data=data, loaded=report.lines())
 
 
 def _weights_name(target: Path, config: Experiment) -> str:

@@ -14,7 +14,8 @@ from antioversmooth.models.weights import Purpose, load_timm
 from antioversmooth.runs import to_json
 from antioversmooth.training.weights.classes import recorded_names
 from antioversmooth.training.weights.initial import new_model
-from antioversmooth.training.weights.trained import load_trained_weights, run_of_target
+from antioversmooth.training.weights.recorded import run_of_target
+from antioversmooth.training.weights.trained import load_trained_weights
 
 
 def convert_weights(

@@ -9,11 +9,14 @@ from pathlib import Path
 from antioversmooth.config import DataConfig, Experiment
 from antioversmooth.datasets.classes import ClassMap, match_classes
 from antioversmooth.datasets.dataset import ValidationSet, open_dataset, open_validation
+from antioversmooth.models.load_report import LoadReport
 from antioversmooth.training.data.loading import Loaders
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.run.distributed import process_group
 from antioversmooth.training.weights.classes import known_classes
-from antioversmooth.training.weights.trained import run_of_target, trained_model
+from antioversmooth.training.weights.initial import new_model
+from antioversmooth.training.weights.recorded import run_of_target
+from antioversmooth.training.weights.trained import load_trained_weights
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,8 @@ class WeightsEvaluation:
     evaluation: Evaluation
     data: ValidationSet
     classes: ClassMap
+    report: LoadReport
+    """Of the weights."""
 
 
 def evaluate_weights(
@@ -45,7 +50,7 @@ def evaluate_weights(
         average: Whether to evaluate the moving average that a checkpoint holds.
 
     Raises:
-        CheckpointError: There are no such weights, or they are of another model.
+        CheckpointError: There are no such weights, they are of another model or not finite.
         DataError: The data is missing, differs from the spec, or has a class that the weights do
             not know.
     """
@@ -56,6 +61,7 @@ def evaluate_weights(
         known = known_classes(target, count, found.classes)
         classes = match_classes(found.classes, known, count, class_map)
         loaders = Loaders(config, seed=0, cpus=ranks.info.cpus)
-        model = trained_model(target, config, average=average)
+        model = new_model(config, seed=0)
+        report = load_trained_weights(model, target, config, average=average)
         evaluator = Evaluator(config, found.images, loaders, ranks, classes.columns)
-        return WeightsEvaluation(evaluator(model.to(ranks.device)), found, classes)
+        return WeightsEvaluation(evaluator(model.to(ranks.device)), found, classes, report)

@@ -15,6 +15,7 @@ from antioversmooth.models.weights import Purpose, load_timm, load_weights
 from antioversmooth.runs import Run
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.training.randomness import seed_everything, seed_for
+from antioversmooth.training.weights.recorded import require_same_function
 
 
 def new_model(config: Experiment, seed: int) -> nn.Module:
@@ -36,7 +37,7 @@ def load_initial_weights(model: nn.Module, run: Run) -> LoadReport:
 
     Raises:
         CheckpointError: They are missing, or of another model; or the run trains nothing, and they
-            have another classifier or lack a parameter.
+            have another classifier or form, or lack a parameter.
     """
     recipe = run.experiment.recipe
     purpose = Purpose.evaluation if recipe.epochs == 0 else Purpose.training
@@ -46,10 +47,13 @@ def load_initial_weights(model: nn.Module, run: Run) -> LoadReport:
         return load_timm(model, name, **options)
     if kind == "file":
         run.require_file("init_from")
-        return load_weights(model, Path(name), **options)
-    # set by runs.plan and Run.load
-    assert run.upstream is not None
-    source = final_checkpoint(run, run.upstream, "starts from")
+        source = Path(name)
+    else:
+        # set by runs.plan and Run.load
+        assert run.upstream is not None
+        source = final_checkpoint(run, run.upstream, "starts from")
+    if purpose is Purpose.evaluation:
+        require_same_function(source, run.experiment)
     return load_weights(model, source, **options)
 
 
