@@ -39,7 +39,7 @@ test-slurm: .venv/.installed ## run the tests on a private SLURM (Linux, Debian'
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slurm tests/slurm -o faulthandler_timeout=1200 $(ARGS)
 
 chaos: .venv/.installed ## strike local launches with ROUNDS= random signals; each run must end bit-equal
-	@OMP_NUM_THREADS=1 CHAOS_ROUNDS=$(or $(ROUNDS),60) CHAOS_SEED=$(or $(SEED),0) $(PY) -m pytest -s -p no:cacheprovider tests/training/test_random_signals.py $(ARGS)
+	@OMP_NUM_THREADS=1 CHAOS_ROUNDS=$(or $(ROUNDS),60) CHAOS_SEED=$(or $(SEED),0) $(PY) -m pytest -s -p no:cacheprovider -o faulthandler_timeout=0 tests/training/test_random_signals.py $(ARGS)
 
 slurm-shell: .venv/.installed ## open a shell on a private SLURM, to try things by hand
 	@$(PY) tests/slurm/shell.py

@@ -128,7 +128,9 @@ class Chaos:
             os.kill(pid, number)
         except ProcessLookupError:
             return False
-        self.struck[f"{signal.Signals(number).name} to {role}"] += 1
+        hit = f"{signal.Signals(number).name} to {role}"
+        self.struck[hit] += 1
+        print(f"{self.struck.total()}: {hit} of {run.dir.parent.parent.name}", flush=True)
         if number == signal.SIGSTOP:
             time.sleep(1)
             with suppress(ProcessLookupError):
