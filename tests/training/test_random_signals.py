@@ -130,7 +130,10 @@ class Chaos:
             return False
         hit = f"{signal.Signals(number).name} to {role}"
         self.struck[hit] += 1
-        print(f"{self.struck.total()}: {hit} of {run.dir.parent.parent.name}", flush=True)
+        print(
+            f"{self.struck.total()}: {hit} of {run.dir.relative_to(self.tmp_path).parts[0]}",
+            flush=True,
+        )
         if number == signal.SIGSTOP:
             time.sleep(1)
             with suppress(ProcessLookupError):
