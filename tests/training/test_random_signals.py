@@ -166,7 +166,8 @@ def test_a_run_struck_by_random_signals_ends_bit_equal_to_an_undisturbed_one(
         goal = min(rounds, chaos.struck.total() + STRIKES_A_RUN)
         while chaos.struck.total() < goal and run.result() is None:
             launch = chaos.launch(folder)
-            chaos.strike(launch, run)
+            while chaos.struck.total() < goal and chaos.strike(launch, run):
+                pass
             _wait_for(lambda launch=launch: launch.process.poll() is not None)  # type: ignore[misc]
             # of a launcher that was killed, the run's processes end by themselves
             _wait_for(lambda run=run: not _living(run))  # type: ignore[misc]
