@@ -47,7 +47,7 @@ def trained(project: Path, make_run: Callable[..., Run]) -> Callable[[str], Run]
         with torch.no_grad():
             for number, scale in enumerate(scales(model).values()):
                 scale.fill_(0.1 * (number + 1))
-        state = {"model": model.state_dict(), "ema": None}
+        state = {"id": run.id, "step": 1, "model": model.state_dict(), "ema": None}
         save_state(Checkpoint.named(run.checkpoints_dir, 1, 1), state)
         return run
 

@@ -35,7 +35,8 @@ def trained(project: Path, make_run: Callable[..., Run]) -> Run:
 
     run = make_run("deit_s12", *SMALL)
     checkpoint = Checkpoint.named(run.checkpoints_dir, 1, 1)
-    save_state(checkpoint, {"model": new_model(run.experiment, seed=0).state_dict()})
+    state = {"id": run.id, "step": checkpoint.step}
+    save_state(checkpoint, {**state, "model": new_model(run.experiment, seed=0).state_dict()})
     return run
 
 

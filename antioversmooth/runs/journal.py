@@ -14,31 +14,38 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from antioversmooth import files
 from antioversmooth.redact import redact
 
 Record = dict[str, Any]
 
 
-def append(path: Path, record: Record) -> None:
+def append(path: Path, record: Record, *, synced: bool = False) -> None:
     """Adds one line in a single write, so that readers see whole lines or a torn last one.
 
     Args:
         path: The journal; created where it is missing.
         record: Numbers and strings, of which secrets are hidden. A `time` (seconds since 1970) is
             added where there is none.
+        synced: Whether to return only when the line survives a power failure.
     """
     safe = {k: redact(value) if isinstance(value, str) else value for k, value in record.items()}
     line = json.dumps({"time": round(time.time(), 3), **safe}, allow_nan=True) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
+        is_new = os.fstat(descriptor).st_size == 0
         # a writer was killed mid-line: its line is lost, ours must not be glued to it
         if _ends_torn(path):
             line = "\n" + line
         data = line.encode()
         while data:
             data = data[os.write(descriptor, data) :]
+        if synced:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    if synced and is_new:
+        files.sync_folder(path.parent)
 
 
 def _ends_torn(path: Path) -> bool:

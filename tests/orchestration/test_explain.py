@@ -95,7 +95,7 @@ def test_a_checkpoint_that_was_torn_is_named(run: Run, begin_attempt: BeginAttem
     attempt = begin_attempt(run, "1")
     torn = {"attempt": attempt, "event": "torn-checkpoint", "file": "step00000040-attempt1.pt"}
     journal.append(run.attempts_path, torn)
-    assert "began after step 0 (torn, so not read: step00000040-attempt1.pt)." in why(run)
+    assert "began after step 0 (not read: step00000040-attempt1.pt is torn)." in why(run)
 
 
 def test_a_run_whose_journal_and_checkpoints_end_at_different_steps_tells_both(

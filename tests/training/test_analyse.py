@@ -23,7 +23,7 @@ from antioversmooth.training.weights.initial import new_model
 def save(run: Run, model: nn.Module, step: int = 1) -> Path:
     """Leaves a checkpoint in the run, as training does."""
     kept = Checkpoint.named(run.checkpoints_dir, step, attempt=1)
-    checkpoint.save_state(kept, {"model": model.state_dict()})
+    checkpoint.save_state(kept, {"id": run.id, "step": step, "model": model.state_dict()})
     return kept.path
 
 

@@ -4,6 +4,7 @@ import errno
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,10 +17,10 @@ from antioversmooth.training.run import checkpoint
 from antioversmooth.training.run.checkpoint import (
     CheckpointWriter,
     load_state,
-    newest_whole,
+    newest_valid,
 )
 
-STATE = {"model": {"weight": torch.arange(3.0)}, "step": 7}
+STATE = {"model": {"weight": torch.arange(3.0)}}
 
 
 @pytest.fixture
@@ -29,8 +30,12 @@ def run(tiny_run: Callable[..., Run]) -> Run:
 
 def saved(run: Run, step: int, attempt: int = 1) -> Checkpoint:
     made = Checkpoint.named(run.checkpoints_dir, step, attempt)
-    checkpoint.save_state(made, {**STATE, "step": step})
+    checkpoint.save_state(made, state_of(run, step))
     return made
+
+
+def state_of(run: Run, step: int) -> checkpoint.State:
+    return {**STATE, "id": run.id, "step": step}
 
 
 def started(run: Run, attempt: int, step: int) -> None:
@@ -58,10 +63,49 @@ def test_a_changed_byte_or_a_missing_checksum_makes_a_checkpoint_torn(run: Run) 
 def test_the_newest_whole_one_is_found_and_torn_ones_are_reported(run: Run) -> None:
     old, torn = saved(run, 7), saved(run, 8)
     torn.path.write_bytes(b"")
-    reported: list[Checkpoint] = []
-    assert newest_whole(run.checkpoints(), reported.append) == old
-    assert reported == [torn]
-    assert newest_whole([], reported.append) is None
+    reported: list[tuple[Checkpoint, str]] = []
+    assert newest_valid(run, lambda one, flaw: reported.append((one, flaw.event))) == old
+    assert reported == [(torn, "torn-checkpoint")]
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "of another run": {"id": "0" * 64},
+    "of a run that is not named": {"id": None},
+    "of an earlier step": {"step": 7},
+    "of a later step": {"step": 9},
+    "of a step that is no number": {"step": "8"},
+    "without a model": {"model": None},
+}
+"""What a whole file named as the checkpoint of step 8 holds besides."""
+
+
+@pytest.mark.parametrize("changes", OTHERS.values(), ids=OTHERS)
+def test_a_checkpoint_of_another_run_or_step_is_passed_over_and_stays(
+    run: Run, changes: dict[str, Any]
+) -> None:
+    old, foreign = saved(run, 7), Checkpoint.named(run.checkpoints_dir, 8, 1)
+    state = {**state_of(run, 8), **changes}
+    checkpoint.save_state(foreign, {key: v for key, v in state.items() if v is not None})
+    content = foreign.path.read_bytes()
+    reported: list[str] = []
+    assert newest_valid(run, lambda _, flaw: reported.append(flaw.event)) == old
+    assert reported == ["foreign-checkpoint"]
+    writer = CheckpointWriter(run, 1, lambda: False)
+    for step in (9, 10, 11):
+        writer.save(state_of(run, step), step=step, best_step=None)
+    writer.close()
+    assert [c.step for c in run.checkpoints()] == [11, 10, 8]
+    assert foreign.path.read_bytes() == content
+
+
+def test_checkpoints_of_another_run_never_displace_those_of_the_run(run: Run) -> None:
+    for step in (100, 90, 80):
+        foreign = Checkpoint.named(run.checkpoints_dir, step, 1)
+        checkpoint.save_state(foreign, {**state_of(run, step), "id": "f" * 64})
+    writer = CheckpointWriter(run, 1, lambda: False)
+    writer.save(state_of(run, 7), step=7, best_step=None)
+    writer.close()
+    assert [c.step for c in run.checkpoints()] == [100, 90, 80, 7]
 
 
 def test_checkpoints_of_a_branch_that_was_left_do_not_count(run: Run) -> None:
@@ -115,7 +159,7 @@ def test_a_failed_write_is_noticed_and_leaves_the_checkpoint_before(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writer = CheckpointWriter(run, 1, lambda: False)
-    writer.save(STATE, step=1, best_step=None)
+    writer.save(state_of(run, 1), step=1, best_step=None)
     writer.wait()
 
     def full(path: Path, content: str | bytes) -> None:
@@ -141,7 +185,7 @@ def test_the_last_two_and_the_best_remain(run: Run) -> None:
     started(run, 1, 0)
     writer = CheckpointWriter(run, 1, lambda: False)
     for step in range(1, 7):
-        writer.save(STATE, step=step, best_step=min(step, 2))
+        writer.save(state_of(run, step), step=step, best_step=min(step, 2))
     writer.close()
     assert [c.step for c in run.checkpoints()] == [6, 5, 2]
     assert len(list(run.checkpoints_dir.iterdir())) == 6

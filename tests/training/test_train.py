@@ -173,7 +173,7 @@ def test_a_fine_tune_starts_from_the_final_weights_of_another_run(
     upstream, run = spec.load(rows, ["profile=mini", *tiny()]).plan([0], tmp_path)
     for each in (upstream, run):
         each.prepare()
-    with pytest.raises(CheckpointError, match="cait_s24 seed 0, which is not done"):
+    with pytest.raises(CheckpointError, match="cait_s24 seed 0 is not done"):
         train(run)
     train(upstream)
     train(run)

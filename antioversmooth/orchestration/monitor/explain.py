@@ -43,8 +43,12 @@ def _describe_last_attempt(record: RunRecord) -> str:
         return ""
     newest = record.attempts[-1]
     ended = f" and ended as {newest.reason.value}" if newest.reason else ""
-    torn = [str(note.get("file")) for note in newest.notes if note["event"] == "torn-checkpoint"]
-    why = f" (torn, so not read: {', '.join(torn)})" if torn else ""
+    skipped = [
+        f"{note.get('file')} {note.get('why', 'is torn')}"
+        for note in newest.notes
+        if note["event"] in ("torn-checkpoint", "foreign-checkpoint")
+    ]
+    why = f" (not read: {', '.join(skipped)})" if skipped else ""
     return f"Attempt {newest.number} began after step {newest.step}{why}{ended}."
 
 

@@ -26,7 +26,9 @@ from antioversmooth.runs.attempts import CORRUPT_IMAGE, EndReason, write_end
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.runs.code import PACKAGES, installed_packages, running_code
 from antioversmooth.runs.lock import TRAINING_LOCK, hold_lock
+from antioversmooth.runs.metrics import TOKEN_SIMILARITY, VAL_TOP1
 from antioversmooth.training.run import checkpoint
+from antioversmooth.training.run.checkpoint import Flaw
 from antioversmooth.training.run.distributed import Ranks
 
 LOCK_TIMEOUT_S = 10.0
@@ -49,9 +51,14 @@ class Attempt:
         self.step = self.resume_from.step if self.resume_from else 0
 
     def record(self, step: int, **metrics: Any) -> None:
-        """Adds a record to the run's metrics."""
+        """Adds a record to the run's metrics.
+
+        One that the result depends on is on disk before anything that follows.
+        """
         if self.ranks.is_main:
-            journal.append(self.run.metrics_path, {"attempt": self.number, "step": step, **metrics})
+            record = {"attempt": self.number, "step": step, **metrics}
+            synced = not {VAL_TOP1, TOKEN_SIMILARITY}.isdisjoint(metrics)
+            journal.append(self.run.metrics_path, record, synced=synced)
 
     def note(self, event: str, **facts: Any) -> None:
         """Adds a record to the run's attempts."""
@@ -60,7 +67,9 @@ class Attempt:
 
     def note_from_any_rank(self, event: str, **facts: Any) -> None:
         """As `note`, for what only this rank knows."""
-        journal.append(self.run.attempts_path, {"attempt": self.number, "event": event, **facts})
+        record = {"attempt": self.number, "event": event, **facts}
+        # which records count depends on the starts
+        journal.append(self.run.attempts_path, record, synced=event == "start")
 
     def write_end(self, reason: EndReason, message: str = "") -> None:
         """Records the end of this attempt."""
@@ -127,20 +136,22 @@ def opened(run: Run, ranks: Ranks, *, redirect: bool) -> Iterator[Attempt]:
 
 def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
     """The attempt, and what its log says first: of checkpoints that it does not go on from."""
-    torn: list[str] = []
+    skipped: list[tuple[Checkpoint, Flaw]] = []
     number, found, reached = 0, None, 0
     if ranks.is_main:
         _close_predecessor(run)
         checkpoint.remove_leftovers(run)
-        found = checkpoint.newest_whole(run.checkpoints(), lambda c: torn.append(c.path.name))
+        found = checkpoint.newest_valid(run, lambda *flawed: skipped.append(flawed))
         reached = run.last_step() if found is None else 0
         number = run.new_attempt()
     number, found = ranks.from_main((number, found))
     attempt = Attempt(run, ranks, number, found)
     instead = found.path.name if found else "the beginning"
-    for name in torn:
-        attempt.note("torn-checkpoint", file=name, instead=instead)
-    remarks = [f"{name} is torn; {run.name} goes on from {instead}" for name in torn]
+    remarks = []
+    for flawed, flaw in skipped:
+        name = flawed.path.name
+        attempt.note(flaw.event, file=name, why=flaw.reason, instead=instead)
+        remarks.append(f"{name} {flaw.reason}; {run.name} goes on from {instead}")
     if reached:
         attempt.note("no-checkpoint", reached=reached, instead=instead)
         remarks.append(run.no_checkpoint_message(reached))

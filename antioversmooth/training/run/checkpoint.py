@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,14 +28,17 @@ KEPT = 2
 """Newest checkpoints that stay beside the best: the one before, in case the newest is torn."""
 
 
-def load_state(path: Path) -> State:
+def load_state(path: Path, *, lazily: bool = False) -> State:
     """The content of a checkpoint file, on the CPU.
+
+    Args:
+        lazily: Whether to read tensors only when they are used.
 
     Raises:
         CheckpointError: It is missing, torn, or not a checkpoint of ours.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
     except FileNotFoundError as err:
         raise CheckpointError(f"there is no checkpoint {path}") from err
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as err:
@@ -48,18 +51,59 @@ def load_state(path: Path) -> State:
     return state
 
 
-def newest_whole(
-    candidates: Iterable[Checkpoint], report: Callable[[Checkpoint], None]
-) -> Checkpoint | None:
-    """The first candidate that is whole.
+class Flaw(NamedTuple):
+    """Why a checkpoint is not loaded."""
+
+    event: str
+    """Event of the journal."""
+    reason: str
+    """The predicate of a message about the file."""
+
+
+TORN = Flaw("torn-checkpoint", "is torn")
+
+
+def newest_valid(run: Run, report: Callable[[Checkpoint, Flaw], None]) -> Checkpoint | None:
+    """The newest checkpoint of the run that is whole, and of this run and its step.
 
     Args:
-        report: Called with each torn one on the way.
+        report: Called with each other one on the way.
     """
-    for candidate in candidates:
-        if candidate.is_whole():
+    for candidate in run.checkpoints():
+        flaw = find_flaw(run, candidate)
+        if flaw is None:
             return candidate
-        report(candidate)
+        report(candidate, flaw)
+    return None
+
+
+def find_flaw(run: Run, checkpoint: Checkpoint) -> Flaw | None:
+    """Why a checkpoint must not be loaded as one of the run; None where it may be."""
+    return _foreign(run, checkpoint) if checkpoint.is_whole() else TORN
+
+
+def require_valid(run: Run, checkpoint: Checkpoint, relation: str = "") -> None:
+    """Raises CheckpointError where a checkpoint must not be loaded as one of the run.
+
+    Args:
+        relation: Who needs it, for the message: "deit_s12 seed 0 starts from it".
+    """
+    if flaw := find_flaw(run, checkpoint):
+        gone = "" if checkpoint.path.is_file() else "is missing or "
+        needed = f"; {relation}" if relation else ""
+        raise CheckpointError(f"{checkpoint.path} {gone}{flaw.reason}{needed}")
+
+
+def _foreign(run: Run, checkpoint: Checkpoint) -> Flaw | None:
+    """The flaw of a file that holds another run or step than its place and name say."""
+    try:
+        state = load_state(checkpoint.path, lazily=True)
+    except CheckpointError:
+        return Flaw("foreign-checkpoint", "is no checkpoint of a run")
+    if state.get("id") != run.id:
+        return Flaw("foreign-checkpoint", f"is of run {str(state.get('id'))[:8]}, not {run.id[:8]}")
+    if state.get("step") != checkpoint.step:
+        return Flaw("foreign-checkpoint", f"is of step {state.get('step')}, not of its name's")
     return None
 
 
@@ -116,7 +160,7 @@ class CheckpointWriter:
             return
         checkpoint = Checkpoint.named(self.run.checkpoints_dir, step, self.attempt)
         save_state(checkpoint, state)
-        _delete_all_but(self.run.checkpoints(), best_step, self.run.checkpoints_dir)
+        _delete_all_but(self.run, best_step)
 
 
 def save_state(checkpoint: Checkpoint, state: State) -> None:
@@ -130,9 +174,12 @@ def save_state(checkpoint: Checkpoint, state: State) -> None:
     files.write_atomic(checkpoint.path, content)
 
 
-def _delete_all_but(counted: list[Checkpoint], best_step: int | None, folder: Path) -> None:
+def _delete_all_but(run: Run, best_step: int | None) -> None:
+    """Deletes checkpoints of the run but the newest ones and the best; those of others stay."""
+    own = [c for c in list_checkpoints(run.checkpoints_dir) if _foreign(run, c) is None]
+    counted = [checkpoint for checkpoint in run.checkpoints() if checkpoint in own]
     kept = counted[:KEPT] + [c for c in counted if c.step == best_step]
-    for checkpoint in list_checkpoints(folder):
+    for checkpoint in own:
         if checkpoint not in kept:
             checkpoint.delete()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ from antioversmooth.runs.metrics import (
     TRAIN_LR,
     VAL_TOP1,
 )
+from antioversmooth.runs.result import epoch_records
 from antioversmooth.training.data.loading import OK, Batch, Loaders, check_unreadable
 from antioversmooth.training.data.sampling import MicroBatches, SampleOrder
 from antioversmooth.training.evaluator import Evaluator
@@ -153,6 +154,8 @@ class Trainer:
 
     def _train(self) -> None:
         self.clock.start(self.step)
+        if self.ranks.from_main(self.ranks.is_main and self._lacks_evaluation()):
+            self._evaluate()
         self._check_step_limit()
         batches = self._checked(self.loaders.training(self.images, self.micro_batches))
         while self.step < self.config.total_steps:
@@ -200,7 +203,23 @@ class Trainer:
         self.meter.reset()
 
     def _end_of_epoch(self) -> None:
-        epoch_s = self.clock.epoch_s()
+        self._evaluate({EPOCH_SECONDS: self.clock.epoch_s()})
+        self.clock = EpochClock()
+        self.clock.start(self.step)
+        self._save()
+
+    def _lacks_evaluation(self) -> bool:
+        """Whether the run stands at the end of an epoch whose evaluation its journal has lost."""
+        ends_epoch = self.step > 0 and self.step % self.config.steps_per_epoch == 0
+        evaluated = epoch_records(self.run.metrics()) if ends_epoch else []
+        return ends_epoch and self.step not in {record["step"] for record in evaluated}
+
+    def _evaluate(self, measured: Mapping[str, float] | None = None) -> None:
+        """Evaluates the model, and journals it before any checkpoint of this step can be there.
+
+        Args:
+            measured: Other metrics of the epoch.
+        """
         evaluation = self.evaluator(self.learner.model)
         if evaluation.unreadable and self.ranks.is_main:
             self.attempt.note_unreadable(evaluation.unreadable)
@@ -208,14 +227,11 @@ class Trainer:
         if self.learner.ema is not None:
             average = self.evaluator(self.learner.ema.module)
             metrics |= {EMA_TOP1: average.top1, EMA_TOP5: average.top5}
-        metrics[EPOCH_SECONDS] = epoch_s
-        self.attempt.record(self.step, epoch=self.step // self.config.steps_per_epoch, **metrics)
+        epoch = self.step // self.config.steps_per_epoch
+        self.attempt.record(self.step, epoch=epoch, **metrics, **(measured or {}))
         self.best = max(
             self.best or (-1.0, 0), (metrics[VAL_TOP1], self.step), key=lambda best: best[0]
         )
-        self.clock = EpochClock()
-        self.clock.start(self.step)
-        self._save()
 
     def _end_of_step(self) -> None:
         """Does what the ranks agree on: nothing, a checkpoint, or the end of the attempt."""

@@ -15,6 +15,7 @@ from antioversmooth.runs.attempts import extend_last_seen
 from antioversmooth.runs.result import outcome
 from antioversmooth.training.evaluator import Evaluation
 from antioversmooth.training.run.attempt import Attempt
+from antioversmooth.training.run.checkpoint import find_flaw
 
 
 def write_result(
@@ -73,7 +74,7 @@ def _effort(run: Run) -> dict[str, float | int]:
 
 
 def _final_checkpoint(run: Run) -> dict[str, str] | None:
-    checkpoints = run.checkpoints()
-    if not checkpoints:
-        return None
-    return {"file": checkpoints[0].path.name, "sha256": checkpoints[0].checksum}
+    for checkpoint in run.checkpoints():
+        if checkpoint.step == run.experiment.total_steps and find_flaw(run, checkpoint) is None:
+            return {"file": checkpoint.path.name, "sha256": checkpoint.checksum}
+    return None

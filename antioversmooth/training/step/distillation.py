@@ -111,7 +111,7 @@ def _teacher_of_run(run: Run) -> Teacher:
     assert run.teacher is not None
     config = run.teacher.experiment
     model = new_model(config, seed=0)
-    report = load_weights(model, final_checkpoint(run, run.teacher, "learns from"))
+    report = load_weights(model, final_checkpoint(run.teacher, f"{run.name} learns from it"))
     size = config.model.image_size
     return Teacher(model, config.data.mean, config.data.std, run.experiment.data, size, report)
 

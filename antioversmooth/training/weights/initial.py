@@ -15,6 +15,7 @@ from antioversmooth.models.weights import Purpose, load_timm, load_weights
 from antioversmooth.runs import Run
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.training.randomness import seed_everything, seed_for
+from antioversmooth.training.run.checkpoint import require_valid
 from antioversmooth.training.weights.recorded import require_same_function
 
 
@@ -51,27 +52,31 @@ def load_initial_weights(model: nn.Module, run: Run) -> LoadReport:
     else:
         # set by runs.plan and Run.load
         assert run.upstream is not None
-        source = final_checkpoint(run, run.upstream, "starts from")
+        source = final_checkpoint(run.upstream, f"{run.name} starts from it")
     if purpose is Purpose.evaluation:
         require_same_function(source, run.experiment)
     return load_weights(model, source, **options)
 
 
-def final_checkpoint(run: Run, dependency: Run, relation: str) -> Path:
-    """Path of the final checkpoint of a run that `run` depends on.
+def final_checkpoint(run: Run, relation: str = "") -> Path:
+    """Path of the final checkpoint of a run.
 
     Args:
-        relation: Predicate for messages: "starts from" or "learns from".
+        relation: Who needs it, for messages: "deit_s12 seed 0 starts from it".
 
     Raises:
-        CheckpointError: The dependency is not done, or its checkpoint is missing or torn.
+        CheckpointError: The run is not done, or the file is missing or not its final checkpoint.
+        ResultError: The result of the run is invalid.
     """
-    final = (dependency.result() or {}).get("checkpoint")
+    needed = f"; {relation}" if relation else ""
+    result = run.result()
+    if result is None:
+        raise CheckpointError(f"{run.name} is not done{needed}: {run.dir}")
+    final = result["checkpoint"]
     if final is None:
-        raise CheckpointError(
-            f"{run.name} {relation} {dependency.name}, which is not done: {dependency.dir}"
-        )
-    path = dependency.checkpoints_dir / str(final["file"])
-    if not Checkpoint.at(path).is_whole():
-        raise CheckpointError(f"{path} is missing or torn; {run.name} {relation} it")
-    return path
+        raise CheckpointError(f"{run.name} has no checkpoint{needed}: {run.dir}")
+    checkpoint = Checkpoint.at(run.checkpoints_dir / str(final.get("file")))
+    if checkpoint.checksum != final.get("sha256") and checkpoint.path.is_file():
+        raise CheckpointError(f"{checkpoint.path} is not what result.json names{needed}")
+    require_valid(run, checkpoint, relation)
+    return checkpoint.path

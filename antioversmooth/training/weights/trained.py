@@ -6,6 +6,7 @@ a checkpoint in one, or a file of weights.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from torch import nn
@@ -14,8 +15,13 @@ from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models.load_report import LoadReport
 from antioversmooth.models.weights import Purpose, load_weights
-from antioversmooth.training.run import checkpoint
-from antioversmooth.training.weights.initial import load_initial_weights, new_model
+from antioversmooth.runs.checkpoints import Checkpoint
+from antioversmooth.training.run.checkpoint import Flaw, newest_valid, require_valid
+from antioversmooth.training.weights.initial import (
+    final_checkpoint,
+    load_initial_weights,
+    new_model,
+)
 from antioversmooth.training.weights.recorded import require_same_function, run_of_target
 
 
@@ -61,14 +67,31 @@ def is_evaluation_only(target: Path) -> bool:
 
 
 def weights_file(target: Path) -> Path:
-    """The file of weights; the newest whole checkpoint of a run directory.
+    """The file of weights: of a run directory its final checkpoint, or the newest valid one.
 
     Raises:
-        CheckpointError: The run directory has no whole checkpoint.
+        CheckpointError: The run directory has no valid checkpoint, or the file is not the
+            checkpoint that its place and name say.
+        ResultError: The result of the run is invalid.
     """
     if not target.is_dir():
+        if _is_in_run(target):
+            require_valid(run_of_target(target), Checkpoint.at(target))
         return target
-    newest = checkpoint.newest_whole(run_of_target(target).checkpoints(), lambda _: None)
+    run = run_of_target(target)
+    if run.result() is not None:
+        return final_checkpoint(run)
+    newest = newest_valid(run, _say_skipped)
     if newest is None:
         raise CheckpointError(f"{target} has no whole checkpoint yet")
     return newest.path
+
+
+def _say_skipped(checkpoint: Checkpoint, flaw: Flaw) -> None:
+    print(f"{checkpoint.path} {flaw.reason}; an older one is used", file=sys.stderr)
+
+
+def _is_in_run(target: Path) -> bool:
+    """Whether a file lies where the checkpoints of a run do."""
+    in_run = target.parent.name == "checkpoints" and target.suffix == ".pt"
+    return in_run and (target.parent.parent / "spec.yaml").is_file()
