@@ -211,7 +211,7 @@ def test_an_unfinished_run_is_evaluated_at_its_newest_own_checkpoint_and_says_so
     with pytest.raises(AttemptEnded, match="max_steps"):
         train(tiny_run("runtime.max_steps=3"))
     run = tiny_run()
-    expected = evaluate_weights(run.dir).loss
+    expected = evaluate_weights(run.dir).evaluation.loss
     put(other.checkpoints()[0].path, run.checkpoints_dir / "step00000005-attempt1.pt")
-    assert evaluate_weights(run.dir).loss == expected
+    assert evaluate_weights(run.dir).evaluation.loss == expected
     assert "an older one is used" in capfd.readouterr().err
