@@ -20,6 +20,9 @@ settings.register_profile(
 settings.register_profile(
     "explore", deadline=None, database=None, max_examples=500, derandomize=False
 )
+settings.register_profile(
+    "fuzz", deadline=None, database=None, max_examples=2500, derandomize=False
+)
 settings.load_profile("project")
 
 # A background job of a shell ignores Ctrl-C, and so would all processes that tests start.
