@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-BASE = {"background", "config", "errors", "files", "redact", "text", "weight_files"}
+BASE = {"background", "config", "errors", "files", "redact", "shapes", "text", "weight_files"}
 MAY_IMPORT: dict[str, set[str]] = {
     "background": set(),
     "errors": set(),
     "files": set(),
     "redact": set(),
+    "shapes": set(),
     "text": set(),
     "weight_files": {"errors", "files"},
     "config": {"errors"},

@@ -105,7 +105,7 @@ class Run:
         """Content of result.json; None while the run is not done.
 
         Raises:
-            ResultError: It is torn, of another run, lacks what a result must hold, or contradicts
+            ResultError: It is torn, of another run, of another shape than a result, or contradicts
                 the metrics.
         """
         result = read_result(self.dir / "result.json", self.id)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
+import re
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
 from antioversmooth.config import Experiment
-from antioversmooth.errors import ResultError
+from antioversmooth.errors import ResultError, and_more
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import (
     EMA_TOP1,
@@ -22,6 +22,7 @@ from antioversmooth.runs.metrics import (
     VAL_TOP1,
     VAL_TOP5,
 )
+from antioversmooth.shapes import Shape, misfits
 
 FINAL_METRICS = (VAL_TOP1, VAL_TOP5, VAL_LOSS, EMA_TOP1, EMA_TOP5)
 
@@ -96,7 +97,7 @@ def read_result(path: Path, run_id: str) -> dict[str, Any] | None:
     """Content of result.json; None where there is none.
 
     Raises:
-        ResultError: It is torn, of another run, or lacks what a result must hold.
+        ResultError: It is torn, of another run, or has not the shape of a result.
     """
     try:
         result = files.read_json(path)
@@ -107,8 +108,11 @@ def read_result(path: Path, run_id: str) -> dict[str, Any] | None:
     if not isinstance(result, dict) or result.get("id") != run_id:
         found = result.get("id") if isinstance(result, dict) else None
         raise ResultError(f"{path} is of run {found}, not of {run_id}")
-    if absent := list(lacking(result)):
-        raise ResultError(f"{path} lacks {', '.join(absent)}; move it away and launch again")
+    if problems := list(misfits(result, RESULT)):
+        raise ResultError(
+            f"{path} is not the result of a run ({and_more(problems, 3)}); move it away and launch"
+            " again"
+        )
     return result
 
 
@@ -140,35 +144,26 @@ def require_agreement(
         )
 
 
-_NUMBER = (int, float)
-REQUIRED: dict[str, tuple[type, ...]] = {
-    "metrics": (dict,),
-    "best": (dict, type(None)),
-    "parameters": (int,),
-    "gmacs": _NUMBER,
-    "images_per_s": (*_NUMBER, type(None)),
-    "device": (str,),
-    "device_hours": _NUMBER,
-    "checkpoint": (dict, type(None)),
+_SCORES = {VAL_TOP1: float, "*": (float, None)}
+_CHECKPOINT = {
+    "file": re.compile(r"(checkpoints/)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"),
+    "sha256": re.compile("[0-9a-f]{64}"),
 }
-"""Required keys of `result.json`, and the types of their values."""
-
-
-def lacking(result: Mapping[str, Any]) -> Iterator[str]:
-    """Keys that are missing, or whose value is of another type or no number."""
-    for key, kinds in REQUIRED.items():
-        value = result.get(key, ())
-        if not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
-            yield key
-    for part in ("metrics", "best", "start"):
-        values = result.get(part)
-        if isinstance(values, dict) and not _is_score(values.get(VAL_TOP1)):
-            yield f"{part}.{VAL_TOP1}"
-    similarity = result.get("similarity")
-    layers = similarity.get("tokens", []) if isinstance(similarity, dict) else []
-    if not isinstance(layers, list) or not all(isinstance(layer, _NUMBER) for layer in layers):
-        yield "similarity.tokens"
+RESULT: dict[str, Shape] = {
+    "metrics": _SCORES,
+    "best": (_SCORES, None),
+    "start?": (_SCORES, None),
+    "parameters": int,
+    "gmacs": float,
+    "images_per_s": (float, None),
+    "device": str,
+    "device_hours": float,
+    "seconds?": float,
+    "checkpoint": (_CHECKPOINT, None),
+    "similarity?": ({"*": ([float], float)}, None),
+}
+"""The shape (shapes.py) of `result.json`: of all numbers that tables read, and of all names."""
 
 
 def _is_score(value: object) -> bool:
-    return isinstance(value, _NUMBER) and type(value) is not bool and math.isfinite(value)
+    return not any(misfits(value, float))

@@ -20,7 +20,7 @@ from antioversmooth.errors import SpecError
 from antioversmooth.reporting.rendering import latex, markdown, page
 from antioversmooth.reporting.table import document, tables
 from antioversmooth.reporting.table.document import Document
-from antioversmooth.reporting.table.shapes import misfits
+from antioversmooth.shapes import misfits
 
 COMMITTED = Path(__file__).parents[2] / "results" / "mini" / "table2.json"
 NAMES = [

@@ -16,7 +16,7 @@ from typing import Any
 from antioversmooth import runs
 from antioversmooth.config.constraints import NAME
 from antioversmooth.reporting.table.aggregate import RowResult
-from antioversmooth.reporting.table.shapes import Shape
+from antioversmooth.shapes import Shape
 
 Row = dict[str, Any]
 """A row of the JSON document."""

@@ -21,9 +21,10 @@ from antioversmooth.reporting.table import captions
 from antioversmooth.reporting.table.aggregate import RowResult, aggregate, seed_state, sources
 from antioversmooth.reporting.table.columns import Row, measured_row, row_shape
 from antioversmooth.reporting.table.observe import Observation, observe
-from antioversmooth.reporting.table.shapes import Shape
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.metrics import VAL_TOP1
+from antioversmooth.runs.result import RESULT
+from antioversmooth.shapes import Shape
 from antioversmooth.spec import Request
 from antioversmooth.text import visible
 
@@ -127,23 +128,8 @@ def _curve(epochs: list[journal.Record]) -> dict[str, list[float]]:
     return {"epoch": [r["epoch"] for r in points], "top1": [r[VAL_TOP1] for r in points]}
 
 
-_ACCURACY = {VAL_TOP1: float, "*": float}
-
-
 def shape() -> Shape:
     """The shape of a document: of all that renderings read, and of all numbers."""
-    result = {
-        "metrics": _ACCURACY,
-        "best": _ACCURACY,
-        "start?": (_ACCURACY, None),
-        "images_per_s?": (float, None),
-        "parameters": int,
-        "gmacs": float,
-        "device": str,
-        "device_hours": float,
-        "seconds?": float,
-        "similarity?": {"*": ([float], float)},
-    }
     seed = {
         "seed": int,
         "id": str,
@@ -151,7 +137,7 @@ def shape() -> Shape:
         "problem": str,
         "attempts": int,
         "older?": [str],
-        "result": (result, None),
+        "result": (RESULT, None),
         "curve": {"epoch": [int], "top1": [float]},
         "provenance?": (dict, None),
     }

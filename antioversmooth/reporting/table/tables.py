@@ -13,7 +13,7 @@ from antioversmooth.reporting.rendering import csv_file, gallery, latex, markdow
 from antioversmooth.reporting.table import document as documents
 from antioversmooth.reporting.table.columns import Row
 from antioversmooth.reporting.table.document import Document, measured_seeds
-from antioversmooth.reporting.table.shapes import misfits
+from antioversmooth.shapes import misfits
 from antioversmooth.spec import Request
 
 FORMATS: dict[str, Callable[[Document], str]] = {

@@ -1,4 +1,4 @@
-"""Shapes of JSON values: what a table from elsewhere must be, before anything is made of it.
+"""Shapes of JSON values: files from elsewhere are held against one before they are used.
 
 A shape is `str`, `bool`, `int` or `float` (finite; an int is one), a regular expression that a text
 must match as a whole, a list of one shape (of all elements), a tuple of several (one of them fits),
@@ -15,7 +15,7 @@ from typing import Any
 Shape = Any
 
 LARGEST = 2.0**63
-"""Numbers of a table are below this; larger ones have no form that every reader understands."""
+"""Numbers are below this; larger ones have no form that every reader understands."""
 
 _WORDS = {
     str: "a text",
