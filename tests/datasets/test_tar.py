@@ -196,7 +196,7 @@ def test_a_tar_file_within_a_tar_file_is_refused_if_it_is_torn(
         write(content, files)
         inner[f"{label}.tar"] = content.getvalue()[: 2048 if label == "birch" else None]
     write(tmp_path / "train.tar", inner)
-    with pytest.raises(DataError, match=r"train.tar: .*(cut off|end of data)"):
+    with pytest.raises(DataError, match=r"train.tar: birch.tar in it: .*(cut off|end of data)"):
         open_dataset(trees("tar", tmp_path))
 
 
@@ -408,3 +408,11 @@ def test_a_tar_file_that_is_added_later_is_seen(tmp_path: Path, trees: Trees) ->
     write(tmp_path / "val" / "elm.tar", {"elm0.jpg": jpeg(8)})
     after = open_dataset(trees("tar", tmp_path, num_classes=4, num_train=13, num_val=7))
     assert (len(before.classes), len(after.classes)) == (3, 4)
+
+
+def test_a_compressed_tar_file_is_named_where_a_plain_one_is_missing(
+    tmp_path: Path, trees: Trees
+) -> None:
+    write(tmp_path / "train.tar.gz", split_of("train"), mode="w:gz")
+    with pytest.raises(DataError, match=r"neither .*, only train.tar.gz: unpack it; set IMAGENET="):
+        open_dataset(trees("tar", tmp_path))

@@ -8,6 +8,7 @@ handles nor objects.
 
 from __future__ import annotations
 
+import glob
 import os
 import tarfile
 from bisect import bisect_left
@@ -90,7 +91,11 @@ def _archives(config: DataConfig, root: Path, where: str, passed: PassedOver) ->
         return [file]
     if folder.is_dir():
         raise DataError(f"{folder} holds no .tar file")
-    raise missing_data(config, f"there is neither {file} nor a folder {folder} with .tar files")
+    compressed = sorted(path.name for path in root.glob(f"{glob.escape(file.stem)}.*"))
+    instead = f", only {' and '.join(compressed)}: unpack it" if compressed else ""
+    raise missing_data(
+        config, f"there is neither {file} nor a folder {folder} with .tar files{instead}"
+    )
 
 
 def _class_of(path: str, archive: Path) -> str:
@@ -144,9 +149,12 @@ def _members(file: IO[bytes], prefix: str, passed: PassedOver, *, nested: bool) 
                 # never None for a plain file
                 assert inner is not None
                 folder = name.removesuffix(".tar")
-                for inside in _members(inner, f"{prefix}{name}:", passed, nested=True):
-                    path = os.path.join(folder, inside.name)
-                    yield Member(path, offset + inside.offset, inside.size)
+                try:
+                    for inside in _members(inner, f"{prefix}{name}:", passed, nested=True):
+                        path = os.path.join(folder, inside.name)
+                        yield Member(path, offset + inside.offset, inside.size)
+                except tarfile.TarError as err:
+                    raise tarfile.ReadError(f"{name} in it: {err}") from err
             else:
                 yield Member(name, offset, size)
 

@@ -154,7 +154,7 @@ def _label(descriptor: int, shard: Path, key: str, parts: list[Member], label: s
     """The class number, from key.cls or from a field of key.json."""
     extension = CLASS if label == CLASS else "json"
     what = f".{extension}, which data.label={label} requires"
-    part = _only(shard, key, what, [p for p in parts if p.name.endswith(f".{extension}")])
+    part = _only(shard, key, what, [p for p in parts if p.name.lower().endswith(f".{extension}")])
     content = os.pread(descriptor, part.size, part.offset)
     try:
         number = int(content) if extension == CLASS else int(json.loads(content)[label])
