@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 from fabricated import Lab
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mutations import mutate, restore
 
@@ -31,6 +31,8 @@ from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE, OK, USER_ERROR
 from antioversmooth.cli.main import launch, main
 from antioversmooth.runs.status import RunState
 
+SOME = settings(max_examples=settings.default.max_examples // 2)
+"""Half as many examples as of faster tests."""
 RANDOMS = st.randoms(use_true_random=False)
 TRUE = {"deep": 90.1, "deep_featscale": 91.4, "wide": 93.0}
 """Accuracy of each row."""
@@ -198,6 +200,7 @@ EXTRA = {
 """Files that a run has at some time of its life."""
 
 
+@SOME
 @given(RANDOMS)
 def test_a_mutated_file_of_a_run_directory(project: Project, random: Random) -> None:
     begin(project)
@@ -225,6 +228,7 @@ def test_a_mutated_file_of_a_run_directory(project: Project, random: Random) -> 
         other()
 
 
+@SOME
 @given(RANDOMS)
 def test_a_mutated_json_of_a_table(project: Project, random: Random) -> None:
     begin(project)
@@ -243,6 +247,7 @@ def test_a_mutated_json_of_a_table(project: Project, random: Random) -> None:
     call("table", "small")
 
 
+@SOME
 @given(RANDOMS)
 def test_a_mutated_bundle(project: Project, random: Random) -> None:
     begin(project)
@@ -284,6 +289,7 @@ def mutate_member(path: Path, random: Random) -> None:
     shutil.rmtree(folder)
 
 
+@SOME
 @given(RANDOMS)
 def test_a_mutated_file_of_a_data_set(project: Project, random: Random) -> None:
     begin(project)

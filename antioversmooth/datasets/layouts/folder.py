@@ -88,18 +88,19 @@ class _Walk:
         folders: list[str] = []
         images: list[str] = []
         self.depends_on.append(self.top / inside)
-        for entry in os.scandir(self.top / inside):
-            is_dir = entry.is_dir()
-            if is_dir:
-                kind = litter_kind([entry.name]) or self._circular(inside, entry)
-            elif entry.is_file():
-                kind = file_kind(entry.name)
-            else:
-                kind = litter_kind([entry.name]) or self._no_file(entry)
-            if kind:
-                self.passed_over.add(kind, os.path.join(self.prefix, inside, entry.name))
-            else:
-                (folders if is_dir else images).append(entry.name)
+        with os.scandir(self.top / inside) as entries:
+            for entry in entries:
+                is_dir = entry.is_dir()
+                if is_dir:
+                    kind = litter_kind([entry.name]) or self._circular(inside, entry)
+                elif entry.is_file():
+                    kind = file_kind(entry.name)
+                else:
+                    kind = litter_kind([entry.name]) or self._no_file(entry)
+                if kind:
+                    self.passed_over.add(kind, os.path.join(self.prefix, inside, entry.name))
+                else:
+                    (folders if is_dir else images).append(entry.name)
         return sorted(folders), sorted(images)
 
     def _circular(self, inside: str, entry: os.DirEntry[str]) -> str | None:
