@@ -80,9 +80,16 @@ def read_state(source: Path, *, average: bool = False, key: str = "") -> StoredS
 def several_states(source: str, names: Sequence[str]) -> CheckpointError:
     """The error about a file with several sets of weights, of which none is the usual one."""
     return CheckpointError(
-        f"{source} holds several sets of weights: {', '.join(names)}; write the one that you mean"
-        f" to a file of its own: antioversmooth convert {source} weights.safetensors --spec ROW"
-        f" --key {names[0]}"
+        f"{source} holds several sets of weights: {', '.join(names)};"
+        f" {choose_part(source, names[0])}"
+    )
+
+
+def choose_part(source: str, key: str) -> str:
+    """Advice on how to use a part of the weights in a file."""
+    return (
+        "write the part that you mean to a file of its own: antioversmooth convert"
+        f" {shlex.quote(source)} weights.safetensors --spec ROW --key {shlex.quote(key)}"
     )
 
 
@@ -97,10 +104,11 @@ def _states(content: Any) -> dict[str, dict[str, Any]]:
 
 
 def _is_state(value: Any) -> bool:
-    """Whether a value maps names to tensors; a few other values between them do not matter."""
+    """Whether a value maps names to tensors; other values between them are fewer."""
     if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
         return False
-    return 2 * sum(isinstance(item, Tensor) for item in value.values()) > len(value)
+    tensors = sum(isinstance(item, Tensor) for item in value.values())
+    return 0 < tensors >= len(value) / 2
 
 
 def _named_state(source: Path, states: Mapping[str, dict[str, Any]], key: str) -> StoredState:

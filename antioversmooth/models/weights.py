@@ -22,7 +22,7 @@ from antioversmooth.errors import CheckpointError, and_more
 from antioversmooth.methods import parameter_names
 from antioversmooth.models.layouts import State, layout_of, prefixes
 from antioversmooth.models.load_report import LoadReport
-from antioversmooth.models.state_files import StoredState, read_state, several_states
+from antioversmooth.models.state_files import StoredState, choose_part, read_state, several_states
 
 
 class Purpose(Enum):
@@ -155,7 +155,11 @@ def _load(
             if not _is_alike(fitted[key], expected[key])
         ],
     }
-    _refuse(source, model, problems, purpose)
+    found = {what: keys for what, keys in problems.items() if keys}
+    if found:
+        part = ".".join(filter(None, (stored.key, prefix.removesuffix("."))))
+        outside = choose_part(source, part) if prefix else ""
+        raise _misfit(source, model, found, _advice(found, purpose) or outside)
     if reset and purpose is not Purpose.training:
         raise _other_classes(source, fitted[reset[0]], expected[reset[0]])
     values = {key: fitted[key].to(expected[key].dtype) for key in shared}
@@ -266,20 +270,19 @@ def _is_scale(key: str) -> bool:
     return key.rpartition(".")[2] in parameter_names()
 
 
-def _refuse(
-    source: str, model: nn.Module, problems: Mapping[str, Sequence[str]], purpose: Purpose
-) -> None:
-    """Raises CheckpointError if there is a problem; names six keys of each kind, counts others."""
-    found = {what: keys for what, keys in problems.items() if keys}
-    if not found:
-        return
-    listed = "; it ".join(f"{what} {and_more(keys, 6)}" for what, keys in found.items())
-    raise CheckpointError(
-        f"{source} does not fit this {type(model).__name__}: it {listed}; {_advice(found, purpose)}"
+def _misfit(
+    source: str, model: nn.Module, problems: Mapping[str, Sequence[str]], advice: str
+) -> CheckpointError:
+    """The error about keys that do not fit; names six of each kind, counts others."""
+    listed = "; it ".join(f"{what} {and_more(keys, 6)}" for what, keys in problems.items())
+    advice = advice or "choose the model that it is of"
+    return CheckpointError(
+        f"{source} does not fit this {type(model).__name__}: it {listed}; {advice}"
     )
 
 
 def _advice(problems: Mapping[str, Sequence[str]], purpose: Purpose) -> str:
+    """Advice on keys that the file lacks or has in excess; empty where it may be another model."""
     lacks, excess = (problems.get(what, ()) for what in (_LACKS, _EXCESS))
     if any(map(_is_scale, excess)):
         return (
@@ -296,7 +299,7 @@ def _advice(problems: Mapping[str, Sequence[str]], purpose: Purpose) -> str:
             "declare what may be missing in recipe.init_allow_missing, or choose the model that it"
             " is of"
         )
-    return "choose the model that it is of"
+    return ""
 
 
 def _shape(tensor: Tensor) -> str:
