@@ -25,24 +25,27 @@ class LoadReport:
     resampled: tuple[str, ...] = ()
     """Position embeddings and the like, resampled to the model's size."""
     reset: tuple[str, ...] = ()
-    """The classifier, if its number of classes differs: it keeps its initial values."""
+    """The classifier, if its classes are others: it keeps its initial values."""
     ignored: tuple[str, ...] = ()
     """Buffers of the source that the model computes for itself."""
     no_tensors: tuple[str, ...] = ()
     """Values between the tensors of the source that are no tensors."""
+    classes: str = ""
+    """How its classes were matched with those of the data; empty where they were not compared."""
 
     def lines(self) -> list[str]:
         """Lines for people, without empty groups."""
         groups = {
             "renamed": self.renamed,
             "resampled to this model's size": self.resampled,
-            "not loaded, because the number of classes differs": self.reset,
+            "not loaded, because its classes are others": self.reset,
             "not loaded, because the model computes them": self.ignored,
             "not loaded, because they are no tensors": self.no_tensors,
             "not in the source, left at their initial values": self.missing,
         }
         listed = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in groups.items() if keys]
-        return [f"{self._origin()}: {self.unchanged} tensors loaded as they are", *listed]
+        matched = [f"classes: {self.classes}"] if self.classes else []
+        return [f"{self._origin()}: {self.unchanged} tensors loaded as they are", *listed, *matched]
 
     def _origin(self) -> str:
         key = f", key {self.key!r}" if self.key else ""

@@ -248,14 +248,18 @@ def _require_finite(source: str, values: State) -> None:
         )
 
 
-def _classifier_of_other_classes(model: Any, fitted: State, expected: State) -> list[str]:
+def classifier_parameters(model: Any) -> dict[str, nn.Parameter]:
+    """Parameters of a model's classifiers by name; the first dimension of each is the classes."""
     heads = model.get_classifier()
     heads = heads if isinstance(heads, tuple) else (heads,)
     parameters = {id(p) for head in heads for p in head.parameters()}
-    names = [name for name, p in model.named_parameters() if id(p) in parameters and name in fitted]
+    return {name: p for name, p in model.named_parameters() if id(p) in parameters}
+
+
+def _classifier_of_other_classes(model: nn.Module, fitted: State, expected: State) -> list[str]:
     return sorted(
         name
-        for name in names
+        for name in classifier_parameters(model).keys() & fitted.keys()
         if fitted[name].ndim == expected[name].ndim and len(fitted[name]) != len(expected[name])
     )
 

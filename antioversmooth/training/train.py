@@ -78,9 +78,9 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
     model: Any = new_model(config, run.seed).to(ranks.device)
     loaded = None
     if attempt.resume_from is None and config.recipe.init_from is not None:
-        loaded = load_initial_weights(model, run)
+        loaded = load_initial_weights(model, run, dataset.classes)
         _report(attempt, "initial-weights", loaded)
-    teacher = load_teacher(run, ranks)
+    teacher = load_teacher(run, dataset.classes, ranks)
     if teacher is not None:
         _report(attempt, "teacher-weights", teacher.report)
     start = _evaluate_start(attempt, model, evaluator, loaded) if loaded else None

@@ -36,6 +36,7 @@ ALONE = Ranks(RankInfo(0, 1, 0, 1, "alone"), torch.device("cpu"), None)
 GREY = DataConfig(
     name="grey", source=DataSource.digits, num_classes=3, num_train=1, num_val=1, mean=[0.5] * 3
 )
+CLASSES = [str(digit) for digit in range(10)]
 Pair = Callable[..., tuple[Run, Run]]
 
 
@@ -241,9 +242,12 @@ def filed(make_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Run]:
         *overrides: str,
         teacher_model: str = "test_resnet",
         weights: str = "test_resnet",
+        names: list[str] | None = None,
     ) -> Run:
+        torch.manual_seed(0)
         model = timm.create_model(weights, num_classes=classes, in_chans=1)
-        torch.save(model.state_dict(), tmp_path / "teacher.pth")
+        named = {"classes": names} if names else {}
+        torch.save({"model": model.state_dict(), **named}, tmp_path / "teacher.pth")
         origin = f"recipe.teacher='file:{tmp_path}/teacher.pth'"
         return make_run(
             "deit_s12_distilled", origin, f"recipe.teacher_model={teacher_model}", *overrides
@@ -258,11 +262,11 @@ def test_a_teacher_that_was_overwritten_since_the_launch_is_refused(
     run = filed(10)
     (tmp_path / "teacher.pth").write_bytes(b"others")
     with pytest.raises(CheckpointError, match=r"recipe.teacher: .*teacher.pth has other content"):
-        load_teacher(run, ALONE)
+        load_teacher(run, CLASSES, ALONE)
 
 
 def test_a_file_of_any_model_of_timm_teaches(filed: Callable[..., Run]) -> None:
-    teacher = load_teacher(filed(10), ALONE)
+    teacher = load_teacher(filed(10), CLASSES, ALONE)
     assert teacher is not None
     assert teacher(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
     assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
@@ -270,16 +274,32 @@ def test_a_file_of_any_model_of_timm_teaches(filed: Callable[..., Run]) -> None:
 
 def test_a_teacher_of_other_classes_is_refused(filed: Callable[..., Run]) -> None:
     with pytest.raises(CheckpointError, match="classifier of 7 classes, and this model one of 10"):
-        load_teacher(filed(7), ALONE)
+        load_teacher(filed(7), CLASSES, ALONE)
+
+
+def test_a_teacher_gives_its_logits_in_the_order_of_the_datas_classes(
+    filed: Callable[..., Run],
+) -> None:
+    turned = CLASSES[3:] + CLASSES[:3]
+    images = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    teachers = [load_teacher(filed(10, names=names), CLASSES, ALONE) for names in (None, turned)]
+    plain, ordered = (teacher(images) for teacher in teachers if teacher)
+    torch.testing.assert_close(ordered, plain[:, [turned.index(name) for name in CLASSES]])
+    described = [teacher.report.classes for teacher in teachers if teacher]
+    assert described[0] == "by number: the weights do not record names"
+    assert described[1] == "by name, in another order than the weights'"
+    trees = [f"tree{number}" for number in range(10)]
+    with pytest.raises(CheckpointError, match="class 9 is oak in the data, tree9 for"):
+        load_teacher(filed(10, names=trees), [*trees[:9], "oak"], ALONE)
 
 
 def test_a_teacher_that_timm_does_not_know_is_refused(filed: Callable[..., Run]) -> None:
     with pytest.raises(CheckpointError, match=r"teacher_model: timm has no model 'resnet_of_mine'"):
-        load_teacher(filed(10, teacher_model="resnet_of_mine"), ALONE)
+        load_teacher(filed(10, teacher_model="resnet_of_mine"), CLASSES, ALONE)
 
 
 def test_a_teacher_sees_images_of_its_own_size(filed: Callable[..., Run]) -> None:
-    teacher = load_teacher(filed(10, teacher_model="test_vit", weights="test_vit"), ALONE)
+    teacher = load_teacher(filed(10, teacher_model="test_vit", weights="test_vit"), CLASSES, ALONE)
     assert teacher is not None
     # the teacher takes images of 160 x 160
     assert teacher(torch.zeros(2, 1, 28, 28)).shape == (2, 10)

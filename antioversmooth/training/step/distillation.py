@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antioversmooth.config import DataConfig, Distillation, Experiment, RecipeConfig
+from antioversmooth.datasets.classes import describe_difference
 from antioversmooth.errors import CheckpointError
 from antioversmooth.models.load_report import LoadReport
 from antioversmooth.models.weights import load_weights, published_model
 from antioversmooth.runs import Run
 from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.run.distributed import Ranks
+from antioversmooth.training.weights.classes import (
+    known_classes,
+    match_classifier,
+    published_classes,
+)
 from antioversmooth.training.weights.initial import final_checkpoint, new_model
 
 
@@ -72,8 +79,11 @@ def _per_channel(mean: Sequence[float], std: Sequence[float]) -> Tensor:
     return torch.tensor([list(mean), list(std)])[:, :, None, None]
 
 
-def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
+def load_teacher(run: Run, classes: Sequence[str], ranks: Ranks) -> Teacher | None:
     """The teacher that a run's recipe names, on the run's device; None where it names none.
+
+    Args:
+        classes: Names of the classes of the run's data, in order, which become the teacher's.
 
     Raises:
         CheckpointError: Its weights are missing, or it does not fit the images or classes.
@@ -95,7 +105,28 @@ def load_teacher(run: Run, ranks: Ranks) -> Teacher | None:
         teacher = Teacher(model, mean, std, config.data, size, report)
     teacher.to(ranks.device)
     _check_fit(teacher, config, ranks)
+    _match_classes(teacher, run, classes)
     return teacher
+
+
+def _match_classes(teacher: Teacher, run: Run, classes: Sequence[str]) -> None:
+    """Puts the teacher's logits into the order of the data's classes.
+
+    Raises:
+        CheckpointError: The teacher knows other classes.
+    """
+    kind, _, name = (run.experiment.recipe.teacher or "").partition(":")
+    if kind == "timm":
+        known = published_classes(name)
+    else:
+        source = final_checkpoint(run.teacher) if run.teacher else Path(name)
+        known = known_classes(source, len(classes), classes)
+    matched = match_classifier(teacher.model, classes, known)
+    if matched is None:
+        # `match_classifier` found a difference
+        assert known is not None
+        raise CheckpointError(f"recipe.teacher: {describe_difference(classes, known)}")
+    teacher.report = replace(teacher.report, classes=matched.description)
 
 
 def _for_channels(values: Sequence[float], channels: int) -> Sequence[float]:

@@ -1,13 +1,17 @@
-"""Names of the classes that weights know."""
+"""Names of the classes that weights know, compared with those of data."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from timm.data import ImageNetInfo
+from torch import nn
 
+from antioversmooth.datasets.classes import ClassMap, is_numbered, match_names
 from antioversmooth.models.state_files import read_classes
+from antioversmooth.models.weights import classifier_parameters
 from antioversmooth.runs.recorded_data import recorded_classes
 
 
@@ -36,3 +40,32 @@ def recorded_names(target: Path) -> list[str] | None:
         # written before checkpoints held names
         names = recorded_classes(target.parent.parent)
     return names
+
+
+def published_classes(tag: str) -> Sequence[str] | None:
+    """Names of the classes of weights that timm publishes, in order; None where it has none."""
+    return ImageNetInfo().label_names() if "in1k" in tag.rpartition(".")[2].split("_") else None
+
+
+def match_classifier(
+    model: nn.Module, data: Sequence[str], weights: Sequence[str] | None
+) -> ClassMap | None:
+    """Puts the rows of a model's classifiers into the order of the data's classes.
+
+    Returns how the classes were matched; None, and changes nothing, where they are not the same.
+
+    Args:
+        data: Names of the data's classes, in order.
+        weights: Those of the model's classes, as many; None: not recorded.
+    """
+    if weights is None:
+        return ClassMap(None, "by number: the weights do not record names")
+    matched = match_names(data, weights)
+    if matched is None and (is_numbered(weights) or is_numbered(data)):
+        whose = "weights" if is_numbered(weights) else "data"
+        return ClassMap(None, f"by number: the classes of the {whose} have no names")
+    if matched is not None and matched.columns is not None:
+        with torch.no_grad():
+            for parameter in classifier_parameters(model).values():
+                parameter.copy_(parameter[list(matched.columns)])
+    return matched

@@ -17,6 +17,7 @@ from antioversmooth.models.load_report import LoadReport
 from antioversmooth.models.weights import Purpose, load_weights
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.training.run.checkpoint import Flaw, newest_valid, require_valid
+from antioversmooth.training.weights.classes import recorded_names
 from antioversmooth.training.weights.initial import (
     final_checkpoint,
     load_initial_weights,
@@ -56,7 +57,7 @@ def load_trained_weights(
         if average:
             message = f"{target} trains nothing, so there is no moving average of its weights"
             raise CheckpointError(message)
-        return load_initial_weights(model, run_of_target(target))
+        return load_initial_weights(model, run_of_target(target), recorded_names(target))
     source = weights_file(target)
     return load_weights(model, source, purpose=purpose, average=average, key=key)
 
