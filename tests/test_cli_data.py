@@ -146,4 +146,4 @@ def test_what_is_passed_over_is_printed(pictures: Path, capsys: pytest.CaptureFi
     assert "1 .txt (train/ash/labels.txt)" in line
     assert cli.main([*given, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert found["passed_over"]["hidden"] == [1, "train/ash/.DS_Store"]
+    assert found["passed_over"]["hidden"] == {"count": 1, "examples": ["train/ash/.DS_Store"]}

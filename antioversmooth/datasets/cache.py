@@ -21,7 +21,7 @@ from antioversmooth import files
 
 Arrays = dict[str, npt.NDArray[Any]]
 Stamps = npt.NDArray[np.int64]
-FORMAT = 3
+FORMAT = 4
 """Version of the cached arrays; raised when they change, so that older files are not read."""
 SETTLED_S = 2.0
 """Age from which a folder's content is cached: a younger one may change within one time stamp."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import TypedDict
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Extensions of image files, in lower case; the same as those of torchvision's ImageFolder."""
@@ -39,25 +40,30 @@ NUM_KINDS = 8
 """Kinds that messages name, the most frequent first."""
 
 
-class PassedOver(dict[str, list[str | int]]):
-    """Number and first examples of the contents that were passed over, by kind.
+class Kind(TypedDict):
+    """Contents of one kind."""
 
-    Each value is the number and up to `NUM_EXAMPLES` paths. JSON holds it as it is.
-    """
+    count: int
+    examples: list[str]
+    """The first paths, at most `NUM_EXAMPLES`."""
+
+
+class PassedOver(dict[str, Kind]):
+    """Contents that were passed over, by kind. JSON holds it as it is."""
 
     def add(self, kind: str, path: str) -> None:
         """Counts a path."""
-        found = self.setdefault(kind, [0])
-        found[0] = int(found[0]) + 1
-        if len(found) <= NUM_EXAMPLES:
-            found.append(path)
+        self._add(kind, 1, [path])
 
     def add_all(self, other: PassedOver) -> None:
         """Adds all that another one counts."""
-        for kind, (count, *examples) in other.items():
-            found = self.setdefault(kind, [0])
-            found[0] = int(found[0]) + int(count)
-            found += examples[: NUM_EXAMPLES + 1 - len(found)]
+        for kind, found in other.items():
+            self._add(kind, found["count"], found["examples"])
+
+    def _add(self, kind: str, count: int, examples: list[str]) -> None:
+        found = self.setdefault(kind, Kind(count=0, examples=[]))
+        found["count"] += count
+        found["examples"] += examples[: NUM_EXAMPLES - len(found["examples"])]
 
     def may_hold_images(self) -> bool:
         """Whether some of it may belong to the data set."""
@@ -69,13 +75,15 @@ class PassedOver(dict[str, list[str | int]]):
 
     def __str__(self) -> str:
         """One line, as `4 .jfif (train/cat/1.jfif, ...), 1 hidden (train/.DS_Store)`."""
-        kinds = sorted(self.items(), key=lambda item: -int(item[1][0]))
-        parts = []
-        for kind, (count, *examples) in kinds[:NUM_KINDS]:
-            more = ", ..." if int(count) > len(examples) else ""
-            parts.append(f"{count} {kind} ({', '.join(map(str, examples))}{more})")
-        rest = sum(int(found[0]) for _, found in kinds[NUM_KINDS:])
+        kinds = sorted(self.items(), key=lambda item: -item[1]["count"])
+        parts = [_describe(kind, found) for kind, found in kinds[:NUM_KINDS]]
+        rest = sum(found["count"] for _, found in kinds[NUM_KINDS:])
         return ", ".join([*parts, *([f"{rest} of other kinds"] if rest else [])])
+
+
+def _describe(kind: str, found: Kind) -> str:
+    more = ", ..." if found["count"] > len(found["examples"]) else ""
+    return f"{found['count']} {kind} ({', '.join(found['examples'])}{more})"
 
 
 def litter_kind(names: Iterable[str]) -> str | None:

@@ -110,8 +110,8 @@ def _parts(shard: Path, root: Path, passed: PassedOver) -> Iterator[Member]:
     found = list(members(shard, root, contents))
     if twice := contents.get(passed_over.REPLACED):
         raise DataError(
-            f"{twice[1]} occurs more than once in its shard: which one is the sample's? Write the"
-            " shard again with one of them"
+            f"{twice['examples'][0]} occurs more than once in its shard: which one is the sample's?"
+            " Write the shard again with one of them"
         )
     passed.add_all(contents)
     for member in found:
