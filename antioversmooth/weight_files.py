@@ -93,6 +93,34 @@ def require_whole(path: Path) -> None:
         )
 
 
+def require_classes(source: Path, num_classes: int) -> None:
+    """Raises CheckpointError where the classifier in a file has another number of classes.
+
+    Does nothing for a file whose sizes cannot be read here: what loads it asks again.
+    """
+    sizes = {
+        shape[0]
+        for name, shape in safetensors_shapes(source).items()
+        if len(shape) == 2 and _CLASSIFIER.search(name)
+    }
+    if sizes and num_classes not in sizes:
+        raise other_classes(str(source), min(sizes), num_classes)
+
+
+_CLASSIFIER = re.compile(r"(^|\.)(head|head\.fc|head_dist)\.weight$")
+"""Names of a classifier's weights in DeiT, CaiT and Swin, official and timm's."""
+
+
+def other_classes(source: str, theirs: int, ours: int) -> CheckpointError:
+    """The error about a classifier of other classes where nothing trains a new one."""
+    return CheckpointError(
+        f"{source} has a classifier of {theirs} classes, and this model one of {ours}. Nothing"
+        " trains a new classifier here, and an untrained one only guesses: choose a row and data"
+        f" of {theirs} classes (data.num_classes), or fine-tune these weights first"
+        " (recipe.init_from, with recipe.epochs above 0)"
+    )
+
+
 def safetensors_shapes(path: Path) -> dict[str, list[int]]:
     """Shapes of the tensors in a `.safetensors` file, or in all that an index lists, by name.
 

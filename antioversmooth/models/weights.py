@@ -18,6 +18,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from antioversmooth import weight_files
 from antioversmooth.errors import CheckpointError, and_more
 from antioversmooth.methods import parameter_names
 from antioversmooth.models.layouts import State, layout_of, prefixes
@@ -161,7 +162,8 @@ def _load(
         outside = choose_part(source, part) if prefix else ""
         raise _misfit(source, model, found, _advice(found, purpose) or outside)
     if reset and purpose is not Purpose.training:
-        raise _other_classes(source, fitted[reset[0]], expected[reset[0]])
+        theirs, ours = len(fitted[reset[0]]), len(expected[reset[0]])
+        raise weight_files.other_classes(source, theirs, ours)
     values = {key: fitted[key].to(expected[key].dtype) for key in shared}
     _require_finite(source, values)
     model.load_state_dict({**expected, **values})
@@ -213,15 +215,6 @@ def _require_same_tokens(source: str, state: State, expected: State) -> None:
         f"{source} has {theirs} distillation token (dist_token), and this model has {ours}; set"
         f" model.distillation_token={value}, or for a teacher recipe.teacher_model to timm's name"
         " of that model"
-    )
-
-
-def _other_classes(source: str, theirs: Tensor, ours: Tensor) -> CheckpointError:
-    return CheckpointError(
-        f"{source} has a classifier of {len(theirs)} classes, and this model one of {len(ours)}."
-        " Nothing trains a new classifier here, and an untrained one only guesses: choose a row"
-        f" and data of {len(theirs)} classes (data.num_classes), or fine-tune these weights first"
-        " (recipe.init_from, with recipe.epochs above 0)"
     )
 
 

@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from antioversmooth import files
+from antioversmooth import files, weight_files
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.arithmetic import num_parameters
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.runs import Run, require_same_data
+from antioversmooth.runs.identity import origin
 from antioversmooth.runs.record import RunRecord
 
 CHECKPOINTS_KEPT = 3
@@ -49,6 +50,10 @@ def check_inputs(runs: Sequence[Run]) -> None:
             # what it started from is not read again
             if field == "teacher" or not run.has_checkpoint():
                 run.require_file(field)
+                path = Path(origin(run.experiment, field)[1])
+                weight_files.require_whole(path)
+                if run.experiment.recipe.epochs == 0:
+                    weight_files.require_classes(path, run.experiment.data.num_classes)
     for data in _distinct([run.experiment.data for run in runs]):
         readers = [run for run in runs if run.experiment.data == data]
         check_data(data, [run for run in readers if run.has_checkpoint()])

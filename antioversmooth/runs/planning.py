@@ -59,8 +59,11 @@ def _plan_seeds(
             raise SpecError(f"{name} would need itself", where=f"{experiment.name}: recipe.{field}")
         chain_below = (*chain, experiment.name)
         before[role] = _plan_seeds(upstream(name), seeds, results, upstream, chain_below)
-    for teacher in before.get("teacher", [])[:1]:
-        _require_same_kind_of_data(experiment, teacher.experiment)
+    for field, role in ORIGINS.items():
+        # what is trained further gets a new classifier
+        if role == "teacher" or experiment.recipe.epochs == 0:
+            for other in before.get(role, [])[:1]:
+                _require_same_kind_of_data(experiment, other.experiment, field)
     folder = results / "runs" / experiment.name
     science = identity_fields(experiment)
     planned = []
@@ -94,13 +97,14 @@ def _readable(directories: Iterable[Path]) -> Iterator[Run]:
             yield Run.load(directory)
 
 
-def _require_same_kind_of_data(experiment: Experiment, teacher: Experiment) -> None:
+def _require_same_kind_of_data(experiment: Experiment, other: Experiment, field: str) -> None:
+    use = "teach" if field == "teacher" else "be evaluated"
     for key in ("num_classes", "in_channels"):
-        own, theirs = getattr(experiment.data, key), getattr(teacher.data, key)
+        own, theirs = getattr(experiment.data, key), getattr(other.data, key)
         if own != theirs:
             raise SpecError(
-                f"{teacher.name} has data.{key} = {theirs}, and cannot teach where it is {own}",
-                where=f"{experiment.name}: recipe.teacher",
+                f"{other.name} has data.{key} = {theirs}, and cannot {use} where it is {own}",
+                where=f"{experiment.name}: recipe.{field}",
             )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from completed import finish
 
+from antioversmooth import runs, spec
 from antioversmooth.datasets.layouts import packaged
 from antioversmooth.errors import CheckpointError, DataError, LaunchError, SpecError
 from antioversmooth.orchestration import preflight
@@ -105,6 +108,58 @@ def test_a_file_of_weights_is_needed_until_there_is_a_checkpoint(
         preflight.check([run], LocalBackend(), tmp_path)
     (run.checkpoints_dir / "step00000005-attempt1.pt").touch()
     preflight.check([run], LocalBackend(), tmp_path)
+
+
+def write_safetensors(path: Path, shapes: dict[str, list[int]]) -> Path:
+    """Writes a file of zeros by the definition of the format."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        size = 4 * math.prod(shape)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
+    return path
+
+
+@pytest.mark.parametrize("head", ["head", "head.fc", "model.head", "head_dist"])
+def test_an_evaluation_of_weights_with_another_classifier_is_refused_before_it_is_queued(
+    make_run: MakeRun, tmp_path: Path, head: str
+) -> None:
+    shapes = {"pos_embed": [1, 17, 16], f"{head}.weight": [7, 16], f"{head}.bias": [7]}
+    weights = write_safetensors(tmp_path / "seven.safetensors", shapes)
+    overrides = [f"recipe.init_from='file:{weights}'", "recipe.warmup_epochs=0"]
+    evaluated = make_run("deit_s12", *overrides, "recipe.epochs=0")
+    with pytest.raises(CheckpointError, match="classifier of 7 classes, and this model one of 10"):
+        preflight.check([evaluated], LocalBackend(), tmp_path)
+    preflight.check([make_run("deit_s12", *overrides)], LocalBackend(), tmp_path)
+    write_safetensors(weights, shapes | {f"{head}.weight": [10, 16]})
+    preflight.check([make_run("deit_s12", *overrides, "recipe.epochs=0")], LocalBackend(), tmp_path)
+
+
+def test_a_shard_without_its_index_is_refused_before_it_is_queued(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    shard = write_safetensors(tmp_path / "model-00001-of-00002.safetensors", {"a": [1]})
+    run = make_run("deit_s12", f"recipe.init_from='file:{shard}'")
+    with pytest.raises(
+        CheckpointError, match=r"one of 2 shards .* model\.safetensors\.index\.json"
+    ):
+        preflight.check([run], LocalBackend(), tmp_path)
+
+
+def test_a_run_of_other_classes_is_not_evaluated(experiments: Path, tmp_path: Path) -> None:
+    """Said before the other run is trained."""
+    origin = ["recipe.init_from=run:deit_s24", "recipe.warmup_epochs=0", "data.num_classes=7"]
+    trained = spec.load_experiment(experiments / "deit_s24.yaml", ["profile=mini"])
+
+    def planned(*overrides: str) -> list[Run]:
+        row = spec.load_experiment(experiments / "deit_s12.yaml", ["profile=mini", *overrides])
+        return runs.plan([row], [0], tmp_path, lambda name: trained)
+
+    with pytest.raises(SpecError, match=r"deit_s24 has data\.num_classes = 10, and cannot be eval"):
+        planned(*origin, "recipe.epochs=0")
+    assert len(planned(*origin)) == 2
 
 
 def test_a_batch_that_does_not_divide_is_refused_with_what_does(
