@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,9 +27,11 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Opens a file that replaces `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # no process of any machine or container uses it as well, and none can know it before
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
     try:
-        with temporary.open("wb") as file:
+        with open(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -45,23 +49,59 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def to_json(value: Any) -> str:
+    """Indented JSON.
+
+    Raises:
+        ValueError: A number in it is not finite, which JSON cannot say.
+    """
+    try:
+        return json.dumps(value, indent=2, allow_nan=False)
+    except ValueError as err:
+        key = next(_not_finite(value), "")
+        raise ValueError(f"{key} is not a finite number" if key else str(err)) from err
+
+
+def _not_finite(value: Any, key: str = "") -> Iterator[str]:
+    """Dotted keys of numbers that are not finite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield key or "the value"
+    parts = enumerate(value) if isinstance(value, list | tuple) else ()
+    for name, part in value.items() if isinstance(value, dict) else parts:
+        yield from _not_finite(part, f"{key}.{name}" if key else str(name))
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Writes indented JSON, atomically."""
-    write_atomic(path, json.dumps(value, indent=2) + "\n")
+    """Writes indented JSON, atomically.
+
+    Raises:
+        ValueError: A number in it is not finite; names the file and the key.
+    """
+    try:
+        text = to_json(value)
+    except ValueError as err:
+        raise ValueError(f"{path}: {err}") from err
+    write_atomic(path, f"{text}\n")
 
 
 def read_json(path: Path) -> Any:
     """The value in a JSON file; None if there is no such file.
 
     Raises:
-        ValueError: The file is no JSON.
+        ValueError: The file is no JSON, or holds a number that is not finite.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(), parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:
         return None
     except RecursionError as err:
         raise ValueError("nested too deeply") from err
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def sha256(path: Path) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,57 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(
 
 def test_a_missing_json_file_is_none(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "none.json") is None
+
+
+BAD_NUMBERS = {
+    "": float("nan"),
+    "top1": {"top1": float("inf")},
+    "tokens.1": {"tokens": [0.5, float("-inf")]},
+    "rows.0.seeds.1.loss": {"rows": [{"seeds": [{}, {"loss": float("nan")}]}]},
+}
+"""Values with a number that is not finite, by its key."""
+
+
+@pytest.mark.parametrize(("key", "value"), BAD_NUMBERS.items(), ids=BAD_NUMBERS)
+def test_a_number_that_is_not_finite_is_named_and_not_written(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    path = tmp_path / "result.json"
+    with pytest.raises(ValueError, match=rf"result\.json: .*{key}.* not a finite number"):
+        files.write_json(path, value)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("text", ["NaN", '{"a": [Infinity]}', '{"a": -Infinity}', "1e999"])
+def test_a_file_with_a_number_that_is_not_finite_is_no_json(tmp_path: Path, text: str) -> None:
+    (tmp_path / "file").write_text(text)
+    with pytest.raises(ValueError, match="not a finite number"):
+        files.read_json(tmp_path / "file")
+
+
+def test_writers_with_the_same_process_id_replace_a_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of two containers that share a folder."""
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    path = tmp_path / "file"
+    with files.replacing(path) as one, files.replacing(path) as other:
+        one.write(b"one" * 100)
+        other.write(b"other")
+    assert path.read_bytes() == b"one" * 100
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_temporary_file_follows_no_link_and_takes_no_file_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "known")
+    private = tmp_path / "private"
+    private.write_text("mine")
+    (tmp_path / ".file.known.tmp").symlink_to(private)
+    with pytest.raises(OSError, match="File exists"):
+        files.write_atomic(tmp_path / "file", "text")
+    assert private.read_text() == "mine"
 
 
 def test_files_take_the_users_umask(tmp_path: Path) -> None:

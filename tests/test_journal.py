@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -81,9 +82,19 @@ def test_each_step_survives_at_most_once(starts: list[int]) -> None:
     assert set(found) == set(range(1, 61))
 
 
-def test_nan_and_infinity_survive_the_journal(tmp_path: Path) -> None:
-    journal.append(tmp_path / "j", {"loss": float("nan")})
-    assert json.dumps(journal.read(tmp_path / "j")[0]["loss"]) == "NaN"
+def test_a_number_that_is_not_finite_is_a_word_in_a_line_of_strict_json(tmp_path: Path) -> None:
+    values = {"loss": float("nan"), "norm": float("inf"), "few": [1.0, -float("inf")], "rate": 0.5}
+    journal.append(tmp_path / "j", values)
+    line = (tmp_path / "j").read_text()
+    json.loads(line, parse_constant=pytest.fail)
+    (record,) = journal.read(tmp_path / "j")
+    words = {"loss": "nan", "norm": "inf", "few": [1.0, "-inf"], "rate": 0.5}
+    assert {key: record[key] for key in values} == words
+
+
+def test_lines_of_old_journals_with_nan_are_read(tmp_path: Path) -> None:
+    (tmp_path / "j").write_text('{"time": 1, "loss": NaN}\n{"time": 2, "loss": -Infinity}\n')
+    assert [record["time"] for record in journal.read(tmp_path / "j")] == [1, 2]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

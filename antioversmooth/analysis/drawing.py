@@ -62,7 +62,7 @@ class Picture:
     def json(self) -> str:
         """JSON text."""
         panels = [_to_json(panel) for panel in self.panels]
-        return json.dumps({**asdict(self), "panels": panels}, indent=1) + "\n"
+        return json.dumps({**asdict(self), "panels": panels}, indent=1, allow_nan=False) + "\n"
 
     def csv(self) -> str:
         """CSV text: one point a line."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from antioversmooth import spec
+from antioversmooth import files, spec
 from antioversmooth.cli.parsers import split_overrides
 from antioversmooth.config import Experiment, Table
 from antioversmooth.errors import SpecError
@@ -91,7 +90,7 @@ def load_row(name: str | None, overrides: Sequence[str]) -> Experiment | None:
 
 def print_json(value: Any) -> None:
     """Prints what programs read."""
-    print(json.dumps(value, indent=2))
+    print(files.to_json(value))
 
 
 def report_written(paths: Sequence[Path], *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ process may live although its scheduler gave it up for dead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -91,7 +91,7 @@ class Attempt:
     @property
     def seconds(self) -> float:
         """Wall time; of an attempt without an end until its newest record."""
-        return (self.last_seen if self.ended is None else self.ended) - self.started
+        return max(0.0, (self.last_seen if self.ended is None else self.ended) - self.started)
 
     @property
     def device_seconds(self) -> float:
@@ -152,24 +152,39 @@ def _is_valid(record: Record) -> bool:
     return event != "end" or (isinstance(reason, str) and reason in _REASONS)
 
 
-def write_end(path: Path, attempt: int, reason: EndReason, *, step: int, message: str = "") -> None:
+def write_end(
+    path: Path,
+    attempt: int,
+    reason: EndReason,
+    *,
+    step: int,
+    message: str = "",
+    ended: float | None = None,
+) -> None:
     """Appends the end of an attempt to attempts.jsonl.
 
     Args:
         step: Steps of the run that are done.
         message: For people.
+        ended: When it ended, where another process records it: its last sign of life; default: now.
     """
     end = {"attempt": attempt, "event": "end", "reason": reason.value, "step": step}
-    journal.append(path, {**end, "message": message} if message else end)
+    at = {} if ended is None else {"time": round(ended, 3)}
+    journal.append(path, {**at, **end, **({"message": message} if message else {})})
 
 
-def extend_last_seen(attempts: Iterable[Attempt], metrics: Iterable[Record]) -> list[Attempt]:
-    """The attempts, last seen when they wrote their newest record of attempts or metrics.
+def extend_last_seen(
+    attempts: Sequence[Attempt], metrics: Iterable[Record], heartbeat: float | None = None
+) -> list[Attempt]:
+    """The attempts, last seen at their last sign of life.
+
+    That is their newest record of attempts or metrics, and of the newest attempt the heartbeat.
 
     Args:
         metrics: All records of metrics.jsonl, superseded ones too.
+        heartbeat: Time of the newest heartbeat.
     """
-    newest: dict[int, float] = {}
+    newest = {attempts[-1].number: heartbeat} if attempts and heartbeat is not None else {}
     for record in metrics:
         if "attempt" in record and "time" in record:
             number = record["attempt"]

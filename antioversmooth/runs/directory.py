@@ -24,6 +24,7 @@ results/runs/<experiment>/seed<k>-<id8>/
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,7 @@ from antioversmooth.runs import journal
 from antioversmooth.runs.attempts import (
     Attempt,
     EndReason,
+    extend_last_seen,
     in_lineage,
     read_attempts,
     write_end,
@@ -153,6 +155,8 @@ class Run:
     ) -> bool:
         """Records the end of an attempt that did not record it; returns whether it did.
 
+        It ended at its last sign of life, however much later this is called.
+
         Args:
             number: Its number; default: the newest attempt.
             instead_of: Recorded reasons that this one replaces; any other end stays as it is.
@@ -162,8 +166,25 @@ class Run:
         if closed is None or (closed.reason is not None and closed.reason not in instead_of):
             return False
         step = self.last_step() if closed.end_step is None else closed.end_step
-        write_end(self.attempts_path, closed.number, reason, step=step, message=message)
+        seen = extend_last_seen(
+            list(attempts.values()), journal.read(self.metrics_path), self.heartbeat()
+        )
+        (last_seen,) = (one.last_seen for one in seen if one.number == closed.number)
+        ended = last_seen if closed.ended is None else closed.ended
+        write_end(
+            self.attempts_path, closed.number, reason, step=step, message=message, ended=ended
+        )
         return True
+
+    def heartbeat(self) -> float | None:
+        """Time of the newest heartbeat, in seconds since 1970; None before the first.
+
+        It is never later than now: the clock of a file server may be ahead.
+        """
+        try:
+            return min((self.dir / "heartbeat").stat().st_mtime, time.time())
+        except OSError:
+            return None
 
     def no_checkpoint_message(self, reached: int) -> str:
         """A warning about a run that had reached a step and has no checkpoint to resume from."""

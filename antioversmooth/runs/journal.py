@@ -7,6 +7,7 @@ A run directory has several: attempts.jsonl (attempts.py), metrics.jsonl (metric
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -26,11 +27,12 @@ def append(path: Path, record: Record, *, synced: bool = False) -> None:
     Args:
         path: The journal; created where it is missing.
         record: Numbers and strings, of which secrets are hidden. A `time` (seconds since 1970) is
-            added where there is none.
+            added where there is none. JSON has no numbers that are not finite: they are written as
+            the strings nan, inf and -inf.
         synced: Whether to return only when the line survives a power failure.
     """
-    safe = {k: redact(value) if isinstance(value, str) else value for k, value in record.items()}
-    line = json.dumps({"time": round(time.time(), 3), **safe}, allow_nan=True) + "\n"
+    safe = {key: _recordable(value) for key, value in record.items()}
+    line = json.dumps({"time": round(time.time(), 3), **safe}, allow_nan=False) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         is_new = os.fstat(descriptor).st_size == 0
@@ -46,6 +48,16 @@ def append(path: Path, record: Record, *, synced: bool = False) -> None:
         os.close(descriptor)
     if synced and is_new:
         files.sync_folder(path.parent)
+
+
+def _recordable(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: _recordable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_recordable(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _ends_torn(path: Path) -> bool:

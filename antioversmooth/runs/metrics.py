@@ -6,6 +6,8 @@ are in percent.
 
 from __future__ import annotations
 
+import sys
+
 TRAIN_LOSS = "train/loss"
 TRAIN_LR = "train/lr"
 TRAIN_GRAD_NORM = "train/grad_norm"
@@ -32,5 +34,7 @@ SIMILARITY_IMAGES = 128
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number, finite or not."""
-    return type(value) in (int, float)
+    """Whether a value is a finite number."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return -sys.float_info.max <= value <= sys.float_info.max

@@ -68,7 +68,7 @@ class RunRecord:
             attempts=jobs.mark_cancelled(run.attempts(), events),
             events=events,
             intent=read_mapping(run.dir / "intent.json"),
-            heartbeat=_modified(run.dir / "heartbeat"),
+            heartbeat=run.heartbeat(),
             keep_metrics=keep_metrics,
         )
         # after the attempts: an attempt records that it has completed after it wrote the result
@@ -127,9 +127,9 @@ class RunRecord:
 
     @cached_property
     def attempts_with_cost(self) -> list[Attempt]:
-        """The attempts, last seen when they wrote their newest record; a running one now."""
+        """The attempts, last seen at their last sign of life."""
         if any(attempt.ended is None for attempt in self.attempts):
-            return extend_last_seen(self.attempts, self.all_metrics)
+            return extend_last_seen(self.attempts, self.all_metrics, self.heartbeat)
         return self.attempts
 
     @cached_property
@@ -220,10 +220,3 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except (ValueError, OSError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _modified(path: Path) -> float | None:
-    try:
-        return path.stat().st_mtime
-    except FileNotFoundError:
-        return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
 from antioversmooth.config import Experiment
 from antioversmooth.errors import ResultError, and_more
+from antioversmooth.runs.attempts import Attempt
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import (
     EMA_TOP1,
@@ -21,6 +23,7 @@ from antioversmooth.runs.metrics import (
     VAL_LOSS,
     VAL_TOP1,
     VAL_TOP5,
+    is_number,
 )
 from antioversmooth.shapes import Shape, misfits
 
@@ -39,10 +42,16 @@ def outcome(records: Sequence[Record], config: Experiment) -> dict[str, Any]:
     evaluated = epoch_records(records)
     if reason := incomplete_reason(evaluated, config):
         raise ResultError(f"{config.name}: {reason}")
-    at_start = [r for r in records if START_TOP1 in r]
-    speeds = [r[IMAGES_PER_SECOND] for r in records if IMAGES_PER_SECOND in r]
+    at_start = [r for r in records if is_number(r.get(START_TOP1))]
+    speeds = [r[IMAGES_PER_SECOND] for r in records if is_number(r.get(IMAGES_PER_SECOND))]
+    final = {key: evaluated[-1][key] for key in FINAL_METRICS if key in evaluated[-1]}
+    if bad := [key for key in final if not is_number(final[key])]:
+        raise ResultError(
+            f"{config.name}: {bad[0]} after the last step is {final[bad[0]]}, not a finite number:"
+            " its weights are no result"
+        )
     return {
-        "metrics": {key: evaluated[-1][key] for key in FINAL_METRICS if key in evaluated[-1]},
+        "metrics": final,
         "best": _best(evaluated, config.recipe.epochs),
         # before training; None for training from scratch
         "start": _start(at_start[-1]) if at_start else None,
@@ -68,6 +77,21 @@ def _best(evaluated: Sequence[Record], epochs: int) -> dict[str, float] | None:
     return {VAL_TOP1: best[VAL_TOP1], "epoch": best["epoch"]}
 
 
+def effort(attempts: Sequence[Attempt], finished: float) -> dict[str, float | int]:
+    """Wall seconds, device-hours and number of attempts of a run that is complete.
+
+    Args:
+        attempts: All, each of them with its last sign of life (`extend_last_seen`).
+        finished: When the last one wrote the result, in seconds since 1970.
+    """
+    counted = [*attempts[:-1], *(replace(one, ended=finished) for one in attempts[-1:])]
+    return {
+        "seconds": sum(attempt.seconds for attempt in counted),
+        "device_hours": sum(attempt.device_seconds for attempt in counted) / 3600,
+        "attempts": len(counted),
+    }
+
+
 def epoch_records(records: Iterable[Record]) -> list[Record]:
     """One record for each finished epoch, by step: the last one with the accuracy after it."""
     evaluated = {r["step"]: r for r in records if _is_evaluation(r)}
@@ -76,7 +100,7 @@ def epoch_records(records: Iterable[Record]) -> list[Record]:
 
 def _is_evaluation(record: Record) -> bool:
     whole = type(record.get("step")) is int and type(record.get("epoch")) is int
-    return whole and _is_score(record.get(VAL_TOP1))
+    return whole and is_number(record.get(VAL_TOP1))
 
 
 def incomplete_reason(epochs: Sequence[Record], config: Experiment) -> str:
@@ -152,7 +176,7 @@ _CHECKPOINT = {
 RESULT: dict[str, Shape] = {
     "metrics": _SCORES,
     "best": (_SCORES, None),
-    "start?": (_SCORES, None),
+    "start?": ({**_SCORES, "weights?": dict}, None),
     "parameters": int,
     "gmacs": float,
     "images_per_s": (float, None),
@@ -163,7 +187,3 @@ RESULT: dict[str, Shape] = {
     "similarity?": ({"*": ([float], float)}, None),
 }
 """The shape (shapes.py) of `result.json`: of all numbers that tables read, and of all names."""
-
-
-def _is_score(value: object) -> bool:
-    return not any(misfits(value, float))

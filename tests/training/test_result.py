@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from antioversmooth.runs import Run, journal
-from antioversmooth.training.run.result import _effort
+from antioversmooth.runs.attempts import extend_last_seen
+from antioversmooth.runs.result import effort
 
 
 def test_effort_is_summed_over_attempts_and_a_killed_one_counts_up_to_its_last_record(
@@ -19,7 +20,7 @@ def test_effort_is_summed_over_attempts_and_a_killed_one_counts_up_to_its_last_r
     journal.append(
         run.attempts_path, {"time": 260, "attempt": 2, "event": "end", "reason": "completed"}
     )
-    effort = _effort(run)
-    assert effort["seconds"] == 30 + 60
-    assert effort["device_hours"] == pytest.approx((30 * 2 + 60 * 4) / 3600)
-    assert effort["attempts"] == 2
+    found = effort(extend_last_seen(run.attempts(), journal.read(run.metrics_path)), 260)
+    assert found["seconds"] == 30 + 60
+    assert found["device_hours"] == pytest.approx((30 * 2 + 60 * 4) / 3600)
+    assert found["attempts"] == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -57,7 +56,7 @@ def progress_of(record: RunRecord) -> Progress:
         loss=newest(metrics, TRAIN_LOSS),
         top1=newest(metrics, VAL_TOP1),
         images_per_s=speed,
-        remaining_s=left / speed if speed and math.isfinite(speed) else None,
+        remaining_s=left / speed if speed else None,
         attempts=len(record.attempts),
     )
 

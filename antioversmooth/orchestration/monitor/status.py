@@ -89,9 +89,16 @@ def _describe_progress(record: RunRecord, status: RunStatus, estimator: Estimato
         "top1": progress.top1,
         "remaining_s": progress.remaining_s if is_running else None,
         "attempts": [_describe_attempt(attempt) for attempt in attempts],
-        "device_hours_used": sum(attempt.device_seconds for attempt in attempts) / 3600,
+        "device_hours_used": _device_hours(record, attempts),
         "device_hours_left": None if total is None else total * (1 - progress.fraction),
     }
+
+
+def _device_hours(record: RunRecord, attempts: Sequence[Attempt]) -> float:
+    """Those of its result, which a table shows; before it those of the attempts so far."""
+    if record.result is not None:
+        return float(record.result["device_hours"])
+    return sum(attempt.device_seconds for attempt in attempts) / 3600
 
 
 def _attempts_until_now(record: RunRecord, status: RunStatus) -> list[Attempt]:

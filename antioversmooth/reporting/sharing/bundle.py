@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -87,7 +86,7 @@ def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> li
         files.replacing(target) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        _add(tar, MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+        _add(tar, MANIFEST, f"{files.to_json(manifest)}\n".encode())
         for run, parts in contents:
             for part in parts:
                 content = part.path if part.text is None else part.text

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from antioversmooth import files, runs
@@ -71,13 +72,12 @@ def import_bundle(path: Path, results: Path) -> list[Imported]:
     with _reading(path), tarfile.open(path, "r:") as tar:
         entries = _manifest(path, tar)
         base = runs.profile_folder(results, entries[0].profile)
-        scratch = base / f".import-{os.getpid()}.tmp"
-        try:
+        base.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=base, prefix=".import-", suffix=".tmp") as temporary:
+            scratch = Path(temporary)
             _extract(path, tar, entries, scratch)
             _check(path, entries, scratch)
             return _move(path, entries, scratch, base)
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
 
 
 @contextmanager
@@ -153,7 +153,6 @@ def _extract(path: Path, tar: tarfile.TarFile, entries: list[_Entry], scratch: P
         for name, listed in entry.files.items()
     }
     needed = sum(size for _, size in expected.values())
-    scratch.mkdir(parents=True)
     if needed > shutil.disk_usage(scratch).free:
         raise UserError(
             f"{path} holds {needed / 2**20:,.0f} MiB, and there is less than that free in"

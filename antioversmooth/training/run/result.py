@@ -12,7 +12,7 @@ from antioversmooth import files
 from antioversmooth.models.measure import count_parameters, multiply_adds
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.attempts import extend_last_seen
-from antioversmooth.runs.result import outcome
+from antioversmooth.runs.result import effort, outcome
 from antioversmooth.training.evaluator import Evaluation
 from antioversmooth.training.run.attempt import Attempt
 from antioversmooth.training.run.checkpoint import find_flaw
@@ -35,7 +35,7 @@ def write_result(
         evaluation: Of a run that only evaluates: what it found, kept class by class.
     """
     run, config = attempt.run, attempt.run.experiment
-    side = config.model.image_size
+    side, finished = config.model.image_size, time.time()
     files.write_json(
         run.dir / "result.json",
         {
@@ -49,7 +49,7 @@ def write_result(
             "gmacs": multiply_adds(model, (config.data.in_channels, side, side)),
             "device": attempt.ranks.device_name,
             "world_size": attempt.ranks.world_size,
-            **_effort(run),
+            **effort(extend_last_seen(run.attempts(), journal.read(run.metrics_path)), finished),
             "checkpoint": _final_checkpoint(run),
             "similarity": dict(similarity),
             **({"evaluation": evaluation.detail()} if evaluation else {}),
@@ -58,19 +58,9 @@ def write_result(
                 "root": config.data.root,
                 **data,
             },
-            "finished": time.time(),
+            "finished": finished,
         },
     )
-
-
-def _effort(run: Run) -> dict[str, float | int]:
-    """Wall seconds, device-hours and number of attempts so far."""
-    attempts = extend_last_seen(run.attempts(), journal.read(run.metrics_path))
-    return {
-        "seconds": sum(attempt.seconds for attempt in attempts),
-        "device_hours": sum(attempt.device_seconds for attempt in attempts) / 3600,
-        "attempts": len(attempts),
-    }
 
 
 def _final_checkpoint(run: Run) -> dict[str, str] | None:
