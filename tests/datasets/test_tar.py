@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import gzip
 import io
@@ -10,6 +11,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from layouts import COUNTS, jpeg, split_of
 from timm.data.readers.reader_image_in_tar import ReaderImageInTar
@@ -416,3 +418,33 @@ def test_a_compressed_tar_file_is_named_where_a_plain_one_is_missing(
     write(tmp_path / "train.tar.gz", split_of("train"), mode="w:gz")
     with pytest.raises(DataError, match=r"neither .*, only train.tar.gz: unpack it; set IMAGENET="):
         open_dataset(trees("tar", tmp_path))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_tar_file_with_changed_headers_is_listed_or_refused(
+    seed: int, tmp_path: Path, trees: Trees
+) -> None:
+    """Whatever its names, sizes, types and links say; their checksums are right."""
+    one_for_a_split(tmp_path)
+    links: list[tuple[str, bytes | str, bytes]] = [
+        ("ash/s.jpg", "../birch/birch0.jpg", SOFT),
+        ("ash/h.jpg", "birch/birch1.jpg", HARD),
+    ]
+    files = [(name, content, FILE) for name, content in split_of("train").items()]
+    linked(tmp_path / "train.tar", [*files, *links])
+    whole = (tmp_path / "train.tar").read_bytes()
+    with tarfile.open(tmp_path / "train.tar") as archive:
+        headers = [member.offset for member in archive]
+    generator = np.random.default_rng(seed)
+    for _ in range(40):
+        content = bytearray(whole)
+        start = int(generator.choice(headers))
+        for place in generator.integers(0, 512, 4):
+            content[start + place] = generator.integers(0, 256)
+        header = content[start : start + 512]
+        checksum = sum(header[:148]) + 8 * ord(" ") + sum(header[156:])
+        content[start + 148 : start + 156] = b"%06o\0 " % checksum
+        (tmp_path / "train.tar").write_bytes(content)
+        with contextlib.suppress(DataError):
+            images = open_dataset(trees("tar", tmp_path, num_train=14)).train
+            assert len([images.read(i) for i in range(14)]) == 14  # type: ignore[union-attr]
