@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # of analysis only modules that need no torch
     "reporting": BASE | {"runs", "spec", "datasets", "methods", "analysis"},
     "models": {"config", "errors", "files", "methods", "weight_files"},
-    "analysis": {"config", "errors", "files", "methods", "models", "text"},
+    "analysis": {"config", "errors", "files", "methods", "models", "shapes", "text"},
     "training": BASE | {"runs", "datasets", "methods", "models", "analysis"},
 }
 TYPED = {"cli"}

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from antioversmooth import files
 from antioversmooth.methods import METHODS
+from antioversmooth.shapes import Shape, misfits
 
 AXES = ("head", "channel", "frequency", "power")
 
@@ -128,14 +129,27 @@ class Analysis:
 
     @classmethod
     def read(cls, path: Path) -> Analysis | None:
-        """The analysis in a file that `write` wrote; None if there is no such file."""
-        value = files.read_json(path)
-        if value is None:
+        """The analysis in a file; None if there is none that `write` wrote."""
+        try:
+            value = files.read_json(path)
+            if any(misfits(value, _shape())):
+                return None
+            measures = {
+                name: {int(layer): item for layer, item in value["measures"][name].items()}
+                for name in all_measures().keys() & value["measures"].keys()
+            }
+        except ValueError:
             return None
-        del value["axes"]
-        for name, values in value["measures"].items():
-            value["measures"][name] = {int(layer): item for layer, item in values.items()}
-        return cls(**value)
+        numbers = value["num_images"], value["depth"]
+        return cls(value["title"], value["weights"], *numbers, measures, value.get("data", ""))
+
+
+def _shape() -> Shape:
+    """The shape of the JSON (shapes.py): a number for each layer, or lists along the axes."""
+    nested: list[Shape] = [float, [float], [[float]]]
+    measures = {f"{name}?": {"*": nested[len(m.axes)]} for name, m in all_measures().items()}
+    numbers = {"num_images": int, "depth": int}
+    return {"title": str, "weights": str, **numbers, "data?": str, "measures": measures}
 
 
 def _rounded(value: Any) -> Any:

@@ -63,3 +63,23 @@ def test_a_number_that_is_not_finite_is_refused() -> None:
     broken = Analysis("DeiT-S", "", 1, 1, {"tokens/similarity": {0: float("nan")}})
     with pytest.raises(ValueError, match="JSON"):
         broken.json()
+
+
+MEASURED = '{"title": "t", "weights": "w", "num_images": 1, "depth": 1, "measures": %s}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "null", "[]", "{}", '{"title": 1}',
+        MEASURED % '{"tokens/similarity": {"x": 1}}',
+        MEASURED % '{"tokens/similarity": {"1": "x"}}',
+        MEASURED % '{"attention/similarity": {"1": 1}}',
+        MEASURED % '{"attention/similarity": 1}',
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_analysis_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "analysis.json").write_text(text)
+    assert Analysis.read(tmp_path / "analysis.json") is None
+    (tmp_path / "analysis.json").write_text(MEASURED % '{"tokens/similarity": {"1": 1}}')
+    assert Analysis.read(tmp_path / "analysis.json") is not None

@@ -44,6 +44,16 @@ def test_progress_comes_from_the_journals_alone(make_run: MakeRun) -> None:
     assert now.remaining_s == 3 * steps * batch / 400.0
 
 
+def test_the_accuracy_is_that_of_the_last_epoch_in_whatever_order_its_line_lies(
+    make_run: MakeRun,
+) -> None:
+    run = make_run("deit_s12", "recipe.epochs=4")
+    start(run)
+    for number, top1 in ((2, 75.0), (1, 61.0), (2, 75.0)):
+        epoch(run, number, top1)
+    assert (read(run).epochs_done, read(run).top1) == (2, 75.0)
+
+
 def test_steps_that_a_later_attempt_superseded_do_not_count(make_run: MakeRun) -> None:
     run = make_run("deit_s12", "recipe.epochs=4")
     start(run)

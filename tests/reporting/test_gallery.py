@@ -7,13 +7,16 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
+import pytest
 from fabricated import Lab
 
 from antioversmooth import files
 from antioversmooth.analysis import drawing
 from antioversmooth.analysis.drawing import Picture
 from antioversmooth.analysis.panels import Curve, PanelData
+from antioversmooth.errors import UserError
 from antioversmooth.reporting.rendering import gallery, page
 from antioversmooth.reporting.table import document
 
@@ -76,3 +79,29 @@ def test_the_same_pictures_are_the_same_page(tmp_path: Path) -> None:
     first = gallery.write_gallery(tmp_path).read_bytes()
     files.write_atomic(tmp_path / "notes.txt", "not a picture")
     assert gallery.write_gallery(tmp_path).read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    ["", "{", "[]", '{"name": "a"}', '{"name": "a", "title": "t", "notes": [], "panels": 1}'],
+)
+def test_a_picture_whose_numbers_are_not_its_own_is_named(numbers: str, tmp_path: Path) -> None:
+    drawing.write_picture(picture("a", "A"), tmp_path)
+    (tmp_path / "a.json").write_text(numbers)
+    with pytest.raises(UserError, match=r"a\.json"):
+        gallery.write_gallery(tmp_path)
+    (tmp_path / "a.json").unlink()
+    with pytest.raises(UserError, match=r"a\.json is not what was drawn as a\.svg"):
+        gallery.write_gallery(tmp_path)
+
+
+def test_no_name_of_a_file_leads_elsewhere(tmp_path: Path) -> None:
+    made = picture("a", "A")
+    for name in ("javascript:alert(1)", "a b#c?d%41", '"><img src=x>'):
+        drawing.write_picture(replace(made, name=name), tmp_path)
+    links = Links()
+    links.feed(gallery.write_gallery(tmp_path).read_text())
+    targets = [target for target in links.targets if not target.startswith("data:")]
+    assert len(targets) == 12
+    assert all((tmp_path / unquote(target)).is_file() for target in targets)
+    assert all(target.startswith("./") for target in targets)

@@ -467,3 +467,26 @@ def without_ids(held: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         name: {**run, "tags": {**run["tags"], "mlflow.parentRunId": None}}
         for name, run in held.items()
     }
+
+
+def test_what_an_edited_journal_holds_hides_no_other_metric(store: Lab) -> None:
+    run = store.run("deep")
+    store.start(run, epochs=2)
+    hostile = "\x1b]0;t\x07 \ud800 \x00 [x](javascript:y) <script>"
+    store.end(run, "crash", message=hostile)
+    before = {"time": NOON + 30, "attempt": 1, "step": 20, TRAIN_LOSS: 0.5}
+    lines: list[dict[str, Any]] = [
+        {"a/../b": 1.0, "$x y": 2.0, "": 3.0, "huge": 10**400, "text": hostile, "yes": True},
+        {"layer": "x", "similarity/tokens": 1.0},
+        {"time": float("nan"), "late": 1.0},
+        {"step": 10**30, "far": 1.0},
+    ]
+    for line in lines:
+        journal.append(run.metrics_path, {**before, **line})
+    with run.metrics_path.open("a") as file:
+        file.write('{"attempt": 1, "without": 1.0}\n')
+    sync(store)
+    mirrored = content(store)["deep seed 0"]
+    assert {value for _, _, value in mirrored["metrics"][TRAIN_LOSS]} == {2.0, 1.0, 0.5}
+    assert not {"huge", "late", "far", "without", "yes", "$x y"} & mirrored["metrics"].keys()
+    assert "\\u001b]0;t\\u0007 \\ud800 \\u0000" in mirrored["tags"]["antioversmooth.problem"]

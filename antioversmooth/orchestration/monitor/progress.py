@@ -26,7 +26,7 @@ class Progress:
     loss: float | None
     """Newest training loss."""
     top1: float | None
-    """Newest top-1 accuracy on the validation set, in percent."""
+    """Top-1 accuracy on the validation set after the last epoch that was evaluated, in percent."""
     images_per_s: float | None
     """Newest training throughput over all devices."""
     remaining_s: float | None
@@ -54,7 +54,7 @@ def progress_of(record: RunRecord) -> Progress:
         epochs_done=sum(1 for record in record.epochs if record["step"] > 0),
         epochs=experiment.recipe.epochs,
         loss=newest(metrics, TRAIN_LOSS),
-        top1=newest(metrics, VAL_TOP1),
+        top1=record.epochs[-1][VAL_TOP1] if record.epochs else None,
         images_per_s=speed,
         remaining_s=left / speed if speed else None,
         attempts=len(record.attempts),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from antioversmooth.runs.attempts import in_lineage
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.runs.status import RunState
+from antioversmooth.shapes import misfits
+from antioversmooth.text import one_line, visible
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -147,7 +150,7 @@ class _Experiment:
     def _find_or_create(self, tags: dict[str, str], name: str, start_s: float) -> MlflowRun:
         key = _key(tags)
         if key not in self.known:
-            self.known[key] = self.client.create_run(self.id, _ms(start_s), tags, name)
+            self.known[key] = self.client.create_run(self.id, _ms(start_s), tags, one_line(name))
         return self.known[key]
 
     def _child(self, seen: Observation, parent: MlflowRun) -> bool:
@@ -262,21 +265,36 @@ def _end_time(seen: Observation) -> float:
 
 
 def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+    """Milliseconds; 0 for a time that is none, as an edited journal may hold it."""
+    return 0 if any(misfits(seconds, float)) else round(seconds * 1000)
+
+
+_METRIC = re.compile(r"[\w-]+(/[\w-]+)*", re.ASCII)
+"""Names that training writes; MLflow refuses a whole batch for the sake of another one."""
 
 
 def _metrics(records: Iterable[Record]) -> list[Metric]:
-    """All metrics of the journal, at their step and time; the step of a similarity is its layer."""
+    """All metrics of the journal, at their step and time; the step of a similarity is its layer.
+
+    Records without a time and a step are passed over, as are values that are no number.
+    """
     from mlflow.entities import Metric
 
-    return [
-        Metric(
-            key, value, _ms(record["time"]), int(record["layer" if "layer" in record else "step"])
-        )
-        for record in records
-        for key, value in record.items()
-        if key not in NOT_METRICS and isinstance(value, (int, float))
-    ]
+    found = []
+    for record in records:
+        time, step = record.get("time"), record.get("layer" if "layer" in record else "step")
+        if time is not None and step is not None and not any(misfits([time, step], [float])):
+            found += [
+                Metric(key, value, _ms(time), int(step))
+                for key, value in record.items()
+                if key not in NOT_METRICS and _METRIC.fullmatch(key) and _is_mirrored(value)
+            ]
+    return found
+
+
+def _is_mirrored(value: object) -> bool:
+    """Whether a value is a number that fits into a column of a database; NaN does."""
+    return isinstance(value, float) or not any(misfits(value, float))
 
 
 def _outcome(seen: Observation) -> list[Metric]:
@@ -308,7 +326,7 @@ def _params(experiment: Experiment, **more: int) -> list[Param]:
     from mlflow.entities import Param
 
     fields = {**runs.identity_fields(experiment), **more}
-    return [Param(key, value) for key, value in runs.flatten(fields).items()]
+    return [Param(key, visible(value)) for key, value in runs.flatten(fields).items()]
 
 
 def _facts(seen: Observation) -> dict[str, str]:
@@ -328,4 +346,4 @@ def _facts(seen: Observation) -> dict[str, str]:
 def _tags(facts: dict[str, str]) -> list[RunTag]:
     from mlflow.entities import RunTag
 
-    return [RunTag(f"antioversmooth.{key}", value) for key, value in facts.items()]
+    return [RunTag(f"antioversmooth.{key}", visible(value)) for key, value in facts.items()]
