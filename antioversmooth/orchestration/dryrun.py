@@ -39,7 +39,7 @@ def describe(
         "backend": choice.backend.name,
         "because": choice.reason,
         "snapshot": snapshot.id,
-        "refused": _refusal(records, results),
+        "refused": _refusal(records, choice.backend, results),
         "runs": [_describe_run(record, choice.backend, snapshot, estimator) for record in records],
     }
 
@@ -72,13 +72,14 @@ def _describe_run(
     }
 
 
-def _refusal(records: Sequence[RunRecord], results: Path) -> str | None:
+def _refusal(records: Sequence[RunRecord], backend: Backend, results: Path) -> str | None:
     """Why a launch of these runs would be refused."""
     invalid = [r.invalid_result_reason for r in records if r.invalid_result_reason]
     if invalid and len(invalid) == len(records):
         return "\n".join(invalid)
     pending = [r.run for r in records if r.result is None and not r.invalid_result_reason]
     try:
+        preflight.check_machine(pending, backend)
         preflight.check_inputs(pending)
         preflight.check_space(pending, results)
     except UserError as err:

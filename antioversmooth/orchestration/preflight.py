@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from math import ceil
 from pathlib import Path
 
 from antioversmooth import files, weight_files
-from antioversmooth.config import DataConfig
+from antioversmooth.config import DataConfig, Experiment
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.arithmetic import num_parameters
 from antioversmooth.orchestration.backend import Backend
-from antioversmooth.runs import Run, require_same_data
+from antioversmooth.orchestration.devices import Placement, cpus
+from antioversmooth.runs import Run, machine, require_same_data
 from antioversmooth.runs.identity import origin
 from antioversmooth.runs.record import RunRecord
 
@@ -29,13 +31,54 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
         SpecError: A global batch does not divide over the processes.
         DataError: Data that a run needs is not where its spec says.
         CheckpointError: The same of a file of weights.
-        LaunchError: Results cannot be written, or there is no space for the checkpoints.
+        LaunchError: Results cannot be written, there is no space for the checkpoints, or this
+            machine, which trains them, lacks shared memory, open files or a compiler.
     """
-    for run in runs:
-        backend.placement(run.experiment)
+    check_machine(runs, backend)
     check_inputs(runs)
     check_writable(results)
     check_space(runs, results)
+
+
+def check_machine(runs: Sequence[Run], backend: Backend) -> None:
+    """Checks that runs can be placed, and what this machine has if it trains them.
+
+    Raises:
+        SpecError: A global batch does not divide over the processes.
+        LaunchError: Shared memory, open files or a compiler are missing.
+    """
+    for run in runs:
+        placement = backend.placement(run.experiment)
+        if not backend.submits:
+            try:
+                _check_machine(run.experiment, placement)
+            except LaunchError as err:
+                raise LaunchError(f"{run.name}: {err}") from err
+
+
+def _check_machine(config: Experiment, placement: Placement) -> None:
+    runtime, processes = config.runtime, placement.processes
+    machine.check_compiler(runtime.compile, on_gpu=placement.on_gpu)
+    workers = machine.loading_processes(
+        runtime.workers,
+        max(1, cpus() // processes),
+        config.model.image_size,
+        in_memory=config.data.source in PACKAGED,
+    )
+    # views of a batch, and batches
+    evaluated = ceil(config.data.num_val / processes)
+    eval_batch = min(runtime.eval_batch, evaluated)
+    splits = [(eval_batch, ceil(evaluated / eval_batch))]
+    if config.recipe.epochs:
+        splits += [(placement.device_batch, config.total_steps * placement.accumulation)]
+    needed = sum(
+        machine.shared_bytes(
+            config.data, config.model.image_size, views, workers=workers, batches=batches
+        )
+        for views, batches in splits
+    )
+    machine.check_shared_memory(processes * needed, workers)
+    machine.check_open_files(len(splits) * workers)
 
 
 def check_inputs(runs: Sequence[Run]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from antioversmooth.runs.metrics import (
 )
 from antioversmooth.runs.recorded_data import record_classes
 from antioversmooth.training.data.loading import Batch, Loaders
+from antioversmooth.training.data.workers import loading_failures
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.run import attempt as attempts
 from antioversmooth.training.run.attempt import Attempt
@@ -58,11 +60,12 @@ def train(run: Run, *, redirect: bool = False) -> None:
             system_metrics(attempt),
             watching(attempt),
             stop.signal_handlers(),
+            loading_failures() as failures,
         ):
-            _train(attempt, stop)
+            _train(attempt, stop, failures)
 
 
-def _train(attempt: Attempt, stop: StopRequest) -> None:
+def _train(attempt: Attempt, stop: StopRequest, failures: Connection) -> None:
     run, ranks, config = attempt.run, attempt.ranks, attempt.run.experiment
     dataset = open_dataset(config.data)
     checksums = dataset.checksums()
@@ -73,7 +76,13 @@ def _train(attempt: Attempt, stop: StopRequest) -> None:
     if ranks.is_main:
         record_classes(run, dataset.classes)
     attempt.add_provenance(data={"name": config.data.name, "root": config.data.root, **checksums})
-    loaders = Loaders(config, seed=run.seed, cpus=ranks.info.cpus)
+    loaders = Loaders(
+        config,
+        seed=run.seed,
+        cpus=ranks.info.cpus,
+        processes=ranks.info.local_world_size,
+        failures=failures,
+    )
     evaluator = Evaluator(config, dataset.val, loaders, ranks)
     model: Any = new_model(config, run.seed).to(ranks.device)
     loaded = None

@@ -5,9 +5,10 @@ Shapes: B images, C channels, S pixels along a side.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
+from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import torch
@@ -17,14 +18,14 @@ from torch.utils.data import DataLoader, Dataset
 from antioversmooth.config import Experiment
 from antioversmooth.datasets.images import ArrayImages, Images
 from antioversmooth.errors import DataError
+from antioversmooth.runs import machine
 from antioversmooth.training.data import augmentation
 from antioversmooth.training.data.augmentation import Transform
 from antioversmooth.training.data.decoding import open_image
 from antioversmooth.training.data.sampling import MicroBatches, View
+from antioversmooth.training.data.workers import NOT_OF_AN_IMAGE, start_worker
 from antioversmooth.training.randomness import seed_everything, seed_for
 
-MAX_SIDE_IN_MEMORY = 64
-"""Largest side in pixels at which views of in-memory images need no worker processes."""
 MAX_UNREADABLE_IN_A_ROW = 100
 """Images that are tried in place of an unreadable one; if all fail, the file system is gone."""
 OK = -1
@@ -77,6 +78,8 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
             try:
                 image = open_image(self.images, neighbour)
             except OSError as err:
+                if err.errno in NOT_OF_AN_IMAGE:
+                    raise
                 latest = err
                 continue
             corrupt = OK if neighbour == index else index
@@ -102,13 +105,25 @@ class Loaders:
 
     Args:
         cpus: CPUs of this process, for itself and its workers.
+        processes: Processes of the run on this machine.
+        failures: Where workers write why they fail; see `loading_failures`.
     """
 
-    def __init__(self, config: Experiment, *, seed: int, cpus: int = 1) -> None:
+    def __init__(
+        self,
+        config: Experiment,
+        *,
+        seed: int,
+        cpus: int = 1,
+        processes: int = 1,
+        failures: Connection | None = None,
+    ) -> None:
         self.data, self.recipe, self.runtime = config.data, config.recipe, config.runtime
         self.image_size = config.model.image_size
         self.seed = seed
-        self.cpus = cpus
+        self.cpus, self.processes, self.failures = cpus, processes, failures
+        self._needed: dict[bool, tuple[int, int]] = {}
+        """Workers, and bytes of shared memory, for evaluation and for training."""
 
     def training(self, images: Images, micro_batches: MicroBatches) -> Iterator[Batch]:
         """The batch of each micro-batch, in order; ends after the last."""
@@ -125,16 +140,22 @@ class Loaders:
         return self._batches(images, transform, chunks, fixed=True)
 
     def _batches(
-        self, images: Images, transform: Transform, batches: Iterable[list[View]], *, fixed: bool
+        self,
+        images: Images,
+        transform: Transform,
+        batches: MicroBatches | list[list[View]],
+        *,
+        fixed: bool,
     ) -> Iterable[Batch]:
         views = ViewDataset(images, transform, self.seed)
-        in_memory = isinstance(images, ArrayImages) and self.image_size <= MAX_SIDE_IN_MEMORY
-        if in_memory and fixed:
+        in_memory = isinstance(images, ArrayImages)
+        if in_memory and fixed and self.image_size <= machine.MAX_SIDE_IN_MEMORY:
             return FixedBatches(views, batches)
-        # One CPU is for this process. A small view of an image in memory is made faster than it is
-        # passed between processes.
-        automatic = 0 if in_memory else self.cpus - 1
-        workers = self.runtime.workers if self.runtime.workers >= 0 else automatic
+        workers = machine.loading_processes(
+            self.runtime.workers, self.cpus, self.image_size, in_memory=in_memory
+        )
+        if workers and len(batches):
+            self._check_machine(workers, batches)
         return DataLoader(
             views,
             batch_sampler=batches,
@@ -142,8 +163,26 @@ class Loaders:
             collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
-            worker_init_fn=_start_worker,
+            prefetch_factor=machine.BATCHES_AHEAD if workers else None,
+            worker_init_fn=partial(start_worker, self.failures),
         )
+
+    def _check_machine(self, workers: int, batches: MicroBatches | list[list[View]]) -> None:
+        """Raises LaunchError if training and evaluation need more than this machine has.
+
+        Each is asked once: later, what is free is without what this process has in use.
+        """
+        training = isinstance(batches, MicroBatches)
+        if training in self._needed:
+            return
+        views = batches.size if isinstance(batches, MicroBatches) else len(batches[0])
+        shared = machine.shared_bytes(
+            self.data, self.image_size, views, workers=workers, batches=len(batches)
+        )
+        self._needed[training] = workers, shared
+        all_workers, all_shared = map(sum, zip(*self._needed.values(), strict=True))
+        machine.check_shared_memory(all_shared * self.processes, workers)
+        machine.raise_open_files(all_workers)
 
 
 class FixedBatches:
@@ -162,10 +201,3 @@ class FixedBatches:
 def _collate(items: Sequence[tuple[Tensor, int, int]]) -> Batch:
     images, labels, corrupt = zip(*items, strict=True)
     return Batch(torch.stack(images), torch.tensor(labels), torch.tensor(corrupt))
-
-
-def _start_worker(_: int) -> None:
-    """Ignores signals, which schedulers send to all processes: its parent stops a worker."""
-    torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)

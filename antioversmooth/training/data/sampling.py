@@ -110,6 +110,9 @@ class MicroBatches:
     start_step: int
     stop_step: int
 
+    def __len__(self) -> int:
+        return (self.stop_step - self.start_step) * self.accumulation_steps
+
     def __iter__(self) -> Iterator[list[View]]:
         for step in range(self.start_step, self.stop_step):
             for index in range(self.accumulation_steps):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from antioversmooth.config import Compiler, DataConfig, Precision, RecipeConfig
+from antioversmooth.runs.machine import check_compiler
 from antioversmooth.training.data.augmentation import DevicePreprocessing
 from antioversmooth.training.data.loading import Batch
 from antioversmooth.training.data.mixing import Mixing
@@ -66,6 +67,7 @@ class Learner:
         self.mixing = Mixing(recipe, data.num_classes, seed=seed)
         self.dropouts = IndexedDropouts(model, recipe, seed=seed)
         self._parallel = _parallel(model, ranks)
+        check_compiler(compiler, on_gpu=ranks.device.type == "cuda")
         self._forward = _compiled(self._parallel, compiler)
 
     def train_step(self, step: int, batches: Iterator[Batch]) -> tuple[Tensor, Tensor | None]:

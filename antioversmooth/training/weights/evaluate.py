@@ -11,6 +11,7 @@ from antioversmooth.datasets.classes import ClassMap, match_classes
 from antioversmooth.datasets.dataset import ValidationSet, open_dataset, open_validation
 from antioversmooth.models.load_report import LoadReport
 from antioversmooth.training.data.loading import Loaders
+from antioversmooth.training.data.workers import loading_failures
 from antioversmooth.training.evaluator import Evaluation, Evaluator
 from antioversmooth.training.run.distributed import process_group
 from antioversmooth.training.weights.classes import known_classes
@@ -55,12 +56,18 @@ def evaluate_weights(
             not know.
     """
     config = experiment or run_of_target(target).experiment
-    with process_group(config.runtime) as ranks:
+    with process_group(config.runtime) as ranks, loading_failures() as failures:
         found = open_validation(data) if data else open_dataset(config.data).validation
         count = config.data.num_classes
         known = known_classes(target, count, found.classes)
         classes = match_classes(found.classes, known, count, class_map)
-        loaders = Loaders(config, seed=0, cpus=ranks.info.cpus)
+        loaders = Loaders(
+            config,
+            seed=0,
+            cpus=ranks.info.cpus,
+            processes=ranks.info.local_world_size,
+            failures=failures,
+        )
         model = new_model(config, seed=0)
         report = load_trained_weights(model, target, config, average=average)
         evaluator = Evaluator(config, found.images, loaders, ranks, classes.columns)

@@ -1,0 +1,107 @@
+"""Loading processes: how they start, and what the failure of one says about the run."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing.queues
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+import torch
+
+from antioversmooth.errors import LaunchError
+from antioversmooth.runs import machine
+
+MOST_CHARACTERS = 1000
+"""Length of a reason, which a pipe passes on in one piece."""
+NOT_OF_AN_IMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors of reading a file that say nothing about the file."""
+
+
+def start_worker(failures: Connection | None, _: int) -> None:
+    """Prepares a loading process: its signals, and its end where one of its threads fails.
+
+    It ignores signals, which schedulers send to all processes: its parent stops it. A thread of it
+    sends each batch; where that fails, Python prints the error, and the batch would be waited for
+    as long as the watchdog allows.
+
+    Args:
+        failures: Where it writes the reason of its end; None: only into the log.
+    """
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+    def fail(error: BaseException | None) -> NoReturn:
+        traceback.print_exception(error)
+        with suppress(OSError):
+            if failures is not None:
+                said = f"{type(error).__name__}: {error}"
+                failures.send_bytes(said[:MOST_CHARACTERS].encode())
+        os._exit(1)
+
+    # as Python's own process pool overrides it
+    queue: Any = multiprocessing.queues.Queue
+    queue._on_queue_feeder_error = staticmethod(lambda error, _: fail(error))
+    threading.excepthook = lambda failure: fail(failure.exc_value)
+    # the thread that shares the memory of batches ends its errors here
+    sys.excepthook = lambda _, error, __: fail(error)
+
+
+@contextmanager
+def loading_failures() -> Iterator[Connection]:
+    """Where loading processes write why they fail; raises the reason in place of torch's error.
+
+    Raises:
+        LaunchError: This machine has too little shared memory or too few open files for them.
+        RuntimeError: One was killed, or failed otherwise.
+    """
+    reader, writer = multiprocessing.Pipe(duplex=False)
+    with reader, writer:
+        try:
+            yield writer
+        except (RuntimeError, OSError) as err:
+            said = reader.recv_bytes().decode(errors="replace") if reader.poll() else ""
+            reason = _reason(_messages(err), said)
+            if reason is None:
+                raise
+            raise reason from err
+
+
+def _messages(error: BaseException | None) -> list[str]:
+    """The messages of an error and of what it came from."""
+    return [str(error), *_messages(error.__cause__ or error.__context__)] if error else []
+
+
+def _reason(messages: list[str], said: str) -> Exception | None:
+    """What an error of training means; None where no loading process has to do with it.
+
+    Args:
+        messages: Those of the error and of what it came from.
+        said: What a loading process wrote before it ended; empty if none did.
+    """
+    text = "\n".join([said, *messages])
+    if "Too many open files" in text:
+        return LaunchError(f"too many open files: {machine.open_files_advice()}")
+    if "shared memory(shm)" in text or "is killed by signal: Bus error" in text:
+        return LaunchError(
+            "no shared memory is left for the batches of loading processes:"
+            f" {machine.shared_memory_advice()}"
+        )
+    if said:
+        return RuntimeError(f"a loading process failed: {said}")
+    for message in reversed(messages):
+        if message.startswith("DataLoader worker (pid"):
+            return RuntimeError(
+                f"{message.partition('. ')[0].strip()}; where memory runs out the kernel kills such"
+                " processes (dmesg, or the record of the job, says so), and fewer runtime.workers"
+                " need less"
+            )
+    return None
