@@ -1,4 +1,4 @@
-"""What training needs of a machine besides devices: shared memory, open files, a compiler.
+"""Needs of training besides devices: shared memory, open files, a compiler.
 
 A launch on this machine asks before it starts anything, and each attempt asks on its own node.
 """
@@ -15,7 +15,7 @@ from antioversmooth.config import Compiler, DataConfig
 from antioversmooth.errors import LaunchError
 
 SHARED_MEMORY = Path("/dev/shm")
-"""Where Linux has the memory through which loading processes hand over their batches."""
+"""Memory through which loading processes hand over their batches, on Linux."""
 BATCHES_AHEAD = 2
 """Batches that a loading process makes ahead; torch's default."""
 MAX_SIDE_IN_MEMORY = 64
@@ -91,7 +91,7 @@ def _size(number: int) -> str:
 
 
 def shared_memory_advice() -> str:
-    """How much shared memory is free, and how to get more or to need less."""
+    """The shared memory that is free, and how to get more or to need less."""
     free = _size(free_shared_memory()) if SHARED_MEMORY.exists() else "nothing"
     return (
         f"{SHARED_MEMORY} has {free} free. Give the container more (docker run --shm-size=16g, or"

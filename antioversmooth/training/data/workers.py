@@ -57,7 +57,7 @@ def start_worker(failures: Connection | None, _: int) -> None:
 
 @contextmanager
 def loading_failures() -> Iterator[Connection]:
-    """Where loading processes write why they fail; raises the reason in place of torch's error.
+    """A pipe for the reasons of loading processes that fail; raises them in place of torch's error.
 
     Raises:
         LaunchError: This machine has too little shared memory or too few open files for them.
@@ -81,7 +81,7 @@ def _messages(error: BaseException | None) -> list[str]:
 
 
 def _reason(messages: list[str], said: str) -> Exception | None:
-    """What an error of training means; None where no loading process has to do with it.
+    """Meaning of an error of training; None where no loading process has to do with it.
 
     Args:
         messages: Those of the error and of what it came from.
