@@ -136,21 +136,6 @@ def test_an_attempt_without_shared_memory_ends_before_its_first_batch(
     assert "runtime.workers" in attempt.message
 
 
-def test_the_shared_memory_that_is_asked_for_is_enough(folder_run: Callable[..., Run]) -> None:
-    """With exactly as much, all batches of both splits arrive."""
-    run = folder_run("runtime.workers=2", "recipe.epochs=20", "model.image_size=64")
-    data, recipe = run.experiment.data, run.experiment.recipe
-    needed = sum(
-        machine.shared_bytes(data, 64, views, workers=2, batches=batches)
-        for views, batches in ((recipe.global_batch, 60), (12, 1))
-    )
-    # semaphores of the process itself
-    needed += 2**15
-    ended = in_small_memory(str(needed), "-m", "antioversmooth.training", str(run.dir))
-    assert ended.returncode == 0, ended.stderr
-    assert run.result() is not None
-
-
 def test_a_killed_loading_process_ends_the_attempt_and_the_next_one_resumes(
     folder_run: Callable[..., Run],
 ) -> None:
