@@ -126,7 +126,7 @@ class ClusterConfig(Config, section="cluster"):
     max_without_progress: int = option(3, at_least(1))
     """Attempts in a row, of any cause, that may end without a new checkpointed step before a run is
     given up."""
-    results: str | None = None
+    results: str | None = option(None, path=True)
     """Folder for runs and tables, on a file system that all nodes see; null: `results/` of the
     checkout."""
     max_parallel: int = option(0, at_least(0))

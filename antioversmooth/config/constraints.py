@@ -40,7 +40,9 @@ def option(
         constraints: Null, where the type allows it, always fulfils them.
         identity: False for a field about where or how a run runs; it does not identify the run. A
             function of the config for a field that has no effect beside some values of others.
-        metadata: `identity_default`, the value with which a field does not identify a run either.
+        metadata: `identity_default`, the value with which a field does not identify a run either;
+            `path`, true for a path, which may come from the environment; `prose`, true for text
+            that is shown to people, from which secrets are removed.
     """
     metadata = {"constraints": constraints, "identity": identity, **metadata}
     if isinstance(default, (list, dict)):

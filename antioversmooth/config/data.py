@@ -33,7 +33,7 @@ class DataConfig(Config, section="data"):
     """image_folder: `root`/train/<class>/*, `root`/val/<class>/*. tar: the same inside tar files.
     webdataset: shards. huggingface: a data set of that library. cifar100, inaturalist: as
     downloaded. mnist5k, digits: files inside installed packages. docs/data.md has each layout."""
-    root: str | None = option(None, identity=False)
+    root: str | None = option(None, identity=False, path=True)
     """Folder of the data; ``${oc.env:IMAGENET,null}`` in the shipped spec."""
     num_classes: int = option(MISSING, at_least(2))
     """Classes; checked against the data when a run starts."""
@@ -53,11 +53,11 @@ class DataConfig(Config, section="data"):
     max_corrupt: int = option(0, at_least(0), identity=False)
     """Unreadable images that a run may replace by their neighbour (each one named in the journal)
     before it ends."""
-    train: str | None = option(None, identity=False)
+    train: str | None = option(None, identity=False, path=True)
     """Where in `root` the training images are: folder (image_folder), tar file or folder of them
     (tar), shards, as name-{000..127}.tar (webdataset), split (huggingface), annotations
     (inaturalist); null: by the layout's own name."""
-    val: str | None = option(None, identity=False)
+    val: str | None = option(None, identity=False, path=True)
     """The same for the validation images."""
     label: str | None = option(None, identity_default=None)
     """The label to use where a layout has several: column (huggingface; null: label), field of

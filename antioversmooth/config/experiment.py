@@ -20,7 +20,7 @@ class Experiment(Config):
 
     name: str = option(MISSING, file_name(), identity=False)
     """The spec's file name without ending; names the run directory."""
-    title: str = option("", identity=False)
+    title: str = option("", identity=False, prose=True)
     """For people: DeiT-S, 12 layers, + AttnScale."""
     profile: str = option(
         "imagenet", matches(PROFILE, "at most 40 letters, digits and `_`"), identity=False

@@ -77,7 +77,7 @@ class FigureRow(Config, section="rows"):
 
     experiment: str = MISSING
     """Name of its spec."""
-    label: str = MISSING
+    label: str = option(prose=True)
     """Text in the legend."""
 
 
@@ -87,9 +87,9 @@ class Figure(Config):
 
     name: str = option(MISSING, file_name())
     """The file name without ending; names the rendered files."""
-    title: str = MISSING
+    title: str = option(prose=True)
     """Above the panels."""
-    caption: str = ""
+    caption: str = option("", prose=True)
     """Text below the panels."""
     rows: list[FigureRow] = option([], not_empty("row"))
     """In the order of the legend."""

@@ -167,7 +167,7 @@ class RecipeConfig(Config, section="recipe"):
     """Decay per step of the moving average of the weights; null: no average."""
     precision: Precision = Precision.float32
     """Arithmetic on a GPU; on a CPU always float32."""
-    init_from: str | None = option(None, _ORIGIN)
+    init_from: str | None = option(None, _ORIGIN, path=True)
     """Initial weights: `timm:<tag>`, `file:<path>`, `run:<experiment>` (of the same seed);
     null: random."""
     init_allow_missing: list[str] = option([])
@@ -175,7 +175,7 @@ class RecipeConfig(Config, section="recipe"):
     distillation: Distillation = option(Distillation.none, identity_default="none")
     """none; hard: cross entropy against the teacher's decision; soft: against its probabilities
     (both as DeiT's)."""
-    teacher: str | None = option(None, _ORIGIN, identity_default=None)
+    teacher: str | None = option(None, _ORIGIN, identity_default=None, path=True)
     """The frozen teacher: `timm:<tag>`, `run:<experiment>` (of the same seed), or
     `file:<path>`, which holds weights of `teacher_model`."""
     teacher_model: str | None = option(None, identity_default=None)

@@ -37,11 +37,11 @@ class PaperValue(Config, section="paper"):
 class TableRow(Config, section="rows"):
     """A row: an experiment, or a number quoted from literature."""
 
-    label: str = MISSING
+    label: str = option(prose=True)
     """Text in the table: DeiT-S + AttnScale."""
     experiment: str | None = None
     """Name of the row's spec; null: the row only quotes."""
-    group: str = ""
+    group: str = option("", prose=True)
     """Heading that adjacent rows share: DeiT-S, 12 layers."""
     baseline: str | None = None
     """Experiment of this table that `gain` is measured against."""
@@ -55,9 +55,9 @@ class Table(Config):
 
     name: str = option(MISSING, file_name())
     """The file name without ending; names the rendered files."""
-    title: str = MISSING
+    title: str = option(prose=True)
     """First line of the rendered table."""
-    caption: str = ""
+    caption: str = option("", prose=True)
     """Text below the table."""
     rows: list[TableRow] = option([], not_empty("row"))
     """In the order they are printed."""

@@ -38,7 +38,8 @@ def write_intent(
         "backend": backend,
         "user": getpass.getuser(),
         "host": socket.gethostname(),
-        "command": redact(shlex.join(sys.argv)),
+        # each word before it is quoted, and options with their values
+        "command": redact(shlex.join(map(redact, sys.argv))),
         "commit": snapshot.commit,
         "dirty": snapshot.dirty,
         "snapshot": snapshot.id,

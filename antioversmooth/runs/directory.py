@@ -35,7 +35,7 @@ import yaml
 from antioversmooth import files
 from antioversmooth.config import Experiment, as_recorded, make
 from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
-from antioversmooth.redact import redact
+from antioversmooth.redact import redact_all
 from antioversmooth.runs import journal
 from antioversmooth.runs.attempts import (
     Attempt,
@@ -205,7 +205,7 @@ class Run:
             **({"files": self.files} if self.files else {}),
             "experiment": {
                 **to_json(self.experiment),
-                "cluster": _without_secrets(to_json(self.experiment.cluster)),
+                "cluster": redact_all(to_json(self.experiment.cluster)),
             },
         }
         text = yaml.safe_dump(content, sort_keys=False)
@@ -277,15 +277,6 @@ class Run:
 _SPEC_HEADER = """\
 # The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.
 """
-
-
-def _without_secrets(value: Any) -> Any:
-    """A config without secrets: lines that set up a job may hold tokens."""
-    if isinstance(value, dict):
-        return {key: _without_secrets(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_secrets(item) for item in value]
-    return redact(value) if isinstance(value, str) else value
 
 
 def _place(directory: Path, needed: str) -> Path:

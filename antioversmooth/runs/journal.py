@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
-from antioversmooth.redact import redact
+from antioversmooth.redact import redact_all
 
 Record = dict[str, Any]
 
@@ -31,7 +31,7 @@ def append(path: Path, record: Record, *, synced: bool = False) -> None:
             the strings nan, inf and -inf.
         synced: Whether to return only when the line survives a power failure.
     """
-    safe = {key: _recordable(value) for key, value in record.items()}
+    safe = redact_all(_finite(record))
     line = json.dumps({"time": round(time.time(), 3), **safe}, allow_nan=False) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
@@ -50,13 +50,12 @@ def append(path: Path, record: Record, *, synced: bool = False) -> None:
         files.sync_folder(path.parent)
 
 
-def _recordable(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
+def _finite(value: Any) -> Any:
+    """The value, with the names of numbers that are not finite in their place."""
     if isinstance(value, dict):
-        return {key: _recordable(item) for key, item in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_recordable(item) for item in value]
+        return [_finite(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -103,6 +103,12 @@ def schema_of(schema: type, key: str) -> type:
     return schema
 
 
+def field_of(schema: type, key: str) -> dataclasses.Field[Any]:
+    """The field of a dotted key."""
+    fields = dataclasses.fields(schema_of(schema, key))
+    return next(field for field in fields if field.name == key.rpartition(".")[2])
+
+
 def notes(schema: type, name: str) -> tuple[str, ...]:
     """The docstring of a key, as a note below a problem."""
     text = docs(schema).get(name)

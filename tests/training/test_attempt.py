@@ -13,7 +13,7 @@ from antioversmooth import files
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.attempts import EndReason
-from antioversmooth.runs.code import PACKAGES, code_id, source_files
+from antioversmooth.runs.code import PACKAGES, checksums, code_id, source_files
 from antioversmooth.training.run.attempt import SUPERSEDED, end_of, opened
 from antioversmooth.training.run.distributed import RankInfo, Ranks
 
@@ -95,7 +95,7 @@ def test_the_start_record_names_the_code_that_runs_and_the_versions_that_move_nu
         pass
     (attempt,) = run.attempts()
     project = Path(__file__).parents[2]
-    expected = code_id(project, source_files(project))
+    expected = code_id(checksums(project, source_files(project)))
     assert (attempt.start["commit"], attempt.start["snapshot"]) == ("c0ffee", expected)
     assert attempt.start["snapshot_path"] == str(project)
     assert attempt.start["python"] == platform.python_version()

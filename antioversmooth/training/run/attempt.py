@@ -21,6 +21,7 @@ import torch
 from antioversmooth import files
 from antioversmooth.background import background_thread
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
+from antioversmooth.redact import redact_all
 from antioversmooth.runs import Run, journal, recorded_data
 from antioversmooth.runs.attempts import CORRUPT_IMAGE, EndReason, write_end
 from antioversmooth.runs.checkpoints import Checkpoint
@@ -239,7 +240,8 @@ def _write_start(attempt: Attempt) -> None:
     # which this attempt is held against
     data = {"data": began} if (began := recorded_data(run)) else {}
     files.write_json(
-        run.dir / "provenance.json", {"attempt": attempt.number, **facts, **more, **data}
+        run.dir / "provenance.json",
+        {"attempt": attempt.number, **redact_all({**facts, **more}), **data},
     )
 
 
