@@ -1,9 +1,9 @@
 """Shapes of JSON values: files from elsewhere are held against one before they are used.
 
-A shape is `str`, `bool`, `int` or `float` (finite; an int is one), a regular expression that a text
-must match as a whole, a list of one shape (of all elements), a tuple of several (one of them fits),
-None (null), `dict` (any mapping), or a mapping of keys to shapes. There, a key that ends with `?`
-may be absent, and `*` is every key that is not named.
+A shape is `str`, `bool`, `int` or `float` (finite; an int is one), a range of ints, a regular
+expression that a text must match as a whole, a list of one shape (of all elements), a tuple of
+several (one of them fits), None (null), `dict` (any mapping), or a mapping of keys to shapes, in
+which a key that ends with `?` may be absent, and `*` is every key that is not named.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ def _fits(value: Any, shape: Shape) -> bool:
         kinds = (int,) if shape is int else (int, float)
         # False for NaN, too
         return type(value) in kinds and abs(value) < LARGEST
+    if isinstance(shape, range):
+        return type(value) is int and value in shape
     return value is None if shape is None else isinstance(shape, type) and type(value) is shape
 
 
@@ -81,6 +83,8 @@ def _words(shape: Shape) -> str:
         return "a list"
     if isinstance(shape, re.Pattern):
         return f"a name ({shape.pattern})"
+    if isinstance(shape, range):
+        return f"a whole number from {shape.start} to {shape.stop - 1}"
     return "null" if shape is None else _WORDS[dict if isinstance(shape, dict) else shape]
 
 
