@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -267,3 +269,45 @@ def test_weights_of_a_packaged_set_are_evaluated_on_a_folder_of_digits(
         (project / "map.json").write_text(content)
         assert cli.main([*command, "map.json"]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_command_that_a_message_names_takes_one_of_several_weights(
+    project: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_run("deit_s12", *SMALL[1:]).experiment
+    student, teacher = (new_model(config, seed) for seed in (1, 2))
+    content = {"student": student.state_dict(), "teacher": teacher.state_dict()}
+    torch.save(content, project / "both of them.pth")
+    row = ["--spec", "deit_s12", *SMALL]
+    assert cli.main(["evaluate", "both of them.pth", *row]) == 2
+    message = capsys.readouterr().err.strip()
+    command = shlex.split(message.rpartition("of its own: antioversmooth ")[2])
+    command[command.index("ROW")] = "deit_s12"
+    assert cli.main([*command, *SMALL]) == 0
+    read = read_state(project / "weights.safetensors").tensors
+    assert all(torch.equal(read[key], value) for key, value in student.state_dict().items())
+    assert cli.main(["evaluate", "weights.safetensors", *row]) == 0
+    tensors = len(read)
+    assert f"loaded   weights.safetensors: {tensors} tensors loaded" in capsys.readouterr().out
+
+
+def test_a_distilled_file_is_evaluated_as_the_message_says(
+    project: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_run("deit_s12", *SMALL[1:], "model.distillation_token=true").experiment
+    torch.save(new_model(config, 0).state_dict(), "distilled.pth")
+    row = ["--spec", "deit_s12", *SMALL]
+    assert cli.main(["evaluate", "distilled.pth", *row]) == 2
+    (advice,) = re.findall(r"set (model\.\w+=\w+)", capsys.readouterr().err)
+    assert cli.main(["evaluate", "distilled.pth", *row, advice]) == 0
+
+
+def test_measures_that_are_not_finite_are_no_analysis(
+    project: Path, make_run: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = new_model(make_run("deit_s12", *SMALL[1:]).experiment, 0)
+    torch.nn.init.constant_(model.blocks[0].attn.qkv.weight, 1e38)
+    torch.save(model.state_dict(), "large.pth")
+    assert cli.main(["analyze", "large.pth", "--spec", "deit_s12", *SMALL, "--images", "4"]) == 2
+    assert "measures of its layers are not finite numbers" in capsys.readouterr().err
+    assert not (project / "large.analysis").exists()

@@ -131,6 +131,12 @@ def _load(
     expected = model.state_dict()
     prefix = _prefix(source, stored.tensors, expected)
     state = {key.removeprefix(prefix): value for key, value in stored.tensors.items()}
+    part = ".".join(filter(None, (stored.key, prefix.removesuffix("."))))
+    choice = choose_part(source, part) if prefix else ""
+    if double := [key for key in state if prefix and {key, prefix + key} <= stored.tensors.keys()]:
+        raise CheckpointError(
+            f"{source} holds {and_more(double, 6)} with and without the prefix {prefix!r}; {choice}"
+        )
     _require_same_tokens(source, state, expected)
     try:
         fitted = layout_of(model)(state, model)
@@ -142,13 +148,14 @@ def _load(
     reset = _classifier_of_other_classes(model, fitted, expected)
     missing = sorted(expected.keys() - fitted.keys())
     shared = sorted(fitted.keys() & expected.keys() - set(reset))
+    theirs = fitted if purpose is Purpose.training else {**fitted, **_unresampled(state)}
     problems = {
         _LACKS: [key for key in missing if not _may_be_missing(key, purpose, allow_missing)],
         _EXCESS: sorted(fitted.keys() - expected.keys()),
         "has other shapes of": [
-            f"{key} {_shape(fitted[key])} for {_shape(expected[key])}"
+            f"{key} {_shape(theirs[key])} for {_shape(expected[key])}"
             for key in shared
-            if fitted[key].shape != expected[key].shape
+            if theirs[key].shape != expected[key].shape
         ],
         "has other numbers in": [
             f"{key} ({_kind(fitted[key])} for {_kind(expected[key])})"
@@ -158,12 +165,10 @@ def _load(
     }
     found = {what: keys for what, keys in problems.items() if keys}
     if found:
-        part = ".".join(filter(None, (stored.key, prefix.removesuffix("."))))
-        outside = choose_part(source, part) if prefix else ""
-        raise _misfit(source, model, found, _advice(found, purpose) or outside)
+        raise _misfit(source, model, found, _advice(found, purpose) or choice)
     if reset and purpose is not Purpose.training:
-        theirs, ours = len(fitted[reset[0]]), len(expected[reset[0]])
-        raise weight_files.other_classes(source, theirs, ours)
+        sizes = len(fitted[reset[0]]), len(expected[reset[0]])
+        raise weight_files.other_classes(source, *sizes)
     values = {key: fitted[key].to(expected[key].dtype) for key in shared}
     _require_finite(source, values)
     model.load_state_dict({**expected, **values})
@@ -177,6 +182,13 @@ def _load(
         no_tensors=stored.no_tensors,
         **_account(state, fitted, reset),
     )
+
+
+def _unresampled(state: State) -> State:
+    """Weights that may be resampled only to be trained further: patches of another size are another
+    model, other than images of another size."""
+    key = "patch_embed.proj.weight"
+    return {key: state[key]} if key in state and state[key].ndim == 4 else {}
 
 
 def _account(state: State, fitted: State, reset: Sequence[str]) -> dict[str, Any]:

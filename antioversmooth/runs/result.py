@@ -176,7 +176,7 @@ _CHECKPOINT = {
 RESULT: dict[str, Shape] = {
     "metrics": _SCORES,
     "best": (_SCORES, None),
-    "start?": ({**_SCORES, "weights?": dict}, None),
+    "start?": ({**_SCORES, "weights?": {"*": (int, str)}}, None),
     "parameters": int,
     "gmacs": float,
     "images_per_s": (float, None),

@@ -109,6 +109,20 @@ def test_a_baseline_is_not_evaluated_as_a_scaled_model(tmp_path: Path):
         assert report.missing == ("blocks.0.attn.lamb", "blocks.1.attn.lamb")
 
 
+@UNTRAINED
+@pytest.mark.parametrize("kind", [VisionTransformer, Cait])
+def test_patches_of_another_size_are_another_model(
+    kind: type[nn.Module], purpose: Purpose, tmp_path: Path
+):
+    """Images of another size are not: position embeddings are resampled, and it is reported."""
+    path = saved(kind(**TINY).state_dict(), tmp_path)
+    message = r"other shapes of patch_embed\.proj\.weight \[24, 3, 8, 8\] for \[24, 3, 4, 4\]"
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(kind(**{**TINY, "patch_size": 4}), path, purpose=purpose)
+    report = load_weights(kind(**{**TINY, "img_size": 48}), path, purpose=purpose)
+    assert report.resampled == ("pos_embed",)
+
+
 @EVERY
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize(

@@ -92,6 +92,30 @@ def test_keys_outside_of_the_prefix_are_refused_by_name(tmp_path: Path):
         load_weights(BUILDERS["vit"](), tmp_path / "weights.pth")
 
 
+def test_a_tensor_with_and_without_the_prefix_is_refused(tmp_path: Path):
+    """Either may be meant: a new classifier beside the old one, for example."""
+    trained = BUILDERS["vit"]()
+    state = renamed(trained.state_dict(), lambda key: f"model.{key}")
+    torch.save({"net": {**state, "head.weight": torch.ones(5, 24)}}, tmp_path / "two.pth")
+    model = BUILDERS["vit"]()
+    with pytest.raises(
+        CheckpointError, match=r"head\.weight with and without the prefix.* --key net\.model$"
+    ):
+        load_weights(model, tmp_path / "two.pth")
+    load_weights(model, tmp_path / "two.pth", key="net.model")
+    assert equal(model, trained)
+
+
+def test_the_counter_of_torchs_moving_average_is_left_out_by_the_advice(tmp_path: Path):
+    average = torch.optim.swa_utils.AveragedModel(randomised(BUILDERS["vit"]()))
+    torch.save(average.state_dict(), tmp_path / "swa.pth")
+    model = BUILDERS["vit"]()
+    with pytest.raises(CheckpointError, match=r"does not, n_averaged; .* --key module$"):
+        load_weights(model, tmp_path / "swa.pth")
+    load_weights(model, tmp_path / "swa.pth", key="module")
+    assert equal(model, average.module)
+
+
 def student_and_teacher(form: str) -> tuple[nn.Module, dict[str, Any]]:
     """The teacher, and a file's content with both."""
     student, teacher = (randomised(BUILDERS["vit"]()) for _ in range(2))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from antioversmooth.analysis.measures import measure
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Experiment
 from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.errors import CheckpointError
 from antioversmooth.training.data.augmentation import DevicePreprocessing
 from antioversmooth.training.data.loading import Loaders
 from antioversmooth.training.weights.initial import new_model
@@ -38,7 +41,8 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
         num_images: Maximum number of images.
 
     Raises:
-        CheckpointError: There are no such weights, or they are of another model.
+        CheckpointError: There are no such weights, they are of another model, or measures of them
+            are not finite.
         DataError: The data is missing, or differs from the spec.
     """
     config = experiment or run_of_target(target).experiment
@@ -46,8 +50,18 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
     report = load_trained_weights(model, target, config)
     batches = validation_batches(config, num_images)
     analysis = measure(model, batches, title=config.title, weights=_weights_name(target, config))
+    if not _is_finite(analysis.measures):
+        raise CheckpointError(
+            f"{target}: measures of its layers are not finite numbers: the weights have diverged"
+        )
     data = f"{config.data.name}, {config.profile} profile"
     return replace(analysis, data=data, loaded=report.lines())
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, dict | list):
+        return all(map(_is_finite, value.values() if isinstance(value, dict) else value))
+    return math.isfinite(value)
 
 
 def _weights_name(target: Path, config: Experiment) -> str:
