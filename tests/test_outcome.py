@@ -119,9 +119,12 @@ def test_a_result_of_another_length_than_its_run_is_invalid(
     make_run: MakeRun, changes: dict[str, int]
 ) -> None:
     run = completed.finish(make_run("deit_s12"), **changes)
-    assert f"{next(iter(changes))} {next(iter(changes.values()))}" in run.invalid_result_reason()
+    ((key, value),) = changes.items()
+    assert f"{key} = {value}" in run.invalid_result_reason()
 
 
 def test_a_result_whose_best_epoch_is_unknown_is_valid(make_run: MakeRun) -> None:
-    run = completed.finish(make_run("deit_s12"), best=None)
-    assert run.result() is not None
+    run = completed.finish(make_run("deit_s12"))
+    result = run.result()
+    assert result is not None
+    assert result["best"] is None

@@ -9,6 +9,18 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from antioversmooth.config import Experiment
+from antioversmooth.models.factory import build_model
+
+
+def measure_spec(experiment: Experiment) -> tuple[int, float]:
+    """Parameters and G multiply-adds of an experiment's model, which is built without weights."""
+    config, data = experiment.model, experiment.data
+    with torch.device("meta"):
+        model = build_model(config, num_classes=data.num_classes, in_channels=data.in_channels)
+    side = config.image_size
+    return count_parameters(model), multiply_adds(model, (data.in_channels, side, side))
+
 
 def count_parameters(model: nn.Module) -> int:
     """Number of trainable parameters, scales included."""

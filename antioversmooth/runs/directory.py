@@ -37,6 +37,7 @@ from antioversmooth.config import Experiment, as_recorded, make
 from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
 from antioversmooth.redact import redact_all
 from antioversmooth.runs import journal
+from antioversmooth.runs.agreement import require_agreement
 from antioversmooth.runs.attempts import (
     Attempt,
     EndReason,
@@ -57,7 +58,7 @@ from antioversmooth.runs.identity import (
     weight_ids,
 )
 from antioversmooth.runs.metrics import VAL_TOP1
-from antioversmooth.runs.result import epoch_records, read_result, require_agreement
+from antioversmooth.runs.result import epoch_records, read_result
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,9 @@ class Run:
         """
         result = read_result(self.dir / "result.json", self.id)
         if result is not None:
-            records = journal.read(self.metrics_path, holding=VAL_TOP1)
-            epochs = epoch_records(in_lineage(records, self.attempts()))
-            require_agreement(result, epochs, self.experiment, self.dir)
+            attempts, records = self.attempts(), journal.read(self.metrics_path, holding=VAL_TOP1)
+            epochs = epoch_records(in_lineage(records, attempts))
+            require_agreement(result, self.experiment, self.seed, attempts, epochs, self.dir)
         return result
 
     def invalid_result_reason(self) -> str:

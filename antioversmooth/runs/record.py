@@ -16,13 +16,14 @@ from typing import Any
 from antioversmooth import files
 from antioversmooth.errors import ResultError
 from antioversmooth.runs import jobs, journal
+from antioversmooth.runs.agreement import require_agreement
 from antioversmooth.runs.attempts import Attempt, EndReason, extend_last_seen, in_lineage
 from antioversmooth.runs.checkpoints import Checkpoint, checkpoints_in_lineage, list_checkpoints
 from antioversmooth.runs.directory import Run
 from antioversmooth.runs.jobs import JobEvent
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import VAL_TOP1
-from antioversmooth.runs.result import epoch_records, read_result, require_agreement
+from antioversmooth.runs.result import epoch_records, read_result
 from antioversmooth.runs.siblings import explain_identity_change, sibling_runs
 from antioversmooth.runs.status import AFTER_END, RunState, RunStatus
 
@@ -80,7 +81,10 @@ class RunRecord:
         try:
             result = read_result(self.run.dir / "result.json", self.run.id)
             if result is not None:
-                require_agreement(result, self.epochs, self.run.experiment, self.run.dir)
+                run = self.run
+                require_agreement(
+                    result, run.experiment, run.seed, self.attempts, self.epochs, run.dir
+                )
         except ResultError as err:
             return err
         return result

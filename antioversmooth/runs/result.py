@@ -140,34 +140,6 @@ def read_result(path: Path, run_id: str) -> dict[str, Any] | None:
     return result
 
 
-def require_agreement(
-    result: Mapping[str, Any], epochs: Sequence[Record], config: Experiment, directory: Path
-) -> None:
-    """Raises ResultError where a result is not that of the last step, by the metrics of its run.
-
-    `verify` compares all numbers.
-
-    Args:
-        epochs: Records of finished epochs.
-        directory: The run directory.
-    """
-    path = f"{directory}/result.json"
-    if reason := incomplete_reason(epochs, config):
-        raise ResultError(
-            f"{path} is there, but {reason}; put the journal back, or move result.json away and"
-            " launch again: the last checkpoint is evaluated again"
-        )
-    for key, expected in (("steps", config.total_steps), ("epochs", config.recipe.epochs)):
-        if result.get(key, expected) != expected:
-            raise ResultError(f"{path} has {key} {result[key]!r}, its run has {expected}")
-    accuracy = result["metrics"].get(VAL_TOP1)
-    if accuracy != epochs[-1][VAL_TOP1]:
-        raise ResultError(
-            f"{path} says {accuracy} % top-1, metrics.jsonl {epochs[-1][VAL_TOP1]} %; whoever"
-            " edited one of them knows which is right"
-        )
-
-
 _SCORES = {VAL_TOP1: float, "*": (float, None)}
 _CHECKPOINT = {
     "file": re.compile(r"(checkpoints/)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"),

@@ -34,6 +34,7 @@ TRAINING = r"""
         append(event="end", reason="cancelled", step=1)
         sys.exit(75)
 
+    began = time.time()
     append(event="start", step=0)
     with starts.open("a") as file:
         print(time.time(), os.getpid(), file=file)
@@ -65,7 +66,12 @@ TRAINING = r"""
     with (run / "metrics.jsonl").open("a") as file:
         last = {"time": time.time(), "step": images // batch * epochs, "epoch": epochs}
         print(json.dumps(last | RESULT["metrics"]), file=file)
-    result = {"id": json.loads((run / "intent.json").read_text())["id"], "ended": time.time()}
+    result = {
+        "id": json.loads((run / "intent.json").read_text())["id"],
+        "ended": time.time(),
+        "best": None if epochs > 1 else RESULT["metrics"] | {"epoch": epochs},
+        "device_hours": (time.time() - began) / 3600,
+    }
     (run / "result.json").write_text(json.dumps(RESULT | result))
     append(event="end", reason="completed", step=1)
 """

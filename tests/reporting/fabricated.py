@@ -21,8 +21,11 @@ from antioversmooth.runs.metrics import (
     TOKEN_SIMILARITY,
     TRAIN_LOSS,
     TRAIN_LR,
+    VAL_LOSS,
     VAL_TOP1,
+    VAL_TOP5,
 )
+from antioversmooth.runs.result import outcome
 from antioversmooth.spec import Request
 
 NOON = 1_700_000_000.0
@@ -64,6 +67,22 @@ LIKE_THE_PAPER = (
 
 _composed: dict[tuple[object, ...], Request] = {}
 """By the overrides and the texts of all specs."""
+
+
+_measured: dict[tuple[int, str, int], tuple[int, float]] = {}
+"""By width, scaling and number of classes."""
+
+
+def measured(run: Run) -> tuple[int, float]:
+    """Parameters and GMACs of the model of a run."""
+    model = run.experiment.model
+    key = model.embed_dim, model.scaling.value, run.experiment.data.num_classes
+    if key not in _measured:
+        # imports torch
+        from antioversmooth.models.measure import measure_spec
+
+        _measured[key] = measure_spec(run.experiment)
+    return _measured[key]
 
 
 class Lab:
@@ -156,24 +175,33 @@ class Lab:
         for epoch in epochs:
             self._end_epoch(run, epoch, 50.0 + epoch, attempt)
 
-    def _end_epoch(self, run: Run, epoch: int, top1: float, attempt: int) -> None:
+    def _end_epoch(self, run: Run, epoch: int, top1: float, attempt: int, **more: float) -> None:
         step = epoch * run.experiment.steps_per_epoch
         now = {"time": NOON + 10 * epoch, "attempt": attempt, "step": step, "epoch": epoch}
         journal.append(run.metrics_path, {**now, TRAIN_LOSS: 2.0 / epoch, TRAIN_LR: 1e-3})
-        journal.append(run.metrics_path, {**now, VAL_TOP1: top1, EPOCH_SECONDS: 10.0})
+        journal.append(run.metrics_path, {**now, VAL_TOP1: top1, **more, EPOCH_SECONDS: 10.0})
 
     def finish_honestly(self, run: Run, top1: float) -> Run:
-        """A run that is done with this accuracy, with a consistent journal and checkpoint."""
-        epochs, weights = run.experiment.recipe.epochs, f"weights of {run.id}".encode()
-        self.start(run, epochs=epochs - 1)
-        step = run.experiment.total_steps
-        now = {"time": NOON + 400, "attempt": 1, "step": step, "epoch": epochs}
-        journal.append(run.metrics_path, {**now, VAL_TOP1: top1, IMAGES_PER_SECOND: 612.5})
-        name, checksum = f"step{step:08d}-attempt1.pt", hashlib.sha256(weights).hexdigest()
+        """A run that is done with this accuracy, with its checkpoint, and the size of its model."""
+        weights = f"weights of {run.id}".encode()
+        name = f"step{run.experiment.total_steps:08d}-attempt1.pt"
+        checksum = hashlib.sha256(weights).hexdigest()
         (run.checkpoints_dir / name).write_bytes(weights)
         (run.checkpoints_dir / f"{name}.sha256").write_text(f"{checksum}  {name}\n")
-        scores = {"metrics": {VAL_TOP1: top1}, "best": {VAL_TOP1: top1, "epoch": epochs}}
-        return self.finish(run, top1, **scores, checkpoint={"file": name, "sha256": checksum})
+        size = dict(zip(("parameters", "gmacs"), measured(run), strict=True))
+        if not run.attempts_path.exists():
+            self.start_best(run, top1, device="Intel & Sons", world_size=1)
+        provenance = run.dir / "provenance.json"
+        data = {"name": run.experiment.data.name, "fingerprint": "f00d"}
+        files.write_json(provenance, {**files.read_json(provenance), "data": data})
+        return self.finish(run, top1, checkpoint={"file": name, "sha256": checksum}, **size)
+
+    def start_best(self, run: Run, top1: float, **facts: Any) -> None:
+        """An attempt that is half a point better than `top1` after the last epoch but one."""
+        epochs = run.experiment.recipe.epochs
+        self.start(run, epochs=epochs - 2, **facts)
+        if epochs > 1:
+            self._end_epoch(run, epochs - 1, top1 + 0.5, 1)
 
     def fill_honestly(self) -> None:
         """Every row done with two seeds, with consistent results."""
@@ -189,35 +217,38 @@ class Lab:
         """A run that is done with this accuracy."""
         epochs = run.experiment.recipe.epochs
         if not run.attempts_path.exists():
-            self.start(run, epochs=epochs - 1)
+            self.start_best(run, top1)
         attempt = run.attempts()[-1].number
-        self._end_epoch(run, epochs, top1, attempt)
+        scores = {VAL_TOP5: 99.5, VAL_LOSS: 0.3, IMAGES_PER_SECOND: 612.5}
+        self._end_epoch(run, epochs, top1, attempt, **scores)
         self.end(run, "completed", attempt=attempt)
         depth = run.experiment.model.depth
         similarity = [round(0.1 + 0.5 * layer / depth, 4) for layer in range(1, depth + 1)]
         for layer, value in enumerate(similarity, start=1):
-            now = {"time": NOON + 450, "attempt": attempt, "step": run.experiment.total_steps}
+            now = {
+                "time": NOON + 10 * epochs + 1,
+                "attempt": attempt,
+                "step": run.experiment.total_steps,
+            }
             journal.append(run.metrics_path, {**now, "layer": layer, TOKEN_SIMILARITY: value})
+        name = f"step{run.experiment.total_steps:08d}-attempt{attempt}.pt"
         data = run.experiment.data
         images = {"name": data.name, "num_train": data.num_train, "num_val": data.num_val}
         result = {
             "id": run.id,
             "experiment": run.experiment.name,
             "seed": run.seed,
-            "metrics": {"val/top1": top1, "val/top5": 99.5, "val/loss": 0.3},
-            "best": {"val/top1": top1 + 0.5, "epoch": epochs - 1},
-            "start": None,
+            **outcome(run.metrics(), run.experiment),
             "epochs": epochs,
             "steps": run.experiment.total_steps,
             "parameters": 604_298,
             "gmacs": 0.01134,
-            "images_per_s": 612.5,
             "device": "Intel & Sons",
             "world_size": 1,
             "seconds": 52.0,
             "device_hours": 0.0144,
-            "attempts": 1,
-            "checkpoint": {"file": "checkpoints/last.pt", "sha256": "ab" * 32},
+            "attempts": len(run.attempts()),
+            "checkpoint": {"file": name, "sha256": "ab" * 32},
             "similarity": {"tokens": similarity},
             "data": {**images, "fingerprint": "f00d"},
             "finished": NOON + 500,

@@ -108,7 +108,7 @@ def test_every_device_of_a_run_is_in_its_cell_and_their_number_in_a_note(lab: La
     run = lab.run("wide")
     lab.start(run, epochs=2, device="A100", world_size=4)
     lab.start(run, epochs=3, attempt=2, step=16, device="H100", world_size=2)
-    lab.finish(run, 91.0, device="H100", world_size=2)
+    lab.finish(run, 91.0, device="H100", world_size=2, device_hours=0.05)
     row = lab.collect()["rows"][2]
     assert (row["device"], row["images_per_s"]) == ("A100, H100", None)
     assert "different numbers of devices (4: wide seed 0; 2: wide seed 0)" in text(lab.collect())

@@ -92,8 +92,8 @@ def test_a_result_that_its_journal_contradicts_is_a_failure_and_not_a_number(lab
     files.write_json(run.dir / "result.json", result)
     seen = observe(run)
     assert (seen.state, seen.result) == (RunState.failed, None)
-    assert "result.json says 99.0 % top-1, metrics.jsonl 90.0 %" in seen.problem
-    with pytest.raises(ResultError, match=r"result\.json says 99\.0 %"):
+    assert "result.json says metrics.val/top1 = 99.0, metrics.jsonl 90.0" in seen.problem
+    with pytest.raises(ResultError, match=r"result\.json says metrics\.val/top1 = 99\.0"):
         bundle.export([run], lab.root / "x.tar")
     assert not (lab.root / "x.tar").exists()
 

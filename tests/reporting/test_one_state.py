@@ -74,7 +74,10 @@ def test_all_readers_agree_on_the_state(
 def test_a_launch_does_not_skip_a_run_with_an_edited_result_as_done(lab: Lab) -> None:
     run = edited(lab)
     assert untrusted_outcomes([run]) == {run.id: Outcome.failed}
-    assert "result.json says 99.0 % top-1, metrics.jsonl 90.0 %" in run.invalid_result_reason()
+    assert (
+        "result.json says metrics.val/top1 = 99.0, metrics.jsonl 90.0"
+        in run.invalid_result_reason()
+    )
 
 
 def test_a_launch_calls_a_run_stopped_only_after_it_began(lab: Lab) -> None:

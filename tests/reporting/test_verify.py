@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import LIKE_THE_PAPER, Lab
+from fabricated import LIKE_THE_PAPER, NOON, Lab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,8 +18,41 @@ from antioversmooth.errors import UserError
 from antioversmooth.reporting.sharing import report, verify
 from antioversmooth.reporting.sharing.verify import Check, Verdict
 from antioversmooth.reporting.table import tables
+from antioversmooth.reporting.table.columns import COLUMNS
+from antioversmooth.runs import journal
+from antioversmooth.runs.metrics import TRAIN_LOSS
 
 SEEDS = (0, 1)
+
+FORGERIES: dict[str, Callable[[Any], object]] = {
+    "parameters": lambda result: result.update(parameters=result["parameters"] + 1),
+    "gmacs": lambda result: result.update(gmacs=1e-6),
+    "device_hours": lambda result: result.update(device_hours=-result["device_hours"]),
+    "seconds": lambda result: result.update(seconds=5200.0),
+    "similarity.tokens": lambda result: result["similarity"]["tokens"].reverse(),
+    "epochs": lambda result: result.update(epochs=300),
+    "steps": lambda result: result.update(steps=33),
+    "images_per_s": lambda result: result.update(images_per_s=6125.0),
+    "metrics.val/top5": lambda result: result["metrics"].update({"val/top5": 100.0}),
+    "metrics.val/loss": lambda result: result["metrics"].update({"val/loss": 0.01}),
+    "metrics.ema/top1": lambda result: result["metrics"].update({"ema/top1": 99.0}),
+    "best.epoch": lambda result: result["best"].update(epoch=0),
+    "best.val/top1": lambda result: result["best"].update({"val/top1": 99.0}),
+    "start": lambda result: result.update(start={"val/top1": 10.0}),
+    "data.name": lambda result: result["data"].update(name="ImageNet-1k"),
+    "data.num_val": lambda result: result["data"].update(num_val=50_000),
+    "data.fingerprint": lambda result: result["data"].update(fingerprint="beef"),
+    "seed": lambda result: result.update(seed=5),
+    "experiment": lambda result: result.update(experiment="deep"),
+    "world_size": lambda result: result.update(world_size=0),
+    "device": lambda result: result.update(device="H100"),
+    "attempts": lambda result: result.update(attempts=3),
+    "finished": lambda result: result.update(finished=0.0),
+    "checkpoint.file": lambda result: result["checkpoint"].update(file="step00000008-attempt1.pt"),
+}
+"""Edits of a result, each of one value, which is named by its path."""
+BESIDE_THE_TABLE = ("seed", "experiment")
+"""Values of a result that a table has elsewhere."""
 
 
 @pytest.fixture
@@ -37,11 +70,14 @@ def checks(path: Path, lab: Lab, **options: Any) -> list[Check]:
 
 
 def unconfirmed(path: Path, lab: Lab, **options: Any) -> dict[str, Verdict]:
-    return {
-        check.key: check.verdict
-        for check in checks(path, lab, **options)
-        if check.verdict is not Verdict.confirmed
-    }
+    """The verdicts of all values that something contradicts, or whose source is gone."""
+    fine = (Verdict.confirmed, Verdict.underivable)
+    return {c.key: c.verdict for c in checks(path, lab, **options) if c.verdict not in fine}
+
+
+def underivable(path: Path, lab: Lab, **options: Any) -> set[str]:
+    verdict = Verdict.underivable
+    return {check.key for check in checks(path, lab, **options) if check.verdict is verdict}
 
 
 def change(path: Path, edit: Callable[[Any], None]) -> None:
@@ -55,9 +91,8 @@ def directory(lab: Lab, name: str, seed: int = 0) -> Path:
 
 
 def test_every_number_of_the_runs_is_confirmed(committed: Path, lab: Lab) -> None:
-    found = checks(committed, lab)
-    assert all(check.verdict is Verdict.confirmed for check in found)
-    keys = {check.key for check in found}
+    assert unconfirmed(committed, lab) == {}
+    keys = {check.key for check in checks(committed, lab)}
     assert {
         "top1.mean",
         "top1.std",
@@ -72,7 +107,11 @@ def test_every_number_of_the_runs_is_confirmed(committed: Path, lab: Lab) -> Non
         "seeds[0].curve.top1",
         "seeds[0].provenance.commits",
     } <= keys
-    assert {"seed 1: best", "seed 0: checkpoints/step00000032-attempt1.pt", "paper.top1"} <= keys
+    assert {
+        "seed 1: best.epoch",
+        "seed 0: checkpoints/step00000032-attempt1.pt",
+        "paper.top1",
+    } <= keys
     assert cli.main(["verify", str(committed)]) == 0
 
 
@@ -97,7 +136,10 @@ def test_a_number_that_was_edited_is_found(
     committed: Path, lab: Lab, key: str, edit: Callable[[Any], None]
 ) -> None:
     change(committed, lambda document: edit(document["rows"][1]))
-    assert unconfirmed(committed, lab) == {key: Verdict.differs}
+    found = unconfirmed(committed, lab)
+    # a note explains the confidence
+    assert found.pop("notes", Verdict.differs) is Verdict.differs
+    assert found == {key: Verdict.differs}
     assert cli.main(["verify", str(committed)]) == FAILED
 
 
@@ -148,12 +190,111 @@ def test_another_run_in_the_place_of_the_tables_is_foreign(committed: Path, lab:
 
 
 def test_a_result_that_its_journal_contradicts_is_found(committed: Path, lab: Lab) -> None:
-    change(
-        directory(lab, "wide") / "result.json", lambda result: result["best"].update({"epoch": 1})
-    )
+    change(directory(lab, "wide") / "result.json", lambda result: result.update(images_per_s=1.0))
     # the table takes the edited result
     tables.write_table(lab.collect(*SEEDS), committed.parent)
-    assert unconfirmed(committed, lab) == {"seed 0: best": Verdict.differs}
+    assert unconfirmed(committed, lab) == {"seed 0: images_per_s": Verdict.differs}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forged_value_of_a_result_differs(
+    committed: Path, lab: Lab, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(directory(lab, "wide") / "result.json", FORGERIES[name])
+    assert cli.main(["verify", str(committed)]) == FAILED
+    assert f"result.json says {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name in FORGERIES if name not in BESIDE_THE_TABLE])
+def test_a_forged_value_of_a_table_differs(committed: Path, lab: Lab, name: str) -> None:
+    change(committed, lambda document: FORGERIES[name](document["rows"][2]["seeds"][0]["result"]))
+    ((key, verdict),) = unconfirmed(committed, lab).items()
+    assert key.startswith(f"seeds[0].result.{name}")
+    assert verdict is Verdict.differs
+
+
+TABLE_FORGERIES: dict[str, Callable[[Any], object]] = {
+    "title": lambda table: table.update(title=table["title"].replace("mini", "imagenet")),
+    "caption": lambda table: table["caption"].pop(),
+    "notes": lambda table: table["notes"].clear(),
+    "sources": lambda table: table["sources"].reverse(),
+    "profile": lambda table: table.update(profile="imagenet"),
+    "data.name": lambda table: table["data"].update(name="ImageNet-1k"),
+    "data.num_val": lambda table: table["data"].update(num_val=50_000),
+    "comparable": lambda table: table.update(comparable=True),
+    "complete": lambda table: table.update(complete=False),
+    "seeds": lambda table: table.update(seeds=[0, 1, 2]),
+    "rows": lambda table: table["rows"].pop(2),
+    "group": lambda table: table["rows"][0].update(group="Deep_48"),
+    "baseline": lambda table: table["rows"][2].update(baseline="deep"),
+    "paper.footnote": lambda table: table["rows"][2]["paper"].update(footnote=1),
+    "start": lambda table: table["rows"][2].update(start={"mean": 1.0, "std": None, "n": 2}),
+    "best.mean": lambda table: table["rows"][2]["best"].update(mean=99.0),
+    "images_per_s": lambda table: table["rows"][2].update(images_per_s=6125.0),
+    "device_hours": lambda table: table["rows"][2].update(device_hours=-1.0),
+    "epochs": lambda table: table["rows"][2].update(epochs=300),
+    "gmacs": lambda table: table["rows"][2].update(gmacs=1e-6),
+    "spec.recipe.base_lr": lambda table: table["rows"][2]["spec"]["recipe"].update(base_lr=0.1),
+    "seeds[1].attempts": lambda table: table["rows"][2]["seeds"][1].update(attempts=2),
+    "seeds[1].problem": lambda table: table["rows"][2]["seeds"][1].update(problem="none"),
+    "seeds[1].provenance.packages.torch": lambda table: table["rows"][2]["seeds"][1]["provenance"][
+        "packages"
+    ].update(torch="1.0"),
+}
+"""Lies of a table, by the value that is found."""
+
+
+@pytest.mark.parametrize("key", TABLE_FORGERIES)
+def test_a_lie_of_a_table_about_itself_is_found(committed: Path, lab: Lab, key: str) -> None:
+    change(committed, TABLE_FORGERIES[key])
+    found = unconfirmed(committed, lab)
+    assert {verdict for name, verdict in found.items() if name.startswith(key)} == {Verdict.differs}
+
+
+def test_a_run_that_is_listed_twice_is_no_second_seed(committed: Path, lab: Lab) -> None:
+    change(committed, lambda table: table["rows"][2]["seeds"].append(table["rows"][2]["seeds"][0]))
+    assert unconfirmed(committed, lab)["seeds[2].id"] is Verdict.differs
+
+
+def test_runs_of_another_row_are_found(committed: Path, lab: Lab) -> None:
+    """The better row's numbers, spec and runs, under the label of the other."""
+
+    def exchange(table: Any) -> None:
+        kept = {"group", "label", "experiment", "baseline", "paper"}
+        good, bad = table["rows"][2], table["rows"][0]
+        bad.update({key: value for key, value in good.items() if key not in kept})
+        table["rows"].remove(good)
+
+    change(committed, exchange)
+    assert unconfirmed(committed, lab)["seeds[0].experiment"] is Verdict.differs
+
+
+def test_every_column_is_derived_or_is_said_not_to_be(committed: Path, lab: Lab) -> None:
+    found = checks(committed, lab)
+    for column in COLUMNS:
+        keys = {check.key for check in found}
+        assert any(key == column.key or key.startswith(f"{column.key}.") for key in keys), column
+
+
+def test_what_is_not_derivable_is_named_and_counted(
+    committed: Path, lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert underivable(committed, lab) == {"seeds[0].older", "seeds[1].older"}
+    table = lab.table_path.read_text()
+    lab.table_path.unlink()
+    assert cli.main(["verify", str(committed)]) == 0
+    out = capsys.readouterr().out
+    assert "(the spec of the table is not here): experiment, group, label, paper, baseline" in out
+    change(directory(lab, "wide") / "result.json", lambda result: result.update(luck=7))
+    assert cli.main(["verify", str(committed)]) == 0
+    assert "not derivable (no other file of the run has it): luck" in capsys.readouterr().out
+    lab.table_path.write_text(table)
+
+
+def test_steps_and_times_that_cannot_be_are_found(committed: Path, lab: Lab) -> None:
+    path = directory(lab, "wide") / "metrics.jsonl"
+    journal.append(path, {"time": NOON + 30, "attempt": 1, "step": 33, "epoch": 4, TRAIN_LOSS: 1.0})
+    assert unconfirmed(committed, lab) == {"seed 0: journals": Verdict.differs}
 
 
 def test_a_journal_that_is_gone_confirms_nothing(committed: Path, lab: Lab) -> None:
@@ -192,7 +333,7 @@ def test_the_difference_to_the_papers_value_is_confirmed_too(lab: Lab) -> None:
     assert next(check for check in found if check.key == "difference").derived == pytest.approx(
         0.25, abs=1e-12
     )
-    assert all(check.verdict is Verdict.confirmed for check in found)
+    assert unconfirmed(lab.results / "small.json", lab) == {}
 
 
 def test_a_committed_table_of_before_a_new_field_is_not_blamed_for_it(
@@ -231,13 +372,11 @@ def test_as_json_every_value_has_its_verdict(
 ) -> None:
     assert cli.main(["verify", str(committed), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["counts"] == {
-        "confirmed": sum(len(row["checks"]) for row in told["rows"]),
-        "differs": 0,
-        "gone": 0,
-        "foreign": 0,
-    }
-    assert [row["label"] for row in told["rows"]][-1] == "ResNet-152"
+    counts = told["counts"]
+    assert (counts["differs"], counts["gone"], counts["foreign"]) == (0, 0, 0)
+    total = sum(len(row["checks"]) for row in told["rows"])
+    assert counts["confirmed"] + counts["not derivable"] == total
+    assert [row["label"] for row in told["rows"]][-2:] == ["ResNet-152", "the table"]
 
 
 @pytest.mark.parametrize(

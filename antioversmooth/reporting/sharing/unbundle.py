@@ -219,13 +219,16 @@ def _problems(entry: _Entry, scratch: Path) -> Iterator[object]:
     if seen.state is not RunState.done or seen.result is None:
         yield f"has no result ({seen.problem or seen.state.value})"
         return
-    for check in verify.journal_checks(f"seed {run.seed}", seen):
-        if check.verdict is not verify.Verdict.confirmed:
+    for check in verify.result_checks(f"seed {run.seed}", seen):
+        if check.verdict is verify.Verdict.differs:
             yield check
     final = seen.result["checkpoint"] or {}
-    checksum, _ = entry.files.get(f"checkpoints/{final.get('file')}", (final.get("sha256"), 0))
-    if checksum != final.get("sha256"):
-        yield f"{final['file']} is not the checkpoint that result.json names"
+    name = f"checkpoints/{final.get('file')}"
+    for listed, (checksum, _) in entry.files.items():
+        if listed.startswith("checkpoints/") and listed not in (name, f"{name}.sha256"):
+            yield f"result.json does not name {listed}"
+        if listed == name and checksum != final.get("sha256"):
+            yield f"{listed} is not the checkpoint that result.json names"
 
 
 # -- moving ----------------------------------------------------------------------------------------

@@ -1,29 +1,34 @@
-"""Verifies a committed table: every number of its JSON is derived again from the run directories.
+"""Verifies a committed table: every value of its JSON is derived again from the run directories.
 
 The runs of a row are found by the ids in the table, not by the current spec of the row. So a table
 can be verified years later, and by another group that has imported the runs. A run is also checked
-against itself: `result.json` against the journal, and its files against their recorded checksums.
+against itself: `result.json` against the spec, the journals and the model that it was made from,
+and its files against their recorded checksums. A value that nothing else tells is named as such.
 """
 
 from __future__ import annotations
 
-import math
+import json
 import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
-from antioversmooth.config import PaperValue, Table, TableRow
+from antioversmooth.config import Experiment, PaperValue, Table, TableRow
 from antioversmooth.errors import ResultError, UserError
 from antioversmooth.reporting.sharing import bundle
+from antioversmooth.reporting.table import captions
+from antioversmooth.reporting.table import document as documents
 from antioversmooth.reporting.table.aggregate import aggregate
 from antioversmooth.reporting.table.columns import COLUMNS, Row
-from antioversmooth.reporting.table.document import Document, document_row
+from antioversmooth.reporting.table.document import Document
 from antioversmooth.reporting.table.observe import Observation, imported_files, observe
-from antioversmooth.runs import Run, result
+from antioversmooth.runs import Run, agreement, to_json
+from antioversmooth.runs.agreement import Derived, equal, shortened
 
 
 class Verdict(Enum):
@@ -34,8 +39,10 @@ class Verdict(Enum):
     foreign = "foreign"
     """The run that was found is not the table's: its spec was edited, or its identity differs."""
     gone = "gone"
-    """The runs behind the value, or the file of a run, are not here."""
+    """What the value is derived from is not here: the runs, a file of a run, or its data."""
     confirmed = "confirmed"
+    underivable = "not derivable"
+    """Nothing but the value itself tells it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Check:
 
 @dataclass(frozen=True)
 class RowReport:
-    """The checks of one row."""
+    """The checks of one row, or of the table itself."""
 
     group: str
     label: str
@@ -68,6 +75,10 @@ class RowReport:
     def having(self, verdict: Verdict) -> list[Check]:
         """The checks with this verdict."""
         return [check for check in self.checks if check.verdict is verdict]
+
+
+RunCheck = Callable[[str, Observation], Iterable[Check]]
+"""Further checks of a done run; the first argument begins their keys: seed 0."""
 
 
 @dataclass(frozen=True)
@@ -88,33 +99,44 @@ class _Seed:
 
 
 def verify(
-    document: Document, results: Path, table: Table | None, *, checkpoints: bool = True
+    document: Document,
+    results: Path,
+    table: Table | None,
+    *,
+    checkpoints: bool = True,
+    more_checks: RunCheck | None = None,
 ) -> list[RowReport]:
-    """One report for each row of the table.
+    """One report for each row of the table, and one for the table itself.
 
     Args:
         results: The folder whose `runs/` contains the runs of the table.
-        table: Its spec, for the paper's values; None: those are not checked.
+        table: Its spec, for titles and the paper's values; None: those are not derivable.
         checkpoints: Whether the files of weights are read, too.
+        more_checks: Called for each done run.
     """
     rows = document["rows"]
     seeds = [[_find(results, seed) for seed in row["seeds"]] for row in rows]
-    pairs = zip(rows, seeds, strict=True)
+    pairs = list(zip(rows, seeds, strict=True))
     of_experiment = {row["experiment"]: of_row for row, of_row in pairs if row["experiment"]}
-    derived = _derive(document, of_experiment)
-    return [
+    again = _derive(document, table, of_experiment)
+    reports = [
         RowReport(
             row["group"],
             row["label"],
             [
-                *_row_checks(row, again, of_row, of_experiment.get(row["baseline"], [])),
-                *_seed_checks(again, of_row),
-                *(check for seed in of_row for check in _run_checks(seed, checkpoints)),
-                *(_paper_checks(row, table) if table else ()),
+                *_row_checks(row, derived, of_row, of_experiment.get(row["baseline"], [])),
+                *_seed_checks(derived, of_row, _experiments_by_id(rows)),
+                *(
+                    check
+                    for seed in of_row
+                    for check in _run_checks(seed, checkpoints, more_checks)
+                ),
+                *_spec_checks(row, derived, table),
             ],
         )
-        for row, again, of_row in zip(rows, derived, seeds, strict=True)
+        for (row, of_row), derived in zip(pairs, again["rows"], strict=True)
     ]
+    return [*reports, RowReport("", "the table", [*_table_checks(document, again, table, seeds)])]
 
 
 # -- runs ------------------------------------------------------------------------------------------
@@ -146,13 +168,16 @@ def _absent(seed: Row, verdict: Verdict, reason: str) -> _Seed:
     return _Seed(seed, absence=Check("", verdict, reason=reason, absent_run=True))
 
 
-def _derive(document: Document, seeds: dict[str, list[_Seed]]) -> list[Row]:
-    """The rows of the document, made again from the runs that were found."""
-    name, title = document.get("name", ""), document.get("title", "")
-    table = Table(name, title, "", list(map(_table_row, document["rows"])))
+def _derive(document: Document, table: Table | None, seeds: dict[str, list[_Seed]]) -> Document:
+    """The document, made again from the runs that were found; without any, its rows only."""
+    rows = list(map(_table_row, document["rows"]))
+    names = document.get("name", ""), document.get("title", "")
+    again = replace(table, rows=rows) if table else Table(*names, rows=rows)
     observed = {key: [one.seen for one in found if one.seen] for key, found in seeds.items()}
-    comparable = bool(document.get("comparable"))
-    return [document_row(row) for row in aggregate(table, observed, comparable=comparable)]
+    numbers = [seen.run.seed for of_row in observed.values() for seen in of_row]
+    if not numbers:
+        return {"rows": [documents.document_row(row) for row in aggregate(again, observed)]}
+    return documents.build(again, observed, list(dict.fromkeys(numbers)))
 
 
 def _table_row(row: Row) -> TableRow:
@@ -161,52 +186,84 @@ def _table_row(row: Row) -> TableRow:
     return TableRow(row["label"], row["experiment"], row["group"], row["baseline"], value)
 
 
-# -- values ----------------------------------------------------------------------------------------
+def _experiments_by_id(rows: Sequence[Row]) -> dict[str, set[Any]]:
+    """The experiments that have a run, by its id: rows of one identity share their runs."""
+    found: dict[str, set[Any]] = {}
+    for row in rows:
+        for seed in row["seeds"]:
+            found.setdefault(str(seed["id"]), set()).add(row["experiment"])
+    return found
 
-NOT_DERIVED = {column.key for column in COLUMNS if column.from_spec} | {"seeds"}
-"""Keys of a row that come from the table's spec, or are checked one seed at a time."""
+
+# -- values of the table ---------------------------------------------------------------------------
+
+FROM_SPEC = {column.key for column in COLUMNS if column.from_spec}
+"""Keys of a row that come from the table's spec."""
 UNKNOWN_BEFORE_START = ("state", "epochs", "spec")
 """Keys of a row that come from specs while no run of it has a directory."""
-BESIDE_THE_RUN = ("seed", "id", "older", "problem")
-"""Keys of a seed that name its run, or concern other runs beside it."""
-TRANSPORT = ("imported",)
-"""Keys that say how a run came to this machine."""
+BESIDE_THE_RUN = {"older": "other runs, which need not be here"}
+"""Keys of a seed that are not about its run, with the reason why they are not derivable."""
+TRANSPORT = {"imported": "how the run came to that machine"}
+"""Keys of the provenance of a run that do not travel with it."""
+NOT_BEGUN = "a run of it has not begun, so its specs are not known"
 
 
 def _row_checks(
     row: Row, derived: Row, seeds: Sequence[_Seed], baseline: Sequence[_Seed]
 ) -> Iterator[Check]:
     never_ran = any(seed.never_ran for seed in seeds)
-    skipped = {*NOT_DERIVED, *(UNKNOWN_BEFORE_START if never_ran else ())}
-    for key in (key for key in row if key not in skipped):
-        absence = _worst(seeds) or (_worst(baseline) if key == "gain" else None)
-        yield from _value_checks(key, row[key], derived.get(key), absence)
+    for key in (key for key in row if key not in FROM_SPEC and key != "seeds"):
+        if never_ran and key in UNKNOWN_BEFORE_START:
+            yield Check(key, Verdict.underivable, row[key], reason=NOT_BEGUN)
+        else:
+            absence = _worst(seeds) or (_worst(baseline) if key == "gain" else None)
+            yield from _value_checks(key, row[key], derived.get(key), absence)
 
 
-def _worst(seeds: Sequence[_Seed]) -> Check | None:
+def _worst(seeds: Iterable[_Seed]) -> Check | None:
     """The worst absence, for a value that is made of all seeds."""
     absences = [seed.absence for seed in seeds if seed.absence]
     return max(absences, key=lambda absence: absence.verdict is Verdict.foreign, default=None)
 
 
-def _seed_checks(derived: Row, seeds: Sequence[_Seed]) -> Iterator[Check]:
-    derived_seeds = {seed["seed"]: seed for seed in derived["seeds"]}
+def _seed_checks(
+    derived: Row, seeds: Sequence[_Seed], experiments: Mapping[str, set[Any]]
+) -> Iterator[Check]:
+    """Checks of the seeds of a row.
+
+    Args:
+        experiments: The experiments of the table that have a run, by its id.
+    """
+    derived_seeds = {seed["id"]: seed for seed in derived["seeds"]}
+    ids = Counter(str(seed.values["id"]) for seed in seeds)
     for index, seed in enumerate(seeds):
+        path, run_id = f"seeds[{index}]", str(seed.values["id"])
+        if ids[run_id] > 1:
+            reason = f"run {run_id[:12]} is listed {ids[run_id]} times"
+            yield Check(f"{path}.id", Verdict.differs, run_id, reason=reason)
         if seed.never_ran:
             continue
-        again = derived_seeds.get(seed.values["seed"], {})
+        again = derived_seeds.get(run_id, {})
         for key, committed in seed.values.items():
-            if key not in BESIDE_THE_RUN:
-                path = f"seeds[{index}].{key}"
-                yield from _value_checks(path, committed, again.get(key), seed.absence)
+            if key in BESIDE_THE_RUN:
+                reason = BESIDE_THE_RUN[key]
+                yield Check(f"{path}.{key}", Verdict.underivable, committed, reason=reason)
+            else:
+                yield from _value_checks(f"{path}.{key}", committed, again.get(key), seed.absence)
+        if seed.seen and (name := seed.seen.run.experiment.name) not in experiments[run_id]:
+            reason = f"the run is of {name}, which no row with it is of"
+            yield Check(f"{path}.experiment", Verdict.differs, derived=name, reason=reason)
 
 
 def _value_checks(key: str, committed: Any, derived: Any, absence: Check | None) -> Iterator[Check]:
     """A check for each committed value in a part of the JSON; runs may have more values."""
-    if isinstance(committed, dict):
+    if isinstance(committed, dict) and (committed or not derived):
         inner = derived if isinstance(derived, dict) else {}
         for name, value in committed.items():
-            if name not in TRANSPORT:
+            if name in TRANSPORT:
+                reason = TRANSPORT[name]
+                yield Check(f"{key}.{name}", Verdict.underivable, value, reason=reason)
+            else:
                 yield from _value_checks(f"{key}.{name}", value, inner.get(name), absence)
     elif absence is None:
         yield _compare(key, committed, derived, "{} in the table, {} by its runs")
@@ -220,71 +277,144 @@ def _compare(key: str, committed: Any, derived: Any, difference: str) -> Check:
     Args:
         difference: Reason where they differ, with the places of both.
     """
-    if _equal(committed, derived):
+    if equal(committed, derived):
         return Check(key, Verdict.confirmed, committed, derived)
-    reason = difference.format(_shortened(committed), _shortened(derived))
+    reason = difference.format(shortened(committed), shortened(derived))
     return Check(key, Verdict.differs, committed, derived, reason)
 
 
-def _shortened(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+NO_SPEC = "the spec of the table is not here"
 
 
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two values are the same; numbers to twelve digits, since another Python may round
-    sums differently."""
-    if isinstance(one, float | int) and isinstance(other, float | int) and type(one) is not bool:
-        close = math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-12)
-        return close or (math.isnan(one) and math.isnan(other))
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    return bool(one == other)
-
-
-def _paper_checks(row: Row, table: Table) -> Iterator[Check]:
-    """The paper's value against the table's spec."""
+def _spec_checks(row: Row, derived: Row, table: Table | None) -> Iterator[Check]:
+    """Labels and the paper's value against the table's spec."""
+    if table is None:
+        for key in sorted(FROM_SPEC):
+            if row[key] is not None:
+                yield Check(key, Verdict.underivable, row[key], reason=NO_SPEC)
+        return
     same = [r for r in table.rows if (r.experiment, r.label) == (row["experiment"], row["label"])]
     if not same:
         yield Check("row", Verdict.differs, reason=f"tables/{table.name}.yaml has no such row")
         return
-    for key in ("top1", "source", "confidence"):
-        committed, specified = (row["paper"] or {}).get(key), getattr(same[0].paper, key, None)
-        if committed is not None or specified is not None:
-            yield _compare(f"paper.{key}", committed, specified, "{} in the table, {} in its spec")
+    difference = "{} in the table, {} in its spec"
+    for key in ("group", "label", "experiment", "baseline"):
+        yield _compare(key, row[key], getattr(same[0], key), difference)
+    paper = same[0].paper
+    specified = {**to_json(paper), "footnote": derived["paper"]["footnote"]} if paper else {}
+    for key in {**(row["paper"] or {}), **specified}:
+        committed = (row["paper"] or {}).get(key)
+        yield _compare(f"paper.{key}", committed, specified.get(key), difference)
+
+
+FROM_TABLE_SPEC = {"name", "title", "caption", "figures"}
+"""Keys of the document that come from the table's spec."""
+
+
+def _table_checks(
+    document: Document, again: Document, table: Table | None, seeds: Sequence[Sequence[_Seed]]
+) -> Iterator[Check]:
+    """Checks of what is said about the table as a whole: its notes, caption and data.
+
+    Args:
+        again: The document, made again from the runs that were found.
+        seeds: Of each row.
+    """
+    all_seeds = [seed for of_row in seeds for seed in of_row]
+    unknown = NOT_BEGUN if any(seed.never_ran for seed in all_seeds) or not all_seeds else ""
+    unknown = "a run of it is not here" if _worst(all_seeds) else unknown
+    for key in (key for key in document if key != "rows"):
+        reason = NO_SPEC if table is None and key in FROM_TABLE_SPEC else unknown
+        if reason:
+            yield Check(key, Verdict.underivable, document[key], reason=reason)
+        elif key == "notes":
+            yield from _value_checks(key, _notes(document), _notes(again), None)
+        else:
+            yield from _value_checks(key, document[key], again.get(key), None)
+    rows = [(row["experiment"], row["label"]) for row in document["rows"]]
+    for row in table.rows if table else ():
+        if (row.experiment, row.label) not in rows:
+            reason = f"{row.label} of the table's spec is not among them"
+            yield Check("rows", Verdict.differs, reason=reason)
+
+
+def _notes(document: Document) -> list[str]:
+    """The notes of a document that are true on every machine."""
+    return [note for note in document["notes"] if not note.startswith(captions.LOCAL_NOTES)]
 
 
 # -- a run against itself --------------------------------------------------------------------------
 
 
-def _run_checks(seed: _Seed, checkpoints: bool) -> Iterator[Check]:
+def _run_checks(seed: _Seed, checkpoints: bool, more_checks: RunCheck | None) -> Iterator[Check]:
     name = f"seed {seed.values['seed']}"
     if seed.seen and seed.seen.result is not None:
-        yield from journal_checks(name, seed.seen)
+        experiment = seed.seen.run.experiment
+        yield from result_checks(name, seed.seen, _model_values(experiment))
         yield from _file_checks(name, seed.seen.run, checkpoints)
+        yield from more_checks(name, seed.seen) if more_checks else ()
     elif seed.seen and seed.values["result"] is not None:
         reason = seed.seen.problem or f"the run is {seed.seen.state.value}"
         yield Check(f"{name}: result.json", Verdict.differs, reason=reason)
 
 
-def journal_checks(name: str, seen: Observation) -> Iterator[Check]:
-    """Checks of the `result.json` of a done run against the journal that it was made from.
+def result_checks(
+    name: str, seen: Observation, more: Mapping[str, Derived] | None = None
+) -> Iterator[Check]:
+    """Checks of the `result.json` of a done run against the files that it was made from.
 
     Args:
         name: Begins the keys: seed 0.
+        more: Further values of the result that were derived, by their paths in it.
     """
     assert seen.result is not None
+    run, record = seen.run, seen.record
     try:
-        derived = result.outcome(seen.run.metrics(), seen.run.experiment)
-    except (KeyError, TypeError, ValueError) as err:
-        key = f"{name}: metrics.jsonl"
-        yield Check(key, Verdict.differs, reason=f"is not the journal of a run: {err!r}")
+        derived = agreement.derive(run.experiment, run.seed, seen.attempts, record.metrics)
+    except (ResultError, KeyError, TypeError, ValueError) as err:
+        reason = f"is not the journal of a run: {err!r}"
+        yield Check(f"{name}: metrics.jsonl", Verdict.differs, reason=reason)
         return
-    difference = "result.json has {}, metrics.jsonl has {}"
-    for part, value in derived.items():
-        yield _compare(f"{name}: {part}", seen.result.get(part), value, difference)
+    derived |= {**_data_values(record.provenance), **(more or {})}
+    for comparison in agreement.compare(seen.result, derived):
+        value = comparison.derived.value
+        shown = value if comparison.derived.is_exact else str(value)
+        key, agrees = f"{name}: {comparison.path}", comparison.agrees
+        verdict, reason = Verdict.confirmed, ""
+        if not agrees:
+            verdict, reason = Verdict.differs, str(comparison)
+        yield Check(key, verdict, comparison.recorded, shown, reason)
+    for path in agreement.paths(seen.result):
+        if not agreement.is_within(path, {"id", "checkpoint", *derived}):
+            reason = agreement.NOT_DERIVABLE.get(path, "no other file of the run has it")
+            yield Check(f"{name}: {path}", Verdict.underivable, reason=reason)
+    for problem in agreement.journal_problems(run.experiment, seen.attempts, record.all_metrics):
+        yield Check(f"{name}: journals", Verdict.differs, reason=problem)
+
+
+def _data_values(provenance: Mapping[str, Any]) -> dict[str, Derived]:
+    """What `provenance.json` says about the data, by the paths in a result."""
+    data = provenance.get("data")
+    found = data if isinstance(data, dict) else {}
+    return {f"data.{key}": Derived(value, "provenance.json") for key, value in found.items()}
+
+
+def _model_values(experiment: Experiment) -> dict[str, Derived]:
+    """Size and cost of the model of a spec, which is built for it without weights."""
+    model, data = experiment.model, experiment.data
+    key = json.dumps([to_json(model), data.num_classes, data.in_channels])
+    if key not in _measured:
+        # imports torch
+        from antioversmooth.models.measure import measure_spec
+
+        _measured[key] = measure_spec(experiment)
+    parameters, gmacs = _measured[key]
+    source = "the model of spec.yaml"
+    return {"parameters": Derived(parameters, source), "gmacs": Derived(gmacs, source)}
+
+
+_measured: dict[str, tuple[int, float]] = {}
+"""By the spec of the model: rows share models."""
 
 
 def _file_checks(name: str, run: Run, checkpoints: bool) -> Iterator[Check]:
@@ -293,8 +423,8 @@ def _file_checks(name: str, run: Run, checkpoints: bool) -> Iterator[Check]:
     for file, expected in _checksums(run).items():
         path, key = run.dir / file, f"{name}: {file}"
         if file.endswith(".pt") and not checkpoints:
-            continue
-        if path.is_file():
+            yield Check(key, Verdict.underivable, expected, reason="weights were not to be read")
+        elif path.is_file():
             yield _compare(key, expected, files.sha256(path), difference)
         else:
             yield Check(key, Verdict.gone, expected, reason="the file is not there")
