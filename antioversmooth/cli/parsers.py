@@ -397,6 +397,10 @@ def _verify(parser: argparse.ArgumentParser) -> None:
         "--results", type=Path, metavar="DIR", help="holds runs/; default: the folder of the JSON"
     )
     _flag(parser, "--without-checkpoints", help="do not ask for the files of weights")
+    _flag(parser, "--evaluate", help="evaluate the weights of each run again, on its own data")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="of --evaluate: where the images are now"
+    )
     _flag(parser, "--json", help="every value, and whether the runs confirm it")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from antioversmooth import spec
@@ -23,10 +24,11 @@ from antioversmooth.errors import UserError
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.reporting import figures
 from antioversmooth.reporting.rendering import gallery, markdown, terminal
-from antioversmooth.reporting.sharing import bundle, report, verify
+from antioversmooth.reporting.sharing import bundle, reevaluate, report, verify
 from antioversmooth.reporting.sharing.unbundle import import_bundle
 from antioversmooth.reporting.table import document, tables
 from antioversmooth.reporting.table.document import Document
+from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.runs import Run
 
 
@@ -105,7 +107,11 @@ def verify_command(args: Namespace) -> int:
 def _verify_table(path: Path, table: Table | None, args: Namespace) -> int:
     committed = tables.load_committed(path)
     reports = verify.verify(
-        committed, args.results or path.parent, table, checkpoints=not args.without_checkpoints
+        committed,
+        args.results or path.parent,
+        table,
+        checkpoints=not args.without_checkpoints,
+        more_checks=partial(_evaluate_again, args.data) if args.evaluate else None,
     )
     rendered = tables.compare_renderings(committed, path, _readme_beside(path))
     counts = report.count(reports)
@@ -116,6 +122,12 @@ def _verify_table(path: Path, table: Table | None, args: Namespace) -> int:
     if counts["differs"] or counts["foreign"] or not all(rendered.values()):
         return FAILED
     return INCOMPLETE if counts["gone"] else OK
+
+
+def _evaluate_again(root: Path | None, name: str, seen: Observation) -> Iterator[verify.Check]:
+    """Evaluates the weights of a run, and reports on the terminal that it does."""
+    print(f"evaluating {seen.run.name} ...", file=sys.stderr, flush=True)
+    yield from reevaluate.evaluation_checks(name, seen, root=root)
 
 
 def _readme_beside(path: Path) -> Path | None:

@@ -37,6 +37,7 @@ def record(
         "load_report": asdict(measured.report),
         **evaluation.metrics(),
         **evaluation.detail(),
+        "device": evaluation.device,
     }
 
 
@@ -55,6 +56,7 @@ def of_run(run: Run) -> dict[str, Any] | None:
         "num_classes": run.experiment.data.num_classes,
         **result["metrics"],
         **result["evaluation"],
+        "device": result["device"],
     }
 
 

@@ -325,6 +325,8 @@ def journal_problems(
         metrics: All records of metrics.jsonl.
     """
     total, epochs = experiment.total_steps, experiment.recipe.epochs
+    if not attempts:
+        yield "attempts.jsonl: no attempt is recorded"
     for attempt in attempts:
         if not 0 <= attempt.step <= total:
             place = f"step {attempt.step} of {total}"

@@ -39,9 +39,11 @@ class Evaluation:
     """Over all ranks, data loading included."""
     unreadable: tuple[str, ...] = ()
     """Images that could not be read, which are not counted."""
+    device: str = ""
+    """For people: the GPU, or the processor."""
 
     def detail(self) -> dict[str, Any]:
-        """Everything but accuracy and loss, for JSON; null for a class without images."""
+        """Everything but accuracy, loss and device, for JSON; null for a class without images."""
         return {
             "num_images": self.num_images,
             "unreadable": list(self.unreadable),
@@ -103,6 +105,7 @@ class Evaluator:
             num_images=int(total),
             images_per_s=float(total) / (time.perf_counter() - started),
             unreadable=tuple(names),
+            device=self.ranks.device_name,
         )
 
     def _names(self, unreadable: list[int]) -> list[str]:

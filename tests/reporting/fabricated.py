@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,35 @@ LIKE_THE_PAPER = (
     "data.num_val=50000",
 )
 """Overrides under which numbers may be compared with the paper's."""
+
+
+FORGERIES: dict[str, Callable[[Any], object]] = {
+    "parameters": lambda result: result.update(parameters=result["parameters"] + 1),
+    "gmacs": lambda result: result.update(gmacs=1e-6),
+    "device_hours": lambda result: result.update(device_hours=-result["device_hours"]),
+    "seconds": lambda result: result.update(seconds=5200.0),
+    "similarity.tokens": lambda result: result["similarity"]["tokens"].reverse(),
+    "epochs": lambda result: result.update(epochs=300),
+    "steps": lambda result: result.update(steps=33),
+    "images_per_s": lambda result: result.update(images_per_s=6125.0),
+    "metrics.val/top5": lambda result: result["metrics"].update({"val/top5": 100.0}),
+    "metrics.val/loss": lambda result: result["metrics"].update({"val/loss": 0.01}),
+    "metrics.ema/top1": lambda result: result["metrics"].update({"ema/top1": 99.0}),
+    "best.epoch": lambda result: result["best"].update(epoch=0),
+    "best.val/top1": lambda result: result["best"].update({"val/top1": 99.0}),
+    "start": lambda result: result.update(start={"val/top1": 10.0}),
+    "data.name": lambda result: result["data"].update(name="ImageNet-1k"),
+    "data.num_val": lambda result: result["data"].update(num_val=50_000),
+    "data.fingerprint": lambda result: result["data"].update(fingerprint="beef"),
+    "seed": lambda result: result.update(seed=5),
+    "experiment": lambda result: result.update(experiment="deep"),
+    "world_size": lambda result: result.update(world_size=0),
+    "device": lambda result: result.update(device="H100"),
+    "attempts": lambda result: result.update(attempts=3),
+    "finished": lambda result: result.update(finished=0.0),
+    "checkpoint.file": lambda result: result["checkpoint"].update(file="step00000008-attempt1.pt"),
+}
+"""Edits of a result, each of one value, which is named by its path."""
 
 
 _composed: dict[tuple[object, ...], Request] = {}

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fabricated import ROW, Lab
+from fabricated import FORGERIES, NOON, ROW, Lab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -337,6 +338,22 @@ def short_journal(members: Members, *, epochs: int) -> Members:
     return with_result(shortened, metrics=scores, best={**scores, "epoch": epochs})
 
 
+def content_of(members: Members, name: str) -> bytes:
+    return next(content for member, content in members if member.name.endswith(f"/{name}"))
+
+
+def with_records(members: Members, name: str, *records: dict[str, Any]) -> Members:
+    """A journal with more records."""
+    lines = "".join(f"{json.dumps(record)}\n" for record in records).encode()
+    return replaced(members, name, content_of(members, name) + lines)
+
+
+def with_file(members: Members, name: str, content: bytes) -> Members:
+    """A further file of the run."""
+    member = tarfile.TarInfo(f"{members[1][0].name.rpartition('/')[0]}/{name}")
+    return replaced([*members, (member, b"")], name, content)
+
+
 SPOILT: dict[str, Callable[[Members], Members]] = {
     "an absolute path": lambda m: renamed(m, "/tmp/evil"),
     "a path upwards": lambda m: renamed(m, "runs/../../../evil"),
@@ -394,7 +411,33 @@ SPOILT: dict[str, Callable[[Members], Members]] = {
     "other steps": lambda m: with_result(m, steps=8),
     "other epochs": lambda m: with_result(m, epochs=1),
     "other weights": lambda m: replaced(m, "checkpoints/step00000032-attempt1.pt", b"others"),
+
+
+    "weights of another step": lambda m: with_file(m, "checkpoints/step1-attempt1.pt", b"x"),
+    "steps beyond the last": lambda m: with_records(m, "metrics.jsonl",
+    {"time": NOON + 30, "attempt": 1, "step": 33, "epoch": 4}),
+    "an epoch too many": lambda m: with_records(m, "metrics.jsonl",
+    {"time": NOON + 30, "attempt": 1, "step": 32, "epoch": 5, "train/loss": 1.0}),
+    "a record of no attempt": lambda m: with_records(m, "metrics.jsonl",
+    {"time": NOON + 30, "attempt": 7, "step": 8, "epoch": 1, "train/loss": 1.0}),
+    "a record from before its attempt": lambda m: with_records(m, "metrics.jsonl",
+    {"time": NOON - 3600, "attempt": 1, "step": 8, "epoch": 1, "train/loss": 1.0}),
+    "an attempt that ends before it starts": lambda m: with_records(m, "attempts.jsonl",
+    {"time": NOON - 3600, "attempt": 1, "event": "end", "reason": "completed", "step": 32}),
+    "attempts that run backwards": lambda m: with_records(m, "attempts.jsonl",
+    {"time": NOON - 3600, "attempt": 2, "event": "start", "step": 32}),
+    "an attempt too many": lambda m: with_records(m, "attempts.jsonl",
+    {"time": NOON + 60, "attempt": 2, "event": "start", "step": 32}),
+    "no attempts": lambda m: replaced(m, "attempts.jsonl", b""),
+    "no similarity": lambda m: replaced(m, "metrics.jsonl", b"".join(line for line in
+    content_of(m, "metrics.jsonl").splitlines(keepends=True) if b"similarity" not in line)),
+    "a journal that ends early": lambda m: replaced(m, "metrics.jsonl", b"".join(line for line in
+    content_of(m, "metrics.jsonl").splitlines(keepends=True) if b'"step": 32' not in line)),
 }  # fmt: skip
+
+
+OF_THE_MODEL = ("parameters", "gmacs")
+"""Values that need torch: `verify` compares them."""
 
 
 def run_id(members: Members) -> str:
@@ -413,6 +456,19 @@ def test_a_spoilt_bundle_is_one_message_and_leaves_nothing(
     assert files_below(lab.root) == before
     assert not [path for path in other.results.rglob("*") if path.is_file()]
     assert not Path("/tmp/evil").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in FORGERIES if name not in OF_THE_MODEL])
+def test_a_result_that_its_own_bundle_contradicts_is_refused(
+    lab: Lab, other: Lab, name: str
+) -> None:
+    members = members_of(packed(lab))
+    result = json.loads(content_of(members, "result.json"))
+    FORGERIES[name](result)
+    forged = replaced(members, "result.json", json.dumps(result).encode())
+    with pytest.raises(UserError, match=f"result.json says {re.escape(name)}"):
+        unbundle.import_bundle(write_tar(lab.root / "forged.tar", forged), other.results)
+    assert not [path for path in other.results.rglob("*") if path.is_file()]
 
 
 def test_a_file_with_holes_is_refused(lab: Lab, other: Lab) -> None:
