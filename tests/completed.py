@@ -29,6 +29,7 @@ def finish(run: Run, **changes: Any) -> Run:
     Args:
         changes: Other values of its result than those that follow from its journals.
     """
+    run.dir.mkdir(parents=True, exist_ok=True)
     last = {"step": run.experiment.total_steps, "epoch": run.experiment.recipe.epochs}
     journal.append(run.metrics_path, {**last, **changes.get("metrics", RESULT["metrics"])})
     seconds = sum((one.ended or one.last_seen) - one.started for one in run.attempts())

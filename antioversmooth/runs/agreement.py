@@ -88,9 +88,10 @@ def derive_cheaply(
     """
     scores = outcome(epochs, experiment)
     del scores["images_per_s"]
-    if scores["start"] is None:
-        # the record of the start may lack an accuracy under the name that epochs have
-        del scores["start"]
+    for key in ("start", "best"):
+        # a record of the start may lack its accuracy as an epoch's; the best epoch may be lost
+        if scores[key] is None:
+            del scores[key]
     return {
         **_sourced("metrics.jsonl", scores),
         **_sourced("spec.yaml", _from_spec(experiment, seed)),
