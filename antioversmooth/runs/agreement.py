@@ -319,7 +319,7 @@ def shortened(value: Any) -> str:
 def journal_problems(
     experiment: Experiment, attempts: Sequence[Attempt], metrics: Sequence[Record]
 ) -> Iterator[str]:
-    """What cannot be true in the journals of a run: steps beyond its last one, times that run
+    """Contradictions in the journals of a run: steps beyond its last one, times that run
     backwards by more than clocks differ.
 
     Args:

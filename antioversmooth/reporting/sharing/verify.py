@@ -393,7 +393,7 @@ def result_checks(
 
 
 def _data_values(provenance: Mapping[str, Any]) -> dict[str, Derived]:
-    """What `provenance.json` says about the data, by the paths in a result."""
+    """Values of `provenance.json` about the data, by their paths in a result."""
     data = provenance.get("data")
     found = data if isinstance(data, dict) else {}
     return {f"data.{key}": Derived(value, "provenance.json") for key, value in found.items()}
