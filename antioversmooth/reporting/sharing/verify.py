@@ -39,7 +39,7 @@ class Verdict(Enum):
     foreign = "foreign"
     """The run that was found is not the table's: its spec was edited, or its identity differs."""
     gone = "gone"
-    """What the value is derived from is not here: the runs, a file of a run, or its data."""
+    """The source of the value is not here: the runs, a file of a run, or its data."""
     confirmed = "confirmed"
     underivable = "not derivable"
     """Nothing but the value itself tells it."""
