@@ -126,7 +126,7 @@ def _brightest(image: Image.Image) -> int | None:
         return 65535
     if image.mode in ("I", "F"):
         raise ValueError(
-            f"mode {image.mode} (32-bit or signed numbers) says not which values are black and"
+            f"mode {image.mode} (32-bit or signed numbers) does not say which values are black and"
             " white; store the image with 8 or 16 bits a channel"
         )
     return None

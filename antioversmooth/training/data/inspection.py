@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch.utils.data import DataLoader, Dataset
 
 from antioversmooth.datasets.dataset import ImageDataset
 from antioversmooth.datasets.images import ArrayImages, EncodedImages
 from antioversmooth.errors import DataError
 from antioversmooth.training.data.decoding import decode, kind_of
+from antioversmooth.training.data.workers import NOT_OF_AN_IMAGE, start_worker
 
 CHUNK = 64
 """Images that a process decodes at a time."""
@@ -74,7 +74,7 @@ def _decoded(images: EncodedImages, processes: int) -> Iterator[Image]:
         batch_size=CHUNK,
         num_workers=processes,
         collate_fn=list,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(start_worker, None),
     )
     done = 0
     try:
@@ -104,10 +104,6 @@ class _Decoding(Dataset[Image]):
             _, height, width = decode(content).shape
             return Image(name, "", kind_of(content), width, height)
         except OSError as err:
+            if err.errno in NOT_OF_AN_IMAGE:
+                raise
             return Image(name, str(err))
-
-
-def _start_worker(_: int) -> None:
-    """Leaves Ctrl-C to the parent, which stops its workers."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
