@@ -16,7 +16,7 @@ from antioversmooth.errors import CheckpointError, DataError, LaunchError, SpecE
 from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, machine
 
 MakeRun = Callable[..., Run]
 
@@ -205,3 +205,37 @@ def test_done_runs_whose_images_lay_elsewhere_are_told(make_run: MakeRun, tmp_pa
             not lines
             or f"the images of {tmp_path / 'old'}; data.root is {tmp_path / 'new'} now" in lines[0]
         )
+
+
+def test_shared_memory_that_is_too_small_for_the_batches_is_said_before_a_launch(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run("deit_s12", "data.source=image_folder", "data.root=/x", "runtime.workers=4")
+    monkeypatch.setattr(machine, "free_shared_memory", lambda: 2**20)
+    with pytest.raises(LaunchError, match=r"^deit_s12 seed 0: .* of 4 .* need .* MiB .*--shm-size"):
+        preflight.check_machine([run], LocalBackend())
+    # the nodes' may be larger
+    preflight.check_machine([run], SlurmBackend())
+    # and these have no loading processes
+    plain = make_run("deit_s12", "data.source=image_folder", "data.root=/x", "runtime.workers=0")
+    preflight.check_machine([plain, make_run("deit_s12")], LocalBackend())
+
+
+def test_a_compiler_that_is_missing_is_said_before_a_launch(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = {how: make_run("deit_s12", f"runtime.compile={how}") for how in ("inductor", "none")}
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(
+        LaunchError, match=r"needs a C\+\+ compiler, and g\+\+ is not .*compile=none"
+    ):
+        preflight.check_machine([runs["inductor"]], LocalBackend())
+    preflight.check_machine([runs["none"]], LocalBackend())
+    monkeypatch.setenv("CXX", "/no/such/compiler")
+    with pytest.raises(LaunchError, match="/no/such/compiler is not in the path"):
+        preflight.check_machine([runs["inductor"]], LocalBackend())
+    (tmp_path / "g++").touch(mode=0o755)
+    monkeypatch.delenv("CXX")
+    preflight.check_machine([runs["inductor"]], LocalBackend())

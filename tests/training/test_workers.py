@@ -3,6 +3,7 @@ says what to do."""
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -19,8 +20,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import LaunchError
 from antioversmooth.runs import Run, machine
+from antioversmooth.training.data import loading
+from antioversmooth.training.data.augmentation import train_transform
+from antioversmooth.training.data.sampling import View
 from antioversmooth.training.data.workers import loading_failures, start_worker
 
 
@@ -166,3 +171,48 @@ def test_shared_memory_is_counted_in_whole_pages_for_each_batch_ahead(
     assert pages(4, 3, 100) == 8 * of_batch + semaphores
     assert pages(4, 3, 2) == 2 * of_batch + semaphores
     assert pages(4, 0, 100) == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_the_thread_that_copies_batches_for_a_gpu_has_its_error_told() -> None:
+    def fail() -> None:
+        raise OSError(24, "Too many open files")
+
+    def report() -> None:
+        """As torch does, which has such a thread only beside a GPU."""
+        thread = threading.Thread(target=fail)
+        thread.start()
+        thread.join()
+        raise RuntimeError("Pin memory thread exited unexpectedly")
+
+    with pytest.raises(LaunchError, match="ulimit -n"), loading_failures():
+        report()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
+def test_an_image_is_not_damaged_because_no_file_can_be_opened(
+    folder_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    config = folder_run().experiment
+    images = open_dataset(config.data).train
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(loading, "open_image", refuse)
+    views = loading.ViewDataset(images, train_transform(config.recipe, config.data, 8), seed=0)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        views[View(0, 0)]
+
+
+def test_the_limit_of_open_files_is_raised_as_far_as_it_may_be() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (300, before[1]))
+        machine.raise_open_files(64)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 64 * 11
+        machine.raise_open_files(0)
+        with pytest.raises(LaunchError, match=r"need \d+ open files; .* may open .*ulimit -n"):
+            machine.raise_open_files(before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -64,15 +64,35 @@ def loading_failures() -> Iterator[Connection]:
         RuntimeError: One was killed, or failed otherwise.
     """
     reader, writer = multiprocessing.Pipe(duplex=False)
-    with reader, writer:
+    with reader, writer, _failed_threads() as failed:
         try:
             yield writer
         except (RuntimeError, OSError) as err:
             said = reader.recv_bytes().decode(errors="replace") if reader.poll() else ""
+            # the thread that copies batches for a GPU
+            if failed and str(err).startswith("Pin memory thread"):
+                said = failed[-1]
             reason = _reason(_messages(err), said)
             if reason is None:
                 raise
             raise reason from err
+
+
+@contextmanager
+def _failed_threads() -> Iterator[list[str]]:
+    """The errors that end threads of this process meanwhile; Python prints them, as always."""
+    errors: list[str] = []
+    before = threading.excepthook
+
+    def note(failure: threading.ExceptHookArgs) -> None:
+        errors.append(f"{failure.exc_type.__name__}: {failure.exc_value}")
+        before(failure)
+
+    threading.excepthook = note
+    try:
+        yield errors
+    finally:
+        threading.excepthook = before
 
 
 def _messages(error: BaseException | None) -> list[str]:
