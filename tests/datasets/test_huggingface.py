@@ -108,3 +108,17 @@ def test_the_library_is_not_loaded_for_other_sources() -> None:
         " in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", source], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("label", [0.5, float("nan")])
+def test_labels_that_are_fractions_are_refused(
+    label: float, tables: Any, tmp_path: Path, trees: Trees
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    numbers = tables.cast_column("label", datasets.Value("float32"))
+    change = {"label": label}
+    saved(
+        numbers.map(lambda row, index: change if index == 3 else row, with_indices=True), tmp_path
+    )
+    with pytest.raises(DataError, match=r"label must hold class numbers and .*float32"):
+        open_dataset(trees("huggingface", tmp_path))

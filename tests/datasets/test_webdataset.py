@@ -177,3 +177,16 @@ def test_a_shard_that_is_added_later_is_seen(shards: Path, trees: Trees) -> None
     open_dataset(trees("webdataset", shards))
     write(shards, "train", prefix="other")
     assert len(open_dataset(trees("webdataset", shards, num_train=24)).train.labels) == 24
+
+
+@pytest.mark.parametrize("label", ["1.5", "Infinity", "[1]", "null", '"ash"'])
+def test_a_label_that_is_no_number_of_a_class_is_refused(
+    label: str, shards: Path, trees: Trees
+) -> None:
+    with tarfile.open(shards / "trees-train-00.tar", "w") as archive:
+        for name, content in (("0.jpg", b""), ("0.json", f'{{"fine": {label}}}'.encode())):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    with pytest.raises(DataError, match=r"0.json has no label \(fine\)"):
+        open_dataset(trees("webdataset", shards, label="fine"))

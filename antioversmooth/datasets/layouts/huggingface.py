@@ -90,7 +90,11 @@ def _images(table: Any, label: str, source: str) -> TableImages:
     import datasets
 
     try:
-        labels = np.array(table.with_format("numpy")[label][:], np.int64)
+        found = np.array(table.with_format("numpy")[label][:])
+        with np.errstate(invalid="ignore"):
+            labels = found.astype(np.int64)
+        if not np.array_equal(labels, found):
+            raise ValueError("fractions, or rows without a label")
         images = table.cast_column(IMAGE, datasets.Image(decode=False))
     except (ValueError, TypeError) as err:
         # labels that are words, or a column that is no image

@@ -157,8 +157,11 @@ def _label(descriptor: int, shard: Path, key: str, parts: list[Member], label: s
     part = _only(shard, key, what, [p for p in parts if p.name.lower().endswith(f".{extension}")])
     content = os.pread(descriptor, part.size, part.offset)
     try:
-        number = int(content) if extension == CLASS else int(json.loads(content)[label])
-    except (ValueError, KeyError, TypeError) as err:
+        found = content if extension == CLASS else json.loads(content)[label]
+        number = int(found)
+        if isinstance(found, float) and found != number:
+            raise ValueError(f"{found} is no class number")
+    except (ValueError, KeyError, TypeError, OverflowError) as err:
         raise DataError(f"{shard}:{part.name} has no label ({label}): {content[:80]!r}") from err
     if number < 0:
         raise DataError(f"{shard}:{part.name}: the label {number} is negative")
