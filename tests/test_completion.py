@@ -122,6 +122,24 @@ def test_rows_tables_and_clusters_are_completed_by_name(complete: Complete) -> N
     assert complete("antioversmooth figures bounds") == ["bounds_deit_s24"]
 
 
+def test_the_name_of_a_file_is_never_a_command(complete: Complete, tmp_path: Path) -> None:
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    for name in (
+        "deep",
+        "$(touch PWNED)",
+        "`touch PWNED`",
+        "de;touch PWNED",
+        "de${x:=y}",
+        "de*",
+        "-n",
+    ):
+        (folder / f"{name}.yaml").touch()
+    assert complete("antioversmooth why de", folder=tmp_path) == ["deep"]
+    assert "deep" in complete("antioversmooth why ", folder=tmp_path)
+    assert not list(tmp_path.rglob("PWNED"))
+
+
 def test_the_second_of_several_specs_is_completed_too(complete: Complete) -> None:
     assert complete("antioversmooth sync deit_s12 smo") == ["smoke"]
 

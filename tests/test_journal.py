@@ -42,6 +42,14 @@ def test_a_line_torn_by_a_killed_writer_is_left_out_and_the_next_line_survives(
     assert [r["step"] for r in journal.read(path)] == [1, 3]
 
 
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", "-1e300", "9" * 400, "true", '"1"'])
+@pytest.mark.parametrize("key", ["time", "attempt", "step", "epoch"])
+def test_a_record_that_has_no_place_in_time_is_left_out(key: str, value: str) -> None:
+    whole = {"time": 1.7e9, "attempt": 1, "step": 1, "epoch": 1}
+    broken = json.dumps({**whole, key: None}).replace("null", value)
+    assert journal.parse(f"{json.dumps(whole)}\n{broken}\n".encode()) == [whole]
+
+
 def start_records(*starts: tuple[int, int]) -> list[journal.Record]:
     return [
         {"time": 0.0, "event": "start", "attempt": number, "step": step} for number, step in starts

@@ -16,6 +16,7 @@ from pathlib import Path
 import shtab
 
 from antioversmooth.cli import parsers
+from antioversmooth.config.constraints import NAME
 from antioversmooth.config.types import type_hints, unwrap_optional
 from antioversmooth.spec import fields
 
@@ -118,13 +119,14 @@ def _completers(shell: str) -> Iterator[str]:
         yield f'_antioversmooth_{kind}_file() {{\n  {complete} "$1"\n}}'
 
 
+# bash expands the words of `compgen -W`, so a file whose name is `$(...)` must not be among them
 NAMES = r"""
 # names of the specs in a folder of the project's experiments/
 _antioversmooth_names() {
   local project="$PWD"
   while [[ -n $project && ! -d $project/experiments ]]; do project="${project%/*}"; done
   (cd "$project/experiments/$1" && printf '%s\n' *.yaml) 2>/dev/null |
-    sed -n 's/\.yaml$//p' | grep -v '[*]'
+    sed -n 's/\.yaml$//p' | LC_ALL=C grep -Ex 'A_NAME'
 }
 
 # what may begin a word: names; profile= and the sections of a spec; once there is a dot, the keys
@@ -137,7 +139,7 @@ _antioversmooth_beginnings() { # WITH_OVERRIDES NAMES WORD
     *) printf '%s\n' profile= cluster=; _antioversmooth_keys | sed 's/[.].*/./' | sort -u ;;
   esac
 }
-"""
+""".replace("A_NAME", NAME)
 
 BASH = r"""
 # prints the matches of a word; bash splits words at =, so that key, = and value are three words

@@ -148,7 +148,7 @@ def _is_valid(record: Record) -> bool:
     if event == "start":
         world_size = record.get("world_size", 1)
         numbers = (record.get("step"), world_size, record.get("turn", 0))
-        return all(type(number) is int for number in numbers) and world_size > 0
+        return all(type(number) is int for number in numbers) and 0 < world_size < 2**31
     return event != "end" or (isinstance(reason, str) and reason in _REASONS)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from antioversmooth import files
 from antioversmooth.redact import redact_all
+from antioversmooth.shapes import LARGEST
 
 Record = dict[str, Any]
 
@@ -111,9 +112,17 @@ def _records(values: list[Any]) -> list[Record]:
     All at once, key by key, where they all are; else one by one, which takes three times as long.
     """
     mappings = [value for value in values if type(value) is dict]
-    if all(NUMBERS.issuperset({type(value.get(key, 0)) for value in mappings}) for key in _ORDER):
+    if all(_have_order(mappings, key) for key in _ORDER):
         return mappings
-    return [v for v in mappings if NUMBERS.issuperset({type(v.get(key, 0)) for key in _ORDER})]
+    return [value for value in mappings if all(_have_order([value], key) for key in _ORDER)]
+
+
+def _have_order(mappings: list[Record], key: str) -> bool:
+    """Whether the values of a key are numbers, none of them too large, infinite or NaN."""
+    values = [value.get(key, 0) for value in mappings]
+    if not NUMBERS.issuperset(map(type, values)):
+        return False
+    return all(-LARGEST < value < LARGEST for value in values)
 
 
 def _parse(lines: list[bytes]) -> list[Any]:
