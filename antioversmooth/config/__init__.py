@@ -4,7 +4,8 @@ A docstring under each field gives its meaning and unit; docs/spec.md and the JS
 `option` declares a field with its constraints (`constraints`) and its part in a run's identity:
     identity=False          where and how a run runs: never part of the identity.
     identity=function       part of the identity where the function of the config is true: where
-                            the field has an effect.
+                            the field has an effect. Elsewhere an `identity_default` leaves it
+                            out, and without one its default (or `without_effect`) stands for it.
     identity_default=value  a field that was added after runs existed: not part of the identity
                             while it has this value, whatever its default becomes later.
 """

@@ -59,7 +59,11 @@ class DataConfig(Config, section="data"):
     (inaturalist); null: by the layout's own name."""
     val: str | None = option(None, identity=False, path=True)
     """The same for the validation images."""
-    label: str | None = option(None, identity_default=None)
+    label: str | None = option(
+        None,
+        identity=lambda data: data.label != _USUAL_LABELS.get(data.source),
+        identity_default=None,
+    )
     """The label to use where a layout has several: column (huggingface; null: label), field of
     key.json (webdataset; null: key.cls), taxonomic level (inaturalist; null: name), fine or coarse
     (cifar100; null: fine)."""
@@ -111,6 +115,12 @@ class DataConfig(Config, section="data"):
                 yield Broken(key, value, expected, also=("source",))
 
 
+_USUAL_LABELS: dict[DataSource, str] = {
+    DataSource.huggingface: "label",
+    DataSource.inaturalist: "name",
+    DataSource.cifar100: "fine",
+}
+"""The labels that null means."""
 _ANY = ("*",)
 _LABELS: dict[DataSource, tuple[str, ...]] = {
     DataSource.webdataset: _ANY,

@@ -60,31 +60,50 @@ class ModelConfig(Config, section="model"):
     """Pixels along one side of a patch."""
     mlp_ratio: float = option(4.0, above(0))
     """Hidden channels of an MLP, as a multiple of `embed_dim`."""
-    stage_depths: list[int] = option([], each(at_least(1)))
+    stage_depths: list[int] = option(
+        [], each(at_least(1)), identity=lambda model: model.family is Family.swin
+    )
     """Swin: blocks per stage; they sum to `depth`."""
-    window_size: int = option(7, at_least(1))
+    window_size: int = option(7, at_least(1), identity=lambda model: model.family is Family.swin)
     """Swin: tokens along one side of an attention window."""
-    class_depth: int = option(2, at_least(1))
+    class_depth: int = option(2, at_least(1), identity=lambda model: model.family is Family.cait)
     """CaiT: class-attention layers behind the self-attention blocks; never scaled."""
-    layer_scale_init: float = option(1.0e-5, at_least(0))
+    layer_scale_init: float = option(
+        1.0e-5, at_least(0), identity=lambda model: model.family is Family.cait
+    )
     """CaiT: start of LayerScale's per-channel factors."""
     init: Initialisation = Initialisation.timm
     """timm: truncated normal of std 0.02. xavier: Xavier uniform, for narrow models that should
     learn in minutes."""
-    position_embedding_std: float = option(0.02, above(0))
+    position_embedding_std: float = option(
+        0.02, above(0), identity=lambda model: model.family is not Family.swin
+    )
     """Standard deviation of the position embedding at the start (ViT and CaiT)."""
     class_token_std: float | None = option(None, above(0), identity_default=None)
     """ViT: standard deviation of the class token at the start, 0.02 in the released code; null:
     timm's 1e-6."""
     scaling: Scaling = Scaling.none
     """none, attnscale or featscale."""
-    scaling_variant: ScalingVariant = ScalingVariant.released
+    scaling_variant: ScalingVariant = option(
+        ScalingVariant.released,
+        identity=lambda model: (
+            model.family is Family.vit and model.scaling not in (Scaling.none, Scaling.attnscale)
+        ),
+    )
     """released follows the released code of each family, paper its equations; they differ for
     DeiT's FeatScale only."""
-    class_token_in_mean: bool = True
+    class_token_in_mean: bool = option(
+        True,
+        identity=lambda model: model.family is Family.vit and model.scaling is not Scaling.none,
+    )
     """ViT: whether the DC part is the mean over class and patch tokens (released) or over patch
     tokens only."""
-    mask_aware: bool = False
+    mask_aware: bool = option(
+        False,
+        identity=lambda model: (
+            model.family is Family.swin and model.scaling not in (Scaling.none, Scaling.featscale)
+        ),
+    )
     """Swin AttnScale: leave pairs that a shifted window masks out of the mean (released code:
     included)."""
     distillation_token: bool = option(False, identity_default=False)

@@ -86,9 +86,9 @@ class RecipeConfig(Config, section="recipe"):
     scaling rule)."""
     min_lr: float = option(1.0e-5, at_least(0))
     """Learning rate at the end of the cosine; absolute unless `scale_all_lr`."""
-    warmup_lr: float = option(1.0e-6, at_least(0))
+    warmup_lr: float = option(1.0e-6, at_least(0), identity=lambda recipe: recipe.warmup_epochs > 0)
     """Learning rate at the start of the warm-up; absolute unless `scale_all_lr`."""
-    scale_all_lr: bool = False
+    scale_all_lr: bool = option(False, identity=lambda recipe: recipe.lr_scale != 1)
     """Apply the linear scaling rule to `min_lr` and `warmup_lr` too, as Swin's code does."""
     warmup_epochs: float = option(5.0, at_least(0))
     """Epochs of linear warm-up, part of `epochs`."""
@@ -112,32 +112,49 @@ class RecipeConfig(Config, section="recipe"):
     drop_path: float = option(0.1, at_least(0), below(1))
     """Stochastic depth of the last block, rising linearly from 0 (CaiT: the same in every
     block)."""
-    mixup: float = option(0.8, at_least(0))
+    mixup: float = option(0.8, at_least(0), identity=lambda recipe: recipe.mixes)
     """Alpha of Mixup's Beta distribution; 0: off."""
-    cutmix: float = option(1.0, at_least(0))
+    cutmix: float = option(1.0, at_least(0), identity=lambda recipe: recipe.mixes)
     """Alpha of CutMix's Beta distribution; 0: off."""
-    mix_prob: float = option(1.0, between(0, 1))
+    mix_prob: float = option(
+        1.0, between(0, 1), identity=lambda recipe: recipe.mixes, without_effect=0.0
+    )
     """Probability that a mixing group is mixed at all."""
-    mix_switch_prob: float = option(0.5, between(0, 1))
+    mix_switch_prob: float = option(
+        0.5,
+        between(0, 1),
+        identity=lambda recipe: recipe.mixes and recipe.mixup > 0 and recipe.cutmix > 0,
+    )
     """Probability of CutMix where Mixup and CutMix are both on."""
     cutmix_box: CutmixBox = option(
         CutmixBox.released, identity=lambda recipe: recipe.cuts, identity_default="timm"
     )
     """released: an odd side of CutMix's box loses a row or column, as in timm 0.4.12, which the
     released code uses; timm: it does not, as in timm now."""
-    mix_group: int = 32
+    mix_group: int = option(
+        32,
+        identity=lambda recipe: recipe.mixes or recipe.dropout > 0 or recipe.attention_dropout > 0,
+    )
     """Consecutive samples of the global batch that share one Mixup or CutMix draw and mix among
     themselves; masks of dropout are drawn for as many. Fixed in samples, so that the result does
     not depend on how many devices the batch is dealt to."""
     rand_augment: str | None = option("rand-m9-mstd0.5-inc1", _AUGMENTATION)
     """timm's auto-augment string; null: off."""
     rand_augment_interpolation: str | None = option(
-        None, one_of(*_INTERPOLATIONS), identity_default=None
+        None,
+        one_of(*_INTERPOLATIONS),
+        identity=lambda recipe: (
+            recipe.rand_augment is not None
+            and recipe.rand_augment_interpolation != recipe.interpolation
+        ),
+        identity_default=None,
     )
     """Resampling in `rand_augment`'s rotations, shears and translations; null: as `interpolation`.
     nearest, the default of torchvision's RandAugment, makes views in three quarters of the time,
     and is another recipe."""
-    color_jitter: float = option(0.4, at_least(0))
+    color_jitter: float = option(
+        0.4, at_least(0), identity=lambda recipe: "3a" in (recipe.rand_augment or "3a")
+    )
     """Strength of colour jitter; used where `rand_augment` is null."""
     hflip: float = option(0.5, between(0, 1))
     """Probability of a horizontal flip."""
@@ -170,7 +187,7 @@ class RecipeConfig(Config, section="recipe"):
     init_from: str | None = option(None, _ORIGIN, path=True)
     """Initial weights: `timm:<tag>`, `file:<path>`, `run:<experiment>` (of the same seed);
     null: random."""
-    init_allow_missing: list[str] = option([])
+    init_allow_missing: list[str] = option([], identity=lambda recipe: recipe.init_from is not None)
     """Patterns (fnmatch) of parameters that `init_from` may lack, in addition to the scalings."""
     distillation: Distillation = option(Distillation.none, identity_default="none")
     """none; hard: cross entropy against the teacher's decision; soft: against its probabilities
@@ -180,9 +197,19 @@ class RecipeConfig(Config, section="recipe"):
     `file:<path>`, which holds weights of `teacher_model`."""
     teacher_model: str | None = option(None, identity_default=None)
     """timm's name of the architecture behind `teacher: file:<path>`."""
-    distillation_alpha: float = option(0.5, between(0, 1), identity_default=0.5)
+    distillation_alpha: float = option(
+        0.5,
+        between(0, 1),
+        identity=lambda recipe: recipe.distillation is not Distillation.none,
+        identity_default=0.5,
+    )
     """Weight of the teacher's part of the loss; the labels' part has the rest."""
-    distillation_tau: float = option(1.0, above(0), identity_default=1.0)
+    distillation_tau: float = option(
+        1.0,
+        above(0),
+        identity=lambda recipe: recipe.distillation is Distillation.soft,
+        identity_default=1.0,
+    )
     """soft: temperature that both models' logits are divided by."""
 
     def normalise(self) -> None:

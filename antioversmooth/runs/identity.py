@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from antioversmooth.runs.directory import Run
 
 
-_PLAIN = {str, int, float, bool, type(None)}
+_PLAIN = {str, int, bool, type(None)}
 
 
 def to_json(value: Any) -> Any:
@@ -26,6 +26,9 @@ def to_json(value: Any) -> Any:
     # most are, and a table of a thousand runs asks a hundred thousand times
     if type(value) in _PLAIN:
         return value
+    if type(value) is float:
+        # -0.0 is 0.0
+        return value or 0.0
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Enum):
@@ -38,19 +41,32 @@ def to_json(value: Any) -> Any:
 
 
 def identity_fields(config: Any) -> dict[str, Any]:
-    """The fields of a config that decide what is computed, as JSON types."""
+    """The fields of a config that decide what is computed, as JSON types.
+
+    A field without an effect beside the values of others has one value, whatever the spec says.
+    """
     result = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         part = field.metadata.get("identity", True)
-        if not (part(config) if callable(part) else part):
-            continue
         default = field.metadata.get("identity_default", MISSING)
-        if default is not MISSING and to_json(value) == default:
+        if part is False or (default is not MISSING and to_json(value) == default):
             continue
+        if callable(part) and not part(config):
+            if default is not MISSING:
+                continue
+            value = _without_effect(field)
         to_fields = identity_fields if dataclasses.is_dataclass(value) else to_json
         result[field.name] = to_fields(value)
     return result
+
+
+def _without_effect(field: dataclasses.Field[Any]) -> Any:
+    """The value of a field in an identity where it has no effect."""
+    if "without_effect" in field.metadata:
+        return field.metadata["without_effect"]
+    made = field.default_factory
+    return field.default if made is dataclasses.MISSING else made()
 
 
 ORIGINS = {"init_from": "upstream", "teacher": "teacher"}
