@@ -37,6 +37,16 @@ def checksum(path: Path) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def is_complete(path: Path) -> bool:
+    """Whether a file is there, and with an index all of its shards."""
+    if not is_index(path):
+        return path.is_file()
+    try:
+        return bool(shards(path))
+    except CheckpointError:
+        return False
+
+
 def shards(index: Path) -> dict[str, Path]:
     """The file of each tensor that an index lists; all in its folder, and there.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from antioversmooth import weight_files
 from antioversmooth.config import Experiment
 from antioversmooth.errors import ResultError, SpecError
 from antioversmooth.runs.directory import Run
@@ -80,7 +81,11 @@ def _plan_seeds(
 def _recorded(experiment: Experiment, seed: int, folder: Path) -> dict[str, str]:
     """Checksums of files that are gone, as recorded by the run that began with them."""
     named = {field: origin(experiment, field) for field in ORIGINS}
-    gone = {f for f, (kind, name) in named.items() if kind == "file" and not Path(name).is_file()}
+    gone = {
+        field
+        for field, (kind, name) in named.items()
+        if kind == "file" and not weight_files.is_complete(Path(name))
+    }
     runs = _readable(sorted(folder.glob(f"seed{seed}-*"))) if gone else ()
     known = {
         run.id: {field: run.files[field] for field in gone}

@@ -131,3 +131,13 @@ def test_device_hours_are_summed_over_seeds(lab: Lab) -> None:
 def test_a_fine_tuned_row_has_the_accuracy_it_started_from(lab: Lab) -> None:
     lab.finish(lab.run("wide"), 90.0, start={"val/top1": 83.5})
     assert lab.rows()["wide"].start == Sample(83.5, None, 1)
+
+
+@pytest.mark.parametrize(
+    ("loaded", "shown"), [({"unchanged": 150, "reset": 2}, False), ({"unchanged": 152}, True)]
+)
+def test_an_untrained_classifier_has_no_accuracy_to_start_from(
+    lab: Lab, loaded: dict[str, int], shown: bool
+) -> None:
+    lab.finish(lab.run("wide"), 90.0, start={"val/top1": 9.5, "weights": loaded})
+    assert (lab.rows()["wide"].start is not None) is shown

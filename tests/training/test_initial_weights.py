@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -117,3 +118,32 @@ def test_a_row_without_training_does_not_take_the_initial_weights_of_a_trained_r
     row = filed(lambda state: None).experiment
     assert (result := trained.result())
     assert evaluate_weights(trained.dir, row).evaluation.top1 == result["metrics"][VAL_TOP1]
+
+
+def test_a_row_begins_with_all_shards_of_an_index_and_its_id_covers_them(
+    tiny_run: Callable[..., Run], tmp_path: Path
+) -> None:
+    model = new_model(tiny_run().experiment, seed=1)
+    keys = list(state := model.state_dict())
+    place = {key: f"model-{1 + (key > keys[9])}.safetensors" for key in keys}
+
+    def write(name: str, change: float = 0.0) -> None:
+        part = {key: value + change for key, value in state.items() if place[key] == name}
+        safetensors.torch.save_file(part, tmp_path / name)
+
+    for name in set(place.values()):
+        write(name)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": place}))
+    row = ["recipe.epochs=0", "recipe.warmup_epochs=0", f"recipe.init_from=file:{index}"]
+    run = tiny_run(*row)
+    train(run)
+    assert (result := run.result())
+    assert result["start"]["weights"] == {"unchanged": len(keys)}
+    (tmp_path / "model-2.safetensors").unlink()
+    # the run that is done has recorded what the files were
+    assert tiny_run(*row).id == run.id
+    write("model-2.safetensors", change=0.5)
+    with pytest.raises(CheckpointError, match="has other content than when this run was planned"):
+        run.require_file("init_from")
+    assert tiny_run(*row).id != run.id

@@ -91,8 +91,12 @@ class RowResult:
 
     @property
     def start(self) -> Sample | None:
-        """Accuracy of the weights that a fine-tuned row started from."""
-        return _sample(self.seeds, within="start")
+        """Accuracy of the weights that a fine-tuned row started from; None where its classifier
+        started anew, since an untrained one only guesses."""
+        loaded = [(result.get("start") or {}).get("weights") or {} for result in self.results]
+        return (
+            None if any("reset" in one for one in loaded) else _sample(self.seeds, within="start")
+        )
 
     @property
     def gain(self) -> Gain | None:
