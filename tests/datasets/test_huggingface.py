@@ -122,3 +122,14 @@ def test_labels_that_are_fractions_are_refused(
     )
     with pytest.raises(DataError, match=r"label must hold class numbers and .*float32"):
         open_dataset(trees("huggingface", tmp_path))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_torn_parquet_file_is_refused(
+    split: str, tables: Any, tmp_path: Path, trees: Trees
+) -> None:
+    parquet(tables, tmp_path / "trees")
+    path = tmp_path / "trees" / f"{split}-00000-of-00001.parquet"
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(DataError, match=r"no Hugging Face data set with a split .*Parquet"):
+        open_dataset(trees("huggingface", tmp_path / "trees"))

@@ -81,9 +81,14 @@ def _table(root: Path, split: str) -> Any:
         raise DataError(
             f"{root} has no split {split!r}; name another one with data.train, data.val"
         ) from err
-    except (OSError, ValueError, IndexError) as err:
-        # raised for files that are missing, foreign or empty
-        raise DataError(f"{root}: no Hugging Face data set with a split {split!r} ({err})") from err
+    except MemoryError:
+        raise
+    except Exception as err:
+        # of many types, for files that are missing, foreign, empty or torn
+        cause = err.__cause__ or err
+        raise DataError(
+            f"{root}: no Hugging Face data set with a split {split!r} ({cause})"
+        ) from err
 
 
 def _images(table: Any, label: str, source: str) -> TableImages:
