@@ -230,10 +230,13 @@ def import_command(args: Namespace) -> int:
     for path in args.bundles:
         for each in import_bundle(path, results):
             run = each.run
-            imported.append({"id": run.id, "dir": str(run.dir), "is_new": each.is_new})
+            facts = {"id": run.id, "dir": str(run.dir), "is_new": each.is_new}
+            imported.append({**facts, "left_out": list(each.left_out)})
             if not args.json:
                 verb = "put into" if each.is_new else "is already in"
                 print(f"{run.name}: {verb} {run.dir}")
+                if each.left_out:
+                    print(f"  left out, neither numbers nor pictures: {', '.join(each.left_out)}")
     if args.json:
         print_json(imported)
     return OK

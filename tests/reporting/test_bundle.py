@@ -158,6 +158,30 @@ def test_weights_can_stay_behind_and_the_analysis_comes_along(lab: Lab, other: L
     ]  # fmt: skip
 
 
+def test_pages_of_an_analysis_are_left_out_of_an_import_and_named(
+    lab: Lab, other: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = lab.finish_honestly(lab.run("wide"), 93.0)
+    (run.dir / "analysis").mkdir()
+    for name in ("layers.svg", "index.html", "notes.js"):
+        (run.dir / "analysis" / name).write_text("<script>")
+    target = packed(lab, run)
+    with inside(other.root):
+        assert cli.main(["import", str(target)]) == 0
+        assert "left out, neither numbers nor pictures: analysis/" in capsys.readouterr().out
+        assert cli.main(["import", str(target), "--json"]) == 0
+    (facts,) = json.loads(capsys.readouterr().out)
+    assert (facts["is_new"], set(facts["left_out"])) == (
+        False,
+        {"analysis/index.html", "analysis/notes.js"},
+    )
+    names = {path.name for path in Path(facts["dir"]).glob("analysis/*")}
+    assert names == {"layers.svg"}
+    assert set(files.read_json(Path(facts["dir"]) / "imported.json")["files"]).isdisjoint(
+        facts["left_out"]
+    )
+
+
 def test_the_run_that_a_run_starts_from_is_exported_and_found_after_the_import(
     lab: Lab, other: Lab
 ) -> None:

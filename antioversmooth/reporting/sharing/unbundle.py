@@ -34,6 +34,8 @@ MAX_MANIFEST = 64 * 2**20
 MAX_RECORD = 2**30
 """Bytes of a file other than weights: journals are read whole."""
 CHUNK = 2**20
+ANALYSES = {".json", ".csv", ".png", ".svg"}
+"""Endings of the files of an analysis that are imported."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Imported:
     """In its new directory."""
     is_new: bool
     """Whether it was not among the results before."""
+    left_out: tuple[str, ...] = ()
+    """Files of the bundle that were not imported, by their names in the run directory."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,16 @@ class _Entry:
     profile: str
     files: dict[str, tuple[str, int]]
     """sha256 and bytes of each."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of its files that are not imported."""
+        return tuple(filter(_is_left_out, self.files))
+
+
+def _is_left_out(name: str) -> bool:
+    """Whether a file of an analysis is none of numbers or pictures: a page can hold scripts."""
+    return name.startswith("analysis/") and Path(name).suffix not in ANALYSES
 
 
 def import_bundle(path: Path, results: Path) -> list[Imported]:
@@ -240,14 +254,23 @@ def _move(path: Path, entries: list[_Entry], scratch: Path, base: Path) -> list[
     origin = {"bundle": path.name, "sha256": files.sha256(path), "time": round(time.time(), 3)}
     for entry in entries:
         if news[entry.path]:
-            sums = {name: checksum for name, (checksum, _) in entry.files.items()}
+            sums = {name: checksum for name, (checksum, _) in _imported_files(entry)}
+            for name in entry.left_out:
+                (scratch / "runs" / entry.path / name).unlink()
             files.write_json(scratch / "runs" / entry.path / IMPORTED, {**origin, "files": sums})
     for entry in entries:
         target = base / "runs" / entry.path
         if news[entry.path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             (scratch / "runs" / entry.path).rename(target)
-    return [Imported(Run.load(base / "runs" / entry.path), news[entry.path]) for entry in entries]
+    return [
+        Imported(Run.load(base / "runs" / entry.path), news[entry.path], entry.left_out)
+        for entry in entries
+    ]
+
+
+def _imported_files(entry: _Entry) -> list[tuple[str, tuple[str, int]]]:
+    return [item for item in entry.files.items() if not _is_left_out(item[0])]
 
 
 def _is_new(path: Path, entry: _Entry, target: Path) -> bool:
@@ -258,7 +281,7 @@ def _is_new(path: Path, entry: _Entry, target: Path) -> bool:
     """
     if not os.path.lexists(target):
         return True
-    for name, (checksum, _) in entry.files.items():
+    for name, (checksum, _) in _imported_files(entry):
         existing = target / name
         if not existing.is_file() or files.sha256(existing) != checksum:
             raise UserError(f"{path}: {target} exists with another {name}; nothing was imported")
