@@ -66,7 +66,7 @@ def reference(
     ]
     optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.999), eps=1e-8)
     average = {name: value.clone() for name, value in model.state_dict().items()}
-    order = SampleOrder(data.num_train, recipe.global_batch, seed=0, group=1).images(0)
+    order = SampleOrder(data.num_train, recipe.global_batch, seed=0).images(0)
     found = []
     for step in range(steps):
         chosen = torch.tensor(order[step * 128 : (step + 1) * 128])
@@ -229,7 +229,7 @@ class NoWaiting(TorchDispatchMode):
 
 def made_learner(run: Run) -> Learner:
     config = run.experiment
-    order = SampleOrder(config.data.num_train, config.recipe.global_batch, seed=0, group=1)
+    order = SampleOrder(config.data.num_train, config.recipe.global_batch, seed=0)
     micro_batches = MicroBatches(order, config.recipe.global_batch // 2, 2, 0, 0, 9)
     model = new_model(config, seed=0)
     return Learner(

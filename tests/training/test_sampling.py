@@ -14,21 +14,21 @@ from antioversmooth.training.data.sampling import MicroBatches, SampleOrder, Vie
 
 
 def test_an_epoch_shows_every_image_once() -> None:
-    order = SampleOrder(100, 10, seed=0, group=1)
+    order = SampleOrder(100, 10, seed=0)
     assert sorted(order.images(3)) == list(range(100))
 
 
 def test_the_order_follows_from_seed_and_epoch_alone() -> None:
-    first, again = SampleOrder(100, 10, seed=0, group=1), SampleOrder(100, 10, seed=0, group=1)
+    first, again = SampleOrder(100, 10, seed=0), SampleOrder(100, 10, seed=0)
     again.images(7)
     assert np.array_equal(first.images(2), again.images(2))
     assert not np.array_equal(first.images(2), first.images(3))
-    assert not np.array_equal(first.images(2), SampleOrder(100, 10, seed=1, group=1).images(2))
+    assert not np.array_equal(first.images(2), SampleOrder(100, 10, seed=1).images(2))
 
 
-@pytest.mark.parametrize("group", [1, 2, 10, 20])
+@pytest.mark.parametrize("group", [None, 1, 2, 10, 20])
 def test_a_batch_has_the_repeated_views_of_consecutive_images_whatever_the_groups(
-    group: int,
+    group: int | None,
 ) -> None:
     drawn = SampleOrder(100, 20, seed=0, group=group).images(1)
     images = SampleOrder(100, 20, seed=0, group=group, repeats=3).images(1)
@@ -114,6 +114,14 @@ def test_no_group_has_two_views_of_an_image_where_there_are_as_many_groups_as_vi
         assert all(len(set(row)) == group for row in images)
 
 
+@pytest.mark.parametrize("group", [2, 4, 16, 64])
+def test_without_a_group_views_are_apart_in_groups_of_any_size(group: int) -> None:
+    order = SampleOrder(640, 256, seed=1, repeats=3)
+    for step in range(4):
+        images = np.array([view.image for view in order.views(step)]).reshape(-1, group)
+        assert all(len(set(row)) == group for row in images)
+
+
 def test_fewer_groups_than_views_share_the_views_of_an_image_evenly() -> None:
     order = SampleOrder(300, 30, seed=1, group=10, repeats=5)
     for step in range(10):
@@ -129,7 +137,7 @@ def test_a_micro_batch_of_four_groups_has_all_views_of_nearly_all_of_its_images(
 
 
 def test_a_partial_last_batch_is_dropped_and_views_are_numbered_on() -> None:
-    order = SampleOrder(25, 10, seed=0, group=1)
+    order = SampleOrder(25, 10, seed=0)
     assert order.steps_per_epoch == 2
     assert [view.number for view in order.views(2)] == list(range(20, 30))
     assert [view.image for view in order.views(2)] == list(order.images(1)[:10])
@@ -139,7 +147,7 @@ def test_a_partial_last_batch_is_dropped_and_views_are_numbered_on() -> None:
 def test_the_micro_batches_of_all_ranks_are_the_global_batch_in_order(
     ranks: int, accumulation_steps: int
 ) -> None:
-    order = SampleOrder(64, 16, seed=5, group=1)
+    order = SampleOrder(64, 16, seed=5)
     views: list[View] = []
     for rank in range(ranks):
         for micro_batch in MicroBatches(
@@ -155,6 +163,6 @@ def test_the_micro_batches_of_all_ranks_are_the_global_batch_in_order(
 
 
 def test_micro_batches_resume_from_any_step() -> None:
-    order = SampleOrder(64, 16, seed=5, group=1)
+    order = SampleOrder(64, 16, seed=5)
     whole = list(MicroBatches(order, 8, 2, 0, 0, 8))
     assert list(MicroBatches(order, 8, 2, 0, 5, 8)) == whole[10:]

@@ -34,22 +34,28 @@ class SampleOrder:
         num_images: Size of the training set; also the number of views in an epoch, before its last,
             partial batch is dropped.
         global_batch: Views per optimizer step.
-        group: Consecutive views that are mixed among themselves; it divides the batch.
+        group: Consecutive views that are mixed among themselves; it divides the batch. None: the
+            largest that leaves a group for each view of an image.
         repeats: Views of each drawn image (repeated augmentation, as DeiT's RASampler), in
             different groups where a batch has as many. Those of an image are dealt to groups next
             to each other, since one process decodes it once for all views that it makes.
     """
 
     def __init__(
-        self, num_images: int, global_batch: int, *, seed: int, group: int, repeats: int = 1
+        self,
+        num_images: int,
+        global_batch: int,
+        *,
+        seed: int,
+        group: int | None = None,
+        repeats: int = 1,
     ) -> None:
         self.num_images = num_images
         self.global_batch = global_batch
         self.seed = seed
         self.repeats = repeats
-        self.group = group
-        groups = global_batch // group
-        self.dealt_to = next((n for n in range(repeats, groups) if groups % n == 0), groups)
+        self.group = group or global_batch // _divisor_from(repeats, global_batch)
+        self.dealt_to = _divisor_from(repeats, global_batch // self.group)
         """Groups that consecutive views are dealt to in turn, as the released code's sampler deals
         them to devices."""
         self._epoch = -1
@@ -91,6 +97,11 @@ class SampleOrder:
         number = step * self.global_batch + start
         images = self.images(epoch)[position : position + count]
         return [View(number + i, int(image)) for i, image in enumerate(images)]
+
+
+def _divisor_from(lowest: int, number: int) -> int:
+    """The smallest divisor of a number that is not below another; the number if none is."""
+    return next((n for n in range(lowest, number) if number % n == 0), number)
 
 
 @dataclass(frozen=True)
