@@ -87,9 +87,13 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file; None if there is no such file.
 
+    Pipes and devices, which a folder that was sent may link to, are no files: reading never ends.
+
     Raises:
         ValueError: The file is no JSON, or holds a number that is not finite.
     """
+    if not path.is_file():
+        return None
     try:
         return json.loads(path.read_text(), parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:

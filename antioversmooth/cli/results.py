@@ -20,7 +20,7 @@ from antioversmooth.cli.requests import (
     report_written,
 )
 from antioversmooth.config import Table
-from antioversmooth.errors import UserError
+from antioversmooth.errors import UserError, and_more
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.reporting import figures
 from antioversmooth.reporting.rendering import gallery, markdown, terminal
@@ -206,9 +206,13 @@ def export_command(args: Namespace) -> int:
     target = args.output or Path(f"{name}.tar")
     exported = bundle.export(runs, target, checkpoints=not args.without_checkpoints)
     if args.json:
-        print_json({"file": str(target), "runs": [str(run.dir) for run in runs]})
+        named = {"file": str(target), "runs": [str(run.dir) for run in runs]}
+        print_json({**named, "passed_over": exported.passed_over})
     else:
-        print(f"{target}: {len(exported)} runs, {target.stat().st_size / 2**20:,.1f} MiB")
+        print(f"{target}: {len(exported.runs)} runs, {target.stat().st_size / 2**20:,.1f} MiB")
+    if exported.passed_over:
+        names = and_more(exported.passed_over, 5)
+        print(f"passed over {len(exported.passed_over)} files: {names}", file=sys.stderr)
     return OK
 
 

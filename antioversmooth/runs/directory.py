@@ -20,6 +20,7 @@ results/runs/<experiment>/seed<k>-<id8>/
   jobs.jsonl         on SLURM: submissions, ends of jobs, cancellations (see jobs.py)
   slurm/             on SLURM: the batch script, and output before an attempt has logs of its own
   analysis/          measurements and figures of its layers, by `antioversmooth analyze`
+  imported.json      of a run that ran elsewhere: its bundle, and the checksums of its files
 """
 
 from __future__ import annotations
@@ -59,6 +60,13 @@ from antioversmooth.runs.identity import (
 )
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.runs.result import epoch_records, read_result
+
+ENTRIES = {
+    "spec.yaml", "intent.json", "intents.jsonl", "attempts.jsonl", "metrics.jsonl", "checkpoints",
+    "result.json", "classes.json", "provenance.json", "heartbeat", "logs", "launch.lock", "lock",
+    "process.json", "cancelled", "jobs.jsonl", "slurm", "analysis", "imported.json",
+}  # fmt: skip
+"""Names in the directory of a run; see above."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,10 @@ class Run:
     @property
     def checkpoints_dir(self) -> Path:
         return self.dir / "checkpoints"
+
+    def owns(self, path: Path) -> bool:
+        """Whether a path is a file, or leads to one, that lies in the directory of the run."""
+        return path.is_file() and path.resolve().is_relative_to(self.dir.resolve())
 
     def result(self) -> dict[str, Any] | None:
         """Content of result.json; None while the run is not done.

@@ -124,6 +124,85 @@ def test_a_result_that_cannot_be_trusted_is_left_out_and_named(
     assert f"left out: {lab.run('wide', 1).dir}/result.json is not JSON" in err
 
 
+FOREIGN = {
+    "link to a private file": lambda path, private: path.symlink_to(private),
+    "chain of links": lambda path, private: (
+        (path.parent / "first").symlink_to(private),
+        path.symlink_to(path.parent / "first"),
+    ),
+    "link that climbs out": lambda path, private: path.symlink_to(
+        os.path.relpath(private, path.parent)
+    ),
+    "link to nothing": lambda path, private: path.symlink_to("/no/such/file"),
+    "link to itself": lambda path, private: path.symlink_to(path),
+    "folder": lambda path, private: (path.mkdir(), (path / "x").write_text("PRIVATE")),
+    "link to a folder": lambda path, private: path.symlink_to(private.parent),
+    "pipe": lambda path, private: os.mkfifo(path),
+    "device": lambda path, private: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("name", ["analysis/notes.txt", "provenance.json", "intents.jsonl"])
+@pytest.mark.parametrize("plant", FOREIGN.values(), ids=FOREIGN)
+def test_a_bundle_holds_nothing_from_outside_of_the_run_and_says_so(
+    plant: Callable[[Path, Path], object], name: str, lab: Lab, tmp_path: Path
+) -> None:
+    run = lab.finish_honestly(lab.run("wide"), 93.0)
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/key").write_text("PRIVATE")
+    path = run.dir / name
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    plant(path, tmp_path / "private/key")
+    exported = bundle.export([run], tmp_path / "x.tar")
+    assert b"PRIVATE" not in (tmp_path / "x.tar").read_bytes()
+    assert any(line.startswith(f"{run.name}: {name} (") for line in exported.passed_over)
+
+
+def test_files_that_no_run_has_are_passed_over_and_counted(
+    lab: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = lab.finish_honestly(lab.run("wide"), 93.0)
+    (run.dir / "analysis").mkdir(exist_ok=True)
+    for name in (".env", "notes.txt", "analysis/.ssh", "analysis/a b.txt"):
+        (run.dir / name).write_text("PRIVATE")
+    with inside(lab.root):
+        assert cli.main(["export", "wide", "-o", "x.tar"]) == 0
+    assert b"PRIVATE" not in (lab.root / "x.tar").read_bytes()
+    err = capsys.readouterr().err
+    assert "passed over 4 files: wide seed 0: .env (no file of a run)" in err
+
+
+@pytest.mark.parametrize("name", ["spec.yaml", "result.json", "metrics.jsonl", "attempts.jsonl"])
+def test_a_record_that_is_a_link_out_of_the_run_is_refused(name: str, lab: Lab) -> None:
+    run = lab.finish_honestly(lab.run("wide"), 93.0)
+    (run.dir / name).rename(lab.root / "elsewhere")
+    (run.dir / name).symlink_to(lab.root / "elsewhere")
+    with pytest.raises(UserError, match=f"{name} is a link out of the run"):
+        bundle.export([run], lab.root / "x.tar")
+    assert not (lab.root / "x.tar").exists()
+
+
+def test_weights_that_are_a_link_out_of_the_run_are_refused(lab: Lab) -> None:
+    run = lab.finish_honestly(lab.run("wide"), 93.0)
+    run.checkpoints_dir.rename(lab.root / "elsewhere")
+    run.checkpoints_dir.symlink_to(lab.root / "elsewhere")
+    with pytest.raises(UserError, match="is a link out of the run; --without-checkpoints"):
+        bundle.export([run], lab.root / "x.tar")
+    bundle.export([run], lab.root / "x.tar", checkpoints=False)
+
+
+def test_links_inside_a_run_and_a_linked_results_folder_are_followed(lab: Lab) -> None:
+    run = lab.finish_honestly(lab.run("wide"), 93.0)
+    expected = packed(lab, run).read_bytes()
+    (run.dir / "provenance.json").rename(run.dir / "logs/origin.json")
+    (run.dir / "provenance.json").symlink_to("logs/origin.json")
+    os.link(run.dir / "result.json", lab.root / "hard")
+    lab.results.rename(lab.root / "moved")
+    lab.results.symlink_to(lab.root / "moved")
+    assert packed(lab, run).read_bytes() == expected
+
+
 def test_any_tar_reads_it_and_the_manifest_names_every_file(lab: Lab, tmp_path: Path) -> None:
     with tarfile.open(packed(lab)) as tar:
         tar.extractall(tmp_path / "unpacked", filter="data")

@@ -26,6 +26,7 @@ from antioversmooth.errors import ResultError, UserError
 from antioversmooth.redact import redact
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run, with_dependencies
+from antioversmooth.runs.directory import ENTRIES
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -33,6 +34,8 @@ MANIFEST = "manifest.json"
 TEXTS = ("intent.json", "intents.jsonl", "attempts.jsonl", "provenance.json")
 """Files with messages and command lines, from which secrets are removed; measurements have none."""
 RECORD = ("spec.yaml", *TEXTS, "classes.json", "metrics.jsonl", "result.json")
+NEEDED = ("spec.yaml", "attempts.jsonl", "metrics.jsonl", "result.json")
+"""Those without which a result is not valid."""
 NAMES = re.compile(
     "|".join(map(re.escape, RECORD))
     + r"|checkpoints/step\d{1,12}-attempt\d{1,6}\.pt(\.sha256)?|analysis/\w[\w.-]{0,99}",
@@ -64,19 +67,32 @@ class Part:
         return hashlib.sha256(self.text).hexdigest()
 
 
+@dataclass(frozen=True)
+class Exported:
+    """The content of a bundle that was written."""
+
+    runs: list[Run]
+    passed_over: list[str]
+    """Files in the directories of the runs that are not in it, with the reason."""
+
+
 def run_path(run: Run) -> str:
     """The directory of a run, relative to `runs/`."""
     return f"{run.experiment.name}/seed{run.seed}-{run.id[:8]}"
 
 
-def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> list[Run]:
-    """Writes a bundle, whole or not at all; returns the runs in it.
+def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> Exported:
+    """Writes a bundle, whole or not at all.
+
+    Only files of a run go into it, and no content from outside of the run's directory: somebody who
+    sent the directory may have put links to private files there.
 
     Args:
         checkpoints: Whether to include the final weights of each run.
 
     Raises:
-        UserError: A run is not done, or its final checkpoint is missing.
+        UserError: A run is not done, or a file that its result needs is missing or is a link out of
+            its directory.
         ResultError: The result of a run is invalid.
     """
     chosen = list({run.id: run for wanted in runs for run in with_dependencies(wanted)}.values())
@@ -91,7 +107,21 @@ def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> li
             for part in parts:
                 content = part.path if part.text is None else part.text
                 _add(tar, f"runs/{run_path(run)}/{part.name}", content)
-    return chosen
+    return Exported(chosen, [line for run in chosen for line in _passed_over(run)])
+
+
+def _passed_over(run: Run) -> Iterator[str]:
+    """Files of a run that no bundle holds, except those that every run has."""
+    for path in sorted(run.dir.glob("*")) + sorted(run.dir.glob("analysis/*")):
+        name = str(path.relative_to(run.dir))
+        if not (name in ENTRIES or NAMES.fullmatch(name)):
+            yield f"{run.name}: {name} (no file of a run)"
+        elif NAMES.fullmatch(name) and not run.owns(path):
+            yield f"{run.name}: {name} ({_kind(path)})"
+
+
+def _kind(path: Path) -> str:
+    return "a link out of the run" if path.is_file() else "no file"
 
 
 def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:
@@ -106,17 +136,23 @@ def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:
     if problem := observe(run).problem:
         raise ResultError(f"{run.name}: {problem}: {run.dir}")
     paths = [run.dir / name for name in RECORD]
+    if foreign := [p for p in paths if p.name in NEEDED and p.is_file() and not run.owns(p)]:
+        raise UserError(
+            f"{run.name}: {foreign[0]} is a link out of the run, which a bundle does not follow;"
+            " put the file itself there"
+        )
     final = (result.get("checkpoint") or {}).get("file")
     if checkpoints and final:
         weights = run.checkpoints_dir / Path(str(final)).name
-        if not weights.is_file():
+        if not run.owns(weights):
+            problem = "a link out of the run" if weights.is_file() else "missing"
             raise UserError(
-                f"{run.name}: {weights} is missing; --without-checkpoints leaves weights out"
+                f"{run.name}: {weights} is {problem}; --without-checkpoints leaves weights out"
             )
         paths += [weights, weights.with_name(f"{weights.name}.sha256")]
     analyses = sorted(run.dir.glob("analysis/*"))
     paths += [path for path in analyses if NAMES.fullmatch(f"analysis/{path.name}")]
-    for path in filter(Path.is_file, paths):
+    for path in filter(run.owns, paths):
         name = str(path.relative_to(run.dir))
         yield Part(name, path, _without_secrets(path) if name in TEXTS else None)
 

@@ -251,12 +251,11 @@ def _digest(paths: Iterable[Path], value: Any = None) -> str:
 
 def _artifacts(run: Run) -> list[Path]:
     """The files of a run that are mirrored, with the analysis of its model, if any."""
-    record = [run.dir / name for name in ARTIFACTS if (run.dir / name).exists()]
-    return [*record, *_analyses(run)]
+    return [*filter(run.owns, (run.dir / name for name in ARTIFACTS)), *_analyses(run)]
 
 
 def _analyses(run: Run) -> list[Path]:
-    return sorted(run.dir.glob("analysis/[!.]*"))
+    return sorted(filter(run.owns, run.dir.glob("analysis/[!.]*")))
 
 
 def _end_time(seen: Observation) -> float:
