@@ -124,7 +124,7 @@ def _pending_runs(runs: Sequence[Run], num_planned: int, out: TextIO) -> list[Ru
     num_done = len(runs) - len(pending)
     if num_done:
         print(f"{num_done} of {num_planned} runs are done already and skipped", file=out)
-    for line in [*preflight.moved_data(runs), *preflight.fresh_starts(pending)]:
+    for line in [*preflight.changed_data(runs), *preflight.fresh_starts(pending)]:
         print(line, file=out)
     return pending
 

@@ -15,6 +15,7 @@ from antioversmooth.cli.requests import (
     project_tables,
     run_fields,
 )
+from antioversmooth.datasets.current import CurrentData
 from antioversmooth.errors import UserError
 from antioversmooth.orchestration import control
 from antioversmooth.orchestration.backend import Outcome
@@ -38,7 +39,8 @@ def status_command(args: Namespace) -> int:
     if args.json:
         print_json(statuses(runs, tables))
     elif args.watch:
-        terminal.watch_statuses(lambda: statuses(runs, tables), sys.stdout)
+        data = CurrentData()
+        terminal.watch_statuses(lambda: statuses(runs, tables, data=data), sys.stdout)
     else:
         terminal.show_statuses(statuses(runs, tables), sys.stdout)
     return OK

@@ -170,6 +170,16 @@ def open_validation(config: DataConfig) -> ValidationSet:
     return ValidationSet(classes, splits["val"], fingerprint)
 
 
+def cached_checksums(config: DataConfig) -> dict[str, str] | None:
+    """Fingerprint and checksum of the classes by the cached listing; None where there is none."""
+    listed = ("fingerprint", "classes")
+    arrays = cache.read(_key(config, SPLITS), listed) if config.source in SCANS else None
+    if arrays is None:
+        return None
+    classes = [os.fsdecode(name) for name in arrays["classes"].tolist()]
+    return {"fingerprint": str(arrays["fingerprint"]), "classes": classes_checksum(classes)}
+
+
 def dataset_facts(config: DataConfig, *, anew: bool = False) -> Facts:
     """Name, root, counts and fingerprint of the data set, under the names of the spec's fields.
 

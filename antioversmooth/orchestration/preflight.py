@@ -10,6 +10,7 @@ from pathlib import Path
 
 from antioversmooth import files, weight_files
 from antioversmooth.config import DataConfig, Experiment
+from antioversmooth.datasets.current import CurrentData
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.arithmetic import num_parameters
@@ -18,6 +19,7 @@ from antioversmooth.orchestration.devices import Placement, cpus
 from antioversmooth.runs import Run, machine, require_same_data
 from antioversmooth.runs.identity import origin
 from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.recorded_data import describe_change, measured_data
 
 CHECKPOINTS_KEPT = 3
 BYTES_PER_PARAMETER = 16
@@ -116,24 +118,36 @@ def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
         from antioversmooth.datasets.dataset import open_dataset
 
         there = open_dataset(data)
-        sample = there.sample_checksum() if begun else ""
-        found = {"fingerprint": there.fingerprint, "sample": sample}
+        found = there.checksums() if begun else {}
     for run in begun:
         require_same_data(run, found)
 
 
-def moved_data(runs: Sequence[Run]) -> list[str]:
-    """Warnings about done runs whose images were in another folder than the spec's is now."""
-    lines = []
+def changed_data(runs: Sequence[Run]) -> list[str]:
+    """Warnings about done runs whose images are others now, or may be: in another folder."""
+    lines, current = [], CurrentData(thorough=True)
     for run in runs:
-        then, now = ((run.result() or {}).get("data") or {}).get("root"), run.experiment.data.root
-        if then and now and Path(then).resolve() != Path(now).resolve():
+        result, data = run.result(), run.experiment.data
+        if result is None:
+            continue
+        change = describe_change(result, current.facts(data))
+        then = measured_data(result).get("root")
+        if change:
             lines.append(
-                f"{run.name} is done, with the images of {then}; data.root is {now} now. A folder"
-                " does not identify a run: if these are other images, say so with data.fingerprint"
-                " or data.num_train"
+                f"{run.name} is done, {change}; put the former images back into {data.root}, or say"
+                " so with data.fingerprint or the counts, which makes it another run"
+            )
+        elif change is None and then and data.root and not _is_same(then, data.root):
+            lines.append(
+                f"{run.name} is done, with the images of {then}; data.root is {data.root} now. A"
+                " folder does not identify a run: if these are other images, say so with"
+                " data.fingerprint or data.num_train"
             )
     return lines
+
+
+def _is_same(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def fresh_starts(runs: Sequence[Run]) -> list[str]:

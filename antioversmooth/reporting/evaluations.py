@@ -10,6 +10,7 @@ from antioversmooth.config import DataConfig, Experiment
 from antioversmooth.datasets.passed_over import PassedOver
 from antioversmooth.reporting.table import deviations
 from antioversmooth.runs import Run, to_json
+from antioversmooth.runs.recorded_data import measured_data
 
 if TYPE_CHECKING:
     # Imports torch.
@@ -52,7 +53,7 @@ def of_run(run: Run) -> dict[str, Any] | None:
         **_subject(weights, run.experiment),
         "loaded": [", ".join(f"{key} {value}" for key, value in counts.items())] if counts else [],
         "data": run.experiment.data.name,
-        "fingerprint": (result.get("data") or {}).get("fingerprint"),
+        "fingerprint": measured_data(result).get("fingerprint"),
         "num_classes": run.experiment.data.num_classes,
         **result["metrics"],
         **result["evaluation"],

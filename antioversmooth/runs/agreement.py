@@ -152,6 +152,7 @@ def _from_spec(experiment: Experiment, seed: int) -> dict[str, Any]:
         "epochs": experiment.recipe.epochs,
         "steps": experiment.total_steps,
         "data.name": data.name,
+        "data.num_classes": data.num_classes,
         "data.num_train": data.num_train,
         "data.num_val": data.num_val,
         "similarity.images": min(SIMILARITY_IMAGES, data.num_val),

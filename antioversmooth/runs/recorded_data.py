@@ -19,6 +19,7 @@ _WHAT = {
     "classes": "names or order of the classes",
 }
 """Measures of data that are compared, for people. Runs of old versions lack some."""
+_COUNTS = ("num_classes", "num_train", "num_val")
 
 
 def recorded_data(run: Run) -> dict[str, Any]:
@@ -56,11 +57,10 @@ def require_same_data(run: Run, found: Mapping[str, str]) -> None:
     """Raises DataError where a run would resume with other images than it began with.
 
     Args:
-        found: `fingerprint` and `sample` of the data at its `data.root`, as far as they are known.
+        found: Checksums of the data at its `data.root`, as far as they are known.
     """
     began = recorded_data(run)
-    known = [key for key in _WHAT if began.get(key) and found.get(key)]
-    key = next((key for key in known if began[key] != found[key]), None)
+    key = _first_difference(began, found)
     if key is None:
         return
     then, now = began.get("root"), run.experiment.data.root
@@ -71,3 +71,48 @@ def require_same_data(run: Run, found: Mapping[str, str]) -> None:
         f" {_WHAT[key]} ({str(began[key])[:12]} then, {found[key][:12]} now); {there}, or move"
         f" {run.dir} away to begin anew"
     )
+
+
+def measured_data(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, root, counts and checksums of the data of a done run, as far as it recorded them.
+
+    Args:
+        result: Content of `result.json`.
+    """
+    data = result.get("data")
+    types = dict.fromkeys(("name", "root", *_WHAT), str) | dict.fromkeys(_COUNTS, int)
+    recorded = data if isinstance(data, dict) else {}
+    return {key: recorded[key] for key in types if isinstance(recorded.get(key), types[key])}
+
+
+def describe_change(result: Mapping[str, Any], found: Mapping[str, Any] | None) -> str | None:
+    """A clause on how the data of a done run differs from the data now.
+
+    Empty where it is the same, None where nothing can be compared.
+
+    Args:
+        result: Content of `result.json`.
+        found: Facts of the data now, as far as they are known; None: not at all.
+    """
+    recorded = measured_data(result)
+    if found is None or not any(recorded.get(key) for key in _WHAT):
+        return None
+    if "problem" in found:
+        return f"its data cannot be read any more: {found['problem']}"
+    counts = [
+        f"{key} {recorded[key]} then, {found[key]} now"
+        for key in _COUNTS
+        if recorded.get(key) and found.get(key) and recorded[key] != found[key]
+    ]
+    key = _first_difference(recorded, found)
+    if key is None:
+        return ""
+    then, now = (str(facts[key])[:12] for facts in (recorded, found))
+    sums = f"{key} {then} then, {now} now ({_WHAT[key]})"
+    return f"measured on other images than are there now: {'; '.join([*counts, sums])}"
+
+
+def _first_difference(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:
+    """The first measure that is known of both and differs."""
+    known = [key for key in _WHAT if recorded.get(key) and found.get(key)]
+    return next((key for key in known if recorded[key] != found[key]), None)

@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from completed import finish
 
 from antioversmooth import runs, spec
 from antioversmooth.datasets.layouts import packaged
@@ -192,18 +191,6 @@ def test_too_little_space_is_refused_with_both_numbers(
             [make_run("deit_s24", "model.embed_dim=384", "model.num_heads=6")],
             LocalBackend(),
             tmp_path,
-        )
-
-
-def test_done_runs_whose_images_lay_elsewhere_are_told(make_run: MakeRun, tmp_path: Path) -> None:
-    run = make_run("deit_s12", f"data.root={tmp_path / 'new'}", profile="imagenet")
-    for root, said in ((tmp_path / "old", 1), (tmp_path / "new", 0), (None, 0)):
-        finish(run, data={"root": root and str(root)})
-        lines = preflight.moved_data([run])
-        assert len(lines) == said
-        assert (
-            not lines
-            or f"the images of {tmp_path / 'old'}; data.root is {tmp_path / 'new'} now" in lines[0]
         )
 
 

@@ -70,6 +70,21 @@ def test_rows_from_different_code_are_noted(lab: Lab) -> None:
     )
 
 
+def test_rows_that_were_measured_on_different_data_are_noted(lab: Lab) -> None:
+    for name, fingerprint, classes in (("deep", "c0ffee", "aa"), ("wide", "decaf", "bb")):
+        lab.finish(lab.run(name), 90.0, data={"fingerprint": fingerprint, "classes": classes})
+    notes = text(lab.collect())
+    assert "data with different images (fingerprint c0ffee: deep seed 0; decaf: wide" in notes
+    assert "data with different classes (classes aa: deep seed 0; bb: wide seed 0)" in notes
+
+
+def test_rows_that_were_measured_on_other_images_than_now_are_noted(lab: Lab) -> None:
+    lab.finish(lab.run("deep"), 90.0)
+    assert "other images" not in text(lab.collect())
+    lab.finish(lab.run("wide"), 91.0, data={"fingerprint": "c0ffee"})
+    assert "Measured on other images than are there now: wide seed 0." in text(lab.collect())
+
+
 def test_attempts_of_other_versions_are_noted_within_a_row_and_between_rows(lab: Lab) -> None:
     recorded = {"packages": {"torch": "2.14.1", "timm": "1.0.31"}, "python": "3.11.7"}
     for name in ("deep", "deep_featscale"):

@@ -111,7 +111,7 @@ def test_a_cell_unfolds_where_its_number_comes_from(page: Chrome) -> None:
         "sha256 abab",
         "completed",
         "Digits",
-        "f00d",
+        "fingerprint 09f66e6debdee2cd",
     ):
         assert fact in text
     all_of(page, ".more summary + div + details > summary")[0].click()

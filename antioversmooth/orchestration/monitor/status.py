@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from antioversmooth.config import Table
+from antioversmooth.datasets.current import CurrentData
 from antioversmooth.orchestration.estimate import Estimator
 from antioversmooth.orchestration.monitor.progress import progress_of
 from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import Attempt
 from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.recorded_data import describe_change
 from antioversmooth.runs.status import RunState, RunStatus
 
 Status = dict[str, Any]
@@ -20,33 +22,43 @@ Status = dict[str, Any]
 
 
 def statuses(
-    runs: Sequence[Run], tables: Sequence[Table], *, now: float | None = None
+    runs: Sequence[Run],
+    tables: Sequence[Table],
+    *,
+    now: float | None = None,
+    data: CurrentData | None = None,
 ) -> list[Status]:
     """One value for each run, for one squeue and at most one sacct.
 
     Args:
         tables: The tables with the paper's accuracies.
         now: Seconds since 1970; default: the clock.
+        data: Data sets that were read before, by a program that asks repeatedly.
     """
     records = [RunRecord.read(run, now=now) for run in runs]
-    return describe_statuses(records, query_statuses(records), tables)
+    return describe_statuses(records, query_statuses(records), tables, data)
 
 
 def describe_statuses(
-    records: Sequence[RunRecord], known: Mapping[str, RunStatus], tables: Sequence[Table]
+    records: Sequence[RunRecord],
+    known: Mapping[str, RunStatus],
+    tables: Sequence[Table],
+    data: CurrentData | None = None,
 ) -> list[Status]:
     """One value for each run.
 
     Args:
         known: Status by run id.
         tables: The tables with the paper's accuracies.
+        data: Data sets that were read before.
     """
+    data = data or CurrentData()
     paper = {row.experiment: row.paper.top1 for table in tables for row in table.rows if row.paper}
     estimator = Estimator(records)
     return [
         {
             **_describe_run(record.run),
-            **_describe_status(known[record.run.id]),
+            **_describe_status(known[record.run.id], _changed_data(record, data)),
             **_describe_progress(record, known[record.run.id], estimator),
             "paper_imagenet_top1": paper.get(record.run.experiment.name),
         }
@@ -60,10 +72,17 @@ def _describe_run(run: Run) -> Status:
     return {"experiment": experiment.name, "seed": run.seed, "id": run.id, **where}
 
 
-def _describe_status(status: RunStatus) -> Status:
+def _changed_data(record: RunRecord, data: CurrentData) -> str:
+    """How the data of a done run differs from the data now; empty where it does not."""
+    if record.result is None:
+        return ""
+    return describe_change(record.result, data.facts(record.run.experiment.data)) or ""
+
+
+def _describe_status(status: RunStatus, changed_data: str) -> Status:
     return {
         "state": status.state.value,
-        "detail": status.detail,
+        "detail": status.detail or changed_data,
         "live": status.state.is_live,
         "job_id": status.job_id,
         "nodes": status.nodes,

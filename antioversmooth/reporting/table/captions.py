@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any
 
 from antioversmooth.config import Experiment, Table
+from antioversmooth.datasets.current import CurrentData
 from antioversmooth.errors import and_more
 from antioversmooth.reporting.table import deviations
 from antioversmooth.reporting.table.aggregate import RowResult
 from antioversmooth.reporting.table.observe import Observation, distinct
+from antioversmooth.runs.recorded_data import describe_change, measured_data
 
 CONFIDENCE = {
     "V": "seen verbatim",
@@ -124,6 +126,7 @@ def notes(rows: Sequence[RowResult]) -> list[str]:
         *deviations.notes(list(experiments.values())),
         *_differences(seeds),
         *_imported(seeds),
+        *_data(seeds),
         *_stale(seeds),
         *(f"{seen.run.name}: {seen.problem}." for seen in seeds if seen.problem),
     ]
@@ -168,6 +171,27 @@ def _imported(seeds: Sequence[Observation]) -> Iterator[str]:
     bundles = _runs_by(seeds, lambda seen: filter(None, [(seen.provenance or {}).get("imported")]))
     if bundles:
         yield f"{LOCAL_NOTES[0]} ({'; '.join(bundles)})."
+
+
+def _data(seeds: Sequence[Observation]) -> Iterator[str]:
+    """Names the runs of each data set, if there are several; and runs of one that has changed."""
+    done = [(seen, seen.result) for seen in seeds if seen.result is not None]
+    for key, what in (("fingerprint", "images"), ("classes", "classes")):
+        names: dict[str, list[str]] = {}
+        for seen, result in done:
+            if recorded := measured_data(result).get(key):
+                names.setdefault(recorded[:12], []).append(seen.run.name)
+        if len(names) > 1:
+            listed = "; ".join(f"{sum_}: {and_more(found, 3)}" for sum_, found in names.items())
+            yield f"Runs measured on data with different {what} ({key} {listed})."
+    current = CurrentData()
+    changed = [
+        seen.run.name
+        for seen, result in done
+        if describe_change(result, current.facts(seen.run.experiment.data))
+    ]
+    if changed:
+        yield f"Measured on other images than are there now: {and_more(changed, 3)}."
 
 
 def _runs_by(

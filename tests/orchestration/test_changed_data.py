@@ -1,0 +1,144 @@
+"""A done run whose data is another now: a launch and `status` say so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from completed import finish
+
+from antioversmooth.datasets import cache, current, dataset
+from antioversmooth.datasets.dataset import open_unchecked
+from antioversmooth.orchestration import preflight
+from antioversmooth.orchestration.monitor.status import statuses
+from antioversmooth.runs import Run
+
+MakeRun = Callable[..., Run]
+
+
+@pytest.fixture
+def done(make_run: MakeRun, tmp_path: Path) -> Run:
+    """A done run on images of cats and dogs. Only names and a few bytes are looked at."""
+    for split, number in (("train", 4), ("val", 2)):
+        for label in ("cat", "dog"):
+            (tmp_path / "images" / split / label).mkdir(parents=True)
+            for index in range(number):
+                path = tmp_path / "images" / split / label / f"{label}{index}.jpg"
+                path.write_text(f"{split} {label} {index}")
+    run = on(make_run, tmp_path / "images")
+    found = open_unchecked(run.experiment.data)
+    root = str(tmp_path / "images")
+    return finish(run, data={"root": root, **found.counts(), **found.checksums()})
+
+
+def on(make_run: MakeRun, root: Path) -> Run:
+    counts = ("data.num_classes=2", "data.num_train=8", "data.num_val=4")
+    batch = ("recipe.global_batch=8", "recipe.mix_group=4")
+    return make_run("deit_s12", f"data.root={root}", *counts, *batch, profile="imagenet")
+
+
+def said(run: Run) -> tuple[list[str], str]:
+    """Lines of a launch, and the detail in `status`."""
+    (status,) = statuses([run], [])
+    assert status["state"] == "done"
+    return preflight.changed_data([run]), status["detail"]
+
+
+def swap_labels(root: Path) -> None:
+    (root / "train/cat/cat3.jpg").rename(root / "train/dog/cat3.jpg")
+    (root / "train/dog/dog3.jpg").rename(root / "train/cat/dog3.jpg")
+
+
+def rename_class(root: Path) -> None:
+    for split in ("train", "val"):
+        (root / split / "cat").rename(root / split / "zcat")
+
+
+def rename(root: Path) -> None:
+    (root / "val/dog/dog0.jpg").rename(root / "val/dog/x.jpg")
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "labels": (swap_labels, "(names, sizes or number of images)"),
+    "an image less": (lambda root: (root / "train/cat/cat0.jpg").unlink(), "num_train 8 then, 7"),
+    "an image more": (lambda root: (root / "val/dog/new.jpg").touch(), "num_val 4 then, 5"),
+    "names": (rename, "fingerprint"),
+    "a class": (rename_class, "fingerprint"),
+    "content": (lambda root: (root / "val/dog/dog0.jpg").write_text("another"), "sample"),
+    "a lost class": (lambda root: shutil.rmtree(root / "val/dog"), "cannot be read any more"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_done_run_whose_data_has_changed_is_named(change: str, done: Run, tmp_path: Path) -> None:
+    assert said(done) == ([], "")
+    make, what = CHANGES[change]
+    make(tmp_path / "images")
+    (line,), detail = said(done)
+    assert line.startswith("deit_s12 seed 0 is done, ")
+    assert what in line
+    assert what in detail
+
+
+def test_the_same_images_in_another_folder_are_no_change(
+    done: Run, make_run: MakeRun, tmp_path: Path
+) -> None:
+    shutil.copytree(tmp_path / "images", tmp_path / "copy")
+    copy = on(make_run, tmp_path / "copy")
+    assert copy.id == done.id
+    assert said(copy) == ([], "")
+    swap_labels(tmp_path / "copy")
+    (line,), _ = said(copy)
+    assert f"back into {tmp_path}/copy" in line
+    # nothing is there: nothing is compared
+    shutil.rmtree(tmp_path / "copy")
+    (line,), detail = said(copy)
+    assert f"with the images of {tmp_path}/images; data.root is {tmp_path}/copy now" in line
+    assert detail == ""
+
+
+def test_results_of_old_versions_are_compared_by_what_they_hold(done: Run, tmp_path: Path) -> None:
+    result = done.result()
+    assert result is not None
+    old = {key: result["data"][key] for key in ("root", "fingerprint")}
+    finish(done, data=old)
+    (tmp_path / "images/val/dog/dog0.jpg").write_text("another")
+    assert said(done) == ([], "")
+    swap_labels(tmp_path / "images")
+    assert "fingerprint" in said(done)[1]
+    for data in ({}, {"root": 7}, {"fingerprint": 7}):
+        finish(done, data=data)
+        said(done)
+
+
+def test_status_lists_no_large_data_set_again(
+    done: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is compared where its listing is cached and up to date; a launch lists it."""
+    monkeypatch.setattr(current, "FEW_IMAGES", 0)
+    monkeypatch.setattr(cache, "SETTLED_S", -1000.0)
+    config = done.experiment.data
+    scans = []
+    scan = dataset.SCANS[config.source]
+    monkeypatch.setitem(dataset.SCANS, config.source, lambda *a: (scans.append(1), scan(*a))[1])
+    swap_labels(tmp_path / "images")
+    (status,) = statuses([done], [])
+    assert status["detail"] == ""
+    assert scans == []
+    assert len(preflight.changed_data([done])) == 1
+    (status,) = statuses([done], [])
+    assert "fingerprint" in status["detail"]
+    assert len(scans) == 2
+
+
+def test_a_data_set_is_read_once_for_all_runs(
+    done: Run, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    read = dataset.open_unchecked
+    monkeypatch.setattr(dataset, "open_unchecked", lambda c: (reads.append(1), read(c))[1])
+    assert preflight.changed_data([done] * 3) == []
+    assert len(statuses([done] * 3, [])) == 3
+    assert len(reads) == 2
