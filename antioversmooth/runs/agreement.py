@@ -24,7 +24,7 @@ from antioversmooth.runs.metrics import (
     TOKEN_SIMILARITY,
     is_number,
 )
-from antioversmooth.runs.result import RESULT, incomplete_reason, outcome
+from antioversmooth.runs.result import RESULT, incomplete_reason, outcome, scores
 
 NOT_DERIVABLE = {
     "data.root": "a folder of the machine that ran it",
@@ -86,14 +86,12 @@ def derive_cheaply(
     Raises:
         ResultError: They are not those of a run that is complete.
     """
-    scores = outcome(epochs, experiment)
-    del scores["images_per_s"]
-    for key in ("start", "best"):
-        # a record of the start may lack its accuracy as an epoch's; the best epoch may be lost
-        if scores[key] is None:
-            del scores[key]
+    found = scores(epochs, experiment)
+    if found["best"] is None:
+        # the record of an epoch is lost, and with it perhaps the best one
+        del found["best"]
     return {
-        **_sourced("metrics.jsonl", scores),
+        **_sourced("metrics.jsonl", found),
         **_sourced("spec.yaml", _from_spec(experiment, seed)),
         **_sourced("attempts.jsonl", _from_attempts(experiment, attempts, epochs)),
     }

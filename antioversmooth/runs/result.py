@@ -39,24 +39,35 @@ def outcome(records: Sequence[Record], config: Experiment) -> dict[str, Any]:
     Raises:
         ResultError: The run was not evaluated at its last step.
     """
-    evaluated = epoch_records(records)
-    if reason := incomplete_reason(evaluated, config):
-        raise ResultError(f"{config.name}: {reason}")
     at_start = [r for r in records if is_number(r.get(START_TOP1))]
     speeds = [r[IMAGES_PER_SECOND] for r in records if is_number(r.get(IMAGES_PER_SECOND))]
-    final = {key: evaluated[-1][key] for key in FINAL_METRICS if key in evaluated[-1]}
+    return {
+        **scores(epoch_records(records), config),
+        # before training; None for training from scratch
+        "start": _start(at_start[-1]) if at_start else None,
+        "images_per_s": statistics.median(speeds) if speeds else None,
+    }
+
+
+def scores(epochs: Sequence[Record], config: Experiment) -> dict[str, Any]:
+    """Accuracies of the last and the best epoch, and of the start if the first record has it.
+
+    Args:
+        epochs: Records of the finished epochs.
+
+    Raises:
+        ResultError: The run was not evaluated at its last step.
+    """
+    if reason := incomplete_reason(epochs, config):
+        raise ResultError(f"{config.name}: {reason}")
+    final = {key: epochs[-1][key] for key in FINAL_METRICS if key in epochs[-1]}
     if bad := [key for key in final if not is_number(final[key])]:
         raise ResultError(
             f"{config.name}: {bad[0]} after the last step is {final[bad[0]]}, not a finite number:"
             " its weights are no result"
         )
-    return {
-        "metrics": final,
-        "best": _best(evaluated, config.recipe.epochs),
-        # before training; None for training from scratch
-        "start": _start(at_start[-1]) if at_start else None,
-        "images_per_s": statistics.median(speeds) if speeds else None,
-    }
+    at_start = {"start": _start(epochs[0])} if is_number(epochs[0].get(START_TOP1)) else {}
+    return {"metrics": final, "best": _best(epochs, config.recipe.epochs), **at_start}
 
 
 def _start(record: Record) -> dict[str, Any]:
