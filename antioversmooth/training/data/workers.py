@@ -110,10 +110,15 @@ def _reason(messages: list[str], said: str) -> Exception | None:
     text = "\n".join([said, *messages])
     if "Too many open files" in text:
         return LaunchError(f"too many open files: {machine.open_files_advice()}")
-    if "shared memory(shm)" in text or "is killed by signal: Bus error" in text:
+    if "shared memory(shm)" in text:
         return LaunchError(
             "no shared memory is left for the batches of loading processes:"
             f" {machine.shared_memory_advice()}"
+        )
+    if "is killed by signal: Bus error" in text:
+        return RuntimeError(
+            "a loading process read memory that is gone: a data file became shorter, or shared"
+            f" memory ran out; {machine.shared_memory_advice()}"
         )
     if said:
         return RuntimeError(f"a loading process failed: {said}")
