@@ -188,7 +188,8 @@ class RecipeConfig(Config, section="recipe"):
     """Initial weights: `timm:<tag>`, `file:<path>`, `run:<experiment>` (of the same seed);
     null: random."""
     init_allow_missing: list[str] = option([], identity=lambda recipe: recipe.init_from is not None)
-    """Patterns (fnmatch) of parameters that `init_from` may lack, in addition to the scalings."""
+    """Patterns (fnmatch) of parameters that `init_from` may lack where it is trained further, in
+    addition to the scalings."""
     distillation: Distillation = option(Distillation.none, identity_default="none")
     """none; hard: cross entropy against the teacher's decision; soft: against its probabilities
     (both as DeiT's)."""

@@ -100,8 +100,11 @@ def _pickle_in(file: IO[bytes]) -> Iterator[tuple[IO[bytes], int]]:
             yield stream, 0
 
 
-class _Scanner(pickle.Unpickler):
+class _Scanner(pickle._Unpickler):
     """Unpickles into recorders alone, of whatever the pickle names.
+
+    It is Python's own unpickler, not that in C: a damaged file can make that one ask for all memory
+    of a machine, for a memo of 2^32 entries.
 
     Args:
         classes: Filled with the dotted names; whether items are set of an instance of each.

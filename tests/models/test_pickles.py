@@ -13,6 +13,7 @@ import operator
 import os
 import pathlib
 import pickle
+import resource
 import shlex
 import subprocess
 import sys
@@ -259,15 +260,19 @@ OPCODES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+def replace_pickle(path: Path, content: bytes) -> None:
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, part in parts.items():
+            archive.writestr(name, content if name.endswith("data.pkl") else part)
+
+
 @pytest.mark.parametrize("kind", OPCODES)
 def test_no_opcode_of_a_file_reaches_a_real_object(kind: str, tmp_path: Path) -> None:
     """A zip file as of torch.save, with a pickle that no pickler writes."""
     content = raw(OPCODES[kind](text(str(marker(tmp_path)))))
-    with zipfile.ZipFile(save({}, tmp_path / "evil.pth", old=False)) as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(tmp_path / "evil.pth", "w") as archive:
-        for name, part in parts.items():
-            archive.writestr(name, content if name.endswith("data.pkl") else part)
+    replace_pickle(save({}, tmp_path / "evil.pth", old=False), content)
     defaults = torch._utils._rebuild_tensor_v2.__defaults__
     with pytest.raises(CheckpointError):
         read_state(tmp_path / "evil.pth")
@@ -289,6 +294,16 @@ def test_the_list_of_classes_that_torch_may_build_is_as_before_after_a_file(tmp_
     before = set(torch.serialization.get_safe_globals())
     pickles.load(save({"model": STATE, "a": Plain()}, tmp_path / "weights.pth", old=False))
     assert set(torch.serialization.get_safe_globals()) == before
+
+
+def test_a_memo_of_four_billion_entries_costs_no_memory(tmp_path: Path) -> None:
+    """Four damaged bytes make one."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    content = raw(b"K\x01r" + (2**31 - 1).to_bytes(4, "little"))
+    replace_pickle(save({}, tmp_path / "evil.pth", old=False), content)
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        read_state(tmp_path / "evil.pth")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20, "kibibytes"
 
 
 # -- advice ----------------------------------------------------------------------------------------
