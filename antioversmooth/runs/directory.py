@@ -246,7 +246,7 @@ class Run:
     def attempt_dirs(self) -> Iterator[tuple[int, Path]]:
         """Number and log folder of each attempt."""
         for path in sorted((self.dir / "logs").glob("attempt*")):
-            if path.name.removeprefix("attempt").isdigit():
+            if path.name.removeprefix("attempt").isdecimal():
                 yield int(path.name.removeprefix("attempt")), path
 
     @classmethod

@@ -213,6 +213,20 @@ def test_a_damaged_header_is_refused(tmp_path: Path, trees: Trees) -> None:
         open_dataset(trees("tar", tmp_path))
 
 
+@pytest.mark.parametrize("length", [b"9" * 30, b"0"])
+def test_an_extended_header_that_makes_no_sense_is_refused(
+    length: bytes, tmp_path: Path, trees: Trees
+) -> None:
+    one_for_a_split(tmp_path)
+    record = length + b" path=" + b"a" * 200 + b"\n"
+    extended = tarfile.TarInfo("./PaxHeaders/x")
+    extended.type, extended.size = tarfile.XHDTYPE, len(record)
+    blocks = extended.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0")
+    (tmp_path / "train.tar").write_bytes(blocks + (tmp_path / "train.tar").read_bytes())
+    with pytest.raises(DataError, match=r"train\.tar"):
+        open_dataset(trees("tar", tmp_path))
+
+
 def test_tar_files_one_behind_the_other_are_refused(tmp_path: Path, trees: Trees) -> None:
     one_for_a_split(tmp_path)
     whole = (tmp_path / "train.tar").read_bytes()

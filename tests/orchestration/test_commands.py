@@ -191,6 +191,9 @@ def test_logs_are_of_a_rank_of_the_newest_attempt(
         for rank in (0, 1):
             (folder / f"rank{rank}.out").write_text(f"{text} attempt, rank {rank}\n")
             (folder / f"rank{rank}.err").touch()
+    # names that nothing of ours writes
+    (folder / "rankx.err").touch()
+    (run.dir / "logs" / "attempt²").mkdir()
     assert cli.main(["logs", *MINI, "--rank", "1"]) == 0
     path = run.dir / "logs" / "attempt2" / "rank1.out"
     assert capsys.readouterr().out == f"==> {path} <==\nsecond attempt, rank 1\n"

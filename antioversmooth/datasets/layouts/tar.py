@@ -105,6 +105,10 @@ def _class_of(path: str, archive: Path) -> str:
     return name
 
 
+_DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError)
+"""What tarfile raises where a header makes no sense."""
+
+
 def members(
     archive: Path, root: Path, passed: PassedOver, *, nested: bool = False
 ) -> Iterator[Member]:
@@ -121,7 +125,7 @@ def members(
     try:
         with archive.open("rb") as file:
             yield from _members(file, f"{archive.relative_to(root)}:", passed, nested=nested)
-    except tarfile.TarError as err:
+    except _DAMAGED as err:
         raise DataError(
             f"{archive}: {err}; a plain tar file is needed, since images are read by their byte"
             " range: gunzip a compressed file, write a torn one again"
@@ -153,7 +157,7 @@ def _members(file: IO[bytes], prefix: str, passed: PassedOver, *, nested: bool) 
                     for inside in _members(inner, f"{prefix}{name}:", passed, nested=True):
                         path = os.path.join(folder, inside.name)
                         yield Member(path, offset + inside.offset, inside.size)
-                except tarfile.TarError as err:
+                except _DAMAGED as err:
                     raise tarfile.ReadError(f"{name} in it: {err}") from err
             else:
                 yield Member(name, offset, size)

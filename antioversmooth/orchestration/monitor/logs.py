@@ -22,7 +22,8 @@ def log_files(run: Run, rank: int) -> list[Path]:
         LaunchError: The attempt has no such rank.
     """
     number, folder = max(run.attempt_dirs(), default=(0, run.dir / "logs"))
-    ranks = {int(path.stem.removeprefix("rank")) for path in folder.glob("rank*.err")}
+    names = [path.stem.removeprefix("rank") for path in folder.glob("rank*.err")]
+    ranks = {int(name) for name in names if name.isdecimal()}
     if ranks and rank not in ranks:
         raise LaunchError(
             f"attempt {number} of {run.name} has no rank {rank}; it has 0 to {max(ranks)}"
