@@ -163,6 +163,7 @@ HEAD = "id: a\nseed: 0\nupstream: null\n"
     f"{HEAD}experiment: {{revision: !!int x}}\n",
      f"{HEAD}experiment: {{title: 2026-01-01}}\n", f"{HEAD}experiment: {'[' * 3000}",
      f"{HEAD}experiment: \xff",
+     f"{HEAD}experiment: {{runtime: 8}}\n", f"{HEAD}experiment: {{model: vit}}\n",
      f"{HEAD}experiment: !!python/object/apply:os.getcwd []\n"],
 )  # fmt: skip
 def test_a_spoilt_spec_is_one_clear_error(make_run: MakeRun, content: str) -> None:

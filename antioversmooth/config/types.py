@@ -106,7 +106,8 @@ def convert(hint: Any, value: Any, key: str = "") -> Any:
         return [convert(element, item, key) for item in value]
     if typing.get_origin(kind) is dict and isinstance(value, dict):
         return dict(value)
-    if isinstance(kind, type) and isinstance(value, (str, int, float)):
+    is_scalar = isinstance(kind, type) and not is_config(kind)
+    if is_scalar and isinstance(value, (str, int, float)):
         try:
             return _SCALARS.get(kind, kind)(value)
         except (ValueError, KeyError, OverflowError):

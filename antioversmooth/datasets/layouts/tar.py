@@ -106,7 +106,7 @@ def _class_of(path: str, archive: Path) -> str:
 
 
 _DAMAGED = (tarfile.TarError, EOFError, ValueError, OverflowError)
-"""What tarfile raises where a header makes no sense."""
+"""Errors of tarfile where a header makes no sense."""
 
 
 def members(
