@@ -63,7 +63,7 @@ class LoadReport:
             "no_tensors": self.no_tensors,
             "missing": self.missing,
         }
-        origin = {"key": self.key, "prefix": self.prefix}
+        origin = {"key": self.key, "prefix": self.prefix, "classes": self.classes}
         return {
             **{name: value for name, value in origin.items() if value},
             "unchanged": self.unchanged,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ def record(
     return {
         **_subject(str(target), experiment),
         "data": data.name,
-        "root": data.root,
+        "root": data.root and os.path.normpath(os.path.join(data.root, data.val or "")),
         "fingerprint": found.fingerprint,
         "num_classes": len(found.classes),
         "passed_over": found.passed_over,

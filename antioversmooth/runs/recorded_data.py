@@ -22,10 +22,14 @@ _WHAT = {
 _COUNTS = ("num_classes", "num_train", "num_val")
 
 
-def recorded_data(run: Run) -> dict[str, Any]:
-    """Name, root and measures of the data of the newest attempt; empty before the first."""
+def recorded_data(directory: Path) -> dict[str, Any]:
+    """Name, root and measures of the data of the newest attempt; empty before the first.
+
+    Args:
+        directory: The run directory.
+    """
     try:
-        recorded = files.read_json(run.dir / "provenance.json")
+        recorded = files.read_json(directory / "provenance.json")
     except ValueError:
         return {}
     data = recorded.get("data") if isinstance(recorded, dict) else None
@@ -59,7 +63,7 @@ def require_same_data(run: Run, found: Mapping[str, str]) -> None:
     Args:
         found: Checksums of the data at its `data.root`, as far as they are known.
     """
-    began = recorded_data(run)
+    began = recorded_data(run.dir)
     key = _first_difference(began, found)
     if key is None:
         return
@@ -98,7 +102,7 @@ def describe_change(result: Mapping[str, Any], found: Mapping[str, Any] | None) 
     if found is None or not any(recorded.get(key) for key in _WHAT):
         return None
     if "problem" in found:
-        return f"its data cannot be read any more: {found['problem']}"
+        return f"measured on images that cannot be read any more: {found['problem']}"
     counts = [
         f"{key} {recorded[key]} then, {found[key]} now"
         for key in _COUNTS

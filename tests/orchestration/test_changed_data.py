@@ -12,8 +12,9 @@ from completed import finish
 from antioversmooth.datasets import cache, current, dataset
 from antioversmooth.datasets.dataset import open_unchecked
 from antioversmooth.orchestration import preflight
+from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.status import statuses
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, RunRecord
 
 MakeRun = Callable[..., Run]
 
@@ -40,9 +41,13 @@ def on(make_run: MakeRun, root: Path) -> Run:
 
 
 def said(run: Run) -> tuple[list[str], str]:
-    """Lines of a launch, and the detail in `status`."""
+    """Lines of a launch, and the detail in `status`, which `why` says too."""
     (status,) = statuses([run], [])
     assert status["state"] == "done"
+    record = RunRecord.read(run)
+    why = explain(record, record.status)
+    assert status["detail"] in why
+    assert ("measured on" in why) is bool(status["detail"])
     return preflight.changed_data([run]), status["detail"]
 
 

@@ -88,6 +88,9 @@ def test_classes_without_names_are_matched_by_number_and_it_is_recorded(
     (note,) = (r for r in journal.read(run.attempts_path) if r["event"] == "initial-weights")
     assert note["classes"] == described
     assert note["reset"] == []
+    result = run.result()
+    assert result is not None
+    assert result["start"]["weights"]["classes"] == described
 
 
 def test_a_run_records_its_classes_once_and_their_sum_with_its_data(

@@ -117,7 +117,7 @@ def test_a_run_does_not_resume_with_other_images(
     with pytest.raises(DataError, match=told):
         preflight.check_inputs([elsewhere])
     assert processes.train(elsewhere, ranks=2) == [2, 2]
-    assert runs.recorded_data(elsewhere)["root"] == f"{tmp_path}/images"
+    assert runs.recorded_data(elsewhere.dir)["root"] == f"{tmp_path}/images"
     assert [r["message"] for r in journal.read(elsewhere.attempts_path) if r["event"] == "end"][
         -1
     ].startswith("data.root: deit_s12")
@@ -125,7 +125,7 @@ def test_a_run_does_not_resume_with_other_images(
     preflight.check_inputs([copy])
     train(copy)
     assert copy.result() is not None
-    assert runs.recorded_data(copy)["root"] == f"{tmp_path}/copy"
+    assert runs.recorded_data(copy.dir)["root"] == f"{tmp_path}/copy"
 
 
 def test_a_run_resumes_if_only_names_were_recorded_or_nothing_was_saved(

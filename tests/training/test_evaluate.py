@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from antioversmooth import files
 from antioversmooth.datasets.validation import validation_config
 from antioversmooth.errors import CheckpointError, DataError
 from antioversmooth.runs import Run
 from antioversmooth.runs.metrics import EMA_TOP1, VAL_TOP1
 from antioversmooth.training.data.augmentation import DevicePreprocessing, eval_transform
 from antioversmooth.training.data.decoding import decode
-from antioversmooth.training.run.checkpoint import load_state
+from antioversmooth.training.run.checkpoint import load_state, save_state
 from antioversmooth.training.train import train
 from antioversmooth.training.weights.classes import known_classes
 from antioversmooth.training.weights.convert import convert_weights
@@ -178,6 +179,21 @@ def test_weights_in_every_form_know_their_classes(kind: str, on_trees: Run, tmp_
         target = tmp_path / f"out.{'safetensors' if kind == 'st' else 'pth'}"
         convert_weights(str(on_trees.dir), target)
     assert known_classes(target, 3, []) == ["ash", "birch", "cedar"]
+
+
+@pytest.mark.parametrize("edited", ["classes.json", "checkpoint"])
+def test_names_that_are_not_those_of_the_recorded_sum_are_refused(
+    edited: str, on_trees: Run
+) -> None:
+    checkpoint = on_trees.checkpoints()[0]
+    target = on_trees.dir if edited == "classes.json" else checkpoint.path
+    turned = ["cedar", "ash", "birch"]
+    files.write_json(on_trees.dir / "classes.json", turned)
+    save_state(checkpoint, {**load_state(checkpoint.path), "classes": turned})
+    with pytest.raises(
+        CheckpointError, match=r"classes \(cedar, ash, birch\) are not those of prov"
+    ):
+        known_classes(target, 3, [])
 
 
 def test_weights_of_a_thousand_classes_are_those_of_imagenet_for_its_classes(

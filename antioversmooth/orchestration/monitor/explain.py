@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from antioversmooth.datasets.current import CurrentData
 from antioversmooth.orchestration.monitor.logs import last_log_lines
 from antioversmooth.orchestration.monitor.progress import progress_of
+from antioversmooth.orchestration.monitor.status import describe_changed_data
 from antioversmooth.orchestration.monitor.view import duration
 from antioversmooth.orchestration.slurm.reconcile import ENDED_BY_A_PERSON, Action, decide
 from antioversmooth.orchestration.slurm.retry import retry_decision
@@ -20,6 +22,7 @@ def explain(record: RunRecord, status: RunStatus) -> str:
         _describe_progress(record, status),
         _describe_dependencies(record),
         next_step(record, status),
+        _describe_data(record),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -74,6 +77,12 @@ def _describe_dependencies(record: RunRecord) -> str:
     if not pending:
         return ""
     return f"It {' and '.join(pending)}, which {'is' if len(pending) == 1 else 'are'} not done."
+
+
+def _describe_data(record: RunRecord) -> str:
+    """How the data of a done run differs from the data now."""
+    changed = describe_changed_data(record, CurrentData())
+    return f"It was {changed}." if changed else ""
 
 
 _NEXT_ON_SLURM = {

@@ -58,7 +58,7 @@ def describe_statuses(
     return [
         {
             **_describe_run(record.run),
-            **_describe_status(known[record.run.id], _changed_data(record, data)),
+            **_describe_status(known[record.run.id], describe_changed_data(record, data)),
             **_describe_progress(record, known[record.run.id], estimator),
             "paper_imagenet_top1": paper.get(record.run.experiment.name),
         }
@@ -72,7 +72,7 @@ def _describe_run(run: Run) -> Status:
     return {"experiment": experiment.name, "seed": run.seed, "id": run.id, **where}
 
 
-def _changed_data(record: RunRecord, data: CurrentData) -> str:
+def describe_changed_data(record: RunRecord, data: CurrentData) -> str:
     """How the data of a done run differs from the data now; empty where it does not."""
     if record.result is None:
         return ""

@@ -83,7 +83,7 @@ def _require_same_data(run: Run, result: dict[str, Any], root: Path | None) -> N
         found = open_dataset(data).checksums()
     except DataError as err:
         raise NotEvaluated(str(err)) from err
-    before = {**(result.get("data") or {}), **recorded_data(run)}
+    before = {**(result.get("data") or {}), **recorded_data(run.dir)}
     known = [key for key in found if before.get(key)]
     if not known:
         raise NotEvaluated("the run did not record which images it was evaluated on")

@@ -238,7 +238,7 @@ def _write_start(attempt: Attempt) -> None:
         "slurm": {key: os.environ[key] for key in _SLURM_FACTS if key in os.environ},
     }
     # which this attempt is held against
-    data = {"data": began} if (began := recorded_data(run)) else {}
+    data = {"data": began} if (began := recorded_data(run.dir)) else {}
     files.write_json(
         run.dir / "provenance.json",
         {"attempt": attempt.number, **redact_all({**facts, **more}), **data},

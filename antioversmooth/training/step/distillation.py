@@ -125,7 +125,10 @@ def _match_classes(teacher: Teacher, run: Run, classes: Sequence[str]) -> None:
     if matched is None:
         # `match_classifier` found a difference
         assert known is not None
-        raise CheckpointError(f"recipe.teacher: {describe_difference(classes, known)}")
+        raise CheckpointError(
+            f"recipe.teacher: {describe_difference(classes, known)}; choose a teacher of the data's"
+            " classes"
+        )
     teacher.report = replace(teacher.report, classes=matched.description)
 
 

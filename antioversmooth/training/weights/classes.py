@@ -9,10 +9,16 @@ import torch
 from timm.data import ImageNetInfo
 from torch import nn
 
-from antioversmooth.datasets.classes import ClassMap, is_numbered, match_names
+from antioversmooth.datasets.classes import (
+    ClassMap,
+    classes_checksum,
+    is_numbered,
+    match_names,
+)
+from antioversmooth.errors import CheckpointError, and_more
 from antioversmooth.models.state_files import read_classes
 from antioversmooth.models.weights import classifier_parameters
-from antioversmooth.runs.recorded_data import recorded_classes
+from antioversmooth.runs.recorded_data import CLASSES, recorded_classes, recorded_data
 
 
 def known_classes(target: Path, count: int, data: Sequence[str]) -> Sequence[str] | None:
@@ -32,13 +38,22 @@ def known_classes(target: Path, count: int, data: Sequence[str]) -> Sequence[str
 
 
 def recorded_names(target: Path) -> list[str] | None:
-    """Names of the classes of weights as their file or run records them, in order."""
-    if target.is_dir():
-        return recorded_classes(target)
-    names = read_classes(target)
-    if names is None and target.parent.name == "checkpoints":
-        # written before checkpoints held names
-        names = recorded_classes(target.parent.parent)
+    """Names of the classes of weights as their file or run records them, in order.
+
+    Raises:
+        CheckpointError: They are not those of which the run recorded the checksum.
+    """
+    run_dir = target if target.is_dir() else target.parent.parent
+    in_run = target.is_dir() or target.parent.name == "checkpoints"
+    names = None if target.is_dir() else read_classes(target)
+    if names is None and in_run:
+        names = recorded_classes(run_dir)
+    recorded = recorded_data(run_dir).get("classes") if in_run else None
+    if names is not None and recorded not in (None, classes_checksum(names)):
+        raise CheckpointError(
+            f"{target}: its classes ({and_more(names, 3)}) are not those of provenance.json: one of"
+            f" {CLASSES}, provenance.json and the checkpoint was edited, or is of another run"
+        )
     return names
 
 

@@ -12,7 +12,7 @@ from antioversmooth.models.load_report import LoadReport
 from antioversmooth.models.state_files import save_weights
 from antioversmooth.models.weights import Purpose, load_timm
 from antioversmooth.runs import to_json
-from antioversmooth.training.weights.classes import recorded_names
+from antioversmooth.training.weights.classes import published_classes, recorded_names
 from antioversmooth.training.weights.initial import new_model
 from antioversmooth.training.weights.recorded import run_of_target
 from antioversmooth.training.weights.trained import load_trained_weights
@@ -57,7 +57,7 @@ def convert_weights(
             model, Path(source), config, purpose=purpose, average=average, key=key
         )
     )
-    classes = recorded_names(Path(source)) if kind != "timm" else None
+    classes = published_classes(tag) if kind == "timm" else recorded_names(Path(source))
     plain = remove_scaling(model) if fold else model
     save_weights(plain, target, metadata=_metadata(source, config, fold, average), classes=classes)
     return report

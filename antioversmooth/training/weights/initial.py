@@ -81,7 +81,11 @@ def load_initial_weights(
     if purpose is Purpose.evaluation:
         # `match_classifier` found a difference
         assert known is not None
-        raise CheckpointError(f"recipe.init_from: {describe_difference(classes, known)}")
+        raise CheckpointError(
+            f"recipe.init_from: {describe_difference(classes, known)}; nothing trains a new"
+            " classifier here: choose weights or data of the same classes, or evaluate them by"
+            " `antioversmooth evaluate` with --class-map"
+        )
     return _reset_classifier(model, before, report)
 
 
