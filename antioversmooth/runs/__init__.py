@@ -3,7 +3,8 @@
 identity and planning make runs of experiments; directory is a run on disk, and lists its files;
 journal, attempts, metrics, jobs, checkpoints and result are the formats of those files; record
 reads all of them once; status is the one enum of a run's state; siblings and recorded_data compare
-a run with others and with its data; lock keeps a second launcher or trainer away.
+a run with others and with its data; lock keeps a second launcher or trainer away; machine asks for
+what training needs besides devices.
 """
 
 from antioversmooth.runs.batch import split_batch

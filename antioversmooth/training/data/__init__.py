@@ -5,5 +5,6 @@ decoding       image files to pixels
 augmentation   pixels to a training or evaluation view; normalising and erasing on the device
 inspection     all images of a data set, decoded to find those that are damaged
 loading        batches of views, by worker processes or from memory
+workers        start of those processes, and the reason where one fails
 mixing         Mixup and CutMix on the device
 """
