@@ -108,11 +108,11 @@ def derive(
     Raises:
         ResultError: They are not those of a run that is complete.
     """
-    measured = outcome(metrics, experiment) | _similarity(metrics)
+    lived = _from_attempts(experiment, attempts, metrics) | _unreadable(experiment, attempts)
     return {
-        **derive_cheaply(experiment, seed, attempts, metrics),
-        **_sourced("metrics.jsonl", measured),
-        **_sourced("attempts.jsonl", _unreadable(experiment, attempts)),
+        **_sourced("metrics.jsonl", outcome(metrics, experiment) | _similarity(metrics)),
+        **_sourced("spec.yaml", _from_spec(experiment, seed)),
+        **_sourced("attempts.jsonl", lived),
     }
 
 
