@@ -51,11 +51,12 @@ def load(source: Path) -> Any:
     """The content of a file of torch.save, on the CPU.
 
     Raises:
-        Exception: Of any kind, for bytes that are none; pickle.UnpicklingError for a module that
-            torch blocks.
+        BadZipFile: A tensor is damaged.
+        Exception: Of any kind, for bytes that are no such file.
     """
     with source.open("rb") as file:
         classes = _scan(file)
+        _check_sums(file)
     stand_ins: list[Any] = [
         (type(name, (_Mapping if is_mapping else StandIn,), {"__module__": ""}), name)
         for name, is_mapping in classes.items()
@@ -64,6 +65,14 @@ def load(source: Path) -> Any:
         # torch warns about pickles that are no weights
         warnings.simplefilter("ignore")
         return torch.load(source, map_location="cpu", weights_only=True)
+
+
+def _check_sums(file: IO[bytes]) -> None:
+    """Raises BadZipFile where a part has another sum than is recorded: torch.load does not look."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if name := archive.testzip():
+                raise zipfile.BadZipFile(name)
 
 
 def is_whole(source: Path) -> bool:

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shlex
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,6 +217,8 @@ def _unreadable(source: Path, err: Exception) -> str:
     """
     if isinstance(err, OSError) and err.strerror:
         return err.strerror
+    if isinstance(err, zipfile.BadZipFile):
+        return f"a part of it is damaged, by the checksums in it: {err}; fetch or save it again"
     if found := re.search(r"GLOBAL (\S+)", str(err)):
         return f"it asks for {found[1]}, which nothing but code that runs would do"
     if "Unsupported operand" in str(err):

@@ -306,6 +306,20 @@ def test_a_memo_of_four_billion_entries_costs_no_memory(tmp_path: Path) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20, "kibibytes"
 
 
+@pytest.mark.parametrize("place", [0, 1000, -1])
+def test_a_tensor_that_is_damaged_in_the_file_is_refused(place: int, tmp_path: Path) -> None:
+    """Its number is finite, and torch.load would give it."""
+    values = torch.rand(2000)
+    path = save({"model": {"norm.weight": values}}, tmp_path / "weights.pth", old=False)
+    content = bytearray(path.read_bytes())
+    start = content.index(values.numpy().tobytes())
+    content[start + 4 * (place % len(values))] ^= 1
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True)["model"]["norm.weight"], values)
+    with pytest.raises(CheckpointError, match=r"a part of it is damaged, .*/data/0; fetch"):
+        read_state(path)
+
+
 # -- advice ----------------------------------------------------------------------------------------
 
 
