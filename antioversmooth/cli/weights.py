@@ -48,7 +48,7 @@ def evaluate_command(args: Namespace) -> int:
         class_map=read_class_map(args.class_map) if args.class_map else None,
         average=args.average,
     )
-    record = evaluations.record(args.target, experiment, measured, data or experiment.data)
+    record = evaluations.record(args.target, experiment, measured, data)
     # under torchrun every process has the result
     if rank_from_env(os.environ).rank == 0:
         print_json(record) if args.json else print(evaluations.text(record))

@@ -8,24 +8,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antioversmooth.config import DataConfig, Experiment
+from antioversmooth.datasets.classes import classes_checksum
 from antioversmooth.datasets.passed_over import PassedOver
 from antioversmooth.reporting.table import deviations
 from antioversmooth.runs import Run, to_json
-from antioversmooth.runs.recorded_data import measured_data
+from antioversmooth.runs.recorded_data import describe_change, measured_data, recorded_data
 
 if TYPE_CHECKING:
     # Imports torch.
+    from antioversmooth.datasets.dataset import ValidationSet
     from antioversmooth.training.weights.evaluate import WeightsEvaluation
 
 
 def record(
-    target: Path, experiment: Experiment, measured: WeightsEvaluation, data: DataConfig
+    target: Path, experiment: Experiment, measured: WeightsEvaluation, other: DataConfig | None
 ) -> dict[str, Any]:
     """The evaluation of a run or a checkpoint, as JSON: subject, data, load report and numbers.
 
     The accuracy of a class without images is null.
+
+    Args:
+        other: The data that was given instead of the experiment's, if any.
     """
-    evaluation, found = measured.evaluation, measured.data
+    evaluation, found, data = measured.evaluation, measured.data, other or experiment.data
     return {
         **_subject(str(target), experiment),
         "data": data.name,
@@ -33,6 +38,7 @@ def record(
         "fingerprint": found.fingerprint,
         "num_classes": len(found.classes),
         "passed_over": found.passed_over,
+        **({} if other else _change(target, found)),
         "classes_matched": measured.classes.description,
         "classes": list(found.classes),
         "loaded": measured.report.lines(),
@@ -41,6 +47,16 @@ def record(
         **evaluation.detail(),
         "device": evaluation.device,
     }
+
+
+def _change(target: Path, found: ValidationSet) -> dict[str, str]:
+    """How the data of a run differs from the data now; empty for weights outside of a run."""
+    if not target.is_dir() and target.parent.name != "checkpoints":
+        return {}
+    run_dir = target if target.is_dir() else target.parent.parent
+    now = {"fingerprint": found.fingerprint, "classes": classes_checksum(found.classes)}
+    change = describe_change({"data": recorded_data(run_dir)}, now)
+    return {"changed": f"the run was {change}"} if change else {}
 
 
 def of_run(run: Run) -> dict[str, Any] | None:
@@ -80,6 +96,7 @@ def text(record: dict[str, Any]) -> str:
         ("model", record["title"]),
         *(("form", form) for form in record["forms"]),
         ("data", _describe_data(record)),
+        *(("changed", record[key]) for key in ("changed",) if key in record),
         *(("classes", record[key]) for key in ("classes_matched",) if key in record),
         *(("left out", f"{name} (cannot be read)") for name in record["unreadable"]),
         ("top-1", f"{record['val/top1']:.2f} %"),

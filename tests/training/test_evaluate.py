@@ -11,6 +11,7 @@ import torch
 from antioversmooth import files
 from antioversmooth.datasets.validation import validation_config
 from antioversmooth.errors import CheckpointError, DataError
+from antioversmooth.reporting import evaluations
 from antioversmooth.runs import Run
 from antioversmooth.runs.metrics import EMA_TOP1, VAL_TOP1
 from antioversmooth.training.data.augmentation import DevicePreprocessing, eval_transform
@@ -167,6 +168,21 @@ def test_weights_without_names_are_scored_by_number_and_it_is_said(
     turned = validation_config(config.data, moved(on_trees, tmp_path / "turned", TURNED))
     with pytest.raises(DataError, match="are numbers, which sort as 1, 10, 2"):
         evaluate_weights(tmp_path / "weights.pth", config, data=turned)
+
+
+def test_an_evaluation_says_that_the_data_of_the_run_has_changed(on_trees: Run) -> None:
+    def change(**options: Any) -> str:
+        measured = evaluate_weights(on_trees.dir, data=options.get("data"))
+        record = evaluations.record(
+            on_trees.dir, on_trees.experiment, measured, options.get("data")
+        )
+        return str(record.get("changed", ""))
+
+    root = Path(on_trees.experiment.data.root or "")
+    assert change() == ""
+    (root / "val/ash/ash0.png").rename(root / "val/ash/other.png")
+    assert "the run was measured on other images than are there now: fingerprint" in change()
+    assert change(data=validation_config(on_trees.experiment.data, root)) == ""
 
 
 @pytest.mark.parametrize("kind", ["run", "checkpoint", "moved checkpoint", "st", "pth"])
