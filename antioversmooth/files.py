@@ -102,6 +102,15 @@ def read_json(path: Path) -> Any:
         raise ValueError("nested too deeply") from err
 
 
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping of a JSON file that no number depends on; empty where it cannot be read."""
+    try:
+        value = read_json(path)
+    except (ValueError, OSError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
 def _finite(text: str) -> float:
     if not math.isfinite(number := float(text)):
         raise ValueError(f"{text} is not a finite number")

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
+from antioversmooth.files import read_mapping
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.redact import redact
 from antioversmooth.runs import Run, journal
-from antioversmooth.runs.record import read_mapping
 
 
 def write_intent(

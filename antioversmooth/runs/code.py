@@ -12,7 +12,7 @@ from pathlib import Path
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
-from antioversmooth.runs.record import read_mapping
+from antioversmooth.files import read_mapping
 
 ENTRY_POINTS = (
     "antioversmooth.training.__main__",

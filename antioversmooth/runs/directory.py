@@ -121,14 +121,21 @@ class Run:
 
         Raises:
             ResultError: It is torn, of another run, of another shape than a result, or contradicts
-                the metrics.
+                the metrics; or a journal cannot be read.
         """
+        if reason := self.unreadable_reason():
+            raise ResultError(reason)
         result = read_result(self.dir / "result.json", self.id)
         if result is not None:
             attempts, records = self.attempts(), journal.read(self.metrics_path, holding=VAL_TOP1)
             epochs = epoch_records(in_lineage(records, attempts))
             require_agreement(result, self.experiment, self.seed, attempts, epochs, self.dir)
         return result
+
+    def unreadable_reason(self) -> str:
+        """Why a journal of the run cannot be read; empty where all can be, or are missing."""
+        paths = (self.attempts_path, self.metrics_path, self.jobs_path)
+        return next(filter(None, map(journal.unreadable_reason, paths)), "")
 
     def invalid_result_reason(self) -> str:
         """Why the result of the run is invalid; empty where it is valid or absent."""

@@ -5,7 +5,8 @@
                                                the batch script saw the processes of a job end;
                                                without an attempt where none began, and then with
                                                "reason" and "message" where SLURM's log gives them
-{"time", "event": "cancelled"}                 a person wants no job for this run
+{"time", "event": "cancelled", "attempt"}      a person wants no job for this run; with the number
+                                               of the attempt that it ends, if one runs
 {"time", "event": "retry"}                     a person grants the run new retry budgets
 """
 
@@ -46,7 +47,7 @@ class JobEvent:
     log_size: int = 0
     """Bytes of the job's log by then."""
     attempt: int | None = None
-    """Number of the attempt that ended; None where the job began none."""
+    """Number of the attempt that ended, or that is to end; None where the job began none."""
     reason: EndReason | None = None
     message: str = ""
 
@@ -88,7 +89,7 @@ def _event(record: Record) -> JobEvent:
         code=code if type(code) is int else None,
         state=str(record.get("state", "")),
         log_size=size if type(size) is int else 0,
-        attempt=record.get("attempt"),
+        attempt=number if type(number := record.get("attempt")) is int else None,
         reason=EndReason(reason) if isinstance(reason, str) and reason in _REASONS else None,
         message=str(record.get("message", "")),
     )
@@ -114,12 +115,14 @@ def mark_cancelled(attempts: Sequence[Attempt], events: Iterable[JobEvent]) -> l
     The ranks cannot tell its signal from that of a preemption, and the batch script may not live
     long enough to correct them.
     """
-    marked = list(attempts)
-    for cancelled in (e.time for e in events if e.kind is EventKind.cancelled):
-        begun = [index for index, attempt in enumerate(marked) if attempt.started <= cancelled]
-        for index in begun[-1:]:
-            attempt = marked[index]
-            if attempt.reason is EndReason.preempted and (attempt.ended or 0.0) >= cancelled:
-                message = f"cancelled after step {attempt.end_step}"
-                marked[index] = replace(attempt, reason=EndReason.cancelled, message=message)
-    return marked
+    cancelled = {e.attempt for e in events if e.kind is EventKind.cancelled}
+    return [
+        replace(
+            attempt,
+            reason=EndReason.cancelled,
+            message=f"cancelled after step {attempt.end_step}",
+        )
+        if attempt.number in cancelled and attempt.reason is EndReason.preempted
+        else attempt
+        for attempt in attempts
+    ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
+from antioversmooth.errors import ResultError
 from antioversmooth.redact import redact_all
 from antioversmooth.shapes import LARGEST
 
@@ -74,11 +76,30 @@ def read(path: Path, *, holding: str = "") -> list[Record]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Content of a journal; empty where it is missing."""
+    """Content of a journal; empty where it is missing.
+
+    Raises:
+        ResultError: It is there and cannot be read: a folder, another user's, a link to itself.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
+    except OSError as err:
+        raise ResultError(f"{path} cannot be read: {err.strerror}") from err
+
+
+def unreadable_reason(path: Path) -> str:
+    """Why a journal cannot be read; empty where it can be, or is missing."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return ""
+    except OSError as err:
+        return f"{path} cannot be read: {err.strerror}"
+    if not stat.S_ISREG(mode):
+        return f"{path} cannot be read: it is no file"
+    return "" if os.access(path, os.R_OK) else f"{path} cannot be read: no permission"
 
 
 def parse(data: bytes, *, holding: str = "") -> list[Record]:

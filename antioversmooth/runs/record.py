@@ -10,11 +10,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from antioversmooth import files
 from antioversmooth.errors import ResultError
+from antioversmooth.files import read_mapping
 from antioversmooth.runs import jobs, journal
 from antioversmooth.runs.agreement import require_agreement
 from antioversmooth.runs.attempts import Attempt, EndReason, extend_last_seen, in_lineage
@@ -53,6 +52,8 @@ class RunRecord:
     """Time of the newest heartbeat; None before the first."""
     keep_metrics: bool = True
     """Whether the content of metrics.jsonl stays in memory, so that it is read once."""
+    unreadable: str = ""
+    """Why a journal cannot be read; all of them then count as empty, and the run as failed."""
 
     @classmethod
     def read(cls, run: Run, *, now: float | None = None, keep_metrics: bool = True) -> RunRecord:
@@ -62,15 +63,17 @@ class RunRecord:
             now: Seconds since 1970, to tell a living attempt from a dead one; default: the clock.
             keep_metrics: Whether `metrics` will be asked for; else only `epochs` are read.
         """
-        events = jobs.read_events(run.jobs_path)
+        unreadable = run.unreadable_reason()
+        events = [] if unreadable else jobs.read_events(run.jobs_path)
         record = cls(
             run=run,
             now=time.time() if now is None else now,
-            attempts=jobs.mark_cancelled(run.attempts(), events),
+            attempts=[] if unreadable else jobs.mark_cancelled(run.attempts(), events),
             events=events,
             intent=read_mapping(run.dir / "intent.json"),
             heartbeat=run.heartbeat(),
             keep_metrics=keep_metrics,
+            unreadable=unreadable,
         )
         # after the attempts: an attempt records that it has completed after it wrote the result
         _ = record._result
@@ -78,6 +81,8 @@ class RunRecord:
 
     @cached_property
     def _result(self) -> dict[str, Any] | ResultError | None:
+        if self.unreadable:
+            return ResultError(self.unreadable)
         try:
             result = read_result(self.run.dir / "result.json", self.run.id)
             if result is not None:
@@ -101,6 +106,8 @@ class RunRecord:
 
     def parse_metrics(self, *, holding: str = "") -> list[Record]:
         """All records of metrics.jsonl, or those with a key; nothing of them is cached."""
+        if self.unreadable:
+            return []
         if self.keep_metrics:
             return journal.parse(self._metrics_data, holding=holding)
         return journal.read(self.run.metrics_path, holding=holding)
@@ -215,12 +222,3 @@ def status_after(
     if reason is EndReason.completed:
         message = "its last attempt completed, but result.json is gone; the next start writes it"
     return RunStatus(AFTER_END[reason], message or reason.value, reason, job_id, nodes)
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping of a JSON file; empty where it is missing or torn: no number depends on it."""
-    try:
-        value = files.read_json(path)
-    except (ValueError, OSError):
-        return {}
-    return value if isinstance(value, dict) else {}

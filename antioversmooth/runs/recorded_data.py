@@ -28,11 +28,7 @@ def recorded_data(directory: Path) -> dict[str, Any]:
     Args:
         directory: The run directory.
     """
-    try:
-        recorded = files.read_json(directory / "provenance.json")
-    except ValueError:
-        return {}
-    data = recorded.get("data") if isinstance(recorded, dict) else None
+    data = files.read_mapping(directory / "provenance.json").get("data")
     return data if isinstance(data, dict) else {}
 
 

@@ -136,6 +136,8 @@ def read_result(path: Path, run_id: str) -> dict[str, Any] | None:
     """
     try:
         result = files.read_json(path)
+    except OSError as err:
+        raise ResultError(f"{path} cannot be read: {err.strerror}") from err
     except ValueError as err:
         raise ResultError(f"{path} is not JSON ({err}); move it away and launch again") from err
     if result is None:

@@ -298,10 +298,10 @@ def test_logs_of_a_run_that_is_done_and_wrote_none_are_no_fault(
 def test_a_process_of_another_machine_is_not_touched(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process.record_process(run, os.getpid())
+    process.record_process(run, os.getpid(), {"time": 5.0})
     known = files.read_json(run.dir / "process.json")
     files.write_json(run.dir / "process.json", {**known, "host": "elsewhere"})
-    files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "local", "time": 0.0})
+    files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "local", "time": 5.0})
     lock = try_lock(run.dir)
     assert lock is not None
     assert cli.main(["cancel", *MINI]) == 2

@@ -14,6 +14,7 @@ from completed import finish
 from views import RecordingView
 
 from antioversmooth import files
+from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import control, devices
 from antioversmooth.orchestration.backend import Launched, Outcome
 from antioversmooth.orchestration.local import pool, process
@@ -305,7 +306,7 @@ def test_a_cancel_of_a_run_with_torn_records_is_no_traceback(
     told: Told, name: str, content: str
 ) -> None:
     run = told("done")
-    process.record_process(run, 2**22)
+    process.record_process(run, 2**22, {"time": 1.0})
     (run.dir / name).write_text(content)
     lock = try_lock(run.dir)
     assert lock is not None
@@ -355,12 +356,15 @@ def test_several_processes_run_under_torchrun_and_none_survives_its_kill(
 def test_another_terminal_ends_one_run_and_the_others_go_on(
     driver: Callable[..., subprocess.Popen[str]], told: Told, starts: Starts
 ) -> None:
-    first, second, third = (told("save", seed=0), told("done", seed=1), told("linger", seed=2))
-    process.ask_to_end(third)
-    # as if after the launch began
-    os.utime(third.dir / "cancelled", (time.time() + 60, time.time() + 60))
+    words = ("deit_s12", "cluster.max_parallel=1")
+    first, second, third = (
+        told(behaviour, *words, seed=seed)
+        for seed, behaviour in enumerate(("save", "done", "linger"))
+    )
     launcher = driver(first, third, second)
     wait_for(lambda: bool(starts(first)) and (first.dir / "process.json").exists())
+    # it waits
+    assert process.ask_to_end(third) is None
     assert process.ask_to_end(first) == starts(first)[0][1]
     said, _ = launcher.communicate(timeout=30)
     assert sorted(said.split()[-3:]) == ["done", "missing", "stopped"]
@@ -392,11 +396,45 @@ def test_a_run_that_waits_has_a_directory_by_which_it_can_be_cancelled(
     assert control.cancel(waits).endswith("a launch that is under way will not start it")
 
 
-def test_a_run_that_was_cancelled_before_a_launch_starts_again(
-    launch: Callable[..., tuple[Launched, list[str]]], told: Told
+@pytest.mark.parametrize("ahead_s", [-86400, 0, 86400])
+def test_a_run_that_was_cancelled_before_a_launch_starts_again_whatever_the_clocks_say(
+    launch: Callable[..., tuple[Launched, list[str]]], told: Told, ahead_s: float
 ) -> None:
     run = told("done")
     assert process.ask_to_end(run) is None
-    os.utime(run.dir / "cancelled", (time.time() - 1, time.time() - 1))
+    os.utime(run.dir / "cancelled", (time.time() + ahead_s,) * 2)
     launched, _ = launch(run)
     assert launched.outcomes == {run.id: Outcome.done}
+
+
+def test_a_cancel_counts_where_the_clock_of_the_file_server_is_behind(
+    driver: Callable[..., subprocess.Popen[str]], told: Told, starts: Starts
+) -> None:
+    words = ("deit_s12", "cluster.max_parallel=1")
+    first, waits = told("save", *words, seed=0), told("linger", *words, seed=1)
+    launcher = driver(first, waits)
+    wait_for(lambda: bool(starts(first)) and (first.dir / "process.json").exists())
+    assert process.ask_to_end(waits) is None
+    os.utime(waits.dir / "cancelled", (1.0, 1.0))
+    assert process.ask_to_end(first) == starts(first)[0][1]
+    launcher.communicate(timeout=30)
+    assert not starts(waits)
+
+
+def test_a_process_of_an_earlier_launch_is_not_touched(told: Told) -> None:
+    run = told("done")
+    process.record_process(run, os.getpid(), {"time": 5.0})
+    files.write_json(run.dir / "intent.json", {"time": 4.0})
+    lock = try_lock(run.dir)
+    assert lock is not None
+    assert process.ask_to_end(run) is None
+    os.close(lock)
+
+
+def test_a_folder_in_the_place_of_a_request_is_one_message(
+    launch: Callable[..., tuple[Launched, list[str]]], told: Told
+) -> None:
+    run = told("done")
+    (run.dir / "cancelled").mkdir()
+    with pytest.raises(LaunchError, match="is a folder, and no request to end"):
+        launch(run)

@@ -66,6 +66,7 @@ class LocalBackend:
         for run in runs:
             if not run.dir.exists():
                 run.prepare()
+            process.forget_requests(run)
         pool = Pool(runs, snapshot, view.say, gpus=self.gpus, cpus=devices.cpus())
         deadline = float("inf")
         with _interruptions() as received:
@@ -124,7 +125,6 @@ class Pool:
         self._locks: dict[str, int] = {}
         self._crashes: dict[str, int] = {}
         self._elsewhere: set[str] = set()
-        self._began = time.time()
         self.outcomes: dict[str, Outcome] = {}
 
     def step(self) -> bool:
@@ -178,7 +178,7 @@ class Pool:
             self._finish(run, stopped_outcome(run))
         elif run.result() is not None:
             self._finish(run, Outcome.done)
-        elif process.was_asked_to_end(run, self._began):
+        elif process.was_asked_to_end(run):
             self._finish(run, stopped_outcome(run))
         elif all(needed.result() is not None for needed in run.dependencies):
             placement = devices.place(run.experiment, self._gpus)
@@ -210,14 +210,14 @@ class Pool:
 
     def _start(self, run: Run, placement: Placement) -> None:
         run.close_attempt(EndReason.crash, "ended without an end record")
-        write_intent(run, LocalBackend.name, self._snapshot)
+        intent = write_intent(run, LocalBackend.name, self._snapshot)
         num_gpus = placement.processes if placement.on_gpu else 0
         gpus = [self._free_gpus.pop(0) for _ in range(num_gpus)]
         self._free_cpus -= 0 if placement.on_gpu else placement.processes
         self._workers[run.id] = Worker(run, placement, gpus, self._snapshot, self._locks[run.id])
-        process.record_process(run, self._workers[run.id].pid)
+        process.record_process(run, self._workers[run.id].pid, intent)
         # a cancel that came before the process was known
-        if process.was_asked_to_end(run, self._began):
+        if process.was_asked_to_end(run):
             self._workers[run.id].terminate()
         if run in self._waiting:
             self._waiting.remove(run)
@@ -231,7 +231,7 @@ class Pool:
             self._finish(run, Outcome.done if status is ExitStatus.done else stopped_outcome(run))
             return
         # cancelled before it could listen to signals
-        if process.was_asked_to_end(run, self._began):
+        if process.was_asked_to_end(run):
             run.close_attempt(EndReason.cancelled, "cancelled")
             self._finish(run, stopped_outcome(run))
             return

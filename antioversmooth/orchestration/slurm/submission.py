@@ -202,6 +202,7 @@ def cancel(run: Run) -> list[str]:
     with submission_lock(run):
         live = [j.id for j in client.queue(f"--name={job_name(run)}") if j.stage is not Stage.over]
         # before the deed: a job that saves and ends in between must not come back
-        append_event(run.jobs_path, EventKind.cancelled)
+        running = [one.number for one in run.attempts()[-1:] if one.ended is None]
+        append_event(run.jobs_path, EventKind.cancelled, attempt=next(iter(running), None))
         client.cancel(live)
         return live

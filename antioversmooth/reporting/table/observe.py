@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from antioversmooth.files import read_mapping
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import Attempt
 from antioversmooth.runs.code import PACKAGES
 from antioversmooth.runs.journal import Record
-from antioversmooth.runs.record import RunRecord, read_mapping
+from antioversmooth.runs.record import RunRecord
 from antioversmooth.runs.status import RunState
 
 

@@ -92,7 +92,7 @@ class Attempt:
         """Adds to what the newest attempt ran on."""
         if self.ranks.is_main:
             path = self.run.dir / "provenance.json"
-            files.write_json(path, {**(files.read_json(path) or {}), **facts})
+            files.write_json(path, {**files.read_mapping(path), **facts})
 
     def is_superseded(self) -> bool:
         """Whether a newer attempt has taken over the run: its log folder is there."""
@@ -156,6 +156,12 @@ def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
     if reached:
         attempt.note("no-checkpoint", reached=reached, instead=instead)
         remarks.append(run.no_checkpoint_message(reached))
+    if ranks.is_main and found and not recorded_data(run.dir):
+        attempt.note("data-not-compared")
+        remarks.append(
+            f"{run.dir}/provenance.json does not say on which data {run.name} began: they are not"
+            " compared with those that it goes on with"
+        )
     return attempt, remarks
 
 
@@ -252,7 +258,7 @@ _SLURM_FACTS = (
 
 
 def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
-    intent = files.read_json(run.dir / "intent.json") or {}
+    intent = files.read_mapping(run.dir / "intent.json")
     code, folder = running_code()
     return {
         "host": socket.gethostname(),
