@@ -64,5 +64,5 @@ format: .venv/.installed ## format the code as `check` requires
 	@$(PY) -m ruff check --fix . ; $(PY) -m ruff format .
 
 lock: .venv/.installed ## resolve requirements.lock again, keeping versions that still fit
-	@$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --no-header --extra mini --extra dev \
-		pyproject.toml --output-file requirements.lock
+	@$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --no-header --generate-hashes \
+		--extra mini --extra dev pyproject.toml --output-file requirements.lock

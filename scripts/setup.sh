@@ -1,6 +1,7 @@
 #!/bin/sh
-# Creates .venv and installs the project with the exact versions of requirements.lock. The Makefile
-# calls it, unless its stamp file is newer than pyproject.toml and the lock.
+# Creates .venv and installs the project with the exact versions of requirements.lock, each file of
+# which is compared with its checksum there. The Makefile calls it, unless its stamp file is newer
+# than pyproject.toml and the lock.
 #   PYTHON=python3.12 scripts/setup.sh     chooses the interpreter
 set -u
 
@@ -27,11 +28,15 @@ version() { "$1" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null; }
     fail "cannot create the virtual environment; on Debian: apt-get install python3-venv"
 
 # /bin/sh has no pipefail, so a file carries the exit status of pip past tee.
-{ .venv/bin/python -m pip install --disable-pip-version-check -r requirements.lock &&
-  .venv/bin/python -m pip install --disable-pip-version-check --no-deps --editable . ; echo $? > .venv/status; } 2>&1 |
+# The project itself has no checksum, and is built with the setuptools of the lock.
+{ .venv/bin/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock &&
+  .venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation \
+      --editable . ; echo $? > .venv/status; } 2>&1 |
     tee "$log" | grep -vE "^(Requirement already satisfied|Ignoring) "
 if [ "$(cat .venv/status 2>/dev/null)" != 0 ]; then
-    if grep -qiE 'no space left|disk quota' "$log"; then
+    if grep -qi 'do not match the hashes' "$log"; then
+        fail "a package differs from the one of requirements.lock: the index or a cache was altered, or it offers its own build; see $log"
+    elif grep -qiE 'no space left|disk quota' "$log"; then
         fail "the disk is full; .venv needs about 7 GB, and pip as much again in TMPDIR= while it installs"
     elif grep -qiE 'name resolution|connection|timed out|network is unreachable|getaddrinfo|proxy' "$log"; then
         fail "cannot reach the package index; check the network or the proxy and repeat the command"
