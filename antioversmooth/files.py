@@ -92,8 +92,8 @@ def read_json(path: Path) -> Any:
     Raises:
         ValueError: The file is no JSON, or holds a number that is not finite.
     """
-    if not path.is_file():
-        return None
+    if os.path.lexists(path) and not path.is_file():
+        raise ValueError("it is no file")
     try:
         return json.loads(path.read_text(), parse_constant=_finite, parse_float=_finite)
     except FileNotFoundError:

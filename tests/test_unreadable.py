@@ -75,12 +75,12 @@ def test_a_journal_that_cannot_be_read_makes_its_run_failed_and_is_named(
     assert untrusted_outcomes([began, other]) == {began.id: Outcome.failed}
 
 
-@pytest.mark.parametrize("spoil", [folder, loop])
+@pytest.mark.parametrize("spoil", [folder, loop, pipe])
 def test_a_result_that_cannot_be_read_makes_its_run_failed(
     began: Run, spoil: Callable[[Path], None]
 ) -> None:
     spoil(began.dir / "result.json")
-    assert "result.json cannot be read" in RunRecord.read(began).status.detail
+    assert "result.json is not JSON (it is no file)" in RunRecord.read(began).status.detail
 
 
 @pytest.mark.parametrize("spoil", [folder, loop, cut, numbers, binary, foreign])
