@@ -90,6 +90,7 @@ def test_latex_prints_special_characters_as_they_are() -> None:
         r" \textless{}\textgreater{}"
     )
     assert latex.escape("1 ± 2 − 3 –") == r"1 $\pm$ 2 $-$ 3 --"
+    assert latex.escape("Café中") == r"Café\ifx\Umathchar\undefined[U+4E2D]\else 中\fi{}"
 
 
 def test_no_bracket_follows_a_latex_line_break(small: Document) -> None:

@@ -31,6 +31,9 @@ _ESCAPES = {
 }
 _SPECIAL = re.compile("[" + re.escape("".join(_ESCAPES)) + "]")
 
+_UNUSUAL = re.compile("[^ -~¡-ſ‘’“”…†‡•€™‰←→‐‑]|[«»ÐÞðþĄąĐđĘęĦħĮįĸĿŀŉŊŋŦŧŲųſ]")
+"""Characters that stop pdfLaTeX, as its fonts lack them."""
+
 
 def render(document: Document) -> str:
     """A `table` environment with caption, rows by group, sources and notes."""
@@ -87,5 +90,12 @@ def _line(texts: list[str]) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return _SPECIAL.sub(lambda match: _ESCAPES[match[0]], one_line(text))
+    """Text that LaTeX prints as it is; pdfLaTeX prints the number of a character it cannot."""
+    escaped = _SPECIAL.sub(lambda match: _ESCAPES[match[0]], one_line(text))
+    return _UNUSUAL.sub(_by_number, escaped)
+
+
+def _by_number(match: re.Match[str]) -> str:
+    """The character, or its number where the engine has no Unicode fonts."""
+    character = match[0]
+    return rf"\ifx\Umathchar\undefined[U+{ord(character):04X}]\else {character}\fi{{}}"

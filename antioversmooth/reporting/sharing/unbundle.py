@@ -22,14 +22,14 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from antioversmooth import files, runs
+from antioversmooth.config.constraints import NAME, PROFILE
 from antioversmooth.errors import ResultError, UserError
 from antioversmooth.reporting.sharing import bundle, verify
 from antioversmooth.reporting.table.observe import IMPORTED, observe
 from antioversmooth.runs import Run
 from antioversmooth.runs.status import RunState
 
-PATH = re.compile(r"\w[\w.-]{0,99}/seed\d{1,9}-[0-9a-f]{8}", re.ASCII)
-PROFILE = re.compile(r"\w{1,40}", re.ASCII)
+PATH = re.compile(rf"{NAME}/seed\d{{1,9}}-[0-9a-f]{{8}}", re.ASCII)
 MAX_MANIFEST = 64 * 2**20
 MAX_RECORD = 2**30
 """Bytes of a file other than weights: journals are read whole."""
@@ -141,7 +141,7 @@ def _entry(run: dict[str, Any]) -> _Entry:
         ValueError: A name, a size or a checksum is invalid.
     """
     path, profile = str(run["place"]), str(run["profile"])
-    if not PATH.fullmatch(path) or not PROFILE.fullmatch(profile):
+    if not PATH.fullmatch(path) or not re.fullmatch(PROFILE, profile):
         raise ValueError(f"invalid path {path[:80]!r} or profile {profile[:80]!r} of a run")
     entry = _Entry(path, str(run["id"]), profile, {})
     for name, listed in run["files"].items():
