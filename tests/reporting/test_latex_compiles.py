@@ -60,7 +60,8 @@ def test_names_with_every_special_character_compile(
     made = lab.collect(0, 1)
     for row in made["rows"]:
         row["label"] = row["group"] = (
-            "\\ & % $ # _ { } ~ ^ | < > [ ] ± − × ² – — \" ' ` \\end{table} \x1b\x00\x9b\u202e é α ≤ 中 😀 « đ"
+            "\\ & % $ # _ { } ~ ^ | < > [ ] ± − × ² – — \" ' ` \\end{table}"
+            " \x1b\x00\x9b\u202e é α ≤ 中 😀 « đ"
         )
     made["title"] = made["rows"][0]["label"]
     (tmp_path / "latex").mkdir()
