@@ -24,7 +24,7 @@ from antioversmooth import runs, spec
 from antioversmooth.config import DataConfig, DataSource, Distillation, Experiment, RecipeConfig
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import AttemptEnded, CheckpointError, SpecError
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 from antioversmooth.training.data.decoding import open_image
 from antioversmooth.training.data.sampling import SampleOrder
 from antioversmooth.training.run.distributed import RankInfo, Ranks
@@ -146,6 +146,8 @@ def test_a_distilled_run_continues_to_the_bit(pair: Pair) -> None:
     assert run.teacher == teacher
     assert Run.load(run.dir) == run
     train(run)
+    (report,) = [r for r in journal.read(run.attempts_path) if r["event"] == "teacher-weights"]
+    assert (report["key"], Path(report["source"]).parent) == ("model", teacher.checkpoints_dir)
     expected, expected_losses = final_state(run), losses(run)
     start = new_model(run.experiment, 0).state_dict()
     assert expected["model"].keys() == start.keys()

@@ -188,6 +188,7 @@ def test_a_fine_tune_starts_from_the_final_weights_of_another_run(
         "key": "model",
         "unchanged": report["unchanged"],
         "missing": len(report["missing"]),
+        "classes": "by name",
     }
 
 
