@@ -22,6 +22,8 @@ from antioversmooth.redact import redact_all
 from antioversmooth.shapes import LARGEST
 
 Record = dict[str, Any]
+NOT_FINITE = ("nan", "inf", "-inf")
+"""Texts in the place of numbers that are not finite, which JSON does not have."""
 
 
 def append(path: Path, record: Record, *, synced: bool = False) -> None:

@@ -26,7 +26,7 @@ from antioversmooth.reporting.tracking import database, logged_models
 from antioversmooth.reporting.tracking.database import ID, MIRRORED, ROW, TABLE
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import in_lineage
-from antioversmooth.runs.journal import Record
+from antioversmooth.runs.journal import NOT_FINITE, Record
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.runs.status import RunState
 from antioversmooth.shapes import misfits
@@ -284,9 +284,10 @@ def _metrics(records: Iterable[Record]) -> list[Metric]:
         time, step = record.get("time"), record.get("layer" if "layer" in record else "step")
         if time is not None and step is not None and not any(misfits([time, step], [float])):
             found += [
-                Metric(key, value, _ms(time), int(step))
+                Metric(key, number, _ms(time), int(step))
                 for key, value in record.items()
-                if key not in NOT_METRICS and _METRIC.fullmatch(key) and _is_mirrored(value)
+                if key not in NOT_METRICS and _METRIC.fullmatch(key)
+                if _is_mirrored(number := float(value) if value in NOT_FINITE else value)
             ]
     return found
 
