@@ -290,6 +290,12 @@ def test_a_table_that_is_not_complete_can_be_confirmed(lab: Lab) -> None:
     lab.fill_honestly()
     tables.write_table(lab.collect(0, 1, 2), lab.results / "mini")
     assert unconfirmed(lab.results / "mini" / "small.json", lab) == {}
+    path = lab.results / "mini" / "small.json"
+    honest = path.read_text()
+    for key, lie in {"complete": True, "comparable": True, "profile": "imagenet"}.items():
+        change(path, lambda table, key=key, lie=lie: table.update({key: lie}))
+        assert unconfirmed(path, lab) == {key: Verdict.differs}
+        path.write_text(honest)
     # the table is behind its runs
     lab.finish_honestly(lab.run("wide", 2), 95.0)
     found = unconfirmed(lab.results / "mini" / "small.json", lab)

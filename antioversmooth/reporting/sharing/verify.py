@@ -309,6 +309,8 @@ def _spec_checks(row: Row, derived: Row, table: Table | None) -> Iterator[Check]
 
 FROM_TABLE_SPEC = {"name", "title", "caption", "figures"}
 """Keys of the document that come from the table's spec."""
+FROM_ALL_RUNS = {"caption", "notes", "seeds", "complete"}
+"""Keys of the document that depend on each run of the table."""
 
 
 def _table_checks(
@@ -324,13 +326,15 @@ def _table_checks(
     unknown = NOT_BEGUN if any(seed.never_ran for seed in all_seeds) or not all_seeds else ""
     unknown = "a run of it is not here" if _worst(all_seeds) else unknown
     for key in (key for key in document if key != "rows"):
-        reason = NO_SPEC if table is None and key in FROM_TABLE_SPEC else unknown
-        if reason:
+        lacking = unknown if key in FROM_ALL_RUNS or key not in again else ""
+        if reason := NO_SPEC if table is None and key in FROM_TABLE_SPEC else lacking:
             yield Check(key, Verdict.underivable, document[key], reason=reason)
         elif key == "notes":
             yield from _value_checks(key, _notes(document), _notes(again), None)
         else:
             yield from _value_checks(key, document[key], again.get(key), None)
+    if unknown == NOT_BEGUN and all_seeds:
+        yield _compare("complete", document.get("complete"), False, "{} in the table, {} by its rows")
     rows = [(row["experiment"], row["label"]) for row in document["rows"]]
     for row in table.rows if table else ():
         if (row.experiment, row.label) not in rows:
