@@ -334,7 +334,8 @@ def _table_checks(
         else:
             yield from _value_checks(key, document[key], again.get(key), None)
     if unknown == NOT_BEGUN and all_seeds:
-        yield _compare("complete", document.get("complete"), False, "{} in the table, {} by its rows")
+        complete, difference = document.get("complete"), "{} in the table, {} by its rows"
+        yield _compare("complete", complete, False, difference)
     rows = [(row["experiment"], row["label"]) for row in document["rows"]]
     for row in table.rows if table else ():
         if (row.experiment, row.label) not in rows:
