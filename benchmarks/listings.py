@@ -89,6 +89,8 @@ def _fabricate(root: Path, load: ListingLoad) -> None:
     folders, archives = (root / source.value for source in LAYOUTS)
     archives.mkdir()
     for split in SPLITS:
+        # no listing is cached of paths that all changed within one tick of the clock
+        time.sleep(0.05)
         with tarfile.open(archives / f"{split}.tar", "w") as archive:
             for label in range(load.classes):
                 folder = folders / split / f"class{label:04d}"

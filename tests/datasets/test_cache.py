@@ -25,7 +25,14 @@ def old(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data set that has not changed for a while, by the clock of the cache."""
     later = time.time() - time.monotonic() + LONG_S
     monkeypatch.setattr(cache.time, "time", lambda: time.monotonic() + later)
+    differ_in_time(folder)
     return folder
+
+
+def differ_in_time(folder: Path) -> None:
+    """Makes sure that not all folders changed within one tick of the file system's clock."""
+    time.sleep(0.05)
+    (folder / "val" / "ash").chmod(0o755)
 
 
 @pytest.fixture
@@ -68,11 +75,13 @@ def test_a_change_is_seen_although_the_folder_has_its_old_time_stamp(
     """As after tar, rsync or touch."""
     for path in [old, *old.rglob("*")]:
         os.utime(path, (1e9, 1e9))
+    differ_in_time(old)
     config = trees("image_folder", old)
     before = open_dataset(config).fingerprint
     (old / "val" / "ash" / "ash0.jpg").rename(old / "val" / "ash" / "new.jpg")
     for path in [old, *old.rglob("*")]:
         os.utime(path, (1e9, 1e9))
+    differ_in_time(old)
     assert open_dataset(config).fingerprint != before
     assert open_dataset(config).fingerprint != before
     assert len(scans) == 4
@@ -113,6 +122,7 @@ def test_what_changes_while_it_is_listed_is_listed_again(
             (old / "val" / "ash" / "ash0.jpg").rename(old / "val" / "ash" / "new.jpg")
             for path in [old, *old.rglob("*")]:
                 os.utime(path)
+            differ_in_time(old)
             monkeypatch.setattr(cache.time, "time", lambda: time.monotonic() + later)
         return found
 
