@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class CurrentData:
     def facts(self, config: DataConfig) -> Facts | None:
         """Counts and checksums, or the `problem` of a data set that is there and cannot be read.
 
-        None where it is not there, or not known without a long search.
+        None where it is not there, only the nodes have it, or a long search would be needed.
         """
         for known, facts in self._read:
             if known == config:
@@ -45,7 +46,7 @@ class CurrentData:
                 return {"fingerprint": files.sha256(PACKAGED[config.source].path())}
             except DataError:
                 return None
-        if not config.root or not Path(config.root).is_dir():
+        if config.on_nodes_only or not config.root or _is_absent(Path(config.root)):
             return None
         # NumPy, for the names of a million files
         from antioversmooth.datasets import dataset
@@ -57,3 +58,14 @@ class CurrentData:
         except DataError as err:
             return {"problem": str(err)}
         return {**found.counts(), **found.checksums()}
+
+
+def _is_absent(root: Path) -> bool:
+    """Whether there is no such folder, or an empty one: the place of a disk that is not mounted."""
+    try:
+        with os.scandir(root) as entries:
+            return next(entries, None) is None
+    except PermissionError:
+        return False
+    except OSError:
+        return True

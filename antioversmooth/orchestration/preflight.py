@@ -19,7 +19,7 @@ from antioversmooth.orchestration.devices import Placement, cpus
 from antioversmooth.runs import Run, machine, require_same_data
 from antioversmooth.runs.identity import origin
 from antioversmooth.runs.record import RunRecord
-from antioversmooth.runs.recorded_data import describe_change, measured_data
+from antioversmooth.runs.recorded_data import describe_change, describe_unreadable, measured_data
 
 CHECKPOINTS_KEPT = 3
 BYTES_PER_PARAMETER = 16
@@ -130,13 +130,16 @@ def changed_data(runs: Sequence[Run]) -> list[str]:
         result, data = run.result(), run.experiment.data
         if result is None:
             continue
-        change = describe_change(result, current.facts(data))
+        found = current.facts(data)
+        change = describe_change(result, found)
         then = measured_data(result).get("root")
         if change:
             lines.append(
                 f"{run.name} is done, {change}; put the former images back into {data.root}, or say"
                 " so with data.fingerprint or the counts, which makes it another run"
             )
+        elif unreadable := describe_unreadable(found):
+            lines.append(f"{run.name} is done, {unreadable}")
         elif change is None and then and data.root and not _is_same(then, data.root):
             lines.append(
                 f"{run.name} is done, with the images of {then}; data.root is {data.root} now. A"

@@ -61,10 +61,13 @@ from antioversmooth.runs.identity import (
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.runs.result import epoch_records, read_result
 
+IMPORTED = "imported.json"
+"""In the directory of a run that came out of a bundle: from which, and the checksums of its
+files."""
 ENTRIES = {
     "spec.yaml", "intent.json", "intents.jsonl", "attempts.jsonl", "metrics.jsonl", "checkpoints",
     "result.json", "classes.json", "provenance.json", "heartbeat", "logs", "launch.lock", "lock",
-    "process.json", "cancelled", "jobs.jsonl", "slurm", "analysis", "imported.json",
+    "process.json", "cancelled", "jobs.jsonl", "slurm", "analysis", IMPORTED,
 }  # fmt: skip
 """Names in the directory of a run; see above."""
 
@@ -111,6 +114,11 @@ class Run:
     @property
     def checkpoints_dir(self) -> Path:
         return self.dir / "checkpoints"
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether it came out of a bundle, so that the paths in its spec are of another machine."""
+        return (self.dir / IMPORTED).exists()
 
     def owns(self, path: Path) -> bool:
         """Whether a path is a file, or leads to one, that lies in the directory of the run."""

@@ -88,7 +88,7 @@ def measured_data(result: Mapping[str, Any]) -> dict[str, Any]:
 def describe_change(result: Mapping[str, Any], found: Mapping[str, Any] | None) -> str | None:
     """A clause on how the data of a done run differs from the data now.
 
-    Empty where it is the same, None where nothing can be compared.
+    Empty where it is the same, None where nothing can be compared, as where it cannot be read.
 
     Args:
         result: Content of `result.json`.
@@ -97,8 +97,6 @@ def describe_change(result: Mapping[str, Any], found: Mapping[str, Any] | None) 
     recorded = measured_data(result)
     if found is None or not any(recorded.get(key) for key in _WHAT):
         return None
-    if "problem" in found:
-        return f"measured on images that cannot be read any more: {found['problem']}"
     counts = [
         f"{key} {recorded[key]} then, {found[key]} now"
         for key in _COUNTS
@@ -106,10 +104,22 @@ def describe_change(result: Mapping[str, Any], found: Mapping[str, Any] | None) 
     ]
     key = _first_difference(recorded, found)
     if key is None:
-        return ""
+        return None if "problem" in found else ""
     then, now = (str(facts[key])[:12] for facts in (recorded, found))
     sums = f"{key} {then} then, {now} now ({_WHAT[key]})"
     return f"measured on other images than are there now: {'; '.join([*counts, sums])}"
+
+
+def describe_unreadable(found: Mapping[str, Any] | None) -> str:
+    """A clause on why the data of a done run is not compared; empty where it can be read.
+
+    Args:
+        found: As in `describe_change`.
+    """
+    if found is None or "problem" not in found:
+        return ""
+    cannot = "not compared with those there now, which cannot be read any more"
+    return f"measured on images that were {cannot}: {found['problem']}"
 
 
 def _first_difference(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> str | None:

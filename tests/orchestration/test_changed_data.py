@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from completed import finish
 
+from antioversmooth import files
 from antioversmooth.datasets import cache, current, dataset
 from antioversmooth.datasets.dataset import open_unchecked
 from antioversmooth.orchestration import preflight
@@ -34,10 +35,12 @@ def done(make_run: MakeRun, tmp_path: Path) -> Run:
     return finish(run, data={"root": root, **found.counts(), **found.checksums()})
 
 
-def on(make_run: MakeRun, root: Path) -> Run:
+def on(make_run: MakeRun, root: Path, *overrides: str) -> Run:
     counts = ("data.num_classes=2", "data.num_train=8", "data.num_val=4")
     batch = ("recipe.global_batch=8", "recipe.mix_group=4")
-    return make_run("deit_s12", f"data.root={root}", *counts, *batch, profile="imagenet")
+    return make_run(
+        "deit_s12", f"data.root={root}", *counts, *batch, *overrides, profile="imagenet"
+    )
 
 
 def said(run: Run) -> tuple[list[str], str]:
@@ -85,6 +88,63 @@ def test_a_done_run_whose_data_has_changed_is_named(change: str, done: Run, tmp_
     assert line.startswith("deit_s12 seed 0 is done, ")
     assert what in line
     assert what in detail
+
+
+def unmounted(root: Path) -> None:
+    shutil.rmtree(root)
+    root.mkdir()
+
+
+def forbidden(root: Path) -> None:
+    # a link to itself stands for a folder that nobody may read: root may read any
+    shutil.rmtree(root / "val")
+    (root / "val").symlink_to("val")
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "what"),
+    [
+        (unmounted, (), ""),
+        (rename, ("data.on_nodes_only=true",), ""),
+        (forbidden, (), "were not compared"),
+        (lambda root: (root / "val/dog/dog1.jpg").rename(root / "val/dog/dog1.txt"), (), "num_val"),
+        (lambda root: shutil.rmtree(root / "train"), (), "were not compared"),
+    ],
+)
+def test_images_that_cannot_be_read_here_are_never_called_others(
+    change: Callable[[Path], object],
+    overrides: tuple[str, ...],
+    what: str,
+    done: Run,
+    make_run: MakeRun,
+    tmp_path: Path,
+) -> None:
+    run = on(make_run, tmp_path / "images", *overrides)
+    assert run.id == done.id
+    change(tmp_path / "images")
+    lines, detail = said(run)
+    assert bool(what) is bool(lines) is bool(detail)
+    assert all(what in text for text in (*lines, detail))
+    for text in (*lines, detail):
+        assert ("other images" in text) is (what == "num_val")
+        assert "put the former images back" not in text or what == "num_val"
+
+
+def test_the_data_folder_in_the_spec_of_an_imported_run_is_not_looked_at(
+    done: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    swap_labels(tmp_path / "images")
+    files.write_json(done.dir / "imported.json", {"bundle": "sent.tar", "files": {}})
+    looked = []
+    facts = current.CurrentData.facts
+    monkeypatch.setattr(current.CurrentData, "facts", lambda *a: (looked.append(a), facts(*a))[1])
+    (status,) = statuses([done], [])
+    record = RunRecord.read(done)
+    assert "measured on" not in status["detail"] + explain(record, record.status)
+    assert looked == []
+    # a launch has the folder of its own spec
+    (line,) = preflight.changed_data([done])
+    assert "other images" in line
 
 
 def test_the_same_images_in_another_folder_are_no_change(

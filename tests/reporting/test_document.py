@@ -6,6 +6,8 @@ import math
 import pytest
 from fabricated import LIKE_THE_PAPER, Lab
 
+from antioversmooth import files
+from antioversmooth.datasets.current import CurrentData
 from antioversmooth.reporting.table import captions, document
 
 
@@ -83,6 +85,17 @@ def test_rows_that_were_measured_on_other_images_than_now_are_noted(lab: Lab) ->
     assert "other images" not in text(lab.collect())
     lab.finish(lab.run("wide"), 91.0, data={"fingerprint": "c0ffee"})
     assert "Measured on other images than are there now: wide seed 0." in text(lab.collect())
+    files.write_json(lab.run("wide").dir / "imported.json", {"bundle": "sent.tar", "files": {}})
+    assert "other images" not in text(lab.collect())
+
+
+def test_rows_whose_images_cannot_be_read_are_not_said_to_be_measured_on_others(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.finish(lab.run("deep"), 90.0)
+    problem = {"problem": "data.root: there is no folder /images/val"}
+    monkeypatch.setattr(CurrentData, "facts", lambda *_: problem)
+    assert "other images" not in text(lab.collect())
 
 
 def test_attempts_of_other_versions_are_noted_within_a_row_and_between_rows(lab: Lab) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from antioversmooth import cli, files
 from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE
+from antioversmooth.datasets.current import CurrentData
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.sharing import report, verify
 from antioversmooth.reporting.sharing.verify import Check, Verdict
@@ -114,6 +115,14 @@ def test_a_number_that_was_edited_is_found(
     assert found.pop("notes", Verdict.differs) is Verdict.differs
     assert found == {key: Verdict.differs}
     assert cli.main(["verify", str(committed)]) == FAILED
+
+
+def test_other_images_on_this_machine_contradict_no_table(
+    committed: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CurrentData, "facts", lambda *_: {"fingerprint": "c0ffee"})
+    assert any("other images" in note for note in lab.collect(*SEEDS)["notes"])
+    assert unconfirmed(committed, lab) == {}
 
 
 def test_both_values_of_a_difference_are_reported(

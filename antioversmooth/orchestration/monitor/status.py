@@ -14,7 +14,7 @@ from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import Attempt
 from antioversmooth.runs.record import RunRecord
-from antioversmooth.runs.recorded_data import describe_change
+from antioversmooth.runs.recorded_data import describe_change, describe_unreadable
 from antioversmooth.runs.status import RunState, RunStatus
 
 Status = dict[str, Any]
@@ -73,10 +73,14 @@ def _describe_run(run: Run) -> Status:
 
 
 def describe_changed_data(record: RunRecord, data: CurrentData) -> str:
-    """How the data of a done run differs from the data now; empty where it does not."""
-    if record.result is None:
+    """How the data of a done run differs from the data now, or why it is not compared.
+
+    Empty where it does not differ, and for an imported run: its `data.root` is of another machine.
+    """
+    if record.result is None or record.run.is_imported:
         return ""
-    return describe_change(record.result, data.facts(record.run.experiment.data)) or ""
+    found = data.facts(record.run.experiment.data)
+    return describe_change(record.result, found) or describe_unreadable(found)
 
 
 def _describe_status(status: RunStatus, changed_data: str) -> Status:

@@ -25,8 +25,9 @@ from antioversmooth import files, runs
 from antioversmooth.config.constraints import NAME, PROFILE
 from antioversmooth.errors import ResultError, UserError
 from antioversmooth.reporting.sharing import bundle, verify
-from antioversmooth.reporting.table.observe import IMPORTED, observe
+from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run
+from antioversmooth.runs.directory import IMPORTED
 from antioversmooth.runs.status import RunState
 
 PATH = re.compile(rf"{NAME}/seed\d{{1,9}}-[0-9a-f]{{8}}", re.ASCII)

@@ -139,8 +139,12 @@ def _confidence(rows: Sequence[RowResult]) -> Iterator[str]:
         yield f"Confidence of the paper's values: {'; '.join(legend)}."
 
 
-LOCAL_NOTES = ("Imported, not run here", "Not counted: runs of another identity")
-"""Beginnings of notes that are about the results folder and not about the runs of the table."""
+LOCAL_NOTES = (
+    "Imported, not run here",
+    "Not counted: runs of another identity",
+    "Measured on other images than are there now",
+)
+"""Beginnings of notes that are about this machine's results and data, not the table's runs."""
 
 
 def _differences(seeds: Sequence[Observation]) -> Iterator[str]:
@@ -188,10 +192,11 @@ def _data(seeds: Sequence[Observation]) -> Iterator[str]:
     changed = [
         seen.run.name
         for seen, result in done
+        if not seen.run.is_imported
         if describe_change(result, current.facts(seen.run.experiment.data))
     ]
     if changed:
-        yield f"Measured on other images than are there now: {and_more(changed, 3)}."
+        yield f"{LOCAL_NOTES[2]}: {and_more(changed, 3)}."
 
 
 def _runs_by(

@@ -10,6 +10,7 @@ from antioversmooth.files import read_mapping
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import Attempt
 from antioversmooth.runs.code import PACKAGES
+from antioversmooth.runs.directory import IMPORTED
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.record import RunRecord
 from antioversmooth.runs.status import RunState
@@ -88,11 +89,6 @@ def _describe_problem(record: RunRecord) -> str:
         return f"attempt {newest.number} ended: {status.reason.value}{message}"
     # a table is committed: no paths of this machine
     return status.detail.replace(f"{record.run.dir}/", "")
-
-
-IMPORTED = "imported.json"
-"""In the directory of a run that came out of a bundle: from which, and the checksums of its
-files."""
 
 
 def _versions(record: RunRecord) -> dict[str, list[str]]:
