@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,7 +120,33 @@ def test_runs_of_before_are_not_those_of_today_and_the_difference_is_said(
     before, today = make_run("deit_s12", "recipe.cutmix_box=timm"), make_run()
     (before.dir / "attempts.jsonl").write_text("{}\n")
     assert before.id != today.id
-    assert "recipe.cutmix_box=its default (now released)" in explain_identity_change(today)
+    said = explain_identity_change(today)
+    assert said.startswith(f"{before.dir.name} ran, with recipe.cutmix_box=timm (now released);")
+
+
+@pytest.mark.parametrize(
+    ("of_then", "lacks"),
+    [
+        (("recipe.cutmix_box=timm",), ("cutmix_box",)),
+        (("recipe.cutmix_box=timm", "recipe.epochs=7"), ("cutmix_box",)),
+        (("recipe.cutmix=0", "recipe.cutmix_box=timm"), ("cutmix_box",)),
+        (("recipe.cutmix=0",), ()),
+        (("recipe.clip_grad=1.5", "model.class_token_std=1"), ()),
+    ],
+)
+def test_the_difference_from_a_run_of_before_is_said_as_the_overrides_that_find_it(
+    make_run: MakeRun, of_then: tuple[str, ...], lacks: tuple[str, ...]
+) -> None:
+    before, today = make_run("deit_s12", *of_then), make_run()
+    (before.dir / "attempts.jsonl").write_text("{}\n")
+    path = before.dir / "spec.yaml"
+    for key in lacks:
+        path.write_text(re.sub(rf"^ +{key}: .*\n", "", path.read_text(), flags=re.MULTILINE))
+    said = explain_identity_change(today)
+    overrides = re.findall(r"([\w.]+=\S+) \(now (\S+)\)", said)
+    assert make_run("deit_s12", *(override for override, _ in overrides)).id == before.id
+    now = [f"{override.partition('=')[0]}={value}" for override, value in overrides]
+    assert make_run("deit_s12", *now).id == today.id
 
 
 @pytest.mark.parametrize(

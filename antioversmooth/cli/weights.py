@@ -38,7 +38,7 @@ def analyze_command(args: Namespace) -> int:
 
 
 def evaluate_command(args: Namespace) -> int:
-    """Evaluates weights, and keeps the result beside them."""
+    """Evaluates weights, and prints the result."""
     experiment = load_row(args.spec, args.overrides) or run_of_target(args.target).experiment
     data = validation_config(experiment.data, args.data) if args.data else None
     measured = evaluate_weights(

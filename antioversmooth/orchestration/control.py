@@ -27,6 +27,9 @@ def cancel(run: Run) -> str:
         LaunchError: SLURM does not answer, or another machine trains the run.
     """
     record = RunRecord.read(run)
+    # the job or the process that it names is the other run's
+    if foreign := run.foreign_reason(record.intent):
+        return f"{run.name}: nothing to cancel: {foreign}"
     if record.result is not None:
         return f"{run.name}: done already"
     if not run.dir.exists():

@@ -25,8 +25,9 @@ results/runs/<experiment>/seed<k>-<id8>/
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,11 @@ ENTRIES = {
     "process.json", "cancelled", "jobs.jsonl", "slurm", "analysis", IMPORTED,
 }  # fmt: skip
 """Names in the directory of a run; see above."""
+
+
+def dir_name(seed: int, run_id: str) -> str:
+    """Name of the directory of a run, in the folder of its experiment."""
+    return f"seed{seed}-{run_id[:8]}"
 
 
 @dataclass(frozen=True)
@@ -140,10 +146,34 @@ class Run:
             require_agreement(result, self.experiment, self.seed, attempts, epochs, self.dir)
         return result
 
-    def unreadable_reason(self) -> str:
-        """Why a journal of the run cannot be read; empty where all can be, or are missing."""
+    def unreadable_reason(self, intent: Mapping[str, Any] | None = None) -> str:
+        """Why the journals of the run cannot be read; empty where they can be, or are missing.
+
+        Those of another run are none of this one.
+
+        Args:
+            intent: See `foreign_reason`.
+        """
         paths = (self.attempts_path, self.metrics_path, self.jobs_path)
-        return next(filter(None, map(journal.unreadable_reason, paths)), "")
+        unreadable = next(filter(None, map(journal.unreadable_reason, paths)), "")
+        return self.foreign_reason(intent) or unreadable
+
+    def foreign_reason(self, intent: Mapping[str, Any] | None = None) -> str:
+        """Why the directory is another run's, as after a copy; empty where nothing says so.
+
+        Args:
+            intent: Content of intent.json; default: it is read.
+        """
+        intent = files.read_mapping(self.dir / "intent.json") if intent is None else intent
+        name, found = "intent.json", intent.get("id")
+        if not isinstance(found, str):
+            name, found = "spec.yaml", _recorded_id(self.dir / "spec.yaml")
+        if found in (None, self.id):
+            return ""
+        return (
+            f"{self.dir / name} is of run {found[:8]}, not of {self.id[:8]}: the directory is a"
+            " copy of another run's; move it away and launch again"
+        )
 
     def invalid_result_reason(self) -> str:
         """Why the result of the run is invalid; empty where it is valid or absent."""
@@ -305,6 +335,15 @@ class Run:
 _SPEC_HEADER = """\
 # The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.
 """
+
+
+def _recorded_id(path: Path) -> str | None:
+    """The id in a `spec.yaml`, of which the rest is not read; None where it has none."""
+    try:
+        found = re.search(r"^id: '?([0-9a-f]{64})\b", path.read_text(), re.MULTILINE)
+    except (ValueError, OSError):
+        return None
+    return found[1] if found else None
 
 
 def _place(directory: Path, needed: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from antioversmooth.errors import ResultError
-from antioversmooth.runs.directory import Run
+from antioversmooth.runs.directory import Run, dir_name
 
 PATTERNS = ("runs/*/seed*-*", "*/runs/*/seed*-*")
 """Directories of runs: of the paper's profile, and of other profiles."""
@@ -34,6 +34,11 @@ class Discovery:
 
     def _load(self, directory: Path) -> None:
         try:
-            self._known[directory] = Run.load(directory)
+            run = Run.load(directory)
         except ResultError as err:
             self.unreadable[directory] = str(err)
+            return
+        if directory.name == dir_name(run.seed, run.id):
+            self._known[directory] = run
+        else:
+            self.unreadable[directory] = f"it is a copy of run {run.id[:8]}; move it away"

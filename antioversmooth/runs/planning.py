@@ -9,7 +9,7 @@ from pathlib import Path
 from antioversmooth import weight_files
 from antioversmooth.config import Experiment
 from antioversmooth.errors import ResultError, SpecError
-from antioversmooth.runs.directory import Run
+from antioversmooth.runs.directory import Run, dir_name
 from antioversmooth.runs.identity import (
     ORIGINS,
     file_checksums,
@@ -72,7 +72,7 @@ def _plan_seeds(
         own = {role: runs[number] for role, runs in before.items()}
         weights = weight_ids(experiment, own, _recorded(experiment, seed, folder))
         run_id = identity(science, seed, weights)
-        directory = folder / f"seed{seed}-{run_id[:8]}"
+        directory = folder / dir_name(seed, run_id)
         checksums = file_checksums(weights)
         planned.append(Run(experiment, seed, run_id, directory, files=checksums, **own))
     return planned

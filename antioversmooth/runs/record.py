@@ -53,7 +53,8 @@ class RunRecord:
     keep_metrics: bool = True
     """Whether the content of metrics.jsonl stays in memory, so that it is read once."""
     unreadable: str = ""
-    """Why a journal cannot be read; all of them then count as empty, and the run as failed."""
+    """Why a journal cannot be read, or is another run's; all of them then count as empty, and the
+    run as failed."""
 
     @classmethod
     def read(cls, run: Run, *, now: float | None = None, keep_metrics: bool = True) -> RunRecord:
@@ -63,14 +64,15 @@ class RunRecord:
             now: Seconds since 1970, to tell a living attempt from a dead one; default: the clock.
             keep_metrics: Whether `metrics` will be asked for; else only `epochs` are read.
         """
-        unreadable = run.unreadable_reason()
+        intent = read_mapping(run.dir / "intent.json")
+        unreadable = run.unreadable_reason(intent)
         events = [] if unreadable else jobs.read_events(run.jobs_path)
         record = cls(
             run=run,
             now=time.time() if now is None else now,
             attempts=[] if unreadable else jobs.mark_cancelled(run.attempts(), events),
             events=events,
-            intent=read_mapping(run.dir / "intent.json"),
+            intent=intent,
             heartbeat=run.heartbeat(),
             keep_metrics=keep_metrics,
             unreadable=unreadable,

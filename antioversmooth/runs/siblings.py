@@ -6,7 +6,7 @@ from pathlib import Path
 
 from antioversmooth.errors import ResultError
 from antioversmooth.runs.directory import Run
-from antioversmooth.runs.identity import flatten, identity_fields
+from antioversmooth.runs.identity import flatten, identity_fields, to_json
 
 NAMED = 3
 """Differences that are named; the rest are counted."""
@@ -24,25 +24,27 @@ def _ever_ran(directory: Path) -> bool:
 
 
 def explain_identity_change(run: Run) -> str:
-    """The newest sibling of a run that never began, and how it differs; empty without one."""
+    """The newest sibling of a run that never began, and how it differs; empty without one.
+
+    The differences are the overrides that find the sibling: with a field that was added since it
+    ran, its `identity_default`.
+    """
     directories = [run.dir.parent / name for name in sibling_runs(run)]
     if not directories:
         return ""
     before = max(directories, key=lambda path: path.stat().st_mtime)
     advice = "launch it as it is now, or give the overrides of then"
     try:
-        then, now = (flatten(identity_fields(r.experiment)) for r in (Run.load(before), run))
+        both = [Run.load(before).experiment, run.experiment]
     except ResultError:
         return f"{before.name} ran, which was another; {advice}"
-    changed = [key for key in {**then, **now} if then.get(key, _UNSAID) != now.get(key, _UNSAID)]
-    differences = [
-        f"{key}={then.get(key, _UNSAID)} (now {now.get(key, _UNSAID)})" for key in changed[:NAMED]
-    ]
+    # a field that is not part of one identity has a value there too
+    science = set().union(*(flatten(identity_fields(experiment)) for experiment in both))
+    then, now = (flatten(to_json(experiment)) for experiment in both)
+    changed = [key for key in then if key in science and then[key] != now[key]]
+    differences = [f"{key}={then[key]} (now {now[key]})" for key in changed[:NAMED]]
     more = [f"{len(changed) - NAMED} more"] if len(changed) > NAMED else []
     return (
         f"{before.name} ran, with {', '.join([*differences, *more]) or 'weights of another start'};"
         f" {advice}"
     )
-
-
-_UNSAID = "its default"

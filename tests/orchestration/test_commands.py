@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,12 @@ from completed import finish
 from fake_slurm import FakeSlurm
 
 from antioversmooth import cli, files, spec
+from antioversmooth.cli.main import launch
 from antioversmooth.orchestration import devices
 from antioversmooth.orchestration.local import process
 from antioversmooth.orchestration.slurm.submission import submit
 from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.lock import try_lock
 
@@ -133,6 +136,66 @@ def test_a_result_that_cannot_be_trusted_spoils_no_other_row(
     one, other = status(*MINI, "--seeds=0,1", capsys=capsys)
     assert (one["state"], other["state"]) == ("failed", "missing")
     assert "is not JSON" in str(one["detail"])
+
+
+@pytest.fixture(params=["intent.json", "spec.yaml"])
+def copied(
+    job: Run, begin_attempt: BeginAttempt, project: Path, request: pytest.FixtureRequest
+) -> Run:
+    """A run in whose place lies a copy of the directory of job 1, which a file of it says."""
+    begin_attempt(job, "1", time=time.time() - 3600)
+    journal.append(job.metrics_path, {"attempt": 1, "step": 62, "epoch": 1, "val/top1": 91.5})
+    (job.dir / "heartbeat").touch()
+    words = ["profile=mini", "recipe.epochs=3"]
+    other = spec.load([project / "experiments" / "deit_s12.yaml"], words).plan(
+        [0], project / "results"
+    )[0]
+    shutil.copytree(job.dir, other.dir)
+    if request.param == "spec.yaml":
+        (other.dir / "intent.json").unlink()
+    return other
+
+
+def test_a_copy_of_another_run_shows_none_of_its_numbers_and_is_not_launched(
+    copied: Run, job: Run, project: Path, slurm: FakeSlurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*MINI, "recipe.epochs=3"]
+    reason = f"is of run {job.id[:8]}, not of {copied.id[:8]}: the directory is a copy of another"
+    (seen,) = status(*words, capsys=capsys)
+    assert (seen["state"], seen["top1"], seen["epoch"], seen["step"]) == ("failed", None, 0, 0)
+    assert (seen["attempts"], seen["device_hours_used"]) == ([], 0)
+    assert reason in seen["detail"]
+    row = observe(copied)
+    assert (row.attempts, row.epochs, row.result) == ([], [], None)
+    assert reason in row.problem
+    assert str(project) not in row.problem
+    before = {path: path.read_bytes() for path in copied.dir.rglob("*") if path.is_file()}
+    for command in (["--backend=local"], ["--backend=slurm", "--yes"]):
+        assert launch([*words, *command], project=project, description="") == 2
+        assert reason in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in before} == before
+    assert cli.main(["why", *words]) == 0
+    assert capsys.readouterr().out.strip().endswith("move it away and launch again.")
+    assert cli.main(["cancel", *words]) == 0
+    assert "nothing to cancel" in capsys.readouterr().out
+    assert not slurm.calls("scancel")
+
+
+def test_status_of_all_leaves_a_copy_out_and_says_so(
+    copied: Run, job: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["status", "--json"]) == 0
+    told = capsys.readouterr()
+    assert [seen["dir"] for seen in json.loads(told.out)] == [str(job.dir)]
+    assert f"left out: {copied.dir}: it is a copy of run {job.id[:8]}" in told.err
+
+
+def test_a_copy_that_was_moved_away_is_no_obstacle(
+    copied: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.move(copied.dir, copied.dir.with_name("away"))
+    (seen,) = status(*MINI, "recipe.epochs=3", capsys=capsys)
+    assert seen["state"] == "stale"
 
 
 def test_why_cancel_and_retry_answer_programs_too(

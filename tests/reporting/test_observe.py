@@ -63,7 +63,7 @@ def test_only_a_run_of_another_identity_makes_a_row_stale(lab: Lab) -> None:
     lab.start(other, epochs=1)
     os.utime(other.dir, (2e9, 2e9))
     assert observe(lab.run("wide")).problem.startswith(
-        f"{other.dir.name} ran, with model.class_token_std=1.0 (now its default), recipe.epochs=2"
+        f"{other.dir.name} ran, with model.class_token_std=1.0 (now null), recipe.epochs=2"
         " (now 4), recipe.global_batch=50 (now 100), 1 more; "
     )
     (other.dir / "spec.yaml").write_text("torn")

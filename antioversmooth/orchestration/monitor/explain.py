@@ -21,7 +21,8 @@ def explain(record: RunRecord, status: RunStatus) -> str:
         _describe_last_attempt(record),
         _describe_progress(record, status),
         _describe_dependencies(record),
-        next_step(record, status),
+        # the detail of an invalid result has the advice
+        "" if record.invalid_result_reason else next_step(record, status),
         _describe_data(record),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -123,9 +124,6 @@ _NEXT_HERE = {
 
 
 def _next_here(record: RunRecord, status: RunStatus) -> str:
-    if record.invalid_result_reason:
-        # the detail of the state has the advice
-        return ""
     if status.state.is_failure:
         return _advise_retry(record)
     return _NEXT_HERE.get(status.state, "It resumes when it is launched again.")
