@@ -92,6 +92,8 @@ class Analysis:
     """Data set of the images; empty if unknown."""
     loaded: list[str] = field(default_factory=list)
     """Lines on how the weights were loaded; empty if unknown."""
+    changed: str = ""
+    """How the data of the run of the weights differs from the images; empty if not, or unknown."""
 
     @staticmethod
     def weights_name(file: str, sha256: str) -> str:

@@ -28,7 +28,8 @@ def analyze_command(args: Namespace) -> int:
     is_run = args.target.is_dir()
     default = args.target / "analysis" if is_run else args.target.with_suffix(".analysis")
     folder = args.output or default
-    print("\n".join(record.loaded), file=sys.stderr)
+    changed = [f"note: {record.changed}"] if record.changed else []
+    print("\n".join([*record.loaded, *changed]), file=sys.stderr)
     written = record.write(folder)
     for picture in overview_pictures(record):
         written += write_picture(picture, folder)

@@ -124,9 +124,13 @@ def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
 
 
 def changed_data(runs: Sequence[Run]) -> list[str]:
-    """Warnings about done runs whose images are others now, or may be: in another folder."""
+    """Warnings about done runs whose images are others now, or may be: in another folder.
+
+    Those whose weights are evaluated count, too.
+    """
     lines, current = [], CurrentData(thorough=True)
-    for run in runs:
+    evaluated = [run.upstream for run in runs if run.upstream and run.experiment.recipe.epochs == 0]
+    for run in {run.id: run for run in (*evaluated, *runs)}.values():
         result, data = run.result(), run.experiment.data
         if result is None:
             continue

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antioversmooth.config import DataConfig, Experiment
-from antioversmooth.datasets.classes import classes_checksum
 from antioversmooth.datasets.passed_over import PassedOver
 from antioversmooth.reporting.table import deviations
 from antioversmooth.runs import Run, to_json
-from antioversmooth.runs.recorded_data import describe_change, measured_data, recorded_data
+from antioversmooth.runs.recorded_data import (
+    describe_change,
+    describe_change_of_weights,
+    measured_data,
+)
 
 if TYPE_CHECKING:
     # Imports torch.
-    from antioversmooth.datasets.dataset import ValidationSet
     from antioversmooth.training.weights.evaluate import WeightsEvaluation
 
 
@@ -31,6 +33,7 @@ def record(
         other: The data that was given instead of the experiment's, if any.
     """
     evaluation, found, data = measured.evaluation, measured.data, other or experiment.data
+    change = describe_change_of_weights(target, measured.checksums)
     return {
         **_subject(str(target), experiment),
         "data": data.name,
@@ -38,7 +41,7 @@ def record(
         "fingerprint": found.fingerprint,
         "num_classes": len(found.classes),
         "passed_over": found.passed_over,
-        **({} if other else _change(target, found)),
+        **({"changed": change} if change else {}),
         "classes_matched": measured.classes.description,
         "classes": list(found.classes),
         "loaded": measured.report.lines(),
@@ -47,16 +50,6 @@ def record(
         **evaluation.detail(),
         "device": evaluation.device,
     }
-
-
-def _change(target: Path, found: ValidationSet) -> dict[str, str]:
-    """How the data of a run differs from the data now; empty for weights outside of a run."""
-    if not target.is_dir() and target.parent.name != "checkpoints":
-        return {}
-    run_dir = target if target.is_dir() else target.parent.parent
-    now = {"fingerprint": found.fingerprint, "classes": classes_checksum(found.classes)}
-    change = describe_change({"data": recorded_data(run_dir)}, now)
-    return {"changed": f"the run was {change}"} if change else {}
 
 
 def of_run(run: Run) -> dict[str, Any] | None:
@@ -72,10 +65,20 @@ def of_run(run: Run) -> dict[str, Any] | None:
         "data": run.experiment.data.name,
         "fingerprint": measured_data(result).get("fingerprint"),
         "num_classes": run.experiment.data.num_classes,
+        **_change_since_training(run, measured_data(result)),
         **result["metrics"],
         **result["evaluation"],
         "device": result["device"],
     }
+
+
+def _change_since_training(run: Run, found: dict[str, Any]) -> dict[str, str]:
+    """How the data of the trained run differs from that of its evaluation, if it should not."""
+    trained = run.upstream
+    if trained is None or trained.experiment.data.name != run.experiment.data.name:
+        return {}
+    change = describe_change(trained.result() or {}, found)
+    return {"changed": f"{trained.name} was {change}"} if change else {}
 
 
 def _subject(weights: str, experiment: Experiment) -> dict[str, Any]:

@@ -110,6 +110,22 @@ def describe_change(result: Mapping[str, Any], found: Mapping[str, Any] | None) 
     return f"measured on other images than are there now: {'; '.join([*counts, sums])}"
 
 
+def describe_change_of_weights(target: Path, found: Mapping[str, Any]) -> str:
+    """A sentence on how the data of the run that weights belong to differs from the data now.
+
+    Empty where it is the same, and for weights outside of a run.
+
+    Args:
+        target: A run directory, or a file of weights.
+        found: Checksums of the data now.
+    """
+    if not target.is_dir() and target.parent.name != "checkpoints":
+        return ""
+    run_dir = target if target.is_dir() else target.parent.parent
+    change = describe_change({"data": recorded_data(run_dir)}, found)
+    return f"the run was {change}" if change else ""
+
+
 def describe_unreadable(found: Mapping[str, Any] | None) -> str:
     """A clause on why the data of a done run is not compared; empty where it can be read.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ from antioversmooth import files
 from antioversmooth.datasets import cache, current, dataset
 from antioversmooth.datasets.dataset import open_unchecked
 from antioversmooth.orchestration import preflight
+from antioversmooth.orchestration.evaluation import as_evaluation
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.status import statuses
+from antioversmooth.reporting import evaluations
 from antioversmooth.runs import Run, RunRecord
 
 MakeRun = Callable[..., Run]
+EVALUATION = {"num_images": 4}
 
 
 @pytest.fixture
@@ -162,6 +166,26 @@ def test_the_same_images_in_another_folder_are_no_change(
     (line,), detail = said(copy)
     assert f"with the images of {tmp_path}/images; data.root is {tmp_path}/copy now" in line
     assert detail == ""
+
+
+def test_an_evaluation_says_that_the_images_of_the_trained_run_were_others(
+    done: Run, tmp_path: Path
+) -> None:
+    evaluation = as_evaluation(done.experiment)
+    run = replace(done, experiment=evaluation, id="e" * 64, dir=tmp_path / "eval", upstream=done)
+    assert preflight.changed_data([run]) == []
+    (tmp_path / "images/val/dog/dog0.jpg").write_text("another")
+    (line,) = preflight.changed_data([run, done])
+    assert line.startswith("deit_s12 seed 0 is done, measured on other images than are there now")
+    found = open_unchecked(run.experiment.data)
+    finish(run, data={"root": "/elsewhere", **found.checksums()}, evaluation=EVALUATION)
+    record = evaluations.of_run(run)
+    assert record is not None
+    assert record["changed"].startswith("deit_s12 seed 0 was measured on other images")
+    result = done.result()
+    assert result is not None
+    finish(run, data=result["data"], evaluation=EVALUATION)
+    assert "changed" not in (evaluations.of_run(run) or {})
 
 
 def test_results_of_old_versions_are_compared_by_what_they_hold(done: Run, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_run_is_analysed_with_its_newest_weights(tiny_run: Callable[..., Run])
     assert found.weights.startswith(f"{path.name}, sha256 ")
     assert found.num_images == 40
     assert set(found.measures["scales/w"][1]) == {0.5}
-    images = torch.cat(list(validation_batches(config, 40)))
+    images = torch.cat(list(validation_batches(config, open_dataset(config.data).val, 40)))
     journaled = token_similarity(model, images).tokens
     assert [found.measures["tokens/similarity"][layer] for layer in (1, 2)] == pytest.approx(
         journaled, abs=1e-6
@@ -82,12 +82,12 @@ def test_a_run_that_only_evaluates_is_analysed_with_the_weights_it_started_from(
 
 def test_validation_images_are_streamed_in_their_order(tiny_run: Callable[..., Run]) -> None:
     config = tiny_run().experiment
-    labels = open_dataset(config.data).val.labels
-    first = torch.cat(list(validation_batches(config, BATCH + 3)))
+    images = open_dataset(config.data).val
+    first = torch.cat(list(validation_batches(config, images, BATCH + 3)))
     assert len(first) == BATCH + 3
-    sizes = [len(batch) for batch in validation_batches(config, 10**6)]
-    assert sum(sizes) == len(labels)
+    sizes = [len(batch) for batch in validation_batches(config, images, 10**6)]
+    assert sum(sizes) == len(images.labels)
     assert max(sizes) == BATCH
     torch.testing.assert_close(
-        torch.cat(list(validation_batches(config, 5))), first[:5], atol=0, rtol=0
+        torch.cat(list(validation_batches(config, images, 5))), first[:5], atol=0, rtol=0
     )

@@ -18,6 +18,7 @@ from antioversmooth.training.data.augmentation import DevicePreprocessing, eval_
 from antioversmooth.training.data.decoding import decode
 from antioversmooth.training.run.checkpoint import load_state, save_state
 from antioversmooth.training.train import train
+from antioversmooth.training.weights.analyse import analyse
 from antioversmooth.training.weights.classes import known_classes
 from antioversmooth.training.weights.convert import convert_weights
 from antioversmooth.training.weights.evaluate import evaluate_weights
@@ -180,6 +181,14 @@ def test_an_evaluation_says_that_the_data_of_the_run_has_changed(on_trees: Run) 
 
     root = Path(on_trees.experiment.data.root or "")
     assert change() == ""
+    image = root / "val/ash/ash0.png"
+    content = image.read_bytes()
+    image.write_bytes((root / "val/ash/ash1.png").read_bytes())
+    assert "now: sample" in change()
+    assert "now: sample" in analyse(on_trees.dir, num_images=4).changed
+    assert "now: sample" in analyse(on_trees.checkpoints()[0].path, num_images=4).changed
+    image.write_bytes(content)
+    assert change() == analyse(on_trees.dir, num_images=4).changed == ""
     (root / "val/ash/ash0.png").rename(root / "val/ash/other.png")
     assert "the run was measured on other images than are there now: fingerprint" in change()
     assert change(data=validation_config(on_trees.experiment.data, root)) == ""

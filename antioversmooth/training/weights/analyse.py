@@ -16,7 +16,9 @@ from antioversmooth.analysis.measures import measure
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Experiment
 from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.datasets.images import Images
 from antioversmooth.errors import CheckpointError
+from antioversmooth.runs.recorded_data import describe_change_of_weights
 from antioversmooth.training.data.augmentation import DevicePreprocessing
 from antioversmooth.training.data.loading import Loaders
 from antioversmooth.training.weights.initial import new_model
@@ -48,14 +50,16 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
     config = experiment or run_of_target(target).experiment
     model = new_model(config, seed=0)
     report = load_trained_weights(model, target, config)
-    batches = validation_batches(config, num_images)
+    dataset = open_dataset(config.data)
+    batches = validation_batches(config, dataset.val, num_images)
     analysis = measure(model, batches, title=config.title, weights=_weights_name(target, config))
     if not _is_finite(analysis.measures):
         raise CheckpointError(
             f"{target}: measures of its layers are not finite numbers: the weights have diverged"
         )
     data = f"{config.data.name}, {config.profile} profile"
-    return replace(analysis, data=data, loaded=report.lines())
+    changed = describe_change_of_weights(target, dataset.checksums())
+    return replace(analysis, data=data, loaded=report.lines(), changed=changed)
 
 
 def _is_finite(value: Any) -> bool:
@@ -71,7 +75,7 @@ def _weights_name(target: Path, config: Experiment) -> str:
     return Analysis.weights_name(path.name, weight_files.checksum(path))
 
 
-def validation_batches(config: Experiment, num_images: int) -> Iterator[Tensor]:
+def validation_batches(config: Experiment, images: Images, num_images: int) -> Iterator[Tensor]:
     """The first validation images in batches [B, C, S, S], preprocessed as for evaluation.
 
     Only one batch is in memory at a time.
@@ -79,7 +83,7 @@ def validation_batches(config: Experiment, num_images: int) -> Iterator[Tensor]:
     small = replace(config, runtime=replace(config.runtime, eval_batch=BATCH))
     preprocessing = DevicePreprocessing(config.data, seed=0, device=torch.device("cpu"))
     remaining = num_images
-    for batch in Loaders(small, seed=0).evaluation(open_dataset(config.data).val):
+    for batch in Loaders(small, seed=0).evaluation(images):
         yield preprocessing.normalise(batch.images[:remaining])
         remaining -= len(batch.images)
         if remaining <= 0:

@@ -29,6 +29,8 @@ class WeightsEvaluation:
     classes: ClassMap
     report: LoadReport
     """Of the weights."""
+    checksums: Mapping[str, str]
+    """Of the whole data set; empty where another than the experiment's was given."""
 
 
 def evaluate_weights(
@@ -57,7 +59,8 @@ def evaluate_weights(
     """
     config = experiment or run_of_target(target).experiment
     with process_group(config.runtime) as ranks, loading_failures() as failures:
-        found = open_validation(data) if data else open_dataset(config.data).validation
+        whole = None if data else open_dataset(config.data)
+        found = whole.validation if whole else open_validation(data or config.data)
         count = config.data.num_classes
         known = known_classes(target, count, found.classes)
         classes = match_classes(found.classes, known, count, class_map)
@@ -71,4 +74,6 @@ def evaluate_weights(
         model = new_model(config, seed=0)
         report = load_trained_weights(model, target, config, average=average)
         evaluator = Evaluator(config, found.images, loaders, ranks, classes.columns)
-        return WeightsEvaluation(evaluator(model.to(ranks.device)), found, classes, report)
+        evaluation = evaluator(model.to(ranks.device))
+        checksums = whole.checksums() if whole else {}
+        return WeightsEvaluation(evaluation, found, classes, report, checksums)
