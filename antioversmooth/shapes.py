@@ -1,21 +1,38 @@
 """Shapes of JSON values: files from elsewhere are held against one before they are used.
 
-A shape is `str`, `bool`, `int` or `float` (finite; an int is one), a range of ints, a regular
-expression that a text must match as a whole, a list of one shape (of all elements), a tuple of
-several (one of them fits), None (null), `dict` (any mapping), or a mapping of keys to shapes, in
-which a key that ends with `?` may be absent, and `*` is every key that is not named.
+A shape is `str`, `bool`, `int` or `float` (finite; an int is one), `Bounds` of a number, a range of
+ints, a regular expression that a text must match as a whole, a list of one shape (of all elements),
+a tuple of several (one of them fits), None (null), `dict` (any mapping), or a mapping of keys to
+shapes, in which a key that ends with `?` may be absent, and `*` is every key that is not named.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 Shape = Any
 
 LARGEST = 2.0**63
 """Numbers are below this; larger ones have no form that every reader understands."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The smallest and the largest value that a number can have."""
+
+    low: float
+    high: float = LARGEST
+
+    def __str__(self) -> str:
+        return f"between {self.low:.6g} and {self.high:.6g}"
+
+    def __contains__(self, value: Any) -> bool:
+        # False for NaN, too
+        return type(value) in (int, float) and self.low <= value <= self.high
+
 
 _WORDS = {
     str: "a text",
@@ -67,6 +84,8 @@ def _fits(value: Any, shape: Shape) -> bool:
         return type(value) in kinds and abs(value) < LARGEST
     if isinstance(shape, range):
         return type(value) is int and value in shape
+    if isinstance(shape, Bounds):
+        return value in shape
     return value is None if shape is None else isinstance(shape, type) and type(value) is shape
 
 
@@ -85,6 +104,8 @@ def _words(shape: Shape) -> str:
         return f"a name ({shape.pattern})"
     if isinstance(shape, range):
         return f"a whole number from {shape.start} to {shape.stop - 1}"
+    if isinstance(shape, Bounds):
+        return f"a number {shape}"
     return "null" if shape is None else _WORDS[dict if isinstance(shape, dict) else shape]
 
 

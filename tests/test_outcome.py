@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import completed
 import pytest
 
+from antioversmooth import files
 from antioversmooth.config import Experiment
 from antioversmooth.errors import ResultError
 from antioversmooth.runs import Run, RunRecord, RunState, journal
+from antioversmooth.runs.agreement import journal_problems
+from antioversmooth.runs.attempts import CORRUPT_IMAGE, parse_attempts
 from antioversmooth.runs.metrics import IMAGES_PER_SECOND, START_TOP1, TRAIN_LOSS, VAL_TOP1
 from antioversmooth.runs.result import outcome
 
@@ -121,6 +127,67 @@ def test_a_result_of_another_length_than_its_run_is_invalid(
     run = completed.finish(make_run("deit_s12"), **changes)
     ((key, value),) = changes.items()
     assert f"{key} = {value}" in run.invalid_result_reason()
+
+
+IMPOSSIBLE = [
+    {"val/top1": 150}, {"val/top1": -3.0}, {"val/top1": 100.0001},
+    {"val/top1": 50.0, "val/top5": -1.0}, {"val/top1": 50.0, "val/top5": 49.0},
+    {"val/top1": 50.0, "ema/top1": 101.0, "ema/top5": 100.0},
+    {"val/top1": 50.0, "ema/top1": 60.0, "ema/top5": 59.0},
+    {"val/top1": 50.0, "val/loss": -7.0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("metrics", IMPOSSIBLE, ids=str)
+def test_a_result_with_a_number_that_cannot_be_measured_is_invalid(
+    make_run: MakeRun, metrics: dict[str, float]
+) -> None:
+    """Although its journal has the same number."""
+    run = make_run("deit_s12")
+    last = {"step": run.experiment.total_steps, "epoch": run.experiment.recipe.epochs}
+    run = completed.finish(run)
+    journal.append(run.metrics_path, {**last, **metrics})
+    result = json.loads((run.dir / "result.json").read_text())
+    files.write_json(run.dir / "result.json", {**result, "metrics": metrics})
+    status = RunRecord.read(run).status
+    assert status.state is RunState.failed
+    assert any(key in status.detail for key in metrics)
+    with pytest.raises(ResultError):
+        outcome([{**last, **metrics}], run.experiment)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"images_per_s": -5.0},
+        {"images_per_s": 0},
+        {"device_hours": -0.1},
+        {"gmacs": -1.0},
+        {"parameters": -1},
+        {"similarity": {"tokens": [42.0]}},
+        {"similarity": {"tokens": [0.5], "off_diagonal": [-1.5]}},
+    ],
+    ids=str,
+)
+def test_a_result_with_an_impossible_speed_size_or_similarity_is_invalid(
+    make_run: MakeRun, changes: dict[str, Any]
+) -> None:
+    run = completed.finish(make_run("deit_s12"))
+    result = json.loads((run.dir / "result.json").read_text())
+    files.write_json(run.dir / "result.json", {**result, **changes})
+    ((key, _),) = changes.items()
+    assert f"{key}" in RunRecord.read(run).status.detail
+
+
+def test_an_accuracy_is_a_whole_number_of_the_images_that_could_be_read(make_run: MakeRun) -> None:
+    run = make_run("deit_s12", "data.num_val=18")
+    (start,) = parse_attempts([{"time": 0.0, "attempt": 1, "event": "start", "step": 0}])
+    blind = replace(start, notes=({"event": CORRUPT_IMAGE, "file": "a.png"},))
+    for attempt, images in ((start, {18}), (blind, {17, 18})):
+        for n in (17, 18, 19):
+            record = {"step": 0, "epoch": 0, VAL_TOP1: 100 * 5 / n}
+            found = list(journal_problems(run.experiment, [attempt], [record]))
+            assert bool(found) is (n not in images)
 
 
 def test_a_result_whose_best_epoch_is_unknown_is_valid(make_run: MakeRun) -> None:

@@ -19,12 +19,15 @@ from antioversmooth.runs.attempts import CORRUPT_IMAGE, Attempt, extend_last_see
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import (
+    ACCURACIES,
     OFF_DIAGONAL_SIMILARITY,
+    PERCENT,
     SIMILARITY_IMAGES,
     TOKEN_SIMILARITY,
-    is_number,
+    impossible,
 )
 from antioversmooth.runs.result import RESULT, incomplete_reason, outcome, scores
+from antioversmooth.shapes import Bounds
 
 NOT_DERIVABLE = {
     "data.root": "a folder of the machine that ran it",
@@ -37,17 +40,8 @@ CLOCK_SKEW_S = 300.0
 """Seconds by which the clocks of two machines may differ."""
 _ROUNDING_S = 0.01
 """Journals round times to milliseconds."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The smallest and the largest value that a number can have."""
-
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"between {self.low:.6g} and {self.high:.6g}"
+_ROUNDING_HITS = 1e-3
+"""Images by which the rounding of a percentage may move their number."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ class Derived:
     def agrees_with(self, recorded: Any) -> bool:
         """Whether a result may have this value."""
         if isinstance(self.value, Bounds):
-            return is_number(recorded) and self.value.low <= recorded <= self.value.high
+            return recorded in self.value
         if isinstance(self.value, tuple):
             return recorded in self.value
         if isinstance(self.value, frozenset):
@@ -319,7 +313,7 @@ def journal_problems(
     experiment: Experiment, attempts: Sequence[Attempt], metrics: Sequence[Record]
 ) -> Iterator[str]:
     """Contradictions in the journals of a run: steps beyond its last one, times that run
-    backwards by more than clocks differ.
+    backwards by more than clocks differ, numbers that cannot be measured.
 
     Args:
         metrics: All records of metrics.jsonl.
@@ -346,3 +340,21 @@ def journal_problems(
             yield f"metrics.jsonl: a record is of attempt {number}, which attempts.jsonl lacks"
         elif number in started and record.get("time", math.inf) < started[number] - CLOCK_SKEW_S:
             yield f"metrics.jsonl: a record of attempt {number} is older than its start"
+        for reason in (*impossible(record), *_fractions(experiment, attempts, record)):
+            yield f"metrics.jsonl: {reason}"
+
+
+def _fractions(
+    experiment: Experiment, attempts: Sequence[Attempt], record: Record
+) -> Iterator[str]:
+    """Accuracies that no whole number of the validation images gives.
+
+    Images that attempts could not read may have been left out of the count.
+    """
+    notes = [note for attempt in attempts for note in attempt.notes]
+    unreadable = {str(note.get("file")) for note in notes if note["event"] == CORRUPT_IMAGE}
+    images = experiment.data.num_val
+    for key in sorted(key for key in ACCURACIES if record.get(key) in PERCENT):
+        hits = (record[key] * n / 100 for n in range(max(1, images - len(unreadable)), images + 1))
+        if all(abs(count - round(count)) > _ROUNDING_HITS for count in hits):
+            yield f"{key} = {record[key]} is of no whole number of {images} images"

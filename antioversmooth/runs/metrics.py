@@ -7,6 +7,10 @@ are in percent.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from antioversmooth.shapes import Bounds, misfits
 
 TRAIN_LOSS = "train/loss"
 TRAIN_LR = "train/lr"
@@ -31,6 +35,31 @@ OFF_DIAGONAL_SIMILARITY = "similarity/off_diagonal"
 """The same between patch tokens, signed, without the diagonal; in the same records."""
 SIMILARITY_IMAGES = 128
 """Validation images at most that the similarities are measured on."""
+
+PERCENT = Bounds(0, 100)
+AMOUNT = Bounds(0)
+SPEED = Bounds(1e-9)
+"""Images per second."""
+COSINE = Bounds(-1.001, 1.001)
+"""Sums of float32 round beyond 1."""
+ACCURACIES = frozenset({VAL_TOP1, VAL_TOP5, EMA_TOP1, EMA_TOP5, START_TOP1})
+MEASURED = {
+    **{f"{key}?": PERCENT for key in sorted(ACCURACIES)},
+    f"{VAL_LOSS}?": AMOUNT,
+    f"{IMAGES_PER_SECOND}?": SPEED,
+    f"{TOKEN_SIMILARITY}?": COSINE,
+    f"{OFF_DIAGONAL_SIMILARITY}?": COSINE,
+}
+"""The shape (shapes.py) of the metrics that results are made of: all values that they can have."""
+
+
+def impossible(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each value that cannot be measured, as 150 % or a top-1 above the top-5."""
+    wrong = list(misfits(dict(metrics), MEASURED))
+    yield from wrong
+    for top1, top5 in ((VAL_TOP1, VAL_TOP5), (EMA_TOP1, EMA_TOP5)):
+        if not wrong and metrics.get(top1, 0) > metrics.get(top5, 100):
+            yield f"{top1} is {metrics[top1]}, above {top5}, {metrics[top5]}"
 
 
 def is_number(value: object) -> bool:

@@ -15,15 +15,20 @@ from antioversmooth.errors import ResultError, and_more
 from antioversmooth.runs.attempts import Attempt
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import (
+    AMOUNT,
+    COSINE,
     EMA_TOP1,
     EMA_TOP5,
     IMAGES_PER_SECOND,
+    MEASURED,
+    PERCENT,
+    SPEED,
     START_TOP1,
     START_WEIGHTS,
     VAL_LOSS,
     VAL_TOP1,
     VAL_TOP5,
-    is_number,
+    impossible,
 )
 from antioversmooth.shapes import Shape, misfits
 
@@ -39,8 +44,8 @@ def outcome(records: Sequence[Record], config: Experiment) -> dict[str, Any]:
     Raises:
         ResultError: The run was not evaluated at its last step.
     """
-    at_start = [r for r in records if is_number(r.get(START_TOP1))]
-    speeds = [r[IMAGES_PER_SECOND] for r in records if is_number(r.get(IMAGES_PER_SECOND))]
+    at_start = [r for r in records if r.get(START_TOP1) in PERCENT]
+    speeds = [r[IMAGES_PER_SECOND] for r in records if r.get(IMAGES_PER_SECOND) in SPEED]
     return {
         **scores(epoch_records(records), config),
         # before training; None for training from scratch
@@ -61,12 +66,9 @@ def scores(epochs: Sequence[Record], config: Experiment) -> dict[str, Any]:
     if reason := incomplete_reason(epochs, config):
         raise ResultError(f"{config.name}: {reason}")
     final = {key: epochs[-1][key] for key in FINAL_METRICS if key in epochs[-1]}
-    if bad := [key for key in final if not is_number(final[key])]:
-        raise ResultError(
-            f"{config.name}: {bad[0]} after the last step is {final[bad[0]]}, not a finite number:"
-            " its weights are no result"
-        )
-    at_start = {"start": _start(epochs[0])} if is_number(epochs[0].get(START_TOP1)) else {}
+    if wrong := next(impossible(final), None):
+        raise ResultError(f"{config.name}: after the last step, {wrong}: this is no result")
+    at_start = {"start": _start(epochs[0])} if epochs[0].get(START_TOP1) in PERCENT else {}
     return {"metrics": final, "best": _best(epochs, config.recipe.epochs), **at_start}
 
 
@@ -111,7 +113,7 @@ def epoch_records(records: Iterable[Record]) -> list[Record]:
 
 def _is_evaluation(record: Record) -> bool:
     whole = type(record.get("step")) is int and type(record.get("epoch")) is int
-    return whole and is_number(record.get(VAL_TOP1))
+    return whole and record.get(VAL_TOP1) in PERCENT
 
 
 def incomplete_reason(epochs: Sequence[Record], config: Experiment) -> str:
@@ -145,7 +147,7 @@ def read_result(path: Path, run_id: str) -> dict[str, Any] | None:
     if not isinstance(result, dict) or result.get("id") != run_id:
         found = result.get("id") if isinstance(result, dict) else None
         raise ResultError(f"{path} is of run {found}, not of {run_id}")
-    if problems := list(misfits(result, RESULT)):
+    if problems := list(misfits(result, RESULT)) or list(impossible(result["metrics"])):
         raise ResultError(
             f"{path} is not the result of a run ({and_more(problems, 3)}); move it away and launch"
             " again"
@@ -153,29 +155,30 @@ def read_result(path: Path, run_id: str) -> dict[str, Any] | None:
     return result
 
 
-_SCORES = {VAL_TOP1: float, "*": (float, None)}
+_SCORES = {VAL_TOP1: PERCENT, "*": (float, None)}
+_METRICS = {key: shape for key, shape in MEASURED.items() if key != f"{VAL_TOP1}?"} | _SCORES
 _CHECKPOINT = {
     "file": re.compile(r"(checkpoints/)?[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"),
     "sha256": re.compile("[0-9a-f]{64}"),
 }
 RESULT: dict[str, Shape] = {
-    "metrics": _SCORES,
+    "metrics": _METRICS,
     "best": (_SCORES, None),
     "start?": ({**_SCORES, "weights?": {"*": (int, str)}}, None),
-    "parameters": int,
-    "gmacs": float,
-    "images_per_s": (float, None),
+    "parameters": range(2**63),
+    "gmacs": AMOUNT,
+    "images_per_s": (SPEED, None),
     "device": str,
-    "device_hours": float,
+    "device_hours": AMOUNT,
     "world_size?": range(1, 2**31),
     "epochs?": int,
     "steps?": int,
     "attempts?": int,
-    "seconds?": float,
+    "seconds?": AMOUNT,
     "finished?": float,
     "data?": dict,
     "evaluation?": dict,
     "checkpoint": (_CHECKPOINT, None),
-    "similarity?": ({"*": ([float], float)}, None),
+    "similarity?": ({"images?": int, "*": ([COSINE], float)}, None),
 }
 """The shape (shapes.py) of `result.json`: of all numbers that tables read, and of all names."""

@@ -69,7 +69,7 @@ LIKE_THE_PAPER = (
 FORGERIES: dict[str, Callable[[Any], object]] = {
     "parameters": lambda result: result.update(parameters=result["parameters"] + 1),
     "gmacs": lambda result: result.update(gmacs=1e-6),
-    "device_hours": lambda result: result.update(device_hours=-result["device_hours"]),
+    "device_hours": lambda result: result.update(device_hours=1000 * result["device_hours"]),
     "seconds": lambda result: result.update(seconds=5200.0),
     "similarity.tokens": lambda result: result["similarity"]["tokens"].reverse(),
     "epochs": lambda result: result.update(epochs=300),
@@ -208,7 +208,7 @@ class Lab:
     def grow(self, run: Run, epochs: range, *, attempt: int = 1) -> None:
         """Journals these epochs."""
         for epoch in epochs:
-            self._end_epoch(run, epoch, 50.0 + epoch, attempt)
+            self._end_epoch(run, epoch, 50.0 + min(epoch, 50), attempt)
 
     def _end_epoch(self, run: Run, epoch: int, top1: float, attempt: int, **more: float) -> None:
         step = epoch * run.experiment.steps_per_epoch

@@ -441,6 +441,21 @@ def short_journal(members: Members, *, epochs: int) -> Members:
     return with_result(shortened, metrics=scores, best={**scores, "epoch": epochs})
 
 
+def with_accuracy(members: Members, top1: float) -> Members:
+    """A bundle with another accuracy after the last epoch, in the result and the journal alike."""
+    lines = [json.loads(line) for line in content_of(members, "metrics.jsonl").splitlines()]
+    last = max(line["epoch"] for line in lines if "epoch" in line)
+    for line in lines:
+        if line.get("epoch") == last and "val/top1" in line:
+            line["val/top1"] = top1
+    result = json.loads(content_of(members, "result.json"))
+    result["metrics"]["val/top1"] = top1
+    if result["best"]["epoch"] == last:
+        result["best"]["val/top1"] = top1
+    journal = "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    return with_result(replaced(members, "metrics.jsonl", journal), **result)
+
+
 def content_of(members: Members, name: str) -> bytes:
     return next(content for member, content in members if member.name.endswith(f"/{name}"))
 
@@ -506,6 +521,10 @@ SPOILT: dict[str, Callable[[Members], Members]] = {
     json.dumps({"id": run_id(m)}).encode()),
     "a better accuracy": lambda m: with_result(m, metrics={"val/top1": 99.0}),
     "an accuracy that is no number": lambda m: with_result(m, metrics={"val/top1": float("nan")}),
+    "an accuracy above 100 %": lambda m: with_accuracy(m, 150.0),
+    "an accuracy below 0 %": lambda m: with_accuracy(m, -3.0),
+    "an accuracy above the top-5": lambda m: with_accuracy(m, 99.9),
+    "an accuracy of no whole number of 1000 images": lambda m: with_accuracy(m, 91.23),
     "a number that no journal has": lambda m: with_result(m, best={"val/top1": 99.0, "epoch": 4}),
     "no number of operations": lambda m: with_result(m, gmacs=float("nan")),
     "an empty journal": lambda m: replaced(m, "metrics.jsonl", b""),
@@ -572,6 +591,20 @@ def test_a_result_that_its_own_bundle_contradicts_is_refused(
     with pytest.raises(UserError, match=f"result.json says {re.escape(name)}"):
         unbundle.import_bundle(write_tar(lab.root / "forged.tar", forged), other.results)
     assert not [path for path in other.results.rglob("*") if path.is_file()]
+
+
+def test_the_reason_says_which_accuracy_is_impossible(lab: Lab, other: Lab) -> None:
+    expected = {
+        150.0: "metrics.val/top1 is 150.0, and must be a number between 0 and 100",
+        99.9: "val/top1 is 99.9, above val/top5, 99.5",
+        91.23: "val/top1 = 91.23 is of no whole number of 1000 images",
+    }
+    for top1, reason in expected.items():
+        spoilt = write_tar(lab.root / "spoilt.tar", with_accuracy(members_of(packed(lab)), top1))
+        with pytest.raises(UserError, match=re.escape(reason)):
+            unbundle.import_bundle(spoilt, other.results)
+    possible = write_tar(lab.root / "whole.tar", with_accuracy(members_of(packed(lab)), 91.2))
+    assert unbundle.import_bundle(possible, other.results)
 
 
 def test_a_file_with_holes_is_refused(lab: Lab, other: Lab) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 from antioversmooth import runs
 from antioversmooth.config.constraints import NAME
 from antioversmooth.reporting.table.aggregate import RowResult
-from antioversmooth.shapes import Shape
+from antioversmooth.runs.metrics import AMOUNT, PERCENT, SPEED
+from antioversmooth.shapes import Bounds, Shape
 
 Row = dict[str, Any]
 """A row of the JSON document."""
@@ -159,7 +160,8 @@ def _yes_no(value: bool, digits: int) -> str:
 # -- registry --------------------------------------------------------------------------------------
 
 _NAME = (re.compile(NAME), None)
-_SAMPLE = ({"mean": float, "std": (float, None), "n": int}, None)
+_SAMPLE = ({"mean": PERCENT, "std": (AMOUNT, None), "n": int}, None)
+_POINTS = Bounds(-100, 100)
 
 COLUMNS = [
     Column(
@@ -218,7 +220,7 @@ COLUMNS = [
         "paper",
         header_elsewhere="paper (ImageNet-1k)",
         measure=_paper,
-        shape=({"top1": float, "source": str, "confidence": str, "footnote": int}, None),
+        shape=({"top1": PERCENT, "source": str, "confidence": str, "footnote": int}, None),
         text=_paper_text,
         sort="top1",
         csv={
@@ -230,13 +232,20 @@ COLUMNS = [
         from_spec=True,
     ),
     Column(
-        "difference", "ours − paper", measure=_difference, text=signed, sort="", tier=0, priority=5
+        "difference",
+        "ours − paper",
+        measure=_difference,
+        shape=(_POINTS, None),
+        text=signed,
+        sort="",
+        tier=0,
+        priority=5,
     ),
     Column(
         "gain",
         "gain",
         measure=lambda row: row.gain,
-        shape=({"mean": float, "spread": (float, None), "beyond_spread": (bool, None)}, None),
+        shape=({"mean": _POINTS, "spread": (AMOUNT, None), "beyond_spread": (bool, None)}, None),
         text=_gain_text,
         sort="mean",
         csv={"gain": "mean", "gain_spread": "spread"},
@@ -255,15 +264,23 @@ COLUMNS = [
         "parameters",
         "params (M)",
         measure=_first("parameters"),
-        shape=(int, None),
+        shape=(range(2**63), None),
         text=lambda value, digits: significant(value, digits, 1e6),
         sort="",
     ),
-    Column("gmacs", "GMACs", measure=_first("gmacs"), text=significant, sort=""),
+    Column(
+        "gmacs",
+        "GMACs",
+        measure=_first("gmacs"),
+        shape=(AMOUNT, None),
+        text=significant,
+        sort="",
+    ),
     Column(
         "images_per_s",
         "images/s",
         measure=_images_per_s,
+        shape=(SPEED, None),
         text=significant,
         sort="",
         in_print=False,
@@ -288,6 +305,7 @@ COLUMNS = [
         "device_hours",
         "device-hours",
         measure=_device_hours,
+        shape=(AMOUNT, None),
         text=significant,
         sort="",
         in_print=False,

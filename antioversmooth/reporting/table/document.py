@@ -22,7 +22,7 @@ from antioversmooth.reporting.table.aggregate import RowResult, aggregate, seed_
 from antioversmooth.reporting.table.columns import Row, measured_row, row_shape
 from antioversmooth.reporting.table.observe import Observation, observe
 from antioversmooth.runs import Run, journal
-from antioversmooth.runs.metrics import VAL_TOP1
+from antioversmooth.runs.metrics import PERCENT, VAL_TOP1
 from antioversmooth.runs.result import RESULT
 from antioversmooth.shapes import Shape
 from antioversmooth.spec import Request
@@ -138,7 +138,7 @@ def shape() -> Shape:
         "attempts": int,
         "older?": [str],
         "result": (RESULT, None),
-        "curve": {"epoch": [int], "top1": [float]},
+        "curve": {"epoch": [int], "top1": [PERCENT]},
         "provenance?": (dict, None),
     }
     name = re.compile(NAME)
