@@ -100,6 +100,11 @@ def _draw(path: Path, overrides: list[str], args: Namespace, results: Path) -> l
 
 def verify_command(args: Namespace) -> int:
     """Compares committed tables with their runs."""
+    if args.data and not args.evaluate:
+        raise UserError(
+            f"--data {args.data} says where --evaluate finds the images; add --evaluate, or leave"
+            " --data out"
+        )
     codes = [_verify_table(path, table, args) for path, table in _committed_tables(args.tables)]
     return FAILED if FAILED in codes else max(codes)
 
@@ -240,7 +245,7 @@ def import_command(args: Namespace) -> int:
                 verb = "put into" if each.is_new else "is already in"
                 print(f"{run.name}: {verb} {run.dir}")
                 if each.left_out:
-                    print(f"  left out, neither numbers nor pictures: {', '.join(each.left_out)}")
+                    print(f"  left out, neither JSON nor PNG: {', '.join(each.left_out)}")
     if args.json:
         print_json(imported)
     return OK

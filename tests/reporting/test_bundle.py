@@ -237,25 +237,25 @@ def test_weights_can_stay_behind_and_the_analysis_comes_along(lab: Lab, other: L
     ]  # fmt: skip
 
 
-def test_pages_of_an_analysis_are_left_out_of_an_import_and_named(
+def test_what_can_hold_scripts_is_left_out_of_an_import_and_named(
     lab: Lab, other: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = lab.finish_honestly(lab.run("wide"), 93.0)
     (run.dir / "analysis").mkdir()
-    for name in ("layers.svg", "index.html", "notes.js"):
+    left_out = {
+        f"analysis/{name}" for name in ("layers.svg", "index.html", "notes.js", "layers.csv")
+    }
+    for name in ("layers.json", "layers.png", *map(os.path.basename, left_out)):
         (run.dir / "analysis" / name).write_text("<script>")
     target = packed(lab, run)
     with inside(other.root):
         assert cli.main(["import", str(target)]) == 0
-        assert "left out, neither numbers nor pictures: analysis/" in capsys.readouterr().out
+        assert "left out, neither JSON nor PNG: analysis/" in capsys.readouterr().out
         assert cli.main(["import", str(target), "--json"]) == 0
     (facts,) = json.loads(capsys.readouterr().out)
-    assert (facts["is_new"], set(facts["left_out"])) == (
-        False,
-        {"analysis/index.html", "analysis/notes.js"},
-    )
+    assert (facts["is_new"], set(facts["left_out"])) == (False, left_out)
     names = {path.name for path in Path(facts["dir"]).glob("analysis/*")}
-    assert names == {"layers.svg"}
+    assert names == {"layers.json", "layers.png"}
     assert set(files.read_json(Path(facts["dir"]) / "imported.json")["files"]).isdisjoint(
         facts["left_out"]
     )

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antioversmooth import cli, files
-from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE
+from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE, USER_ERROR
 from antioversmooth.datasets.current import CurrentData
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.sharing import report, verify
@@ -121,8 +121,15 @@ def test_other_images_on_this_machine_contradict_no_table(
     committed: Path, lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(CurrentData, "facts", lambda *_: {"fingerprint": "c0ffee"})
-    assert any("other images" in note for note in lab.collect(*SEEDS)["notes"])
+    table = lab.collect(*SEEDS)
+    assert any("other images" in note for note in table["notes"])
     assert unconfirmed(committed, lab) == {}
+    # nor do the same images as before contradict a table that says so, which nothing confirms
+    tables.write_table(table, committed.parent)
+    monkeypatch.undo()
+    monkeypatch.chdir(lab.root)
+    assert unconfirmed(committed, lab) == {}
+    assert "notes" in underivable(committed, lab)
 
 
 def test_both_values_of_a_difference_are_reported(
@@ -158,6 +165,34 @@ def test_a_run_that_was_edited_is_foreign(committed: Path, lab: Lab) -> None:
     path.write_text(path.read_text().replace("epochs: 4", "epochs: 400"))
     assert set(unconfirmed(committed, lab).values()) == {Verdict.foreign}
     assert cli.main(["verify", str(committed)]) == FAILED
+
+
+def test_a_run_whose_spec_is_not_there_is_gone(committed: Path, lab: Lab) -> None:
+    (directory(lab, "wide") / "spec.yaml").unlink()
+    assert set(unconfirmed(committed, lab).values()) == {Verdict.gone}
+    assert cli.main(["verify", str(committed)]) == INCOMPLETE
+
+
+@pytest.mark.parametrize("name", ["a_backup", "wide_backup"])
+def test_the_run_that_the_table_reads_is_verified_and_its_copies_are_named(
+    committed: Path, lab: Lab, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = directory(lab, "wide")
+    copy = run.parent.with_name(name) / run.name
+    shutil.copytree(run, copy)
+    assert unconfirmed(committed, lab) == {}
+    (weights,) = (run / "checkpoints").glob("*.pt")
+    weights.write_bytes(b"others")
+    assert unconfirmed(committed, lab) == {f"seed 0: checkpoints/{weights.name}": Verdict.differs}
+    assert cli.main(["verify", str(committed)]) == FAILED
+    out = capsys.readouterr().out
+    assert f"(a copy of a run, which is not read): runs/{name}/{run.name}" in out
+
+
+def test_a_run_is_found_in_the_folder_of_another_experiment(committed: Path, lab: Lab) -> None:
+    folder = directory(lab, "wide").parent
+    folder.rename(folder.with_name("of_before"))
+    assert unconfirmed(committed, lab) == {}
 
 
 def test_another_run_in_the_place_of_the_tables_is_foreign(committed: Path, lab: Lab) -> None:
@@ -231,6 +266,61 @@ def test_a_lie_of_a_table_about_itself_is_found(committed: Path, lab: Lab, key: 
     change(committed, TABLE_FORGERIES[key])
     found = unconfirmed(committed, lab)
     assert {verdict for name, verdict in found.items() if name.startswith(key)} == {Verdict.differs}
+
+
+def lie(note: str) -> Callable[[Any], None]:
+    return lambda table: table["notes"].append(note)
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "Not counted: runs of another identity. Top-1 was confirmed by the authors at 80.7.",
+        "Not counted: runs of another identity (another spec, data or revision) of deep seed 1.",
+        "Imported, not run here (authors.tar, sha256 0123456789ab: wide seed 0).",
+        "Imported, not run here: the authors ran it.",
+        "Measured on other images than are there now: all by the authors.",
+        "Measured on other images than are there now: wide seed 0. Confirmed by the authors.",
+        "Confirmed by the authors.",
+    ],
+)
+def test_a_note_is_confirmed_only_as_the_rows_of_the_table_make_it(
+    lab: Lab, committed: Path, note: str
+) -> None:
+    lab.finish_honestly(lab.run("wide", 0, "recipe.epochs=2"), 80.0)
+    files.write_json(
+        directory(lab, "deep") / "imported.json", {"bundle": "all.tar", "sha256": "f" * 64}
+    )
+    tables.write_table(lab.collect(*SEEDS), committed.parent)
+    notes = json.loads(committed.read_text())["notes"]
+    assert notes[-2:] == [
+        "Imported, not run here (all.tar, sha256 ffffffffffff: deep seed 0).",
+        "Not counted: runs of another identity (another spec, data or revision) of wide seed 0.",
+    ]
+    # as on another machine: neither the mark nor the other run
+    (directory(lab, "deep") / "imported.json").unlink()
+    shutil.rmtree(lab.run("wide", 0, "recipe.epochs=2").dir)
+    assert unconfirmed(committed, lab) == {}
+    assert {"seeds[0].older", "seeds[0].provenance.imported"} <= underivable(committed, lab)
+    change(committed, lie(note))
+    assert unconfirmed(committed, lab) == {"notes": Verdict.differs}
+
+
+@pytest.mark.parametrize("beginning", ["Imported", "Not counted"])
+def test_a_note_about_other_runs_that_was_deleted_is_found(
+    lab: Lab, committed: Path, beginning: str
+) -> None:
+    lab.finish_honestly(lab.run("wide", 0, "recipe.epochs=2"), 80.0)
+    files.write_json(
+        directory(lab, "deep") / "imported.json", {"bundle": "all.tar", "sha256": "f" * 64}
+    )
+    tables.write_table(lab.collect(*SEEDS), committed.parent)
+
+    def delete(table: Any) -> None:
+        table["notes"] = [note for note in table["notes"] if not note.startswith(beginning)]
+
+    change(committed, delete)
+    assert unconfirmed(committed, lab) == {"notes": Verdict.differs}
 
 
 def test_a_run_that_is_listed_twice_is_no_second_seed(committed: Path, lab: Lab) -> None:
@@ -326,6 +416,56 @@ def test_a_committed_table_of_before_a_new_field_is_not_blamed_for_it(
 ) -> None:
     change(committed, lambda document: [row.pop("gmacs") for row in document["rows"]])
     assert unconfirmed(committed, lab) == {}
+
+
+DELETED = {
+    "seeds[0].provenance.uncommitted_changes",
+    "seeds[0].provenance.packages.torch",
+    "seeds[0].provenance",
+    "seeds[0].older",
+    "seeds[0].result.attempts",
+    "seeds[0].result.seconds",
+    "seeds[0].result.metrics.val/loss",
+    "seeds[0].result.start",
+    "spec",
+    "spec.recipe.epochs",
+    "device_hours",
+}
+"""Values of a row, each of which a table could leave out."""
+
+
+@pytest.mark.parametrize("key", sorted(DELETED))
+def test_a_value_that_was_deleted_from_a_table_is_found(
+    committed: Path, lab: Lab, key: str
+) -> None:
+    def delete(table: Any) -> None:
+        part = table["rows"][2]
+        *path, last = key.replace("seeds[0]", "seeds.0").split(".")
+        for name in path:
+            part = part[int(name) if isinstance(part, list) else name]
+        del part[last]
+
+    change(committed, delete)
+    assert unconfirmed(committed, lab) == {key: Verdict.differs}
+
+
+def test_what_a_table_of_before_lacks_is_named(committed: Path, lab: Lab) -> None:
+    def make_older(table: Any) -> None:
+        del table["format"]
+        for row in table["rows"]:
+            del row["spec"], row["gmacs"]
+
+    before = underivable(committed, lab)
+    change(committed, make_older)
+    assert unconfirmed(committed, lab) == {}
+    assert underivable(committed, lab) - before == {"format", "spec", "gmacs"}
+
+
+def test_data_without_an_evaluation_is_refused(
+    committed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["verify", str(committed), "--data", str(tmp_path)]) == USER_ERROR
+    assert "add --evaluate" in capsys.readouterr().err
 
 
 def test_files_that_were_edited_by_hand_are_named_and_can_be_rendered_again(

@@ -35,8 +35,9 @@ MAX_MANIFEST = 64 * 2**20
 MAX_RECORD = 2**30
 """Bytes of a file other than weights: journals are read whole."""
 CHUNK = 2**20
-ANALYSES = {".json", ".csv", ".png", ".svg"}
-"""Endings of the files of an analysis that are imported."""
+ANALYSES = {".json", ".png"}
+"""Endings of the files of an analysis that are imported: programs that open them execute nothing.
+Pages and SVG can hold scripts, CSV can hold formulas."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class _Entry:
 
 
 def _is_left_out(name: str) -> bool:
-    """Whether a file of an analysis is none of numbers or pictures: a page can hold scripts."""
+    """Whether it is a file of an analysis that something could execute."""
     return name.startswith("analysis/") and Path(name).suffix not in ANALYSES
 
 

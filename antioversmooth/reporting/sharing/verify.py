@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -29,6 +29,7 @@ from antioversmooth.reporting.table.document import Document
 from antioversmooth.reporting.table.observe import Observation, imported_files, observe
 from antioversmooth.runs import Run, agreement, to_json
 from antioversmooth.runs.agreement import Derived, equal, shortened
+from antioversmooth.runs.result import RESULT
 
 
 class Verdict(Enum):
@@ -91,6 +92,8 @@ class _Seed:
     """None: the run is absent, or never ran, as the table says."""
     absence: Check | None = None
     """The check of every value that the run would have, where it cannot be read."""
+    copies: Sequence[Path] = ()
+    """Other directories of its name, which are not read."""
 
     @property
     def never_ran(self) -> bool:
@@ -115,7 +118,11 @@ def verify(
         more_checks: Called for each done run.
     """
     rows = document["rows"]
-    seeds = [[_find(results, seed) for seed in row["seeds"]] for row in rows]
+    experiments = _experiments_by_id(rows)
+    seeds = [
+        [_find(results, seed, experiments[str(seed["id"])]) for seed in row["seeds"]]
+        for row in rows
+    ]
     pairs = list(zip(rows, seeds, strict=True))
     of_experiment = {row["experiment"]: of_row for row, of_row in pairs if row["experiment"]}
     again = _derive(document, table, of_experiment)
@@ -125,7 +132,8 @@ def verify(
             row["label"],
             [
                 *_row_checks(row, derived, of_row, of_experiment.get(row["baseline"], [])),
-                *_seed_checks(derived, of_row, _experiments_by_id(rows)),
+                *_seed_checks(derived, of_row, experiments),
+                *_lack_checks(document, row, derived),
                 *(
                     check
                     for seed in of_row
@@ -142,13 +150,20 @@ def verify(
 # -- runs ------------------------------------------------------------------------------------------
 
 
-def _find(results: Path, seed: Row) -> _Seed:
-    """The run of a committed seed, found by its id."""
+def _find(results: Path, seed: Row, experiments: Sequence[Any]) -> _Seed:
+    """The run of a committed seed, found by its id.
+
+    Args:
+        experiments: Those of the rows that have the run. The table reads it in the folder of the
+            first of them; it is looked for in other folders after that.
+    """
     run_id, name = str(seed["id"]), f"seed {seed['seed']}"
     if not re.fullmatch(r"[0-9a-f]{64}", run_id) or not isinstance(seed["seed"], int):
         return _absent(seed, Verdict.gone, f"{name}: {run_id!r} is not the id of a run")
     pattern = f"seed{seed['seed']}-{run_id[:8]}"
-    directories = sorted(results.glob(f"runs/*/{pattern}"))
+    found = {path.parent.name: path for path in sorted(results.glob(f"runs/*/{pattern}"))}
+    own = [found.pop(name) for name in experiments if name in found]
+    directories = [*own, *found.values()]
     if not directories and seed["result"] is None and not seed.get("attempts"):
         return _Seed(seed)
     if not directories:
@@ -157,11 +172,24 @@ def _find(results: Path, seed: Row) -> _Seed:
     try:
         run = Run.load(directories[0])
     except (ResultError, UserError) as err:
-        return _absent(seed, Verdict.foreign, f"{name}: {err}")
+        is_gone = isinstance(err.__cause__, FileNotFoundError)
+        return _absent(seed, Verdict.gone if is_gone else Verdict.foreign, f"{name}: {err}")
     if run.id != run_id:
         reason = f"{name}: {run.dir} is run {run.id[:12]}, the table's is {run_id[:12]}"
         return _absent(seed, Verdict.foreign, reason)
-    return _Seed(seed, observe(run))
+    return _Seed(seed, _as_in_table(observe(run), seed), copies=directories[1:])
+
+
+def _as_in_table(seen: Observation, seed: Row) -> Observation:
+    """The observation with the table's word for what does not come from the run.
+
+    These values are not derivable, but the notes that follow from them are.
+    """
+    committed = seed.get("provenance") or {}
+    transport = {key: committed[key] for key in TRANSPORT if key in committed}
+    own = {key: value for key, value in (seen.provenance or {}).items() if key not in TRANSPORT}
+    provenance = {**own, **transport} if seen.provenance is not None else None
+    return replace(seen, older=seed.get("older", []), provenance=provenance)
 
 
 def _absent(seed: Row, verdict: Verdict, reason: str) -> _Seed:
@@ -186,13 +214,14 @@ def _table_row(row: Row) -> TableRow:
     return TableRow(row["label"], row["experiment"], row["group"], row["baseline"], value)
 
 
-def _experiments_by_id(rows: Sequence[Row]) -> dict[str, set[Any]]:
-    """The experiments that have a run, by its id: rows of one identity share their runs."""
-    found: dict[str, set[Any]] = {}
+def _experiments_by_id(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """The experiments that have a run, by its id, each once and in the order of the rows: rows of
+    one identity share their runs."""
+    found: dict[str, dict[Any, None]] = {}
     for row in rows:
         for seed in row["seeds"]:
-            found.setdefault(str(seed["id"]), set()).add(row["experiment"])
-    return found
+            found.setdefault(str(seed["id"]), {})[row["experiment"]] = None
+    return {run_id: list(experiments) for run_id, experiments in found.items()}
 
 
 # -- values of the table ---------------------------------------------------------------------------
@@ -205,6 +234,9 @@ BESIDE_THE_RUN = {"older": "other runs, which need not be here"}
 """Keys of a seed that are not about its run, with the reason why they are not derivable."""
 TRANSPORT = {"imported": "how the run came to that machine"}
 """Keys of the provenance of a run that do not travel with it."""
+COPY = "a copy of a run, which is not read"
+THEN = "the images that were on that machine then"
+LACKED = "its runs have it, the table does not"
 NOT_BEGUN = "a run of it has not begun, so its specs are not known"
 
 
@@ -227,7 +259,7 @@ def _worst(seeds: Iterable[_Seed]) -> Check | None:
 
 
 def _seed_checks(
-    derived: Row, seeds: Sequence[_Seed], experiments: Mapping[str, set[Any]]
+    derived: Row, seeds: Sequence[_Seed], experiments: Mapping[str, Sequence[Any]]
 ) -> Iterator[Check]:
     """Checks of the seeds of a row.
 
@@ -253,10 +285,46 @@ def _seed_checks(
         if seed.seen and (name := seed.seen.run.experiment.name) not in experiments[run_id]:
             reason = f"the run is of {name}, which no row with it is of"
             yield Check(f"{path}.experiment", Verdict.differs, derived=name, reason=reason)
+        for copy in seed.copies:
+            place = f"runs/{copy.parent.name}/{copy.name}"
+            yield Check(f"{path}.{place}", Verdict.underivable, reason=COPY)
+
+
+def _lack_checks(document: Document, row: Row, derived: Row) -> Iterator[Check]:
+    """Checks of values that the runs of a row have and its JSON lacks.
+
+    Older tables had fewer values: all that have no format, and those in which no row has a column.
+    """
+    columns = {column.key for column in COLUMNS}.difference(*document["rows"])
+    again = {seed["id"]: seed for seed in derived["seeds"]}
+    # named where a result is checked against its run
+    unknown = {f"result.{key}" for seed in again.values() for key in _unknown(seed["result"] or {})}
+    lacked = {key: key in columns for key in _lacked(row, derived)}
+    for index, seed in enumerate(row["seeds"]):
+        keys = _lacked(seed, again.get(seed["id"], {}))
+        lacked |= {f"seeds[{index}].{key}": False for key in keys if key not in unknown}
+    for key, is_younger in lacked.items():
+        is_allowed = is_younger or "format" not in document
+        yield Check(key, Verdict.underivable if is_allowed else Verdict.differs, reason=LACKED)
+
+
+def _lacked(committed: Row, derived: Row) -> Iterator[str]:
+    """The paths of derived values whose key a part of the JSON lacks."""
+    for key, value in derived.items():
+        inner = committed.get(key)
+        if key not in committed and key not in TRANSPORT:
+            yield key
+        elif isinstance(inner, dict) and isinstance(value, dict):
+            yield from (f"{key}.{path}" for path in _lacked(inner, value))
+
+
+def _unknown(result: Row) -> set[str]:
+    """Keys of a `result.json` that no result has."""
+    return set(result) - {key.removesuffix("?") for key in RESULT}
 
 
 def _value_checks(key: str, committed: Any, derived: Any, absence: Check | None) -> Iterator[Check]:
-    """A check for each committed value in a part of the JSON; runs may have more values."""
+    """A check for each committed value in a part of the JSON."""
     if isinstance(committed, dict) and (committed or not derived):
         inner = derived if isinstance(derived, dict) else {}
         for name, value in committed.items():
@@ -330,12 +398,17 @@ def _table_checks(
         if reason := NO_SPEC if table is None and key in FROM_TABLE_SPEC else lacking:
             yield Check(key, Verdict.underivable, document[key], reason=reason)
         elif key == "notes":
-            yield from _value_checks(key, _notes(document), _notes(again), None)
+            names = {seed.seen.run.name for seed in all_seeds if seed.seen}
+            yield from _note_checks(document[key], again[key], names)
         else:
             yield from _value_checks(key, document[key], again.get(key), None)
     if unknown == NOT_BEGUN and all_seeds:
         complete, difference = document.get("complete"), "{} in the table, {} by its rows"
         yield _compare("complete", complete, False, difference)
+    for key in (key for key in again if key not in document):
+        # the first tables have no format, and no figures
+        is_older = "format" not in document
+        yield Check(key, Verdict.underivable if is_older else Verdict.differs, reason=LACKED)
     rows = [(row["experiment"], row["label"]) for row in document["rows"]]
     for row in table.rows if table else ():
         if (row.experiment, row.label) not in rows:
@@ -343,9 +416,17 @@ def _table_checks(
             yield Check("rows", Verdict.differs, reason=reason)
 
 
-def _notes(document: Document) -> list[str]:
-    """The notes of a document that are true on every machine."""
-    return [note for note in document["notes"] if not note.startswith(captions.LOCAL_NOTES)]
+def _note_checks(
+    committed: Sequence[str], derived: Sequence[str], runs: Collection[str]
+) -> Iterator[Check]:
+    """Checks of notes; `runs` holds the names of the runs of the table."""
+    of_then = [note for note in committed if captions.is_about_changed_data(note, runs)]
+    of_now = [note for note in derived if captions.is_about_changed_data(note, runs)]
+    for note in of_then:
+        yield Check("notes", Verdict.underivable, note, reason=THEN)
+    lasting = [note for note in committed if note not in of_then]
+    again = [note for note in derived if note not in of_now]
+    yield from _value_checks("notes", lasting, again, None)
 
 
 # -- a run against itself --------------------------------------------------------------------------

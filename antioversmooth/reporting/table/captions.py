@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -139,14 +140,6 @@ def _confidence(rows: Sequence[RowResult]) -> Iterator[str]:
         yield f"Confidence of the paper's values: {'; '.join(legend)}."
 
 
-LOCAL_NOTES = (
-    "Imported, not run here",
-    "Not counted: runs of another identity",
-    "Measured on other images than are there now",
-)
-"""Beginnings of notes that are about this machine's results and data, not the table's runs."""
-
-
 def _differences(seeds: Sequence[Observation]) -> Iterator[str]:
     """Names the runs of each snapshot, version and number of devices, where there are several.
 
@@ -174,7 +167,7 @@ def _imported(seeds: Sequence[Observation]) -> Iterator[str]:
     """Names the imported runs of each bundle."""
     bundles = _runs_by(seeds, lambda seen: filter(None, [(seen.provenance or {}).get("imported")]))
     if bundles:
-        yield f"{LOCAL_NOTES[0]} ({'; '.join(bundles)})."
+        yield f"Imported, not run here ({'; '.join(bundles)})."
 
 
 def _data(seeds: Sequence[Observation]) -> Iterator[str]:
@@ -196,7 +189,21 @@ def _data(seeds: Sequence[Observation]) -> Iterator[str]:
         if describe_change(result, current.facts(seen.run.experiment.data))
     ]
     if changed:
-        yield f"{LOCAL_NOTES[2]}: {and_more(changed, 3)}."
+        yield f"{_CHANGED}: {and_more(changed, 3)}."
+
+
+_CHANGED = "Measured on other images than are there now"
+
+
+def is_about_changed_data(note: str, runs: Collection[str]) -> bool:
+    """Whether a note says that images of runs have changed, which is of one machine and time only.
+
+    Args:
+        runs: The names of the runs that it may be about.
+    """
+    name = "|".join(map(re.escape, runs))
+    listed = rf"({name})(, ({name})){{0,2}}( and \d{{1,6}} more)?"
+    return bool(runs) and re.fullmatch(rf"{_CHANGED}: {listed}\.", note) is not None
 
 
 def _runs_by(
@@ -213,4 +220,5 @@ def _runs_by(
 def _stale(seeds: Sequence[Observation]) -> Iterator[str]:
     names = [seen.run.name for seen in seeds if seen.older]
     if names:
-        yield f"{LOCAL_NOTES[1]} (another spec, data or revision) of {and_more(names, 3)}."
+        which = "runs of another identity (another spec, data or revision)"
+        yield f"Not counted: {which} of {and_more(names, 3)}."
