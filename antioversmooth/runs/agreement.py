@@ -23,6 +23,7 @@ from antioversmooth.runs.metrics import (
     OFF_DIAGONAL_SIMILARITY,
     PERCENT,
     SIMILARITY_IMAGES,
+    SYSTEM,
     TOKEN_SIMILARITY,
     impossible,
 )
@@ -157,7 +158,9 @@ def _from_attempts(
     """Facts of the attempts; one that no record has is left out."""
     if not attempts:
         return {}
-    seen = extend_last_seen(attempts, metrics)
+    # a thread measures the machine, also while the result is being written
+    ordered = [r for r in metrics if not any(key.startswith(SYSTEM) for key in r)]
+    seen = extend_last_seen(attempts, ordered)
     newest, ends = seen[-1], _latest_ends(seen)
     return {
         "attempts": len(seen),

@@ -562,3 +562,19 @@ def test_any_content_of_a_table_is_verified_or_refused(
         )
         json.dumps(report.as_json({}, reports, {}))
         list(report.lines(reports, {}))
+
+
+def test_a_sample_of_the_machine_while_the_result_is_written_contradicts_nothing(
+    committed: Path, lab: Lab
+) -> None:
+    """A thread takes it, so it is no sign that the attempt went on to work."""
+    run = lab.run("wide", 0)
+    finished = json.loads((run.dir / "result.json").read_text())["finished"]
+    lines = run.attempts_path.read_text().splitlines()
+    end = {**json.loads(lines[-1]), "time": finished + 0.9}
+    run.attempts_path.write_text("\n".join([*lines[:-1], json.dumps(end)]) + "\n")
+    sample = {"time": finished + 0.4, "attempt": end["attempt"], "step": 32}
+    journal.append(run.metrics_path, {**sample, "system/cpu_utilization_percentage": 99.0})
+    assert unconfirmed(committed, lab) == {}
+    journal.append(run.metrics_path, sample)
+    assert set(unconfirmed(committed, lab)) >= {"seed 0: device_hours", "seed 0: seconds"}
