@@ -94,6 +94,8 @@ class Analysis:
     """Lines on how the weights were loaded; empty if unknown."""
     changed: str = ""
     """How the data of the run of the weights differs from the images; empty if not, or unknown."""
+    checksums: dict[str, str] = field(default_factory=dict)
+    """Of the data set of the images; empty if unknown."""
 
     @staticmethod
     def weights_name(file: str, sha256: str) -> str:
@@ -143,7 +145,8 @@ class Analysis:
         except ValueError:
             return None
         numbers = value["num_images"], value["depth"]
-        return cls(value["title"], value["weights"], *numbers, measures, value.get("data", ""))
+        optional = {key: value[key] for key in ("data", "checksums") if key in value}
+        return cls(value["title"], value["weights"], *numbers, measures, **optional)
 
 
 def _shape() -> Shape:
@@ -151,7 +154,8 @@ def _shape() -> Shape:
     nested: list[Shape] = [float, [float], [[float]]]
     measures = {f"{name}?": {"*": nested[len(m.axes)]} for name, m in all_measures().items()}
     numbers = {"num_images": int, "depth": int}
-    return {"title": str, "weights": str, **numbers, "data?": str, "measures": measures}
+    data = {"data?": str, "checksums?": {"*": str}}
+    return {"title": str, "weights": str, **numbers, **data, "measures": measures}
 
 
 def _rounded(value: Any) -> Any:

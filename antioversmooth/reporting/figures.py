@@ -15,9 +15,12 @@ from antioversmooth.analysis.drawing import Picture
 from antioversmooth.analysis.panels import FigureRow, PanelData, panel_data
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import Figure, PanelKind, Table
+from antioversmooth.errors import and_more
 from antioversmooth.reporting.rendering import gallery
 from antioversmooth.reporting.table import captions, tables
+from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run
+from antioversmooth.runs.recorded_data import describe_change
 from antioversmooth.spec import Request
 
 JOURNALED = {
@@ -88,6 +91,7 @@ def picture(
         next(r.experiment for r in runs if r.experiment.name == measured[0].experiment)
     )
     published = setting.comparable and not request.changes_identity
+    drawn = [run for row in figure.rows for run in done if run.experiment.name == row.experiment]
     panels = [panel_data(panel, measured, published=published) for panel in figure.panels]
     panels = [panel for panel in panels if panel.curves]
     if not panels:
@@ -95,7 +99,11 @@ def picture(
     title = figure.title
     if not setting.comparable:
         title += f" ({setting.data}, {setting.profile} profile)"
-    notes = list(_notes(figure, rows, panels, seeds, setting, published))
+    notes = [
+        *_notes(figure, rows, panels, seeds, setting, published),
+        *([] if journaled else _images(drawn, [seed for row in rows for seed in row.seeds])),
+        *captions.origins([observe(run) for run in drawn]),
+    ]
     return Picture(figure.name, title, notes, panels)
 
 
@@ -117,19 +125,35 @@ def from_result(run: Run) -> Analysis:
 def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
     """The analysis of a finished run: the stored one, or a new one if weights or images differ.
 
+    The images are those that the run was measured on, where both have recorded checksums.
+
     Raises:
         CheckpointError: Its weights are gone.
     """
     folder = run.dir / "analysis"
     wanted = _weights(run), min(num_images, run.experiment.data.num_val)
     found = Analysis.read(folder / "analysis.json")
-    if found is None or (found.weights, found.num_images) != wanted:
+    of_others = found and describe_change(run.result() or {}, found.checksums)
+    if found is None or (found.weights, found.num_images) != wanted or of_others:
         # imports torch, which stored measures do not need
         from antioversmooth.training.weights.analyse import analyse
 
         found = analyse(run.dir, num_images=num_images)
         found.write(folder)
     return found
+
+
+def _images(runs: Sequence[Run], analyses: Sequence[Analysis]) -> Iterator[str]:
+    """Names the runs whose analysis is of other images than the run, or does not say of which."""
+    pairs = list(zip(runs, analyses, strict=True))
+    changes = [
+        (run.name, found.checksums and describe_change(run.result() or {}, found.checksums))
+        for run, found in pairs
+    ]
+    if changed := [name for name, change in changes if change]:
+        yield f"Analysed on other images than the run was measured on: {and_more(changed, 3)}."
+    if unknown := [run.name for run, found in pairs if not found.checksums]:
+        yield f"The images of the analysis are not recorded: {and_more(unknown, 3)}."
 
 
 def _weights(run: Run) -> str:

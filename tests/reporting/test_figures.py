@@ -10,7 +10,7 @@ from typing import Any
 import completed
 import pytest
 
-from antioversmooth import spec
+from antioversmooth import files, spec
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.config import (
     Figure,
@@ -23,7 +23,7 @@ from antioversmooth.config import (
 )
 from antioversmooth.errors import SpecError
 from antioversmooth.reporting import figures
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, journal
 from antioversmooth.spec import Request
 
 ROWS = ("deit_s12", "deit_s12_attnscale")
@@ -54,7 +54,7 @@ def finish(request_: Request, tmp_path: Path) -> Callable[..., list[Run]]:
         for run in runs:
             run.prepare()
             similarity = {
-                "tokens": [0.1 + run.seed, 0.2 + run.seed],
+                "tokens": [0.1 + run.seed / 2, 0.2 + run.seed / 2],
                 "off_diagonal": [0.0, 0.1],
                 "images": 128,
             }
@@ -73,8 +73,8 @@ def test_journaled_similarity_is_drawn_without_a_model(
     assert found is not None
     (panel,) = found.panels
     assert [curve.label for curve in panel.curves] == list(ROWS)
-    assert list(panel.curves[0].y) == pytest.approx([0.6, 0.7])
-    assert (list(panel.curves[0].low), list(panel.curves[0].high)) == ([0.1, 0.2], [1.1, 1.2])
+    assert list(panel.curves[0].y) == pytest.approx([0.35, 0.45])
+    assert (list(panel.curves[0].low), list(panel.curves[0].high)) == ([0.1, 0.2], [0.6, 0.7])
     assert found.title == "Similarity (MNIST-5k, mini profile)"
     assert found.notes == [
         "Every layer is measured; markers take turns, since curves may lie on each other.",
@@ -201,6 +201,73 @@ def test_an_analysis_in_the_run_is_used_while_it_is_of_these_weights_and_images(
     assert again.num_images == 64
     replace(again, weights="other.pt").write(run.dir / "analysis")
     assert figures.analysed(run, 64).weights == stored.weights
+
+
+SUMS = {"fingerprint": "a" * 64, "sample": "b" * 64, "classes": "c" * 64}
+HEADS = replace(
+    FIGURE,
+    rows=[FigureRow("deit_s12", "DeiT-S")],
+    panels=[Panel(PanelKind.attention_similarity, rows=["deit_s12"])],
+)
+
+
+def stored(run: Run, **sums: str) -> Analysis:
+    """An analysis of the final weights of a run, in its directory."""
+    final = (run.result() or {})["checkpoint"]
+    weights = Analysis.weights_name(final["file"], final["sha256"])
+    made = Analysis("", weights, 128, 2, {"attention/similarity": {1: [0.5]}}, checksums=sums)
+    made.write(run.dir / "analysis")
+    return made
+
+
+@pytest.mark.parametrize("key", SUMS)
+def test_an_analysis_of_other_images_than_the_run_is_measured_again_and_if_still_noted(
+    finish: Callable[..., list[Run]],
+    request_: Request,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    key: str,
+) -> None:
+    from antioversmooth.training.weights import analyse as analysing
+
+    run = finish(["deit_s12"], data={"root": "/nowhere", **SUMS})[0]
+    same = stored(run, **SUMS)
+    assert figures.analysed(run) == same
+    found = figures.picture(HEADS, request_, [0], tmp_path)
+    assert found is not None
+    assert not any("images of the analysis" in note or "Analysed" in note for note in found.notes)
+
+    other = stored(run, **{**SUMS, key: "f" * 64})
+    again = replace(other, measures={"attention/similarity": {1: [0.25]}}, checksums=SUMS)
+    monkeypatch.setattr(analysing, "analyse", lambda target, *, num_images: again)
+    assert figures.analysed(run) == again
+    monkeypatch.setattr(analysing, "analyse", lambda target, *, num_images: other)
+    stored(run, **{**SUMS, key: "f" * 64})
+    found = figures.picture(HEADS, request_, [0], tmp_path)
+    assert found is not None
+    assert f"Analysed on other images than the run was measured on: {run.name}." in found.notes
+
+
+def test_a_figure_names_imported_runs_and_analyses_of_unknown_images(
+    finish: Callable[..., list[Run]], request_: Request, tmp_path: Path
+) -> None:
+    (planned,) = request_.plan([0], tmp_path)[:1]
+    name = f"step{planned.experiment.total_steps:08d}-attempt1.pt"
+    run = finish(["deit_s12"], checkpoint={"file": name, "sha256": "0" * 64})[0]
+    start = {"time": 1.0, "attempt": 1, "event": "start", "step": 0}
+    journal.append(run.attempts_path, {**start, "device": "CPU"})
+    end = {"time": 1.0, "attempt": 1, "event": "end", "reason": "completed"}
+    journal.append(run.attempts_path, {**end, "step": run.experiment.total_steps})
+    files.write_json(run.dir / "imported.json", {"bundle": "b.tar", "sha256": "e" * 64})
+    stored(run)
+    found = figures.picture(HEADS, request_, [0], tmp_path)
+    assert found is not None
+    assert f"The images of the analysis are not recorded: {run.name}." in found.notes
+    origin = f"Imported, not run here (b.tar, sha256 {'e' * 12}: {run.name})."
+    assert origin in found.notes
+    journaled = figures.picture(FIGURE, request_, [0], tmp_path)
+    assert journaled is not None
+    assert origin in journaled.notes
 
 
 def table(*names: str) -> Table:

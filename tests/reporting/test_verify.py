@@ -261,6 +261,14 @@ TABLE_FORGERIES: dict[str, Callable[[Any], object]] = {
 """Lies of a table, by the value that is found."""
 
 
+def test_an_analysis_is_named_as_not_derivable(committed: Path, lab: Lab) -> None:
+    assert "seed 0: analysis" not in underivable(committed, lab)
+    folder = lab.run("wide").dir / "analysis"
+    folder.mkdir()
+    (folder / "analysis.json").write_text('{"title": "forged"}')
+    assert "seed 0: analysis" in underivable(committed, lab)
+
+
 @pytest.mark.parametrize("key", TABLE_FORGERIES)
 def test_a_lie_of_a_table_about_itself_is_found(committed: Path, lab: Lab, key: str) -> None:
     change(committed, TABLE_FORGERIES[key])

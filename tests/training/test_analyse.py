@@ -10,6 +10,7 @@ import torch
 from processes import TINY
 from torch import nn
 
+from antioversmooth.analysis.record import Analysis
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import CheckpointError
@@ -40,6 +41,11 @@ def test_a_run_is_analysed_with_its_newest_weights(tiny_run: Callable[..., Run])
     assert found.title == config.title
     assert found.weights.startswith(f"{path.name}, sha256 ")
     assert found.num_images == 40
+    assert found.checksums == open_dataset(config.data).checksums()
+    found.write(run.dir / "analysis")
+    again = Analysis.read(run.dir / "analysis" / "analysis.json")
+    assert again is not None
+    assert again.checksums == found.checksums
     assert set(found.measures["scales/w"][1]) == {0.5}
     images = torch.cat(list(validation_batches(config, open_dataset(config.data).val, 40)))
     journaled = token_similarity(model, images).tokens

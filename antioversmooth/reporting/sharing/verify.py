@@ -432,12 +432,18 @@ def _note_checks(
 # -- a run against itself --------------------------------------------------------------------------
 
 
+FROM_WEIGHTS = "figures draw it; `analyze` measures it again from the weights"
+"""Why an analysis is not derivable."""
+
+
 def _run_checks(seed: _Seed, checkpoints: bool, more_checks: RunCheck | None) -> Iterator[Check]:
     name = f"seed {seed.values['seed']}"
     if seed.seen and seed.seen.result is not None:
         experiment = seed.seen.run.experiment
         yield from result_checks(name, seed.seen, _model_values(experiment))
         yield from _file_checks(name, seed.seen.run, checkpoints)
+        if (seed.seen.run.dir / "analysis" / "analysis.json").exists():
+            yield Check(f"{name}: analysis", Verdict.underivable, reason=FROM_WEIGHTS)
         yield from more_checks(name, seed.seen) if more_checks else ()
     elif seed.seen and seed.values["result"] is not None:
         reason = seed.seen.problem or f"the run is {seed.seen.state.value}"

@@ -126,11 +126,16 @@ def notes(rows: Sequence[RowResult]) -> list[str]:
         *_confidence(rows),
         *deviations.notes(list(experiments.values())),
         *_differences(seeds),
-        *_imported(seeds),
-        *_data(seeds),
+        *origins(seeds),
         *_stale(seeds),
         *(f"{seen.run.name}: {seen.problem}." for seen in seeds if seen.problem),
     ]
+
+
+def origins(seeds: Sequence[Observation]) -> Iterator[str]:
+    """Notes on where runs come from: bundles, and data that differs or has changed."""
+    yield from _imported(seeds)
+    yield from _data(seeds)
 
 
 def _confidence(rows: Sequence[RowResult]) -> Iterator[str]:

@@ -58,8 +58,10 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
             f"{target}: measures of its layers are not finite numbers: the weights have diverged"
         )
     data = f"{config.data.name}, {config.profile} profile"
-    changed = describe_change_of_weights(target, dataset.checksums())
-    return replace(analysis, data=data, loaded=report.lines(), changed=changed)
+    sums = dataset.checksums()
+    changed = describe_change_of_weights(target, sums)
+    loaded = report.lines()
+    return replace(analysis, data=data, loaded=loaded, changed=changed, checksums=dict(sums))
 
 
 def _is_finite(value: Any) -> bool:
