@@ -4,6 +4,7 @@ says what to do."""
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import signal
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.data._utils import signal_handling
 
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.errors import LaunchError
@@ -27,6 +29,16 @@ from antioversmooth.training.data import loading
 from antioversmooth.training.data.augmentation import train_transform
 from antioversmooth.training.data.sampling import View
 from antioversmooth.training.data.workers import loading_failures, start_worker
+
+
+@pytest.fixture(autouse=True)
+def _own_handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets the loading processes of a test end before those of another test are listened to."""
+    before = signal.getsignal(signal.SIGCHLD)
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    yield
+    gc.collect()
+    signal.signal(signal.SIGCHLD, before)
 
 
 class Items(Dataset[Any]):
@@ -91,6 +103,12 @@ def test_a_loading_process_that_fails_ends_the_wait_with_the_reason(
 ) -> None:
     with pytest.raises(kind, match=message):
         load(make)
+
+
+def test_the_end_of_another_loading_process_does_not_disturb_the_one_that_is_reported() -> None:
+    with pytest.raises(RuntimeError), loading_failures():
+        raise RuntimeError("DataLoader worker (pid 1) exited unexpectedly")
+    assert signal.getsignal(signal.SIGCHLD) is signal.SIG_DFL
 
 
 def test_a_failure_that_is_no_loading_processs_is_as_it_was() -> None:

@@ -68,6 +68,8 @@ def loading_failures() -> Iterator[Connection]:
         try:
             yield writer
         except (RuntimeError, OSError) as err:
+            # torch raises where the next loading process ends, in whatever this process does then
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             said = reader.recv_bytes().decode(errors="replace") if reader.poll() else ""
             # the thread that copies batches for a GPU
             if failed and str(err).startswith("Pin memory thread"):
