@@ -32,7 +32,6 @@ from torch.profiler import ProfilerActivity, profile
 from antioversmooth import files, spec
 from antioversmooth.config import Compiler, Experiment, Precision
 from antioversmooth.methods import METHODS
-from antioversmooth.models.factory import build_model
 from antioversmooth.project import find_root
 from antioversmooth.runs import Run
 from antioversmooth.training.data.loading import OK, Batch
@@ -41,6 +40,7 @@ from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.run.checkpoint import load_state
 from antioversmooth.training.run.distributed import RankInfo, Ranks
 from antioversmooth.training.step.learner import Learner
+from antioversmooth.training.weights.initial import new_model
 from benchmarks.suite import machine
 from benchmarks.textbook import textbook
 from benchmarks.timing import spread
@@ -152,34 +152,20 @@ def _builders(
 def _model(config: Experiment, *, explicit: bool) -> nn.Module:
     """The row's backbone without its method, or with the method written out."""
     method = config.model.scaling.value
-    plain = build_model(
-        spec_without_method(config),
-        num_classes=config.data.num_classes,
-        in_channels=config.data.in_channels,
-        dropout=config.recipe.dropout,
-        drop_path=config.recipe.drop_path,
-    )
+    plain = new_model(without_method(config), seed=0)
     is_vit = config.model.family.value == "vit"
     return textbook(plain, **{method: True}, doubled=is_vit) if explicit else plain
 
 
-def spec_without_method(config: Experiment) -> Any:
-    """The model of a row, without its method."""
+def without_method(config: Experiment) -> Experiment:
+    """The row's experiment with the plain backbone."""
     none = type(config.model.scaling)("none")
-    return replace(config.model, scaling=none)
+    return replace(config, model=replace(config.model, scaling=none))
 
 
 def _our_step(config: Experiment, batch: Batch, device: torch.device) -> Step:
-    torch.manual_seed(0)
     recipe = config.recipe
-    model = build_model(
-        config.model,
-        num_classes=config.data.num_classes,
-        in_channels=config.data.in_channels,
-        dropout=recipe.dropout,
-        attention_dropout=recipe.attention_dropout,
-        drop_path=recipe.drop_path,
-    ).to(device)
+    model = new_model(config, seed=0).to(device)
     order = SampleOrder.of(config, seed=0)
     micro = MicroBatches(order, recipe.global_batch, 1, 0, 0, order.steps_per_epoch)
     learner = Learner(

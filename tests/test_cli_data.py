@@ -135,7 +135,9 @@ def test_other_counts_than_the_specs_are_said_before_anything_is_decoded(
     assert "decoded" not in printed.out
 
 
-def test_what_is_passed_over_is_printed(pictures: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_are_passed_over_are_printed(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (pictures / "train" / "ash" / ".DS_Store").touch()
     (pictures / "train" / "ash" / "labels.txt").touch()
     given = ["data", "deit_s12", f"data.root={pictures}", *COUNTS]

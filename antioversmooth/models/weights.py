@@ -149,21 +149,10 @@ def _load(
     missing = sorted(expected.keys() - fitted.keys())
     shared = sorted(fitted.keys() & expected.keys() - set(reset))
     theirs = fitted if purpose is Purpose.training else {**fitted, **_unresampled(state)}
-    problems = {
-        _LACKS: [key for key in missing if not _may_be_missing(key, purpose, allow_missing)],
-        _EXCESS: sorted(fitted.keys() - expected.keys()),
-        "has other shapes of": [
-            f"{key} {_shape(theirs[key])} for {_shape(expected[key])}"
-            for key in shared
-            if theirs[key].shape != expected[key].shape
-        ],
-        "has other numbers in": [
-            f"{key} ({_kind(fitted[key])} for {_kind(expected[key])})"
-            for key in shared
-            if not _is_alike(fitted[key], expected[key])
-        ],
-    }
-    found = {what: keys for what, keys in problems.items() if keys}
+    found = _mismatches(theirs, expected, shared)
+    needed = [key for key in missing if not _may_be_missing(key, purpose, allow_missing)]
+    if needed:
+        found = {_LACKS: needed, **found}
     if found:
         raise _misfit(source, model, found, _advice(found, purpose) or choice)
     if reset and purpose is not Purpose.training:
@@ -182,6 +171,28 @@ def _load(
         no_tensors=stored.no_tensors,
         **_account(state, fitted, reset),
     )
+
+
+def _mismatches(theirs: State, expected: State, shared: Sequence[str]) -> dict[str, list[str]]:
+    """Weights that the model has no place for, by what is wrong with them.
+
+    Args:
+        shared: Keys of weights that are loaded.
+    """
+    problems = {
+        _EXCESS: sorted(theirs.keys() - expected.keys()),
+        "has other shapes of": [
+            f"{key} {_shape(theirs[key])} for {_shape(expected[key])}"
+            for key in shared
+            if theirs[key].shape != expected[key].shape
+        ],
+        "has other numbers in": [
+            f"{key} ({_kind(theirs[key])} for {_kind(expected[key])})"
+            for key in shared
+            if not _is_alike(theirs[key], expected[key])
+        ],
+    }
+    return {what: keys for what, keys in problems.items() if keys}
 
 
 def _unresampled(state: State) -> State:

@@ -356,7 +356,7 @@ def test_every_column_is_derived_or_is_said_not_to_be(committed: Path, lab: Lab)
         assert any(key == column.key or key.startswith(f"{column.key}.") for key in keys), column
 
 
-def test_what_is_not_derivable_is_named_and_counted(
+def test_values_that_are_not_derivable_are_named_and_counted(
     committed: Path, lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert underivable(committed, lab) == {"seeds[0].older", "seeds[1].older"}

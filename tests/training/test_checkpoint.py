@@ -76,7 +76,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "of a step that is no number": {"step": "8"},
     "without a model": {"model": None},
 }
-"""What a whole file named as the checkpoint of step 8 holds besides."""
+"""Contents of a whole file named as the checkpoint of step 8."""
 
 
 @pytest.mark.parametrize("changes", OTHERS.values(), ids=OTHERS)

@@ -45,7 +45,7 @@ def test_images_with_one_view_keep_their_order_whatever_the_groups(group: int) -
 
 
 class Shares(NamedTuple):
-    """What views of the same image have in common; `groups`, [steps, groups, views], hold its
+    """Shares of views of one image that are mixed alike; `groups`, [steps, groups, views], hold its
     number."""
 
     own: float

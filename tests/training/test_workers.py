@@ -192,7 +192,7 @@ def test_shared_memory_is_counted_in_whole_pages_for_each_batch_ahead(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_the_thread_that_copies_batches_for_a_gpu_has_its_error_told() -> None:
+def test_the_error_of_the_thread_that_copies_batches_to_a_gpu_is_raised() -> None:
     def fail() -> None:
         raise OSError(24, "Too many open files")
 
