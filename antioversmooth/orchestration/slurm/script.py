@@ -1,8 +1,8 @@
-"""The batch script of a run, rendered without SLURM, byte for byte as it is later submitted.
+"""Batch scripts, rendered without SLURM, byte for byte as they are later submitted.
 
-submitit renders the directives and the srun line. Nothing is pickled: every task is started with
-the run directory as its only argument, so a job holds no state, and one that was queued by a
-launcher that died is as good as any other.
+submitit renders the directives and the srun line. Nothing is pickled: every task of a run is
+started with the run directory as its only argument, so a job holds no state, and one that was
+queued by a launcher that died is as good as any other.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import hashlib
 import re
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +33,49 @@ def job_folder(run: Run) -> Path:
     return run.dir.absolute() / "slurm"
 
 
+@dataclass(frozen=True)
+class BatchJob:
+    """A job in the terms of this project."""
+
+    name: str
+    folder: Path
+    """Where the raw output of the job goes."""
+    cluster: ClusterConfig
+    code: Path
+    """The copy of the package that the job runs."""
+    program: Sequence[str]
+    """Words after the Python interpreter that each rank runs."""
+    wait_s: int
+    """Seconds that the other tasks may go on after the first one has ended."""
+    after: Sequence[str] = ()
+    """Words after the Python interpreter that run once at the end, followed by the exit code of
+    srun and the time when the job started, in seconds since 1970; empty: none."""
+
+
 def sbatch_script(run: Run, snapshot: Path) -> str:
-    """The script that sbatch is given.
+    """The script of a run that sbatch is given.
 
     Args:
         snapshot: The copy of the package that the job runs.
+
+    Raises:
+        LaunchError: SLURM or a shell would read a path as something else.
+    """
+    directory = _readable_by_slurm(run.dir.absolute())
+    job = BatchJob(
+        name=job_name(run),
+        folder=job_folder(run),
+        cluster=run.experiment.cluster,
+        code=snapshot,
+        program=["-m", "antioversmooth.orchestration.slurm.rank", directory],
+        wait_s=int(run.experiment.runtime.timeout_s),
+        after=["-m", "antioversmooth.orchestration.slurm.epilogue", directory],
+    )
+    return render(job)
+
+
+def render(job: BatchJob) -> str:
+    """The script of a job.
 
     Raises:
         LaunchError: SLURM or a shell would read a path as something else.
@@ -50,19 +90,16 @@ def sbatch_script(run: Run, snapshot: Path) -> str:
         def affinity(cls) -> int:
             return 1
 
-    renderer = Renderer(folder=_readable_by_slurm(job_folder(run)))
-    renderer.update_parameters(
-        **_options(run), setup=_before(run, snapshot), teardown=_afterwards(run)
-    )
-    return f"{renderer._make_submission_file_text(_command(run), uid='')}\n"
+    renderer = Renderer(folder=_readable_by_slurm(job.folder))
+    renderer.update_parameters(**_options(job), setup=_before(job), teardown=_afterwards(job))
+    return f"{renderer._make_submission_file_text(_command(job), uid='')}\n"
 
 
-def _options(run: Run) -> dict[str, Any]:
-    cluster = run.experiment.cluster
+def _options(job: BatchJob) -> dict[str, Any]:
+    cluster = job.cluster
     requeue = {"requeue": True} if cluster.requeue else {"no-requeue": True}
-    wait_s = int(run.experiment.runtime.timeout_s)
     given = {
-        "job_name": job_name(run),
+        "job_name": job.name,
         "time": cluster.time_min,
         "signal_delay_s": cluster.signal_delay_s,
         "mem": f"{round(cluster.mem_gb * 1024)}M" if cluster.mem_gb else None,
@@ -81,7 +118,7 @@ def _options(run: Run) -> dict[str, Any]:
         "srun_args": [
             f"--cpus-per-task={_task_cpus(cluster)}",
             "--kill-on-bad-exit=1",
-            f"--wait={wait_s}",
+            f"--wait={job.wait_s}",
         ],
     }
     known = {key: value for key, value in given.items() if value is not None}
@@ -113,10 +150,10 @@ _TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "
 _MASTER_PORT = "$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) % 12000))"
 
 
-def _before(run: Run, snapshot: Path) -> list[str]:
-    code = shlex.quote(_readable_by_slurm(snapshot.absolute()))
+def _before(job: BatchJob) -> list[str]:
+    code = shlex.quote(_readable_by_slurm(job.code.absolute()))
     return [
-        *run.experiment.cluster.setup,
+        *job.cluster.setup,
         f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
         "export PYTHONSAFEPATH=1  # without it, `-m` imports from the current folder first",
         f"[ -d {code} ] || exit 1  # without a snapshot, Python imports an installed package",
@@ -129,13 +166,11 @@ def _before(run: Run, snapshot: Path) -> list[str]:
     ]
 
 
-def _command(run: Run) -> str:
+def _command(job: BatchJob) -> str:
     """The command that srun starts in each task."""
-    cluster = run.experiment.cluster
-    directory = _readable_by_slurm(run.dir.absolute())
-    program = ["-m", "antioversmooth.orchestration.slurm.rank", directory]
+    cluster = job.cluster
     if cluster.starter is ProcessStarter.srun:
-        return shlex.join([sys.executable, "-u", *program])
+        return shlex.join([sys.executable, "-u", *job.program])
     agent = [sys.executable, "-u", "-m", "torch.distributed.run", f"--nnodes={cluster.nodes}"]
     agent += [f"--nproc-per-node={cluster.processes_per_node}", "--rdzv-backend=c10d"]
     # By itself the agent dies of USR2, and its processes with it, before they have saved.
@@ -144,13 +179,13 @@ def _command(run: Run) -> str:
         '--rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"'
         ' --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT"'
     )
-    return f"{shlex.join(agent)} {meeting} {shlex.join(program)}"
+    return f"{shlex.join(agent)} {meeting} {shlex.join(job.program)}"
 
 
-def _afterwards(run: Run) -> list[str]:
-    directory = _readable_by_slurm(run.dir.absolute())
-    program = [sys.executable, "-m", "antioversmooth.orchestration.slurm.epilogue", directory]
-    return ["code=$?", f'{shlex.join(program)} "$code" "$started"']
+def _afterwards(job: BatchJob) -> list[str]:
+    if not job.after:
+        return []
+    return ["code=$?", f'{shlex.join([sys.executable, *job.after])} "$code" "$started"']
 
 
 def _readable_by_slurm(path: Path) -> str:
