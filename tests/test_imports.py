@@ -12,11 +12,22 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parent.parent
-BASE = {"background", "config", "errors", "files", "redact", "shapes", "text", "weight_files"}
+BASE = {
+    "background",
+    "config",
+    "errors",
+    "files",
+    "finding",
+    "redact",
+    "shapes",
+    "text",
+    "weight_files",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "background": set(),
     "errors": set(),
     "files": set(),
+    "finding": {"errors", "shapes"},
     "redact": set(),
     "shapes": set(),
     "text": set(),
