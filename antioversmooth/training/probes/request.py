@@ -1,0 +1,92 @@
+"""The request for probes, which the login node writes and every rank reads; without torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from antioversmooth import files
+from antioversmooth.config import ClusterConfig
+from antioversmooth.errors import LaunchError, error_message
+from antioversmooth.shapes import Bounds, misfits
+
+REQUEST = "request.json"
+"""Name of the request in the folder of the probes."""
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """Promises that the probes compare the nodes with, and the time that they may take."""
+
+    processes_per_node: int
+    """Ranks on each node."""
+    nodes: int = 1
+    gpus_per_node: int = 0
+    """GPUs that each node must have; 0: the ranks train on CPUs."""
+    cpus_per_task: int = 0
+    """CPUs that each rank must have; 0: none are promised."""
+    mem_gb: float = 0
+    """Memory that the ranks of a node must have together, in GiB; 0: none is promised."""
+    run: str | None = None
+    """Directory of a prepared run, whose data and model are probed; None: neither is."""
+    snapshot: str = ""
+    """Id of the code that the ranks must run; empty: any."""
+    limit_s: float = 60.0
+    """Seconds after which a probe counts as hung; listing data and taking steps have five times as
+    many."""
+    measure_s: float = 10.0
+    """Seconds for each measurement of a speed."""
+    signal_wait_s: float = 0.0
+    """Seconds to wait for the scheduler's warning signal, after all other probes; 0: none comes."""
+    login_time: float = field(default_factory=time.time)
+    """Clock of the login node as it writes the request, in seconds since 1970."""
+
+    @classmethod
+    def of(cls, cluster: ClusterConfig, **others: object) -> ProbeRequest:
+        """The request for the nodes of a profile.
+
+        Args:
+            others: Other fields.
+        """
+        promised = ("nodes", "gpus_per_node", "cpus_per_task", "mem_gb", "processes_per_node")
+        return cls(**{name: getattr(cluster, name) for name in promised}, **others)  # type: ignore[arg-type]
+
+    def write(self, folder: Path) -> None:
+        """Writes the request into the folder of the probes."""
+        files.write_json(folder / REQUEST, dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> ProbeRequest:
+        """The request in the folder of the probes.
+
+        Raises:
+            LaunchError: It is not there, or is none.
+        """
+        path = folder / REQUEST
+        try:
+            content = files.read_json(path)
+        except (ValueError, OSError) as err:
+            raise LaunchError(f"{path} cannot be read: {error_message(err)}") from err
+        if content is None:
+            raise LaunchError(f"{path} is not there")
+        if wrong := "; ".join(misfits(content, _SHAPE)):
+            raise LaunchError(f"{path}: {wrong}")
+        known = [one.name for one in dataclasses.fields(cls)]
+        return cls(**{name: content[name] for name in known})
+
+
+_SHAPE = {
+    "processes_per_node": range(1, 2**20),
+    "nodes": range(1, 2**20),
+    "gpus_per_node": range(2**20),
+    "cpus_per_task": range(2**20),
+    "mem_gb": Bounds(0),
+    "run": (str, None),
+    "snapshot": str,
+    "limit_s": Bounds(0.1),
+    "measure_s": Bounds(0),
+    "signal_wait_s": Bounds(0),
+    "login_time": float,
+}
