@@ -9,7 +9,9 @@ from antioversmooth.config import ClusterConfig
 from antioversmooth.errors import LaunchError
 from antioversmooth.training.probes.request import REQUEST, ProbeRequest
 
-REQUESTED = ProbeRequest(processes_per_node=4, nodes=2, mem_gb=64, run="/runs/one", login_time=1.5)
+REQUESTED = ProbeRequest(
+    processes_per_node=4, nodes=2, mem_gb=64, runs=["/runs/one"], login_time=1.5
+)
 
 
 def test_a_request_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -19,8 +21,8 @@ def test_a_request_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_request_promises_what_its_profile_asks_for() -> None:
     cluster = ClusterConfig(name="x", nodes=3, gpus_per_node=4, cpus_per_task=8, mem_gb=100)
-    request = ProbeRequest.of(cluster, run="/runs/one", login_time=2.0)
-    assert request == ProbeRequest(4, 3, 4, 8, 100, "/runs/one", login_time=2.0)
+    request = ProbeRequest.of(cluster, runs=["/runs/one"], login_time=2.0)
+    assert request == ProbeRequest(4, 3, 4, 8, 100, ["/runs/one"], login_time=2.0)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,7 @@ def test_a_request_promises_what_its_profile_asks_for() -> None:
     [
         ("nodes", "two", "nodes"),
         ("processes_per_node", 0, "processes_per_node"),
-        ("run", 7, "run"),
+        ("runs", [7], "runs"),
         ("limit_s", -1, "limit_s"),
         ("login_time", None, "login_time"),
     ],

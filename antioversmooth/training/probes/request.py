@@ -14,6 +14,32 @@ from antioversmooth.shapes import Bounds, misfits
 
 REQUEST = "request.json"
 """Name of the request in the folder of the probes."""
+WAITING = "rank{}.waiting"
+"""Name of an empty file, by rank: the rank waits for the warning signal, and all else is probed."""
+TRAINING_SPEED = "training speed"
+"""Check whose findings have the values of a `Speed`, one finding for each run of a request."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Steps of the real model, as one rank measured them."""
+
+    run: str
+    """Directory of the run, as in the request."""
+    images_per_s: float
+    """Images a second and device."""
+    device_name: str
+    """Name of the GPU, or of the processor."""
+    device_type: str
+    """cuda or cpu."""
+    processes: int
+    """Ranks that took the steps together."""
+    device_batch: int
+    """Samples per pass."""
+    device_memory_gb: float
+    """Peak of the GPU's memory, in GiB; 0 on CPUs."""
+    host_memory_gb: float
+    """Peak of the memory of the rank's process, in GiB."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +55,9 @@ class ProbeRequest:
     """CPUs that each rank must have; 0: none are promised."""
     mem_gb: float = 0
     """Memory that the ranks of a node must have together, in GiB; 0: none is promised."""
-    run: str | None = None
-    """Directory of a prepared run, whose data and model are probed; None: neither is."""
+    runs: list[str] = field(default_factory=list)
+    """Directories of prepared runs whose data and models are probed, one for each model; empty:
+    neither is."""
     snapshot: str = ""
     """Id of the code that the ranks must run; empty: any."""
     limit_s: float = 60.0
@@ -83,7 +110,7 @@ _SHAPE = {
     "gpus_per_node": range(2**20),
     "cpus_per_task": range(2**20),
     "mem_gb": Bounds(0),
-    "run": (str, None),
+    "runs": [str],
     "snapshot": str,
     "limit_s": Bounds(0.1),
     "measure_s": Bounds(0),
