@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from antioversmooth.errors import LaunchError
+from antioversmooth.orchestration.slurm.environment import plain_environment
 
 
 class Unreachable(LaunchError):
@@ -162,19 +162,6 @@ def run_client(*command: str, **options: Any) -> subprocess.CompletedProcess[str
         raise LaunchError(
             f"there is no {command[0]} on PATH: this is not a machine of a SLURM cluster"
         ) from err
-
-
-_TASTES = ("SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SBATCH_", "SLURM_TIME_FORMAT")
-"""Variables by which people set options of SLURM's clients: filters, formats, defaults."""
-
-
-def plain_environment() -> dict[str, str]:
-    """This environment without options of SLURM's clients.
-
-    Those of sbatch would win over the batch script that was shown; a filter of squeue would hide
-    jobs that are there.
-    """
-    return {key: value for key, value in os.environ.items() if not key.startswith(_TASTES)}
 
 
 def refusal(what: str, stderr: str) -> LaunchError:

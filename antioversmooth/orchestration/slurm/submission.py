@@ -17,6 +17,7 @@ from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.client import Job, Stage, Unreachable, error_text
+from antioversmooth.orchestration.slurm.environment import plain_environment
 from antioversmooth.orchestration.slurm.script import job_folder, job_name, sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
@@ -185,15 +186,12 @@ def _sbatch(
     *arguments: str, script: str | None = None, pass_fds: Iterable[int] = ()
 ) -> subprocess.CompletedProcess[str]:
     """The end of an sbatch, which reads the script from its input where no file is named."""
-    # a new job takes over only the cluster from a job that this may run in
-    inside = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_") if "SLURM_JOB_ID" in os.environ else ()
-    outside = {
-        key: value
-        for key, value in client.plain_environment().items()
-        if key == "SLURM_CONF" or not key.startswith(inside)
-    }
     return client.run_client(
-        "sbatch", *arguments, input=script, env=outside, pass_fds=tuple(pass_fds)
+        "sbatch",
+        *arguments,
+        input=script,
+        env=plain_environment(),
+        pass_fds=tuple(pass_fds),
     )
 
 
