@@ -82,6 +82,7 @@ def test_flags_are_short_for_overrides() -> None:
         ([ROW, "--follow", "--detach"], "not allowed with argument"),
         ([ROW, "--noddes", "2"], "there is no option --noddes; did you mean --nodes?"),
         ([ROW, "--recipe.epochs=3"], "an override has no dashes: recipe.epochs=3"),
+        ([ROW, "--scripts"], "--scripts shows what a --dry-run shows; add --dry-run"),
         ([ROW, "--backend=slrum"], "invalid choice: 'slrum'"),
     ],
 )
@@ -179,6 +180,19 @@ def test_a_dry_run_shows_the_batch_script_without_slurm(
     assert "16 x 16 x 1 = 256" in said
     assert "#SBATCH --nodes=2" in said
     assert "A launch would be refused: data.root" in said
+
+
+def test_a_dry_run_shows_a_script_of_each_shape_or_all(
+    launch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mini = ["profile=mini", f"cluster.results={tmp_path}", "--backend=slurm", "--dry-run"]
+    assert launch.main([ROW, *mini, "--seeds=0,1,2"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("#!/bin/bash") == 1
+    assert "the same but for names and paths: deit_s12 seed 1, deit_s12 seed 2" in said
+    assert "total: 3 runs, 0 done, 3 to start" in said
+    assert launch.main([ROW, *mini, "--seeds=0,1,2", "--scripts"]) == 0
+    assert capsys.readouterr().out.count("#!/bin/bash") == 3
 
 
 def test_done_runs_are_skipped(

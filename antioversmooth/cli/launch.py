@@ -35,7 +35,7 @@ def launch_command(args: Namespace, project: Path) -> int:
     results = project / "results"
     request, choice, planned = plan(args, project, out)
     if args.dry_run:
-        return _show_plan(planned, choice, request.results(results), args.json, out)
+        return _show_plan(planned, choice, request.results(results), args, out)
     untrusted = _report_untrusted_results(planned, out)
     runs = [run for run in planned if run.id not in untrusted]
     pending = _pending_runs(runs, len(planned), out)
@@ -95,11 +95,14 @@ def _slurm_backend(args: Namespace, request: Request, project: Path) -> SlurmBac
 
 
 def _show_plan(
-    runs: Sequence[Run], choice: Choice, results: Path, as_json: bool, out: TextIO
+    runs: Sequence[Run], choice: Choice, results: Path, args: Namespace, out: TextIO
 ) -> int:
     """Shows what a launch would do; returns USER_ERROR if it would be refused."""
     planned = dryrun.describe(runs, choice, snapshot.describe(results), results)
-    print_json(planned) if as_json else dryrun.show(planned, out)
+    if args.json:
+        print_json(planned)
+    else:
+        dryrun.show(planned, out, all_scripts=args.scripts)
     return USER_ERROR if planned["refused"] else OK
 
 

@@ -109,6 +109,8 @@ def parse_launch(arguments: Sequence[str] | None, description: str = "") -> argp
     }
     options = [f"{key}={value}" for key, value in short_for.items() if value is not None]
     args.overrides = [*options, *overrides]
+    if args.scripts and not args.dry_run:
+        parser.error("--scripts shows what a --dry-run shows; add --dry-run")
     if not args.specs:
         example = "experiments/deit_s12.yaml or experiments/tables/table2.yaml"
         parser.error(f"which spec? for example {example}")
@@ -145,7 +147,8 @@ def launch_parser(description: str = "") -> Parser:
         "--max-steps", type=int, metavar="N", help="end each run, resumable, after step N"
     )
     _flag(what, "--eval", help="evaluate trained runs again instead of training")
-    _flag(what, "--dry-run", help="show what would be done, and do nothing")
+    _flag(what, "--dry-run", help="show what would be done and its price, and do nothing")
+    _flag(what, "--scripts", help="of --dry-run: every batch script, not one of each shape")
     how = parser.add_argument_group("how")
     stay = how.add_mutually_exclusive_group()
     _flag(stay, "--follow", help="SLURM: stay and show progress; at the end the table")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from antioversmooth.datasets.current import CurrentData
 from antioversmooth.errors import UserError
-from antioversmooth.orchestration import preflight
+from antioversmooth.orchestration import preflight, scripts, totals
 from antioversmooth.orchestration.backend import Backend, Choice
-from antioversmooth.orchestration.estimate import Estimator
+from antioversmooth.orchestration.devices import Placement
+from antioversmooth.orchestration.estimate import Estimate, Estimator
+from antioversmooth.orchestration.monitor.progress import progress_of
+from antioversmooth.orchestration.monitor.status import describe_changed_data
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.record import RunRecord
@@ -20,6 +25,26 @@ if TYPE_CHECKING:
 
 TABLE_WIDTH = 140
 """Characters that the widest row needs."""
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A run of a plan."""
+
+    record: RunRecord
+    placement: Placement
+    estimate: Estimate
+
+    def cost(self) -> totals.Cost:
+        record = self.record
+        return totals.Cost(
+            record.run,
+            self.estimate.device_hours,
+            progress_of(record).fraction,
+            self.placement.processes,
+            is_done=record.result is not None,
+            starts=record.result is None and not record.invalid_result_reason,
+        )
 
 
 def describe(
@@ -33,23 +58,30 @@ def describe(
     Raises:
         SpecError: A global batch does not divide over the processes.
     """
+    backend = choice.backend
     records = [RunRecord.read(run) for run in runs]
-    estimator = Estimator(records)
+    planned = [*_plan(records, backend)]
     return {
-        "backend": choice.backend.name,
+        "backend": backend.name,
         "because": choice.reason,
         "snapshot": snapshot.id,
-        "refused": _refusal(records, choice.backend, results),
-        "runs": [_describe_run(record, choice.backend, snapshot, estimator) for record in records],
+        "refused": _refusal(records, backend, results),
+        "changed_data": _changed_data(records),
+        "totals": totals.totals([one.cost() for one in planned], submits=backend.submits),
+        "runs": [_describe_run(one, backend.script(one.record.run, snapshot)) for one in planned],
     }
 
 
-def _describe_run(
-    record: RunRecord, backend: Backend, snapshot: Snapshot, estimator: Estimator
-) -> dict[str, Any]:
+def _plan(records: Sequence[RunRecord], backend: Backend) -> Iterator[_Planned]:
+    estimator = Estimator(records)
+    for record in records:
+        placement = backend.placement(record.run.experiment)
+        yield _Planned(record, placement, estimator.estimate(record, on_gpu=placement.on_gpu))
+
+
+def _describe_run(planned: _Planned, script: str | None) -> dict[str, Any]:
+    record, placement, estimate = planned.record, planned.placement, planned.estimate
     run, experiment = record.run, record.run.experiment
-    placement = backend.placement(experiment)
-    estimate = estimator.estimate(record, on_gpu=placement.on_gpu)
     return {
         "experiment": experiment.name,
         "seed": run.seed,
@@ -68,8 +100,15 @@ def _describe_run(
         "steps": experiment.total_steps,
         "device_hours": estimate.device_hours,
         "estimate": estimate.source,
-        "sbatch_script": backend.script(run, snapshot),
+        "sbatch_script": script,
     }
+
+
+def _changed_data(records: Sequence[RunRecord]) -> list[str]:
+    """Sentences about done runs whose data differs now from what they were measured on."""
+    data = CurrentData()
+    changes = {record.run.name: describe_changed_data(record, data) for record in records}
+    return [f"{name} is done, {change}" for name, change in changes.items() if change]
 
 
 def _refusal(records: Sequence[RunRecord], backend: Backend, results: Path) -> str | None:
@@ -87,18 +126,25 @@ def _refusal(records: Sequence[RunRecord], backend: Backend, results: Path) -> s
     return None
 
 
-def show(plan: dict[str, Any], stream: TextIO) -> None:
-    """Prints a plan for people."""
+def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> None:
+    """Prints a plan for people.
+
+    Args:
+        all_scripts: Whether the batch script of every run is printed, rather than one of each
+            shape.
+    """
     console = open_console(stream)
     # a terminal may wrap a line, but no number is cut off
     console.width = max(console.width, TABLE_WIDTH)
     console.print(_table(plan["runs"]))
+    print("\n  ".join(totals.lines(plan["totals"])), file=stream)
+    for line in plan["changed_data"]:
+        console.print(line)
     if plan["refused"]:
         console.print(f"A launch would be refused: {plan['refused']}")
-    for run in plan["runs"]:
-        if run["sbatch_script"]:
-            name = f"{run['experiment']} seed {run['seed']}"
-            print(f"\n----- {name}: sbatch script\n{run['sbatch_script']}", file=stream)
+    shown = scripts.all_scripts if all_scripts else scripts.one_of_each_shape
+    for text in shown(plan["runs"]):
+        print(text, file=stream)
 
 
 def _table(runs: Sequence[dict[str, Any]]) -> Table:

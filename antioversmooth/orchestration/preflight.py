@@ -183,8 +183,7 @@ def check_writable(results: Path) -> None:
 
 def check_space(runs: Sequence[Run], results: Path) -> None:
     """Raises LaunchError where the checkpoints of these runs would not fit; nothing is made."""
-    parameters = sum(num_parameters(run.experiment.model) for run in runs)
-    needed = CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * parameters
+    needed = checkpoint_bytes(runs)
     there = next(folder for folder in (results, *results.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
@@ -193,6 +192,12 @@ def check_space(runs: Sequence[Run], results: Path) -> None:
             f" run need about {needed / 2**20:,.0f} MiB; make room, or choose another folder with"
             " cluster.results=/path"
         )
+
+
+def checkpoint_bytes(runs: Sequence[Run]) -> float:
+    """About the bytes that all checkpoints of these runs take."""
+    parameters = sum(num_parameters(run.experiment.model) for run in runs)
+    return CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * parameters
 
 
 def _distinct(configs: Sequence[DataConfig]) -> list[DataConfig]:

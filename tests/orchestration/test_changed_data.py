@@ -13,10 +13,13 @@ from completed import finish
 from antioversmooth import files
 from antioversmooth.datasets import cache, current, dataset
 from antioversmooth.datasets.dataset import open_unchecked
-from antioversmooth.orchestration import preflight
+from antioversmooth.orchestration import dryrun, preflight
+from antioversmooth.orchestration.backend import Choice
 from antioversmooth.orchestration.evaluation import as_evaluation
+from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.status import statuses
+from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.reporting import evaluations
 from antioversmooth.runs import Run, RunRecord
 
@@ -92,6 +95,16 @@ def test_a_done_run_whose_data_has_changed_is_named(change: str, done: Run, tmp_
     assert line.startswith("deit_s12 seed 0 is done, ")
     assert what in line
     assert what in detail
+
+
+def test_a_dry_run_names_done_runs_whose_data_has_changed(
+    done: Run, snapshot: Snapshot, tmp_path: Path
+) -> None:
+    choice = Choice(LocalBackend(), "--backend local")
+    assert dryrun.describe([done], choice, snapshot, tmp_path)["changed_data"] == []
+    swap_labels(tmp_path / "images")
+    (line,) = dryrun.describe([done], choice, snapshot, tmp_path)["changed_data"]
+    assert line.startswith("deit_s12 seed 0 is done, ")
 
 
 def unmounted(root: Path) -> None:

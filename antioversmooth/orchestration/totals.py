@@ -1,0 +1,141 @@
+"""The price of a launch as a whole: jobs, device-hours, wall time and disk."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from antioversmooth.orchestration import preflight
+from antioversmooth.runs import Run
+
+AT_A_TIME = (1, 4, 16)
+"""Numbers of jobs at a time for which the wall time is said, besides all at once."""
+RECORD_BYTES = 300
+"""Bytes of a record of metrics.jsonl."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The device time of one run."""
+
+    run: Run
+    device_hours: float | None
+    """Of the whole run; None where it cannot be said."""
+    fraction_done: float
+    """Part of it that is trained already, 0 to 1."""
+    processes: int
+    is_done: bool
+    starts: bool
+    """Whether a launch starts it: it is not done, and its result is not refused."""
+
+    @property
+    def device_hours_left(self) -> float:
+        """Those that are still to come; 0 where they cannot be said."""
+        return (self.device_hours or 0.0) * (1 - self.fraction_done)
+
+    @property
+    def hours_left(self) -> float:
+        """Hours of computation on all devices of the run that are still to come."""
+        return self.device_hours_left / self.processes
+
+    @property
+    def num_jobs(self) -> int:
+        """Jobs, or turns of one, that the rest of the run takes at least."""
+        cluster = self.run.experiment.cluster
+        usable_s = 60 * cluster.time_min - cluster.signal_delay_s
+        return max(1, ceil(3600 * self.hours_left / usable_s))
+
+
+def totals(costs: Sequence[Cost], *, submits: bool, at_a_time: int = 0) -> dict[str, Any]:
+    """The sums over the runs of a launch, as JSON types.
+
+    Args:
+        costs: Of all runs, dependencies first.
+        submits: Whether the runs become jobs.
+        at_a_time: Most jobs at a time; 0: the usual numbers, and all at once.
+    """
+    pending = [cost for cost in costs if cost.starts]
+    slots = {str(n): n for n in (at_a_time,) if n} or {
+        **{str(n): n for n in AT_A_TIME if n < len(pending)},
+        "all": len(pending),
+    }
+    return {
+        "runs": len(costs),
+        "done": sum(cost.is_done for cost in costs),
+        "to_start": len(pending),
+        "jobs": sum(cost.num_jobs for cost in pending) if submits else None,
+        "device_hours": sum(cost.device_hours or 0.0 for cost in costs),
+        "device_hours_left": sum(cost.device_hours_left for cost in pending),
+        "not_estimated": sum(cost.device_hours is None for cost in pending),
+        "wall_hours": {name: wall_hours(pending, number) for name, number in slots.items()},
+        "disk_bytes": disk_bytes([cost.run for cost in pending]),
+    }
+
+
+def wall_hours(costs: Sequence[Cost], at_a_time: int) -> float:
+    """Hours until the last run ends, if each starts as soon as those that it needs have ended.
+
+    Time in the queue is not part of it.
+
+    Args:
+        costs: Of the runs that start.
+        at_a_time: Most runs side by side.
+    """
+    of = {cost.run.id: cost for cost in costs}
+    needed = {i: {run.id for run in of[i].run.dependencies if run.id in of} for i in of}
+    dependents = defaultdict(list)
+    for run_id, ids in needed.items():
+        for before in ids:
+            dependents[before].append(run_id)
+    ready = deque(run_id for run_id, ids in needed.items() if not ids)
+    running: list[tuple[float, str]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < at_a_time:
+            started = ready.popleft()
+            heapq.heappush(running, (now + of[started].hours_left, started))
+        now, ended = heapq.heappop(running)
+        for run_id in dependents[ended]:
+            needed[run_id].remove(ended)
+            if not needed[run_id]:
+                ready.append(run_id)
+    return now
+
+
+def disk_bytes(runs: Sequence[Run]) -> int:
+    """About the bytes of the checkpoints and the journals of runs."""
+    records = sum(
+        run.experiment.total_steps // run.experiment.runtime.log_every
+        + run.experiment.recipe.epochs * (1 + run.experiment.model.depth)
+        for run in runs
+    )
+    return round(preflight.checkpoint_bytes(runs)) + RECORD_BYTES * records
+
+
+def lines(totals: dict[str, Any]) -> list[str]:
+    """The totals for people, one line each."""
+    runs = (
+        f"total: {totals['runs']:,} runs, {totals['done']:,} done, {totals['to_start']:,} to start"
+    )
+    unknown, left = totals["not_estimated"], totals["device_hours_left"]
+    to_come = "" if left == totals["device_hours"] else f", {left:,.2f} of them still to come"
+    without = f"; {unknown:,} of the runs cannot be estimated" if unknown else ""
+    found = [runs, f"{totals['device_hours']:,.2f} device-hours in all{to_come}{without}"]
+    if not totals["to_start"]:
+        return found
+    if totals["jobs"] is not None:
+        found.append(f"at least {totals['jobs']:,} jobs, by the time limits of their profiles")
+    if unknown < totals["to_start"]:
+        least = "at least " if unknown else ""
+        hours = (f"{value:,.1f} h {_at_a_time(n)}" for n, value in totals["wall_hours"].items())
+        found.append(f"{least}{', '.join(hours)}; time in the queue comes on top")
+    gib = totals["disk_bytes"] / 2**30
+    return [*found, f"about {gib:,.2f} GiB of disk for checkpoints and journals"]
+
+
+def _at_a_time(number: str) -> str:
+    return "with all at once" if number == "all" else f"with {number} at a time"
