@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from math import ceil
 from pathlib import Path
 
 from antioversmooth import files, weight_files
@@ -17,13 +16,10 @@ from antioversmooth.orchestration.arithmetic import num_parameters
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.devices import Placement, cpus
 from antioversmooth.runs import Run, machine, require_same_data
+from antioversmooth.runs.checkpoints import BYTES_PER_PARAMETER, CHECKPOINTS_OF_A_RUN
 from antioversmooth.runs.identity import origin
 from antioversmooth.runs.record import RunRecord
 from antioversmooth.runs.recorded_data import describe_change, describe_unreadable, measured_data
-
-CHECKPOINTS_KEPT = 3
-BYTES_PER_PARAMETER = 16
-"""Weights, their moving average and AdamW's two moments, four bytes each."""
 
 
 def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
@@ -59,28 +55,17 @@ def check_machine(runs: Sequence[Run], backend: Backend) -> None:
 
 
 def _check_machine(config: Experiment, placement: Placement) -> None:
-    runtime, processes = config.runtime, placement.processes
-    machine.check_compiler(runtime.compile, on_gpu=placement.on_gpu)
-    workers = machine.loading_processes(
-        runtime.workers,
-        max(1, cpus() // processes),
-        config.model.image_size,
+    processes = placement.processes
+    machine.check_compiler(config.runtime.compile, on_gpu=placement.on_gpu)
+    machine.check_loading(
+        config,
+        world_size=processes,
+        processes=processes,
+        cpus=max(1, cpus() // processes),
+        device_batch=placement.device_batch,
+        accumulation=placement.accumulation,
         in_memory=config.data.source in PACKAGED,
     )
-    # views of a batch, and batches
-    evaluated = ceil(config.data.num_val / processes)
-    eval_batch = min(runtime.eval_batch, evaluated)
-    splits = [(eval_batch, ceil(evaluated / eval_batch))]
-    if config.recipe.epochs:
-        splits += [(placement.device_batch, config.total_steps * placement.accumulation)]
-    needed = sum(
-        machine.shared_bytes(
-            config.data, config.model.image_size, views, workers=workers, batches=batches
-        )
-        for views, batches in splits
-    )
-    machine.check_shared_memory(processes * needed, workers)
-    machine.check_open_files(len(splits) * workers)
 
 
 def check_inputs(runs: Sequence[Run]) -> None:
@@ -188,16 +173,16 @@ def check_space(runs: Sequence[Run], results: Path) -> None:
     free = shutil.disk_usage(there).free
     if needed > free:
         raise LaunchError(
-            f"{results} has {free / 2**20:,.0f} MiB free; {CHECKPOINTS_KEPT} checkpoints of each"
-            f" run need about {needed / 2**20:,.0f} MiB; make room, or choose another folder with"
-            " cluster.results=/path"
+            f"{results} has {free / 2**20:,.0f} MiB free; {CHECKPOINTS_OF_A_RUN} checkpoints of"
+            f" each run need about {needed / 2**20:,.0f} MiB; make room, or choose another folder"
+            " with cluster.results=/path"
         )
 
 
 def checkpoint_bytes(runs: Sequence[Run]) -> float:
     """About the bytes that all checkpoints of these runs take."""
     parameters = sum(num_parameters(run.experiment.model) for run in runs)
-    return CHECKPOINTS_KEPT * BYTES_PER_PARAMETER * parameters
+    return CHECKPOINTS_OF_A_RUN * BYTES_PER_PARAMETER * parameters
 
 
 def _distinct(configs: Sequence[DataConfig]) -> list[DataConfig]:

@@ -18,6 +18,10 @@ from antioversmooth import files
 from antioversmooth.errors import CheckpointError
 from antioversmooth.runs.attempts import Attempt, superseded_after
 
+CHECKPOINTS_OF_A_RUN = 3
+"""Files that a run has at a time: the last two and the best."""
+BYTES_PER_PARAMETER = 16
+"""Weights, their moving average and AdamW's two moments, four bytes each."""
 _NAME = re.compile(r"step(\d+)-attempt(\d+)\.pt")
 
 

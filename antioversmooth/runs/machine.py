@@ -11,7 +11,7 @@ import resource
 import shutil
 from pathlib import Path
 
-from antioversmooth.config import Compiler, DataConfig
+from antioversmooth.config import Compiler, DataConfig, Experiment
 from antioversmooth.errors import LaunchError
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -61,6 +61,49 @@ def shared_bytes(data: DataConfig, side: int, views: int, *, workers: int, batch
     at_a_time = min(BATCHES_AHEAD * workers + 2, batches)
     semaphores = SEMAPHORES + SEMAPHORES_OF_A_LOADER * workers
     return page * (at_a_time * of_batch + semaphores) if workers else 0
+
+
+def check_loading(
+    config: Experiment,
+    *,
+    world_size: int,
+    processes: int,
+    cpus: int,
+    device_batch: int,
+    accumulation: int,
+    in_memory: bool,
+) -> int:
+    """Checks that this machine has what the loading processes of a run need.
+
+    Args:
+        world_size: Processes that train, on all machines.
+        processes: Those of them on this machine.
+        cpus: CPUs of each, with its loading processes.
+        device_batch: Samples of a process in one pass.
+        accumulation: Passes in an optimizer step.
+        in_memory: Whether the images of the data set are in memory.
+
+    Returns:
+        The shared memory that they need together, in bytes.
+
+    Raises:
+        LaunchError: It has less shared memory, or too few open files.
+    """
+    runtime, side = config.runtime, config.model.image_size
+    workers = loading_processes(runtime.workers, cpus, side, in_memory=in_memory)
+    evaluated = math.ceil(config.data.num_val / world_size)
+    eval_batch = min(runtime.eval_batch, evaluated)
+    # views of a batch, and batches
+    splits = [(eval_batch, math.ceil(evaluated / eval_batch))]
+    if config.recipe.epochs:
+        splits += [(device_batch, config.total_steps * accumulation)]
+    needed = processes * sum(
+        shared_bytes(config.data, side, views, workers=workers, batches=batches)
+        for views, batches in splits
+    )
+    check_shared_memory(needed, workers)
+    check_open_files(len(splits) * workers)
+    return needed
 
 
 def check_shared_memory(needed: int, workers: int) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,20 +11,21 @@ from antioversmooth.config import ClusterConfig
 from antioversmooth.errors import LaunchError
 from antioversmooth.training.probes.request import REQUEST, ProbeRequest
 
-REQUESTED = ProbeRequest(
-    processes_per_node=4, nodes=2, mem_gb=64, runs=["/runs/one"], login_time=1.5
-)
+REQUESTED = ProbeRequest(processes_per_node=4, nodes=2, mem_gb=64, runs=["/runs/one"])
 
 
-def test_a_request_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_request_is_read_as_it_was_written_with_its_time(tmp_path: Path) -> None:
+    before = time.time()
     REQUESTED.write(tmp_path)
-    assert ProbeRequest.read(tmp_path) == REQUESTED
+    read = ProbeRequest.read(tmp_path)
+    assert read == replace(REQUESTED, login_time=read.login_time)
+    assert before <= read.login_time <= time.time()
 
 
 def test_a_request_promises_what_its_profile_asks_for() -> None:
     cluster = ClusterConfig(name="x", nodes=3, gpus_per_node=4, cpus_per_task=8, mem_gb=100)
-    request = ProbeRequest.of(cluster, runs=["/runs/one"], login_time=2.0)
-    assert request == ProbeRequest(4, 3, 4, 8, 100, ["/runs/one"], login_time=2.0)
+    request = ProbeRequest.of(cluster, runs=["/runs/one"])
+    assert request == ProbeRequest(4, 3, 4, 8, 100, ["/runs/one"])
 
 
 @pytest.mark.parametrize(

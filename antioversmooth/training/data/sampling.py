@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from antioversmooth.config import Experiment, RepeatedViews
+from antioversmooth.runs import split_batch
 from antioversmooth.training.randomness import seed_for
 
 
@@ -120,6 +121,24 @@ class MicroBatches:
     rank: int
     start_step: int
     stop_step: int
+
+    @classmethod
+    def of(
+        cls, config: Experiment, *, seed: int, rank: int, world_size: int, start_step: int = 0
+    ) -> MicroBatches:
+        """Those of a rank of a run, from a step to the last.
+
+        Raises:
+            SpecError: The global batch does not divide over the ranks.
+        """
+        size, accumulation_steps = split_batch(
+            config.recipe.global_batch,
+            world_size,
+            limit=config.runtime.device_batch,
+            group=config.recipe.mix_group if config.recipe.mixes else 1,
+        )
+        order = SampleOrder.of(config, seed=seed)
+        return cls(order, size, accumulation_steps, rank, start_step, config.total_steps)
 
     def __len__(self) -> int:
         return (self.stop_step - self.start_step) * self.accumulation_steps

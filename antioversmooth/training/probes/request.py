@@ -67,8 +67,8 @@ class ProbeRequest:
     """Seconds for each measurement of a speed."""
     signal_wait_s: float = 0.0
     """Seconds to wait for the scheduler's warning signal, after all other probes; 0: none comes."""
-    login_time: float = field(default_factory=time.time)
-    """Clock of the login node as it writes the request, in seconds since 1970."""
+    login_time: float = 0.0
+    """Clock of the login node as it writes the request, in seconds since 1970; set by `write`."""
 
     @classmethod
     def of(cls, cluster: ClusterConfig, **others: object) -> ProbeRequest:
@@ -81,8 +81,9 @@ class ProbeRequest:
         return cls(**{name: getattr(cluster, name) for name in promised}, **others)  # type: ignore[arg-type]
 
     def write(self, folder: Path) -> None:
-        """Writes the request into the folder of the probes."""
-        files.write_json(folder / REQUEST, dataclasses.asdict(self))
+        """Writes the request into the folder of the probes, with the time of this machine."""
+        stamped = dataclasses.replace(self, login_time=time.time())
+        files.write_json(folder / REQUEST, dataclasses.asdict(stamped))
 
     @classmethod
     def read(cls, folder: Path) -> ProbeRequest:

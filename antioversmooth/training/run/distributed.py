@@ -15,6 +15,7 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import Store
 
 from antioversmooth.config import RuntimeConfig
 from antioversmooth.errors import LaunchError
@@ -43,6 +44,11 @@ class RankInfo:
             return int(of_task)
         shared = int(of_task) if of_task else len(os.sched_getaffinity(0))
         return max(1, shared // self.local_world_size)
+
+    def export_master(self) -> None:
+        """Puts the place where the ranks meet into the environment, where torch looks for it."""
+        if self.master is not None:
+            os.environ.update(MASTER_ADDR=self.master[0], MASTER_PORT=str(self.master[1]))
 
 
 def rank_from_env(environment: Mapping[str, str]) -> RankInfo:
@@ -150,19 +156,24 @@ class Ranks:
 
 
 @contextmanager
-def process_group(runtime: RuntimeConfig) -> Iterator[Ranks]:
-    """The ranks of this run, connected; disconnected on leaving."""
+def process_group(runtime: RuntimeConfig, store: Store | None = None) -> Iterator[Ranks]:
+    """The ranks of this run, connected; disconnected on leaving.
+
+    Args:
+        store: That all ranks are connected to already; None: the one at MASTER_ADDR is opened.
+    """
     info = rank_from_env(os.environ)
     device = _device(info)
     _set_threads(runtime, info, device)
     if info.world_size == 1:
         yield Ranks(info, device, None)
         return
-    if info.master is not None:
-        os.environ.update(MASTER_ADDR=info.master[0], MASTER_PORT=str(info.master[1]))
+    info.export_master()
     timeout = timedelta(seconds=runtime.timeout_s)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=info.rank, world_size=info.world_size, timeout=timeout)
+    dist.init_process_group(
+        backend, rank=info.rank, world_size=info.world_size, timeout=timeout, store=store
+    )
     try:
         cpu_group = dist.new_group(backend="gloo", timeout=timeout)
         # every rank is a member

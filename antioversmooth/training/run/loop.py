@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import nn
 
-from antioversmooth import runs
 from antioversmooth.datasets.classes import describe_difference
 from antioversmooth.datasets.images import Images
 from antioversmooth.errors import AttemptEnded, DataError
@@ -26,7 +25,7 @@ from antioversmooth.runs.metrics import (
 )
 from antioversmooth.runs.result import epoch_records
 from antioversmooth.training.data.loading import OK, Batch, Loaders, check_unreadable
-from antioversmooth.training.data.sampling import MicroBatches, SampleOrder
+from antioversmooth.training.data.sampling import MicroBatches
 from antioversmooth.training.evaluator import Evaluator
 from antioversmooth.training.run.attempt import SUPERSEDED, Attempt, is_full
 from antioversmooth.training.run.checkpoint import CheckpointWriter, State
@@ -72,7 +71,13 @@ class Trainer:
         self.recipe, self.runtime = self.config.recipe, self.config.runtime
         self.images, self.loaders, self.evaluator, self.stop = images, loaders, evaluator, stop
         self.classes = list(classes)
-        self.micro_batches = self._micro_batches()
+        self.micro_batches = MicroBatches.of(
+            self.config,
+            seed=self.run.seed,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
+            start_step=self.step,
+        )
         self.learner = Learner(
             model,
             self.recipe,
@@ -99,18 +104,6 @@ class Trainer:
     def step(self) -> int:
         """Completed steps of the run."""
         return self.attempt.step
-
-    def _micro_batches(self) -> MicroBatches:
-        size, accumulation_steps = runs.split_batch(
-            self.recipe.global_batch,
-            self.ranks.world_size,
-            limit=self.runtime.device_batch,
-            group=self.recipe.mix_group if self.recipe.mixes else 1,
-        )
-        order = SampleOrder.of(self.config, seed=self.run.seed)
-        return MicroBatches(
-            order, size, accumulation_steps, self.ranks.rank, self.step, self.config.total_steps
-        )
 
     def load_state(self, state: State) -> None:
         """Resumes from the state of a checkpoint.

@@ -140,14 +140,21 @@ def _for_channels(values: Sequence[float], channels: int) -> Sequence[float]:
     return values if len(values) == channels else [statistics.fmean(values)] * channels
 
 
-def _teacher_of_run(run: Run) -> Teacher:
+def untrained_teacher(run: Run) -> Teacher:
+    """The teacher of a recipe that names another run, on the CPU and with random weights."""
     # set by runs.plan and Run.load
     assert run.teacher is not None
     config = run.teacher.experiment
-    model = new_model(config, seed=0)
-    report = load_weights(model, final_checkpoint(run.teacher, f"{run.name} learns from it"))
-    size = config.model.image_size
-    return Teacher(model, config.data.mean, config.data.std, run.experiment.data, size, report)
+    mean, std, size = config.data.mean, config.data.std, config.model.image_size
+    return Teacher(new_model(config, seed=0), mean, std, run.experiment.data, size)
+
+
+def _teacher_of_run(run: Run) -> Teacher:
+    teacher = untrained_teacher(run)
+    assert run.teacher is not None
+    weights = final_checkpoint(run.teacher, f"{run.name} learns from it")
+    teacher.report = load_weights(teacher.model, weights)
+    return teacher
 
 
 def _published(tag: str, config: Experiment) -> tuple[Any, LoadReport]:

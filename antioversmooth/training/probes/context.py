@@ -1,0 +1,104 @@
+"""Facts that a probe is given."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from torch._C._distributed_c10d import Store
+
+from antioversmooth.datasets.dataset import ImageDataset
+from antioversmooth.finding import Finding, Level, Place
+from antioversmooth.runs import Run
+from antioversmooth.training.probes.exchange import Exchange
+from antioversmooth.training.probes.request import ProbeRequest
+from antioversmooth.training.run.distributed import RankInfo, Ranks
+from antioversmooth.training.run.signals import StopRequest
+
+
+@dataclass
+class Established:
+    """Results of probes that later ones build on."""
+
+    store: Store | None = None
+    """Store that the ranks are connected to, by the probe of the meeting point."""
+    ranks: Ranks | None = None
+    """The connected ranks, by the probe of the process group."""
+    connection: ExitStack = field(default_factory=ExitStack)
+    """Closes the process group."""
+    dataset: ImageDataset | None = None
+    views_per_s: float | None = None
+    """Views that one core makes in a second."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """One rank, its request, and its connection to the other ranks."""
+
+    request: ProbeRequest
+    folder: Path
+    """Folder of the request, which all ranks share."""
+    info: RankInfo
+    exchange: Exchange
+    stop: StopRequest = field(default_factory=StopRequest)
+    runs: tuple[Run, ...] = ()
+    """Runs of the request."""
+    run: Run | None = None
+    """The one of them that is probed now."""
+    established: Established = field(default_factory=Established)
+
+    def about(self, run: Run, *, anew: bool) -> Context:
+        """The context of the probes of a run.
+
+        Args:
+            anew: Whether its data is to be probed; otherwise what is known of it stays.
+        """
+        if anew:
+            self.established.dataset = self.established.views_per_s = None
+        return replace(self, run=run)
+
+    @property
+    def is_main(self) -> bool:
+        return self.info.rank == 0
+
+    @property
+    def host(self) -> str:
+        return socket.gethostname()
+
+
+def usual_limit(request: ProbeRequest) -> float:
+    """The time limit of most probes, in seconds."""
+    return request.limit_s
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A named part of the inspection, which yields findings as it goes."""
+
+    name: str
+    look: Callable[[Context], Iterator[Finding]]
+    place: Place = Place.nodes
+    limit_s: Callable[[ProbeRequest], float] = usual_limit
+    """Seconds after which it counts as hung."""
+
+
+def ok(check: str, text: str, place: Place = Place.nodes, **values: object) -> Finding:
+    """A finding that is all right."""
+    return Finding(check, Level.ok, text, values=values, place=place)
+
+
+def warning(
+    check: str, text: str, advice: str, place: Place = Place.nodes, **values: object
+) -> Finding:
+    """A finding of something that works, but badly."""
+    return Finding(check, Level.warning, text, advice, values, place)
+
+
+def wrong(
+    check: str, text: str, advice: str, place: Place = Place.nodes, **values: object
+) -> Finding:
+    """A finding of something that runs would fail of."""
+    return Finding(check, Level.wrong, text, advice, values, place)

@@ -1,0 +1,165 @@
+"""The inspection of a node by one rank: all probes, in order."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from antioversmooth.errors import ResultError
+from antioversmooth.finding import Finding, Place
+from antioversmooth.runs import Run
+from antioversmooth.training.probes import catalogue
+from antioversmooth.training.probes.context import Context, Probe, wrong
+from antioversmooth.training.probes.exchange import Exchange
+from antioversmooth.training.probes.guarded import run_probe
+from antioversmooth.training.probes.report import Report
+from antioversmooth.training.probes.request import REQUEST, ProbeRequest
+from antioversmooth.training.run.distributed import rank_from_env
+from antioversmooth.training.run.signals import StopRequest
+
+APPEARS_WITHIN_S = 30.0
+"""Seconds in which a request must be visible on a node."""
+POLL_S = 0.2
+PATIENCE = 6
+"""Multiple of the time limit of a probe after which a rank that others wait for has died."""
+
+
+def inspect(folder: Path, stop: StopRequest) -> bool:
+    """Makes all probes and writes what they find.
+
+    Returns:
+        Whether every probe has ended; what is left of one that hangs ends with the process.
+
+    Raises:
+        LaunchError: There is a request, and it cannot be read.
+    """
+    info = rank_from_env(os.environ)
+    request = _appeared(folder)
+    report = Report(folder if request else None, info.rank)
+    context = Context(
+        request or ProbeRequest(info.local_world_size), folder, info, Exchange(info), stop
+    )
+    inspection = _Inspection(context, report)
+    inspection.make_all(has_request=request is not None)
+    if inspection.ended:
+        context.established.connection.close()
+    return inspection.ended
+
+
+def _appeared(folder: Path) -> ProbeRequest | None:
+    """The request; None where this machine does not see it in time."""
+    deadline = time.monotonic() + APPEARS_WITHIN_S
+    while not (folder / REQUEST).exists():
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(POLL_S)
+    return ProbeRequest.read(folder)
+
+
+class _Inspection:
+    """The probes of one rank, made one after the other."""
+
+    def __init__(self, context: Context, report: Report) -> None:
+        self.context, self.report = context, report
+        self.ended = True
+        """Whether every probe has ended by itself."""
+        self._count = 0
+        self._apart = ""
+        """The reason why the ranks cannot wait for each other any more; empty: they can."""
+
+    def make_all(self, *, has_request: bool) -> None:
+        """Makes the probes that this rank and all ranks can make."""
+        if has_request:
+            self.context = replace(self.context, runs=self._runs())
+            self._make(catalogue.ALONE)
+        self._make([catalogue.MEETING_POINT])
+        self._meet(has_request)
+        if not has_request:
+            return
+        self._make(catalogue.TOGETHER, together=True)
+        for run, needed in probes_of_runs(self.context.runs):
+            if run.experiment.recipe.epochs:
+                self.context = self.context.about(run, anew=catalogue.DATA[0] in needed)
+                self._make(needed, together=True)
+        if self._apart:
+            text = f"probes that need all ranks were not made, or not to their end: {self._apart}"
+            advice = "mend what else is wrong first, and look at the logs of the ranks"
+            self.report.add(wrong("ranks", text, advice))
+        self._make([catalogue.LAST])
+
+    def _runs(self) -> tuple[Run, ...]:
+        """The runs of the request."""
+        try:
+            return tuple(Run.load(Path(directory)) for directory in self.context.request.runs)
+        except ResultError as err:
+            advice = "antioversmooth doctor prepares the runs anew each time: run it again"
+            self.report.add(wrong("spec", str(err), advice, Place.model))
+            return ()
+
+    def _meet(self, has_request: bool) -> None:
+        """Has the ranks exchange values, and rank 0 report those that do not see the folder."""
+        info, store = self.context.info, self.context.established.store
+        self.context = replace(self.context, exchange=Exchange(info, store))
+        if store is None:
+            self._apart = "the ranks do not meet" if info.world_size > 1 else ""
+            return
+        hosts = self._gather(None if has_request else socket.gethostname())
+        if missing := sorted(set(filter(None, hosts))):
+            self._apart = f"{', '.join(missing)} does not see {self.context.folder}"
+        if missing and hosts.index(None) == info.rank:
+            self.report.add(blind_nodes(self.context.folder, missing))
+
+    def _make(self, probes: Sequence[Probe], *, together: bool = False) -> None:
+        """Makes probes until the scheduler or a person asks to end."""
+        for probe in probes:
+            self.context.stop.check_parents()
+            # a signal that comes early is none to end by where one is waited for
+            if self.context.stop.action.stops and not self.context.request.signal_wait_s:
+                self._apart = f"asked to end ({self.context.stop.action.name})"
+            if together and not self._apart:
+                self._gather(None)
+            if not (together and self._apart):
+                self._count += 1
+                self.ended &= run_probe(probe, self._count, self.context, self.report.add)
+
+    def _gather(self, value: Any) -> list[Any]:
+        """Every rank's value, once all are here; notes those that do not come."""
+        limit_s = PATIENCE * self.context.request.limit_s
+        try:
+            return self.context.exchange.within(f"begin{self._count}", limit_s).gather(value)
+        except TimeoutError as err:
+            self._apart = str(err)
+            return []
+
+
+def blind_nodes(folder: Path, hosts: Sequence[str]) -> Finding:
+    """The finding that nodes do not see the folder of the request."""
+    return wrong(
+        "shared folder",
+        f"{', '.join(hosts)} does not see {folder}, which the login node and other nodes see",
+        "cluster.results must be on a file system that all nodes mount, such as NFS or Lustre",
+    )
+
+
+def probes_of_runs(planned: Sequence[Run]) -> Iterator[tuple[Run, Sequence[Probe]]]:
+    """The runs, each with its probes: data is probed again only where it is read differently."""
+    before: Run | None = None
+    for run in planned:
+        data = () if _reads_alike(before, run) else catalogue.DATA
+        yield run, data + catalogue.STEPS
+        before = run
+
+
+def _reads_alike(one: Run | None, other: Run) -> bool:
+    if one is None:
+        return False
+    of_one, of_other = (
+        (run.experiment.data, run.experiment.recipe, run.experiment.model.image_size)
+        for run in (one, other)
+    )
+    return of_one == of_other
