@@ -7,7 +7,7 @@ FAILED = 1
 USER_ERROR = 2
 """An error that the message explains and the user can fix; argparse's own code."""
 INCOMPLETE = 3
-"""Runs of a table are missing or stopped."""
+"""Runs are missing or stopped, or wait for a limit on jobs."""
 INTERRUPTED = 130
 """Ctrl-C: what a shell reports after SIGINT."""
 CLOSED_PIPE = 141

@@ -53,6 +53,8 @@ def launch_command(args: Namespace, project: Path) -> int:
         _show_evaluations(runs, out)
     if launched.interrupted:
         return INTERRUPTED
+    if Outcome.waiting in outcomes.values():
+        return INCOMPLETE
     if Outcome.submitted in outcomes.values():
         return OK
     tables = [] if args.eval else request.tables
@@ -150,6 +152,8 @@ def _report_outcomes(
         print(f"{len(names)} of {len(runs)} {outcome.value}: {', '.join(names)}", file=out)
     if {Outcome.stopped, Outcome.missing} & set(outcomes.values()):
         print("The same command continues.", file=out)
+    if Outcome.waiting in outcomes.values():
+        print("The same command submits the rest.", file=out)
     if Outcome.submitted in outcomes.values():
         print(
             "Progress: python -m antioversmooth status, or the same command with --follow", file=out

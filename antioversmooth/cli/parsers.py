@@ -105,6 +105,7 @@ def parse_launch(arguments: Sequence[str] | None, description: str = "") -> argp
         "cluster": args.cluster,
         "cluster.nodes": args.nodes,
         "cluster.gpus_per_node": args.gpus_per_node,
+        "cluster.max_queued": args.max_queued,
         "runtime.max_steps": args.max_steps,
     }
     options = [f"{key}={value}" for key, value in short_for.items() if value is not None]
@@ -153,6 +154,13 @@ def launch_parser(description: str = "") -> Parser:
     stay = how.add_mutually_exclusive_group()
     _flag(stay, "--follow", help="SLURM: stay and show progress; at the end the table")
     _flag(stay, "--detach", help="SLURM: submit and leave (the default there)")
+    how.add_argument(
+        "--max-queued",
+        type=int,
+        metavar="N",
+        help="SLURM: at most N jobs of these runs in the queue at a\n"
+        "time (cluster.max_queued); --follow submits the rest",
+    )
     _flag(how, "--yes", help="SLURM: do not ask before submitting")
     _flag(how, "--prune", help="SLURM: cancel jobs of rows that were edited since, or removed")
     _flag(how, "--json", help="the plan or the outcome as JSON; progress goes to stderr")

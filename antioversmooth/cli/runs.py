@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from antioversmooth.cli.exit_codes import FAILED, INTERRUPTED, OK, USER_ERROR
+from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE, INTERRUPTED, OK, USER_ERROR
 from antioversmooth.cli.requests import (
     load_request,
     load_run,
@@ -124,4 +124,6 @@ def retry_command(args: Namespace) -> int:
         print_json([{**run_fields(run), "outcome": outcomes[run.id].value} for run in started])
     if launched.interrupted:
         return INTERRUPTED
-    return FAILED if {Outcome.failed, Outcome.blocked} & set(outcomes.values()) else OK
+    if {Outcome.failed, Outcome.blocked} & set(outcomes.values()):
+        return FAILED
+    return INCOMPLETE if Outcome.waiting in outcomes.values() else OK

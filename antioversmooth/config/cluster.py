@@ -129,6 +129,9 @@ class ClusterConfig(Config, section="cluster"):
     results: str | None = option(None, path=True)
     """Folder for runs and tables, on a file system that all nodes see; null: `results/` of the
     checkout."""
+    max_queued: int = option(0, at_least(0))
+    """Jobs of one launch that are in SLURM's queue at a time, waiting and running; 0: all of them.
+    The others wait, and `--follow` or the next launch submits them."""
     max_parallel: int = option(0, at_least(0))
     """Local back end: runs side by side; 0: as many as CPUs (or GPUs) allow."""
 

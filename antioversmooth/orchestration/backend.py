@@ -22,6 +22,8 @@ class Outcome(Enum):
 
     done = "done"
     submitted = "submitted"
+    waiting = "waiting"
+    """A limit on jobs is reached; the next launch submits it."""
     stopped = "stopped"
     """It ended early, and the next launch resumes it."""
     missing = "missing"

@@ -7,6 +7,8 @@
                                                "reason" and "message" where SLURM's log gives them
 {"time", "event": "cancelled", "attempt"}      a person wants no job for this run; with the number
                                                of the attempt that it ends, if one runs
+{"time", "event": "waiting", "message"}        the run is to get a job as soon as what it waits for
+                                               allows one
 {"time", "event": "retry"}                     a person grants the run new retry budgets
 """
 
@@ -29,6 +31,7 @@ class EventKind(Enum):
     submitted = "submitted"
     ended = "ended"
     cancelled = "cancelled"
+    waiting = "waiting"
     retry = "retry"
 
 
@@ -56,6 +59,7 @@ _REQUIRED: dict[EventKind, set[str]] = {
     EventKind.submitted: {"job_id"},
     EventKind.ended: {"job_id", "code", "state"},
     EventKind.cancelled: set(),
+    EventKind.waiting: {"message"},
     EventKind.retry: set(),
 }
 _KINDS = {kind.value for kind in EventKind}
@@ -104,9 +108,19 @@ def newest_job_id(events: Iterable[JobEvent], attempts: Iterable[Attempt]) -> st
 
 
 def is_cancelled(events: Iterable[JobEvent]) -> bool:
-    """Whether a person cancelled the run and nobody has submitted it since."""
-    kinds = [e.kind for e in events if e.kind in (EventKind.submitted, EventKind.cancelled)]
+    """Whether a person cancelled the run and nobody has asked for it since."""
+    asked = (EventKind.submitted, EventKind.waiting)
+    kinds = [e.kind for e in events if e.kind in (*asked, EventKind.cancelled)]
     return kinds[-1:] == [EventKind.cancelled]
+
+
+def waiting_reason(events: Iterable[JobEvent], attempts: Iterable[Attempt]) -> str:
+    """Why a run that was asked for has no job yet; empty where nothing has to submit it."""
+    newest = [event for event in events if event.kind is not EventKind.retry][-1:]
+    is_waiting = newest and newest[0].kind is EventKind.waiting
+    if not is_waiting or any(attempt.started > newest[0].time for attempt in attempts):
+        return ""
+    return newest[0].message
 
 
 def mark_cancelled(attempts: Sequence[Attempt], events: Iterable[JobEvent]) -> list[Attempt]:

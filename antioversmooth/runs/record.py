@@ -177,8 +177,13 @@ class RunRecord:
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether a person cancelled its job and nobody has submitted it since."""
+        """Whether a person cancelled its job and nobody has asked for it since."""
         return jobs.is_cancelled(self.events)
+
+    @property
+    def waiting_reason(self) -> str:
+        """Why it has no job though a launch asked for it; empty where nothing has to submit it."""
+        return jobs.waiting_reason(self.events, self.attempts)
 
     @property
     def newest_job_id(self) -> str | None:
@@ -196,6 +201,8 @@ class RunRecord:
             return RunStatus(RunState.failed, self.invalid_result_reason)
         if self.result is not None:
             return RunStatus(RunState.done)
+        if self.waiting_reason:
+            return RunStatus(RunState.waiting, self.waiting_reason)
         if not self.attempts:
             return self._status_without_attempt()
         newest = self.attempts[-1]

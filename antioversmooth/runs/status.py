@@ -21,6 +21,8 @@ class RunState(Enum):
     """It never began, but a run of the same row and seed with another identity did."""
     submitted = "submitted"
     """It was submitted to SLURM, and no attempt of it has begun."""
+    waiting = "waiting"
+    """A launch asked for it, and it gets a job when a limit on jobs allows one."""
     pending = "pending"
     dependency_failed = "dependency failed"
     """Its job waits for one that failed, and will never start."""

@@ -51,6 +51,10 @@ class FakeSlurm:
     def refuse(self, **messages: str) -> None:
         (self.home / "refuses.json").write_text(json.dumps(messages))
 
+    def limit(self, number: int, message: str = "sbatch: error: AssocMaxSubmitJobLimit") -> None:
+        """Refuses further jobs while so many are live."""
+        (self.home / "limit.json").write_text(json.dumps([number, message]))
+
     def calls(self, client: str) -> list[str]:
         log = self.home / "calls.log"
         lines = log.read_text().splitlines() if log.exists() else []

@@ -92,7 +92,7 @@ def test_a_table_is_submitted_in_one_go_and_once(
 def test_a_run_waits_for_the_job_of_the_run_it_starts_from(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
-    reconcile(chain(make_run), snapshot)
+    list(reconcile(chain(make_run), snapshot))
     assert [job["dependency"] for job in slurm.jobs()] == ["singleton", "afterok:1,singleton"]
 
 
@@ -102,7 +102,7 @@ def test_a_run_does_not_wait_for_one_that_is_done(
     before, run = chain(make_run)
     before.prepare()
     finish(before)
-    reconcile([before, run], snapshot)
+    list(reconcile([before, run], snapshot))
     assert [job["dependency"] for job in slurm.jobs()] == ["singleton"]
 
 
@@ -142,10 +142,10 @@ def test_a_job_whose_dependency_failed_follows_the_new_job(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
     both = chain(make_run)
-    reconcile(both, snapshot)
+    list(reconcile(both, snapshot))
     slurm.change("1", state="NODE_FAIL")
     slurm.change("2", reason="DependencyNeverSatisfied")
-    reconcile(both, snapshot)
+    list(reconcile(both, snapshot))
     live = {job["id"]: job["dependency"] for job in slurm.jobs() if job["state"] == "PENDING"}
     assert live == {"3": "singleton", "4": "afterok:3,singleton"}
 
@@ -157,7 +157,7 @@ def test_an_attempt_that_could_not_write_its_end_gets_it_from_slurm(
     submit(run, snapshot)
     begin_attempt(run, "1")
     slurm.change("1", state="NODE_FAIL", nodes="node2")
-    reconcile([run], snapshot)
+    list(reconcile([run], snapshot))
     last = run.attempts()[-1]
     assert last.reason is EndReason.node_fail
 

@@ -40,7 +40,7 @@ class Chaos:
 
     def reconcile(self) -> int:
         """Reconciles once, as `--follow` does; returns the number of runs that are not done."""
-        reconcile(self.table, self._lab.code, asked=False)
+        list(reconcile(self.table, self._lab.code, asked=False))
         return sum(run.result() is None for run in self.table)
 
     def fill(self) -> None:

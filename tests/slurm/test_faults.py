@@ -210,8 +210,8 @@ def test_a_cancelled_run_stays_away_until_it_is_asked_for(lab: Lab) -> None:
         lambda: not query_statuses([RunRecord.read(run)])[run.id].state.is_live, "end of the job"
     )
     assert query_statuses([RunRecord.read(run)])[run.id].state is RunState.cancelled_running
-    assert reconcile.reconcile([run], lab.code, asked=False)[0].action is Action.leave
-    assert reconcile.reconcile([run], lab.code, asked=True)[0].action is Action.submit
+    assert next(reconcile.reconcile([run], lab.code, asked=False)).action is Action.leave
+    assert next(reconcile.reconcile([run], lab.code, asked=True)).action is Action.submit
     assert_it_went_on(lab, run, "preempted")
 
 
@@ -263,4 +263,4 @@ def test_running_out_of_memory_is_distinguished_from_a_crash(lab: Lab, mem_gb: f
     assert (state.state, state.job_id) == (RunState.out_of_memory, job), lab.account(run)
     assert "raise cluster.mem_gb" in state.detail
     assert ends(run) == ["out-of-memory"] * len(starts(run))
-    assert reconcile.reconcile([run], lab.code, asked=False)[0].action is Action.give_up
+    assert next(reconcile.reconcile([run], lab.code, asked=False)).action is Action.give_up

@@ -221,7 +221,7 @@ def test_a_run_follows_the_one_that_it_starts_from_to_another_job(lab: Lab) -> N
         lambda: "DependencyNeverSatisfied" in query_statuses([RunRecord.read(run)])[run.id].detail,
         "dependency that failed",
     )
-    steps = reconcile([before, run], lab.code)
+    steps = list(reconcile([before, run], lab.code))
     assert [step.action for step in steps] == [Action.submit, Action.replace]
     assert dependency(lab, str(steps[1].job_id)).startswith(
         f"afterok:{steps[0].job_id}(unfulfilled)"

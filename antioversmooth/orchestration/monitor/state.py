@@ -60,6 +60,9 @@ def _status_without_slurm(record: RunRecord, why: str) -> RunStatus:
 
 
 def _overlay(record: RunRecord, job: Job | None) -> RunStatus:
+    is_over = job is None or (job.stage is Stage.over and job.id == record.newest_job_id)
+    if record.waiting_reason and is_over:
+        return record.status
     if job is None:
         return _status_without_job(record)
     if job.stage is Stage.over:

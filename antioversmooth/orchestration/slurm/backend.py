@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -68,9 +69,7 @@ class SlurmBackend:
             view.say(f"{run.dir}: job {job_id} is of a spec that was edited since; {outcome}")
             if self.prune:
                 submission.cancel(run)
-        steps = reconcile(runs, snapshot, tables=self.tables)
-        for step in steps:
-            view.say(_describe_step(step))
+        steps = _submit(runs, snapshot, view, self.tables)
         interrupted = False
         if self.follow:
             with self.while_following():
@@ -80,27 +79,56 @@ class SlurmBackend:
         return Launched({step.run.id: _outcome(step) for step in steps}, interrupted)
 
     def _follow(self, steps: list[Step], snapshot: Snapshot, view: View) -> tuple[list[Step], bool]:
-        """Reconciles until no run has a job; returns the last steps, and if Ctrl-C ended it."""
+        """Reconciles until no run goes on; returns the last steps, and if Ctrl-C ended it."""
         try:
-            while any(step.job_id for step in steps):
+            while any(map(_goes_on, steps)):
                 _wait_and_refresh(steps, view, self.refresh_s)
-                before, steps = steps, _reconcile_again(steps, snapshot, view)
-                for step, last in zip(steps, before, strict=True):
-                    if _has_changed(step, last):
-                        view.say(_describe_step(step))
+                steps = _reconcile_again(steps, snapshot, view)
         except KeyboardInterrupt:
             view.say("no longer following; the jobs go on")
             return steps, True
         return steps, False
 
 
+def _submit(
+    runs: Sequence[Run], snapshot: Snapshot, view: View, tables: Sequence[str] | None
+) -> list[Step]:
+    """The first steps; each is shown when it is taken, also where a later one fails."""
+    steps: list[Step] = []
+    try:
+        for step in reconcile(runs, snapshot, tables=tables):
+            steps.append(step)
+            if step.action is not Action.wait:
+                view.say(_describe_step(step))
+    finally:
+        waits = Counter(step.why for step in steps if step.action is Action.wait)
+        if waits or len(steps) < len(runs):
+            submitted = f"{sum(map(_has_job, steps))} of {len(runs)} submitted"
+            view.say(", ".join([submitted, *(f"{n} wait {why}" for why, n in waits.items())]))
+    return steps
+
+
+def _has_job(step: Step) -> bool:
+    return step.job_id is not None
+
+
+def _goes_on(step: Step) -> bool:
+    """Whether something may happen to the run without a person."""
+    is_unknown = step.status.state is RunState.unknown
+    return _has_job(step) or step.action is Action.wait or is_unknown
+
+
 def _reconcile_again(before: list[Step], snapshot: Snapshot, view: View) -> list[Step]:
     """The next steps; those before where SLURM's controller does not answer now."""
+    steps = {step.run.id: step for step in before}
     try:
-        return reconcile([step.run for step in before], snapshot, asked=False)
+        for step in reconcile([step.run for step in before], snapshot, asked=False):
+            if _has_changed(step, steps[step.run.id]):
+                view.say(_describe_step(step))
+            steps[step.run.id] = step
     except Unreachable as err:
         view.say(f"{err}; looking again")
-        return before
+    return list(steps.values())
 
 
 def _wait_and_refresh(steps: Sequence[Step], view: View, seconds: float) -> None:
@@ -117,12 +145,15 @@ def _label(step: Step) -> str:
     """The state of a run in a word or two."""
     if step.action in (Action.submit, Action.replace):
         return "submitted"
-    return "blocked" if step.action is Action.blocked else step.status.state.value
+    own = {Action.blocked: "blocked", Action.wait: "waiting"}
+    return own.get(step.action) or step.status.state.value
 
 
 def _has_changed(step: Step, last: Step) -> bool:
     """Whether something was done, or a run has reached another state with a detail."""
     has_new_state = step.status.state is not last.status.state
+    if step.action is Action.wait:
+        return last.action is not Action.wait
     if step.action is Action.leave:
         return bool(step.status.detail) and has_new_state
     return has_new_state or (step.action, step.job_id) != (last.action, last.job_id)
@@ -131,6 +162,7 @@ def _has_changed(step: Step, last: Step) -> bool:
 _DONE = {
     Action.submit: "submitted",
     Action.replace: "submitted in place of one that makes no progress",
+    Action.wait: "waiting",
     Action.give_up: "given up",
     Action.blocked: "blocked",
 }
@@ -151,6 +183,12 @@ def _outcome(step: Step) -> Outcome:
         return Outcome.done
     if step.job_id is not None:
         return Outcome.submitted
-    return {Action.give_up: Outcome.failed, Action.blocked: Outcome.blocked}.get(
-        step.action, Outcome.stopped
-    )
+    return _OUTCOMES.get(step.action, Outcome.stopped)
+
+
+_OUTCOMES = {
+    Action.wait: Outcome.waiting,
+    Action.give_up: Outcome.failed,
+    Action.blocked: Outcome.blocked,
+}
+"""Outcomes of runs without a job."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,15 @@ from antioversmooth.orchestration.slurm.environment import plain_environment
 
 class Unreachable(LaunchError):
     """SLURM's controller does not answer now, and may in a moment."""
+
+
+class LimitReached(LaunchError):
+    """A limit on jobs in the queue is reached: SLURM accepts the job once others have ended."""
+
+    def __init__(self, message: str, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+        """SLURM's word for it, as AssocMaxSubmitJobLimit."""
 
 
 class Stage(Enum):
@@ -169,6 +179,29 @@ def refusal(what: str, stderr: str) -> LaunchError:
     why = error_text(stderr)
     away = any(sign in why for sign in ("Unable to contact", "timed out", "connect failure"))
     return Unreachable(f"{what}: {why}") if away else LaunchError(f"{what}: {why}")
+
+
+_LIMIT_WORD = re.compile(r"\b(?:Assoc|QOS|Max|Grp)[A-Za-z]+")
+"""SLURM's words for limits: AssocMaxSubmitJobLimit, MaxSubmitJobsPerAccount, QOSGrpCpuLimit."""
+_LIMIT_TEXTS = {
+    "job submit limit": "submitted jobs",
+    "too many simultaneous jobs": "submitted jobs",
+    "unable to accept job": "MaxJobCount",
+    "Resource temporarily unavailable": "MaxJobCount",
+}
+"""Texts of sbatch, or of a site's filter before it, without such a word."""
+
+
+def submit_limit(why: str) -> str:
+    """The limit on jobs in the queue that SLURM refuses a job for; empty for other reasons.
+
+    A limit on the size of one job is another reason: such a job is never accepted. SLURM's sentence
+    on an "accounting/QOS policy" names both kinds, and only the word before it tells which.
+    """
+    if words := _LIMIT_WORD.findall(why):
+        return next((word for word in words if "Submit" in word or word == "MaxJobCount"), "")
+    texts = (limit for text, limit in _LIMIT_TEXTS.items() if text.lower() in why.lower())
+    return next(texts, "")
 
 
 def error_text(stderr: str) -> str:

@@ -6,13 +6,14 @@ run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from antioversmooth.orchestration.intent import launched_tables
 from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.slurm import client, submission
+from antioversmooth.orchestration.slurm.client import LimitReached
 from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
 from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -29,6 +30,8 @@ class Action(Enum):
     submit = "submit"
     replace = "replace"
     """Cancel its job, which will never start or makes no progress, and submit again."""
+    wait = "wait"
+    """A limit on jobs is reached; a later look submits it."""
     give_up = "give up"
     blocked = "blocked"
     """It depends on a run that is not on its way."""
@@ -61,7 +64,7 @@ def decide(status: RunStatus, decision: RetryDecision, *, asked: bool) -> Action
         decision: Whether it may be started again by itself.
         asked: A person asks for the run now, so that one that was cancelled starts again.
     """
-    if status.state.never_began:
+    if status.state.never_began or status.state is RunState.waiting:
         return Action.submit
     if status.state in (RunState.hung, RunState.dependency_failed):
         return Action.replace
@@ -91,8 +94,8 @@ def reconcile(
     *,
     asked: bool = True,
     tables: Sequence[str] | None = None,
-) -> list[Step]:
-    """Submits what needs submitting; returns for each run what was done.
+) -> Iterator[Step]:
+    """Submits what needs submitting; yields for each run what was done, as soon as it is.
 
     Args:
         runs: Dependencies first.
@@ -101,19 +104,17 @@ def reconcile(
         tables: Names of the tables that the runs are rows of; default: those of the launch before.
 
     Raises:
-        LaunchError: SLURM refuses a job; those before it are submitted.
+        LaunchError: SLURM refuses a job; those that were yielded before are submitted.
     """
     for run in runs:
         run.prepare()
     records = [RunRecord.read(run) for run in runs]
     known = query_statuses(records)
-    done: dict[str, Step] = {}
-    for record in records:
-        step = _first_step(record, known[record.run.id], asked=asked)
-        if step.action in (Action.submit, Action.replace):
-            step = _submit(step, done, snapshot, tables)
-        done[step.run.id] = step
-    return list(done.values())
+    wanted = [_first_step(record, known[record.run.id], asked=asked) for record in records]
+    with_job = sum(step.job_id is not None for step in wanted)
+    submitter = _Submitter(snapshot, tables, with_job)
+    for step in wanted:
+        yield submitter.take(step)
 
 
 def _first_step(record: RunRecord, status: RunStatus, *, asked: bool) -> Step:
@@ -128,22 +129,84 @@ def _first_step(record: RunRecord, status: RunStatus, *, asked: bool) -> Step:
     return Step(run, action, status, why, status.job_id if may_live else None)
 
 
-def _submit(
-    step: Step, done: Mapping[str, Step], snapshot: Snapshot, tables: Sequence[str] | None
-) -> Step:
-    """The step after the run was submitted, or blocked by a dependency that is not on its way."""
-    dependencies = []
-    for needed in [needed for needed in step.run.dependencies if needed.result() is None]:
-        job_id = done[needed.id].job_id if needed.id in done else None
-        if job_id is None:
-            why = f"it needs {needed.name}, which is not on its way"
-            return replace(step, action=Action.blocked, why=why)
-        dependencies.append(job_id)
-    stuck = step.job_id if step.action is Action.replace else None
-    job_id = submission.submit(
-        step.run, snapshot, after=dependencies, instead_of=stuck or "", tables=tables
-    )
-    return replace(step, job_id=job_id)
+class _Submitter:
+    """Takes the steps of one look at the queue, as far as limits on jobs allow."""
+
+    def __init__(self, snapshot: Snapshot, tables: Sequence[str] | None, with_job: int) -> None:
+        self._snapshot, self._tables = snapshot, tables
+        self._with_job = with_job
+        """How many of the runs have a job."""
+        self._taken: dict[str, Step] = {}
+        """Steps by run id."""
+        self._reached: dict[tuple[str | None, ...], str] = {}
+        """Limits of SLURM's that are reached, by where they hold."""
+
+    def take(self, step: Step) -> Step:
+        """The step after it was taken: submitted, waiting for a limit, or blocked."""
+        if step.action in (Action.submit, Action.replace):
+            step = self._submit_or_wait(step)
+        self._taken[step.run.id] = step
+        return step
+
+    def _submit_or_wait(self, step: Step) -> Step:
+        needed = [run for run in step.run.dependencies if run.result() is None]
+        for run in needed:
+            if not self._is_on_its_way(run):
+                why = f"it needs {run.name}, which is not on its way"
+                return replace(step, action=Action.blocked, why=why)
+        earlier = [self._taken[run.id] for run in needed]
+        if why := self._waiting_reason(step, earlier):
+            return self._hold_back(step, why)
+        return self._submit(step, [one.job_id for one in earlier if one.job_id])
+
+    def _hold_back(self, step: Step, why: str) -> Step:
+        stuck = step.job_id if step.action is Action.replace else None
+        self._with_job -= stuck is not None
+        if step.status != RunStatus(RunState.waiting, why):
+            submission.hold_back(
+                step.run, self._snapshot, why, instead_of=stuck or "", tables=self._tables
+            )
+        return replace(step, action=Action.wait, why=why, job_id=None)
+
+    def _is_on_its_way(self, run: Run) -> bool:
+        step = self._taken.get(run.id)
+        return step is not None and (step.job_id is not None or step.action is Action.wait)
+
+    def _waiting_reason(self, step: Step, earlier: Iterable[Step]) -> str:
+        """The limit that the run waits for; empty where none is known to be reached."""
+        for needed in earlier:
+            if needed.action is Action.wait:
+                return needed.why
+        # its job makes room for the next one
+        if step.action is Action.replace:
+            return ""
+        limit = step.run.experiment.cluster.max_queued
+        if limit and self._with_job >= limit:
+            return f"for cluster.max_queued={limit}"
+        return self._reached.get(_where_limits_hold(step.run), "")
+
+    def _submit(self, step: Step, dependencies: Sequence[str]) -> Step:
+        stuck = step.job_id if step.action is Action.replace else None
+        try:
+            job_id = submission.submit(
+                step.run,
+                self._snapshot,
+                after=dependencies,
+                instead_of=stuck or "",
+                tables=self._tables,
+            )
+        except LimitReached as err:
+            why = self._reached[_where_limits_hold(step.run)] = submission.describe_limit(err)
+            self._with_job -= stuck is not None
+            return replace(step, action=Action.wait, why=why, job_id=None)
+        self._with_job += stuck is None
+        return replace(step, job_id=job_id)
+
+
+def _where_limits_hold(run: Run) -> tuple[str | None, ...]:
+    """Runs that agree in it share SLURM's limits on jobs, so that one refusal tells for all."""
+    cluster = run.experiment.cluster
+    return cluster.account, cluster.qos, cluster.partition
 
 
 def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tuple[Run, str]]:

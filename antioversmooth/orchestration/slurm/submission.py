@@ -6,6 +6,7 @@ whose id nobody noted, and the next one finds that job in the queue by its name.
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 import time
@@ -16,7 +17,13 @@ from antioversmooth import files
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.slurm import client
-from antioversmooth.orchestration.slurm.client import Job, Stage, Unreachable, error_text
+from antioversmooth.orchestration.slurm.client import (
+    Job,
+    LimitReached,
+    Stage,
+    Unreachable,
+    error_text,
+)
 from antioversmooth.orchestration.slurm.environment import plain_environment
 from antioversmooth.orchestration.slurm.script import job_folder, job_name, sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -62,6 +69,7 @@ def submit(
         tables: Names of the tables whose row is launched; default: those of the launch before.
 
     Raises:
+        LimitReached: SLURM accepts the job when others have ended; the run is recorded as waiting.
         LaunchError: SLURM refuses the job, or does not answer.
     """
     script = sbatch_script(run, snapshot.path)
@@ -72,10 +80,17 @@ def submit(
         if live is not None:
             _record_live(run, live)
             return live.id
-        write_intent(run, SLURM, snapshot, tables=tables)
+        _write_intent(run, snapshot, tables)
         files.write_atomic(job_folder(run) / "job.sh", script)
-        client.cancel([instead_of] if instead_of else [])
-        return submit_script(run, dependencies, lock)
+        if instead_of:
+            # its cancellation is no person's, also where no other job follows now
+            _record_waiting(run, f"for the end of job {instead_of}")
+            client.cancel([instead_of])
+        try:
+            return submit_script(run, dependencies, lock)
+        except LimitReached as err:
+            _record_waiting(run, describe_limit(err))
+            raise
 
     with submission_lock(run) as lock:
         try:
@@ -84,6 +99,47 @@ def submit(
             # a controller that restarts or is busy; it may have the job by now
             time.sleep(5)
             return live_or_new(lock)
+
+
+def hold_back(
+    run: Run,
+    snapshot: Snapshot,
+    why: str,
+    *,
+    instead_of: str = "",
+    tables: Sequence[str] | None = None,
+) -> None:
+    """Records that a launch asks for the run, and that a limit allows it no job yet.
+
+    Args:
+        why: The limit, for people.
+        instead_of: As in `submit`: that job is cancelled, and makes room for another.
+        tables: As in `submit`.
+    """
+    with submission_lock(run):
+        _write_intent(run, snapshot, tables)
+        _record_waiting(run, why)
+        client.cancel([instead_of] if instead_of else [])
+
+
+def describe_limit(reached: LimitReached) -> str:
+    """The reason to wait, for people."""
+    return f"for the limit {reached.limit}"
+
+
+def _write_intent(run: Run, snapshot: Snapshot, tables: Sequence[str] | None) -> None:
+    """Writes the intent, unless the run waits for its job by the same one."""
+    record = RunRecord.read(run)
+    facts: dict[str, object] = {"snapshot": snapshot.id, "user": getpass.getuser()}
+    if tables is not None:
+        facts["tables"] = [*tables]
+    if not record.waiting_reason or not facts.items() <= record.intent.items():
+        write_intent(run, SLURM, snapshot, tables=tables)
+
+
+def _record_waiting(run: Run, why: str) -> None:
+    if RunRecord.read(run).waiting_reason != why:
+        append_event(run.jobs_path, EventKind.waiting, message=why)
 
 
 def _record_live(run: Run, job: Job) -> None:
@@ -128,7 +184,10 @@ def submit_script(run: Run, dependencies: list[str], lock: int) -> str:
         job_id = done.stdout.strip().partition(";")[0]
         append_event(run.jobs_path, EventKind.submitted, job_id=job_id)
         return job_id
-    raise client.refusal(f"{run.name}: SLURM refuses the job", done.stderr)
+    what, why = f"{run.name}: SLURM refuses the job", error_text(done.stderr)
+    if limit := client.submit_limit(why):
+        raise LimitReached(f"{what}: {why}", limit)
+    raise client.refusal(what, done.stderr)
 
 
 def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
@@ -153,6 +212,9 @@ def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
             continue
         asked.add(shape)
         done = _sbatch("--test-only", script=script)
+        # at a limit on submitted jobs SLURM says nothing about the shape
+        if client.submit_limit(done.stderr):
+            continue
         if done.returncode and not (waits := _waits_for_nodes(run, done.stderr)):
             raise LaunchError(f"{run.name}: SLURM would refuse the job: {error_text(done.stderr)}")
         if done.returncode:

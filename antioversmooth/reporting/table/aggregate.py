@@ -169,6 +169,7 @@ _ORDER = (
     RunState.node_failure,
     RunState.lost,
     RunState.submitted,
+    RunState.waiting,
     RunState.stale,
     RunState.missing,
 )

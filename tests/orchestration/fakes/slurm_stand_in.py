@@ -4,6 +4,7 @@ $FAKE_SLURM.
 jobs/<id>.json      one job each; a test edits them to let time pass
 accounting.json     what sacct prints, line by line; without the file there is no accounting
 refuses.json        {client: message}: that client fails with the message
+limit.json          [number, message]: sbatch fails with the message while so many jobs are live
 srun_exit           exit code of srun; 0 without the file
 calls.log           one line for each call
 """
@@ -33,6 +34,11 @@ def sbatch(options):
     if options == ["--version"]:
         print("slurm-wlm 22.05.8")
         return
+    limit = HOME / "limit.json"
+    if limit.exists():
+        number, message = json.loads(limit.read_text())
+        if sum(job["state"] in ("PENDING", "RUNNING") for job in jobs()) >= number:
+            sys.exit(message)
     script = Path(options[-1]).read_text() if not options[-1].startswith("--") else sys.stdin.read()
     if "--test-only" in options:
         return
