@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import asdict
 
-from antioversmooth.cli.exit_codes import OK
+from antioversmooth.cli.exit_codes import OK, USER_ERROR
 from antioversmooth.cli.requests import load_request, print_json, project_tables
 from antioversmooth.project import find_root
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking import mirror, ui
 from antioversmooth.reporting.tracking.logged_models import LoggedModels
+from antioversmooth.reporting.tracking.mirror import Mirrored
 
 
 def sync_command(args: Namespace) -> int:
@@ -19,18 +21,28 @@ def sync_command(args: Namespace) -> int:
     request, results = load_request(args.specs)
     observed = [observe(run, keep_metrics=True) for run in request.plan(args.seeds, results)]
     mirrored = mirror.sync(observed, request.tables, results)
+    if not args.json:
+        _report_mirrored(mirrored)
     models = LoggedModels(results)
     logged = [] if args.no_models else models.sync(observed, mirrored)
     for problem in models.problems.values():
         print(f"not logged as a model: {problem}", file=sys.stderr)
     if args.json:
         print_json([{**asdict(experiment), "models": len(logged)} for experiment in mirrored])
-        return OK
+    else:
+        print(f"{len(logged)} models logged" if mirrored else "Nothing has run yet.")
     for experiment in mirrored:
-        changed = f"{experiment.num_changed} of {experiment.num_runs} runs"
-        print(f"{experiment.name}: {changed} brought up to date")
-    print(f"{len(logged)} models logged" if mirrored else "Nothing has run yet.")
-    return OK
+        if experiment.problem:
+            print(f"{experiment.name}: not mirrored: {experiment.problem}", file=sys.stderr)
+    return USER_ERROR if any(experiment.problem for experiment in mirrored) else OK
+
+
+def _report_mirrored(mirrored: Sequence[Mirrored]) -> None:
+    for experiment in mirrored:
+        if not experiment.problem:
+            changed = f"{experiment.num_changed} of {experiment.num_runs} runs"
+            note = f" ({experiment.note})" if experiment.note else ""
+            print(f"{experiment.name}: {changed} brought up to date{note}")
 
 
 def ui_command(args: Namespace) -> int:

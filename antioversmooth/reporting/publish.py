@@ -41,12 +41,23 @@ def publish(
         message = _write(table, made, folder, request, seeds, results)
         terminal.show_table(made, out)
         print(message, file=out)
-    try:
-        mirror.sync([observe(run, keep_metrics=True) for run in runs], wanted, results)
-    except TrackingError as err:
-        # The tables are complete without it; the next launch or sync catches up.
-        print(f"Not mirrored into MLflow: {err}", file=out)
+    _mirror(runs, wanted, results, out)
     return complete
+
+
+def _mirror(runs: Sequence[Run], tables: Sequence[Table], results: Path, out: TextIO) -> None:
+    """Mirrors the runs; the tables are complete without it, and the next launch catches up."""
+    try:
+        observed = [observe(run, keep_metrics=True) for run in runs]
+        mirrored = mirror.sync(observed, tables, results)
+    except TrackingError as err:
+        print(f"Not mirrored into MLflow: {err}", file=out)
+        return
+    for experiment in mirrored:
+        if experiment.problem:
+            print(f"{experiment.name}: not mirrored: {experiment.problem}", file=out)
+        elif experiment.note:
+            print(f"{experiment.name}: {experiment.note}", file=out)
 
 
 def _write(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import random
+import re
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from antioversmooth.errors import TrackingError
 from antioversmooth.reporting.table import tables
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking import database, mirror
+from antioversmooth.reporting.tracking.experiments import NAME
 from antioversmooth.reporting.tracking.mirror import Mirrored
 from antioversmooth.runs import flatten, journal
 from antioversmooth.runs.discovery import Discovery
@@ -217,6 +219,172 @@ def forget(lab: Lab) -> None:
         for experiment in client.search_experiments():
             for run in client.search_runs([experiment.experiment_id]):
                 client.delete_run(run.info.run_id)
+
+
+def by_hand(lab: Lab, change: Callable[[Any, str], object]) -> list[Mirrored]:
+    """The next sync after somebody changed the table's experiment in MLflow."""
+    with database.open_client(lab.results) as client:
+        (home,) = (one for one in client.search_experiments() if one.name != "Default")
+        change(client, home.experiment_id)
+    return sync(lab)
+
+
+def run_ids(lab: Lab) -> dict[str, str]:
+    """MLflow's ids of the runs that are there, by name."""
+    with database.open_client(lab.results) as client:
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        return {run.info.run_name: run.info.run_id for run in database.runs(client, ids)}
+
+
+def test_an_experiment_that_was_deleted_is_restored_with_its_runs(store: Lab) -> None:
+    store.finish(store.run("deep"), 90.0)
+    sync(store)
+    before, ids = content(store), run_ids(store)
+    (again,) = by_hand(store, lambda client, home: client.delete_experiment(home))
+    assert (again.num_changed, again.note) == (0, "it was deleted in MLflow, and is restored")
+    assert content(store) == before
+    assert run_ids(store) == ids
+    assert [m.note for m in sync(store)] == [""]
+
+
+def test_a_restored_experiment_holds_no_superseded_run(store: Lab) -> None:
+    run = store.run("wide")
+    store.start(run, epochs=3)
+    sync(store)
+    store.start(run, epochs=3, attempt=2, step=8)
+    by_hand(store, lambda client, home: client.delete_experiment(home))
+    resynced = content(store)
+    assert len(run_ids(store)) == len(resynced) == 2
+    assert [step for step, _, _ in resynced["wide seed 0"]["metrics"]["val/top1"]] == [8, 16, 24]
+    forget(store)
+    sync(store)
+    assert content(store) == resynced
+
+
+def test_an_experiment_that_mlflow_does_not_restore_is_replaced_once(
+    store: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    def refuse(*_: object) -> None:
+        raise MlflowException("Permission\ndenied")
+
+    store.finish(store.run("deep"), 90.0)
+    sync(store)
+    before = content(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "restore_experiment", refuse)
+        (again,) = by_hand(store, lambda client, home: client.delete_experiment(home))
+        (third,) = sync(store)
+    assert again.name == "small (mini: Digits) (2)"
+    assert again.note.endswith("is replaced, since MLflow does not restore it: Permission denied")
+    assert (third.name, third.experiment_id, third.note) == (again.name, again.experiment_id, "")
+    assert content(store) == before
+
+
+def gone_for_good(client: Any, home: str) -> None:
+    """Deletes an experiment as `mlflow gc` does."""
+    client.delete_experiment(home)
+    client._tracking_client.store._hard_delete_experiment(home)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (gone_for_good, "small (mini: Digits)"),
+        (lambda client, home: client.rename_experiment(home, "It's mine"), "It's mine"),
+        (lambda client, home: client.delete_experiment_tag(home, NAME), "small (mini: Digits)"),
+    ],
+    ids=["deleted for good", "renamed", "as an older version made it"],
+)
+def test_an_experiment_is_found_again_or_created_anew(
+    store: Lab, change: Callable[[Any, str], object], name: str
+) -> None:
+    store.finish(store.run("deep"), 90.0)
+    sync(store)
+    before = content(store)
+    (again,) = by_hand(store, change)
+    assert (again.name, again.num_runs, again.note) == (name, 1, "")
+    assert content(store) == before
+    (third,) = sync(store)
+    assert (third.experiment_id, third.num_changed) == (again.experiment_id, 0)
+
+
+@pytest.mark.parametrize("name", ["deep seed 0", "Row deep"])
+def test_a_run_that_was_deleted_is_restored(store: Lab, name: str) -> None:
+    store.finish(store.run("deep"), 90.0)
+    sync(store)
+    before, ids = content(store), run_ids(store)
+    (again,) = by_hand(store, lambda client, _: client.delete_run(ids[name]))
+    assert again.note == "restored runs that were deleted in MLflow: 1"
+    assert content(store) == before
+    assert run_ids(store) == ids
+
+
+def test_a_row_that_was_deleted_for_good_gets_its_seeds_back(store: Lab) -> None:
+    store.finish(store.run("deep"), 90.0)
+    sync(store)
+    before, ids = content(store), run_ids(store)
+
+    def delete(client: Any, _: str) -> None:
+        client.delete_run(ids["Row deep"])
+        client._tracking_client.store._hard_delete_run(ids["Row deep"])
+
+    by_hand(store, delete)
+    assert content(store) == before
+
+
+def test_a_table_whose_experiment_fails_stops_no_other(
+    store: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    store.finish(store.run("deep"), 90.0)
+    store.finish(store.run("wide"), 93.0)
+    small = store.table()
+    first, second = (
+        replace(small, name=name, rows=[row for row in small.rows if row.experiment == rows])
+        for name, rows in (("first", "deep"), ("second", "wide"))
+    )
+    create = MlflowClient.create_experiment
+
+    def refuse(client: Any, name: str, *args: Any, **options: Any) -> str:
+        if name.startswith("first"):
+            raise MlflowException("it is not\nallowed")
+        return create(client, name, *args, **options)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", refuse)
+    seen = [observe(run, now=NOON + 1) for run in Discovery(store.results).runs()]
+    mirrored = mirror.sync(seen, [first, second], store.results)
+    assert [(m.name.split()[0], m.num_runs, m.num_changed) for m in mirrored] == [
+        ("first", 1, 0),
+        ("second", 1, 1),
+    ]
+    assert re.search(r"^MLflow at sqlite:.*: it is not; run", mirrored[0].problem)
+    assert mirrored[1].problem == ""
+
+
+def test_where_the_store_stops_answering_the_other_tables_are_not_tried(
+    store: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    asked = []
+
+    def break_down(*_: Any, **options: Any) -> None:
+        asked.append(options)
+        (store.results / "mlflow.db").write_bytes(b"broken" * 1000)
+        raise OSError("it broke")
+
+    store.finish(store.run("deep"), 90.0)
+    tables = [replace(store.table(), name=name) for name in ("first", "second")]
+    monkeypatch.setattr(MlflowClient, "create_experiment", break_down)
+    seen = [observe(run, now=NOON + 1) for run in Discovery(store.results).runs()]
+    with pytest.raises(TrackingError, match=r"not a database|malformed"):
+        mirror.sync(seen, tables, store.results)
+    assert len(asked) == 1
 
 
 def test_metrics_that_a_later_attempt_superseded_are_removed(store: Lab) -> None:

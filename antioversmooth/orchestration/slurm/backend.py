@@ -41,8 +41,8 @@ class SlurmBackend:
     """Cancel jobs of rows that were edited or removed since; they are reported in any case."""
     tables: Sequence[str] | None = None
     """Names of the tables that the runs are rows of; none: those of the launch before."""
-    while_following: Callable[[], AbstractContextManager[None]] = nullcontext
-    """A context to follow in."""
+    while_following: Callable[[Callable[[str], None]], AbstractContextManager[object]] = nullcontext
+    """Makes a context to follow in of a function that shows a line."""
     refresh_s: float = REFRESH_S
 
     def placement(self, experiment: Experiment) -> Placement:
@@ -72,7 +72,7 @@ class SlurmBackend:
         steps = _submit(runs, snapshot, view, self.tables)
         interrupted = False
         if self.follow:
-            with self.while_following():
+            with self.while_following(view.say):
                 steps, interrupted = self._follow(steps, snapshot, view)
         else:
             view.update({step.run.id: _outcome(step).value for step in steps})

@@ -1,4 +1,5 @@
-"""MLflow: `database` opens it, `mirror` writes runs, `logged_models` their weights, `ui` serves it.
+"""MLflow: `checks` and `database` open it, `experiments` finds a table's experiment.
 
-`supervisor` ends the server with its parent.
+`mirror` writes runs, `logged_models` their weights; `ui` serves it, and `supervisor` ends the
+server with its parent.
 """

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
+import sqlite3
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from antioversmooth.errors import TrackingError
+from antioversmooth.errors import LaunchError, TrackingError, error_message
 from antioversmooth.redact import redact
+from antioversmooth.reporting.tracking import checks
+from antioversmooth.reporting.tracking.checks import is_server, without_credentials
+from antioversmooth.runs.lock import hold_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,29 +28,25 @@ ID, ROW, TABLE, MIRRORED, MODEL = (
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    # hides the notes about creating tables
-    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    # hides notes about creating tables, and tracebacks of errors that it raises besides
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     # MLflow's defaults wait four minutes for a dead server, twenty for a silent one
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # PostgreSQL's default is the network's, two minutes
+    "PGCONNECT_TIMEOUT": "10",
 }
 """Set before mlflow is imported, unless the user has set them."""
+
+WRITER_LOCK = "mlflow.db.lock"
+"""Held by the process of this project that writes to MLflow."""
+WRITER_TIMEOUT_S = 120.0
+"""Wait for another writer: a first sync of thousands of runs takes minutes."""
 
 
 def store_uri(results: Path) -> str:
     """`MLFLOW_TRACKING_URI`, or a SQLite file in the project's results folder."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.absolute() / 'mlflow.db'}"
-
-
-def is_server(uri: str) -> bool:
-    """Whether a URI names a server, which stores artifacts itself."""
-    return uri.startswith(("http://", "https://"))
-
-
-def without_credentials(uri: str) -> str:
-    """The URI without user name and password."""
-    credentials, at, _ = urlsplit(uri).netloc.rpartition("@")
-    return uri.replace(credentials + at, "", 1)
 
 
 @contextmanager
@@ -65,72 +64,144 @@ def open_client(results: Path) -> Iterator[MlflowClient]:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    busy = (
+        f"another sync, launch or ui has held {results / WRITER_LOCK} for {WRITER_TIMEOUT_S:.0f} s"
+    )
+    uri = store_uri(results)
+    with refusals(results):
+        checks.require_usable(uri)
+        with hold_lock(results, WRITER_LOCK, timeout_s=WRITER_TIMEOUT_S, message=busy):
+            yield _connect(uri)
+
+
+def _connect(uri: str) -> MlflowClient:
+    """A client of a store that answers; a new store gets its schema."""
     # takes seconds to import
     from mlflow import MlflowClient
+
+    if not is_server(uri):
+        from mlflow.store.db import utils
+
+        # MLflow opens a database ten times, with waits of two minutes together
+        utils.MAX_RETRY_COUNT = 1
+    client = MlflowClient(uri)
+    require_answer(client)
+    return client
+
+
+def require_answer(client: MlflowClient) -> None:
+    """Asks the store for something, which raises MLflow's error where it does not answer."""
+    client.search_experiments(max_results=1)
+
+
+@contextmanager
+def refusals(results: Path) -> Iterator[None]:
+    """Makes one message of whatever MLflow and its database raise.
+
+    Raises:
+        TrackingError: With the store, the reason and the next step.
+    """
+    try:
+        yield
+    except TrackingError:
+        raise
+    except _errors() as err:
+        uri = store_uri(results)
+        reason = _reason(err, uri)
+        raise TrackingError(
+            f"MLflow at {without_credentials(uri)}: {reason}; {_advice(reason, uri)}."
+            " Run directories and tables are complete without it"
+        ) from err
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """The errors of MLflow, of what it builds upon, and of the checks before."""
+    # ImportError: the driver of the database is not installed
+    known = (LaunchError, sqlite3.Error, OSError, ImportError)
+    # the checks refuse a store before MLflow is imported
+    if "mlflow" not in sys.modules:
+        return known
+    from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
-    uri = store_uri(results)
-    if problem := _path_problem(uri):
-        advice = "move the project, or set MLFLOW_TRACKING_URI to a server's"
-        raise TrackingError(f"{problem}; {advice}")
-    results.mkdir(parents=True, exist_ok=True)
-    with (results / "mlflow.db.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        try:
-            client = MlflowClient(uri)
-            # Creates the schema, or fails if nothing answers.
-            client.search_experiments(max_results=1)
-            yield client
-        except (MlflowException, SQLAlchemyError, OSError, ImportError) as err:
-            # ImportError: the driver of the database is not installed
-            raise TrackingError(
-                f"MLflow at {without_credentials(uri)}: {_reason(err, uri)}. Run directories and"
-                " tables are complete without it; run `antioversmooth sync` when it is back"
-            ) from err
+    return (*known, CommandError, MlflowException, SQLAlchemyError)
 
 
-def _path_problem(uri: str) -> str:
-    """Why MLflow cannot open a SQLite store: it misreads some paths; empty if it can."""
-    if not uri.startswith("sqlite:"):
-        return ""
-    # MLflow writes the working directory unescaped into a new store
-    if {"'", '"'} <= set(str(Path.cwd())):
-        return f"MLflow cannot make a store where the path has both kinds of quotes: {Path.cwd()}"
-    if "MLFLOW_TRACKING_URI" not in os.environ and re.search(r"\?|%[0-9A-Fa-f]{2}", uri):
-        return (
-            "MLflow cannot keep a store where the path has a question mark, or a percent sign"
-            f" before digits: {uri}"
-        )
-    return ""
+_REASON_LENGTH = 300
+"""Most characters of a reason: a server may answer with a web page."""
 
 
 def _reason(err: Exception, uri: str) -> str:
-    """The system's reason why a server does not answer, or the first line of the error."""
-    text = str(err).strip()
-    if is_server(uri) and (refused := re.search(r"\[Errno -?\d+\] ([\w ]+)", text)):
-        return f"it does not answer ({refused[1]})"
+    """The system's reason why a server does not answer, or the first sentence of the error."""
+    text = error_message(err).strip()
+    if is_server(uri):
+        if refused := re.search(r"\[Errno -?\d+\] ([\w ]+)", str(err)):
+            return f"it does not answer ({refused[1]})"
+        if isinstance(err, TimeoutError) or "timed out" in text:
+            return "it does not answer in time"
+        if failing := re.search(r"too many (5\d\d) error responses", text):
+            return f"it answers with error {failing[1]}"
     line = next(iter(text.splitlines()), type(err).__name__).rstrip(". ")
-    return redact(line.replace(uri, without_credentials(uri)))
+    sentence = re.split(r"\. (?=[A-Z])", line.replace(uri, without_credentials(uri)))[0]
+    return redact(re.sub(r"^\([\w.]+\) ", "", sentence)[:_REASON_LENGTH])
 
 
-def experiment_id(client: MlflowClient, name: str, results: Path) -> str:
-    """The id of the MLflow experiment with this name, created if it is missing."""
-    found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    location = (results.absolute() / "mlartifacts").as_uri()
-    if is_server(store_uri(results)):
-        return str(client.create_experiment(name))
-    return str(client.create_experiment(name, artifact_location=location))
+_DELETE = (
+    "move the file away, with mlartifacts/ beside it, and sync: MLflow's runs are written again"
+    " from the run directories"
+)
+_ELSEWHERE = "set MLFLOW_TRACKING_URI to a SQLite file or to an MLflow server"
+_ADVICE = {
+    "malformed|not a database": _DELETE,
+    "is locked": "another process has it open: end that one, or sync later",
+    "another sync": "wait for it, or end it",
+    "readonly|read-only|denied|not permitted|unable to open": (
+        f"make the file and its folder writable, or {_ELSEWHERE}"
+    ),
+    "is full|No space|quota": "free some space, and run `antioversmooth sync`",
+    r"\b40[13]\b": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a token",
+    r"\b404\b|JSON|no web server": "another program answers at MLFLOW_TRACKING_URI: correct it",
+    "No module named": f"install that driver, or {_ELSEWHERE}",
+    "No such file|folder|directory|filesystem|unsupported|databricks": _ELSEWHERE,
+}
+"""The next step for a reason that matches a pattern."""
 
 
-def runs(client: MlflowClient, experiment_ids: Sequence[str]) -> list[MlflowRun]:
-    """All runs of MLflow experiments, from all pages of the search."""
+def _advice(reason: str, uri: str) -> str:
+    """The next step of a person who reads the reason."""
+    if found := re.search(r"found version (\w+)|revision identified by '(\w+)'", reason):
+        return _schema_advice(found[1] or found[2], uri)
+    later = "run `antioversmooth sync` when it is back"
+    return next((step for sign, step in _ADVICE.items() if re.search(sign, reason)), later)
+
+
+def _schema_advice(revision: str, uri: str) -> str:
+    """The next step where the schema of a database is another version's."""
+    import mlflow
+
+    migrations = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    if any(migrations.glob(f"{revision}_*.py")):
+        return f"run `mlflow db upgrade {without_credentials(uri)}`, or {_DELETE}"
+    newer = f"a newer MLflow than {mlflow.__version__} wrote it: install that one"
+    return f"{newer}, or {_DELETE}"
+
+
+def runs(
+    client: MlflowClient, experiment_ids: Sequence[str], view: int | None = None
+) -> list[MlflowRun]:
+    """All runs of MLflow experiments, from all pages of the search.
+
+    Args:
+        view: MLflow's ViewType; default: without deleted runs.
+    """
+    from mlflow.entities import ViewType
+
+    view = ViewType.ACTIVE_ONLY if view is None else view
     found: list[MlflowRun] = []
     token = None
     while True:
-        page = client.search_runs(list(experiment_ids), max_results=1000, page_token=token)
+        page = client.search_runs(list(experiment_ids), "", view, 1000, page_token=token)
         found += page
         token = page.token
         if not token:

@@ -60,10 +60,11 @@ class LoggedModels:
             TrackingError: MLflow does not answer, or refuses. Calling again completes the sync.
         """
         done = [seen for seen in observed if seen.result and seen.result["checkpoint"]]
-        if not done:
+        homes = [experiment.experiment_id for experiment in mirrored if not experiment.problem]
+        if not done or not homes:
             return []
         with database.open_client(self.results) as client:
-            runs = database.runs(client, [experiment.experiment_id for experiment in mirrored])
+            runs = database.runs(client, homes)
         lacking = _lacking(runs, {seen.run.id for seen in done})
         ids = lacking.keys() - self.problems.keys()
         wanted = [seen for seen in done if seen.run.id in ids]

@@ -16,14 +16,17 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from antioversmooth import runs
 from antioversmooth.config import Experiment, Table
+from antioversmooth.errors import TrackingError
 from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.reporting.tracking import database, logged_models
 from antioversmooth.reporting.tracking.database import ID, MIRRORED, ROW, TABLE
+from antioversmooth.reporting.tracking.experiments import Experiments, Home
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import in_lineage
 from antioversmooth.runs.journal import NOT_FINITE, Record
@@ -91,6 +94,10 @@ class Mirrored:
     """Number of those that this sync wrote."""
     compared: tuple[str, ...] = ()
     """MLflow's id of the first seed of each row."""
+    note: str = ""
+    """A change in MLflow that a person did not ask for: something deleted is restored."""
+    problem: str = ""
+    """Reason why its runs are not mirrored; empty where they are."""
 
 
 def sync(observed: Sequence[Observation], tables: Sequence[Table], results: Path) -> list[Mirrored]:
@@ -100,15 +107,25 @@ def sync(observed: Sequence[Observation], tables: Sequence[Table], results: Path
         tables: A run goes to the experiment of each table with its row, or to one for single rows.
         results: The project's results folder.
 
+    Returns:
+        An entry for each MLflow experiment; one that fails, with its problem, stops no other.
+
     Raises:
-        TrackingError: MLflow does not answer, or refuses. Calling again completes the sync.
+        TrackingError: MLflow does not answer. Calling again completes the sync.
     """
     started = [seen for seen in observed if seen.attempts]
     with database.open_client(results) as client:
-        return [
-            _Experiment(client, name, table, results).sync(seen)
-            for name, table, seen in _grouped(started, tables)
-        ]
+        experiments = Experiments(client, results)
+        mirrored = []
+        for name, table, seen in _grouped(started, tables):
+            try:
+                with database.refusals(results):
+                    mirrored.append(_Experiment(client, experiments.home(name), table).sync(seen))
+            except TrackingError as err:
+                # the others cannot be mirrored either, and each would wait
+                database.require_answer(client)
+                mirrored.append(Mirrored(name, "", len(seen), 0, problem=str(err)))
+        return mirrored
 
 
 def _grouped(
@@ -129,10 +146,24 @@ def _grouped(
 class _Experiment:
     """One MLflow experiment, and the runs that are in it already."""
 
-    def __init__(self, client: MlflowClient, name: str, table: Table | None, results: Path) -> None:
-        self.client, self.name, self.table = client, name, table
-        self.id = database.experiment_id(client, name, results)
-        self.known = {_key(run.data.tags): run for run in database.runs(client, [self.id])}
+    def __init__(self, client: MlflowClient, home: Home, table: Table | None) -> None:
+        self.client, self.home, self.table = client, home, table
+        self.known = self._by_key(database.runs(client, [home.id]))
+        self._restored = 0
+
+    def _by_key(self, found: Iterable[MlflowRun]) -> dict[tuple[str, ...], MlflowRun]:
+        """The runs by their tags.
+
+        A restored experiment may hold two of a run: the one that was deleted for its superseded
+        metrics has the mark of fewer lines, and is deleted again.
+        """
+        known: dict[tuple[str, ...], MlflowRun] = {}
+        for run in sorted(found, key=lambda run: Mark.of(run).lines):
+            key = _key(run.data.tags)
+            if any(key) and key in known:
+                self._delete(known[key])
+            known[key] = run
+        return known
 
     def sync(self, observed: Sequence[Observation]) -> Mirrored:
         rows: dict[str, list[Observation]] = {}
@@ -145,45 +176,89 @@ class _Experiment:
             first.append(self.known[_key(_child_tags(seeds[0], parent))].info.run_id)
         if self.table:
             self._files(self.table, observed[0].run.dir.parents[2])
-        return Mirrored(self.name, self.id, len(observed), changed, tuple(first))
+        return Mirrored(
+            self.home.name, self.home.id, len(observed), changed, tuple(first), self._note()
+        )
+
+    def _note(self) -> str:
+        restored = f"restored runs that were deleted in MLflow: {self._restored}"
+        return "; ".join(filter(None, [self.home.note, restored if self._restored else ""]))
+
+    def _find(self, tags: dict[str, str]) -> MlflowRun | None:
+        """The run with these tags; one that was deleted is restored."""
+        key = _key(tags)
+        if key not in self.known and (deleted := self._deleted.pop(key, None)):
+            self.client.restore_run(deleted.info.run_id)
+            self.known[key] = deleted
+            self._restored += 1
+        return self.known.get(key)
+
+    @cached_property
+    def _deleted(self) -> dict[tuple[str, ...], MlflowRun]:
+        """Deleted runs, by their tags; of several the one with the most metrics."""
+        from mlflow.entities import ViewType
+
+        found = database.runs(self.client, [self.home.id], ViewType.DELETED_ONLY)
+        return {_key(run.data.tags): run for run in sorted(found, key=lambda r: Mark.of(r).lines)}
 
     def _find_or_create(self, tags: dict[str, str], name: str, start_s: float) -> MlflowRun:
-        key = _key(tags)
-        if key not in self.known:
-            self.known[key] = self.client.create_run(self.id, _ms(start_s), tags, one_line(name))
-        return self.known[key]
+        return self._find(tags) or self._create(tags, name, start_s)
+
+    def _create(self, tags: dict[str, str], name: str, start_s: float) -> MlflowRun:
+        created = self.client.create_run(self.home.id, _ms(start_s), tags, one_line(name))
+        self.known[_key(tags)] = created
+        return created
+
+    def _delete(self, run: MlflowRun) -> None:
+        """Deletes a run and its models."""
+        logged_models.forget(self.client, run)
+        self.client.delete_run(run.info.run_id)
 
     def _child(self, seen: Observation, parent: MlflowRun) -> bool:
         """Mirrors a run; returns whether there was anything to do."""
         tags = _child_tags(seen, parent)
-        mark = Mark.of(self.known.get(_key(tags)))
+        child = self._find(tags)
+        # its row may have been deleted for good
+        if child and child.data.tags.get(PARENT) != tags[PARENT]:
+            self.client.set_tag(child.info.run_id, PARENT, tags[PARENT])
+        mark, digest = Mark.of(child), self._digest(seen)
+        if mark.digest == digest:
+            return False
+        records = seen.record.parse_metrics()
+        if child and len(in_lineage(records[: mark.lines], seen.attempts)) < mark.lines:
+            self._delete(child)
+            child, mark = None, Mark()
+        child = child or self._create(tags, seen.run.name, seen.attempts[0].started)
+        self._write(child, seen, records, sent=mark.lines if mark.digest else 0)
+        self._mark(child, Mark(len(records), digest))
+        return True
+
+    def _digest(self, seen: Observation) -> str:
+        """Digest of all that is sent of a run."""
         record, journal = seen.record, seen.run.metrics_path
         size = journal.stat().st_size if journal.exists() else 0
         attempts = runs.to_json(seen.attempts)
-        digest = _digest(
+        return _digest(
             [seen.run.dir / "spec.yaml", *_analyses(seen.run)],
             [seen.state.value, attempts, record.result, record.provenance, size],
         )
-        if mark.digest == digest:
-            return False
-        records = record.parse_metrics()
-        if len(in_lineage(records[: mark.lines], seen.attempts)) < mark.lines:
-            superseded = self.known.pop(_key(tags))
-            logged_models.forget(self.client, superseded)
-            self.client.delete_run(superseded.info.run_id)
-            mark = Mark()
-        child = self._find_or_create(tags, seen.run.name, seen.attempts[0].started)
+
+    def _write(
+        self, child: MlflowRun, seen: Observation, records: Sequence[Record], *, sent: int
+    ) -> None:
+        """Sends what is new of a run.
+
+        Args:
+            sent: Records that MLflow has; after an interruption none counts as sent, and MLflow
+                ignores those that it knows.
+        """
         self._mark(child, Mark(len(records)))
-        # After an interruption everything is sent again: MLflow ignores known metrics.
-        sent = mark.lines if mark.digest else 0
         metrics = _metrics(in_lineage(records[sent:], seen.attempts)) + _outcome(seen)
         params = [] if sent else _params(seen.run.experiment, seed=seen.run.seed)
         self.client.log_batch(child.info.run_id, metrics, params, _tags(_facts(seen)))
         for path in _artifacts(seen.run):
             self.client.log_artifact(child.info.run_id, str(path))
         self._set_status(child, mlflow_status(seen.state), _end_time(seen))
-        self._mark(child, Mark(len(records), digest))
-        return True
 
     def _parent(self, row: str, seeds: Sequence[Observation]) -> MlflowRun:
         """The MLflow run of a row, with the mean over its done seeds and its parameters."""

@@ -22,7 +22,7 @@ from urllib.request import urlopen
 from antioversmooth.config import Table
 from antioversmooth.errors import TrackingError, UserError
 from antioversmooth.reporting.table.observe import observe
-from antioversmooth.reporting.tracking import database, mirror, supervisor
+from antioversmooth.reporting.tracking import checks, database, mirror, supervisor
 from antioversmooth.reporting.tracking.logged_models import LoggedModels
 from antioversmooth.reporting.tracking.mirror import Mirrored
 from antioversmooth.runs.discovery import Discovery
@@ -77,8 +77,8 @@ def serve(
         signal.signal(number, signal.default_int_handler)
     uri, follower = database.store_uri(results), _Follower(results, tables, models, out)
     try:
-        if database.is_server(uri):
-            _announce(database.without_credentials(uri), follower.sync(), follower.discovery, out)
+        if checks.is_server(uri):
+            _announce(checks.without_credentials(uri), follower.sync(), follower.discovery, out)
             follower.follow(None, every_s)
         else:
             port = free_port(address)
@@ -117,8 +117,7 @@ class _Follower:
             if not self._log_one_model():
                 time.sleep(every_s)
             try:
-                self.sync()
-                self._report("")
+                self._report("\n".join(filter(None, (one.problem for one in self.sync()))))
             except TrackingError as err:
                 self._report(str(err))
         raise TrackingError(f"the MLflow server ended by itself, exit code {process.returncode}")
@@ -142,9 +141,9 @@ class _Follower:
         return bool(logged)
 
     def _report(self, problem: str) -> None:
-        """Prints a problem once, not at every sync; an empty one ends it."""
-        if problem and problem != self._last_problem:
-            print(problem, file=self.out, flush=True)
+        """Prints a problem once, not at every sync, and its end; an empty one ends it."""
+        if problem != self._last_problem:
+            print(problem or "MLflow is up to date again.", file=self.out, flush=True)
         self._last_problem = problem
 
 
@@ -152,7 +151,11 @@ def _announce(url: str, mirrored: Sequence[Mirrored], discovery: Discovery, out:
     for directory, reason in discovery.unreadable.items():
         print(f"Left out: {directory}: {reason}", file=out)
     for experiment in mirrored:
-        print(f"{experiment.name}, {experiment.num_runs} runs", file=out)
+        if experiment.problem:
+            print(f"{experiment.name}: not mirrored: {experiment.problem}", file=out)
+            continue
+        note = f" ({experiment.note})" if experiment.note else ""
+        print(f"{experiment.name}, {experiment.num_runs} runs{note}", file=out)
         for name, link in links(url, experiment).items():
             print(f"  {name:<8}{link}", file=out)
     if not mirrored:
@@ -192,7 +195,9 @@ def server(
         print(f"It asks for no password: {warning}.", file=out)
     log = results / "mlflow.db.server.log"
     supervised = [sys.executable, "-m", supervisor.__name__, *command(uri, results, address)]
-    settings = {**database.ENVIRONMENT, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    # its errors belong into its log
+    own = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    settings = {**database.ENVIRONMENT, **own}
     with log.open("wb") as file:
         process = subprocess.Popen(
             supervised,
