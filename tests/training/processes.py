@@ -48,7 +48,7 @@ def start(run: Run, *, ranks: int = 1, nodes: int = 1, **environment: str) -> li
     alone, without."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["antioversmooth.training.__main__"])
-    port = str(_free_port())
+    port = str(free_port())
     processes = []
     for rank in range(ranks):
         place = {
@@ -85,7 +85,8 @@ def _rank(directory: Path, environment: dict[str, str]) -> None:
     sys.exit(main([str(directory)]))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -43,6 +43,7 @@ class Context:
     """Folder of the request, which all ranks share."""
     info: RankInfo
     exchange: Exchange
+    host: str = field(default_factory=socket.gethostname)
     stop: StopRequest = field(default_factory=StopRequest)
     runs: tuple[Run, ...] = ()
     """Runs of the request."""
@@ -63,10 +64,6 @@ class Context:
     @property
     def is_main(self) -> bool:
         return self.info.rank == 0
-
-    @property
-    def host(self) -> str:
-        return socket.gethostname()
 
 
 def usual_limit(request: ProbeRequest) -> float:

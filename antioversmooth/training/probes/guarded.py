@@ -14,15 +14,15 @@ from antioversmooth.finding import Finding
 from antioversmooth.training.probes.context import Context, Probe, wrong
 
 
-def run_probe(probe: Probe, number: int, context: Context, add: Callable[[Finding], None]) -> bool:
+def run_probe(probe: Probe, key: str, context: Context, add: Callable[[Finding], None]) -> bool:
     """Runs one probe; returns whether it ended, by itself or with an error, within its time.
 
     Args:
-        number: Of this probe, the same on all ranks.
+        key: Its name in the exchange of values, the same on all ranks and used once.
         add: Takes each finding as soon as it is there.
     """
     limit_s = probe.limit_s(context.request)
-    context = replace(context, exchange=context.exchange.within(f"probe{number}", limit_s))
+    context = replace(context, exchange=context.exchange.within(key, limit_s))
     threads: list[int] = []
     closed = threading.Event()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -40,10 +39,11 @@ def inspect(folder: Path, stop: StopRequest) -> bool:
     """
     info = rank_from_env(os.environ)
     request = _appeared(folder)
-    report = Report(folder if request else None, info.rank)
+    exchange = Exchange(info)
     context = Context(
-        request or ProbeRequest(info.local_world_size), folder, info, Exchange(info), stop
+        request or ProbeRequest(info.local_world_size), folder, info, exchange, stop=stop
     )
+    report = Report(folder if request else None, info.rank, context.host)
     inspection = _Inspection(context, report)
     inspection.make_all(has_request=request is not None)
     if inspection.ended:
@@ -68,7 +68,6 @@ class _Inspection:
         self.context, self.report = context, report
         self.ended = True
         """Whether every probe has ended by itself."""
-        self._count = 0
         self._apart = ""
         """The reason why the ranks cannot wait for each other any more; empty: they can."""
 
@@ -82,10 +81,11 @@ class _Inspection:
         if not has_request:
             return
         self._make(catalogue.TOGETHER, together=True)
-        for run, needed in probes_of_runs(self.context.runs):
-            if run.experiment.recipe.epochs:
-                self.context = self.context.about(run, anew=catalogue.DATA[0] in needed)
-                self._make(needed, together=True)
+        for run, anew in trained(self.context.runs):
+            self.context = self.context.about(run, anew=anew)
+            if anew:
+                self._make(catalogue.DATA, together=not self._apart)
+            self._make(catalogue.STEPS, together=True)
         if self._apart:
             text = f"probes that need all ranks were not made, or not to their end: {self._apart}"
             advice = "mend what else is wrong first, and look at the logs of the ranks"
@@ -108,7 +108,12 @@ class _Inspection:
         if store is None:
             self._apart = "the ranks do not meet" if info.world_size > 1 else ""
             return
-        hosts = self._gather(None if has_request else socket.gethostname())
+        blind = None if has_request else self.context.host
+        gathered = self._gather("meet", [blind, len(self.context.runs)])
+        hosts = [host for host, _ in gathered]
+        if any(len(self.context.runs) > loaded for _, loaded in gathered):
+            # another rank cannot read them, and says so
+            self.context = replace(self.context, runs=())
         if missing := sorted(set(filter(None, hosts))):
             self._apart = f"{', '.join(missing)} does not see {self.context.folder}"
         if missing and hosts.index(None) == info.rank:
@@ -117,21 +122,33 @@ class _Inspection:
     def _make(self, probes: Sequence[Probe], *, together: bool = False) -> None:
         """Makes probes until the scheduler or a person asks to end."""
         for probe in probes:
-            self.context.stop.check_parents()
-            # a signal that comes early is none to end by where one is waited for
-            if self.context.stop.action.stops and not self.context.request.signal_wait_s:
-                self._apart = f"asked to end ({self.context.stop.action.name})"
+            if self._is_asked_to_end():
+                return
             if together and not self._apart:
-                self._gather(None)
+                self._gather(f"before {self._key(probe)}")
             if not (together and self._apart):
-                self._count += 1
-                self.ended &= run_probe(probe, self._count, self.context, self.report.add)
+                key = self._key(probe)
+                self.ended &= run_probe(probe, key, self.context, self.report.add)
 
-    def _gather(self, value: Any) -> list[Any]:
+    def _key(self, probe: Probe) -> str:
+        """The name of a probe in the exchange of values, the same on all ranks."""
+        run = self.context.run
+        return f"{probe.name} {run.dir if run else ''}"
+
+    def _is_asked_to_end(self) -> bool:
+        """Whether scheduler or person want an end; a signal that is waited for may come early."""
+        stop = self.context.stop
+        stop.check_parents()
+        if not stop.action.stops or self.context.request.signal_wait_s:
+            return False
+        self._apart = f"asked to end ({stop.action.name})"
+        return True
+
+    def _gather(self, key: str, value: Any = None) -> list[Any]:
         """Every rank's value, once all are here; notes those that do not come."""
         limit_s = PATIENCE * self.context.request.limit_s
         try:
-            return self.context.exchange.within(f"begin{self._count}", limit_s).gather(value)
+            return self.context.exchange.within(key, limit_s).gather(value)
         except TimeoutError as err:
             self._apart = str(err)
             return []
@@ -146,13 +163,13 @@ def blind_nodes(folder: Path, hosts: Sequence[str]) -> Finding:
     )
 
 
-def probes_of_runs(planned: Sequence[Run]) -> Iterator[tuple[Run, Sequence[Probe]]]:
-    """The runs, each with its probes: data is probed again only where it is read differently."""
+def trained(planned: Sequence[Run]) -> Iterator[tuple[Run, bool]]:
+    """The runs that train, and whether the data of each is read otherwise than the one before."""
     before: Run | None = None
     for run in planned:
-        data = () if _reads_alike(before, run) else catalogue.DATA
-        yield run, data + catalogue.STEPS
-        before = run
+        if run.experiment.recipe.epochs:
+            yield run, not _reads_alike(before, run)
+            before = run
 
 
 def _reads_alike(one: Run | None, other: Run) -> bool:

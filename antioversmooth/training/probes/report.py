@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import threading
 from dataclasses import replace
@@ -24,9 +23,9 @@ class Report:
         folder: None where this rank does not see the folder of the request: the log is all.
     """
 
-    def __init__(self, folder: Path | None, rank: int) -> None:
+    def __init__(self, folder: Path | None, rank: int, host: str) -> None:
         self.path = None if folder is None else report_path(folder, rank)
-        self.rank = rank
+        self.rank, self.host = rank, host
         self._lock = threading.Lock()
 
     def add(self, finding: Finding) -> None:
@@ -34,7 +33,7 @@ class Report:
 
         The log comes first: the file may be on the disk that the finding says is full.
         """
-        whereabouts = {"rank": self.rank, "host": socket.gethostname()}
+        whereabouts = {"rank": self.rank, "host": self.host}
         found = replace(finding, values={**finding.values, **whereabouts})
         advice = f" -> {found.advice}" if found.advice else ""
         line = f"rank {self.rank}: {found.level.value}: {found.check}: {found.text}{advice}"
