@@ -98,7 +98,8 @@ def _named_runs(words: Sequence[str], seeds: Sequence[int]) -> list[Run]:
     if runs is not None:
         return runs
     request, results = load_request(words)
-    return [run for run in request.plan(seeds, results) if run.experiment in request.experiments]
+    names = {experiment.name for experiment in request.experiments}
+    return [run for run in request.plan(seeds, results) if run.experiment.name in names]
 
 
 def retry_command(args: Namespace) -> int:

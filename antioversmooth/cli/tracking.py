@@ -10,7 +10,7 @@ from dataclasses import asdict
 from antioversmooth.cli.exit_codes import OK, USER_ERROR
 from antioversmooth.cli.requests import load_request, print_json, project_tables
 from antioversmooth.project import find_root
-from antioversmooth.reporting.table.observe import observe
+from antioversmooth.reporting.table.observe import observe_all
 from antioversmooth.reporting.tracking import mirror, ui
 from antioversmooth.reporting.tracking.logged_models import LoggedModels
 from antioversmooth.reporting.tracking.mirror import Mirrored
@@ -19,7 +19,7 @@ from antioversmooth.reporting.tracking.mirror import Mirrored
 def sync_command(args: Namespace) -> int:
     """Mirrors runs, and their final weights, into MLflow."""
     request, results = load_request(args.specs)
-    observed = [observe(run, keep_metrics=True) for run in request.plan(args.seeds, results)]
+    observed = observe_all(request.plan(args.seeds, results), keep_metrics=True)
     mirrored = mirror.sync(observed, request.tables, results)
     if not args.json:
         _report_mirrored(mirrored)

@@ -16,7 +16,7 @@ from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.slurm.reconcile import Action
 from antioversmooth.orchestration.slurm.retry import retry_decision
 from antioversmooth.runs import Run
-from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.record import RunRecord, read_records
 from antioversmooth.runs.status import RunStatus
 
 
@@ -54,7 +54,7 @@ def given_up(runs: Sequence[Run]) -> list[Run]:
 
     Not those whose result is invalid: a person moves it away first.
     """
-    records = [RunRecord.read(run) for run in runs]
+    records = read_records(runs)
     records = [record for record in records if not record.invalid_result_reason]
     known = query_statuses(records)
     return [r.run for r in records if _is_given_up(r, known[r.run.id])]
@@ -79,7 +79,8 @@ def retry(runs: Sequence[Run], failed: Sequence[Run], results: Path, view: View)
     """
     chosen = _with_dependents(runs, {run.id for run in failed})
     on_slurm = [run for run in chosen if _goes_to_slurm(run)]
-    here = [run for run in chosen if run not in on_slurm]
+    ids = {run.id for run in on_slurm}
+    here = [run for run in chosen if run.id not in ids]
     backends = ((SlurmBackend(), on_slurm), (LocalBackend(), here))
     for backend, group in backends:
         preflight.check(group, backend, results)
@@ -87,7 +88,7 @@ def retry(runs: Sequence[Run], failed: Sequence[Run], results: Path, view: View)
         view.say(line)
     code = snapshot.take(results)
     for run in failed:
-        if run in on_slurm:
+        if run.id in ids:
             reconcile.retry(run)
     launched = [backend.launch(group, code, view) for backend, group in backends]
     outcomes = {id_: outcome for each in launched for id_, outcome in each.outcomes.items()}
@@ -96,16 +97,16 @@ def retry(runs: Sequence[Run], failed: Sequence[Run], results: Path, view: View)
 
 def _with_dependents(runs: Sequence[Run], ids: set[str]) -> list[Run]:
     """The runs with these ids, and those that are not done and need one of them."""
-    chosen: list[Run] = []
+    chosen: dict[str, Run] = {}
     for run in runs:
         waits = (
-            any(needed in chosen for needed in run.dependencies)
+            any(needed.id in chosen for needed in run.dependencies)
             and not run.invalid_result_reason()
             and run.result() is None
         )
         if run.id in ids or waits:
-            chosen.append(run)
-    return chosen
+            chosen[run.id] = run
+    return list(chosen.values())
 
 
 def _goes_to_slurm(run: Run) -> bool:

@@ -17,7 +17,7 @@ from antioversmooth.orchestration.monitor.progress import progress_of
 from antioversmooth.orchestration.monitor.status import describe_changed_data
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
-from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.record import RunRecord, read_records
 from antioversmooth.text import open_console
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def describe(
         SpecError: A global batch does not divide over the processes.
     """
     backend = choice.backend
-    records = [RunRecord.read(run) for run in runs]
+    records = read_records(runs)
     planned = [*_plan(records, backend)]
     return {
         "backend": backend.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +29,13 @@ class Estimate:
 
 
 class Estimator:
-    """Estimates many runs; each run directory is read once."""
+    """Estimates many runs; each run directory is read once, and each speed computed once."""
 
     def __init__(self, records: Iterable[RunRecord]) -> None:
         """Takes records that are read already."""
-        self._records: dict[Path, RunRecord | None] = {record.run.dir: record for record in records}
+        self._known = {record.run.dir: record for record in records}
+        self._of_row: dict[Path, list[RunRecord]] = {}
+        self._typical: dict[tuple[Path, str, bool], float | None] = {}
 
     def estimate(self, record: RunRecord, *, on_gpu: bool) -> Estimate:
         """Device-hours of the whole run, from its first step to its last."""
@@ -41,9 +43,8 @@ class Estimator:
         images = run.experiment.total_steps * run.experiment.recipe.global_batch
         if not images:
             return Estimate(None, "evaluates only")
-        measured = list(self._measured_speeds(record, on_gpu=on_gpu))
-        if measured:
-            return Estimate(images / statistics.median(measured) / 3600, "measured")
+        if speed := self._measured_speed(record, on_gpu=on_gpu):
+            return Estimate(images / speed / 3600, "measured")
         if not on_gpu:
             return Estimate(None, "not measured yet")
         # backward costs twice the forward pass
@@ -56,25 +57,37 @@ class Estimator:
             source += ", without the teacher"
         return Estimate(2 * per_image * images / A100_FLOPS / 3600, source)
 
-    def _measured_speeds(self, record: RunRecord, *, on_gpu: bool) -> Iterator[float]:
-        """Images a second and device of this run, else of runs of the same model."""
-        others = [record] if record.run.metrics_path.exists() else self._of_same_model(record.run)
-        for other in others:
-            speed = _speed(other, on_gpu=on_gpu)
-            if speed:
-                yield speed
+    def _measured_speed(self, record: RunRecord, *, on_gpu: bool) -> float | None:
+        """Images a second and device of this run, else the median of runs of the same model."""
+        if record.run.metrics_path.exists():
+            return _speed(record, on_gpu=on_gpu)
+        row, model = record.run.dir.parent, _model_key(record.run)
+        key = (row, model, on_gpu)
+        if key not in self._typical:
+            others = [other for other in self._records(row) if _model_key(other.run) == model]
+            speeds = [speed for other in others if (speed := _speed(other, on_gpu=on_gpu))]
+            self._typical[key] = statistics.median(speeds) if speeds else None
+        return self._typical[key]
 
-    def _of_same_model(self, run: Run) -> list[RunRecord]:
-        found = map(self._record, sorted(run.dir.parent.glob("seed*")))
-        return [r for r in found if r and r.run.experiment.model == run.experiment.model]
+    def _records(self, row: Path) -> list[RunRecord]:
+        """The records of all runs in the folder of a row that have measured anything."""
+        if row not in self._of_row:
+            directories = sorted(path.parent for path in row.glob("seed*/metrics.jsonl"))
+            self._of_row[row] = [r for path in directories if (r := self._record(path))]
+        return self._of_row[row]
 
     def _record(self, directory: Path) -> RunRecord | None:
         """The record of a run directory; None where it holds no run."""
-        if directory not in self._records:
-            self._records[directory] = None
-            with suppress(ResultError):
-                self._records[directory] = RunRecord.read(Run.load(directory))
-        return self._records[directory]
+        if directory in self._known:
+            return self._known[directory]
+        with suppress(ResultError):
+            return RunRecord.read(Run.load(directory))
+        return None
+
+
+def _model_key(run: Run) -> str:
+    """Equal for equal models, and cheap to look up."""
+    return repr(run.experiment.model)
 
 
 def _speed(record: RunRecord, *, on_gpu: bool) -> float | None:

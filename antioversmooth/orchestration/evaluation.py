@@ -27,7 +27,8 @@ def plan_evaluations(request: Request, seeds: Sequence[int], results: Path) -> l
         request.results(results),
         lambda name: trained.get(name) or request.upstream(name),
     )
-    planned = [run for run in planned if run.experiment in evaluations]
+    names = {evaluation.name for evaluation in evaluations}
+    planned = [run for run in planned if run.experiment.name in names]
     trained_runs = [run.upstream for run in planned if run.upstream]
     missing = [run.name for run in trained_runs if run.result() is None]
     if missing:

@@ -18,7 +18,7 @@ from antioversmooth.orchestration.devices import Placement, cpus
 from antioversmooth.runs import Run, machine, require_same_data
 from antioversmooth.runs.checkpoints import BYTES_PER_PARAMETER, CHECKPOINTS_OF_A_RUN
 from antioversmooth.runs.identity import origin
-from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.record import read_records
 from antioversmooth.runs.recorded_data import describe_change, describe_unreadable, measured_data
 
 
@@ -84,9 +84,11 @@ def check_inputs(runs: Sequence[Run]) -> None:
                 weight_files.require_whole(path)
                 if run.experiment.recipe.epochs == 0:
                     weight_files.require_classes(path, run.experiment.data.num_classes)
-    for data in _distinct([run.experiment.data for run in runs]):
-        readers = [run for run in runs if run.experiment.data == data]
-        check_data(data, [run for run in readers if run.has_checkpoint()])
+    readers: dict[str, list[Run]] = {}
+    for run in runs:
+        readers.setdefault(repr(run.experiment.data), []).append(run)
+    for group in readers.values():
+        check_data(group[0].experiment.data, [run for run in group if run.has_checkpoint()])
 
 
 def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
@@ -144,7 +146,7 @@ def _is_same(one: str, other: str) -> bool:
 
 def fresh_starts(runs: Sequence[Run]) -> list[str]:
     """Warnings about runs that have been trained, and would start from nothing."""
-    records = [RunRecord.read(run) for run in runs]
+    records = read_records(runs)
     return [
         record.run.no_checkpoint_message(record.last_step)
         for record in records
@@ -183,7 +185,3 @@ def checkpoint_bytes(runs: Sequence[Run]) -> float:
     """About the bytes that all checkpoints of these runs take."""
     parameters = sum(num_parameters(run.experiment.model) for run in runs)
     return CHECKPOINTS_OF_A_RUN * BYTES_PER_PARAMETER * parameters
-
-
-def _distinct(configs: Sequence[DataConfig]) -> list[DataConfig]:
-    return [config for index, config in enumerate(configs) if config not in configs[:index]]

@@ -11,7 +11,7 @@ from antioversmooth.errors import TrackingError
 from antioversmooth.reporting import figures
 from antioversmooth.reporting.rendering import terminal
 from antioversmooth.reporting.table import document, tables
-from antioversmooth.reporting.table.observe import observe
+from antioversmooth.reporting.table.observe import observe_all
 from antioversmooth.reporting.tracking import mirror
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
@@ -48,7 +48,7 @@ def publish(
 def _mirror(runs: Sequence[Run], tables: Sequence[Table], results: Path, out: TextIO) -> None:
     """Mirrors the runs; the tables are complete without it, and the next launch catches up."""
     try:
-        observed = [observe(run, keep_metrics=True) for run in runs]
+        observed = observe_all(runs, keep_metrics=True)
         mirrored = mirror.sync(observed, tables, results)
     except TrackingError as err:
         print(f"Not mirrored into MLflow: {err}", file=out)

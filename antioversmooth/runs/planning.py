@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from antioversmooth.errors import ResultError, SpecError
 from antioversmooth.runs.directory import Run, dir_name
 from antioversmooth.runs.identity import (
     ORIGINS,
+    checksum,
     file_checksums,
     identity,
     identity_fields,
     origin,
     weight_ids,
 )
+from antioversmooth.runs.siblings import RowFolders
 
 
 def profile_folder(results: Path, profile: str) -> Path:
@@ -65,12 +67,15 @@ def _plan_seeds(
         if role == "teacher" or experiment.recipe.epochs == 0:
             for other in before.get(role, [])[:1]:
                 _require_same_kind_of_data(experiment, other.experiment, field)
-    folder = results / "runs" / experiment.name
-    science = identity_fields(experiment)
+    folder, folders = results / "runs" / experiment.name, RowFolders()
+    science, present = identity_fields(experiment), _present(experiment)
+    gone = {field for field in ORIGINS if origin(experiment, field)[0] == "file"} - present.keys()
     planned = []
     for number, seed in enumerate(seeds):
         own = {role: runs[number] for role, runs in before.items()}
-        weights = weight_ids(experiment, own, _recorded(experiment, seed, folder))
+        of_seed = folders.of_seed(folder, seed) if gone else ()
+        recorded = present | _recorded(experiment, of_seed, gone)
+        weights = weight_ids(experiment, own, recorded)
         run_id = identity(science, seed, weights)
         directory = folder / dir_name(seed, run_id)
         checksums = file_checksums(weights)
@@ -78,18 +83,28 @@ def _plan_seeds(
     return planned
 
 
-def _recorded(experiment: Experiment, seed: int, folder: Path) -> dict[str, str]:
-    """Checksums of files that are gone, as recorded by the run that began with them."""
-    named = {field: origin(experiment, field) for field in ORIGINS}
-    gone = {
-        field
-        for field, (kind, name) in named.items()
-        if kind == "file" and not weight_files.is_complete(Path(name))
+def _present(experiment: Experiment) -> dict[str, str]:
+    """Checksums of the files of weights that are there: the same for all seeds, read once."""
+    return {
+        field: checksum(experiment, field)
+        for field in ORIGINS
+        for kind, name in [origin(experiment, field)]
+        if kind == "file" and weight_files.is_complete(Path(name))
     }
-    runs = _readable(sorted(folder.glob(f"seed{seed}-*"))) if gone else ()
+
+
+def _recorded(
+    experiment: Experiment, directories: Iterable[Path], gone: Set[str]
+) -> dict[str, str]:
+    """Checksums of files that are gone, as recorded by the run that began with them.
+
+    Args:
+        directories: Those of the row and seed.
+        gone: The fields that name the files.
+    """
     known = {
         run.id: {field: run.files[field] for field in gone}
-        for run in runs
+        for run in _readable(directories)
         if gone <= run.files.keys()
         and identity_fields(run.experiment) == identity_fields(experiment)
     }

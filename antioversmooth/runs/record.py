@@ -7,7 +7,7 @@ so an answer does not mix two moments.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from antioversmooth.runs.jobs import JobEvent
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.runs.result import epoch_records, read_result
-from antioversmooth.runs.siblings import explain_identity_change, sibling_runs
+from antioversmooth.runs.siblings import RowFolders, explain_identity_change, sibling_runs
 from antioversmooth.runs.status import AFTER_END, RunState, RunStatus
 
 HEARTBEATS = 6
@@ -50,6 +50,8 @@ class RunRecord:
     """The newest launch; empty before the first."""
     heartbeat: float | None
     """Time of the newest heartbeat; None before the first."""
+    folders: RowFolders
+    """The folders of rows, in which it looks for siblings."""
     keep_metrics: bool = True
     """Whether the content of metrics.jsonl stays in memory, so that it is read once."""
     unreadable: str = ""
@@ -57,12 +59,20 @@ class RunRecord:
     run as failed."""
 
     @classmethod
-    def read(cls, run: Run, *, now: float | None = None, keep_metrics: bool = True) -> RunRecord:
+    def read(
+        cls,
+        run: Run,
+        *,
+        now: float | None = None,
+        keep_metrics: bool = True,
+        folders: RowFolders | None = None,
+    ) -> RunRecord:
         """Reads a run directory.
 
         Args:
             now: Seconds since 1970, to tell a living attempt from a dead one; default: the clock.
             keep_metrics: Whether `metrics` will be asked for; else only `epochs` are read.
+            folders: The folders of rows that a question about many runs shares.
         """
         intent = read_mapping(run.dir / "intent.json")
         unreadable = run.unreadable_reason(intent)
@@ -74,6 +84,7 @@ class RunRecord:
             events=events,
             intent=intent,
             heartbeat=run.heartbeat(),
+            folders=folders or RowFolders(),
             keep_metrics=keep_metrics,
             unreadable=unreadable,
         )
@@ -168,7 +179,7 @@ class RunRecord:
     @cached_property
     def siblings(self) -> list[str]:
         """Directories of runs of the same row and seed with another identity."""
-        return sibling_runs(self.run)
+        return sibling_runs(self.run, self.folders)
 
     @property
     def is_on_slurm(self) -> bool:
@@ -216,12 +227,22 @@ class RunRecord:
         if self.is_on_slurm:
             return RunStatus(RunState.submitted, job_id=self.newest_job_id)
         if self.siblings:
-            return RunStatus(RunState.stale, explain_identity_change(self.run))
+            return RunStatus(RunState.stale, explain_identity_change(self.run, self.folders))
         return RunStatus(RunState.missing)
 
     def _is_alive(self, attempt: Attempt) -> bool:
         beat = attempt.last_seen if self.heartbeat is None else self.heartbeat
         return self.now - beat < HEARTBEATS * self.run.experiment.runtime.heartbeat_s
+
+
+def read_records(runs: Iterable[Run], *, now: float | None = None) -> list[RunRecord]:
+    """The records of runs, for one question about all of them.
+
+    Args:
+        now: See `RunRecord.read`.
+    """
+    folders = RowFolders()
+    return [RunRecord.read(run, now=now, folders=folders) for run in runs]
 
 
 def status_after(

@@ -12,24 +12,40 @@ NAMED = 3
 """Differences that are named; the rest are counted."""
 
 
-def sibling_runs(run: Run) -> list[str]:
+class RowFolders:
+    """The directories in the folders of rows, for one question about many runs: each folder is
+    listed once."""
+
+    def __init__(self) -> None:
+        self._listed: dict[Path, dict[str, list[Path]]] = {}
+
+    def of_seed(self, folder: Path, seed: int) -> list[Path]:
+        """The directories of a seed in the folder of a row, ordered by name."""
+        if folder not in self._listed:
+            found: dict[str, list[Path]] = {}
+            for path in sorted(folder.glob("seed*-*")):
+                found.setdefault(path.name.partition("-")[0], []).append(path)
+            self._listed[folder] = found
+        return self._listed[folder].get(f"seed{seed}", [])
+
+
+def sibling_runs(run: Run, folders: RowFolders) -> list[str]:
     """Names of the directories of siblings that ever ran."""
-    folder = run.dir.parent
-    found = sorted(p.name for p in folder.glob(f"seed{run.seed}-*") if p != run.dir)
-    return [name for name in found if _ever_ran(folder / name)]
+    found = folders.of_seed(run.dir.parent, run.seed)
+    return [path.name for path in found if path != run.dir and _ever_ran(path)]
 
 
 def _ever_ran(directory: Path) -> bool:
     return (directory / "attempts.jsonl").exists() or (directory / "result.json").exists()
 
 
-def explain_identity_change(run: Run) -> str:
+def explain_identity_change(run: Run, folders: RowFolders | None = None) -> str:
     """The newest sibling of a run that never began, and how it differs; empty without one.
 
     The differences are the overrides that find the sibling: with a field that was added since it
     ran, its `identity_default`.
     """
-    directories = [run.dir.parent / name for name in sibling_runs(run)]
+    directories = [run.dir.parent / name for name in sibling_runs(run, folders or RowFolders())]
     if not directories:
         return ""
     before = max(directories, key=lambda path: path.stat().st_mtime)

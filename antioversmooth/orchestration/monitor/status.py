@@ -13,7 +13,7 @@ from antioversmooth.orchestration.monitor.progress import progress_of
 from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import Attempt
-from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.record import RunRecord, read_records
 from antioversmooth.runs.recorded_data import describe_change, describe_unreadable
 from antioversmooth.runs.status import RunState, RunStatus
 
@@ -35,7 +35,7 @@ def statuses(
         now: Seconds since 1970; default: the clock.
         data: Data sets that were read before, by a program that asks repeatedly.
     """
-    records = [RunRecord.read(run, now=now) for run in runs]
+    records = read_records(runs, now=now)
     return describe_statuses(records, query_statuses(records), tables, data)
 
 

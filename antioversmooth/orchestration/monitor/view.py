@@ -259,5 +259,6 @@ def _cells(run: Run, now: Progress, state: str, *, bar: int) -> dict[str, str | 
 def _most_alive(runs: Sequence[Run], labels: Mapping[str, str], count: int) -> list[Run]:
     """As many runs as there is room for, in their own order."""
     rank = {state: position for position, state in enumerate(ORDER)}
-    chosen = sorted(runs, key=lambda run: rank.get(labels[run.id], 0))[:count]
-    return [run for run in runs if run in chosen]
+    by_rank = sorted(runs, key=lambda run: rank.get(labels[run.id], 0))
+    chosen = {run.id for run in by_rank[:count]}
+    return [run for run in runs if run.id in chosen]

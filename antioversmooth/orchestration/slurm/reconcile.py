@@ -19,7 +19,8 @@ from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.jobs import EventKind, append_event
-from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.record import RunRecord, read_records
+from antioversmooth.runs.siblings import RowFolders
 from antioversmooth.runs.status import RunState, RunStatus
 
 
@@ -108,7 +109,7 @@ def reconcile(
     """
     for run in runs:
         run.prepare()
-    records = [RunRecord.read(run) for run in runs]
+    records = read_records(runs)
     known = query_statuses(records)
     wanted = [_first_step(record, known[record.run.id], asked=asked) for record in records]
     with_job = sum(step.job_id is not None for step in wanted)
@@ -219,15 +220,17 @@ def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tup
     """
     wanted = {run.dir: run.seed for run in runs}
     rows = {path.parent for path in wanted}
-    patterns = {(row.parent, f"*/seed{seed}-*") for row in rows for seed in wanted.values()}
-    found = {path for folder, pattern in patterns for path in folder.glob(pattern)}
+    folders = RowFolders()
+    beside = {folder for place in {row.parent for row in rows} for folder in place.glob("*")}
+    seeds = set(wanted.values())
+    found = {path for row in beside for seed in seeds for path in folders.of_seed(row, seed)}
     others = {path for path in found if (path / "jobs.jsonl").exists()}
     meant = [
         path
         for path in others - wanted.keys()
         if path.parent in rows or not set(tables).isdisjoint(launched_tables(path))
     ]
-    records = [RunRecord.read(run) for run in map(Run.load, sorted(meant))]
+    records = read_records(map(Run.load, sorted(meant)))
     strays = [r.run for r in records if r.result is None and not r.invalid_result_reason]
     queue = client.queue() if strays else []
     live = {job.name: job.id for job in queue if job.stage is not client.Stage.over}

@@ -20,7 +20,7 @@ from antioversmooth.config.constraints import NAME, PROFILE
 from antioversmooth.reporting.table import captions
 from antioversmooth.reporting.table.aggregate import RowResult, aggregate, seed_state, sources
 from antioversmooth.reporting.table.columns import Row, measured_row, row_shape
-from antioversmooth.reporting.table.observe import Observation, observe
+from antioversmooth.reporting.table.observe import Observation, observe_all
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.metrics import PERCENT, VAL_TOP1
 from antioversmooth.runs.result import RESULT
@@ -56,7 +56,7 @@ def _observe(request: Request, seeds: Sequence[int], results: Path) -> dict[str,
         rows[experiment.name] = [run.id for run in needed if run.experiment.name == experiment.name]
         for run in needed:
             planned.setdefault(run.id, run)
-    seen = {run.id: observe(run) for run in planned.values()}
+    seen = {one.run.id: one for one in observe_all(planned.values())}
     return {name: [seen[run_id] for run_id in ids] for name, ids in rows.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from antioversmooth.runs.code import PACKAGES
 from antioversmooth.runs.directory import IMPORTED
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.siblings import RowFolders
 from antioversmooth.runs.status import RunState
 
 
@@ -58,14 +59,31 @@ class Observation:
         return int(self.epochs[-1]["epoch"]) if self.epochs else 0
 
 
-def observe(run: Run, *, now: float | None = None, keep_metrics: bool = False) -> Observation:
+def observe_all(runs: Iterable[Run], *, keep_metrics: bool = False) -> list[Observation]:
+    """Reads the directories of runs.
+
+    Args:
+        keep_metrics: See `observe`.
+    """
+    folders = RowFolders()
+    return [observe(run, keep_metrics=keep_metrics, folders=folders) for run in runs]
+
+
+def observe(
+    run: Run,
+    *,
+    now: float | None = None,
+    keep_metrics: bool = False,
+    folders: RowFolders | None = None,
+) -> Observation:
     """Reads a run directory.
 
     Args:
         now: Seconds since 1970, to tell a living heartbeat from a dead one; default: the clock.
         keep_metrics: Whether all metrics will be asked for, as by a tracker.
+        folders: The folders of rows that a question about many runs shares.
     """
-    record = RunRecord.read(run, now=now, keep_metrics=keep_metrics)
+    record = RunRecord.read(run, now=now, keep_metrics=keep_metrics, folders=folders)
     versions = _versions(record)
     return Observation(
         record=record,

@@ -21,7 +21,7 @@ from urllib.request import urlopen
 
 from antioversmooth.config import Table
 from antioversmooth.errors import TrackingError, UserError
-from antioversmooth.reporting.table.observe import observe
+from antioversmooth.reporting.table.observe import observe_all
 from antioversmooth.reporting.tracking import checks, database, mirror, supervisor
 from antioversmooth.reporting.tracking.logged_models import LoggedModels
 from antioversmooth.reporting.tracking.mirror import Mirrored
@@ -93,7 +93,7 @@ def serve(
 
 def sync_all(discovery: Discovery, tables: Sequence[Table]) -> list[Mirrored]:
     """Mirrors every run of a results folder."""
-    observed = [observe(run, keep_metrics=True) for run in discovery.runs()]
+    observed = observe_all(discovery.runs(), keep_metrics=True)
     return mirror.sync(observed, tables, discovery.results)
 
 
@@ -131,7 +131,8 @@ class _Follower:
             return False
         known = set(self.models.problems)
         try:
-            logged = self.models.sync(map(observe, self.discovery.runs()), self._mirrored, limit=1)
+            observed = observe_all(self.discovery.runs())
+            logged = self.models.sync(observed, self._mirrored, limit=1)
         except TrackingError as err:
             self._report(str(err))
             return False
