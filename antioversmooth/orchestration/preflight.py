@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from antioversmooth import files, weight_files
@@ -29,10 +30,12 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
         SpecError: A global batch does not divide over the processes.
         DataError: Data that a run needs is not where its spec says.
         CheckpointError: The same of a file of weights.
-        LaunchError: Results cannot be written, there is no space for the checkpoints, or this
-            machine, which trains them, lacks shared memory, open files or a compiler.
+        LaunchError: Results cannot be written, there is no space for the checkpoints, bash cannot
+            read the lines of `cluster.setup`, or this machine, which trains them, lacks shared
+            memory, open files or a compiler.
     """
     check_machine(runs, backend)
+    check_setup(run.experiment.cluster.setup for run in runs if backend.submits)
     check_inputs(runs)
     check_writable(results)
     check_space(runs, results)
@@ -66,6 +69,17 @@ def _check_machine(config: Experiment, placement: Placement) -> None:
         accumulation=placement.accumulation,
         in_memory=config.data.source in PACKAGED,
     )
+
+
+def check_setup(setups: Iterable[Sequence[str]]) -> None:
+    """Raises LaunchError where bash cannot read the lines of a profile: in a job, it would run
+    those before the mistake."""
+    for text in {"\n".join(lines) for lines in setups}:
+        command = [shutil.which("bash") or "true", "-n", "-c", text]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            complaint = done.stderr.splitlines()[0].partition(": ")[2]
+            raise LaunchError(f"cluster.setup: bash cannot read its lines: {complaint}")
 
 
 def check_inputs(runs: Sequence[Run]) -> None:

@@ -183,6 +183,32 @@ def test_a_turn_without_an_attempt_is_noted_as_such(
     assert read_events(run.jobs_path)[-1].attempt is None
 
 
+@pytest.mark.parametrize("code", [0, 1, 2, 127])
+def test_a_setup_that_ended_its_shell_is_the_recorded_reason_and_is_tried_again(
+    start: Callable[..., Run], slurm: FakeSlurm, code: int
+) -> None:
+    run = start()
+    (run.dir / "slurm" / "1_stage.txt").write_text("setup module load\x1b[31m cuda\n")
+    assert finish(run, code, 0.0, "1") == 1
+    ended = read_events(run.jobs_path)[-1]
+    line = "at `module load\\u001b[31m cuda`"
+    assert ended.message == (
+        f"cluster.setup ended the job's shell {line} with exit code {code}, before srun"
+    )
+    assert ended.attempt is None
+    assert requeued(slurm)
+
+
+def test_a_trap_of_setup_does_not_change_the_exit_code_of_srun(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    run = start()
+    begin_attempt(run, "1")
+    (run.dir / "slurm" / "1_stage.txt").write_text("srun 137\n")
+    assert finish(run, 0, 0.0, "1") == 137
+    assert read_events(run.jobs_path)[-1].code == 137
+
+
 def test_where_requeue_is_forbidden_the_job_submits_its_successor(
     start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -109,9 +110,14 @@ def keys(script: str) -> list[str]:
 def runs_nothing_else(script: str, folder: Path) -> bool:
     """Whether the script, with stand-ins for what it starts, does nothing that the corpus tries to
     have done."""
-    stand_ins = "srun() { :; }; scontrol() { :; }\n"
-    (folder / "job.sh").write_text(stand_ins + script.replace(sys.executable, "true"))
-    subprocess.run(["bash", "job.sh"], cwd=folder, check=False, capture_output=True)
+    (folder / "bin").mkdir(exist_ok=True)
+    for client in ("srun", "scontrol"):
+        (folder / "bin" / client).write_text("#!/bin/sh\n")
+        (folder / "bin" / client).chmod(0o755)
+    (folder / "job.sh").write_text(script.replace(sys.executable, "true"))
+    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "SLURM_JOB_ID": "1"}
+    subprocess.run(["bash", "job.sh"], cwd=folder, env=environment, capture_output=True)
     return not list(folder.rglob("PWNED"))
 
 

@@ -23,6 +23,7 @@ from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.reconcile import Action, reconcile
 from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.runs import Run, RunRecord, RunState
+from antioversmooth.runs.jobs import read_events
 
 pytestmark = on("bare")
 PROJECT = Path(__file__).parents[2]
@@ -285,16 +286,48 @@ def test_a_job_may_wait_for_nodes_that_are_drained(lab: Lab) -> None:
         lab.cluster.ask("scontrol", "update", f"NodeName={drained}", "State=RESUME")
 
 
-def test_a_job_that_ends_in_setup_is_not_submitted_for_ever(lab: Lab) -> None:
-    run = lab.new_run("setup", "cluster.setup=['exit 3']", "cluster.max_without_progress=2")
-    actions = []
-    for _ in range(3):
-        (step,) = reconcile([run], lab.code, asked=not actions)
-        wait_until(
-            lambda: not query_statuses([RunRecord.read(run)])[run.id].state.is_live,
-            "end of the job",
-            seconds=60,
-        )
-        actions.append(step.action)
-    assert actions == [Action.submit, Action.submit, Action.give_up]
-    assert "in a line of cluster.setup" in step.why
+def test_a_job_that_ends_in_setup_is_tried_again_and_given_up_with_the_line(lab: Lab) -> None:
+    run = lab.new_run("setup", "cluster.setup=['set -e','ls /no']", "cluster.max_without_progress=2")
+    (first,) = reconcile([run], lab.code)
+    wait_until(
+        lambda: not query_statuses([RunRecord.read(run)])[run.id].state.is_live,
+        "end of the job",
+        seconds=60,
+    )
+    (then,) = reconcile([run], lab.code, asked=False)
+    assert (first.action, then.action) == (Action.submit, Action.give_up)
+    assert [event.code for event in read_events(run.jobs_path)[1:]] == [1, 1]
+    assert "cluster.setup ended the job's shell at `ls /no` with exit code 2" in then.why
+
+
+def test_the_ranks_run_the_snapshot_with_what_setup_exports_whatever_the_shell_sets(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options of srun, and half of the options that bash has."""
+    hostile = {
+        "SLURM_EXPORT_ENV": "NONE",
+        "SBATCH_EXPORT": "NIL",
+        "SLURM_CPUS_PER_TASK": "64",
+        "SLURM_NTASKS": "1",
+        "SRUN_CPUS_PER_TASK": "64",
+        "SLURM_MEM_PER_CPU": "1",
+        "SLURM_MEM_PER_NODE": "1",
+        "SLURM_HINT": "multithread",
+        "SLURM_DISTRIBUTION": "plane=7",
+        "SLURM_KILL_BAD_EXIT": "0",
+        "SLURM_WORKING_DIR": "/nowhere",
+        "WORLD_SIZE": "1",
+        "RANK": "0",
+        "PYTHONHOME": "/nowhere",
+    }
+    setup = [
+        "export MINE=1 SLURM_EXPORT_ENV=NONE; set -euo pipefail; cd /",
+        "trap \"exit 3\" ERR; srun() { false; }; export -f srun; PATH=/nowhere; exec > /dev/null",
+    ]
+    run = lab.new_run("hostile", f"cluster.setup={json.dumps(setup)}", "recipe.epochs=0.01")
+    with monkeypatch.context() as shell:
+        for name, value in hostile.items():
+            shell.setenv(name, value)
+        lab.submit(run)
+    lab.wait_done(run)
+    assert run.attempts()[0].world_size == 2

@@ -47,7 +47,7 @@ SRUN_PREFIXES = ("SRUN_", "SLURM_CPU_BIND", "SLURM_MEM_BIND")
 """Beginnings of further such options."""
 PYTHON = (
     "PYTHONHOME", "PYTHONSTARTUP", "PYTHONINSPECT", "PYTHONOPTIMIZE", "PYTHONEXECUTABLE",
-    "PYTHONPLATLIBDIR", "PYTHONCASEOK", "PYTHONPYCACHEPREFIX", "PYTHONWARNINGS", "PYTHONDEVMODE",
+    "PYTHONPLATLIBDIR", "PYTHONCASEOK", "PYTHONPYCACHEPREFIX",
 )  # fmt: skip
 """Variables of a user's or a module's Python by which another Python runs otherwise, or not."""
 

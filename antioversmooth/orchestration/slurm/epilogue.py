@@ -22,11 +22,13 @@ from antioversmooth.orchestration.slurm import client, submission
 from antioversmooth.orchestration.slurm.client import RUNNING, Job
 from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
 from antioversmooth.orchestration.slurm.script import job_folder
+from antioversmooth.redact import redact
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import Attempt, EndReason
 from antioversmooth.runs.code import require_launched_code
 from antioversmooth.runs.jobs import EventKind, append_event
 from antioversmooth.runs.record import RunRecord
+from antioversmooth.text import one_line
 
 
 def finish(run: Run, code: int, started: float, job_id: str) -> int:
@@ -41,6 +43,7 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     if record.result is not None:
         return 0
     job = query_with_retries(job_id)
+    code, setup = _read_stage(run, job_id, code)
     log, size = _read_job_log(record, job_id)
     cause = next((cause for cause in _CAUSES if cause.pattern.search(log)), None)
     ours = _attempts_of_turn(record, job_id, started)
@@ -49,15 +52,32 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
         facts: dict[str, Any] = {"attempt": ours[-1].number}
     else:
         facts = {"reason": cause.reason.value, "message": cause.message} if cause else {}
+        facts = {"message": setup} if setup else facts
     ended = {"job_id": job_id, "code": code, "state": job.state, "log_size": size}
     append_event(run.jobs_path, EventKind.ended, **ended, **facts)
     decision = _may_go_on(RunRecord.read(run), ours[-1].number if ours else None, job)
     goes_on = f"goes on: {'yes' if decision.again else 'no'}: {decision.why}"
-    print(f"{run.name}: srun ended with {code}; {goes_on}", flush=True)
+    print(f"{run.name}: {setup or f'srun ended with {code}'}; {goes_on}", flush=True)
     if decision.again:
         requeue(run, job_id)
     # 0 would start the runs that wait for this one
     return code or os.EX_TEMPFAIL
+
+
+def _read_stage(run: Run, job_id: str, code: int) -> tuple[int, str]:
+    """Exit code of srun, and an empty text; where `cluster.setup` ended the shell, what it did.
+
+    Args:
+        code: Exit code of the shell of both, which is that of srun unless a trap changed it.
+    """
+    path = job_folder(run) / f"{job_id}_stage.txt"
+    # without space for it there is none
+    stage, _, rest = (path.read_text(errors="replace") if path.is_file() else "").partition(" ")
+    if stage.strip() == "setup":
+        line = f" at `{redact(one_line(rest))}`" if rest.strip() else ""
+        # 2 would be a process that cannot run until a person fixes something
+        return 1, f"cluster.setup ended the job's shell{line} with exit code {code}, before srun"
+    return int(rest) if rest.strip().isdecimal() else code, ""
 
 
 TRIES, RETRY_EVERY_S = 12, 10.0

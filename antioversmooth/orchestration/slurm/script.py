@@ -18,6 +18,7 @@ from typing import Any
 
 from antioversmooth.config import ClusterConfig, ProcessStarter
 from antioversmooth.errors import LaunchError
+from antioversmooth.orchestration.slurm.shell import MASTER, lines_after, lines_before, srun_line
 from antioversmooth.runs import Run
 
 
@@ -90,9 +91,17 @@ def render(job: BatchJob) -> str:
         def affinity(cls) -> int:
             return 1
 
-    renderer = Renderer(folder=_readable_by_slurm(job.folder))
-    renderer.update_parameters(**_options(job), setup=_before(job), teardown=_afterwards(job))
-    return f"{renderer._make_submission_file_text(_command(job), uid='')}\n"
+    code = shlex.quote(_readable_by_slurm(job.code.absolute()))
+    folder = _readable_by_slurm(job.folder)
+    renderer = Renderer(folder=folder)
+    renderer.update_parameters(
+        **_options(job),
+        setup=lines_before(code, shlex.quote(folder), job.cluster.setup),
+        use_srun=False,
+        teardown=lines_after(code, shlex.join([sys.executable, *job.after]) if job.after else ""),
+    )
+    command = srun_line(code, _srun_options(job, folder), _program(job))
+    return f"{renderer._make_submission_file_text(command, uid='')}\n"
 
 
 def _options(job: BatchJob) -> dict[str, Any]:
@@ -113,17 +122,30 @@ def _options(job: BatchJob) -> dict[str, Any]:
         "additional_parameters": (
             {k: v for k, v in cluster.sbatch.items() if v is not None} | requeue
         ),
-        # Without these a dead rank leaves the others waiting until the time limit, and since SLURM
-        # 22.05 srun no longer takes the CPUs of a task over from sbatch.
-        "srun_args": [
-            f"--cpus-per-task={_task_cpus(cluster)}",
-            "--kill-on-bad-exit=1",
-            f"--wait={job.wait_s}",
-        ],
     }
     known = {key: value for key, value in given.items() if value is not None}
     # submitit's own default for a wckey is refused by clusters that check them
     return known | _shape(cluster) | {"wckey": None}
+
+
+def _srun_options(job: BatchJob, folder: str) -> list[str]:
+    """Options of srun: all that decides how ranks start, since variables decide otherwise."""
+    cluster = job.cluster
+    agents = cluster.nodes if cluster.starter is ProcessStarter.torchrun else cluster.world_size
+    return [
+        "--unbuffered",
+        "--export=ALL",
+        f"--nodes={cluster.nodes}",
+        f"--ntasks={agents}",
+        # since SLURM 22.05 srun does not take the CPUs of a task over from sbatch
+        f"--cpus-per-task={_task_cpus(cluster)}",
+        # without these a dead rank leaves the others waiting until the time limit
+        "--kill-on-bad-exit=1",
+        f"--wait={job.wait_s}",
+        "--open-mode=append",
+        f"--output={folder}/%j_%t_log.out",
+        f"--error={folder}/%j_%t_log.err",
+    ]
 
 
 def _shape(cluster: ClusterConfig) -> dict[str, Any]:
@@ -146,28 +168,8 @@ def _task_cpus(cluster: ClusterConfig) -> int:
     return cluster.cpus_per_task * processes
 
 
-_TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK")
-_MASTER_PORT = "$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) % 12000))"
-
-
-def _before(job: BatchJob) -> list[str]:
-    code = shlex.quote(_readable_by_slurm(job.code.absolute()))
-    return [
-        *job.cluster.setup,
-        f"export PYTHONPATH={code}${{PYTHONPATH:+:$PYTHONPATH}}",
-        "export PYTHONSAFEPATH=1  # without it, `-m` imports from the current folder first",
-        f"[ -d {code} ] || exit 1  # without a snapshot, Python imports an installed package",
-        f"unset {' '.join(_TORCHRUN_VARIABLES)}  # the submitting shell may have set these",
-        'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-        # jobs and their turns differ in the port: a program of somebody else may hold one
-        f"export MASTER_PORT={_MASTER_PORT}  # below the ephemeral ports of Linux",
-        "started=$(date +%s)",
-        "trap : TERM  # the ranks save and exit; the epilogue must still run",
-    ]
-
-
-def _command(job: BatchJob) -> str:
-    """The command that srun starts in each task."""
+def _program(job: BatchJob) -> str:
+    """The command of each task."""
     cluster = job.cluster
     if cluster.starter is ProcessStarter.srun:
         return shlex.join([sys.executable, "-u", *job.program])
@@ -175,17 +177,8 @@ def _command(job: BatchJob) -> str:
     agent += [f"--nproc-per-node={cluster.processes_per_node}", "--rdzv-backend=c10d"]
     # By itself the agent dies of USR2, and its processes with it, before they have saved.
     agent += ["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"]
-    meeting = (
-        '--rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"'
-        ' --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT"'
-    )
+    meeting = f'--rdzv-id="$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}" --rdzv-endpoint={MASTER}'
     return f"{shlex.join(agent)} {meeting} {shlex.join(job.program)}"
-
-
-def _afterwards(job: BatchJob) -> list[str]:
-    if not job.after:
-        return []
-    return ["code=$?", f'{shlex.join([sys.executable, *job.after])} "$code" "$started"']
 
 
 def _readable_by_slurm(path: Path) -> str:

@@ -24,21 +24,33 @@
 #SBATCH --time=1440
 
 # setup
-module load cuda
-export PYTHONPATH=/snapshots/abc${PYTHONPATH:+:$PYTHONPATH}
-export PYTHONSAFEPATH=1  # without it, `-m` imports from the current folder first
+# a site's login or prolog may set options of srun
+unset ${!SRUN_@} ${!SLURM_CPU_BIND@} ${!SLURM_MEM_BIND@} ${!PMI@} ${!OMPI_@} SLURM_BCAST SLURM_BCAST_EXCLUDE SLURM_CLUSTERS SLURM_COMPRESS SLURM_DEBUG SLURM_EPILOG SLURM_EXACT SLURM_EXCLUSIVE SLURM_EXIT_ERROR SLURM_EXIT_IMMEDIATE SLURM_EXPORT_ENV SLURM_IMMEDIATE SLURM_KILL_BAD_EXIT SLURM_LABELIO SLURM_NO_KILL SLURM_OPEN_MODE SLURM_OVERLAP SLURM_PROLOG SLURM_REMOTE_CWD SLURM_SIGNAL SLURM_STDERRMODE SLURM_STDINMODE SLURM_STDOUTMODE SLURM_STEP_GRES SLURM_TASK_EPILOG SLURM_TASK_PROLOG SLURM_TEST_EXEC SLURM_THREADS SLURM_TIMELIMIT SLURM_UNBUFFEREDIO SLURM_WAIT SLURM_WORKING_DIR
 [ -d /snapshots/abc ] || exit 1  # without a snapshot, Python imports an installed package
-unset RANK LOCAL_RANK WORLD_SIZE LOCAL_WORLD_SIZE GROUP_RANK  # the submitting shell may have set these
-export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export MASTER_PORT=$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) % 12000))  # below the ephemeral ports of Linux
+_master=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+_port=$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) % 12000))  # below the ephemeral ports of Linux
+_srun=$(type -P srun || echo srun)
+_env=(/usr/bin/env -u RANK -u LOCAL_RANK -u WORLD_SIZE -u LOCAL_WORLD_SIZE -u GROUP_RANK -u GROUP_WORLD_SIZE -u ROLE_RANK -u ROLE_WORLD_SIZE -u NODE_RANK -u PYTHONHOME -u PYTHONSTARTUP -u PYTHONINSPECT -u PYTHONOPTIMIZE -u PYTHONEXECUTABLE -u PYTHONPLATLIBDIR -u PYTHONCASEOK -u PYTHONPYCACHEPREFIX PYTHONSAFEPATH=1)
+_stage=RUN_DIR/slurm/"$SLURM_JOB_ID"_stage.txt
+_setup='module load cuda'
 started=$(date +%s)
 trap : TERM  # the ranks save and exit; the epilogue must still run
+(  # whatever `setup` does to its shell, it does not do to the rest of this script
+echo setup >| "$_stage"
+trap '[ "$BASH_COMMAND" = "eval \"\$_setup\"" ] || _last=$BASH_COMMAND' DEBUG
+trap '[ "${_ran-}" ] || echo "setup $_last" >| "$_stage"' EXIT
+eval "$_setup"
+set +eu; trap - DEBUG ERR; trap : TERM; _ran=1
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-srun --unbuffered --output RUN_DIR/slurm/%j_%t_log.out --error RUN_DIR/slurm/%j_%t_log.err --cpus-per-task=64 --kill-on-bad-exit=1 --wait=600 PYTHON -u -m torch.distributed.run --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2 --rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" --rdzv-endpoint="$MASTER_ADDR:$MASTER_PORT" -m antioversmooth.orchestration.slurm.rank RUN_DIR
+"${_env[@]}" PYTHONPATH=/snapshots/abc"${PYTHONPATH:+:$PYTHONPATH}" MASTER_ADDR="$_master" MASTER_PORT="$_port" \
+  "$_srun" --unbuffered --export=ALL --nodes=2 --ntasks=2 --cpus-per-task=64 --kill-on-bad-exit=1 --wait=600 --open-mode=append --output=RUN_DIR/slurm/%j_%t_log.out --error=RUN_DIR/slurm/%j_%t_log.err \
+  PYTHON -u -m torch.distributed.run --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2 --rdzv-id="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" --rdzv-endpoint="$_master:$_port" -m antioversmooth.orchestration.slurm.rank RUN_DIR
 
 
 # teardown
+code=$?; echo "srun $code" >| "$_stage"; exit "$code"
+)
 code=$?
-PYTHON -m antioversmooth.orchestration.slurm.epilogue RUN_DIR "$code" "$started"
+"${_env[@]}" PYTHONPATH=/snapshots/abc"${PYTHONPATH:+:$PYTHONPATH}" PYTHON -m antioversmooth.orchestration.slurm.epilogue RUN_DIR "$code" "$started"

@@ -1,0 +1,194 @@
+"""The rendered script of a job under bash, with stand-ins for srun and scontrol: nothing in
+`cluster.setup`, or in the environment of the job, switches off what follows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from antioversmooth.config import ClusterConfig
+from antioversmooth.errors import LaunchError
+from antioversmooth.orchestration.preflight import check_setup
+from antioversmooth.orchestration.slurm.script import BatchJob, render
+
+KILLED = 137
+
+
+@dataclass
+class Job:
+    """What happened in a job."""
+
+    ranks: dict[str, str]
+    """Environment of srun; empty where it was not started."""
+    options: list[str]
+    """Options of srun, and its program."""
+    end: list[str]
+    """Arguments of the program at the end: exit code, start."""
+    stage: str
+
+
+def program(path: Path, *lines: str) -> None:
+    path.write_text("\n".join(["#!/bin/bash -p", *lines, ""]))
+    path.chmod(0o755)
+
+
+def run_job(folder: Path, *setup: str, environment: Mapping[str, str] | None = None) -> Job:
+    """Runs a job whose srun ends as after a kill -9."""
+    programs = folder / "programs"
+    programs.mkdir()
+    (folder / "code").mkdir()
+    program(
+        programs / "srun",
+        f"/usr/bin/env -0 > {folder}/ranks",
+        f'printf "%s\\n" "$@" > {folder}/options',
+        f"exit {KILLED}",
+    )
+    program(programs / "scontrol", "echo node7")
+    end = f"import sys; open({str(folder / 'end')!r}, 'w').write(' '.join(sys.argv[1:]))"
+    job = BatchJob(
+        name="job",
+        folder=folder,
+        cluster=ClusterConfig(name="site", nodes=2, tasks_per_node=3, setup=[*setup]),
+        code=folder / "code",
+        program=["-m", "probe", "two words"],
+        wait_s=60,
+        after=["-S", "-c", end],
+    )
+    (folder / "job.sh").write_text(render(job))
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    inherited = {"PATH": path, "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "node[7-8]"}
+    subprocess.run(
+        ["/bin/bash", "job.sh"],
+        cwd=folder,
+        env={**inherited, **(environment or {})},
+        capture_output=True,
+        timeout=60,
+    )
+    written = {
+        name: (folder / name).read_text() if (folder / name).exists() else ""
+        for name in ("ranks", "options", "end", "7_stage.txt")
+    }
+    variables = [pair.partition("=") for pair in written["ranks"].split("\0") if pair]
+    return Job(
+        {name: value for name, _, value in variables},
+        written["options"].splitlines(),
+        written["end"].split(),
+        written["7_stage.txt"].strip(),
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "set -e", "set -euo pipefail", "set -Eeuo pipefail; shopt -s inherit_errexit", "set -f",
+        "set -C", "set -x", "set -a", "set -o posix", "set -m", "set -- a b c",
+        "trap 'exit 3' ERR", "trap 'exit 0' EXIT", "trap 'echo bye' EXIT", "trap 'exit 3' TERM",
+        "trap true DEBUG", "set -eE; trap 'echo oops; exit 3' ERR",
+        "shopt -s expand_aliases; alias srun=false env=false python=false",
+        "srun() { exit 3; }; python() { exit 3; }; code() { exit 3; }; env() { exit 3; }",
+        "export -f srun 2> /dev/null; cd() { exit 3; }; scontrol() { exit 3; }",
+        "cd /", "IFS=/", "PATH=/nowhere", "export PATH=", "umask 777", "return", "return 3",
+        "exec > /dev/null 2>&1", "exec < /dev/null", "readonly PYTHONPATH=/mine",
+        "unset SLURM_JOB_ID", "code=0 started=0 setup=x stage=x",
+        "export PYTHONHOME=/nowhere PYTHONSAFEPATH=",
+        "export MASTER_ADDR=localhost MASTER_PORT=1 RANK=5 WORLD_SIZE=1 LOCAL_RANK=5",
+        "export BASH_ENV=/nowhere SHELLOPTS", "false", "ls /nowhere", "grep x /dev/null",
+        "cat << END", "export X='a b'; echo \"it's\"",
+    ],
+)  # fmt: skip
+def test_no_line_of_setup_switches_off_what_follows(tmp_path: Path, line: str) -> None:
+    job = run_job(tmp_path, "export BEFORE='yes, it is'", line)
+    assert job.ranks["BEFORE"] == "yes, it is"
+    assert job.ranks["PYTHONPATH"].split(":")[0] == str(tmp_path / "code")
+    assert (job.ranks["PYTHONSAFEPATH"], job.ranks["MASTER_ADDR"]) == ("1", "node7")
+    assert not job.ranks.keys() & {"RANK", "WORLD_SIZE", "LOCAL_RANK", "PYTHONHOME"}
+    assert job.options[-3:] == ["-m", "probe", "two words"]
+    assert job.stage == f"srun {KILLED}"
+    assert int(job.end[1]) > 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "stage"),
+    [
+        (["set -e", "false", "true"], "setup false"),
+        (["set -e", "ls /nowhere/at/all"], "setup ls /nowhere/at/all"),
+        (["set -u", 'echo "$nothing"'], 'setup echo "$nothing"'),
+        (["set -e", "f() { false; }", "f a b"], "setup f a b"),
+        (["set -e", "if true; then", "  false", "fi"], "setup false"),
+        (["set -o pipefail; set -e", "false | true"], "setup true"),
+        (["exit 0"], "setup exit 0"),
+        (["exit 2"], "setup exit 2"),
+        (["grep -q x /dev/null || exit 3"], "setup exit 3"),
+        (["exec true"], "setup"),
+        (["set -n"], "setup"),
+        (["trap 'echo bye' EXIT; set -e", "false"], "setup"),
+        (["kill -9 $BASHPID"], "setup"),
+    ],
+)
+def test_a_line_of_setup_that_ends_its_shell_is_named_and_the_end_runs(
+    tmp_path: Path, lines: list[str], stage: str
+) -> None:
+    job = run_job(tmp_path, *lines)
+    assert not job.ranks
+    assert job.stage == stage
+    assert int(job.end[1]) > 0
+
+
+def test_what_setup_exports_reaches_the_ranks(tmp_path: Path) -> None:
+    lines = ["export NCCL_SOCKET_IFNAME=ib0", "set -a; OTHER=1; set +a", "PYTHONPATH=/libraries"]
+    job = run_job(tmp_path, *lines, environment={"PYTHONPATH": "/mine", "KEPT": "1"})
+    assert job.ranks.items() >= {"NCCL_SOCKET_IFNAME": "ib0", "OTHER": "1", "KEPT": "1"}.items()
+    assert job.ranks["PYTHONPATH"] == f"{tmp_path / 'code'}:/libraries"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SLURM_EXPORT_ENV", "SRUN_EXPORT_ENV", "SRUN_CPUS_PER_TASK", "SLURM_CPU_BIND",
+        "SLURM_CPU_BIND_LIST", "SLURM_MEM_BIND", "SLURM_KILL_BAD_EXIT", "SLURM_WAIT",
+        "SLURM_NO_KILL", "SLURM_OPEN_MODE", "SLURM_EXCLUSIVE", "SLURM_STEP_GRES",
+        "SLURM_STDOUTMODE", "SLURM_REMOTE_CWD", "SLURM_LABELIO", "SLURM_TIMELIMIT",
+        "SLURM_CLUSTERS", "PMI_RANK",
+        "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "RANK", "GROUP_RANK", "PYTHONHOME", "PYTHONSTARTUP",
+        "PYTHONINSPECT", "PYTHONOPTIMIZE",
+    ],
+)  # fmt: skip
+def test_options_that_a_site_sets_in_the_job_do_not_reach_srun(tmp_path: Path, name: str) -> None:
+    job = run_job(tmp_path, environment={name: "1"})
+    assert name not in job.ranks
+    assert job.end[0] == str(KILLED)
+
+
+def test_facts_of_the_job_reach_srun_and_its_options_say_the_rest(tmp_path: Path) -> None:
+    facts = {"SLURM_NTASKS": "1", "SLURM_MEM_PER_NODE": "100", "SLURM_HINT": "nomultithread"}
+    job = run_job(tmp_path, environment=facts)
+    assert job.ranks.items() >= facts.items()
+    assert {
+        "--export=ALL", "--nodes=2", "--ntasks=6", "--cpus-per-task=1", "--kill-on-bad-exit=1",
+        "--wait=60", "--open-mode=append",
+    } <= {*job.options}  # fmt: skip
+
+
+def test_exported_functions_do_not_stand_for_programs(tmp_path: Path) -> None:
+    functions = {f"BASH_FUNC_{name}%%": "() { exit 3; }" for name in ("srun", "env", "python")}
+    job = run_job(tmp_path, environment=functions)
+    assert job.end[0] == str(KILLED)
+
+
+@pytest.mark.parametrize(
+    "lines", [["echo 'a"], ["if true; then"], ["fi"], ["a &&"], ["f() {"], [")"], ["true", "((("]]
+)
+def test_lines_that_bash_cannot_read_are_refused_before_anything_is_queued(
+    lines: list[str],
+) -> None:
+    with pytest.raises(LaunchError, match=r"cluster\.setup: bash cannot read"):
+        check_setup([lines])
+
+
+def test_lines_that_belong_together_are_read_together() -> None:
+    check_setup([["if true; then", "  module load cuda", "fi"], []])
