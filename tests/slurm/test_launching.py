@@ -287,7 +287,9 @@ def test_a_job_may_wait_for_nodes_that_are_drained(lab: Lab) -> None:
 
 
 def test_a_job_that_ends_in_setup_is_tried_again_and_given_up_with_the_line(lab: Lab) -> None:
-    run = lab.new_run("setup", "cluster.setup=['set -e','ls /no']", "cluster.max_without_progress=2")
+    run = lab.new_run(
+        "setup", "cluster.setup=['set -e','ls /no']", "cluster.max_without_progress=2"
+    )
     (first,) = reconcile([run], lab.code)
     wait_until(
         lambda: not query_statuses([RunRecord.read(run)])[run.id].state.is_live,
@@ -322,12 +324,18 @@ def test_the_ranks_run_the_snapshot_with_what_setup_exports_whatever_the_shell_s
     }
     setup = [
         "export MINE=1 SLURM_EXPORT_ENV=NONE; set -euo pipefail; cd /",
-        "trap \"exit 3\" ERR; srun() { false; }; export -f srun; PATH=/nowhere; exec > /dev/null",
+        'trap "exit 3" ERR; srun() { false; }; export -f srun; PATH=/nowhere; exec > /dev/null',
     ]
-    run = lab.new_run("hostile", f"cluster.setup={json.dumps(setup)}", "recipe.epochs=0.01")
+    run = lab.new_run("hostile", f"cluster.setup={json.dumps(setup)}")
     with monkeypatch.context() as shell:
         for name, value in hostile.items():
             shell.setenv(name, value)
         lab.submit(run)
-    lab.wait_done(run)
-    assert run.attempts()[0].world_size == 2
+    wait_until(run.attempts, "start", seconds=120)
+    ranks = [Path(f"/proc/{pid}/environ").read_bytes() for pid in lab.processes(run).values()]
+    assert run.attempts()[0].world_size == len(ranks) == 2
+    for environment in ranks:
+        variables = environment.decode().split("\0")
+        assert "MINE=1" in variables
+        assert f"PYTHONPATH={lab.code.path}" in [v.partition(":")[0] for v in variables]
+    submission.cancel(run)
