@@ -14,6 +14,7 @@ from antioversmooth.orchestration.slurm.reconcile import retry
 from antioversmooth.orchestration.slurm.submission import cancel, submit
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, RunRecord, journal
+from antioversmooth.runs.jobs import EventKind, append_event
 
 MakeRun = Callable[..., Run]
 BeginAttempt = Callable[..., int]
@@ -185,3 +186,20 @@ def test_a_done_run_needs_nothing(make_run: MakeRun) -> None:
     run = make_run()
     finish(run)
     assert why(run) == "deit_s12 seed 0 is done. Nothing is left to do."
+
+
+def test_a_run_between_turns_says_how_many_of_them_failed(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    run = make_run("deit_s12", "cluster.max_without_progress=3")
+    submit(run, snapshot)
+    slurm.change("1", state="RUNNING", nodes="node1")
+    assert "without a new checkpoint" not in why(run)
+    failed = {"job_id": "1", "code": 143, "state": "RUNNING"}
+    append_event(run.jobs_path, EventKind.ended, **failed)
+    one = "1 start ended without a new checkpoint, the last one with exit code 143; after 3 it is"
+    assert one in why(run)
+    append_event(run.jobs_path, EventKind.ended, **failed)
+    assert "2 starts in a row ended without a new checkpoint" in why(run)
+    append_event(run.jobs_path, EventKind.retry)
+    assert "without a new checkpoint" not in why(run)

@@ -8,7 +8,8 @@ from antioversmooth.orchestration.monitor.progress import progress_of
 from antioversmooth.orchestration.monitor.status import describe_changed_data
 from antioversmooth.orchestration.monitor.view import duration
 from antioversmooth.orchestration.slurm.reconcile import ENDED_BY_A_PERSON, Action, decide
-from antioversmooth.orchestration.slurm.retry import retry_decision
+from antioversmooth.orchestration.slurm.retry import failed_starts, retry_decision
+from antioversmooth.runs.jobs import EventKind
 from antioversmooth.runs.record import RunRecord
 from antioversmooth.runs.status import RunState, RunStatus
 
@@ -20,6 +21,7 @@ def explain(record: RunRecord, status: RunStatus) -> str:
         _describe_state(record, status),
         _describe_last_attempt(record),
         _describe_progress(record, status),
+        _describe_failed_starts(record, status),
         _describe_dependencies(record),
         # the detail of an invalid result has the advice
         "" if record.invalid_result_reason else next_step(record, status),
@@ -69,6 +71,19 @@ def _describe_progress(record: RunRecord, status: RunStatus) -> str:
         return f"{reached}, by its journal; it has no checkpoint, so the next start begins again."
     saved = f"the next start resumes from the checkpoint of step {record.saved_step}"
     return f"{reached}, by its journal; {saved}."
+
+
+def _describe_failed_starts(record: RunRecord, status: RunStatus) -> str:
+    """How many starts failed in a row, of a run with a job."""
+    if not status.state.is_live or record.is_cancelled:
+        return ""
+    failed, most = failed_starts(record), record.run.experiment.cluster.max_without_progress
+    if not failed or failed >= most:
+        return ""
+    codes = [event.code for event in record.events if event.kind is EventKind.ended]
+    last = f", the last one with exit code {codes[-1]}" if codes else ""
+    starts = "1 start" if failed == 1 else f"{failed} starts in a row"
+    return f"{starts} ended without a new checkpoint{last}; after {most} it is given up."
 
 
 def _describe_dependencies(record: RunRecord) -> str:

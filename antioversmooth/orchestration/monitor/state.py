@@ -11,6 +11,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from antioversmooth.errors import LaunchError
+from antioversmooth.orchestration.monitor.pending import (
+    DEPENDENCY_FAILED,
+    describe_pending_reason,
+    is_held,
+)
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.client import RUNNING, Job, Stage
 from antioversmooth.orchestration.slurm.script import job_name
@@ -71,11 +76,12 @@ def _overlay(record: RunRecord, job: Job | None) -> RunStatus:
 
 
 def _waiting(record: RunRecord, job: Job) -> RunStatus:
-    detail = describe_pending_reason(job)
-    if job.state in ("REQUEUE_HOLD", "SPECIAL_EXIT") or "held" in job.reason.lower():
-        return RunStatus(RunState.held, detail, job_id=job.id)
     ended = {event.job_id for event in record.events if event.kind is EventKind.ended}
-    if record.attempts_of_job(job.id) or job.id in ended:
+    has_run = bool(record.attempts_of_job(job.id)) or job.id in ended
+    detail = describe_pending_reason(record, job, has_run=has_run)
+    if is_held(job):
+        return RunStatus(RunState.held, detail, job_id=job.id)
+    if has_run:
         return RunStatus(RunState.requeued, detail, job_id=job.id)
     if job.reason.strip("()") == DEPENDENCY_FAILED:
         return RunStatus(RunState.dependency_failed, detail, job_id=job.id)
@@ -173,42 +179,3 @@ def _recorded_end(record: RunRecord, job_id: str, nodes: str = "") -> RunStatus 
         return None
     _, reason, message = max(ends, key=lambda end: end[0])
     return status_after(reason or EndReason.crash, message, job_id=job_id, nodes=nodes)
-
-
-DEPENDENCY_FAILED = "DependencyNeverSatisfied"
-"""SLURM's reason of a job that waits for one that failed."""
-
-_PENDING_REASONS = {
-    "None": "SLURM has not looked at it yet",
-    "Priority": "jobs of higher priority run first",
-    "Resources": "it is next, and waits for free nodes",
-    "Dependency": "a run that it needs is not finished",
-    DEPENDENCY_FAILED: "the job that it waits for did not succeed: launch again",
-    "BeginTime": "SLURM delays a requeued job for a moment",
-    "JobHeldUser": "you hold it (scontrol release {id})",
-    "JobHeldAdmin": "an administrator holds it",
-    "launch failed requeued held": "its node could not start it (scontrol release {id} retries)",
-    "job requeued in held state": "it was requeued and is held (scontrol release {id})",
-    "PartitionNodeLimit": "it requests more nodes than the partition allows for one job",
-    "PartitionTimeLimit": "cluster.time_min is longer than the partition allows",
-    "PartitionConfig": "it requests more than the partition has",
-    "PartitionDown": "the partition is down",
-    "PartitionInactive": "the partition is inactive",
-    "ReqNodeNotAvail": "nodes that it needs are down, drained or reserved",
-    "Reservation": "it waits for its reservation",
-    "Licenses": "it waits for licences",
-    "BadConstraints": "no node has what cluster.constraint asks for",
-    "InvalidAccount": "cluster.account is not one of yours",
-    "InvalidQOS": "cluster.qos is not one of yours",
-}
-
-
-def describe_pending_reason(job: Job) -> str:
-    """Why a job waits, with SLURM's word in brackets and the time from which it may start."""
-    word = job.reason.strip("()").split(",")[0].replace("_", " ")
-    if word.startswith(("QOS", "Assoc", "MaxCpuPer", "MaxJobs")):
-        text = "a limit of your account or quality of service is reached"
-    else:
-        text = _PENDING_REASONS.get(word, "it waits").format(id=job.id)
-    when = "" if job.start in ("N/A", "") else f", not before {job.start}"
-    return f"{text} [{word}]{when}"

@@ -32,7 +32,7 @@ class RetryDecision:
 
 def retry_decision(record: RunRecord) -> RetryDecision:
     """Whether this run may be started again by itself, after all since the newest `retry`."""
-    since = max((e.time for e in record.events if e.kind is EventKind.retry), default=0.0)
+    since = _granted(record)
     history = [event for event in record.events if event.time > since]
     ended_jobs = [event for event in history if event.kind is EventKind.ended]
     ended = [a for a in record.attempts if a.ended is not None and a.ended > since]
@@ -54,6 +54,19 @@ def retry_decision(record: RunRecord) -> RetryDecision:
         made_none = f"{fruitless} attempts in a row made no step (cluster.max_without_progress)"
         return RetryDecision(False, made_none)
     return RetryDecision(True, f"{len(ended)} attempts so far, {crashes} of them crashed")
+
+
+def _granted(record: RunRecord) -> float:
+    """When a person granted the budgets that count now, in seconds since 1970."""
+    return max((e.time for e in record.events if e.kind is EventKind.retry), default=0.0)
+
+
+def failed_starts(record: RunRecord) -> int:
+    """Number of the newest starts in a row that have ended without a new checkpoint."""
+    since = _granted(record)
+    ended_jobs = [e for e in record.events if e.kind is EventKind.ended and e.time > since]
+    ended = [a for a in record.attempts if a.ended is not None and a.started > since]
+    return attempts_without_progress(record, ended) + jobs_without_attempt(ended_jobs)
 
 
 def _count_crashes(ended: Sequence[Attempt], ended_jobs: Sequence[JobEvent]) -> int:
