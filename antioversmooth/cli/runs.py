@@ -23,6 +23,7 @@ from antioversmooth.orchestration.monitor import logs, view
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.monitor.status import describe_statuses, statuses
+from antioversmooth.orchestration.slurm.submission import Refused
 from antioversmooth.project import find_root
 from antioversmooth.reporting.rendering import terminal
 from antioversmooth.runs import Run, RunRecord
@@ -81,15 +82,18 @@ def logs_command(args: Namespace) -> int:
 
 
 def cancel_command(args: Namespace) -> int:
-    """Cancels runs, one after another."""
-    cancelled = []
+    """Cancels runs, one after another, also after one whose job is another user's."""
+    cancelled, code = [], OK
     for run in _named_runs(args.specs, args.seeds):
-        message = control.cancel(run)
+        try:
+            message, out = control.cancel(run), sys.stderr if args.json else sys.stdout
+        except Refused as err:
+            message, out, code = str(err), sys.stderr, USER_ERROR
         cancelled.append({**run_fields(run), "told": message})
-        print(message, flush=True, file=sys.stderr if args.json else sys.stdout)
+        print(message, flush=True, file=out)
     if args.json:
         print_json(cancelled)
-    return OK
+    return code
 
 
 def _named_runs(words: Sequence[str], seeds: Sequence[int]) -> list[Run]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +12,7 @@ from antioversmooth.config import Experiment
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.monitor.view import View
+from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
@@ -113,13 +113,15 @@ def choose(name: str, *, slurm: Backend, local: Backend, inline: Backend) -> Cho
         if name == backend.name:
             return Choice(backend, f"--backend {name}")
     try:
-        answer = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, timeout=15)
-    except OSError:
+        answer = client.run_client("sbatch", "--version", timeout=15)
+    except client.NoClient:
         return Choice(local, "there is no sbatch on PATH")
-    except subprocess.TimeoutExpired as err:
+    except client.Unreachable as err:
         raise LaunchError(f"sbatch does not answer; {_NAME_ONE}") from err
     if answer.returncode == 0:
-        return Choice(slurm, f"sbatch answers: {answer.stdout.strip()}")
+        # a wrapper may print a welcome before
+        version = re.findall(r"^slurm.*", answer.stdout, re.MULTILINE) or [answer.stdout.strip()]
+        return Choice(slurm, f"sbatch answers: {version[-1]}")
     last_line = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
     if not re.search("config", last_line, re.IGNORECASE):
         raise LaunchError(f"sbatch is on PATH but fails: {last_line}; {_NAME_ONE}")

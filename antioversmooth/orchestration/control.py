@@ -24,6 +24,7 @@ def cancel(run: Run) -> str:
     """Ends a run, which stays resumable and starts when it is launched; returns what was done.
 
     Raises:
+        Refused: SLURM does not let this user end the run's job.
         LaunchError: SLURM does not answer, or another machine trains the run.
     """
     record = RunRecord.read(run)
@@ -41,11 +42,11 @@ def cancel(run: Run) -> str:
                 f"{run.name}: nothing trains it here; a launch that is under way will not start it"
             )
         return f"{run.name}: process {pid} was asked to save and to end"
-    if record.is_cancelled:
-        return f"{run.name}: cancelled already"
     ended = submission.cancel(run)
     if ended:
-        return f"{run.name}: job {', '.join(ended)} cancelled"
+        return f"{run.name}: {', '.join(map(str, ended))} cancelled"
+    if record.is_cancelled:
+        return f"{run.name}: cancelled already"
     return f"{run.name}: it has no job; nothing submits one until it is launched"
 
 

@@ -41,7 +41,7 @@ def visible_gpus() -> list[str]:
         return [name for name in names if name not in ("", "-1", "NoDevFiles")]
     try:
         answer = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True
+            ["nvidia-smi", "-L"], capture_output=True, errors="replace", timeout=30, check=True
         )
         count = sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
     except (OSError, subprocess.SubprocessError):

@@ -1,6 +1,8 @@
 """jobs.jsonl: what was asked of SLURM for a run, and how its jobs ended; one line an event.
 
-{"time", "event": "submitted", "job_id"}       a job was submitted, or found in the queue
+{"time", "event": "submitted", "job_id", "user"}
+                                               a job was submitted, or found in the queue; it is
+                                               this user's
 {"time", "event": "ended", "job_id", "code", "state", "log_size", "attempt"}
                                                the batch script saw the processes of a job end;
                                                without an attempt where none began, and then with
@@ -43,6 +45,8 @@ class JobEvent:
     """Seconds since 1970."""
     kind: EventKind
     job_id: str = ""
+    user: str = ""
+    """Whose job it is; empty in records of old versions."""
     code: int | None = None
     """Exit code of the job's processes."""
     state: str = ""
@@ -90,6 +94,7 @@ def _event(record: Record) -> JobEvent:
         time=record["time"],
         kind=EventKind(record["event"]),
         job_id=str(record.get("job_id", "")),
+        user=str(record.get("user", "")),
         code=code if type(code) is int else None,
         state=str(record.get("state", "")),
         log_size=size if type(size) is int else 0,
@@ -99,12 +104,16 @@ def _event(record: Record) -> JobEvent:
     )
 
 
-def newest_job_id(events: Iterable[JobEvent], attempts: Iterable[Attempt]) -> str | None:
-    """Id of the job that was submitted last, as far as the run directory knows."""
+def job_ids(events: Iterable[JobEvent], attempts: Iterable[Attempt]) -> list[str]:
+    """Ids of a run's jobs, the one that was seen last first, as far as the run directory knows.
+
+    Seen means submitted, found in the queue, or started.
+    """
     submitted = [(e.time, e.job_id) for e in events if e.kind is EventKind.submitted]
     started = [(a.started, a.job_id) for a in attempts if a.job_id]
-    _, newest = max([*submitted, *started], key=lambda seen: seen[0], default=(0.0, None))
-    return newest
+    # of equal times the later record
+    newest_first = sorted([*submitted, *started], key=lambda seen: seen[0])[::-1]
+    return list(dict.fromkeys(job_id for _, job_id in newest_first))
 
 
 def is_cancelled(events: Iterable[JobEvent]) -> bool:

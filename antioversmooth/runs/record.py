@@ -191,6 +191,11 @@ class RunRecord:
         """Whether a person cancelled its job and nobody has asked for it since."""
         return jobs.is_cancelled(self.events)
 
+    @cached_property
+    def job_ids(self) -> list[str]:
+        """Ids of its SLURM jobs, the newest first."""
+        return jobs.job_ids(self.events, self.attempts)
+
     @property
     def waiting_reason(self) -> str:
         """Why it has no job though a launch asked for it; empty where nothing has to submit it."""
@@ -199,7 +204,12 @@ class RunRecord:
     @property
     def newest_job_id(self) -> str | None:
         """Id of the SLURM job that was submitted last."""
-        return jobs.newest_job_id(self.events, self.attempts)
+        return next(iter(self.job_ids), None)
+
+    def job_user(self, job_id: str) -> str:
+        """Whose job that is, as far as it is recorded: at its submission, or by the launch."""
+        users = [e.user for e in self.events if e.job_id == job_id and e.user]
+        return users[-1] if users else str(self.intent.get("user", ""))
 
     def attempts_of_job(self, job_id: str) -> list[Attempt]:
         """The attempts that a SLURM job made."""

@@ -112,6 +112,14 @@ class RunStatus:
     """How its newest attempt ended."""
     job_id: str | None = None
     nodes: str = ""
+    owner: str = ""
+    """The other user whose job it is; empty for one's own."""
+
+    @property
+    def job(self) -> str:
+        """Its job, for people: job 7, or job 7 of another user; empty without one."""
+        owner = f" of {self.owner}" if self.owner else ""
+        return f"job {self.job_id}{owner}" if self.job_id else ""
 
     def __str__(self) -> str:
         return f"{self.state.value}: {self.detail}" if self.detail else self.state.value

@@ -312,10 +312,7 @@ def test_what_slurm_refuses_is_one_message(
 ) -> None:
     slurm.refuse(scancel="scancel: error: Access/permission denied")
     assert cli.main(["cancel", *MINI]) == 2
-    assert (
-        capsys.readouterr().err
-        == "antioversmooth cancel: SLURM refuses scancel: Access/permission denied\n"
-    )
+    assert capsys.readouterr().err == "deit_s12 seed 0: job 1 goes on: Access/permission denied\n"
 
 
 def test_retry_submits_what_was_given_up_and_nothing_else(

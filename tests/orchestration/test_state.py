@@ -28,8 +28,12 @@ def submitted(slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot) -> Run:
     return run
 
 
-def state_of(run: Run) -> RunStatus:
-    return query_statuses([RunRecord.read(run)])[run.id]
+def state_of(run: Run, *, later_s: float = 0) -> RunStatus:
+    return query_statuses([RunRecord.read(run, now=time.time() + later_s)])[run.id]
+
+
+HOUR = 3600
+"""Longer than the signs of life of an attempt count."""
 
 
 @pytest.mark.parametrize(
@@ -71,8 +75,8 @@ def test_other_jobs_of_the_same_user_do_not_matter(
     """Arrays, jobs of several parts, names of several lines."""
     squeue = tmp_path / "bin" / "squeue"
     squeue.rename(tmp_path / "bin" / "own")
-    others = "8_[0-9]|PENDING|None||N/A|array\n9+0|RUNNING|None|node1|N/A|parts\n"
-    others += "10|RUNNING|None|node1|N/A|two\nlines"
+    others = "8_[0-9]|PENDING|me|None||N/A|array\n9+0|RUNNING|me|None|node1|N/A|parts\n"
+    others += "10|RUNNING|me|None|node1|N/A|two\nlines"
     squeue.write_text(f"#!/bin/sh\necho '{others}'; exec {tmp_path}/bin/own \"$@\"\n")
     squeue.chmod(0o755)
     assert state_of(submitted).state is RunState.pending
@@ -173,7 +177,7 @@ def test_accounting_that_lags_behind_is_not_believed(
     slurm.change("1", state="FAILED")
     assert state_of(submitted).state is RunState.failed
     slurm.forget("1")
-    assert state_of(submitted).state is RunState.lost
+    assert state_of(submitted, later_s=HOUR).state is RunState.lost
 
 
 def test_without_accounting_the_directory_tells_how_a_forgotten_job_ended(
@@ -181,7 +185,7 @@ def test_without_accounting_the_directory_tells_how_a_forgotten_job_ended(
 ) -> None:
     attempt = begin_attempt(submitted, "1")
     slurm.forget("1")
-    assert state_of(submitted).state is RunState.lost
+    assert state_of(submitted, later_s=HOUR).state is RunState.lost
     end = {"attempt": attempt, "event": "end", "reason": "timeout", "message": "saved at step 7"}
     journal.append(submitted.attempts_path, end)
     assert state_of(submitted) == RunStatus(
@@ -244,7 +248,7 @@ def test_runs_of_this_machine_ask_no_scheduler(slurm: FakeSlurm, make_run: MakeR
     assert not slurm.calls("squeue")
 
 
-def test_five_hundred_jobs_cost_one_squeue_and_one_sacct(
+def test_five_hundred_jobs_cost_two_squeues_and_one_sacct(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
     first = make_run()
@@ -258,4 +262,4 @@ def test_five_hundred_jobs_cost_one_squeue_and_one_sacct(
     slurm.account(*(f"{number}|FAILED|node1|2026-01-01T10:00:00|name" for number in range(500)))
     known = query_statuses([RunRecord.read(run) for run in some])
     assert {status.state for status in known.values()} == {RunState.failed}
-    assert (len(slurm.calls("squeue")), len(slurm.calls("sacct"))) == (1, 1)
+    assert [len(slurm.calls(one)) for one in ("squeue", "scontrol", "sacct")] == [2, 1, 1]

@@ -236,7 +236,7 @@ def test_a_cancelled_run_has_no_job_and_says_so(
 ) -> None:
     run = make_run()
     job_id = submit(run, snapshot)
-    assert cancel(run) == [job_id]
+    assert [job.id for job in cancel(run)] == [job_id]
     assert slurm.jobs()[0]["state"] == "CANCELLED"
     assert RunRecord.read(run).is_cancelled
     submit(run, snapshot)

@@ -1,14 +1,16 @@
-"""The status of runs: their directories, overlaid with what one squeue and at most one sacct tell.
+"""The status of runs: their directories, overlaid with what SLURM says of their jobs.
 
 The directory decides what it can: a result means done, whatever SLURM says. squeue speaks for every
 job that SLURM's controller remembers. Accounting, which lags and often is not there, speaks only
-for jobs that it has forgotten.
+for jobs that it has forgotten. Where nobody knows a job, the signs of life of its processes count.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.monitor.pending import (
@@ -18,31 +20,38 @@ from antioversmooth.orchestration.monitor.pending import (
 )
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.client import RUNNING, Job, Stage
-from antioversmooth.orchestration.slurm.script import job_name
+from antioversmooth.orchestration.slurm.lookup import doubles, find_jobs
 from antioversmooth.runs.attempts import EndReason
 from antioversmooth.runs.jobs import EventKind
 from antioversmooth.runs.record import RunRecord, status_after
 from antioversmooth.runs.status import AFTER_END, RunState, RunStatus
 
 
+class Look(NamedTuple):
+    """Runs and their jobs at one moment, by run id."""
+
+    statuses: dict[str, RunStatus]
+    doubles: dict[str, list[Job]]
+    """Live jobs beside the one of the status; only of runs that have some."""
+
+
 def query_statuses(records: Sequence[RunRecord]) -> dict[str, RunStatus]:
     """The status of each run, by its id."""
+    return look(records).statuses
+
+
+def look(records: Sequence[RunRecord]) -> Look:
+    """The statuses of runs, and jobs that they have too many."""
     asked = [record for record in records if record.is_on_slurm and not _is_decided(record)]
     try:
-        queue = _newest_by_name(client.queue()) if asked else {}
+        jobs = find_jobs(asked)
+        seen = {record.run.id: _overlay(record, jobs[record.run.id]) for record in asked}
+        seen |= _hidden(asked, seen)
     except LaunchError as err:
-        return {record.run.id: _status_without_slurm(record, str(err)) for record in records}
-    names = {record.run.id: job_name(record.run) for record in asked}
-    forgotten = {
-        record.run.id: record.newest_job_id for record in asked if names[record.run.id] not in queue
-    }
-    ended = client.accounting(job_id for job_id in forgotten.values() if job_id)
-    statuses = {record.run.id: record.status for record in records}
-    for record in asked:
-        run_id = record.run.id
-        job = queue.get(names[run_id]) or ended.get(forgotten.get(run_id) or "")
-        statuses[run_id] = _overlay(record, job)
-    return statuses
+        return Look({r.run.id: _status_without_slurm(r, str(err)) for r in records}, {})
+    statuses = {record.run.id: record.status for record in records} | seen
+    beside = {record.run.id: doubles(record, jobs[record.run.id]) for record in asked}
+    return Look(statuses, {run_id: some for run_id, some in beside.items() if some})
 
 
 def _is_decided(record: RunRecord) -> bool:
@@ -50,10 +59,21 @@ def _is_decided(record: RunRecord) -> bool:
     return record.result is not None or bool(record.invalid_result_reason)
 
 
-def _newest_by_name(queue: Iterable[Job]) -> dict[str, Job]:
-    """For each name its live job, else the newest."""
-    in_order = sorted(queue, key=lambda job: (job.stage is not Stage.over, job.number))
-    return {job.name: job for job in in_order}
+def _hidden(records: Sequence[RunRecord], seen: dict[str, RunStatus]) -> dict[str, RunStatus]:
+    """Statuses of runs whose job SLURM may hide, since it is another user's."""
+    owners = {
+        record.run.id: owner
+        for record in records
+        if seen[record.run.id].state is RunState.lost
+        and (owner := record.job_user(record.newest_job_id or "")) not in client.own_names()
+    }
+    if not owners or not client.hides_other_users():
+        return {}
+    hides = "SLURM hides other users' jobs here (PrivateData); its owner sees or cancels it"
+    return {
+        run_id: RunStatus(RunState.unknown, hides, job_id=seen[run_id].job_id, owner=owner)
+        for run_id, owner in owners.items()
+    }
 
 
 def _status_without_slurm(record: RunRecord, why: str) -> RunStatus:
@@ -64,15 +84,31 @@ def _status_without_slurm(record: RunRecord, why: str) -> RunStatus:
     return RunStatus(RunState.unknown, why, job_id=record.newest_job_id)
 
 
-def _overlay(record: RunRecord, job: Job | None) -> RunStatus:
-    is_over = job is None or (job.stage is Stage.over and job.id == record.newest_job_id)
-    if record.waiting_reason and is_over:
+def _overlay(record: RunRecord, jobs: Sequence[Job]) -> RunStatus:
+    """The status of a run with these jobs, the one that speaks for it first."""
+    job = jobs[0] if jobs else None
+    if job is None or not job.is_live:
+        return _status_of_gone(record, job)
+    status = _waiting(record, job) if job.stage is Stage.waiting else _active(record, job)
+    beside = [str(other) for other in doubles(record, jobs)]
+    also = f"{', '.join(beside)} {'is' if len(beside) == 1 else 'are'} for this run as well"
+    detail = "; ".join(filter(None, [status.detail, also if beside else ""]))
+    return replace(status, detail=detail, owner=job.owner)
+
+
+def _status_of_gone(record: RunRecord, job: Job | None) -> RunStatus:
+    """The status where no job is live, as far as SLURM here says; `job` is its newest one."""
+    if record.waiting_reason and (job is None or job.id == record.newest_job_id):
         return record.status
-    if job is None:
+    if record.status.state is RunState.running and not record.is_cancelled:
+        lives_in = record.attempts[-1].job_id
+        if job is None or lives_in != job.id:
+            heard = "SLURM lists no job of it here, but its processes give signs of life"
+            return RunStatus(RunState.running, heard, job_id=lives_in)
+    newest = record.newest_job_id or ""
+    if job is None or (newest.isdecimal() and int(newest) > job.number):
         return _status_without_job(record)
-    if job.stage is Stage.over:
-        return _status_after_job(record, job)
-    return _waiting(record, job) if job.stage is Stage.waiting else _active(record, job)
+    return _status_after_job(record, job)
 
 
 def _waiting(record: RunRecord, job: Job) -> RunStatus:

@@ -1,12 +1,21 @@
-"""SLURM's clients: one squeue for all jobs, one sacct for those that squeue has forgotten."""
+"""SLURM's commands: the only module that starts them and reads what they say.
+
+Sites put wrappers around them, which print welcomes and notices, in any encoding. So output is
+decoded with replacement, only lines of the expected form count, and the rest is for the message of
+an error. The forms are those of SLURM 21.08 to 25.11.
+"""
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
+from itertools import chain
 from typing import Any
 
 from antioversmooth.errors import LaunchError
@@ -26,6 +35,10 @@ class LimitReached(LaunchError):
         """SLURM's word for it, as AssocMaxSubmitJobLimit."""
 
 
+class NoClient(LaunchError):
+    """A command of SLURM is not on PATH."""
+
+
 class Stage(Enum):
     """Where a job is in its life."""
 
@@ -36,19 +49,23 @@ class Stage(Enum):
 
 RUNNING = "RUNNING"
 """SLURM's word for a job that runs and that nobody is ending."""
-_WAITING = {"PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+_WAITING = {
+    "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD",
+    "EXPEDITING",
+}  # fmt: skip
 _OVER = {
     "COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "DEADLINE", "NODE_FAIL", "BOOT_FAIL",
-    "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
+    "OUT_OF_MEMORY", "PREEMPTED",
 }  # fmt: skip
+"""Not REVOKED: another cluster of a federation runs the job."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job as SLURM tells it."""
+    """One job as SLURM describes it."""
 
     id: str
-    """A number: `queue` leaves out jobs of arrays (7_1) and of several parts (7+1)."""
+    """A number: jobs of arrays (7_1) and of several parts (7+1) are left out everywhere."""
     name: str
     state: str
     """SLURM's word: PENDING, RUNNING, ..., without what follows it (CANCELLED by 1000)."""
@@ -58,6 +75,8 @@ class Job:
     """Nodes that it has or had, as node[1-2]; empty while it waits."""
     start: str
     """When it started, or is expected or allowed to; N/A where SLURM does not know."""
+    user: str = ""
+    """Whose job it is; empty where accounting alone knows the job."""
 
     @property
     def number(self) -> int:
@@ -71,35 +90,151 @@ class Job:
             return Stage.waiting
         return Stage.over if self.state in _OVER else Stage.active
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it waits or runs."""
+        return self.stage is not Stage.over
 
-def queue(*options: str) -> list[Job]:
-    """This user's jobs that SLURM's controller remembers, also some minutes after their end.
+    @property
+    def owner(self) -> str:
+        """The other user whose job it is; empty for this user's."""
+        return "" if self.user in own_names() else self.user
 
-    Args:
-        options: Further options of squeue, such as `--name=...`.
+    def __str__(self) -> str:
+        return f"job {self.id} of {self.owner}" if self.owner else f"job {self.id}"
+
+
+@cache
+def user_name() -> str:
+    """Name by which SLURM calls this user: a number in a container that does not know its users."""
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+@cache
+def own_names() -> frozenset[str]:
+    """All names that may be this user's; a wrapper of the site's may go by the environment."""
+    by_environment = {os.environ[key] for key in ("LOGNAME", "USER") if key in os.environ}
+    return frozenset({"", user_name(), str(os.geteuid()), *by_environment})
+
+
+_JOB = re.compile(
+    r"(?P<id>\d+)\|(?P<state>[A-Z_]+)\|(?P<user>[^|\s]+)\|(?P<reason>[^|]*)\|(?P<nodes>[^|]*)"
+    r"\|(?P<start>[^|]*)\|(?P<name>.*)"
+)
+_LIST = ("--states=all", "--noheader", "--format=%i|%T|%u|%r|%N|%S|%j")
+
+
+def jobs_named(names: Iterable[str]) -> list[Job]:
+    """Jobs of all users with these names that squeue lists, also some minutes after their end.
 
     Raises:
         LaunchError: The controller does not answer.
     """
-    lines = _ask(
-        "squeue", "--me", "--states=all", "--noheader", "--format=%i|%T|%r|%N|%S|%j", *options
-    )
-    jobs = []
-    for line in lines.splitlines():
-        fields = line.strip().split("|", 5)
-        if len(fields) == 6 and fields[0].isdecimal():
-            job_id, state, reason, nodes, start, name = fields
-            jobs.append(Job(job_id, name, state, reason, nodes, start))
-    return jobs
+    return list(chain(*(_queue(f"--name={some}") for some in _arguments(names))))
+
+
+def jobs_numbered(ids: Iterable[str]) -> list[Job]:
+    """Jobs of all users with these ids that squeue lists; a site may cache its other lists.
+
+    Raises:
+        LaunchError: The controller does not answer.
+    """
+    return list(chain(*(_queue(f"--jobs={some}") for some in _arguments(ids))))
+
+
+def _queue(option: str) -> Iterator[Job]:
+    """Jobs that squeue lists; of a list of ids it may refuse those that SLURM has forgotten."""
+    said = _ask("squeue", *_LIST, option, accepts=FORGOTTEN)
+    return (Job(**found.groupdict()) for found in _matches(_JOB, said))
+
+
+ARGUMENT_BYTES = 100_000
+"""Longest list that a command is given at once; Linux takes 128 KiB in one argument."""
+
+
+def _arguments(words: Iterable[str]) -> Iterator[str]:
+    """Lists of all the words, with commas between them, none of them too long for a command."""
+    held: list[str] = []
+    size = 0
+    for word in words:
+        if held and size + len(word) > ARGUMENT_BYTES:
+            yield ",".join(held)
+            held, size = [], 0
+        held.append(word)
+        size += len(word) + 1
+    if held:
+        yield ",".join(held)
+
+
+FORGOTTEN = "Invalid job id"
+"""SLURM's words on an id that its controller does not know, or not any more."""
+ASKED_SINGLY = 20
+"""The most jobs that are each asked for in a command of their own."""
+_SHOWN = re.compile(r"JobId=(?P<id>\d+) JobName=(?P<name>.*)\s+UserId=(?P<user>[^(\s]+)\(\d+\)")
+_SHOWN_FIELDS = {"state": "JobState", "reason": "Reason", "nodes": "NodeList", "start": "StartTime"}
+
+
+def jobs_shown(ids: Iterable[str]) -> list[Job]:
+    """Jobs of all users with these ids that scontrol shows, which wrappers of squeue do not hide.
+
+    Raises:
+        LaunchError: The controller does not answer.
+    """
+    wanted = set(ids)
+    singly: list[tuple[str, ...]] = [(job_id,) for job_id in sorted(wanted)]
+    calls = singly if len(wanted) <= ASKED_SINGLY else [()]
+    said = "\n".join(_ask("scontrol", "show", "job", *call, accepts=FORGOTTEN) for call in calls)
+    shown = map(_shown_job, re.split(r"^(?=JobId=)", said, flags=re.MULTILINE))
+    return [job for job in shown if job is not None and job.id in wanted]
+
+
+def _shown_job(text: str) -> Job | None:
+    """The job of a paragraph of scontrol; None where it is another text."""
+    found = _SHOWN.match(text)
+    if found is None:
+        return None
+    rest = text[found.end() :]
+    fields = {}
+    for field, key in _SHOWN_FIELDS.items():
+        value = re.search(rf"\s{key}=(\S*)", rest)
+        fields[field] = value[1] if value and value[1] not in _NOTHING else ""
+    return Job(**found.groupdict(), **{**fields, "start": fields["start"] or "N/A"})
+
+
+_NOTHING = {"(null)", "None assigned", "Unknown"}
+"""SLURM's words for a field without a value."""
+
+
+def hides_other_users() -> bool:
+    """Whether SLURM shows people none of the jobs of others (PrivateData).
+
+    Raises:
+        LaunchError: The controller does not answer.
+    """
+    found = re.search(r"^PrivateData\s*=\s*(.*)$", _ask("scontrol", "show", "config"), re.MULTILINE)
+    return found is not None and bool({"jobs", "all"} & set(found[1].strip().split(",")))
 
 
 def restarts(job_id: str) -> int:
     """How many times a job that is not over has gone back into the queue.
 
     Raises:
-        LaunchError: The controller does not answer.
+        LaunchError: The controller does not answer, or not with a number.
     """
-    return int(_ask("squeue", "--noheader", f"--jobs={job_id}", "--Format=RestartCnt").strip() or 0)
+    said = _ask("squeue", "--noheader", f"--jobs={job_id}", "--Format=RestartCnt")
+    counts = [found[0] for found in _matches(re.compile(r"\d+"), said)]
+    if not counts:
+        raise LaunchError(f"SLURM does not say how often job {job_id} was requeued: {_said(said)}")
+    return int(counts[-1])
+
+
+_ENDED = re.compile(
+    r"(?P<id>\d+)\|(?P<state>[A-Z_]+)(?: [^|]*)?\|(?P<nodes>[^|]*)\|(?P<start>[^|]*)\|(?P<name>.*)"
+)
 
 
 def accounting(job_ids: Iterable[str]) -> dict[str, Job]:
@@ -107,78 +242,170 @@ def accounting(job_ids: Iterable[str]) -> dict[str, Job]:
 
     It lags behind the controller, so only its final states count.
     """
-    wanted = ",".join(job_ids)
-    if not wanted:
-        return {}
     fields = "--format=JobIDRaw,State,NodeList,Start,JobName"
     command = ("sacct", "--allocations", "--noheader", "--parsable2", fields)
     try:
-        lines = _ask(*command, f"--jobs={wanted}")
+        lines = [_ask(*command, f"--jobs={some}") for some in _arguments(job_ids)]
     except LaunchError:
         # clusters without accounting are common, and the run directory goes a long way
         return {}
-    ended = {}
-    for line in lines.splitlines():
-        job_id, state, nodes, start, name = line.split("|", 4)
-        job = Job(job_id, name, state.partition(" ")[0], "None", nodes, start)
-        if job.stage is Stage.over:
-            ended[job_id] = job
-    return ended
+    found = (match.groupdict() for match in _matches(_ENDED, "\n".join(lines)))
+    jobs = (Job(**job | {"nodes": _value(job["nodes"]), "reason": "None"}) for job in found)
+    return {job.id: job for job in jobs if job.stage is Stage.over}
+
+
+def _value(text: str) -> str:
+    return "" if text in _NOTHING else text
 
 
 _GONE = ("down", "drain", "fail", "maint", "unk", "inval", "future", "error")
 """Beginnings of the states of nodes that run no further job; `*` at the end: no response."""
+_NODE = re.compile(r"(?P<partition>[^|\s]+)\|(?P<state>[a-z_]+)(?P<mark>\S*)")
 
 
 def count_nodes(partition: str | None) -> tuple[int, int]:
     """How many nodes of a partition are up, and how many there are; None: the default partition."""
     up = total = 0
-    for line in _ask("sinfo", "--noheader", "--Node", "--format=%P|%T").splitlines():
-        # for example `main*|idle`
-        name, _, state = line.strip().partition("|")
+    # for example `main*|idle`
+    for node in _matches(_NODE, _ask("sinfo", "--noheader", "--Node", "--format=%P|%T")):
+        name = node["partition"]
         if name.rstrip("*") == partition or (partition is None and name.endswith("*")):
             total += 1
-            up += not state.startswith(_GONE) and not state.endswith("*")
+            up += not node["state"].startswith(_GONE) and "*" not in node["mark"]
     return up, total
 
 
-def cancel(job_ids: Iterable[str]) -> None:
-    """Has SLURM end these jobs; those that are over already stay as they are."""
-    ids = list(job_ids)
-    if ids:
-        _ask("scancel", *ids)
+def cancel(job_ids: Iterable[str]) -> dict[str, str]:
+    """Has SLURM end these jobs; those that are over already stay as they are.
+
+    Returns:
+        Why SLURM refuses, in its words, by the id of the job: it is another user's.
+
+    Raises:
+        Unreachable: The controller does not answer.
+    """
+    refused = {}
+    for job_id in job_ids:
+        done = run_client("scancel", job_id)
+        over = FORGOTTEN in done.stderr or "already completing or completed" in done.stderr
+        if (done.returncode and not over) or "denied" in done.stderr:
+            error = refusal(f"SLURM refuses to end job {job_id}", done)
+            if isinstance(error, Unreachable):
+                raise error
+            refused[job_id] = error_text(done)
+    return refused
 
 
-def _ask(*command: str) -> str:
-    """Output of a SLURM client, independent of the options in the user's environment."""
-    try:
-        done = run_client(*command, timeout=60, env=plain_environment())
-    except subprocess.TimeoutExpired as err:
-        raise Unreachable(f"SLURM did not answer {command[0]} within a minute") from err
+def requeue(job_id: str) -> str:
+    """Puts a job back into the queue; returns why SLURM refuses, empty where it does not.
+
+    A job that asks for itself is ended as soon as SLURM accepts, which may be before the answer.
+    """
+    done = run_client("scontrol", "requeue", job_id, start_new_session=True)
+    return error_text(done) if done.returncode > 0 else ""
+
+
+_SUBMITTED = re.compile(r"(\d+)(;\S+)?")
+
+
+def submit(*arguments: str, what: str, pass_fds: Iterable[int] = ()) -> str:
+    """Id of the job that sbatch submits, which is the last line that is an id.
+
+    Args:
+        arguments: Those of sbatch besides --parsable; the last one is the script's path.
+        what: The beginning of the message of an error.
+        pass_fds: Descriptors that sbatch inherits.
+
+    Raises:
+        LimitReached: SLURM takes the job when others have ended.
+        LaunchError: SLURM refuses the job, or sbatch prints no id.
+    """
+    done = run_client("sbatch", "--parsable", *arguments, timeout=None, pass_fds=tuple(pass_fds))
     if done.returncode:
-        raise refusal(f"SLURM refuses {command[0]}", done.stderr)
+        refused = refusal(f"{what}: SLURM refuses the job", done)
+        limit = submit_limit(error_text(done))
+        raise LimitReached(str(refused), limit) if limit else refused
+    # <id>;<cluster> where there are several
+    ids = [found[1] for found in _matches(_SUBMITTED, done.stdout)]
+    if not ids:
+        raise LaunchError(
+            f"{what}: sbatch gave no job id, so the job may be in the queue or not; launch again,"
+            f" which looks for it: {_said(done.stdout + done.stderr)}"
+        )
+    return ids[-1]
+
+
+def test_only(script: str) -> str:
+    """Why SLURM would not take a job with this script, in its words; empty where it would.
+
+    Nothing is submitted.
+    """
+    done = run_client("sbatch", "--test-only", timeout=None, input=script)
+    return error_text(done) if done.returncode else ""
+
+
+def _matches(pattern: re.Pattern[str], said: str) -> Iterator[re.Match[str]]:
+    """The lines of the expected form; others are a site's notices, or of jobs of another kind."""
+    return filter(None, (pattern.fullmatch(line.strip()) for line in said.split("\n")))
+
+
+def _ask(*command: str, accepts: str = "") -> str:
+    """Output of a SLURM client.
+
+    Args:
+        accepts: Words of an error after which the output counts as well.
+
+    Raises:
+        LaunchError: It fails, or its controller does not answer.
+    """
+    done = run_client(*command)
+    if accepts and accepts in done.stderr:
+        return done.stdout
+    # the code of a wrapper need not be that of the client in it
+    if done.returncode or (not done.stdout.strip() and _is_away(done.stderr)):
+        raise refusal(f"SLURM refuses {command[0]}", done)
     return done.stdout
 
 
-def run_client(*command: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Runs a SLURM client to its end.
+def run_client(
+    *command: str, timeout: float | None = 60.0, **options: Any
+) -> subprocess.CompletedProcess[str]:
+    """Runs a SLURM client to its end, independent of the options in the user's environment.
 
     Args:
+        timeout: Seconds after which it is given up.
         options: Further arguments of `subprocess.run`.
+
+    Raises:
+        NoClient: It is not on PATH.
+        Unreachable: It takes longer.
+        LaunchError: It cannot be started.
     """
     try:
-        return subprocess.run(command, capture_output=True, text=True, **options)
+        return subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", errors="replace",
+            timeout=timeout, env=plain_environment(), **options,
+        )  # fmt: skip
     except FileNotFoundError as err:
-        raise LaunchError(
+        raise NoClient(
             f"there is no {command[0]} on PATH: this is not a machine of a SLURM cluster"
         ) from err
+    except subprocess.TimeoutExpired as err:
+        raise Unreachable(f"SLURM did not answer {command[0]} within {timeout:.0f} s") from err
+    except OSError as err:
+        raise LaunchError(f"{command[0]} cannot be started: {err.strerror}") from err
 
 
-def refusal(what: str, stderr: str) -> LaunchError:
+def _is_away(text: str) -> bool:
+    """Whether a complaint is that SLURM's controller does not answer."""
+    signs = ("Unable to contact", "timed out", "connect failure", "Zero Bytes were transmitted")
+    return any(sign in text for sign in signs)
+
+
+def refusal(what: str, done: subprocess.CompletedProcess[str]) -> LaunchError:
     """The error that a SLURM client's complaint makes: `what`, and why in its words."""
-    why = error_text(stderr)
-    away = any(sign in why for sign in ("Unable to contact", "timed out", "connect failure"))
-    return Unreachable(f"{what}: {why}") if away else LaunchError(f"{what}: {why}")
+    why = error_text(done)
+    return (Unreachable if _is_away(why) else LaunchError)(f"{what}: {why}")
 
 
 _LIMIT_WORD = re.compile(r"\b(?:Assoc|QOS|Max|Grp)[A-Za-z]+")
@@ -204,7 +431,12 @@ def submit_limit(why: str) -> str:
     return next(texts, "")
 
 
-def error_text(stderr: str) -> str:
+def error_text(done: subprocess.CompletedProcess[str]) -> str:
     """The error message of a SLURM client, without its prefixes."""
-    lines = [line.split("error: ", 1)[-1].strip() for line in stderr.splitlines() if line.strip()]
-    return "; ".join(dict.fromkeys(lines)) or "no reason given"
+    lines = (line.split("error: ", 1)[-1] for line in done.stderr.splitlines())
+    return _said("\n".join(lines)) or _said(done.stdout) or "no reason given"
+
+
+def _said(text: str) -> str:
+    """The lines of a text as one, each once."""
+    return "; ".join(dict.fromkeys(filter(None, (line.strip() for line in text.splitlines()))))

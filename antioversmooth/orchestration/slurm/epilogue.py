@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -55,7 +54,8 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
         facts = {"message": setup} if setup else facts
     ended = {"job_id": job_id, "code": code, "state": job.state, "log_size": size}
     append_event(run.jobs_path, EventKind.ended, **ended, **facts)
-    decision = _may_go_on(RunRecord.read(run), ours[-1].number if ours else None, job)
+    record = RunRecord.read(run)
+    decision = _may_go_on(record, ours[-1].number if ours else None, started, job)
     goes_on = f"goes on: {'yes' if decision.again else 'no'}: {decision.why}"
     print(f"{run.name}: {setup or f'srun ended with {code}'}; {goes_on}", flush=True)
     if decision.again:
@@ -102,8 +102,10 @@ def _query(job_id: str) -> Job:
     The next turn may be running by then.
     """
     is_given_up = client.restarts(job_id) > _turn()
-    job = client.queue(f"--jobs={job_id}")[0]
-    return replace(job, state="REQUEUED") if is_given_up else job
+    jobs = client.jobs_numbered([job_id]) or client.jobs_shown([job_id])
+    if not jobs:
+        raise LaunchError(f"SLURM does not list job {job_id}, which runs this")
+    return replace(jobs[0], state="REQUEUED") if is_given_up else jobs[0]
 
 
 def _turn() -> int:
@@ -161,16 +163,21 @@ def _close(run: Run, attempt: Attempt, code: int, cause: Cause | None) -> None:
     run.close_attempt(EndReason.crash, message, number=attempt.number)
 
 
-def _may_go_on(record: RunRecord, number: int | None, job: Job) -> RetryDecision:
+def _may_go_on(record: RunRecord, number: int | None, started: float, job: Job) -> RetryDecision:
     """Whether the run gets another turn.
 
     Args:
         number: Number of the attempt that ended; None where the turn made none.
+        started: When the turn began, in seconds since 1970.
     """
     reasons = {attempt.number: attempt.reason for attempt in record.attempts}
     is_cancelled = number is not None and reasons[number] is EndReason.cancelled
     if record.is_cancelled or is_cancelled:
         return RetryDecision(False, "it was cancelled")
+    newest = record.attempts[-1] if record.attempts else None
+    # two jobs that both go back into the queue would take the run from each other for ever
+    if newest and newest.job_id != job.id and (number is not None or newest.started >= started):
+        return RetryDecision(False, f"attempt {newest.number}, of another job, has taken it over")
     # a requeue would bring a job back that was cancelled
     if job.state != RUNNING:
         return RetryDecision(False, f"SLURM is ending the job ({job.state})")
@@ -180,12 +187,11 @@ def _may_go_on(record: RunRecord, number: int | None, job: Job) -> RetryDecision
 def requeue(run: Run, job_id: str) -> None:
     """Puts the job back into the queue, or submits its successor where the cluster forbids that."""
     if run.experiment.cluster.requeue:
-        # In a session of its own: SLURM ends the processes of this job as soon as it accepts.
-        done = subprocess.run(["scontrol", "requeue", job_id], start_new_session=True)
-        # accepted, or ended by the requeue that it asked for
-        if done.returncode <= 0:
+        refused = client.requeue(job_id)
+        if not refused:
             return
-        print(f"{run.name}: this cluster does not requeue jobs; submitting another", flush=True)
+        goes_on = "this cluster does not requeue jobs; submitting another"
+        print(f"{run.name}: {refused}: {goes_on}", flush=True)
     with submission.submission_lock(run) as lock:
         if submission.live_job(run, exclude=job_id) is None:
             submission.submit_script(run, [], lock)

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from antioversmooth.orchestration.intent import launched_tables
-from antioversmooth.orchestration.monitor.state import query_statuses
-from antioversmooth.orchestration.slurm import client, submission
+from antioversmooth.orchestration.monitor.state import look
+from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.client import LimitReached
+from antioversmooth.orchestration.slurm.lookup import find_jobs
 from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
-from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.jobs import EventKind, append_event
@@ -68,7 +68,8 @@ def decide(status: RunStatus, decision: RetryDecision, *, asked: bool) -> Action
     if status.state.never_began or status.state is RunState.waiting:
         return Action.submit
     if status.state in (RunState.hung, RunState.dependency_failed):
-        return Action.replace
+        # nobody else may end another user's job
+        return Action.leave if status.owner else Action.replace
     if status.state.is_live or status.state in _LEAVE:
         return Action.leave
     if status.state in ENDED_BY_A_PERSON:
@@ -110,24 +111,36 @@ def reconcile(
     for run in runs:
         run.prepare()
     records = read_records(runs)
-    known = query_statuses(records)
-    wanted = [_first_step(record, known[record.run.id], asked=asked) for record in records]
+    statuses, doubles = look(records)
+    wanted = [_first_step(record, statuses[record.run.id], asked=asked) for record in records]
     with_job = sum(step.job_id is not None for step in wanted)
     submitter = _Submitter(snapshot, tables, with_job)
     for step in wanted:
+        if step.action is Action.leave and step.run.id in doubles:
+            submission.end_doubles(step.run)
         yield submitter.take(step)
 
 
 def _first_step(record: RunRecord, status: RunStatus, *, asked: bool) -> Step:
     """The decision for a run, after SLURM's word on the end of its newest attempt is recorded."""
-    run = record.run
-    if status.reason is not None and run.close_attempt(status.reason, status.detail):
-        record = RunRecord.read(run)
+    if _close_attempt(record, status):
+        record = RunRecord.read(record.run)
     decision = retry_decision(record)
     action = decide(status, decision, asked=asked)
     may_live = status.state.is_live or status.state is RunState.unknown
     why = _describe_decision(action, status, decision)
-    return Step(run, action, status, why, status.job_id if may_live else None)
+    return Step(record.run, action, status, why, status.job_id if may_live else None)
+
+
+def _close_attempt(record: RunRecord, status: RunStatus) -> bool:
+    """Records SLURM's word on the newest attempt of a job, where it recorded none; whether it did.
+
+    Attempts of other jobs may go on, and so may a job of another user that seems to hang.
+    """
+    made = record.attempts_of_job(status.job_id) if status.job_id else []
+    if status.reason is None or status.owner or not made:
+        return False
+    return record.run.close_attempt(status.reason, status.detail, number=made[-1].number)
 
 
 class _Submitter:
@@ -231,10 +244,9 @@ def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tup
         if path.parent in rows or not set(tables).isdisjoint(launched_tables(path))
     ]
     records = read_records(map(Run.load, sorted(meant)))
-    strays = [r.run for r in records if r.result is None and not r.invalid_result_reason]
-    queue = client.queue() if strays else []
-    live = {job.name: job.id for job in queue if job.stage is not client.Stage.over}
-    return [(run, live[job_name(run)]) for run in strays if job_name(run) in live]
+    strays = [r for r in records if r.result is None and not r.invalid_result_reason]
+    jobs = find_jobs(strays)
+    return [(r.run, job.id) for r in strays for job in jobs[r.run.id] if job.is_live]
 
 
 def retry(run: Run) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import subprocess
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -17,15 +16,9 @@ from antioversmooth import files
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.slurm import client
-from antioversmooth.orchestration.slurm.client import (
-    Job,
-    LimitReached,
-    Stage,
-    Unreachable,
-    error_text,
-)
-from antioversmooth.orchestration.slurm.environment import plain_environment
-from antioversmooth.orchestration.slurm.script import job_folder, job_name, sbatch_script
+from antioversmooth.orchestration.slurm.client import Job, LimitReached, Unreachable
+from antioversmooth.orchestration.slurm.lookup import doubles, find_jobs
+from antioversmooth.orchestration.slurm.script import job_folder, sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.jobs import EventKind, append_event
@@ -85,7 +78,7 @@ def submit(
         if instead_of:
             # its cancellation is no person's, also where no other job follows now
             _record_waiting(run, f"for the end of job {instead_of}")
-            client.cancel([instead_of])
+            _end(run, instead_of)
         try:
             return submit_script(run, dependencies, lock)
         except LimitReached as err:
@@ -119,7 +112,18 @@ def hold_back(
     with submission_lock(run):
         _write_intent(run, snapshot, tables)
         _record_waiting(run, why)
-        client.cancel([instead_of] if instead_of else [])
+        if instead_of:
+            _end(run, instead_of)
+
+
+def _end(run: Run, job_id: str) -> None:
+    """Ends a job of the run that makes no progress.
+
+    Raises:
+        LaunchError: SLURM does not let this user end it.
+    """
+    if refused := client.cancel([job_id]):
+        raise LaunchError(f"{run.name}: job {job_id} goes on: {refused[job_id]}")
 
 
 def describe_limit(reached: LimitReached) -> str:
@@ -146,22 +150,27 @@ def _record_live(run: Run, job: Job) -> None:
     """Records a live job as submitted, unless it is recorded and nobody cancelled it."""
     record = RunRecord.read(run)
     if record.is_cancelled or record.newest_job_id != job.id:
-        append_event(run.jobs_path, EventKind.submitted, job_id=job.id)
+        append_event(run.jobs_path, EventKind.submitted, job_id=job.id, user=job.user)
 
 
 def live_job(run: Run, *, exclude: str = "") -> Job | None:
-    """The run's job that waits or runs; None without one. Cancels later ones, should there be two.
+    """The run's job that waits or runs; None without one. Cancels others of this user.
 
     Args:
         exclude: A job id that does not count.
     """
-    same_name = client.queue(f"--name={job_name(run)}")
-    live = sorted(
-        (j for j in same_name if j.stage is not Stage.over and j.id != exclude),
-        key=lambda j: j.number,
-    )
-    client.cancel(j.id for j in live[1:])
-    return live[0] if live else None
+    record = RunRecord.read(run)
+    jobs = [job for job in find_jobs([record], thorough=True)[run.id] if job.id != exclude]
+    client.cancel(job.id for job in doubles(record, jobs) if not job.owner)
+    return jobs[0] if jobs and jobs[0].is_live else None
+
+
+def end_doubles(run: Run) -> None:
+    """Leaves a run that has several live jobs one of them, as far as this user may."""
+    with submission_lock(run):
+        live = live_job(run)
+        if live is not None:
+            _record_live(run, live)
 
 
 def submit_script(run: Run, dependencies: list[str], lock: int) -> str:
@@ -177,17 +186,10 @@ def submit_script(run: Run, dependencies: list[str], lock: int) -> str:
     wait_for = f"--dependency={','.join([*dependencies, 'singleton'])}"
     # A job whose dependency failed stays, and is found and replaced; some clusters would cancel it,
     # as a person does.
-    options = ["--parsable", wait_for, "--kill-on-invalid-dep=no"]
-    done = _sbatch(*options, str(job_folder(run) / "job.sh"), pass_fds=[lock])
-    if done.returncode == 0:
-        # <id>;<cluster> where there are several
-        job_id = done.stdout.strip().partition(";")[0]
-        append_event(run.jobs_path, EventKind.submitted, job_id=job_id)
-        return job_id
-    what, why = f"{run.name}: SLURM refuses the job", error_text(done.stderr)
-    if limit := client.submit_limit(why):
-        raise LimitReached(f"{what}: {why}", limit)
-    raise client.refusal(what, done.stderr)
+    options = [wait_for, "--kill-on-invalid-dep=no", str(job_folder(run) / "job.sh")]
+    job_id = client.submit(*options, what=run.name, pass_fds=[lock])
+    append_event(run.jobs_path, EventKind.submitted, job_id=job_id, user=client.user_name())
+    return job_id
 
 
 def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
@@ -211,14 +213,14 @@ def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
         if shape in asked:
             continue
         asked.add(shape)
-        done = _sbatch("--test-only", script=script)
+        refused = client.test_only(script)
         # at a limit on submitted jobs SLURM says nothing about the shape
-        if client.submit_limit(done.stderr):
+        if not refused or client.submit_limit(refused):
             continue
-        if done.returncode and not (waits := _waits_for_nodes(run, done.stderr)):
-            raise LaunchError(f"{run.name}: SLURM would refuse the job: {error_text(done.stderr)}")
-        if done.returncode:
-            warnings.append(waits)
+        waits = _waits_for_nodes(run, refused)
+        if not waits:
+            raise LaunchError(f"{run.name}: SLURM would refuse the job: {refused}")
+        warnings.append(waits)
     return warnings
 
 
@@ -229,13 +231,13 @@ def ignored_variables() -> str | None:
     return f"{', '.join(found)}: {message}" if found else None
 
 
-def _waits_for_nodes(run: Run, stderr: str) -> str:
+def _waits_for_nodes(run: Run, refused: str) -> str:
     """A warning about a job that waits for nodes that are down; empty if it can never start.
 
     SLURM then queues a job that `--test-only` refuses.
     """
     cluster = run.experiment.cluster
-    if "not available" not in stderr:
+    if "not available" not in refused:
         return ""
     up, total = client.count_nodes(cluster.partition)
     if not up < cluster.nodes <= total:
@@ -244,25 +246,29 @@ def _waits_for_nodes(run: Run, stderr: str) -> str:
     return f"{run.name}: {up_now}; it waits for {cluster.nodes}"
 
 
-def _sbatch(
-    *arguments: str, script: str | None = None, pass_fds: Iterable[int] = ()
-) -> subprocess.CompletedProcess[str]:
-    """The end of an sbatch, which reads the script from its input where no file is named."""
-    return client.run_client(
-        "sbatch",
-        *arguments,
-        input=script,
-        env=plain_environment(),
-        pass_fds=tuple(pass_fds),
-    )
+class Refused(LaunchError):
+    """A job that this user may not end."""
 
 
-def cancel(run: Run) -> list[str]:
-    """Ids of the run's jobs, which are ended; only a person's launch submits the run again."""
+def cancel(run: Run) -> list[Job]:
+    """The run's jobs, which are ended; only a person's launch submits the run again.
+
+    Raises:
+        Refused: SLURM does not let this user end a job of another one; then the run is not recorded
+            as cancelled, and this user's own jobs of it are ended.
+    """
     with submission_lock(run):
-        live = [j.id for j in client.queue(f"--name={job_name(run)}") if j.stage is not Stage.over]
+        record = RunRecord.read(run)
+        live = [job for job in find_jobs([record], thorough=True)[run.id] if job.is_live]
+        refused = client.cancel(job.id for job in live if job.owner)
         # before the deed: a job that saves and ends in between must not come back
-        running = [one.number for one in run.attempts()[-1:] if one.ended is None]
-        append_event(run.jobs_path, EventKind.cancelled, attempt=next(iter(running), None))
-        client.cancel(live)
-        return live
+        if not refused and not record.is_cancelled:
+            running = [one.number for one in record.attempts[-1:] if one.ended is None]
+            append_event(run.jobs_path, EventKind.cancelled, attempt=next(iter(running), None))
+        refused |= client.cancel(job.id for job in live if not job.owner)
+    ended = [job for job in live if job.id not in refused]
+    if refused:
+        words = [f"{job} goes on: {refused[job.id]}" for job in live if job.id in refused]
+        words += [f"{job} cancelled" for job in ended]
+        raise Refused(f"{run.name}: {'; '.join(words)}")
+    return ended

@@ -6,11 +6,14 @@ accounting.json     what sacct prints, line by line; without the file there is n
 refuses.json        {client: message}: that client fails with the message
 limit.json          [number, message]: sbatch fails with the message while so many jobs are live
 srun_exit           exit code of srun; 0 without the file
+stale               with it, squeue lists only jobs that are asked for by their ids
+private             with it, what PrivateData is
 calls.log           one line for each call
 """
 
 import json
 import os
+import pwd
 import sys
 import time
 from pathlib import Path
@@ -24,6 +27,10 @@ def jobs():
 
 def save(job):
     (HOME / "jobs" / f"{job['id']}.json").write_text(json.dumps(job))
+
+
+FIELDS = {"%i": "id", "%T": "state", "%u": "user", "%r": "reason", "%N": "nodes", "%S": "start"}
+FIELDS["%j"] = "name"
 
 
 def option(options, name):
@@ -61,6 +68,7 @@ def sbatch(options):
         "reason": "None",
         "nodes": "",
         "start": "N/A",
+        "user": os.environ.get("FAKE_SLURM_USER", pwd.getpwuid(os.getuid()).pw_name),
     }
     save({**job, "script": script, "dependency": option(options, "dependency")})
     print(number)
@@ -72,11 +80,22 @@ def squeue(options):
         (job,) = (job for job in jobs() if job["id"] == ids)
         print(f"{job.get('restarts', 0):<20}")
         return
-    for job in jobs():
-        if (names is None or job["name"] in names.split(",")) and (
-            ids is None or job["id"] in ids.split(",")
-        ):
-            print("|".join(job[key] for key in ("id", "state", "reason", "nodes", "start", "name")))
+    listed = [
+        job
+        for job in jobs()
+        if (names is None or job["name"] in names.split(","))
+        and (ids is None or job["id"] in ids.split(","))
+    ]
+    if ids is None and (HOME / "stale").exists():
+        # a site's cache: lists are old, questions about single jobs go to the controller
+        return
+    if not listed and ids and "," not in ids:
+        sys.exit("slurm_load_jobs error: Invalid job id specified")
+    for job in listed:
+        line = option(options, "format")
+        for letter, key in FIELDS.items():
+            line = line.replace(letter, job[key])
+        print(line)
 
 
 def sacct(options):
@@ -89,13 +108,35 @@ def sacct(options):
 
 
 def scancel(ids):
+    me = os.environ.get("FAKE_SLURM_USER", pwd.getpwuid(os.getuid()).pw_name)
     for job in jobs():
+        if job["id"] in ids and job["user"] != me:
+            denied = f"Kill job error on job id {job['id']}: Access/permission denied"
+            sys.exit(f"scancel: error: {denied}")
         if job["id"] in ids:
             save({**job, "state": "CANCELLED"})
 
 
+def show_jobs(ids):
+    shown = [job for job in jobs() if not ids or job["id"] in ids]
+    if ids and not shown:
+        sys.exit("slurm_load_jobs error: Invalid job id specified")
+    for job in shown:
+        print(f"JobId={job['id']} JobName={job['name']}")
+        print(f"   UserId={job['user']}(1000) GroupId=users(100) MCS_label=N/A")
+        print(f"   JobState={job['state']} Reason={job['reason']} Dependency=(null)")
+        print("   RunTime=00:00:00 TimeLimit=01:00:00 TimeMin=N/A")
+        print(f"   StartTime={job['start']} EndTime=Unknown Deadline=N/A")
+        print(f"   ReqNodeList=(null) ExcNodeList=(null)\n   NodeList={job['nodes']}\n")
+
+
 def scontrol(words):
-    if words[0] == "requeue":
+    if words[:2] == ["show", "job"]:
+        show_jobs(words[2:])
+    elif words == ["show", "config"]:
+        hidden = HOME / "private"
+        print(f"PrivateData             = {hidden.read_text() if hidden.exists() else 'none'}")
+    elif words[0] == "requeue":
         (job,) = (job for job in jobs() if job["id"] == words[1])
         save({**job, "state": "PENDING", "reason": "BeginTime"})
     else:
