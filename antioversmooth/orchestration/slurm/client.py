@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from itertools import chain
 from typing import Any
 
 from antioversmooth.errors import LaunchError
@@ -134,7 +133,8 @@ def jobs_named(names: Iterable[str]) -> list[Job]:
     Raises:
         LaunchError: The controller does not answer.
     """
-    return list(chain(*(_queue(f"--name={some}") for some in _arguments(names))))
+    lists = [_ask("squeue", *_LIST, f"--name={some}") for some in _arguments(names)]
+    return _jobs(lists)
 
 
 def jobs_numbered(ids: Iterable[str]) -> list[Job]:
@@ -143,13 +143,13 @@ def jobs_numbered(ids: Iterable[str]) -> list[Job]:
     Raises:
         LaunchError: The controller does not answer.
     """
-    return list(chain(*(_queue(f"--jobs={some}") for some in _arguments(ids))))
+    lists = [_ask_about("squeue", *_LIST, f"--jobs={some}") for some in _arguments(ids)]
+    return _jobs(lists)
 
 
-def _queue(option: str) -> Iterator[Job]:
-    """Jobs that squeue lists; of a list of ids it may refuse those that SLURM has forgotten."""
-    said = _ask("squeue", *_LIST, option, accepts=FORGOTTEN)
-    return (Job(**found.groupdict()) for found in _matches(_JOB, said))
+def _jobs(lists: Iterable[str]) -> list[Job]:
+    """The jobs in lists that squeue printed."""
+    return [Job(**found.groupdict()) for said in lists for found in _matches(_JOB, said)]
 
 
 ARGUMENT_BYTES = 100_000
@@ -170,8 +170,6 @@ def _arguments(words: Iterable[str]) -> Iterator[str]:
         yield ",".join(held)
 
 
-FORGOTTEN = "Invalid job id"
-"""SLURM's words on an id that its controller does not know, or not any more."""
 ASKED_SINGLY = 20
 """The most jobs that are each asked for in a command of their own."""
 _SHOWN = re.compile(r"JobId=(?P<id>\d+) JobName=(?P<name>.*)\s+UserId=(?P<user>[^(\s]+)\(\d+\)")
@@ -187,7 +185,7 @@ def jobs_shown(ids: Iterable[str]) -> list[Job]:
     wanted = set(ids)
     singly: list[tuple[str, ...]] = [(job_id,) for job_id in sorted(wanted)]
     calls = singly if len(wanted) <= ASKED_SINGLY else [()]
-    said = "\n".join(_ask("scontrol", "show", "job", *call, accepts=FORGOTTEN) for call in calls)
+    said = "\n".join(_ask_about("scontrol", "show", "job", *call) for call in calls)
     shown = map(_shown_job, re.split(r"^(?=JobId=)", said, flags=re.MULTILINE))
     return [job for job in shown if job is not None and job.id in wanted]
 
@@ -287,7 +285,7 @@ def cancel(job_ids: Iterable[str]) -> dict[str, str]:
     refused = {}
     for job_id in job_ids:
         done = run_client("scancel", job_id)
-        over = FORGOTTEN in done.stderr or "already completing or completed" in done.stderr
+        over = re.search("Invalid job id|already complet", done.stderr)
         if (done.returncode and not over) or "denied" in done.stderr:
             error = refusal(f"SLURM refuses to end job {job_id}", done)
             if isinstance(error, Unreachable):
@@ -349,20 +347,27 @@ def _matches(pattern: re.Pattern[str], said: str) -> Iterator[re.Match[str]]:
     return filter(None, (pattern.fullmatch(line.strip()) for line in said.split("\n")))
 
 
-def _ask(*command: str, accepts: str = "") -> str:
+def _ask(*command: str) -> str:
     """Output of a SLURM client.
-
-    Args:
-        accepts: Words of an error after which the output counts as well.
 
     Raises:
         LaunchError: It fails, or its controller does not answer.
     """
     done = run_client(*command)
-    if accepts and accepts in done.stderr:
-        return done.stdout
     # the code of a wrapper need not be that of the client in it
     if done.returncode or (not done.stdout.strip() and _is_away(done.stderr)):
+        raise refusal(f"SLURM refuses {command[0]}", done)
+    return done.stdout
+
+
+def _ask_about(*command: str) -> str:
+    """Output of a SLURM client on single jobs: it refuses those that its controller has forgotten.
+
+    Raises:
+        LaunchError: The controller does not answer.
+    """
+    done = run_client(*command)
+    if not done.stdout.strip() and _is_away(done.stderr):
         raise refusal(f"SLURM refuses {command[0]}", done)
     return done.stdout
 
