@@ -46,7 +46,7 @@ class JobEvent:
     kind: EventKind
     job_id: str = ""
     user: str = ""
-    """Whose job it is; empty in records of old versions."""
+    """The user whose job it is; empty in records of old versions."""
     code: int | None = None
     """Exit code of the job's processes."""
     state: str = ""

@@ -207,7 +207,7 @@ class RunRecord:
         return next(iter(self.job_ids), None)
 
     def job_user(self, job_id: str) -> str:
-        """Whose job that is, as far as it is recorded: at its submission, or by the launch."""
+        """The user whose job that is, as far as the job or the newest launch records it."""
         users = [e.user for e in self.events if e.job_id == job_id and e.user]
         return users[-1] if users else str(self.intent.get("user", ""))
 

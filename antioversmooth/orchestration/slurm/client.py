@@ -75,7 +75,7 @@ class Job:
     start: str
     """When it started, or is expected or allowed to; N/A where SLURM does not know."""
     user: str = ""
-    """Whose job it is; empty where accounting alone knows the job."""
+    """The user whose job it is; empty where accounting alone knows the job."""
 
     @property
     def number(self) -> int:
