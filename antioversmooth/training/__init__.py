@@ -4,6 +4,7 @@ data/         views and batches: order, decoding, augmentation, mixing
 step/         one optimizer step: forward and backward pass, dropout, distillation, optimizer
 run/          one attempt at a run: ranks, loop, checkpoints, signals, watchdog, result
 weights/      tools on weights: initial weights, evaluation, analysis, conversion
+probes/       facts about the nodes that runs would train on
 evaluator     accuracy on a split
 randomness    seeds that depend on the position in the run only
 """

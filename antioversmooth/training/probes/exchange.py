@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from torch._C._distributed_c10d import Store
+from torch.distributed import DistError
 from torch.distributed.rendezvous import rendezvous
 
 from antioversmooth.training.run.distributed import RankInfo
@@ -37,29 +40,34 @@ class Exchange:
 
         Raises:
             TimeoutError: Some rank did not get here in time, or has ended this probe before.
+            ConnectionError: Rank 0, which holds the store, is gone.
         """
         if self.store is None:
             return [value]
+        with _connection():
+            return self._gather(self.store, value)
+
+    def _gather(self, store: Store, value: Any) -> list[Any]:
         self._count += 1
-        self.store.set(self._key(self._count, self.info.rank), json.dumps(value))
+        store.set(self._key(self._count, self.info.rank), json.dumps(value))
         keys = [self._key(self._count, rank) for rank in range(self.info.world_size)]
         deadline = time.monotonic() + self.limit_s
-        while not self.store.check(keys):
-            self._check_others(keys, late=time.monotonic() > deadline)
+        while not store.check(keys):
+            self._check_others(store, keys, late=time.monotonic() > deadline)
             time.sleep(POLL_S)
-        return [json.loads(self.store.get(key)) for key in keys]
+        return [json.loads(store.get(key)) for key in keys]
 
     def end(self) -> None:
         """Says to the other ranks that this one leaves the probe."""
-        if self.store is not None:
-            self.store.set(self._key("end", self.info.rank), "")
+        with _connection():
+            if self.store is not None:
+                self.store.set(self._key("end", self.info.rank), "")
 
-    def _check_others(self, keys: list[str], *, late: bool) -> None:
+    def _check_others(self, store: Store, keys: list[str], *, late: bool) -> None:
         """Raises TimeoutError where a value is missing that will not come, or is late."""
-        assert self.store is not None
         # before the values, which a rank gives before its end
-        ended = [self.store.check([self._key("end", rank)]) for rank in range(self.info.world_size)]
-        missing = [rank for rank, key in enumerate(keys) if not self.store.check([key])]
+        ended = [store.check([self._key("end", rank)]) for rank in range(self.info.world_size)]
+        missing = [rank for rank, key in enumerate(keys) if not store.check([key])]
         if gone := [rank for rank in missing if ended[rank]]:
             raise TimeoutError(f"{_ranks(gone)} ended this probe before")
         if late and missing:
@@ -67,6 +75,15 @@ class Exchange:
 
     def _key(self, step: int | str, rank: int) -> str:
         return f"{self.probe}/{step}/{rank}"
+
+
+@contextmanager
+def _connection() -> Iterator[None]:
+    """Raises ConnectionError in place of torch's error where the store is gone."""
+    try:
+        yield
+    except DistError as err:
+        raise ConnectionError("rank 0, which holds the store, is gone") from err
 
 
 def _ranks(ranks: list[int]) -> str:

@@ -7,6 +7,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 from antioversmooth.errors import AntiOversmoothError, error_message
@@ -43,7 +44,9 @@ def run_probe(probe: Probe, key: str, context: Context, add: Callable[[Finding],
         add(_hung(probe, limit_s, threads))
     elif error := future.exception():
         add(failure(probe, error))
-    context.exchange.end()
+    # a store that is gone shows in the next exchange
+    with suppress(ConnectionError):
+        context.exchange.end()
     return is_over
 
 

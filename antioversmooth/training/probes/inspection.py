@@ -46,6 +46,7 @@ def inspect(folder: Path, stop: StopRequest) -> bool:
     report = Report(folder if request else None, info.rank, context.host)
     inspection = _Inspection(context, report)
     inspection.make_all(has_request=request is not None)
+    inspection.part()
     if inspection.ended:
         context.established.connection.close()
     return inspection.ended
@@ -111,7 +112,7 @@ class _Inspection:
         blind = None if has_request else self.context.host
         gathered = self._gather("meet", [blind, len(self.context.runs)])
         hosts = [host for host, _ in gathered]
-        if any(len(self.context.runs) > loaded for _, loaded in gathered):
+        if any(host is None and loaded < len(self.context.runs) for host, loaded in gathered):
             # another rank cannot read them, and says so
             self.context = replace(self.context, runs=())
         if missing := sorted(set(filter(None, hosts))):
@@ -144,12 +145,17 @@ class _Inspection:
         self._apart = f"asked to end ({stop.action.name})"
         return True
 
-    def _gather(self, key: str, value: Any = None) -> list[Any]:
+    def part(self) -> None:
+        """Waits for the other ranks: with rank 0 ends the store that they exchange values over."""
+        request = self.context.request
+        self._gather("part", limit_s=request.limit_s + request.signal_wait_s)
+
+    def _gather(self, key: str, value: Any = None, *, limit_s: float | None = None) -> list[Any]:
         """Every rank's value, once all are here; notes those that do not come."""
-        limit_s = PATIENCE * self.context.request.limit_s
+        limit_s = limit_s or PATIENCE * self.context.request.limit_s
         try:
             return self.context.exchange.within(key, limit_s).gather(value)
-        except TimeoutError as err:
+        except (TimeoutError, ConnectionError) as err:
             self._apart = str(err)
             return []
 
