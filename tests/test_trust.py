@@ -73,10 +73,10 @@ def test_nothing_that_is_read_is_executed(path: Path) -> None:
 def test_loaders_are_safe() -> None:
     import yaml
 
-    from antioversmooth.runs import directory
+    from antioversmooth.runs import recorded_spec
     from antioversmooth.spec import source
 
-    for loader in (directory._Loader, source._loader()):
+    for loader in (recorded_spec._Loader, source._loader()):
         assert issubclass(loader, yaml.constructor.SafeConstructor)
         # the base of all constructors that make more than plain values
         assert not issubclass(loader, yaml.constructor.FullConstructor)

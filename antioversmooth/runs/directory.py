@@ -28,15 +28,14 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from antioversmooth import files
-from antioversmooth.config import Experiment, as_recorded, make
-from antioversmooth.errors import CheckpointError, ResultError, SpecError, UserError
+from antioversmooth.config import Experiment
+from antioversmooth.errors import CheckpointError, ResultError, UserError
 from antioversmooth.redact import redact_all
 from antioversmooth.runs import journal
 from antioversmooth.runs.agreement import require_agreement
@@ -54,12 +53,12 @@ from antioversmooth.runs.identity import (
     checksum,
     file_checksums,
     identity,
-    identity_fields,
     origin,
     to_json,
     weight_ids,
 )
 from antioversmooth.runs.metrics import VAL_TOP1
+from antioversmooth.runs.recorded_spec import read_spec, spec_text
 from antioversmooth.runs.result import epoch_records, read_result
 
 IMPORTED = "imported.json"
@@ -266,8 +265,11 @@ class Run:
                 "cluster": redact_all(to_json(self.experiment.cluster)),
             },
         }
-        text = yaml.safe_dump(content, sort_keys=False)
-        files.write_atomic(self.dir / "spec.yaml", _SPEC_HEADER + text)
+        path, text = self.dir / "spec.yaml", spec_text(content)
+        with suppress(OSError, ValueError):
+            if path.read_text() == text:
+                return
+        files.write_atomic(path, text)
 
     def require_file(self, field: str) -> None:
         """Raises CheckpointError where the file of a field of the recipe has changed."""
@@ -307,11 +309,7 @@ class Run:
     def _load(cls, directory: Path, chain: tuple[Path, ...]) -> Run:
         """The run of a directory; `chain` holds those of the runs that need it."""
         path = directory / "spec.yaml"
-        content = _content(path)
-        try:
-            experiment = make(Experiment, as_recorded(Experiment, content["experiment"]))
-        except SpecError as err:
-            raise ResultError(f"{path} cannot be read: {err}") from err
+        content, experiment, science = read_spec(path)
         places = {
             role: _place(directory, content[role]) for role in ORIGINS.values() if content.get(role)
         }
@@ -322,7 +320,7 @@ class Run:
             weights = weight_ids(experiment, before, content["files"])
         except UserError as err:
             raise ResultError(f"{path}: {err}") from err
-        run_id = identity(identity_fields(experiment), content["seed"], weights)
+        run_id = identity(science, content["seed"], weights)
         if run_id != content["id"]:
             raise ResultError(
                 f"{path} was edited, or written by other code: its content has id {run_id[:8]}, it"
@@ -330,11 +328,6 @@ class Run:
             )
         checksums = file_checksums(weights)
         return cls(experiment, content["seed"], run_id, directory, files=checksums, **before)
-
-
-_SPEC_HEADER = """\
-# The resolved experiment of this run. Its science is hashed into `id`: an edited copy is refused.
-"""
 
 
 def _recorded_id(path: Path) -> str | None:
@@ -351,60 +344,3 @@ def _place(directory: Path, needed: str) -> Path:
     recorded = Path(needed)
     beside = directory.absolute().parents[1] / recorded.parent.name / recorded.name
     return beside if (beside / "spec.yaml").is_file() else recorded
-
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""The fast loader, where PyYAML was built with it."""
-_DEEPEST = 20
-"""Levels of nesting that are read; a run writes fewer."""
-
-
-def _parse(text: str) -> Any:
-    """Parses YAML that nobody vouches for.
-
-    Raises:
-        yaml.YAMLError: It is not YAML; it has aliases, a few lines of which can mean more values
-            than any memory holds; or it is nested deeper than the loader's stack allows.
-    """
-    depth = 0
-    for event in yaml.parse(text, _Loader):
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.YAMLError("it holds an alias, which no run writes")
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise yaml.YAMLError("it is nested more deeply than a run writes it")
-    return yaml.load(text, _Loader)
-
-
-_TYPES = {
-    "id": str,
-    "seed": int,
-    "upstream": str | None,
-    "teacher": str | None,
-    "experiment": dict,
-    "files": dict,
-}
-"""Types of the values of `spec.yaml`."""
-
-
-def _content(path: Path) -> dict[str, Any]:
-    """Content of a `spec.yaml`. People send each other run directories: nothing in it is trusted.
-
-    Raises:
-        ResultError: It is missing, or not what `prepare` writes.
-    """
-    try:
-        text = path.read_text()
-        content = _parse(text)
-    except FileNotFoundError as err:
-        raise ResultError(f"{path.parent} is not a run directory: it has no spec.yaml") from err
-    except (yaml.YAMLError, ValueError, RecursionError, OSError) as err:
-        raise ResultError(f"{path} cannot be read: {err}") from err
-    # what `prepare` writes is resolved; ${oc.env:...} would read this machine's secrets
-    if "${" in text:
-        raise ResultError(f"{path} cannot be read: it holds an interpolation, which no run writes")
-    content = {"files": {}, **content} if isinstance(content, dict) else {}
-    if wrong := [key for key, kinds in _TYPES.items() if not isinstance(content.get(key), kinds)]:
-        raise ResultError(f"{path} cannot be read: it does not say what is its {', '.join(wrong)}")
-    return content

@@ -108,8 +108,10 @@ def reconcile(
     Raises:
         LaunchError: SLURM refuses a job; those that were yielded before are submitted.
     """
-    for run in runs:
-        run.prepare()
+    if asked:
+        # values that identify no run may differ from those of the launch before
+        for run in runs:
+            run.prepare()
     records = read_records(runs)
     statuses, doubles = look(records)
     wanted = [_first_step(record, statuses[record.run.id], asked=asked) for record in records]
