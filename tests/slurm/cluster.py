@@ -84,15 +84,24 @@ class Cluster:
         accounting: Whether there is a slurmdbd, and so a sacct that answers.
         proctrack: linuxproc or cgroup; they differ in which processes get a job's signals.
         shared: Whether its nodes share this machine's loopback.
+        extra: Further lines of slurm.conf.
     """
 
     def __init__(
-        self, folder: Path, *, nodes: int, accounting: bool, proctrack: str, shared: bool
+        self,
+        folder: Path,
+        *,
+        nodes: int,
+        accounting: bool,
+        proctrack: str,
+        shared: bool,
+        extra: str = "",
     ) -> None:
         self.folder = folder
         self.accounting = accounting
         self.proctrack = proctrack
         self.shared = shared
+        self.extra = extra
         self.login: Machine
         machines: list[Machine]
         if shared:
@@ -320,7 +329,8 @@ class Cluster:
                 **common, port=self._ports["controller"], proctrack=self.proctrack,
                 delay=REQUEUE_DELAY_S,
                 storage=storage, nodes=nodes,
-            ),
+            )
+            + self.extra,
             "slurmdbd.conf": SLURMDBD_CONF.format(**common, port=self._ports["database"]),
             "gres.conf": (
                 f"NodeName={','.join(self.nodes)} Name=gpu File={self.folder}/dev/nvidia[0-1]\n"

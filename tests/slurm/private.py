@@ -16,13 +16,18 @@ from machines import kill_all
 
 @contextmanager
 def private_cluster(
-    *, nodes: int, accounting: bool, proctrack: str, shared: bool
+    *, nodes: int, accounting: bool, proctrack: str, shared: bool, extra: str = ""
 ) -> Iterator[tuple[Cluster, Path]]:
     """Runs the cluster that SLURM's clients talk to; yields it and a folder that it sees."""
     _remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
     private = Cluster(
-        folder / "cluster", nodes=nodes, accounting=accounting, proctrack=proctrack, shared=shared
+        folder / "cluster",
+        nodes=nodes,
+        accounting=accounting,
+        proctrack=proctrack,
+        shared=shared,
+        extra=extra,
     )
     before = dict(os.environ)
     os.environ.update(private.environment)

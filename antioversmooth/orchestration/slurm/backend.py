@@ -104,7 +104,8 @@ def _submit(
         waits = Counter(step.why for step in steps if step.action is Action.wait)
         if waits or len(steps) < len(runs):
             submitted = f"{sum(map(_has_job, steps))} of {len(runs)} submitted"
-            view.say(", ".join([submitted, *(f"{n} wait {why}" for why, n in waits.items())]))
+            waiting = (f"{n} wait{'s' if n == 1 else ''} {why}" for why, n in waits.items())
+            view.say(", ".join([submitted, *waiting]))
     return steps
 
 
