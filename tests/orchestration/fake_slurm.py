@@ -55,6 +55,10 @@ class FakeSlurm:
         """Refuses further jobs while so many are live."""
         (self.home / "limit.json").write_text(json.dumps([number, message]))
 
+    def nodes(self, *lines: str) -> None:
+        """Lines of sinfo: partition|state|availability|features|gres."""
+        (self.home / "nodes").write_text("\n".join(lines))
+
     def calls(self, client: str) -> list[str]:
         log = self.home / "calls.log"
         lines = log.read_text().splitlines() if log.exists() else []

@@ -275,13 +275,15 @@ def test_evaluation_is_a_job_as_training_is(lab: Lab, capsys: pytest.CaptureFixt
     assert query_statuses([RunRecord.read(run)])[run.id].state is RunState.done
 
 
-def test_a_job_may_wait_for_nodes_that_are_drained(lab: Lab) -> None:
+@pytest.mark.parametrize("partition", ["main", "low,main"])
+def test_a_job_may_wait_for_nodes_that_are_drained(lab: Lab, partition: str) -> None:
     """`--test-only` refuses it then, and sbatch does not."""
-    run, drained = lab.new_run("drained", hold=True), ",".join([*lab.cluster.nodes][1:])
+    run = lab.new_run("drained", f'cluster.partition="{partition}"', hold=True)
+    drained = ",".join([*lab.cluster.nodes][1:])
     lab.cluster.ask("scontrol", "update", f"NodeName={drained}", "State=DRAIN", "Reason=test")
     try:
         (warning,) = submission.test_only([run], lab.code)
-        assert "only 1 of the partition's 3 nodes are up" in warning
+        assert "only 1 of the partition's 3 nodes that fit are up" in warning
     finally:
         lab.cluster.ask("scontrol", "update", f"NodeName={drained}", "State=RESUME")
 

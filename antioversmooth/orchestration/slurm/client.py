@@ -258,19 +258,47 @@ def _value(text: str) -> str:
 
 _GONE = ("down", "drain", "fail", "maint", "unk", "inval", "future", "error")
 """Beginnings of the states of nodes that run no further job; `*` at the end: no response."""
-_NODE = re.compile(r"(?P<partition>[^|\s]+)\|(?P<state>[a-z_]+)(?P<mark>\S*)")
+# for example `gpu*|up|idle|a100,ib|gpu:a100:4(S:0-1)`; a site's wrapper may leave out the last ones
+_NODE = re.compile(
+    r"(?P<partition>[^|\s]+)\|(?P<state>[a-z_]+)(?P<mark>[^|\s]*)"
+    r"(?:\|(?P<open>[a-z]+)\|(?P<features>[^|]*)\|(?P<gres>[^|]*))?"
+)
 
 
-def count_nodes(partition: str | None) -> tuple[int, int]:
-    """How many nodes of a partition are up, and how many there are; None: the default partition."""
-    up = total = 0
-    # for example `main*|idle`
-    for node in _matches(_NODE, _ask("sinfo", "--noheader", "--Node", "--format=%P|%T")):
-        name = node["partition"]
-        if name.rstrip("*") == partition or (partition is None and name.endswith("*")):
-            total += 1
-            up += not node["state"].startswith(_GONE) and "*" not in node["mark"]
-    return up, total
+@dataclass(frozen=True)
+class Node:
+    """A node as a part of one partition."""
+
+    partition: str
+    is_default: bool
+    """Whether the partition is the cluster's default."""
+    is_up: bool
+    """Whether it may run a job now."""
+    features: str | None
+    """Separated by commas; None where SLURM does not tell."""
+    gres: str | None
+    """For example gpu:a100:4(S:0-1); None where SLURM does not tell."""
+
+
+def nodes() -> list[Node]:
+    """The nodes of each partition.
+
+    Raises:
+        LaunchError: The controller does not answer.
+    """
+    lines = _ask("sinfo", "--noheader", "--Node", "--format=%P|%T|%a|%f|%G")
+    return [
+        Node(
+            partition=node["partition"].rstrip("*"),
+            is_default=node["partition"].endswith("*"),
+            is_up=not node["state"].startswith(_GONE)
+            and "*" not in node["mark"]
+            and node["open"] in ("up", None),
+            features=node["features"],
+            gres=node["gres"],
+        )
+        for node in _matches(_NODE, lines)
+    ]
 
 
 def cancel(job_ids: Iterable[str]) -> dict[str, str]:
@@ -321,7 +349,7 @@ def submit(*arguments: str, what: str, pass_fds: Iterable[int] = ()) -> str:
     done = run_client("sbatch", "--parsable", *arguments, timeout=None, pass_fds=tuple(pass_fds))
     if done.returncode:
         refused = refusal(f"{what}: SLURM refuses the job", done)
-        limit = submit_limit(error_text(done))
+        limit = submit_limit(error_text(done) + done.stdout)
         raise LimitReached(str(refused), limit) if limit else refused
     # <id>;<cluster> where there are several
     ids = [found[1] for found in _matches(_SUBMITTED, done.stdout)]

@@ -16,6 +16,7 @@ from antioversmooth import files
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.slurm import client
+from antioversmooth.orchestration.slurm.capacity import describe_wait
 from antioversmooth.orchestration.slurm.client import Job, LimitReached, Unreachable
 from antioversmooth.orchestration.slurm.lookup import doubles, find_jobs
 from antioversmooth.orchestration.slurm.script import job_folder, sbatch_script
@@ -199,7 +200,7 @@ def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
     partition has.
 
     Returns:
-        Warnings about jobs that would wait for nodes that are down.
+        Warnings about jobs that would wait, for nodes that are down or for a reservation.
 
     Raises:
         LaunchError: With the run and SLURM's words.
@@ -217,10 +218,10 @@ def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
         # at a limit on submitted jobs SLURM says nothing about the shape
         if not refused or client.submit_limit(refused):
             continue
-        waits = _waits_for_nodes(run, refused)
+        waits = describe_wait(run.experiment.cluster, refused)
         if not waits:
             raise LaunchError(f"{run.name}: SLURM would refuse the job: {refused}")
-        warnings.append(waits)
+        warnings.append(f"{run.name}: {waits}")
     return warnings
 
 
@@ -229,21 +230,6 @@ def ignored_variables() -> str | None:
     found = sorted(key for key in os.environ if key.startswith("SBATCH_"))
     message = "not used, the cluster profile says what jobs ask for"
     return f"{', '.join(found)}: {message}" if found else None
-
-
-def _waits_for_nodes(run: Run, refused: str) -> str:
-    """A warning about a job that waits for nodes that are down; empty if it can never start.
-
-    SLURM then queues a job that `--test-only` refuses.
-    """
-    cluster = run.experiment.cluster
-    if "not available" not in refused:
-        return ""
-    up, total = client.count_nodes(cluster.partition)
-    if not up < cluster.nodes <= total:
-        return ""
-    up_now = f"only {up} of the partition's {total} nodes are up (sinfo -R says why)"
-    return f"{run.name}: {up_now}; it waits for {cluster.nodes}"
 
 
 class Refused(LaunchError):

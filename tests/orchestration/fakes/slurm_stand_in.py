@@ -5,6 +5,7 @@ jobs/<id>.json      one job each; a test edits them to let time pass
 accounting.json     what sacct prints, line by line; without the file there is no accounting
 refuses.json        {client: message}: that client fails with the message
 limit.json          [number, message]: sbatch fails with the message while so many jobs are live
+nodes               what sinfo prints
 srun_exit           exit code of srun; 0 without the file
 stale               with it, squeue lists only jobs that are asked for by their ids
 private             with it, what PrivateData is
@@ -149,7 +150,8 @@ def srun(options):
 
 
 def sinfo(options):
-    print("main*|idle\nmain*|idle" if "--Node" in options else "main*")
+    nodes = HOME / "nodes"
+    print(nodes.read_text() if nodes.exists() else "main*|idle\nmain*|idle")
 
 
 def main(client, options):
