@@ -14,7 +14,11 @@ AntiOversmoothError
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 
 class AntiOversmoothError(Exception):
@@ -99,9 +103,33 @@ class AttemptEnded(AntiOversmoothError):
 
 def error_message(error: Exception) -> str:
     """The message of an error; for an error of the system its file and reason, without a number."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    if not error.filename:
+        return error.strerror
+    owner = other_owner(error.filename) if isinstance(error, PermissionError) else ""
+    return f"{error.filename}: {error.strerror}{owner}"
+
+
+def other_owner(path: str | bytes | int | os.PathLike[str]) -> str:
+    """The other user whose file or folder denies access, as a remark; empty where it is one's own.
+
+    It is the file, or the nearest folder above it that can be seen.
+    """
+    if isinstance(path, int):
+        return ""
+    place = Path(os.path.abspath(os.fsdecode(path)))
+    for seen in (place, *place.parents):
+        with suppress(OSError):
+            owner = seen.stat().st_uid
+            if owner == os.geteuid():
+                return ""
+            try:
+                name = pwd.getpwuid(owner).pw_name
+            except KeyError:
+                name = f"user {owner}"
+            return f" ({seen} belongs to {name})"
+    return ""
 
 
 def and_more(items: Sequence[str], limit: int) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
-from antioversmooth.errors import ResultError
+from antioversmooth.errors import ResultError, other_owner
 from antioversmooth.redact import redact_all
 from antioversmooth.shapes import LARGEST
 
@@ -88,7 +88,7 @@ def read_bytes(path: Path) -> bytes:
     except FileNotFoundError:
         return b""
     except OSError as err:
-        raise ResultError(f"{path} cannot be read: {err.strerror}") from err
+        raise ResultError(f"{path} cannot be read: {err.strerror}{other_owner(path)}") from err
 
 
 def unreadable_reason(path: Path) -> str:
@@ -98,10 +98,12 @@ def unreadable_reason(path: Path) -> str:
     except FileNotFoundError:
         return ""
     except OSError as err:
-        return f"{path} cannot be read: {err.strerror}"
+        return f"{path} cannot be read: {err.strerror}{other_owner(path)}"
     if not stat.S_ISREG(mode):
         return f"{path} cannot be read: it is no file"
-    return "" if os.access(path, os.R_OK) else f"{path} cannot be read: no permission"
+    if os.access(path, os.R_OK):
+        return ""
+    return f"{path} cannot be read: no permission{other_owner(path)}"
 
 
 def parse(data: bytes, *, holding: str = "") -> list[Record]:

@@ -48,6 +48,14 @@ class FakeSlurm:
         """Lines of sacct: id|state|nodes|start|name."""
         (self.home / "accounting.json").write_text(json.dumps(lines))
 
+    def cache_lists(self) -> None:
+        """Has squeue list nothing, as a site's cache that is still empty: it knows jobs by id."""
+        (self.home / "stale").touch()
+
+    def hide_others(self, what: str) -> None:
+        """Sets PrivateData, as SLURM's configuration shows it."""
+        (self.home / "private").write_text(what)
+
     def refuse(self, **messages: str) -> None:
         (self.home / "refuses.json").write_text(json.dumps(messages))
 

@@ -38,7 +38,7 @@ _STATES = {
 
 def _describe_state(record: RunRecord, status: RunStatus) -> str:
     nodes = f" on {status.nodes}" if status.nodes else ""
-    job = f" (job {status.job_id}{nodes})" if status.job_id else ""
+    job = f" ({status.job}{nodes})" if status.job_id else ""
     state = _STATES.get(status.state, status.state.value)
     detail = f": {status.detail}" if status.detail else ""
     return f"{record.run.name} is {state}{detail}{job}."

@@ -89,6 +89,7 @@ def _describe_status(status: RunStatus, changed_data: str) -> Status:
         "detail": status.detail or changed_data,
         "live": status.state.is_live,
         "job_id": status.job_id,
+        "job_owner": status.owner or None,
         "nodes": status.nodes,
     }
 

@@ -171,7 +171,7 @@ _DONE = {
 
 def _describe_step(step: Step) -> str:
     if step.action is Action.leave:
-        return f"{step.run.name}{f': job {step.job_id}' if step.job_id else ''} is {step.why}"
+        return f"{step.run.name}{f': {step.status.job}' if step.job_id else ''} is {step.why}"
     job = f"job {step.job_id} " if step.job_id else ""
     line = f"{step.run.name}: {job}{_DONE[step.action]} ({step.why})"
     if step.action is Action.give_up:

@@ -95,8 +95,15 @@ def _status_columns(statuses: Sequence[Status]) -> list[_Column]:
         _Column("nodes", texts(lambda status: status["nodes"]), True),
         _Column("device-hours", numbers("device_hours_used", ".2f")),
         _Column("remaining", numbers("device_hours_left", ".2f")),
-        _Column("", [one_line(s["detail"]) or " " for s in statuses], True, priority=7),
+        _Column("", [one_line(_detail(s)) or " " for s in statuses], True, priority=7),
     ]
+
+
+def _detail(status: Status) -> str:
+    """The detail of the state, after the owner of a job that is another user's."""
+    owner = status["job_owner"]
+    job = f"job {status['job_id']} of {owner}" if owner else ""
+    return "; ".join(filter(None, [job, status["detail"]]))
 
 
 def _epoch(status: Status) -> str:
