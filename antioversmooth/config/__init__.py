@@ -10,7 +10,7 @@ A docstring under each field gives its meaning and unit; docs/spec.md and the JS
                             while it has this value, whatever its default becomes later.
 """
 
-from antioversmooth.config.cluster import ClusterConfig, ProcessStarter
+from antioversmooth.config.cluster import ClusterConfig, GpuRequest, ProcessStarter
 from antioversmooth.config.constraints import MISSING
 from antioversmooth.config.data import DataConfig, DataSource
 from antioversmooth.config.experiment import Experiment
@@ -40,6 +40,7 @@ __all__ = [
     "Family",
     "Figure",
     "FigureRow",
+    "GpuRequest",
     "Initialisation",
     "ModelConfig",
     "Panel",

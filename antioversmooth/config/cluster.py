@@ -15,6 +15,7 @@ from antioversmooth.config.constraints import (
     at_least,
     each,
     matches,
+    not_blank,
     one_line,
     option,
 )
@@ -28,27 +29,41 @@ class ProcessStarter(Enum):
     torchrun = "torchrun"
 
 
+class GpuRequest(Enum):
+    """The option by which a job asks for its GPUs."""
+
+    per_node = "per_node"
+    per_task = "per_task"
+    tasks_per_gpu = "tasks_per_gpu"
+
+
 _OWN_OPTIONS = {
-    "account", "array", "chdir", "clusters", "constraint", "cpus-per-task", "dependency", "error",
-    "exclude", "export",
-    "export-file", "gid", "gpus-per-node", "gres", "help", "job-name", "mail-type", "mail-user",
-    "mem", "no-requeue",
-    "nodes", "ntasks", "ntasks-per-node", "open-mode", "output", "parsable", "partition", "qos",
-    "quiet", "requeue",
+    "account", "array", "clusters", "constraint", "cpus-per-gpu", "cpus-per-task", "dependency",
+    "error", "exclude", "export", "export-file", "gid", "gpus-per-node", "gres", "help", "job-name",
+    "mail-type", "mail-user", "mem", "no-requeue", "nodes", "ntasks", "ntasks-per-gpu",
+    "ntasks-per-node", "open-mode", "output", "parsable", "partition", "qos", "quiet", "requeue",
     "signal", "test-only", "time", "uid", "usage", "version", "wait", "wrap",
 }  # fmt: skip
 """sbatch options that have fields of their own here, or that the launcher sets."""
+_OWN_SRUN_OPTIONS = {
+    "cpus-per-gpu", "cpus-per-task", "error", "export", "help", "immediate", "input", "jobid",
+    "kill-on-bad-exit", "multi-prog", "nodes", "ntasks", "open-mode", "output", "parsable", "pty",
+    "quit-on-interrupt", "test-only", "unbuffered", "usage", "version", "wait",
+}  # fmt: skip
+"""srun options that the launcher sets, or with which no ranks start."""
 
 
-def _is_own_option(option: str) -> bool:
-    """Whether sbatch reads this, or what it abbreviates, as an option that no profile sets."""
-    return option != "gpus" and any(own.startswith(option) for own in _OWN_OPTIONS)
+def _is_one_of(own_options: set[str], option: str) -> bool:
+    """Whether SLURM reads this, or what it abbreviates, as one of these options."""
+    # an option itself, not the beginning of one
+    return option != "gpus" and any(own.startswith(option) for own in own_options)
 
 
 _WORD = matches(
     r"[A-Za-z0-9_][A-Za-z0-9_.,:@+\[\]-]*", "letters, digits and _ . , : @ + - [ ], no leading dash"
 )
 """A value that cannot become a second option, a directive or a command of the batch script."""
+_TYPE = matches(r"[A-Za-z0-9_.-]*[A-Za-z_][A-Za-z0-9_.-]*", "the name of a type, without number")
 _COMMAND = Constraint(
     lambda line: line.isprintable() and not line.lstrip().startswith("#"),
     "one shell command a line, no comments (#SBATCH would be a directive)",
@@ -57,17 +72,31 @@ _COMMAND = Constraint(
 _OPTION = r"[a-z][a-z0-9-]*"
 
 
-def _expected_sbatch(name: str, value: Any) -> str | None:
-    """The right values of an sbatch option; None where its value is right."""
+def _expected_option(client: str, name: str, value: Any, own_options: set[str]) -> str | None:
+    """The right values of a further option of a client; None where its value is right."""
     if not re.fullmatch(_OPTION, name):
-        return "a long option of sbatch, without its dashes"
-    if _is_own_option(name):
+        return f"a long option of {client}, without its dashes"
+    if _is_one_of(own_options, name):
         return "a field of `cluster`, or the launcher, sets that already"
     if value is False:
         return "true, or the option left out"
     if value is not None and not isinstance(value, (str, int, float)):
         return "one word or number, true, or null"
     return None if str(value).isprintable() else "one line of text"
+
+
+def _broken_options(client: str, options: dict[str, Any], own: set[str]) -> Iterator[Broken]:
+    """Further options of a client that are none, or that no profile sets."""
+    for name, value in options.items():
+        if expected := _expected_option(client, str(name), value, own):
+            blamed = value if re.fullmatch(_OPTION, str(name)) else name
+            yield Broken(f"{client}.{name}", blamed, expected)
+
+
+def _number(gres: str) -> int | None:
+    """The number at the end of a generic resource: 4 of gpu:a100:4 and of gpu:4."""
+    last = gres.rpartition(":")[2]
+    return int(last) if ":" in gres and last.isdecimal() else None
 
 
 @dataclass
@@ -81,16 +110,30 @@ class ClusterConfig(Config, section="cluster"):
     """Nodes per run."""
     gpus_per_node: int = option(0, at_least(0))
     """GPUs per node, and tasks per node (a node without GPUs: see `tasks_per_node`)."""
+    gpu_request: GpuRequest = GpuRequest.per_node
+    """How a job asks for them. per_node: `--gpus-per-node`. per_task: `--gpus-per-task`, so that
+    each task sees its own only. tasks_per_gpu: `--gpus-per-node` and `--ntasks-per-gpu=1`, where a
+    site refuses `--ntasks-per-node`. With a `gres` of GPUs: that."""
+    gpu_type: str | None = option(None, _TYPE)
+    """Type of the GPUs, as in `--gpus-per-node=a100:4`; null: any."""
     tasks_per_node: int = option(1, at_least(1))
     """Processes per node where `gpus_per_node` is 0."""
     cpus_per_task: int = option(1, at_least(1))
     """CPUs per process."""
+    cpus_per_gpu: int = option(0, at_least(0))
+    """CPUs per GPU, where a site wants `--cpus-per-gpu` rather than `--cpus-per-task`; 0: none."""
     mem_gb: float = option(0, at_least(0))
     """Memory per node in GiB; 0: the partition's default."""
+    mem_all: bool = False
+    """Whether a job gets all memory of its nodes (`--mem=0`)."""
+    exclusive: bool = False
+    """Whether a job gets whole nodes (`--exclusive`); on many clusters it gets all of their memory
+    with `mem_all` only."""
     time_min: int = option(1440, at_least(1))
     """Wall-clock limit of one job, in minutes. A run that needs longer is a chain of jobs."""
     partition: str | None = option(None, _WORD)
-    """SLURM partition; null: the cluster's default."""
+    """SLURM partition, or several (`gpu,gpu-long`), of which the first to have room gets the job;
+    null: the cluster's default."""
     account: str | None = option(None, _WORD)
     """SLURM account; null: yours by default."""
     qos: str | None = option(None, _WORD)
@@ -100,8 +143,8 @@ class ClusterConfig(Config, section="cluster"):
     exclude: list[str] = option([], each(_WORD))
     """Nodes not to use: names, or ranges as `node[03-05]`."""
     gres: str | None = option(None, _WORD)
-    """Ask for GPUs as `--gres=<gres>:<gpus_per_node>` (gpu, or gpu:a100) rather than
-    `--gpus-per-node`."""
+    """Generic resources, as in `--gres`: `gpu` or `gpu:a100` asks for `gpus_per_node` GPUs of each
+    node in this way; others have their number (`gpu:a100,nvme:1`)."""
     mail_user: str | None = option(None, _WORD)
     """Address that SLURM writes to; null: no mail."""
     mail_type: list[str] = option(["FAIL"], each(_WORD))
@@ -112,6 +155,11 @@ class ClusterConfig(Config, section="cluster"):
     sbatch: dict[str, Any] = option({})
     """Further sbatch options, by long name without dashes; true for an option without a value, null
     for none."""
+    srun: dict[str, Any] = option({})
+    """Further options of srun, in the same form: `mpi: none`, `cpu-bind: cores`."""
+    wrapper: list[str] = option([], each(one_line(), not_blank("a word")))
+    """Words of a command that starts each process, as `[numactl, --localalloc]`: srun starts it,
+    and the words behind it are Python's. A shell reads none of them."""
     starter: ProcessStarter = ProcessStarter.srun
     """srun: one task for each process. torchrun: one torchrun agent a node, which starts its
     processes."""
@@ -145,10 +193,88 @@ class ClusterConfig(Config, section="cluster"):
     @rule("sbatch")
     def _safe_sbatch_options(self) -> Iterator[Broken]:
         """No option may become another one, a directive or a command of the batch script."""
-        for name, value in self.sbatch.items():
-            if expected := _expected_sbatch(str(name), value):
-                blamed = value if re.fullmatch(_OPTION, str(name)) else name
-                yield Broken(f"sbatch.{name}", blamed, expected)
+        yield from _broken_options("sbatch", self.sbatch, _OWN_OPTIONS)
+
+    @rule("srun")
+    def _safe_srun_options(self) -> Iterator[Broken]:
+        """No option may become another one, or a part of the command of the ranks."""
+        yield from _broken_options("srun", self.srun, _OWN_SRUN_OPTIONS)
+
+    @rule("mem_all", "mem_gb", "sbatch")
+    def _one_amount_of_memory(self) -> Iterator[Broken]:
+        per = next((name for name in ("mem-per-cpu", "mem-per-gpu") if self.sbatch.get(name)), None)
+        if self.mem_all and self.mem_gb:
+            yield Broken("mem_all", True, "all of it, or mem_gb of it", also=("mem_gb",))
+        elif per and (self.mem_all or self.mem_gb):
+            other = "mem_all" if self.mem_all else "mem_gb"
+            yield Broken(f"sbatch.{per}", self.sbatch[per], f"that or {other}", also=(other,))
+
+    @rule("cpus_per_gpu", "cpus_per_task", "gpus_per_node")
+    def _cpus_of_one_thing(self) -> Iterator[Broken]:
+        if self.cpus_per_gpu and self.cpus_per_task != 1:
+            expected = "CPUs of a GPU or of a task: leave out one (cpus_per_task: 1)"
+            yield Broken("cpus_per_gpu", self.cpus_per_gpu, expected, also=("cpus_per_task",))
+        elif self.cpus_per_gpu and not self.gpus_per_node:
+            expected = "0 without GPUs (gpus_per_node); cpus_per_task says the number then"
+            yield Broken("cpus_per_gpu", self.cpus_per_gpu, expected, also=("gpus_per_node",))
+
+    @rule("gpu_request", "starter", "gres")
+    def _possible_gpu_request(self) -> Iterator[Broken]:
+        wanted = self.gpu_request.value
+        if self.gpu_request is GpuRequest.tasks_per_gpu and self.starter is ProcessStarter.torchrun:
+            expected = "another option: torchrun has one task a node"
+            yield Broken("gpu_request", wanted, expected, also=("starter",))
+        elif self.gpu_request is not GpuRequest.per_node and self._gres_of_gpus is not None:
+            expected = "per_node beside a gres that asks for the GPUs"
+            yield Broken("gpu_request", wanted, expected, also=("gres",))
+
+    @rule("gres", "gpus_per_node", "gpu_type")
+    def _gres_agrees(self) -> Iterator[Broken]:
+        part = self._gres_of_gpus
+        if part and _number(part) not in (None, self.gpus_per_node):
+            expected = (
+                f"{part.rpartition(':')[0]}, without the number, which comes from gpus_per_node:"
+                f" {self.gpus_per_node}"
+            )
+            yield Broken("gres", self.gres, expected, also=("gpus_per_node",))
+        elif part and self.gpu_type:
+            expected = "null beside a gres that asks for the GPUs"
+            yield Broken("gpu_type", self.gpu_type, expected, also=("gres",))
+
+    @property
+    def _gres_of_gpus(self) -> str | None:
+        """The part of `gres` that asks for GPUs: the one of that name, else one without number."""
+        parts = self.gres.split(",") if self.gres else []
+        named = (part for part in parts if part.partition(":")[0] == "gpu")
+        return next(named, next((part for part in parts if _number(part) is None), None))
+
+    @property
+    def gres_request(self) -> str | None:
+        """`--gres`, each part with its number; None without any."""
+        gpus, parts = self._gres_of_gpus, self.gres.split(",") if self.gres else []
+        if gpus:
+            index = parts.index(gpus)
+            bare = gpus if _number(gpus) is None else gpus.rpartition(":")[0]
+            parts[index : index + 1] = (
+                [f"{bare}:{self.gpus_per_node}"] if self.gpus_per_node else []
+            )
+        return ",".join(parts) or None
+
+    @property
+    def gpu_options(self) -> dict[str, str]:
+        """Options of sbatch that ask for GPUs, but `--gres`."""
+        if not self.gpus_per_node or self._gres_of_gpus:
+            return {}
+        kind = f"{self.gpu_type}:" if self.gpu_type else ""
+        is_torchrun = self.starter is ProcessStarter.torchrun
+        of_node = {"gpus-per-node": f"{kind}{self.gpus_per_node}"}
+        of_task = self.gpus_per_node if is_torchrun else 1
+        return {
+            GpuRequest.per_node: of_node,
+            GpuRequest.per_task: {"gpus-per-task": f"{kind}{of_task}"},
+            # --gpus does not spread them evenly over nodes
+            GpuRequest.tasks_per_gpu: {**of_node, "ntasks-per-gpu": "1"},
+        }[self.gpu_request]
 
     @property
     def processes_per_node(self) -> int:

@@ -107,7 +107,7 @@ def _not_possible(override: Override, value: str) -> str | None:
 
 def _is_free(key: str) -> bool:
     """Whether keys below this one are the user's own, so that an override may bring a new one."""
-    return f"{key}.".startswith("cluster.sbatch.")
+    return f"{key}.".startswith(("cluster.sbatch.", "cluster.srun."))
 
 
 def _node(value: Any, place: Place, key_place: Place, text: str) -> Node:

@@ -2,17 +2,19 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from antioversmooth import runs
-from antioversmooth.config import ClusterConfig
+from antioversmooth.config import ClusterConfig, GpuRequest, ProcessStarter
 from antioversmooth.errors import LaunchError, SpecError
-from antioversmooth.orchestration.slurm.script import job_name, sbatch_script
+from antioversmooth.orchestration.slurm.script import BatchJob, job_name, render, sbatch_script
 from antioversmooth.runs import Run
 
 MakeRun = Callable[..., Run]
@@ -231,3 +233,125 @@ def test_every_shipped_profile_makes_a_script(make_run: MakeRun, profile: str) -
     assert "srun" in sbatch_script(
         make_run("deit_s12", f"cluster={profile}", profile="imagenet"), SNAPSHOT
     )
+
+
+REQUESTS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "per_node": ({}, {"cpus-per-task=1", "gpus-per-node=4", "ntasks-per-node=4"}),
+    "type": (
+        {"gpu_type": "a100"},
+        {"cpus-per-task=1", "gpus-per-node=a100:4", "ntasks-per-node=4"},
+    ),
+    "per_task": (
+        {"gpu_request": GpuRequest.per_task, "gpu_type": "a100"},
+        {"cpus-per-task=1", "gpus-per-task=a100:1", "ntasks-per-node=4"},
+    ),
+    "per_task of an agent": (
+        {"gpu_request": GpuRequest.per_task, "starter": ProcessStarter.torchrun},
+        {"cpus-per-task=4", "gpus-per-task=4", "ntasks-per-node=1"},
+    ),
+    "tasks_per_gpu": (
+        {"gpu_request": GpuRequest.tasks_per_gpu},
+        {"cpus-per-task=1", "gpus-per-node=4", "ntasks-per-gpu=1"},
+    ),
+    "cpus_per_gpu": (
+        {"cpus_per_gpu": 9},
+        {"cpus-per-gpu=9", "gpus-per-node=4", "ntasks-per-node=4"},
+    ),
+    "gres": ({"gres": "gpu"}, {"cpus-per-task=1", "gres=gpu:4", "ntasks-per-node=4"}),
+    "gres with a number": (
+        {"gres": "gpu:a100:4"},
+        {"cpus-per-task=1", "gres=gpu:a100:4", "ntasks-per-node=4"},
+    ),
+    "several gres": (
+        {"gres": "nvme:1,gpu:a100"},
+        {"cpus-per-task=1", "gres=nvme:1,gpu:a100:4", "ntasks-per-node=4"},
+    ),
+    "gres of the site's own name": (
+        {"gres": "v100"},
+        {"cpus-per-task=1", "gres=v100:4", "ntasks-per-node=4"},
+    ),
+    "gres of no GPUs": (
+        {"gres": "nvme:2"},
+        {"cpus-per-task=1", "gpus-per-node=4", "gres=nvme:2", "ntasks-per-node=4"},
+    ),
+    "no GPUs": (
+        {"gres": "gpu:a100,nvme:1", "gpus_per_node": 0, "tasks_per_node": 2},
+        {"cpus-per-task=1", "gres=nvme:1", "ntasks-per-node=2"},
+    ),
+    "all memory of whole nodes": (
+        {"mem_all": True, "exclusive": True},
+        {"cpus-per-task=1", "exclusive", "gpus-per-node=4", "mem=0", "ntasks-per-node=4"},
+    ),
+    "partitions": (
+        {"partition": "gpu,gpu-long"},
+        {"cpus-per-task=1", "gpus-per-node=4", "ntasks-per-node=4", "partition=gpu,gpu-long"},
+    ),
+}
+
+
+def script_of(**fields: Any) -> str:
+    cluster = ClusterConfig(name="site", **{"gpus_per_node": 4, **fields})
+    return render(BatchJob("job", Path("/out"), cluster, SNAPSHOT, ["-m", "probe"], 60))
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_profile_says_resources_in_the_words_of_its_site(name: str) -> None:
+    fields, expected = REQUESTS[name]
+    of_all = {"error", "job-name", "nodes", "open-mode", "output", "requeue", "signal", "time"}
+    found = {shlex.split(line)[-1].removeprefix("--") for line in directives(script_of(**fields))}
+    assert {one for one in found if one.partition("=")[0] not in of_all} == expected
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"gres": "gpu:a100:2"}, r"cluster\.gres: .*gpu:a100, without the number.*gpus_per_node: 4"),
+    ({"gres": "gpu:8"}, r"cluster\.gres: .*gpu, without the number"),
+    ({"gres": "gpu:a100:4", "gpus_per_node": 0}, r"cluster\.gres: .*gpus_per_node: 0"),
+    ({"gres": "gpu:a100", "gpu_type": "a100"}, r"cluster\.gpu_type"),
+    ({"gres": "gpu", "gpu_request": GpuRequest.per_task}, r"cluster\.gpu_request"),
+    (
+        {"gpu_request": GpuRequest.tasks_per_gpu, "starter": ProcessStarter.torchrun},
+        r"cluster\.gpu_request",
+    ),
+    ({"gpu_type": "4"}, r"cluster\.gpu_type"),
+    ({"gpu_type": "a100:4"}, r"cluster\.gpu_type"),
+    ({"cpus_per_gpu": 4, "cpus_per_task": 8}, r"cluster\.cpus_per_gpu: .*cpus_per_task"),
+    ({"cpus_per_gpu": 4, "gpus_per_node": 0}, r"cluster\.cpus_per_gpu: .*gpus_per_node"),
+    ({"mem_all": True, "mem_gb": 4}, r"cluster\.mem_all: .*mem_gb"),
+    ({"mem_all": True, "sbatch": {"mem-per-cpu": "4G"}}, r"cluster\.sbatch\.mem-per-cpu"),
+    ({"mem_gb": 4, "sbatch": {"mem-per-gpu": "4G"}}, r"cluster\.sbatch\.mem-per-gpu: .*mem_gb"),
+    ({"sbatch": {"cpus-per-gpu": 4}}, r"cluster\.sbatch\.cpus-per-gpu"),
+    ({"sbatch": {"ntasks-per-gpu": 1}}, r"cluster\.sbatch\.ntasks-per-gpu"),
+    ({"srun": {"export": "NONE"}}, r"cluster\.srun\.export"),
+    ({"srun": {"kill-on-bad": 0}}, r"cluster\.srun\.kill-on-bad"),
+    ({"srun": {"--mpi": "none"}}, r"cluster\.srun"),
+    ({"srun": {"n": 1}}, r"cluster\.srun\.n"),
+    ({"srun": {"ntasks": 1}}, r"cluster\.srun\.ntasks"),
+    ({"srun": {"pty": True}}, r"cluster\.srun\.pty"),
+    ({"srun": {"mpi": False}}, r"cluster\.srun\.mpi"),
+    ({"srun": {"mpi": "a\nb"}}, r"cluster\.srun\.mpi"),
+    ({"wrapper": ["numactl", ""]}, r"cluster\.wrapper\[1\]"),
+    ({"wrapper": ["a\nb"]}, r"cluster\.wrapper\[0\]"),
+]
+
+
+@pytest.mark.parametrize(("fields", "match"), REFUSED, ids=str)
+def test_requests_that_contradict_each_other_are_refused(
+    fields: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(SpecError, match=match):
+        ClusterConfig(name="site", **{"gpus_per_node": 4, **fields})
+
+
+def test_options_of_srun_and_a_wrapper_are_words_of_its_command() -> None:
+    options = {"mpi": "none", "cpu-bind": "map_cpu:1,2", "label": True, "network": None}
+    script = script_of(srun=options, wrapper=["nsys", "profile", "--output=$HOME/my trace"])
+    assert "--mpi=none --cpu-bind=map_cpu:1,2 --label " in script
+    assert "network" not in script
+    program = shlex.join([sys.executable, "-u", "-m", "probe"])
+    assert f"nsys profile '--output=$HOME/my trace' {program}\n" in script
+
+
+def test_an_option_of_srun_is_an_override_as_one_of_sbatch_is(make_run: MakeRun) -> None:
+    run = make_run("deit_s12", "cluster.srun.mpi=pmix", "cluster.partition='gpu,long'")
+    assert "--mpi=pmix" in sbatch_script(run, SNAPSHOT)
+    assert "#SBATCH --partition=gpu,long" in sbatch_script(run, SNAPSHOT)

@@ -114,6 +114,8 @@ def test_data_that_has_gone_is_said_so_after_a_few_tries(
         # one task per node, shared by its ranks
         (RankInfo(0, 8, 0, 4, "torchrun"), {"SLURM_CPUS_PER_TASK": "48"}, 12),
         (RankInfo(0, 1, 0, 1, "alone"), {"SLURM_CPUS_PER_TASK": "6"}, 6),
+        (RankInfo(0, 8, 0, 4, "slurm"), {"SLURM_CPUS_PER_GPU": "7"}, 7),
+        (RankInfo(0, 8, 0, 4, "torchrun"), {"SLURM_CPUS_PER_GPU": "7"}, 7),
         (RankInfo(0, 32, 0, 32, "torchrun"), {}, 1),
     ],
 )
@@ -121,6 +123,7 @@ def test_a_process_has_the_cpus_that_it_was_given(
     info: RankInfo, environment: dict[str, str], cpus: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    monkeypatch.delenv("SLURM_CPUS_PER_GPU", raising=False)
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))

@@ -111,7 +111,7 @@ def _options(job: BatchJob) -> dict[str, Any]:
         "job_name": job.name,
         "time": cluster.time_min,
         "signal_delay_s": cluster.signal_delay_s,
-        "mem": f"{round(cluster.mem_gb * 1024)}M" if cluster.mem_gb else None,
+        "mem": _memory(cluster),
         "partition": cluster.partition,
         "account": cluster.account,
         "qos": cluster.qos,
@@ -120,46 +120,60 @@ def _options(job: BatchJob) -> dict[str, Any]:
         "mail_user": cluster.mail_user,
         "mail_type": ",".join(cluster.mail_type) if cluster.mail_user else None,
         "additional_parameters": (
-            {k: v for k, v in cluster.sbatch.items() if v is not None} | requeue
+            _requests(cluster)
+            | {k: v for k, v in cluster.sbatch.items() if v is not None}
+            | requeue
         ),
     }
     known = {key: value for key, value in given.items() if value is not None}
     # submitit's own default for a wckey is refused by clusters that check them
-    return known | _shape(cluster) | {"wckey": None}
+    return known | {"nodes": cluster.nodes, "gres": cluster.gres_request, "wckey": None}
+
+
+def _memory(cluster: ClusterConfig) -> str | None:
+    if cluster.mem_all:
+        return "0"
+    return f"{round(cluster.mem_gb * 1024)}M" if cluster.mem_gb else None
+
+
+def _requests(cluster: ClusterConfig) -> dict[str, Any]:
+    """Tasks, CPUs and GPUs."""
+    options: dict[str, Any] = dict(cluster.gpu_options)
+    if "ntasks-per-gpu" not in options:
+        is_torchrun = cluster.starter is ProcessStarter.torchrun
+        options["ntasks-per-node"] = 1 if is_torchrun else cluster.processes_per_node
+    if cluster.cpus_per_gpu:
+        options["cpus-per-gpu"] = cluster.cpus_per_gpu
+    else:
+        options["cpus-per-task"] = _task_cpus(cluster)
+    return options | ({"exclusive": True} if cluster.exclusive else {})
 
 
 def _srun_options(job: BatchJob, folder: str) -> list[str]:
     """Options of srun: all that decides how ranks start, since variables decide otherwise."""
     cluster = job.cluster
-    agents = cluster.nodes if cluster.starter is ProcessStarter.torchrun else cluster.world_size
+    tasks = cluster.nodes if cluster.starter is ProcessStarter.torchrun else cluster.world_size
+    # since SLURM 22.05 srun does not take the CPUs of a task over from sbatch
+    cpus = [] if cluster.cpus_per_gpu else [f"--cpus-per-task={_task_cpus(cluster)}"]
+    further = [
+        f"--{name}" if value is True else f"--{name}={value}"
+        for name, value in cluster.srun.items()
+        if value is not None
+    ]
     return [
         "--unbuffered",
         "--export=ALL",
         f"--nodes={cluster.nodes}",
-        f"--ntasks={agents}",
-        # since SLURM 22.05 srun does not take the CPUs of a task over from sbatch
-        f"--cpus-per-task={_task_cpus(cluster)}",
+        f"--ntasks={tasks}",
+        *cpus,
         # without these a dead rank leaves the others waiting until the time limit
         "--kill-on-bad-exit=1",
         f"--wait={job.wait_s}",
         "--open-mode=append",
         f"--output={folder}/%j_%t_log.out",
         f"--error={folder}/%j_%t_log.err",
+        *further,
     ]
-
-
-def _shape(cluster: ClusterConfig) -> dict[str, Any]:
-    is_torchrun = cluster.starter is ProcessStarter.torchrun
-    shape: dict[str, Any] = {
-        "nodes": cluster.nodes,
-        "ntasks_per_node": 1 if is_torchrun else cluster.processes_per_node,
-        "cpus_per_task": _task_cpus(cluster),
-    }
-    if cluster.gpus_per_node and cluster.gres:
-        shape["gres"] = f"{cluster.gres}:{cluster.gpus_per_node}"
-    elif cluster.gpus_per_node:
-        shape["gpus_per_node"] = cluster.gpus_per_node
-    return shape
 
 
 def _task_cpus(cluster: ClusterConfig) -> int:
@@ -172,8 +186,15 @@ def _program(job: BatchJob) -> str:
     """The command of each task."""
     cluster = job.cluster
     if cluster.starter is ProcessStarter.srun:
-        return shlex.join([sys.executable, "-u", *job.program])
-    agent = [sys.executable, "-u", "-m", "torch.distributed.run", f"--nnodes={cluster.nodes}"]
+        return shlex.join([*cluster.wrapper, sys.executable, "-u", *job.program])
+    agent = [
+        *cluster.wrapper,
+        sys.executable,
+        "-u",
+        "-m",
+        "torch.distributed.run",
+        f"--nnodes={cluster.nodes}",
+    ]
     agent += [f"--nproc-per-node={cluster.processes_per_node}", "--rdzv-backend=c10d"]
     # By itself the agent dies of USR2, and its processes with it, before they have saved.
     agent += ["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"]

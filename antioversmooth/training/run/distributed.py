@@ -39,7 +39,10 @@ class RankInfo:
     @property
     def cpus(self) -> int:
         """CPUs of this process: its share of its SLURM task's, else of the machine's."""
-        of_task = os.environ.get("SLURM_CPUS_PER_TASK")
+        of_task, of_gpu = (os.environ.get(f"SLURM_CPUS_PER_{one}") for one in ("TASK", "GPU"))
+        if of_gpu:
+            # a process has one GPU
+            return int(of_gpu)
         if of_task and self.launcher == "slurm":
             return int(of_task)
         shared = int(of_task) if of_task else len(os.sched_getaffinity(0))
@@ -214,7 +217,8 @@ def _set_threads(runtime: RuntimeConfig, info: RankInfo, device: torch.device) -
     """
     # SLURM may count more than there are
     available = len(os.sched_getaffinity(0))
-    scheduled = min(info.cpus, available) if "SLURM_CPUS_PER_TASK" in os.environ else 0
+    names = {"SLURM_CPUS_PER_TASK", "SLURM_CPUS_PER_GPU"}
+    scheduled = min(info.cpus, available) if names & os.environ.keys() else 0
     threads = runtime.threads or scheduled or (1 if device.type == "cpu" else 0)
     if threads:
         torch.set_num_threads(threads)
