@@ -190,7 +190,7 @@ def test_seeds_are_different_whole_numbers(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "antioversmooth: which command? there are status, why,"),
+        ([], "antioversmooth: which command? there are doctor, status, why,"),
         (["tabel"], "antioversmooth: there is no command `tabel`; did you mean `table`?"),
         (
             ["launch", "table2"],

@@ -77,6 +77,13 @@ def port(text: str) -> int:
     return int(text)
 
 
+def minutes(text: str) -> float:
+    """A positive number of minutes."""
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0 (no unit)")
+    return float(text)
+
+
 def num_images(text: str) -> int:
     """A positive number of images."""
     number = int(text) if text.isdecimal() else 0
@@ -267,6 +274,28 @@ def _images(parser: argparse.ArgumentParser) -> None:
 
 def _output(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("--output", type=folder, metavar="DIR", help=f"default: {default}")
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    _specs(parser, required=False)
+    parser.add_argument(
+        "--cluster", metavar="NAME", help="cluster profile: experiments/cluster/NAME.yaml"
+    )
+    parser.add_argument(
+        "--backend",
+        choices=("auto", "slurm", "local"),
+        default="auto",
+        help="auto: SLURM where sbatch answers, else this machine",
+    )
+    parser.add_argument(
+        "--wait",
+        type=minutes,
+        default=60.0,
+        metavar="MIN",
+        help="cancel the job on the nodes after this time; default: 60",
+    )
+    _flag(parser, "--no-job", help="check this machine only")
+    _flag(parser, "--json", help="the findings as JSON; progress goes to stderr")
 
 
 README = "put the table between its markers in README.md, too"
@@ -464,6 +493,7 @@ def _completion(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS: dict[str, Command] = {
+    "doctor": Command("check whether runs will work here, before they start", "doctor", _doctor),
     "status": Command("the state of each run, its progress and its cost", "runs", _status),
     "why": Command("what happened to a run last, and what will happen next", "runs", _why),
     "logs": Command("print the logs of a run's newest attempt", "runs", _logs),

@@ -1,4 +1,4 @@
-"""How long a run will take: by runs of its model, else by its arithmetic."""
+"""How long a run will take: by runs of its model, by doctor's steps, else by its arithmetic."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from antioversmooth.errors import ResultError
 from antioversmooth.orchestration.arithmetic import multiply_adds
+from antioversmooth.orchestration.doctor.speeds import Speeds, speeds_path
 from antioversmooth.runs import Run
 from antioversmooth.runs.metrics import IMAGES_PER_SECOND, is_number
 from antioversmooth.runs.record import RunRecord
@@ -36,6 +37,7 @@ class Estimator:
         self._known = {record.run.dir: record for record in records}
         self._of_row: dict[Path, list[RunRecord]] = {}
         self._typical: dict[tuple[Path, str, bool], float | None] = {}
+        self._by_doctor: dict[Path, Speeds] = {}
 
     def estimate(self, record: RunRecord, *, on_gpu: bool) -> Estimate:
         """Device-hours of the whole run, from its first step to its last."""
@@ -45,6 +47,8 @@ class Estimator:
             return Estimate(None, "evaluates only")
         if speed := self._measured_speed(record, on_gpu=on_gpu):
             return Estimate(images / speed / 3600, "measured")
+        if speed := self._speed_by_doctor(run, on_gpu=on_gpu):
+            return Estimate(images / speed / 3600, "measured by doctor")
         if not on_gpu:
             return Estimate(None, "not measured yet")
         # backward costs twice the forward pass
@@ -68,6 +72,14 @@ class Estimator:
             speeds = [speed for other in others if (speed := _speed(other, on_gpu=on_gpu))]
             self._typical[key] = statistics.median(speeds) if speeds else None
         return self._typical[key]
+
+    def _speed_by_doctor(self, run: Run, *, on_gpu: bool) -> float | None:
+        """Images a second and device of the same model on the run's site."""
+        # <results>/runs/<row>/seed<k>-<id>
+        path = speeds_path(run.dir.parents[2], run.experiment.cluster.name)
+        if path not in self._by_doctor:
+            self._by_doctor[path] = Speeds.read(path)
+        return self._by_doctor[path].find(run, on_gpu=on_gpu)
 
     def _records(self, row: Path) -> list[RunRecord]:
         """The records of all runs in the folder of a row that have measured anything."""

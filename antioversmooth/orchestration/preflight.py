@@ -90,19 +90,28 @@ def check_inputs(runs: Sequence[Run]) -> None:
         CheckpointError: A file that a run takes weights from.
     """
     for run in runs:
-        for field in run.files:
-            # what it started from is not read again
-            if field == "teacher" or not run.has_checkpoint():
-                run.require_file(field)
-                path = Path(origin(run.experiment, field)[1])
-                weight_files.require_whole(path)
-                if run.experiment.recipe.epochs == 0:
-                    weight_files.require_classes(path, run.experiment.data.num_classes)
+        check_weights(run)
     readers: dict[str, list[Run]] = {}
     for run in runs:
         readers.setdefault(repr(run.experiment.data), []).append(run)
     for group in readers.values():
         check_data(group[0].experiment.data, [run for run in group if run.has_checkpoint()])
+
+
+def check_weights(run: Run) -> None:
+    """Checks that the files are there, and whole, that a run takes weights from.
+
+    Raises:
+        CheckpointError: One is not, or is of other classes.
+    """
+    for field in run.files:
+        # what it started from is not read again
+        if field == "teacher" or not run.has_checkpoint():
+            run.require_file(field)
+            path = Path(origin(run.experiment, field)[1])
+            weight_files.require_whole(path)
+            if run.experiment.recipe.epochs == 0:
+                weight_files.require_classes(path, run.experiment.data.num_classes)
 
 
 def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:

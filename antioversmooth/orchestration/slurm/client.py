@@ -133,7 +133,7 @@ def jobs_named(names: Iterable[str]) -> list[Job]:
     Raises:
         LaunchError: The controller does not answer.
     """
-    lists = [_ask("squeue", *_LIST, f"--name={some}") for some in _arguments(names)]
+    lists = [ask("squeue", *_LIST, f"--name={some}") for some in _arguments(names)]
     return _jobs(lists)
 
 
@@ -213,7 +213,7 @@ def hides_other_users() -> bool:
     Raises:
         LaunchError: The controller does not answer.
     """
-    found = re.search(r"^PrivateData\s*=\s*(.*)$", _ask("scontrol", "show", "config"), re.MULTILINE)
+    found = re.search(r"^PrivateData\s*=\s*(.*)$", ask("scontrol", "show", "config"), re.MULTILINE)
     return found is not None and bool({"jobs", "all"} & set(found[1].strip().split(",")))
 
 
@@ -223,7 +223,7 @@ def restarts(job_id: str) -> int:
     Raises:
         LaunchError: The controller does not answer, or not with a number.
     """
-    said = _ask("squeue", "--noheader", f"--jobs={job_id}", "--Format=RestartCnt")
+    said = ask("squeue", "--noheader", f"--jobs={job_id}", "--Format=RestartCnt")
     counts = [found[0] for found in _matches(re.compile(r"\d+"), said)]
     if not counts:
         raise LaunchError(f"SLURM does not say how often job {job_id} was requeued: {_said(said)}")
@@ -243,7 +243,7 @@ def accounting(job_ids: Iterable[str]) -> dict[str, Job]:
     fields = "--format=JobIDRaw,State,NodeList,Start,JobName"
     command = ("sacct", "--allocations", "--noheader", "--parsable2", fields)
     try:
-        lines = [_ask(*command, f"--jobs={some}") for some in _arguments(job_ids)]
+        lines = [ask(*command, f"--jobs={some}") for some in _arguments(job_ids)]
     except LaunchError:
         # clusters without accounting are common, and the run directory goes a long way
         return {}
@@ -286,7 +286,7 @@ def nodes() -> list[Node]:
     Raises:
         LaunchError: The controller does not answer.
     """
-    lines = _ask("sinfo", "--noheader", "--Node", "--format=%P|%T|%a|%f|%G")
+    lines = ask("sinfo", "--noheader", "--Node", "--format=%P|%T|%a|%f|%G")
     return [
         Node(
             partition=node["partition"].rstrip("*"),
@@ -329,6 +329,28 @@ def requeue(job_id: str) -> str:
     """
     done = run_client("scontrol", "requeue", job_id, start_new_session=True)
     return error_text(done) if done.returncode > 0 else ""
+
+
+def send_signal(job_id: str, name: str) -> None:
+    """Sends a signal to the tasks of a job, as SLURM sends the warning of a time limit.
+
+    Raises:
+        LaunchError: SLURM refuses, or does not answer.
+    """
+    ask("scancel", f"--signal={name}", job_id)
+
+
+def run_on_nodes(job_id: str, nodes: int, *command: str) -> str:
+    """Output of a command that runs once on each node of a job, called from within the job.
+
+    Args:
+        nodes: Nodes of the job.
+
+    Raises:
+        LaunchError: It fails on one of them.
+    """
+    each = (f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1")
+    return ask("srun", f"--jobid={job_id}", *each, "--chdir=/", *command)
 
 
 _SUBMITTED = re.compile(r"(\d+)(;\S+)?")
@@ -375,7 +397,7 @@ def _matches(pattern: re.Pattern[str], said: str) -> Iterator[re.Match[str]]:
     return filter(None, (pattern.fullmatch(line.strip()) for line in said.split("\n")))
 
 
-def _ask(*command: str) -> str:
+def ask(*command: str) -> str:
     """Output of a SLURM client.
 
     Raises:

@@ -16,13 +16,18 @@ def main() -> int:
     which would hit ranks that are still writing the checkpoint they agreed on. The epilogue
     reads the outcome from the run directory.
     """
-    for number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, _again_in_a_moment)
+    repeat_early_signals()
     # torch, and all that comes with it
     from antioversmooth.training.__main__ import main as train
 
     code = train(sys.argv[1:])
     return 0 if code == os.EX_TEMPFAIL else code
+
+
+def repeat_early_signals() -> None:
+    """Has the signals that end a run in order come again, until its own handlers are there."""
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, _again_in_a_moment)
 
 
 def _again_in_a_moment(number: int, frame: FrameType | None) -> None:

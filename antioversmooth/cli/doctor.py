@@ -1,0 +1,102 @@
+"""Handler of `doctor`: whether runs will work here."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+
+from antioversmooth import spec
+from antioversmooth.cli.exit_codes import FAILED, OK
+from antioversmooth.cli.parsers import split_overrides
+from antioversmooth.cli.requests import print_json
+from antioversmooth.finding import Finding
+from antioversmooth.orchestration import backend, devices
+from antioversmooth.orchestration.backend import Backend
+from antioversmooth.orchestration.devices import Placement
+from antioversmooth.orchestration.doctor import report, speeds
+from antioversmooth.orchestration.doctor.costs import costs
+from antioversmooth.orchestration.doctor.examination import Examination, login_findings
+from antioversmooth.orchestration.doctor.report import Report
+from antioversmooth.orchestration.doctor.site import Site
+from antioversmooth.orchestration.local.inline import InlineBackend
+from antioversmooth.orchestration.local.pool import LocalBackend
+from antioversmooth.orchestration.slurm.backend import SlurmBackend
+from antioversmooth.project import find_root, find_spec
+
+
+def doctor_command(args: Namespace) -> int:
+    """Examines this machine and the nodes; returns FAILED where something is wrong."""
+    choice = backend.choose(
+        args.backend, slurm=SlurmBackend(), local=LocalBackend(), inline=InlineBackend()
+    )
+    site = _site(args, on_slurm=choice.backend.submits)
+    _say(f"Back end: {choice.backend.name} ({choice.reason})")
+    found = list(login_findings(site))
+    nodes = ""
+    if not args.no_job:
+        examination = Examination(site, args.wait, _say)
+        found += _examine_nodes(examination, choice.backend, found)
+        nodes = examination.nodes
+    found += _costs(site, choice.backend, found)
+    command = " ".join(["antioversmooth doctor", *_typed(args)])
+    result = Report(found, site.cluster, nodes, command)
+    print_json(result.to_json()) if args.json else report.show(result, sys.stdout)
+    return FAILED if result.is_wrong else OK
+
+
+def _say(line: str) -> None:
+    """Shows a line of progress: on stderr, since stdout has the report."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _site(args: Namespace, *, on_slurm: bool) -> Site:
+    """The profile, and the runs of the specs.
+
+    Raises:
+        SpecError: All mistakes of specs and overrides.
+    """
+    root = find_root()
+    specs, overrides = split_overrides(args.specs)
+    if args.cluster:
+        overrides = [f"cluster={args.cluster}", *overrides]
+    # without a spec, any row has the profile
+    paths = [find_spec(word, root) for word in specs] or sorted(root.glob("experiments/*.yaml"))[:1]
+    request = spec.load(paths, overrides)
+    runs = request.plan(args.seeds, root / "results") if specs else []
+    results = request.results(root / "results")
+    return Site(request.experiments[0].cluster, results, runs, on_slurm)
+
+
+def _examine_nodes(
+    examination: Examination, chosen: Backend, found: list[Finding]
+) -> list[Finding]:
+    if chosen.submits:
+        return examination.by_job(found)
+    gpus = devices.visible_gpus()
+    return examination.by_processes(_placement(examination.site, chosen, gpus), gpus)
+
+
+def _placement(site: Site, chosen: Backend, gpus: list[str]) -> Placement:
+    """Processes and devices on this machine: of the run with the most, else those of the profile.
+
+    Raises:
+        SpecError: A global batch does not divide over the processes.
+    """
+    placements = [chosen.placement(run.experiment) for run in site.runs]
+    if placements:
+        return max(placements, key=lambda placement: placement.processes)
+    asked = site.cluster.nodes * site.cluster.gpus_per_node
+    processes = min(asked, len(gpus)) or (1 if asked else site.cluster.tasks_per_node)
+    return Placement(processes, bool(asked and gpus), device_batch=1, accumulation=1)
+
+
+def _costs(site: Site, chosen: Backend, found: list[Finding]) -> Iterator[Finding]:
+    """Records the speeds that were measured; the cost of the runs by what is known now."""
+    path = speeds.speeds_path(site.results, site.cluster.name)
+    speeds.record_speeds(path, site.runs, speeds.values_of_speeds(found))
+    yield from costs(site, chosen)
+
+
+def _typed(args: Namespace) -> list[str]:
+    return [*([f"--cluster {args.cluster}"] if args.cluster else []), *args.specs]

@@ -1,0 +1,148 @@
+"""Findings of all ranks, brought together: one for each check, and one for ranks that wrote none.
+
+FOLDER/
+  request.json        the request, see training/probes/request.py
+  rank<r>.jsonl       findings of a rank, a line each
+  rank<r>.waiting     made by a rank that waits for the warning signal
+  batch.jsonl         findings of the batch script of a job
+  job.sh              the batch script; <job>_<rank>_log.{out,err}: its output
+  runs/               prepared runs, whose data and models are probed
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from antioversmooth.errors import ResultError
+from antioversmooth.finding import Finding, Level
+from antioversmooth.text import one_line
+
+SEVERITY = (Level.ok, Level.warning, Level.wrong)
+SETTLE_S = 10.0
+"""Seconds after which the files of ranks that have ended are called missing."""
+ENDED = "DUE TO JOB REQUEUE"
+"""SLURM's words on the end of a turn, which every job of probes has."""
+LOG_LINES = 3
+"""Last lines of a log that are quoted."""
+
+
+def is_waiting(folder: Path, rank: int) -> bool:
+    """Whether a rank waits for the warning signal."""
+    # a room that is imported where it is used: it belongs to the nodes
+    from antioversmooth.training.probes.request import WAITING
+
+    return (folder / WAITING.format(rank)).exists()
+
+
+def gather(folder: Path, world_size: int, *, ended: bool) -> list[Finding]:
+    """The findings of the ranks and of the batch script, and what is missing of them.
+
+    Args:
+        world_size: Ranks that should have written findings.
+        ended: Whether all of them ended by themselves, and none is still to write.
+    """
+    if ended:
+        _settle(folder, world_size)
+    by_rank = {rank: read(folder / f"rank{rank}.jsonl") for rank in range(world_size)}
+    silent = [rank for rank, found in by_rank.items() if not found]
+    unfinished = [r for r in by_rank if r not in silent and not is_waiting(folder, r)]
+    found = [*merge(by_rank), *read(folder / "batch.jsonl")]
+    if ended and silent:
+        found.append(_silent(folder, silent, world_size))
+    if ended and unfinished:
+        found.append(_unfinished(folder, unfinished))
+    return found
+
+
+def _settle(folder: Path, world_size: int) -> None:
+    """Waits for files of the ranks that this machine's cache of a file server does not show yet."""
+    deadline = time.monotonic() + SETTLE_S
+    while len(list(folder.glob("rank*.jsonl"))) < world_size and time.monotonic() < deadline:
+        time.sleep(0.5)
+
+
+def read(path: Path) -> list[Finding]:
+    """The findings in a file, as far as its lines are whole; none where there is no file."""
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            found.append(Finding.from_line(line))
+        except ResultError:
+            # the last line of a process that was killed, or of a full disk
+            continue
+    return found
+
+
+def merge(by_rank: Mapping[int, Sequence[Finding]]) -> Iterator[Finding]:
+    """One finding for each check, where the ranks agree on its level; else the worse ones."""
+    same: dict[tuple[str, str, int], list[tuple[int, Finding]]] = {}
+    for rank, found in by_rank.items():
+        seen: Counter[str] = Counter()
+        for finding in found:
+            # a check that finds several things finds them in the same order everywhere
+            key = (finding.place.value, finding.check, seen[finding.check])
+            seen[finding.check] += 1
+            same.setdefault(key, []).append((rank, finding))
+    for group in same.values():
+        yield _with_row(_together(group, len(by_rank)))
+
+
+def _together(group: Sequence[tuple[int, Finding]], world_size: int) -> Finding:
+    """The worst finding of a group of the same check, with the ranks that found it."""
+    worst = max((finding.level for _, finding in group), key=SEVERITY.index)
+    concerned = [(rank, finding) for rank, finding in group if finding.level is worst]
+    _, first = concerned[0]
+    if world_size == 1 or (worst is Level.ok and len({f.text for _, f in concerned}) == 1):
+        return first
+    more = len(concerned) - 1
+    others = f" (and {more} more {'rank' if more == 1 else 'ranks'})" if more else ""
+    whose = "" if worst is Level.ok else f"{_whose(*concerned[0])}: "
+    return replace(first, text=f"{whose}{first.text}{others}")
+
+
+def _with_row(finding: Finding) -> Finding:
+    """The finding, with the name of the row that it is about."""
+    directory = finding.values.get("run")
+    if not isinstance(directory, str):
+        return finding
+    return replace(finding, text=f"{Path(directory).parent.name}: {finding.text}")
+
+
+def _whose(rank: int, finding: Finding) -> str:
+    host = finding.values.get("host")
+    return f"rank {rank} on {one_line(str(host))}" if host else f"rank {rank}"
+
+
+def _silent(folder: Path, silent: Sequence[int], world_size: int) -> Finding:
+    names = ", ".join(map(str, silent))
+    text = f"rank {names} of {world_size} wrote nothing: {last_words(folder, silent[0])}"
+    advice = (
+        f"look at the logs in {folder}. Does that node see this folder and the Python environment?"
+    )
+    return Finding("ranks", Level.wrong, text, advice, {"ranks": list(silent)})
+
+
+def _unfinished(folder: Path, unfinished: Sequence[int]) -> Finding:
+    names = ", ".join(map(str, unfinished))
+    text = f"rank {names} ended before all was probed: {last_words(folder, unfinished[0])}"
+    advice = f"look at the logs in {folder}"
+    return Finding("ranks", Level.wrong, text, advice, {"ranks": list(unfinished)})
+
+
+def last_words(folder: Path, rank: int) -> str:
+    """The last lines of a rank's log, else of the job's, in one line."""
+    for pattern in (f"*_{rank}_log.err", "*_0_log.err", "*_log.out"):
+        for path in sorted(folder.glob(pattern)):
+            lines = path.read_text(errors="replace").splitlines()
+            telling = [line for line in dict.fromkeys(lines) if line.strip() and ENDED not in line]
+            if telling:
+                return one_line(" | ".join(telling[-LOG_LINES:]))
+    return "its log is empty"
