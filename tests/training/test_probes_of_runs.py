@@ -244,6 +244,7 @@ def test_faults_of_one_node_do_not_hide_what_the_others_find(
     (blind,) = found["shared folder"]
     assert blind.level is Level.wrong
     assert f"does not see {shared}" in blind.text
+    assert "ib7" in found["interfaces"][0].text
     assert found["data"][0].level is Level.ok
     assert "does not see" in found["ranks"][0].text
     assert not (shared / "rank1.jsonl").exists()

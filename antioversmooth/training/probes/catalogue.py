@@ -16,7 +16,7 @@ from antioversmooth.training.probes import (
     warning_signal,
 )
 from antioversmooth.training.probes.context import Probe
-from antioversmooth.training.probes.request import TRAINING_SPEED, ProbeRequest
+from antioversmooth.training.probes.request import APPEARS_WITHIN_S, TRAINING_SPEED, ProbeRequest
 
 
 def _long(request: ProbeRequest) -> float:
@@ -33,7 +33,11 @@ def _with_wait(request: ProbeRequest) -> float:
     return request.limit_s + request.signal_wait_s
 
 
-MEETING_POINT = Probe("meeting point", network.look_at_meeting_point)
+def _with_late_ranks(request: ProbeRequest) -> float:
+    return request.limit_s + APPEARS_WITHIN_S
+
+
+MEETING_POINT = Probe("meeting point", network.look_at_meeting_point, limit_s=_with_late_ranks)
 ALONE = (
     Probe("software", identity.look),
     Probe("CPUs", resources.look_at_cpus),
@@ -42,6 +46,7 @@ ALONE = (
     Probe("GPUs", gpus.look, Place.gpus),
     Probe("clock", clock.look),
     Probe("space", disk.look_at_space),
+    Probe("interfaces", network.look_at_interfaces),
 )
 """Probes that a rank makes by itself."""
 TOGETHER = (

@@ -25,6 +25,8 @@ class Established:
 
     store: Store | None = None
     """Store that the ranks are connected to, by the probe of the meeting point."""
+    has_interfaces: bool = True
+    """Whether the node has the interfaces that variables name."""
     ranks: Ranks | None = None
     """The connected ranks, by the probe of the process group."""
     connection: ExitStack = field(default_factory=ExitStack)

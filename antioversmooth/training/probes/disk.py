@@ -21,8 +21,8 @@ from antioversmooth.training.weights.initial import new_model
 
 USUAL_BYTES = 2**28
 """Size of a checkpoint where no run is named, near that of a DeiT-S."""
-MOST_BYTES = 2**30
-"""Bytes that are written at most to measure the speed."""
+LEAST_BYTES, MOST_BYTES = 2**24, 2**30
+"""Bytes that are written to measure the speed."""
 MEGABYTE = 1e6
 FEW_FILES = 1000
 SLOW_SHARE = 0.1
@@ -68,7 +68,7 @@ def look_at_checkpoint(context: Context) -> Iterator[Finding]:
     """Writes as many bytes as a checkpoint has, as it is written, and reads them elsewhere."""
     size = checkpoint_bytes(context)
     path = context.folder / "checkpoint"
-    written_s, problem = _write(path, min(size, MOST_BYTES)) if context.is_main else (0.0, None)
+    written_s, problem = _write(path, _part(size)) if context.is_main else (0.0, None)
     together = context.exchange.gather([context.host, problem is None])
     if not together[0][1]:
         if problem is not None:
@@ -80,6 +80,11 @@ def look_at_checkpoint(context: Context) -> Iterator[Finding]:
     if context.is_main:
         path.unlink()
         yield _judge(context, size, written_s, times[reader], together[reader][0])
+
+
+def _part(size: int) -> int:
+    """Bytes that are written to measure how long a checkpoint takes."""
+    return max(LEAST_BYTES, min(size, MOST_BYTES))
 
 
 def _write(path: Path, size: int) -> tuple[float, Finding | None]:
@@ -108,7 +113,7 @@ def _read(path: Path) -> float:
 
 
 def _judge(context: Context, size: int, written_s: float, read_s: float, reader: str) -> Finding:
-    part = min(size, MOST_BYTES)
+    part = _part(size)
     write_speed, read_speed = part / max(written_s, 1e-6), part / max(read_s, 1e-6)
     each_s = size / write_speed
     text = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -62,6 +62,18 @@ class Exchange:
         with _connection():
             if self.store is not None:
                 self.store.set(self._key("end", self.info.rank), "")
+
+    def leave(self) -> None:
+        """Ends all exchanges; rank 0, with which the store ends, waits for the others."""
+        store, others = self.store, range(1, self.info.world_size)
+        # rank 0 may have ended, or others may have died: their findings say so
+        with suppress(ConnectionError):
+            self.end()
+            deadline = time.monotonic() + self.limit_s
+            while store is not None and self.info.rank == 0 and time.monotonic() < deadline:
+                if store.check([self._key("end", rank) for rank in others]):
+                    return
+                time.sleep(POLL_S)
 
     def _check_others(self, store: Store, keys: list[str], *, late: bool) -> None:
         """Raises TimeoutError where a value is missing that will not come, or is late."""

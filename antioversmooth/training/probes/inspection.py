@@ -17,12 +17,10 @@ from antioversmooth.training.probes.context import Context, Probe, wrong
 from antioversmooth.training.probes.exchange import Exchange
 from antioversmooth.training.probes.guarded import run_probe
 from antioversmooth.training.probes.report import Report
-from antioversmooth.training.probes.request import REQUEST, ProbeRequest
+from antioversmooth.training.probes.request import APPEARS_WITHIN_S, REQUEST, ProbeRequest
 from antioversmooth.training.run.distributed import rank_from_env
 from antioversmooth.training.run.signals import StopRequest
 
-APPEARS_WITHIN_S = 30.0
-"""Seconds in which a request must be visible on a node."""
 POLL_S = 0.2
 PATIENCE = 6
 """Multiple of the time limit of a probe after which a rank that others wait for has died."""
@@ -46,7 +44,8 @@ def inspect(folder: Path, stop: StopRequest) -> bool:
     report = Report(folder if request else None, info.rank, context.host)
     inspection = _Inspection(context, report)
     inspection.make_all(has_request=request is not None)
-    inspection.part()
+    patience_s = context.request.limit_s + context.request.signal_wait_s
+    inspection.context.exchange.within("all probes", patience_s).leave()
     if inspection.ended:
         context.established.connection.close()
     return inspection.ended
@@ -145,14 +144,9 @@ class _Inspection:
         self._apart = f"asked to end ({stop.action.name})"
         return True
 
-    def part(self) -> None:
-        """Waits for the other ranks: with rank 0 ends the store that they exchange values over."""
-        request = self.context.request
-        self._gather("part", limit_s=request.limit_s + request.signal_wait_s)
-
-    def _gather(self, key: str, value: Any = None, *, limit_s: float | None = None) -> list[Any]:
+    def _gather(self, key: str, value: Any = None) -> list[Any]:
         """Every rank's value, once all are here; notes those that do not come."""
-        limit_s = limit_s or PATIENCE * self.context.request.limit_s
+        limit_s = PATIENCE * self.context.request.limit_s
         try:
             return self.context.exchange.within(key, limit_s).gather(value)
         except (TimeoutError, ConnectionError) as err:

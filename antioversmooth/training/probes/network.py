@@ -15,9 +15,10 @@ from torch import Tensor
 from torch._C._distributed_c10d import PrefixStore
 
 from antioversmooth.config import RuntimeConfig
-from antioversmooth.finding import Finding, Level
+from antioversmooth.finding import Finding
 from antioversmooth.training.probes.context import Context, ok, wrong
 from antioversmooth.training.probes.exchange import open_store
+from antioversmooth.training.probes.request import APPEARS_WITHIN_S
 from antioversmooth.training.run.distributed import Ranks, process_group
 
 SIZES = (2**12, 2**20, 2**24)
@@ -53,8 +54,9 @@ def look_at_meeting_point(context: Context) -> Iterator[Finding]:
         return
     started = time.monotonic()
     try:
-        # it ends by itself before the time limit of the probe
-        context.established.store = open_store(info, 0.8 * context.request.limit_s)
+        # another rank may look for its request before; this ends before the limit of the probe
+        patience_s = APPEARS_WITHIN_S + 0.8 * context.request.limit_s
+        context.established.store = open_store(info, patience_s)
     except RuntimeError as err:
         yield wrong(
             "meeting point",
@@ -68,22 +70,27 @@ def look_at_meeting_point(context: Context) -> Iterator[Finding]:
     yield ok("meeting point", f"{info.world_size} ranks meet at {where}", waited_s=seconds)
 
 
-def look_at_interfaces(context: Context) -> Finding:
+def look_at_interfaces(context: Context) -> Iterator[Finding]:
     """Compares the interfaces that variables name with those that this node has."""
+    if context.info.world_size == 1:
+        return
     there = interfaces()
     names = ", ".join(f"{name} ({address})" for name, address in there.items())
     used = ["GLOO_SOCKET_IFNAME", *(["NCCL_SOCKET_IFNAME"] if torch.cuda.is_available() else [])]
-    for variable in used:
-        if unknown := unknown_interfaces(variable, os.environ, list(there)):
-            return wrong(
+    unknown = {name: unknown_interfaces(name, os.environ, list(there)) for name in used}
+    context.established.has_interfaces = not any(unknown.values())
+    if context.established.has_interfaces:
+        yield ok("interfaces", names, interfaces=there)
+    for variable, missing in unknown.items():
+        if missing:
+            yield wrong(
                 "interfaces",
                 f"{variable}={os.environ[variable]}, and {context.host} has no interface"
-                f" {', '.join(unknown)}",
+                f" {', '.join(missing)}",
                 f"name one that all nodes have, or leave the variable out; {context.host} has"
                 f" {names}",
                 interfaces=there,
             )
-    return ok("interfaces", names, interfaces=there)
 
 
 def interfaces() -> dict[str, str]:
@@ -123,12 +130,9 @@ def unknown_interfaces(
 
 def look_at_all_reduce(context: Context) -> Iterator[Finding]:
     """Connects the ranks as training does, and sums tensors of some sizes over all of them."""
-    if context.info.world_size > 1:
-        found = look_at_interfaces(context)
-        yield found
-        # the process group would fail, or wait for those that do not come
-        if not all(context.exchange.gather(found.level is Level.ok)):
-            return
+    # the process group would fail, or wait for those that do not come
+    if not all(context.exchange.gather(context.established.has_interfaces)):
+        return
     runtime = context.runs[0].experiment.runtime if context.runs else RuntimeConfig()
     store = context.established.store
     # a connection of its own: a call that waits holds it

@@ -14,6 +14,8 @@ from antioversmooth.shapes import Bounds, misfits
 
 REQUEST = "request.json"
 """Name of the request in the folder of the probes."""
+APPEARS_WITHIN_S = 30.0
+"""Seconds in which the request must be visible on a node."""
 WAITING = "rank{}.waiting"
 """Name of an empty file, by rank: the rank waits for the warning signal, and all else is probed."""
 TRAINING_SPEED = "training speed"
