@@ -75,18 +75,11 @@ def test_an_interrupted_run_continues_to_the_bit(
 
 
 def test_nodes_and_processes_are_no_hyper_parameters(tiny_run: Callable[..., Run]) -> None:
-    """One, two and four processes on one, two and four nodes, with one, two and four passes: the
-    same augmentation, mixing, dropout and drop path, and sums in another order, which is all that
+    """One, two and four processes on one and two nodes, with one and four passes: the same
+    augmentation, mixing, dropout and drop path, and sums in another order, which is all that
     differs."""
     measured, similarity = {}, {}
-    for nodes, ranks, device_batch in (
-        (1, 1, 0),
-        (1, 1, 32),
-        (1, 2, 0),
-        (1, 2, 32),
-        (2, 4, 0),
-        (4, 4, 16),
-    ):
+    for nodes, ranks, device_batch in ((1, 1, 0), (1, 1, 32), (1, 2, 16), (2, 4, 0)):
         layout = (f"cluster.nodes={nodes}", f"cluster.tasks_per_node={ranks // nodes}")
         run = tiny_run(f"runtime.device_batch={device_batch}", *layout)
         assert processes.train(run, ranks=ranks, nodes=nodes) == [0] * ranks
