@@ -33,10 +33,10 @@ ui: .venv/.installed ## open MLflow on all runs, and keep it up to date
 	@$(PY) -m antioversmooth ui $(ARGS)
 
 test: .venv/.installed ## run every test that needs no SLURM
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) -m "not slurm" $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not slurm" $(ARGS)
 
 test-slurm: .venv/.installed ## run the tests on a private SLURM (Linux, Debian's packages)
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 -m slurm tests/slurm -o faulthandler_timeout=1200 $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m slurm tests/slurm -o faulthandler_timeout=1200 $(ARGS)
 
 chaos: .venv/.installed ## strike local launches with ROUNDS= random signals; each run must end bit-equal
 	@OMP_NUM_THREADS=1 CHAOS_ROUNDS=$(or $(ROUNDS),60) CHAOS_SEED=$(or $(SEED),0) $(PY) -m pytest -s -p no:cacheprovider -o faulthandler_timeout=0 tests/training/test_random_signals.py $(ARGS)
