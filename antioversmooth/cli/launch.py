@@ -12,6 +12,7 @@ from typing import TextIO
 from antioversmooth import spec
 from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE, INTERRUPTED, OK, USER_ERROR
 from antioversmooth.cli.requests import print_json, run_fields
+from antioversmooth.config import Table
 from antioversmooth.errors import LaunchError, ResultError
 from antioversmooth.orchestration import backend, dryrun, preflight, snapshot
 from antioversmooth.orchestration.backend import Choice, Launched, Outcome
@@ -19,11 +20,13 @@ from antioversmooth.orchestration.evaluation import plan_evaluations
 from antioversmooth.orchestration.local.inline import InlineBackend
 from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.monitor import view
+from antioversmooth.orchestration.notify import events
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.slurm.mirroring import mirroring
 from antioversmooth.project import find_spec
 from antioversmooth.reporting import evaluations
 from antioversmooth.reporting.publish import publish
+from antioversmooth.reporting.table.document import Document
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 
@@ -58,11 +61,35 @@ def launch_command(args: Namespace, project: Path) -> int:
     if Outcome.submitted in outcomes.values():
         return OK
     tables = [] if args.eval else request.tables
-    complete = publish(planned, tables, request, args.seeds, results, out)
+    published = publish(planned, tables, request, args.seeds, results, out)
+    if pending:
+        _notify_of_tables(published, tables, planned, outcomes, request.results(results), out)
     if {Outcome.failed, Outcome.blocked} & set(outcomes.values()):
         return FAILED
     incomplete = {Outcome.stopped, Outcome.missing, Outcome.running} & set(outcomes.values())
-    return OK if complete and not incomplete else INCOMPLETE
+    complete = all(table["complete"] for table in published) and not incomplete
+    return OK if complete else INCOMPLETE
+
+
+def _notify_of_tables(
+    published: Sequence[Document],
+    tables: Sequence[Table],
+    runs: Sequence[Run],
+    outcomes: Mapping[str, Outcome],
+    results: Path,
+    out: TextIO,
+) -> None:
+    for made, table in zip(published, tables, strict=True):
+        rows = {row.experiment for row in table.rows}
+        events.table_ended(
+            table.name,
+            [run for run in runs if run.experiment.name in rows],
+            outcomes,
+            results,
+            complete=made["complete"],
+            metrics={row["label"]: row["top1"]["mean"] for row in made["rows"] if row.get("top1")},
+            say=partial(print, file=out),
+        )
 
 
 def plan(args: Namespace, project: Path, out: TextIO) -> tuple[Request, Choice, list[Run]]:

@@ -149,6 +149,9 @@ class ClusterConfig(Config, section="cluster"):
     """Address that SLURM writes to; null: no mail."""
     mail_type: list[str] = option(["FAIL"], each(_WORD))
     """Occasions for a mail, as in `--mail-type`: BEGIN, END, FAIL, REQUEUE, TIME_LIMIT."""
+    notify: str | None = option(None, one_line())
+    """A command that gets a JSON event on its standard input when a run is done, fails or is given
+    up, and when a table that was followed ends; ANTIOVERSMOOTH_NOTIFY replaces it; null: none."""
     setup: list[str] = option([], each(_COMMAND))
     """Shell lines that the batch script runs before the job (module load ...); trusted, as your own
     shell start-up."""

@@ -16,6 +16,7 @@ from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.arithmetic import num_parameters
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.devices import Placement, cpus
+from antioversmooth.orchestration.notify import command as notify
 from antioversmooth.runs import Run, machine, require_same_data
 from antioversmooth.runs.checkpoints import BYTES_PER_PARAMETER, CHECKPOINTS_OF_A_RUN
 from antioversmooth.runs.identity import origin
@@ -31,10 +32,11 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
         DataError: Data that a run needs is not where its spec says.
         CheckpointError: The same of a file of weights.
         LaunchError: Results cannot be written, there is no space for the checkpoints, bash cannot
-            read the lines of `cluster.setup`, or this machine, which trains them, lacks shared
-            memory, open files or a compiler.
+            read the lines of `cluster.setup`, there is no program `cluster.notify`, or this
+            machine, which trains them, lacks shared memory, open files or a compiler.
     """
     check_machine(runs, backend)
+    notify.check([run.experiment.cluster for run in runs])
     check_setup(run.experiment.cluster.setup for run in runs if backend.submits)
     check_inputs(runs)
     check_writable(results)

@@ -24,25 +24,23 @@ def publish(
     seeds: Sequence[int],
     results: Path,
     out: TextIO,
-) -> bool:
-    """Writes and shows tables and figures, and mirrors the runs into MLflow.
-
-    Returns whether every table is complete.
+) -> list[document.Document]:
+    """Writes and shows tables and figures, and mirrors the runs into MLflow; returns the tables.
 
     Args:
         results: The project's results folder.
         out: For the tables and messages.
     """
-    complete, folder = True, tables.destination(request, results)
+    documents, folder = [], tables.destination(request, results)
     for table in wanted:
         made = document.collect(table, request, seeds, results)
-        complete &= made["complete"]
+        documents.append(made)
         # Written first: printing may fail if nobody reads `out`.
         message = _write(table, made, folder, request, seeds, results)
         terminal.show_table(made, out)
         print(message, file=out)
     _mirror(runs, wanted, results, out)
-    return complete
+    return documents
 
 
 def _mirror(runs: Sequence[Run], tables: Sequence[Table], results: Path, out: TextIO) -> None:

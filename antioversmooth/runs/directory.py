@@ -20,6 +20,7 @@ results/runs/<experiment>/seed<k>-<id8>/
   jobs.jsonl         on SLURM: submissions, ends of jobs, cancellations (see jobs.py)
   slurm/             on SLURM: the batch script, and output before an attempt has logs of its own
   analysis/          measurements and figures of its layers, by `antioversmooth analyze`
+  notified/          events that `cluster.notify` was called with, one file each
   imported.json      of a run that ran elsewhere: its bundle, and the checksums of its files
 """
 
@@ -67,7 +68,8 @@ files."""
 ENTRIES = {
     "spec.yaml", "intent.json", "intents.jsonl", "attempts.jsonl", "metrics.jsonl", "checkpoints",
     "result.json", "classes.json", "provenance.json", "heartbeat", "logs", "launch.lock", "lock",
-    "process.json", "cancelled", "jobs.jsonl", "slurm", "analysis", IMPORTED,
+    "process.json", "cancelled", "jobs.jsonl", "slurm", "analysis", "notified",
+    IMPORTED,
 }  # fmt: skip
 """Names in the directory of a run; see above."""
 

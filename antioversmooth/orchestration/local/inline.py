@@ -12,6 +12,7 @@ from antioversmooth.orchestration.backend import Launched, Outcome, stopped_outc
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.monitor.view import View
+from antioversmooth.orchestration.notify import events
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import RESUMABLE
@@ -48,7 +49,10 @@ class InlineBackend:
                     write_intent(run, self.name, snapshot)
                     require_launched_code(run.dir, from_snapshot=False)
                     view.say(f"{run.name} runs in this process")
-                    train(run)
+                    try:
+                        train(run)
+                    finally:
+                        events.run_over(run, view.say)
             except AttemptEnded as err:
                 if err.reason not in {reason.value for reason in RESUMABLE}:
                     raise

@@ -22,6 +22,8 @@ from antioversmooth.orchestration.local import process
 from antioversmooth.orchestration.local.worker import ExitStatus, Worker, launcher_log
 from antioversmooth.orchestration.monitor.logs import last_lines
 from antioversmooth.orchestration.monitor.view import View
+from antioversmooth.orchestration.notify import events
+from antioversmooth.orchestration.notify.events import Event
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import EndReason
@@ -228,6 +230,7 @@ class Pool:
         self._release(worker)
         if status in (ExitStatus.done, ExitStatus.stopped):
             run.close_attempt(EndReason.cancelled, "ended before it could listen to signals")
+            events.run_over(run, self._say)
             self._finish(run, Outcome.done if status is ExitStatus.done else stopped_outcome(run))
             return
         # cancelled before it could listen to signals
@@ -242,6 +245,10 @@ class Pool:
         if again:
             self._start(run, worker.placement)
         else:
+            crashed = status is ExitStatus.crashed
+            event = Event.run_given_up if crashed else Event.run_failed
+            message = f"it ended with exit code {worker.exit_code}"
+            events.run_ended(run, event, message, self._say)
             self._finish(run, Outcome.failed)
 
     def _release(self, worker: Worker) -> None:

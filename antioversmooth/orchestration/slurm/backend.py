@@ -15,6 +15,7 @@ from antioversmooth.orchestration.backend import Launched, Outcome
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.monitor.logs import last_log_lines
 from antioversmooth.orchestration.monitor.view import View
+from antioversmooth.orchestration.notify import events
 from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.client import Unreachable
 from antioversmooth.orchestration.slurm.reconcile import Action, Step, leftover_jobs, reconcile
@@ -98,6 +99,7 @@ def _submit(
     try:
         for step in reconcile(runs, snapshot, tables=tables):
             steps.append(step)
+            _notify(step, view)
             if step.action is not Action.wait:
                 view.say(_describe_step(step))
     finally:
@@ -127,9 +129,16 @@ def _reconcile_again(before: list[Step], snapshot: Snapshot, view: View) -> list
             if _has_changed(step, steps[step.run.id]):
                 view.say(_describe_step(step))
             steps[step.run.id] = step
+            _notify(step, view)
     except Unreachable as err:
         view.say(f"{err}; looking again")
     return list(steps.values())
+
+
+def _notify(step: Step, view: View) -> None:
+    """Notifies of an end that the batch script may not have lived to see."""
+    if step.event:
+        events.run_ended(step.run, step.event, step.why, view.say)
 
 
 def _wait_and_refresh(steps: Sequence[Step], view: View, seconds: float) -> None:

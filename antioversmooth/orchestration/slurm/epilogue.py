@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from antioversmooth.errors import AntiOversmoothError, LaunchError
+from antioversmooth.orchestration.notify import events
 from antioversmooth.orchestration.slurm import client, submission
 from antioversmooth.orchestration.slurm.client import RUNNING, Job
 from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
@@ -40,6 +41,7 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     """
     record = RunRecord.read(run)
     if record.result is not None:
+        events.run_over(run, _say)
         return 0
     job = query_with_retries(job_id)
     code, setup = _read_stage(run, job_id, code)
@@ -60,6 +62,8 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     print(f"{run.name}: {setup or f'srun ended with {code}'}; {goes_on}", flush=True)
     if decision.again:
         requeue(run, job_id)
+    elif decision.event:
+        events.run_ended(run, decision.event, decision.why, _say)
     # 0 would start the runs that wait for this one
     return code or os.EX_TEMPFAIL
 
@@ -78,6 +82,10 @@ def _read_stage(run: Run, job_id: str, code: int) -> tuple[int, str]:
         # 2 would be a process that cannot run until a person fixes something
         return 1, f"cluster.setup ended the job's shell{line} with exit code {code}, before srun"
     return int(rest) if rest.strip().isdecimal() else code, ""
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 TRIES, RETRY_EVERY_S = 12, 10.0

@@ -12,6 +12,7 @@ from enum import Enum
 
 from antioversmooth.orchestration.intent import launched_tables
 from antioversmooth.orchestration.monitor.state import look
+from antioversmooth.orchestration.notify.events import Event
 from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.client import LimitReached
 from antioversmooth.orchestration.slurm.lookup import find_jobs
@@ -48,6 +49,8 @@ class Step:
     """Status of the run before the step."""
     why: str
     """For people."""
+    event: Event | None = None
+    """The end of the run that a person is notified of; None where it has not ended for good."""
     job_id: str | None = None
     """The run's job after the step, as long as it is not known to be over."""
 
@@ -131,7 +134,9 @@ def _first_step(record: RunRecord, status: RunStatus, *, asked: bool) -> Step:
     action = decide(status, decision, asked=asked)
     may_live = status.state.is_live or status.state is RunState.unknown
     why = _describe_decision(action, status, decision)
-    return Step(record.run, action, status, why, status.job_id if may_live else None)
+    ended = decision.event if action is Action.give_up else None
+    event = Event.run_done if status.state is RunState.done else ended
+    return Step(record.run, action, status, why, event, status.job_id if may_live else None)
 
 
 def _close_attempt(record: RunRecord, status: RunStatus) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from antioversmooth.orchestration.notify.events import Event
 from antioversmooth.orchestration.slurm.client import RUNNING
 from antioversmooth.runs.attempts import Attempt, EndReason
 from antioversmooth.runs.jobs import EventKind, JobEvent
@@ -28,6 +29,8 @@ class RetryDecision:
     again: bool
     why: str
     """For people."""
+    event: Event | None = None
+    """The end that a person is notified of; None where it is not final."""
 
 
 def retry_decision(record: RunRecord) -> RetryDecision:
@@ -38,12 +41,14 @@ def retry_decision(record: RunRecord) -> RetryDecision:
     ended = [a for a in record.attempts if a.ended is not None and a.ended > since]
     if ended and ended[-1].reason is EndReason.disk_full:
         full = "no space left for its files: a full disk, a quota, or a limit on the size of files"
-        return RetryDecision(False, full)
+        return RetryDecision(False, full, Event.run_failed)
     if ended_jobs and ended_jobs[-1].code == USER_ERROR:
-        return RetryDecision(False, "it cannot start until a person fixes the cause")
+        refused = "it cannot start until a person fixes the cause"
+        return RetryDecision(False, refused, Event.run_failed)
     cluster, crashes = record.run.experiment.cluster, _count_crashes(ended, ended_jobs)
     if crashes >= cluster.max_crashes:
-        return RetryDecision(False, f"it crashed {crashes} times (cluster.max_crashes)")
+        crashed = f"it crashed {crashes} times (cluster.max_crashes)"
+        return RetryDecision(False, crashed, Event.run_given_up)
     started = [attempt for attempt in record.attempts if attempt.started > since]
     fruitless = (
         attempts_without_progress(record, started)
@@ -52,7 +57,7 @@ def retry_decision(record: RunRecord) -> RetryDecision:
     )
     if fruitless >= cluster.max_without_progress:
         made_none = f"{fruitless} attempts in a row made no step (cluster.max_without_progress)"
-        return RetryDecision(False, made_none)
+        return RetryDecision(False, made_none, Event.run_given_up)
     return RetryDecision(True, f"{len(ended)} attempts so far, {crashes} of them crashed")
 
 
