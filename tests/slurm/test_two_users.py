@@ -15,6 +15,7 @@ import pytest
 from lab import SMALL, Lab, on
 from machines import OwnMachine, wait_until
 
+from antioversmooth.orchestration.slurm import client
 from antioversmooth.runs import Run, RunRecord
 
 pytestmark = on("bare")
@@ -97,3 +98,29 @@ def test_two_people_share_a_row(shared: Shared) -> None:
     assert [(e.kind.value, e.user) for e in events] == [
         ("submitted", ALICE), ("cancelled", ""), ("submitted", BOB),
     ]  # fmt: skip
+
+
+def test_squeue_and_scontrol_agree_on_jobs(lab: Lab) -> None:
+    job_id = lab.submit(lab.new_run("asked-by-id", hold=True))
+    forgotten = [str(number) for number in range(90_000, 90_030)]
+    for ids in ([job_id], [job_id, *forgotten[:2]], [job_id, *forgotten]):
+        (listed,), (shown,) = client.jobs_numbered(ids), client.jobs_shown(ids)
+        assert listed == shown
+    assert (shown.user, shown.reason) == ("root", "JobHeldUser") or os.geteuid() != 0
+    for ids in (forgotten[:1], forgotten[:2], forgotten):
+        assert client.jobs_numbered(ids) == client.jobs_shown(ids) == []
+    assert client.restarts(job_id) == 0
+    assert client.cancel([*forgotten[:1], job_id, job_id]) == {}
+    assert not client.hides_other_users()
+
+
+def test_a_job_whose_run_another_job_took_over_does_not_come_back(lab: Lab) -> None:
+    """As a launch of another version, or a person by hand, may submit it."""
+    run = lab.new_run("taken-over", "cluster.nodes=1", "cluster.tasks_per_node=1")
+    first = lab.submit(run)
+    lab.wait_saved(run)
+    second = lab.cluster.ask("sbatch", "--parsable", f"{run.dir}/slurm/job.sh")
+    lab.wait_done(run)
+    assert [attempt.job_id for attempt in run.attempts()] == [first, second]
+    (job,) = client.jobs_numbered([first])
+    assert not job.is_live

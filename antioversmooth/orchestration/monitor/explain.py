@@ -111,6 +111,8 @@ _NEXT_ON_SLURM = {
 def _next_on_slurm(record: RunRecord, status: RunStatus) -> str:
     if record.is_cancelled and status.state is not RunState.done:
         return "It resumes when it is launched again."
+    if status.owner and status.state in (RunState.hung, RunState.dependency_failed):
+        return f"Only {status.owner} may end its job; the next launch then submits another."
     decision = retry_decision(record)
     action = decide(status, decision, asked=False)
     if action is Action.give_up:

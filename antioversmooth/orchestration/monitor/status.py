@@ -28,7 +28,7 @@ def statuses(
     now: float | None = None,
     data: CurrentData | None = None,
 ) -> list[Status]:
-    """One value for each run, for one squeue and at most one sacct.
+    """One value for each run; SLURM is asked for all of them together.
 
     Args:
         tables: The tables with the paper's accuracies.

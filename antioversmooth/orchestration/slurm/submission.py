@@ -1,7 +1,8 @@
 """Submits runs to SLURM: exactly one live job for a run, whatever launches it and is killed.
 
 The order is lock, look, intent, submit, note. A launcher that dies in between leaves at most a job
-whose id nobody noted, and the next one finds that job in the queue by its name.
+whose id nobody noted, and the next one finds that job in the queue by its name. Several people may
+share the runs; each ends only jobs of one's own.
 """
 
 from __future__ import annotations
@@ -167,7 +168,7 @@ def live_job(run: Run, *, exclude: str = "") -> Job | None:
 
 
 def end_doubles(run: Run) -> None:
-    """Leaves a run that has several live jobs one of them, as far as this user may."""
+    """Ends this user's live jobs of a run but one, which is recorded as submitted last."""
     with submission_lock(run):
         live = live_job(run)
         if live is not None:
