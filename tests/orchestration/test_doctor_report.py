@@ -81,6 +81,15 @@ def test_a_rank_that_ended_early_is_named_though_its_last_line_is_torn(tmp_path:
     assert "rank 1 ended before all was probed" in early.text
 
 
+def test_a_rank_that_was_killed_for_its_memory_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "7_0_log.err").write_text(
+        "slurmstepd-n1: error: StepId=7.0 exceeded memory limit (529 > 524), being killed\n"
+        "srun: error: n1: task 0: Killed\n"
+    )
+    (found,) = gathering.gather(tmp_path, 1, ended=True)
+    assert "cluster.mem_gb" in found.text
+
+
 def test_nothing_is_missing_of_a_job_that_was_cancelled(tmp_path: Path) -> None:
     write(tmp_path, 0, OK, waits=False)
     assert len(gathering.gather(tmp_path, 2, ended=False)) == 1

@@ -15,7 +15,7 @@ import pytest
 from lab import EXPERIMENTS, Lab, on
 
 from antioversmooth.cli.main import main
-from antioversmooth.orchestration.doctor import examination
+from antioversmooth.orchestration.doctor import examination, gathering, job
 
 pytestmark = on("bare")
 
@@ -51,8 +51,6 @@ def doctor(
     """Runs doctor on two nodes; returns its exit code and the worst finding of each check."""
     (tmp_path / "experiments").symlink_to(EXPERIMENTS)
     monkeypatch.chdir(tmp_path)
-    # what does not answer on this machine never will
-    monkeypatch.setattr(examination, "PROBE_LIMIT_S", 15.0)
     levels = ["ok", "warning", "wrong"]
 
     def run(lab: Lab, *overrides: str) -> tuple[int, dict[str, dict[str, Any]]]:
@@ -117,8 +115,12 @@ def test_faults_of_nodes_are_found_and_named(lab: Lab, doctor: Doctor, tmp_path:
 
 @pytest.mark.skipif(cluster.shares_loopback(), reason="nodes share all file systems")
 def test_a_node_that_does_not_see_the_results_is_named(
-    lab: Lab, doctor: Doctor, tmp_path: Path
+    lab: Lab, doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # nothing that the other rank waits for will come
+    monkeypatch.setattr(examination, "PROBE_LIMIT_S", 5.0)
+    monkeypatch.setattr(job, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(gathering, "SETTLE_S", 0.0)
     results = tmp_path / "results"
     results.mkdir()
     blind = list(lab.cluster.nodes)[1]
@@ -128,3 +130,4 @@ def test_a_node_that_does_not_see_the_results_is_named(
     assert found["shared folder"]["level"] == "wrong"
     assert blind in found["shared folder"]["text"]
     assert found["SLURM on the nodes"]["level"] == "ok"
+    assert found["requeue"]["level"] == "ok"

@@ -117,10 +117,11 @@ class Examination:
             ]
         found = gather(folder, cluster.world_size, ended=True)
         missing = list(job.missing_turn(folder, end))
+        found += missing
         # a job that did not begin says more than its silent ranks
-        if any(finding.check == "job" for finding in missing):
-            found = [finding for finding in found if finding.check != "ranks"]
-        return [*found, *missing]
+        if {"job", "setup"} & {finding.check for finding in found}:
+            return [finding for finding in found if finding.check != "ranks"]
+        return found
 
     def _run_processes(
         self, placement: Placement, gpus: Sequence[str], folder: Path

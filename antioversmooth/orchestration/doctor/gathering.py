@@ -19,6 +19,7 @@ from pathlib import Path
 
 from antioversmooth.errors import ResultError
 from antioversmooth.finding import Finding, Level
+from antioversmooth.orchestration.slurm.epilogue import find_cause
 from antioversmooth.text import one_line
 
 SEVERITY = (Level.ok, Level.warning, Level.wrong)
@@ -122,27 +123,38 @@ def _whose(rank: int, finding: Finding) -> str:
 
 
 def _silent(folder: Path, silent: Sequence[int], world_size: int) -> Finding:
-    names = ", ".join(map(str, silent))
-    text = f"rank {names} of {world_size} wrote nothing: {last_words(folder, silent[0])}"
-    advice = (
-        f"look at the logs in {folder}. Does that node see this folder and the Python environment?"
-    )
-    return Finding("ranks", Level.wrong, text, advice, {"ranks": list(silent)})
+    text = f"rank {', '.join(map(str, silent))} of {world_size} wrote nothing"
+    return _explained(folder, silent, text)
 
 
 def _unfinished(folder: Path, unfinished: Sequence[int]) -> Finding:
-    names = ", ".join(map(str, unfinished))
-    text = f"rank {names} ended before all was probed: {last_words(folder, unfinished[0])}"
+    text = f"rank {', '.join(map(str, unfinished))} ended before all was probed"
+    return _explained(folder, unfinished, text)
+
+
+def _explained(folder: Path, ranks: Sequence[int], text: str) -> Finding:
+    """A finding about ranks, with the cause that SLURM or their logs give."""
     advice = f"look at the logs in {folder}"
-    return Finding("ranks", Level.wrong, text, advice, {"ranks": list(unfinished)})
+    words = last_words(folder, ranks[0])
+    if cause := find_cause(_job_log(folder)):
+        words = cause.message
+    return Finding("ranks", Level.wrong, f"{text}: {words}", advice, {"ranks": list(ranks)})
 
 
 def last_words(folder: Path, rank: int) -> str:
-    """The last lines of a rank's log, else of the job's, in one line."""
-    for pattern in (f"*_{rank}_log.err", "*_0_log.err", "*_log.out"):
-        for path in sorted(folder.glob(pattern)):
-            lines = path.read_text(errors="replace").splitlines()
-            telling = [line for line in dict.fromkeys(lines) if line.strip() and ENDED not in line]
-            if telling:
-                return one_line(" | ".join(telling[-LOG_LINES:]))
-    return "its log is empty"
+    """The last lines of a rank's log, else of SLURM in the job's log, in one line."""
+    own = sorted(folder.glob(f"*_{rank}_log.err"))
+    lines = [line for path in own for line in _lines(path)]
+    # the log of rank 0 is the job's, too
+    of_slurm = [line for line in _job_log(folder).splitlines() if "error:" in line]
+    telling = [line for line in dict.fromkeys(lines or of_slurm) if ENDED not in line]
+    return one_line(" | ".join(telling[-LOG_LINES:])) or "its log is empty"
+
+
+def _job_log(folder: Path) -> str:
+    """The output of a job's batch script, of srun and of slurmstepd."""
+    return "\n".join(line for path in sorted(folder.glob("*_0_log.err")) for line in _lines(path))
+
+
+def _lines(path: Path) -> list[str]:
+    return [line for line in path.read_text(errors="replace").splitlines() if line.strip()]

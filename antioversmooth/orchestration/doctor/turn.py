@@ -20,6 +20,7 @@ from antioversmooth import files
 from antioversmooth.errors import AntiOversmoothError, LaunchError
 from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration.slurm import client
+from antioversmooth.orchestration.slurm.epilogue import read_stage
 
 FIRST_TURN = "first_turn.json"
 """In the folder of the job: how its first turn ended."""
@@ -40,6 +41,9 @@ def main(arguments: list[str]) -> int:
     ends_again = "--no-requeue" in (folder / SCRIPT).read_text()
     first = {"code": code, "ended": time.time(), "host": socket.gethostname()}
     files.write_json(folder / FIRST_TURN, {**first, "requeue": not ends_again})
+    if setup := read_stage(folder, job_id, code)[1]:
+        advice = "try the lines of cluster.setup on a node; runs would end there, too"
+        _add(folder, Finding("setup", Level.wrong, setup, advice))
     _add(folder, _ask(folder, job_id, submits=ends_again))
     for finding in _blind_nodes(folder, job_id):
         _add(folder, finding)

@@ -44,9 +44,9 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
         events.run_over(run, _say)
         return 0
     job = query_with_retries(job_id)
-    code, setup = _read_stage(run, job_id, code)
+    code, setup = read_stage(job_folder(run), job_id, code)
     log, size = _read_job_log(record, job_id)
-    cause = next((cause for cause in _CAUSES if cause.pattern.search(log)), None)
+    cause = find_cause(log)
     ours = _attempts_of_turn(record, job_id, started)
     if ours:
         _close(run, ours[-1], code, cause)
@@ -68,13 +68,14 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
     return code or os.EX_TEMPFAIL
 
 
-def _read_stage(run: Run, job_id: str, code: int) -> tuple[int, str]:
+def read_stage(folder: Path, job_id: str, code: int) -> tuple[int, str]:
     """Exit code of srun, and an empty text; where `cluster.setup` ended the shell, what it did.
 
     Args:
+        folder: Of the job's raw output.
         code: Exit code of the shell of both, which is that of srun unless a trap changed it.
     """
-    path = job_folder(run) / f"{job_id}_stage.txt"
+    path = folder / f"{job_id}_stage.txt"
     # without space for it there is none
     stage, _, rest = (path.read_text(errors="replace") if path.is_file() else "").partition(" ")
     if stage.strip() == "setup":
@@ -146,6 +147,11 @@ _CAUSES = [
     ),
     Cause(re.compile("node failure", re.IGNORECASE), EndReason.node_fail, "a node failed"),
 ]
+
+
+def find_cause(log: str) -> Cause | None:
+    """The reason for an end that SLURM gives in a job's log; None without one."""
+    return next((cause for cause in _CAUSES if cause.pattern.search(log)), None)
 
 
 def _attempts_of_turn(record: RunRecord, job_id: str, started: float) -> list[Attempt]:
