@@ -13,6 +13,7 @@ import pytest
 from fake_slurm import FakeSlurm
 
 from antioversmooth.orchestration.slurm import epilogue
+from antioversmooth.orchestration.slurm.client import LimitReached
 from antioversmooth.orchestration.slurm.epilogue import finish
 from antioversmooth.orchestration.slurm.submission import cancel, submit
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -271,3 +272,14 @@ def test_the_batch_script_ends_in_this(
     )
     assert read_events(run.jobs_path)[-1].code == 9
     assert "scontrol requeue 1" in slurm.calls("scontrol")
+
+
+def test_a_run_whose_successor_has_no_room_in_the_queue_waits_for_a_launch(
+    start: Callable[..., Run], slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    run = start("cluster.requeue=false")
+    end(run, begin_attempt(run, "1"), "timeout")
+    slurm.limit(1)
+    with pytest.raises(LimitReached):
+        finish(run, 0, 0.0, "1")
+    assert RunRecord.read(run).waiting_reason == "for the limit AssocMaxSubmitJobLimit"

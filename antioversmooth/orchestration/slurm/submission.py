@@ -81,11 +81,7 @@ def submit(
             # its cancellation is no person's, also where no other job follows now
             _record_waiting(run, f"for the end of job {instead_of}")
             _end(run, instead_of)
-        try:
-            return submit_script(run, dependencies, lock)
-        except LimitReached as err:
-            _record_waiting(run, describe_limit(err))
-            raise
+        return submit_script(run, dependencies, lock)
 
     with submission_lock(run) as lock:
         try:
@@ -184,12 +180,20 @@ def submit_script(run: Run, dependencies: list[str], lock: int) -> str:
     Args:
         dependencies: SLURM's words for what the job waits for besides.
         lock: The run's lock; the sbatch inherits it.
+
+    Raises:
+        LimitReached: SLURM accepts the job when others have ended; the run is recorded as waiting.
+        LaunchError: SLURM refuses the job, or does not answer.
     """
     wait_for = f"--dependency={','.join([*dependencies, 'singleton'])}"
     # A job whose dependency failed stays, and is found and replaced; some clusters would cancel it,
     # as a person does.
     options = [wait_for, "--kill-on-invalid-dep=no", str(job_folder(run) / "job.sh")]
-    job_id = client.submit(*options, what=run.name, pass_fds=[lock])
+    try:
+        job_id = client.submit(*options, what=run.name, pass_fds=[lock])
+    except LimitReached as err:
+        _record_waiting(run, describe_limit(err))
+        raise
     append_event(run.jobs_path, EventKind.submitted, job_id=job_id, user=client.user_name())
     return job_id
 
