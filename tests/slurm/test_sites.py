@@ -1,4 +1,4 @@
-"""A cluster with limits, as sites have them."""
+"""A cluster that is configured as public sites are: limits, accounts, partitions, nodes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,42 @@ from lab import EXPERIMENTS, SMALL
 from private import private_cluster
 
 from antioversmooth import spec
+from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import snapshot
 from antioversmooth.orchestration.backend import Outcome
 from antioversmooth.orchestration.monitor.view import LineView
+from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
+from antioversmooth.orchestration.snapshot import Snapshot
 
-LIMITS = "AccountingStorageEnforce=limits\n"
+SITES = sorted((EXPERIMENTS / "cluster" / "sites").glob("*.yaml"))
+ACCOUNTS = "lab,m0000,project,project_000000000,abc12345,def-professor,vision"
+# nodes that are in a cloud run no slurmd until a job starts, so that any number of any size is free
+CONFIGURATION = """
+AccountingStorageEnforce=limits
+Licenses=scratch:100
+NodeName=DEFAULT State=CLOUD Weight=100
+NodeName=pm[1-8] CPUs=128 CoresPerSocket=64 ThreadsPerCore=2 RealMemory=250000 Gres=gpu:a100:4 \
+    Feature=gpu,hbm40g
+NodeName=jwb[1-8] CPUs=96 CoresPerSocket=24 Sockets=2 ThreadsPerCore=2 RealMemory=500000 \
+    Gres=gpu:a100:4
+NodeName=nid[1-8] CPUs=128 CoresPerSocket=64 ThreadsPerCore=2 RealMemory=512000 Gres=gpu:mi250:8
+NodeName=ls[1-8] CPUs=128 CoresPerSocket=64 Sockets=2 RealMemory=250000 Gres=gpu:0
+NodeName=lrdn[1-8] CPUs=32 CoresPerSocket=32 RealMemory=494000 Gres=gpu:a100:4
+NodeName=ng[1-8] CPUs=48 CoresPerSocket=24 Sockets=2 RealMemory=498000 Gres=gpu:a100:4
+NodeName=uni[01-08] CPUs=32 CoresPerSocket=16 Sockets=2 RealMemory=250000 Gres=gpu:a40:2
+NodeName=h[1-8] CPUs=96 CoresPerSocket=48 Sockets=2 RealMemory=1000000 Gres=gpu:h100:8
+NodeName=w[1-8] CPUs=128 CoresPerSocket=64 Sockets=2 RealMemory=500000 Gres=gpu:8
+PartitionName=booster Nodes=jwb[1-8] OverSubscribe=EXCLUSIVE MaxTime=1440
+PartitionName=standard-g Nodes=nid[1-8] OverSubscribe=EXCLUSIVE MaxTime=2880
+PartitionName=gpu-a100 Nodes=ls[1-8] OverSubscribe=EXCLUSIVE MaxTime=2880
+PartitionName=boost_usr_prod Nodes=lrdn[1-8] MaxTime=1440
+PartitionName=gpu Nodes=uni[01-08] MaxTime=720
+PartitionName=gpu-long Nodes=uni[01-04] MaxTime=10080
+PartitionName=gpu-preempt Nodes=uni[05-08]
+PartitionName=h100 Nodes=h[1-8]
+PartitionName=batch Nodes=w[1-8]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +57,10 @@ def site(slurm_is_there: None) -> Iterator[tuple[Cluster, Path]]:
     """A cluster of one node that keeps limits, and a folder that it sees."""
     with private_cluster(
         nodes=1, accounting=True, proctrack="linuxproc", shared=cluster.shares_loopback(),
-        extra=LIMITS,
+        extra=CONFIGURATION,
     ) as (private, folder):  # fmt: skip
-        private.ask("sacctmgr", "-i", "add", "account", "lab")
-        private.ask("sacctmgr", "-i", "add", "user", getpass.getuser(), "account=lab")
+        private.ask("sacctmgr", "-i", "add", "account", ACCOUNTS)
+        private.ask("sacctmgr", "-i", "add", "user", getpass.getuser(), f"account={ACCOUNTS}")
         yield private, folder
 
 
@@ -52,3 +82,33 @@ def test_following_sees_a_table_through_below_its_number_of_runs(
     assert [*first.outcomes.values()] == [Outcome.submitted, Outcome.waiting]
     assert launched.outcomes == {run.id: Outcome.done for run in runs}
     assert "1 of 2 submitted, 1 waits for the limit QOSMaxSubmitJobPerUserLimit" in said.getvalue()
+
+
+@pytest.mark.parametrize("path", SITES, ids=lambda path: path.stem)
+def test_the_profile_of_a_site_is_accepted_where_slurm_is_configured_like_it(
+    site: tuple[Cluster, Path], path: Path
+) -> None:
+    _, folder = site
+    request = spec.load([EXPERIMENTS / "deit_s12.yaml"], [f"cluster=sites/{path.stem}"])
+    (run,) = request.plan([0], folder / "results" / path.stem)
+    assert run.experiment.cluster.name == path.stem
+    code = Snapshot("0" * 12, folder, None, False)
+    assert submission.test_only([run], code) == []
+
+
+def test_a_profile_with_another_account_or_more_than_a_node_has_is_refused(
+    site: tuple[Cluster, Path],
+) -> None:
+    _, folder = site
+    code = Snapshot("0" * 12, folder, None, False)
+    for wrong, words in [
+        ("cluster.account=nobody", "Invalid account"),
+        ("cluster.gpus_per_node=5", "configuration is not available"),
+        ("cluster.constraint=hbm999g", "Invalid feature"),
+        ("cluster.nodes=9", "configuration is not available"),
+    ]:
+        row = [EXPERIMENTS / "deit_s12.yaml"]
+        request = spec.load(row, ["cluster=sites/perlmutter", "recipe.global_batch=720", wrong])
+        runs = request.plan([0], folder / "results" / "wrong")
+        with pytest.raises(LaunchError, match=words):
+            submission.test_only(runs, code)
