@@ -35,6 +35,7 @@ class GpuRequest(Enum):
     per_node = "per_node"
     per_task = "per_task"
     tasks_per_gpu = "tasks_per_gpu"
+    with_node = "with_node"
 
 
 _OWN_OPTIONS = {
@@ -113,7 +114,8 @@ class ClusterConfig(Config, section="cluster"):
     gpu_request: GpuRequest = GpuRequest.per_node
     """How a job asks for them. per_node: `--gpus-per-node`. per_task: `--gpus-per-task`, so that
     each task sees its own only. tasks_per_gpu: `--gpus-per-node` and `--ntasks-per-gpu=1`, where a
-    site refuses `--ntasks-per-node`. With a `gres` of GPUs: that."""
+    site refuses `--ntasks-per-node`. with_node: by no option, where nodes come with their GPUs.
+    With a `gres` of GPUs: that."""
     gpu_type: str | None = option(None, _TYPE)
     """Type of the GPUs, as in `--gpus-per-node=a100:4`; null: any."""
     tasks_per_node: int = option(1, at_least(1))
@@ -221,6 +223,14 @@ class ClusterConfig(Config, section="cluster"):
             expected = "0 without GPUs (gpus_per_node); cpus_per_task says the number then"
             yield Broken("cpus_per_gpu", self.cpus_per_gpu, expected, also=("gpus_per_node",))
 
+    @rule("gpu_request", "gpu_type", "cpus_per_gpu")
+    def _nothing_of_gpus_without_request(self) -> Iterator[Broken]:
+        for name, empty in (("gpu_type", None), ("cpus_per_gpu", 0)):
+            value = getattr(self, name)
+            if self.gpu_request is GpuRequest.with_node and value != empty:
+                expected = f"{'null' if empty is None else empty} where nodes come with their GPUs"
+                yield Broken(name, value, expected, also=("gpu_request",))
+
     @rule("gpu_request", "starter", "gres")
     def _possible_gpu_request(self) -> Iterator[Broken]:
         wanted = self.gpu_request.value
@@ -277,6 +287,7 @@ class ClusterConfig(Config, section="cluster"):
             GpuRequest.per_task: {"gpus-per-task": f"{kind}{of_task}"},
             # --gpus does not spread them evenly over nodes
             GpuRequest.tasks_per_gpu: {**of_node, "ntasks-per-gpu": "1"},
+            GpuRequest.with_node: {},
         }[self.gpu_request]
 
     @property

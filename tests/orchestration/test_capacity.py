@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fake_slurm import FakeSlurm
 
-from antioversmooth.config import ClusterConfig
+from antioversmooth.config import ClusterConfig, GpuRequest
 from antioversmooth.orchestration.slurm.capacity import describe_wait
 
 CONFIGURATION = "allocation failure: Requested node configuration is not available"
@@ -38,6 +38,9 @@ def waits(slurm: FakeSlurm, refused: str = CONFIGURATION, **facts: object) -> st
         ({"nodes": 2, "partition": "gpu", "constraint": "a100&ib"}, (1, 2)),
         ({"nodes": 2, "partition": "gpu", "gres": "gpu:v100", "gpus_per_node": 2}, (1, 2)),
         ({"nodes": 2, "partition": "gpu", "gpus_per_node": 4}, (1, 2)),
+        ({"nodes": 2, "partition": "gpu", "gpu_type": "v100", "gpus_per_node": 2}, (1, 2)),
+        ({"nodes": 3, "partition": "gpu", "gres": "gpu:2", "gpus_per_node": 2}, (2, 4)),
+        ({"nodes": 3, "gpu_request": GpuRequest.with_node, "gpus_per_node": 8}, (2, 4)),
         ({"nodes": 1, "partition": "closed"}, (0, 1)),
     ],
 )

@@ -23,7 +23,6 @@ from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.snapshot import Snapshot
 
 SITES = sorted((EXPERIMENTS / "cluster" / "sites").glob("*.yaml"))
-ACCOUNTS = "lab,m0000,project,project_000000000,abc12345,def-professor,vision"
 # nodes that are in a cloud run no slurmd until a job starts, so that any number of any size is free
 CONFIGURATION = """
 AccountingStorageEnforce=limits
@@ -59,8 +58,8 @@ def site(slurm_is_there: None) -> Iterator[tuple[Cluster, Path]]:
         nodes=1, accounting=True, proctrack="linuxproc", shared=cluster.shares_loopback(),
         extra=CONFIGURATION,
     ) as (private, folder):  # fmt: skip
-        private.ask("sacctmgr", "-i", "add", "account", ACCOUNTS)
-        private.ask("sacctmgr", "-i", "add", "user", getpass.getuser(), f"account={ACCOUNTS}")
+        private.ask("sacctmgr", "-i", "add", "account", "project")
+        private.ask("sacctmgr", "-i", "add", "user", getpass.getuser(), "account=project")
         yield private, folder
 
 
@@ -71,7 +70,7 @@ def test_following_sees_a_table_through_below_its_number_of_runs(
     private.ask("sacctmgr", "-i", "add", "qos", "narrow", "MaxSubmitJobsPerUser=1")
     private.ask("scontrol", "update", "PartitionName=low", "QOS=narrow")
     small = ["recipe.global_batch=80", "cluster.nodes=1", "cluster.partition=low"]
-    chosen = {word.partition("=")[0]: word for word in (*SMALL, *small, "cluster.account=lab")}
+    chosen = {word.partition("=")[0]: word for word in (*SMALL, *small, "cluster.account=project")}
     request = spec.load([EXPERIMENTS / "deit_s12.yaml"], list(chosen.values()))
     runs, said = request.plan([0, 1], folder / "results"), StringIO()
     code = snapshot.take(folder / "results")
@@ -108,7 +107,7 @@ def test_a_profile_with_another_account_or_more_than_a_node_has_is_refused(
         ("cluster.nodes=9", "configuration is not available"),
     ]:
         row = [EXPERIMENTS / "deit_s12.yaml"]
-        request = spec.load(row, ["cluster=sites/perlmutter", "recipe.global_batch=720", wrong])
+        request = spec.load(row, ["cluster=sites/perlmutter", "recipe.global_batch=1440", wrong])
         runs = request.plan([0], folder / "results" / "wrong")
         with pytest.raises(LaunchError, match=words):
             submission.test_only(runs, code)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from antioversmooth.config import ClusterConfig
+from antioversmooth.config import ClusterConfig, GpuRequest
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.client import Node
 
@@ -51,11 +51,15 @@ def _fits(cluster: ClusterConfig, node: Node) -> bool:
     is_plain = all(re.fullmatch(r"[\w.-]+", word) for word in words)
     if is_plain and node.features is not None and not set(words) <= {*node.features.split(",")}:
         return False
-    return node.gres is None or _num_gpus(cluster, node.gres) >= cluster.gpus_per_node
+    is_asked = cluster.gpus_per_node and cluster.gpu_request is not GpuRequest.with_node
+    return (
+        not is_asked or node.gres is None or _num_gpus(cluster, node.gres) >= cluster.gpus_per_node
+    )
 
 
 def _num_gpus(cluster: ClusterConfig, gres: str) -> int:
     """GPUs of a node, of the type that the job asks for."""
-    kind = "".join((cluster.gres or "").split(":")[1:2])
-    found = re.findall(r"\bgpu:(?:([\w.-]+):)?(\d+)", gres)
-    return sum(int(number) for name, number in found if kind in ("", name))
+    kind = cluster.gpu_type or "".join((cluster.gres or "").split(":")[1:2])
+    found = re.findall(r"\bgpu:(?:([\w.-]*[A-Za-z_][\w.-]*):)?(\d+)", gres)
+    is_type = bool(re.search("[A-Za-z_]", kind))
+    return sum(int(number) for name, number in found if not is_type or kind == name)

@@ -387,8 +387,14 @@ def test_only(script: str) -> str:
     """Why SLURM would not take a job with this script, in its words; empty where it would.
 
     Nothing is submitted.
+
+    Raises:
+        Unreachable: The controller does not answer.
     """
     done = run_client("sbatch", "--test-only", timeout=None, input=script)
+    refused = refusal("SLURM refuses sbatch", done)
+    if done.returncode and isinstance(refused, Unreachable):
+        raise refused
     return error_text(done) if done.returncode else ""
 
 
