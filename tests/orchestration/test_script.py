@@ -228,8 +228,11 @@ def test_a_folder_that_a_shell_would_expand_is_quoted(make_run: MakeRun, tmp_pat
     assert f"#SBATCH --output='{odd}/slurm/%j_0_log.out'" in script
 
 
-@pytest.mark.parametrize("profile", sorted(path.stem for path in CLUSTERS.glob("*.yaml")))
-def test_every_shipped_profile_makes_a_script(make_run: MakeRun, profile: str) -> None:
+PROFILES = sorted(path.relative_to(CLUSTERS).with_suffix("") for path in CLUSTERS.rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=str)
+def test_every_shipped_profile_makes_a_script(make_run: MakeRun, profile: Path) -> None:
     assert "srun" in sbatch_script(
         make_run("deit_s12", f"cluster={profile}", profile="imagenet"), SNAPSHOT
     )
@@ -252,6 +255,10 @@ REQUESTS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "tasks_per_gpu": (
         {"gpu_request": GpuRequest.tasks_per_gpu},
         {"cpus-per-task=1", "gpus-per-node=4", "ntasks-per-gpu=1"},
+    ),
+    "with_node": (
+        {"gpu_request": GpuRequest.with_node},
+        {"cpus-per-task=1", "ntasks-per-node=4"},
     ),
     "cpus_per_gpu": (
         {"cpus_per_gpu": 9},
@@ -312,6 +319,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"gpu_request": GpuRequest.tasks_per_gpu, "starter": ProcessStarter.torchrun},
         r"cluster\.gpu_request",
     ),
+    ({"gpu_request": GpuRequest.with_node, "gpu_type": "a100"}, r"cluster\.gpu_type"),
+    ({"gpu_request": GpuRequest.with_node, "cpus_per_gpu": 2}, r"cluster\.cpus_per_gpu"),
     ({"gpu_type": "4"}, r"cluster\.gpu_type"),
     ({"gpu_type": "a100:4"}, r"cluster\.gpu_type"),
     ({"cpus_per_gpu": 4, "cpus_per_task": 8}, r"cluster\.cpus_per_gpu: .*cpus_per_task"),
