@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from probing import contexts
+from torch._C._distributed_c10d import HashStore
+from torch.distributed import DistError
 
 from antioversmooth.errors import DataError
 from antioversmooth.finding import Finding, Level
@@ -62,6 +65,30 @@ def test_a_probe_that_hangs_is_a_finding_that_names_the_place(
     assert [finding.level for finding in found] == [Level.ok, Level.wrong]
     assert "no answer within 0.2 s" in found[1].text
     assert "wait_for_a_dead_server" in capfd.readouterr().err
+
+
+def test_a_rank_that_does_not_come_is_named(tmp_path: Path) -> None:
+    first = contexts([tmp_path] * 3, REQUEST)[0].exchange
+    first.within("probe", 0.1).store.set("probe/1/2", "null")  # type: ignore[union-attr]
+    with pytest.raises(TimeoutError, match=r"^rank 1 did not get here within 0.1 s"):
+        first.within("probe", 0.1).gather()
+
+
+def test_a_store_that_is_gone_is_named_and_ends_no_probe(tmp_path: Path) -> None:
+    class Gone(HashStore):
+        def set(self, *_: object) -> None:
+            raise DistError("Failed to recv, got 0 bytes")
+
+    rank = contexts([tmp_path] * 2, REQUEST)[0]
+    rank = replace(rank, exchange=replace(rank.exchange, store=Gone()))
+
+    def look(context: Context) -> Iterator[Finding]:
+        context.exchange.gather()
+        yield ok("name", "never")
+
+    found: list[Finding] = []
+    assert run_probe(Probe("name", look), "key", rank, found.append)
+    assert "rank 0, which holds the store, is gone" in found[0].text
 
 
 def test_findings_are_lines_with_rank_and_host(

@@ -142,16 +142,16 @@ def _computes(context: Context, index: int) -> Iterator[Finding]:
     """Multiplies matrices of small whole numbers, whose product is exact."""
     device = torch.device("cuda", index)
     generator = torch.Generator().manual_seed(0)
-    left, right = (torch.randint(-4, 5, (512, 512), generator=generator) for _ in range(2))
+    left, right = (torch.randint(-4, 5, (512, 512), generator=generator).double() for _ in range(2))
     expected = (left @ right).float()
     for dtype in (torch.float32, torch.bfloat16):
         if dtype is torch.bfloat16 and not torch.cuda.is_bf16_supported(including_emulation=False):
             yield from _without_bfloat16(context, index)
             continue
         product = (left.to(device, dtype) @ right.to(device, dtype)).float().cpu()
-        # bfloat16 has 8 bits of precision, and the sums are rounded to it once
-        tolerance = 2**-8 if dtype is torch.bfloat16 else 0
-        if not torch.allclose(product, expected, rtol=tolerance, atol=0):
+        # bfloat16 has 8 bits of precision, and parts of a sum, of some hundreds, may be rounded too
+        relative, absolute = (2**-7, 4) if dtype is torch.bfloat16 else (0, 0)
+        if not torch.allclose(product, expected, rtol=relative, atol=absolute):
             yield wrong(
                 "GPUs",
                 f"GPU {index} of {context.host} multiplies wrongly in {dtype}",

@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 
+import torch
+
 from antioversmooth.errors import AntiOversmoothError, error_message
 from antioversmooth.finding import Finding
 from antioversmooth.training.probes.context import Context, Probe, wrong
@@ -23,12 +25,18 @@ def run_probe(probe: Probe, key: str, context: Context, add: Callable[[Finding],
         add: Takes each finding as soon as it is there.
     """
     limit_s = probe.limit_s(context.request)
-    context = replace(context, exchange=context.exchange.within(key, limit_s))
+    # a rank that waits for another one says for which, before its own time is up
+    exchange = context.exchange.within(key, 0.9 * limit_s)
+    context = replace(context, exchange=exchange)
     threads: list[int] = []
     closed = threading.Event()
 
     def look() -> None:
         threads.append(threading.get_ident())
+        ranks = context.established.ranks
+        if ranks is not None and ranks.device.type == "cuda":
+            # each thread has a current device of its own
+            torch.cuda.set_device(ranks.device)
         for finding in probe.look(context):
             if closed.is_set():
                 return
@@ -67,7 +75,10 @@ def failure(probe: Probe, error: BaseException) -> Finding:
     else:
         traceback.print_exception(error)
         text = f"{type(error).__name__}: {error}"
-    advice = "the log of this rank has more; a run would stop at the same place"
+    if isinstance(error, TimeoutError):
+        advice = "that rank has died or hangs: its log says where"
+    else:
+        advice = "the log of this rank has more; a run would stop at the same place"
     return wrong(probe.name, text, advice, probe.place)
 
 

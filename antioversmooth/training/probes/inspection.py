@@ -22,8 +22,6 @@ from antioversmooth.training.run.distributed import rank_from_env
 from antioversmooth.training.run.signals import StopRequest
 
 POLL_S = 0.2
-PATIENCE = 6
-"""Multiple of the time limit of a probe after which a rank that others wait for has died."""
 
 
 def inspect(folder: Path, stop: StopRequest) -> bool:
@@ -68,6 +66,8 @@ class _Inspection:
         self.context, self.report = context, report
         self.ended = True
         """Whether every probe has ended by itself."""
+        self._patience_s = context.request.limit_s
+        """Seconds that this rank waits for the others before a probe."""
         self._apart = ""
         """The reason why the ranks cannot wait for each other any more; empty: they can."""
 
@@ -128,6 +128,9 @@ class _Inspection:
                 self._gather(f"before {self._key(probe)}")
             if not (together and self._apart):
                 key = self._key(probe)
+                # another rank may need all of its time for this probe
+                request = self.context.request
+                self._patience_s = probe.limit_s(request) + request.limit_s
                 self.ended &= run_probe(probe, key, self.context, self.report.add)
 
     def _key(self, probe: Probe) -> str:
@@ -146,9 +149,8 @@ class _Inspection:
 
     def _gather(self, key: str, value: Any = None) -> list[Any]:
         """Every rank's value, once all are here; notes those that do not come."""
-        limit_s = PATIENCE * self.context.request.limit_s
         try:
-            return self.context.exchange.within(key, limit_s).gather(value)
+            return self.context.exchange.within(key, self._patience_s).gather(value)
         except (TimeoutError, ConnectionError) as err:
             self._apart = str(err)
             return []

@@ -24,6 +24,9 @@ from antioversmooth.training.run.distributed import Ranks, process_group
 SIZES = (2**12, 2**20, 2**24)
 """Bytes of each all-reduce; the largest is near a bucket of gradients."""
 MOST_ROUNDS = 20
+GROUP_TIMEOUT = 6
+"""Time limit of the process group, as a multiple of that of a probe: beyond that of steps, since
+NCCL ends the process after it."""
 
 
 def look_at_meeting_point(context: Context) -> Iterator[Finding]:
@@ -137,7 +140,7 @@ def look_at_all_reduce(context: Context) -> Iterator[Finding]:
     store = context.established.store
     # a connection of its own: a call that waits holds it
     own = None if store is None else PrefixStore("training", store.clone())
-    limited = replace(runtime, timeout_s=context.exchange.limit_s)
+    limited = replace(runtime, timeout_s=GROUP_TIMEOUT * context.request.limit_s)
     ranks = context.established.connection.enter_context(process_group(limited, own))
     context.exchange.gather()
     context.established.ranks = ranks

@@ -35,8 +35,8 @@ def look_at_cpus(context: Context) -> Iterator[Finding]:
             **values,
         )
         return
-    of = f" of {promised} promised" if promised else ""
-    yield ok("CPUs", f"{there}{of}", **values)
+    asked = f", {promised} promised" if promised else ""
+    yield ok("CPUs", f"{there}{asked}", **values)
 
 
 def look_at_memory(context: Context) -> Iterator[Finding]:

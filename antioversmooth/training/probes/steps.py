@@ -186,8 +186,7 @@ def describe(
         f"{stepped:,.0f} images/s and device on {ranks.world_size} x {ranks.device_name}:"
         f" {step_s:.3g} s a step of {config.recipe.global_batch},"
         f" {micro_batches.accumulation_steps} x {micro_batches.size} samples a device;"
-        f" peak memory {peak_bytes[0] / 2**30:.1f} GiB a device, {peak_bytes[1] / 2**30:.1f}"
-        " GiB a process"
+        f" peak memory {_gib(peak_bytes)}"
     )
     speed = Speed(
         run=str(run.dir),
@@ -217,6 +216,12 @@ def describe(
         Place.model,
         **values,
     )
+
+
+def _gib(peak_bytes: tuple[int, int]) -> str:
+    """Peak memory of a GPU, if there is one, and of a process, for people."""
+    device, host = (size / 2**30 for size in peak_bytes)
+    return f"{device:.1f} GiB a GPU, {host:.1f} GiB a process" if device else f"{host:.1f} GiB"
 
 
 SLOWED_BY_LOADING = 0.95
