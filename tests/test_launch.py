@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from completed import finish
 
 from antioversmooth import spec
+from antioversmooth.cli.main import launch as start
 from antioversmooth.cli.parsers import parse_launch
 from antioversmooth.runs import Run, directory
 
@@ -83,6 +85,8 @@ def test_flags_are_short_for_overrides() -> None:
         ([ROW, "--noddes", "2"], "there is no option --noddes; did you mean --nodes?"),
         ([ROW, "--recipe.epochs=3"], "an override has no dashes: recipe.epochs=3"),
         ([ROW, "--scripts"], "--scripts shows what a --dry-run shows; add --dry-run"),
+        ([ROW, "-m"], "there is no option -m; several values are enough: recipe.base_lr=5e-4,"),
+        ([ROW, "--multirun", "recipe.epochs=1,2"], "there is no option --multirun; several"),
         ([ROW, "--backend=slrum"], "invalid choice: 'slrum'"),
     ],
 )
@@ -193,6 +197,34 @@ def test_a_dry_run_shows_a_script_of_each_shape_or_all(
     assert "total: 3 runs, 0 done, 3 to start" in said
     assert launch.main([ROW, *mini, "--seeds=0,1,2", "--scripts"]) == 0
     assert capsys.readouterr().out.count("#!/bin/bash") == 3
+
+
+def test_a_sweep_is_planned_and_saved(
+    tmp_path: Path, mini: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(PROJECT / "experiments", tmp_path / "experiments")
+    row = str(tmp_path / "experiments" / "deit_s12.yaml")
+    words = [*mini, "--dry-run", "--json"]
+    sweep = ["recipe.base_lr=1e-3,2e-3", "--save-table", "mine"]
+    assert start([row, *sweep, *words], project=tmp_path, description="") == 0
+    said = capsys.readouterr()
+    assert f"Saved: {tmp_path / 'experiments/tables/mine.yaml'}" in said.err
+    swept = json.loads(said.out)["runs"]
+    assert [run["row"] for run in swept] == ["deit_s12-base_lr_0.001", "deit_s12-base_lr_0.002"]
+    assert start(["mine", *words], project=tmp_path, description="") == 0
+    saved = json.loads(capsys.readouterr().out)["runs"]
+    assert [(run["id"], run["dir"]) for run in saved] == [(run["id"], run["dir"]) for run in swept]
+
+
+def test_a_sweep_of_more_than_a_thousand_runs_needs_a_yes(
+    launch: ModuleType,
+    mini: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("antioversmooth.cli.launch.MANY_RUNS", 1)
+    assert launch.main([ROW, *mini, "recipe.base_lr=1e-3,2e-3"]) == 2
+    assert "the sweep makes 2 runs; add --yes to start them" in capsys.readouterr().err
 
 
 def test_done_runs_are_skipped(

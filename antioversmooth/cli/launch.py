@@ -13,7 +13,7 @@ from antioversmooth import spec
 from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE, INTERRUPTED, OK, USER_ERROR
 from antioversmooth.cli.requests import print_json, run_fields
 from antioversmooth.config import Table
-from antioversmooth.errors import LaunchError, ResultError
+from antioversmooth.errors import LaunchError, ResultError, and_more
 from antioversmooth.orchestration import backend, dryrun, preflight, snapshot
 from antioversmooth.orchestration.backend import Choice, Launched, Outcome
 from antioversmooth.orchestration.evaluation import plan_evaluations
@@ -29,6 +29,7 @@ from antioversmooth.reporting.publish import publish
 from antioversmooth.reporting.table.document import Document
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
+from antioversmooth.spec.save import save_table
 
 
 def launch_command(args: Namespace, project: Path) -> int:
@@ -43,7 +44,7 @@ def launch_command(args: Namespace, project: Path) -> int:
     runs = [run for run in planned if run.id not in untrusted]
     pending = _pending_runs(runs, len(planned), out)
     preflight.check(pending, choice.backend, request.results(results))
-    if not _confirm_submission(choice, pending, args):
+    if not _confirm(choice, pending, request, args):
         return INTERRUPTED
     launched = Launched({})
     if pending:
@@ -100,6 +101,13 @@ def plan(args: Namespace, project: Path, out: TextIO) -> tuple[Request, Choice, 
         LaunchError: There is no such back end here, or nothing to evaluate yet.
     """
     request = spec.load([find_spec(word, project) for word in args.specs], args.overrides)
+    for note in request.notes:
+        print(note, file=out)
+    if args.save_table:
+        path, args.overrides = save_table(request, args.save_table)
+        print(f"Saved: {path}", file=out)
+        args.specs = [str(path)]
+        request = spec.load([path], args.overrides)
     results = project / "results"
     plan_runs = partial(plan_evaluations, request) if args.eval else request.plan
     runs = plan_runs(args.seeds, results)
@@ -161,12 +169,26 @@ def _pending_runs(runs: Sequence[Run], num_planned: int, out: TextIO) -> list[Ru
     return pending
 
 
-def _confirm_submission(choice: Choice, runs: Sequence[Run], args: Namespace) -> bool:
-    """Asks a user at a terminal before jobs are submitted, unless with `--yes`."""
-    if not choice.backend.submits or args.yes or not runs or not sys.stdin.isatty():
+MANY_RUNS = 1000
+"""Runs beyond which a sweep is confirmed on every back end."""
+
+
+def _confirm(choice: Choice, runs: Sequence[Run], request: Request, args: Namespace) -> bool:
+    """Asks a user at a terminal before jobs are submitted or a large sweep starts.
+
+    Raises:
+        LaunchError: A large sweep has nobody to ask, and no `--yes`.
+    """
+    is_large = request.is_sweep and len(runs) > MANY_RUNS
+    if args.yes or not runs or not (choice.backend.submits or is_large):
         return True
-    names = ", ".join(run.name for run in runs)
-    return input(f"Submit {len(runs)} jobs ({names})? [y/N] ").lower() in ("y", "yes")
+    if not sys.stdin.isatty():
+        if is_large:
+            raise LaunchError(f"the sweep makes {len(runs):,} runs; add --yes to start them")
+        return True
+    names = and_more([run.name for run in runs], 12)
+    what = f"Submit {len(runs)} jobs" if choice.backend.submits else f"Start {len(runs)} runs"
+    return input(f"{what} ({names})? [y/N] ").lower() in ("y", "yes")
 
 
 def _report_outcomes(

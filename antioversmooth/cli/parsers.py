@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+_SWEEP = "recipe.base_lr=5e-4,1e-3"
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports a mistake in one line, without the usage."""
@@ -35,6 +37,8 @@ class Parser(argparse.ArgumentParser):
         if re.match(r"--?(profile$|\w+\.\w)", option):
             override = f"{option.lstrip('-')}={value or 'VALUE'}"
             return f"there is no option {option}; an override has no dashes: {override}"
+        if option in ("-m", "--multirun"):
+            return f"there is no option {option}; several values are enough: {_SWEEP}"
         close = difflib.get_close_matches(option, self._option_string_actions, n=1)
         return f"there is no option {option}" + (f"; did you mean {close[0]}?" if close else "")
 
@@ -153,6 +157,12 @@ def launch_parser(description: str = "") -> Parser:
     )
     what.add_argument(
         "--max-steps", type=int, metavar="N", help="end each run, resumable, after step N"
+    )
+    what.add_argument(
+        "--save-table",
+        metavar="NAME",
+        help="save the table of a sweep, an override with several\n"
+        f"values ({_SWEEP}), as experiments/tables/NAME.yaml",
     )
     _flag(what, "--eval", help="evaluate trained runs again instead of training")
     _flag(what, "--dry-run", help="show what would be done and its price, and do nothing")

@@ -66,8 +66,9 @@ def load_run(words: Sequence[str], seed: int) -> Run:
         return runs[0]
     request, results = load_request(words)
     if request.tables or len(request.experiments) != 1:
-        names = ", ".join(experiment.name for experiment in request.experiments)
-        raise SpecError(f"names no single row; name one of {names}", where=" ".join(words))
+        names = ", ".join(dict.fromkeys(one.name for one in request.experiments))
+        several = " with one value of each override" if request.is_sweep else ""
+        raise SpecError(f"names no single row; name one of {names}{several}", where=" ".join(words))
     run = request.plan([seed], results)[-1]
     if not run.dir.exists():
         siblings = f"runs/{run.experiment.name}/seed{run.seed}-*"
@@ -103,4 +104,5 @@ def report_written(paths: Sequence[Path], *, as_json: bool) -> None:
 
 def run_fields(run: Run) -> dict[str, str | int]:
     """The fields that identify a run in JSON output."""
-    return {"experiment": run.experiment.name, "seed": run.seed, "id": run.id, "dir": str(run.dir)}
+    named = {"experiment": run.experiment.name, "row": run.experiment.row_name}
+    return {**named, "seed": run.seed, "id": run.id, "dir": str(run.dir)}

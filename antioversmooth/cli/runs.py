@@ -102,8 +102,8 @@ def _named_runs(words: Sequence[str], seeds: Sequence[int]) -> list[Run]:
     if runs is not None:
         return runs
     request, results = load_request(words)
-    names = {experiment.name for experiment in request.experiments}
-    return [run for run in request.plan(seeds, results) if run.experiment.name in names]
+    names = {experiment.row_name for experiment in request.experiments}
+    return [run for run in request.plan(seeds, results) if run.experiment.row_name in names]
 
 
 def retry_command(args: Namespace) -> int:

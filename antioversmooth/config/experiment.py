@@ -20,6 +20,8 @@ class Experiment(Config):
 
     name: str = option(MISSING, file_name(), identity=False)
     """The spec's file name without ending; names the run directory."""
+    row: str = option("", identity=False)
+    """Name of the row, given by its table where several rows share this spec; empty: `name`."""
     title: str = option("", identity=False, prose=True)
     """For people: DeiT-S, 12 layers, + AttnScale."""
     profile: str = option(
@@ -54,6 +56,11 @@ class Experiment(Config):
             expected = "0 with model.mask_aware, whose AttnScale has no form that dropout falls on"
             key, value = "recipe.attention_dropout", self.recipe.attention_dropout
             yield Broken(key, value, expected, also=("model.mask_aware",))
+
+    @property
+    def row_name(self) -> str:
+        """Name of the row, by which the rows of a table are told apart."""
+        return self.row or self.name
 
     @property
     def steps_per_epoch(self) -> int:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 from antioversmooth.config.constraints import (
     MISSING,
+    NAME,
     between,
     each,
     file_name,
+    matches,
     not_blank,
     not_empty,
     one_of,
@@ -19,6 +21,9 @@ from antioversmooth.config.rules import Broken, Config, rule
 
 CONFIDENCES = ("V", "Q", "C", "M", "D")
 """V: seen verbatim; Q: quoted by a named follow-up; C: computed; M: from memory; D: derived."""
+
+
+NAME_OR_EMPTY = matches(rf"(?:{NAME})?", "at most 100 letters, digits, `_`, `-` and `.`")
 
 
 @dataclass
@@ -44,9 +49,24 @@ class TableRow(Config, section="rows"):
     group: str = option("", prose=True)
     """Heading that adjacent rows share: DeiT-S, 12 layers."""
     baseline: str | None = None
-    """Experiment of this table that `gain` is measured against."""
+    """Row of this table, by its name, that `gain` is measured against."""
     paper: PaperValue | None = None
     """The paper's number."""
+    name: str = option("", NAME_OR_EMPTY)
+    """Name of the row where the table has several rows of one spec; empty: that of the spec."""
+    overrides: list[str] = option([])
+    """Changes of the spec, as on the command line: recipe.base_lr=0.001."""
+
+    @property
+    def row_name(self) -> str:
+        """Name of the row in its table; empty: the row only quotes."""
+        return self.name or self.experiment or ""
+
+    @rule("overrides", "name")
+    def _changed_rows_have_a_name(self) -> Iterator[Broken]:
+        if self.overrides and not self.name:
+            expected = "a name, beside overrides: another row of the table may have this spec, too"
+            yield Broken("name", "", expected, also=("overrides",))
 
 
 @dataclass
@@ -64,12 +84,16 @@ class Table(Config):
     figures: list[str] = option([], each(file_name()))
     """Names of figures that are drawn along with the table; their rows are rows of it."""
 
-    @rule("rows", "rows[].experiment")
-    def _each_experiment_once(self) -> Iterator[Broken]:
-        names = [row.experiment for row in self.rows]
-        for i, name in enumerate(names):
-            if name is not None and name in names[:i]:
-                yield Broken(f"rows[{i}].experiment", name, "each experiment at most once")
+    @rule("rows", "rows[].experiment", "rows[].name")
+    def _each_row_once(self) -> Iterator[Broken]:
+        seen = set()
+        for i, row in enumerate(self.rows):
+            if row.row_name in seen:
+                key, expected = "experiment", "each experiment at most once"
+                if row.name:
+                    key, expected = "name", "each name at most once"
+                yield Broken(f"rows[{i}].{key}", row.row_name, expected)
+            seen |= {row.row_name} - {""}
 
     @rule("rows", "rows[].experiment", "rows[].paper")
     def _a_number_in_each_row(self) -> Iterator[Broken]:
@@ -78,12 +102,12 @@ class Table(Config):
                 expected = "an experiment, or null in a row with a paper value to quote"
                 yield Broken(f"rows[{i}].experiment", None, expected)
 
-    @rule("rows", "rows[].experiment", "rows[].baseline")
+    @rule("rows", "rows[].experiment", "rows[].baseline", "rows[].name")
     def _baselines_are_other_rows(self) -> Iterator[Broken]:
-        names = [row.experiment for row in self.rows if row.experiment]
+        names = [row.row_name for row in self.rows if row.experiment]
         for i, row in enumerate(self.rows):
             if row.baseline is not None and row.baseline not in names:
                 expected = f"an experiment of this table: {', '.join(names)}"
                 yield Broken(f"rows[{i}].baseline", row.baseline, expected)
-            elif row.baseline is not None and row.baseline == row.experiment:
+            elif row.baseline is not None and row.baseline == row.row_name:
                 yield Broken(f"rows[{i}].baseline", row.baseline, "another row than this one")

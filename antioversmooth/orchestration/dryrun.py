@@ -23,8 +23,8 @@ from antioversmooth.text import open_console
 if TYPE_CHECKING:
     from rich.table import Table
 
-TABLE_WIDTH = 140
-"""Characters that the widest row needs."""
+TABLE_WIDTH = 110
+"""Characters that the widest row needs beside its name."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,15 @@ def describe(
     backend = choice.backend
     records = read_records(runs)
     planned = [*_plan(records, backend)]
+    costs = [one.cost() for one in planned]
+    most = max((run.experiment.cluster.max_queued for run in runs), default=0)
     return {
         "backend": backend.name,
         "because": choice.reason,
         "snapshot": snapshot.id,
         "refused": _refusal(records, backend, results),
         "changed_data": _changed_data(records),
-        "totals": totals.totals([one.cost() for one in planned], submits=backend.submits),
+        "totals": totals.totals(costs, submits=backend.submits, at_a_time=most),
         "runs": [_describe_run(one, backend.script(one.record.run, snapshot)) for one in planned],
     }
 
@@ -84,6 +86,7 @@ def _describe_run(planned: _Planned, script: str | None) -> dict[str, Any]:
     run, experiment = record.run, record.run.experiment
     return {
         "experiment": experiment.name,
+        "row": experiment.row_name,
         "seed": run.seed,
         "id": run.id,
         "dir": str(run.dir),
@@ -135,7 +138,8 @@ def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> 
     """
     console = open_console(stream)
     # a terminal may wrap a line, but no number is cut off
-    console.width = max(console.width, TABLE_WIDTH)
+    longest = max((len(_name(run)) for run in plan["runs"]), default=0)
+    console.width = max(console.width, TABLE_WIDTH + longest)
     console.print(_table(plan["runs"]))
     print("\n  ".join(totals.lines(plan["totals"])), file=stream)
     for line in plan["changed_data"]:
@@ -145,6 +149,10 @@ def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> 
     shown = scripts.all_scripts if all_scripts else scripts.one_of_each_shape
     for text in shown(plan["runs"]):
         print(text, file=stream)
+
+
+def _name(run: dict[str, Any]) -> str:
+    return f"{run['row']} seed {run['seed']}"
 
 
 def _table(runs: Sequence[dict[str, Any]]) -> Table:
@@ -159,7 +167,7 @@ def _table(runs: Sequence[dict[str, Any]]) -> Table:
         hours = run["device_hours"]
         batch = f"{run['processes']} x {run['device_batch']} x {run['accumulation']}"
         table.add_row(
-            f"{run['experiment']} seed {run['seed']}",
+            _name(run),
             run["id"][:8],
             run["state"],
             run["device"],

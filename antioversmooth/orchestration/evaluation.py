@@ -19,21 +19,30 @@ def plan_evaluations(request: Request, seeds: Sequence[int], results: Path) -> l
     Raises:
         LaunchError: A run is not trained yet.
     """
-    trained = {experiment.name: experiment for experiment in request.experiments}
-    evaluations = [as_evaluation(experiment) for experiment in request.experiments]
-    planned = runs.plan(
-        evaluations,
-        seeds,
-        request.results(results),
-        lambda name: trained.get(name) or request.upstream(name),
-    )
-    names = {evaluation.name for evaluation in evaluations}
-    planned = [run for run in planned if run.experiment.name in names]
+    folder = request.results(results)
+    planned = [
+        run
+        for experiment in request.experiments
+        for run in _plan_evaluation(experiment, request, seeds, folder)
+    ]
     trained_runs = [run.upstream for run in planned if run.upstream]
     missing = [run.name for run in trained_runs if run.result() is None]
     if missing:
         raise LaunchError(f"not trained yet: {', '.join(missing)}; launch without --eval first")
     return planned
+
+
+def _plan_evaluation(
+    experiment: Experiment, request: Request, seeds: Sequence[int], folder: Path
+) -> list[Run]:
+    """The runs that evaluate one experiment, without those that they need."""
+
+    def upstream(name: str) -> Experiment:
+        return experiment if name == experiment.name else request.upstream(experiment, name)
+
+    evaluation = as_evaluation(experiment)
+    planned = runs.plan([evaluation], seeds, folder, upstream)
+    return [run for run in planned if run.experiment is evaluation]
 
 
 def as_evaluation(experiment: Experiment) -> Experiment:
@@ -50,4 +59,5 @@ def as_evaluation(experiment: Experiment) -> Experiment:
         teacher_model=None,
     )
     name, title = f"{experiment.name}_eval", f"{experiment.title}, evaluated"
-    return dataclasses.replace(experiment, name=name, title=title, recipe=recipe)
+    row = f"{experiment.row}_eval" if experiment.row else ""
+    return dataclasses.replace(experiment, name=name, row=row, title=title, recipe=recipe)

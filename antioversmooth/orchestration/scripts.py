@@ -66,7 +66,7 @@ def _headed(run: PlannedRun) -> str:
 
 
 def _name(run: PlannedRun) -> str:
-    return f"{run['experiment']} seed {run['seed']}"
+    return f"{run['row']} seed {run['seed']}"
 
 
 def _differences(one: Shape, other: Shape) -> Iterator[str]:

@@ -81,17 +81,19 @@ def picture(
     done = [run for run in runs if not run.invalid_result_reason() and run.result() is not None]
     rows = []
     for row in figure.rows:
-        own = [run for run in done if run.experiment.name == row.experiment]
+        own = [run for run in done if run.experiment.row_name == row.experiment]
         found = [from_result(run) if journaled else analysed(run, num_images) for run in own]
         rows.append(FigureRow(row.experiment, row.label, found))
     measured = [row for row in rows if row.seeds]
     if not measured:
         return None
     setting = captions.Setting.of(
-        next(r.experiment for r in runs if r.experiment.name == measured[0].experiment)
+        next(r.experiment for r in runs if r.experiment.row_name == measured[0].experiment)
     )
     published = setting.comparable and not request.changes_identity
-    drawn = [run for row in figure.rows for run in done if run.experiment.name == row.experiment]
+    drawn = [
+        run for row in figure.rows for run in done if run.experiment.row_name == row.experiment
+    ]
     panels = [panel_data(panel, measured, published=published) for panel in figure.panels]
     panels = [panel for panel in panels if panel.curves]
     if not panels:

@@ -104,7 +104,7 @@ class Run:
     @property
     def name(self) -> str:
         """For people: deit_s12 seed 0."""
-        return f"{self.experiment.name} seed {self.seed}"
+        return f"{self.experiment.row_name} seed {self.seed}"
 
     @property
     def metrics_path(self) -> Path:

@@ -93,7 +93,7 @@ class _Checker:
         meant: set[str] = set()
         for name, child in node.value.items():
             dotted = f"{key}.{name}" if key else name
-            if name not in type_hints(schema) or dotted == "name":
+            if name not in type_hints(schema) or dotted in fields.GIVEN:
                 meant.update(self.unknown(child, dotted, schema))
             elif (value := self.value(child, dotted, schema, name)) is _UNFIT:
                 self.reading.unfit.add(dotted)
@@ -106,11 +106,12 @@ class _Checker:
     def unknown(self, node: Node, dotted: str, schema: type) -> Collection[str]:
         """Refuses an unknown key; returns the keys that may be meant."""
         name = dotted.rpartition(".")[2]
-        if dotted == "name":
-            message = "the name of a spec is that of its file; leave it out"
-            self.refuse(node.key_place, dotted, message)
+        if name in type_hints(schema) and (given := fields.GIVEN.get(dotted)):
+            self.refuse(node.key_place, dotted, f"{given}; leave it out")
             return ()
-        siblings = [other for other in type_hints(schema) if other != "name" or "." in dotted]
+        siblings = [
+            other for other in type_hints(schema) if "." in dotted or other not in fields.GIVEN
+        ]
         qualified = fields.qualified_names(schema)
         if name in ("seed", "seeds") and qualified:
             message = "seeds are no part of a spec: --seeds 0,1,2 on the command line"
@@ -131,7 +132,7 @@ class _Checker:
         """Refuses required keys that are missing, except those that a refused key may mean."""
         for name in fields.required(schema):
             dotted = f"{key}.{name}" if key else name
-            if dotted != "name" and name not in node.value and name not in meant:
+            if dotted not in fields.GIVEN and name not in node.value and name not in meant:
                 self.refuse(node.place, dotted, "has no value, and needs one", schema)
 
     def value(self, node: Node, key: str, schema: type, name: str) -> object:

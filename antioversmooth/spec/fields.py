@@ -35,6 +35,13 @@ ALIASES = {
 """Names of keys in DeiT's and Swin's code, in timm, in SLURM or by habit; the names here."""
 
 
+GIVEN = {
+    "name": "the name of a spec is that of its file",
+    "row": "a table names its rows",
+}
+"""Keys of a spec that no file sets, and the reason."""
+
+
 @cache
 def docs(schema: type) -> dict[str, str]:
     """The docstring under each field, on one line."""
@@ -90,6 +97,13 @@ def identifies(key: str) -> bool:
                 return False
         schema = sections().get(name)
     return True
+
+
+def kind_of(key: str) -> Any:
+    """Type of a dotted key of an experiment, without its `| None`; None where there is no key."""
+    section, _, name = key.partition(".")
+    schema = sections().get(section) if name else Experiment
+    return unwrap_optional(type_hints(schema).get(name or section) if schema else None)[0]
 
 
 def schema_of(schema: type, key: str) -> type:

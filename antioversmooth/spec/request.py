@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
 
 from antioversmooth import runs
-from antioversmooth.config import Experiment, Figure, Table
+from antioversmooth.config import Experiment, Figure, FigureRow, Table, TableRow
 from antioversmooth.errors import SpecError, and_more
-from antioversmooth.spec import fields
-from antioversmooth.spec.commandline import key_of
+from antioversmooth.spec import fields, naming
+from antioversmooth.spec.commandline import COMMAND_LINE, Axis, key_of, merged, split_sweeps
 from antioversmooth.spec.pages import kind, load_page, misplaced
 from antioversmooth.spec.problems import Problem, did_you_mean
 from antioversmooth.spec.rows import Rows
 from antioversmooth.spec.source import exists, shown
+from antioversmooth.spec.sweep import Sweep, combinations, ordered
 
 T = TypeVar("T")
 P = TypeVar("P", bound=Table | Figure)
@@ -32,21 +34,43 @@ class Request:
     """The experiments folder that the specs lie in."""
     overrides: tuple[str, ...]
     """As given on the command line."""
+    changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The overrides of single rows, which their tables or sweeps say, by the name of the row."""
+    notes: Sequence[str] = ()
+    """Sentences about what a user may not expect of a sweep."""
+    differences: tuple[str, ...] = ()
+    """Parts of names that tell what a sweep changes; empty where it is none."""
 
     @property
     def changes_identity(self) -> bool:
         """Whether overrides make the rows other experiments than their specs say."""
         return any(fields.identifies(key_of(override)) for override in self.overrides)
 
-    def upstream(self, name: str) -> Experiment:
-        """The experiment of `init_from: run:<name>`, with the same profile, data and cluster."""
-        known = {e.name: e for e in self.experiments}
-        shared = [
-            override
-            for override in self.overrides
-            if re.split("[./]", key_of(override))[0] in ("profile", "data", "cluster", "runtime")
-        ]
-        return known.get(name) or load_experiment(self.folder / f"{name}.yaml", shared)
+    @property
+    def is_sweep(self) -> bool:
+        """Whether an override has several values, so that the request makes its tables itself."""
+        return bool(self.differences)
+
+    @cached_property
+    def _of_spec(self) -> dict[str, list[Experiment]]:
+        found: dict[str, list[Experiment]] = {}
+        for experiment in self.experiments:
+            found.setdefault(experiment.name, []).append(experiment)
+        return found
+
+    def upstream(self, row: Experiment, name: str) -> Experiment:
+        """The experiment of `init_from: run:<name>` of a row.
+
+        It has the overrides of the row if rows of its spec are asked for, too; else its profile,
+        data and cluster.
+        """
+        changes, named = self.changes.get(row.row_name, ()), self._of_spec.get(name, ())
+        for experiment in named:
+            if self.changes.get(experiment.row_name, ()) == changes:
+                return experiment
+        overrides = merged(changes, split_sweeps(self.overrides)[0])
+        shared = [text for text in overrides if re.split("[./]", key_of(text))[0] in _SHARED]
+        return load_experiment(self.folder / f"{name}.yaml", overrides if named else shared)
 
     def plan(self, seeds: Sequence[int], results: Path) -> list[runs.Run]:
         """The runs of all experiments, those that others start from first.
@@ -54,8 +78,34 @@ class Request:
         Args:
             results: The project's results folder; a profile other than the paper's own gets a
                 folder in it.
+
+        Raises:
+            SpecError: Two rows of one spec are the same run.
         """
-        return runs.plan(self.experiments, seeds, self.results(results), self.upstream)
+        planned: dict[str, runs.Run] = {}
+        asked_for: dict[str, Experiment] = {}
+        folder = self.results(results)
+        for experiment in self.experiments:
+            for run in self.plan_row(experiment, seeds, folder):
+                if run.experiment is not experiment:
+                    planned.setdefault(run.id, run)
+                elif run.id not in asked_for:
+                    # with its own name, although a row before may need it
+                    planned[run.id], asked_for[run.id] = run, experiment
+                elif asked_for[run.id].name == experiment.name:
+                    rows = f"{asked_for[run.id].row_name} and {experiment.row_name}"
+                    raise SpecError("are the same run: what differs has no effect", where=rows)
+        return list(planned.values())
+
+    def plan_row(
+        self, experiment: Experiment, seeds: Sequence[int], folder: Path
+    ) -> list[runs.Run]:
+        """The runs of one of the experiments, after those that they need.
+
+        Args:
+            folder: As `results` gives it.
+        """
+        return runs.plan([experiment], seeds, folder, partial(self.upstream, experiment))
 
     def results(self, results: Path) -> Path:
         """Folder of runs and tables; profiles other than the paper's have their own."""
@@ -75,33 +125,93 @@ class Request:
         return runs.profile_folder(base, profile)
 
 
+_SHARED = ("profile", "data", "cluster", "runtime")
+"""Keys whose overrides go over to rows that a row starts from."""
+
+
 def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:
-    """Loads rows and tables.
+    """Loads rows and tables; where an override has several values, tables of all combinations.
 
     Raises:
         SpecError: All mistakes in them, each with its place and the right value.
     """
-    loader = _Loader(overrides)
-    tables, rows, folder = [], [], Path("experiments")
+    fixed, axes = split_sweeps(overrides)
+    loader = _Loader(fixed)
+    tables: list[Table] = []
+    asked_for: list[_Asked] = []
+    rows, folder = [], Path("experiments")
     for path in loader.existing(paths, "row", "table"):
         if kind(path) == "row":
             rows.append(path)
+            asked_for.append(_Asked(path, path.stem))
             folder = path.parent
         elif table := loader.keep(load_page(Table, path), path):
             tables.append(table)
             folder = path.parent.parent
-            rows += [folder / f"{row.experiment}.yaml" for row in table.rows if row.experiment]
+            asked_for += _rows_of(table, path)
             for figure in (folder / "figures" / f"{name}.yaml" for name in table.figures):
                 # drawn when the rows are done, but checked now
                 loader.keep(load_page(Figure, figure), figure)
-    experiments = loader.rows(rows)
+    asked_for = _each_once(asked_for)
+    notes: Sequence[str] = ()
+    differences: tuple[str, ...] = ()
+    if axes:
+        sweep = loader.sweep(asked_for, ordered(axes), overrides)
+        bases = [*tables, *([_table_of(rows, sweep)] if rows else [])]
+        tables = [sweep.table(base) for base in bases]
+        experiments = list(sweep.experiments.values())
+        made = [row for table in tables for row in table.rows]
+        changes = {row.row_name: tuple(row.overrides) for row in made if row.overrides}
+        notes, differences = sweep.notes, sweep.differences
+    else:
+        experiments = loader.rows(asked_for)
+        changes = {row.name: row.overrides for row in asked_for if row.overrides}
     loader.finish()
-    return Request(experiments, tables, folder, tuple(overrides))
+    return Request(experiments, tables, folder, tuple(overrides), changes, notes, differences)
+
+
+def _rows_of(table: Table, path: Path) -> Iterator[_Asked]:
+    folder = path.parent.parent
+    for row in table.rows:
+        if row.experiment:
+            source = f"{shown(path)}, row {row.row_name}"
+            spec = folder / f"{row.experiment}.yaml"
+            yield _Asked(spec, row.row_name, tuple(row.overrides), source)
+
+
+def _each_once(asked_for: Sequence[_Asked]) -> list[_Asked]:
+    """The rows by their names.
+
+    Raises:
+        SpecError: Two rows have one name, and different overrides.
+    """
+    found: dict[str, _Asked] = {}
+    for row in asked_for:
+        same = found.setdefault(row.name, row)
+        if (same.path.stem, same.overrides) != (row.path.stem, row.overrides):
+            places = " and ".join(filter(None, [same.source, row.source]))
+            raise SpecError("two different rows have this name", where=f"{places}: {row.name}")
+    return list(found.values())
+
+
+def _table_of(paths: Sequence[Path], sweep: Sweep) -> Table:
+    """A table of the rows that are named by themselves."""
+    names = [*dict.fromkeys(path.stem for path in paths)]
+    titles = [sweep.title(name) for name in names]
+    rows = [
+        TableRow(label="", experiment=name, group=title)
+        for name, title in zip(names, titles, strict=True)
+    ]
+    return Table(naming.join(names), "; ".join(titles), rows=rows)
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """One row, composed and checked."""
-    (experiment,) = load([path], overrides).experiments
+    """One row, composed and checked; an override with several values is refused."""
+    loader = _Loader(overrides)
+    found = loader.existing([path], "row", "table")
+    rows = loader.rows([_Asked(row, row.stem) for row in found])
+    loader.finish()
+    (experiment,) = rows
     return experiment
 
 
@@ -111,12 +221,35 @@ def load_table(path: Path) -> Table:
 
 
 def load_figure(path: Path, overrides: Sequence[str] = ()) -> tuple[Figure, Request]:
-    """One figure, checked, and the request for the experiments of its rows."""
+    """One figure, checked, and the request for the experiments of its rows.
+
+    Where an override has several values, each row is drawn in all combinations.
+    """
     figure = _load_page(Figure, path)
     folder = path.absolute().parent.parent
     request = load([folder / f"{row.experiment}.yaml" for row in figure.rows], overrides)
-    _require_layers(figure, {row.name: row.model.depth for row in request.experiments})
+    if request.is_sweep:
+        figure = _swept_figure(figure, request)
+    _require_layers(figure, {row.row_name: row.model.depth for row in request.experiments})
     return figure, request
+
+
+def _swept_figure(figure: Figure, request: Request) -> Figure:
+    """The figure with the rows of a sweep, and without published curves."""
+    (table,) = request.tables
+    rows, names = [], {}
+    for row in figure.rows:
+        variants = [one for one in table.rows if one.experiment == row.experiment]
+        names[row.experiment] = [one.row_name for one in variants]
+        for one in variants:
+            label = row.label if one.row_name == row.experiment else f"{row.label}, {one.label}"
+            rows.append(FigureRow(one.row_name, label))
+    panels = [
+        replace(panel, rows=[one for name in panel.rows for one in names[name]], references=[])
+        for panel in figure.panels
+    ]
+    name = naming.join([figure.name, *request.differences])
+    return replace(figure, name=name, rows=rows, panels=panels)
 
 
 def _require_layers(figure: Figure, depths: Mapping[str, int]) -> None:
@@ -145,6 +278,17 @@ def _load_page(schema: type[P], path: Path) -> P:
     return page
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A row that a request asks for."""
+
+    path: Path
+    name: str
+    overrides: tuple[str, ...] = ()
+    source: str = ""
+    """Where these are written, for messages."""
+
+
 class _Loader:
     """Loads the specs of one request and collects their problems, each once."""
 
@@ -153,6 +297,7 @@ class _Loader:
         self.problems: dict[Problem, list[str]] = {}
         """By problem the specs that have it: a group's file is part of many."""
         self.absent: list[SpecError] = []
+        self.readers: dict[Path, Rows] = {}
 
     def existing(self, paths: Iterable[Path], *wanted: str) -> list[Path]:
         """The files behind paths, those that exist and are of a wanted kind."""
@@ -170,16 +315,42 @@ class _Loader:
         self.absent.append(SpecError(f"there is no such spec; {hint}", where=str(path)))
         return None
 
-    def rows(self, paths: Iterable[Path]) -> list[Experiment]:
-        """The experiments of rows, each once."""
-        readers: dict[Path, Rows] = {}
-        loaded: dict[str, Experiment] = {}
-        for path in dict.fromkeys(paths):
-            if path.parent not in readers:
-                readers[path.parent] = Rows(path.parent, self.overrides)
-            if experiment := self.keep(readers[path.parent].load(path), path):
-                loaded.setdefault(path.stem, experiment)
-        return list(loaded.values())
+    def rows(self, asked_for: Iterable[_Asked]) -> list[Experiment]:
+        """The experiments of rows that have no problems."""
+        found = [(row, self.row(row, row.overrides, row.source)) for row in asked_for]
+        return [
+            replace(experiment, row=row.name) if row.name != experiment.name else experiment
+            for row, experiment in found
+            if experiment
+        ]
+
+    def row(self, row: _Asked, overrides: Sequence[str], source: str) -> Experiment | None:
+        """The experiment of a row with overrides of its own."""
+        folder = row.path.parent
+        if folder not in self.readers:
+            self.readers[folder] = Rows(folder, self.overrides)
+        rows = self.readers[folder]
+        rows = rows.changed(overrides, source) if overrides else rows
+        return self.keep(rows.load(row.path), row.path)
+
+    def sweep(
+        self, asked_for: Sequence[_Asked], axes: Sequence[Axis], overrides: Sequence[str]
+    ) -> Sweep:
+        """The rows in all combinations of the axes.
+
+        Args:
+            overrides: All of the command line.
+
+        Raises:
+            SpecError: All problems so far.
+        """
+        found = {
+            (row.name, one): self.row(row, merged(row.overrides, one), COMMAND_LINE)
+            for one in combinations(axes, overrides, len(asked_for))
+            for row in asked_for
+        }
+        self.finish()
+        return Sweep(axes, self.overrides, {key: made for key, made in found.items() if made})
 
     def keep(self, loaded: tuple[T | None, list[Problem]], path: Path) -> T | None:
         value, problems = loaded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,10 +20,23 @@ class Rows:
     """Reads the rows of one request: each file and the command line only once."""
 
     def __init__(self, folder: Path, overrides: Sequence[str]) -> None:
-        self.folder = folder
+        self.folder, self.overrides = folder, overrides
         self.line = commandline.read_overrides(overrides, folder)
         self.read = cache(source.read_source)
         self.checked = cache(self._checked)
+
+    def changed(self, overrides: Sequence[str], source: str) -> Rows:
+        """The same rows after changes, where the command line does not say otherwise.
+
+        Args:
+            overrides: The changes.
+            source: Where they are written, for messages.
+        """
+        given = {commandline.key_of(override) for override in self.overrides}
+        changes = [text for text in overrides if commandline.key_of(text) not in given]
+        other = copy(self)
+        other.line = self.line.after(commandline.read_overrides(changes, self.folder, source))
+        return other
 
     def load(self, path: Path) -> tuple[Experiment | None, list[Problem]]:
         """The experiment of a row, or all that is wrong with it."""

@@ -53,11 +53,11 @@ def json_schema(kind: str) -> dict[str, Any]:
     top = _mapping(schema, nested, partial)
     if partial:
         top["properties"]["defaults"] = _DEFAULTS
-    # the name is that of the file
     if kind in ("row", "table", "figure"):
-        del top["properties"]["name"]
+        properties = top["properties"].items()
+        top["properties"] = {key: part for key, part in properties if key not in fields.GIVEN}
         required = ["defaults"] if partial else top["required"]
-        top["required"] = [key for key in required if key != "name"]
+        top["required"] = [key for key in required if key not in fields.GIVEN]
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": kind,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,20 @@ def test_jobs_of_a_spec_that_was_edited_since_are_listed(
         submit(run, snapshot)
     new = make_run("deit_s12")
     assert [(run.dir, job) for run, job in leftover_jobs([new])] == [(old.dir, "1")]
+
+
+def test_jobs_of_other_rows_of_a_spec_are_not_left_over(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    plain = make_run("deit_s12")
+    swept = make_run("deit_s12", "recipe.base_lr=1e-3")
+    row = replace(swept.experiment, row="deit_s12-base_lr_0.001")
+    swept = replace(swept, experiment=row)
+    for run in (plain, swept):
+        run.prepare()
+        submit(run, snapshot)
+    assert leftover_jobs([plain]) == []
+    assert leftover_jobs([swept]) == []
 
 
 def test_last_words_are_of_the_rank_that_failed(make_run: MakeRun) -> None:

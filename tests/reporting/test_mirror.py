@@ -658,3 +658,20 @@ def test_what_an_edited_journal_holds_hides_no_other_metric(store: Lab) -> None:
     assert {value for _, _, value in mirrored["metrics"][TRAIN_LOSS]} == {2.0, 1.0, 0.5}
     assert not {"huge", "late", "far", "without", "yes", "$x y"} & mirrored["metrics"].keys()
     assert "\\u001b]0;t\\u0007 \\ud800 \\u0000" in mirrored["tags"]["antioversmooth.problem"]
+
+
+def test_the_rows_of_a_sweep_are_told_apart_in_one_experiment(store: Lab) -> None:
+    request = store.request("recipe.base_lr=1e-3,2e-3")
+    runs = request.plan([0], store.results)
+    for run in runs:
+        run.prepare()
+        store.finish(run, 90.0)
+    seen = [observe(run, now=NOON + 1) for run in runs]
+    (mirrored,) = mirror.sync(seen, request.tables, store.results)
+    assert mirrored.name.startswith("small-base_lr_0.001_0.002 (mini")
+    assert (mirrored.num_runs, mirrored.num_changed) == (len(runs), len(runs))
+    found = content(store)
+    assert {run.name for run in runs} <= found.keys()
+    assert {run.experiment.title for run in runs} <= found.keys()
+    (again,) = mirror.sync(seen, request.tables, store.results)
+    assert again.num_changed == 0

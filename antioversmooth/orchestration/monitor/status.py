@@ -53,14 +53,14 @@ def describe_statuses(
         data: Data sets that were read before.
     """
     data = data or CurrentData()
-    paper = {row.experiment: row.paper.top1 for table in tables for row in table.rows if row.paper}
+    paper = {row.row_name: row.paper.top1 for table in tables for row in table.rows if row.paper}
     estimator = Estimator(records)
     return [
         {
             **_describe_run(record.run),
             **_describe_status(known[record.run.id], describe_changed_data(record, data)),
             **_describe_progress(record, known[record.run.id], estimator),
-            "paper_imagenet_top1": paper.get(record.run.experiment.name),
+            "paper_imagenet_top1": paper.get(record.run.experiment.row_name),
         }
         for record in records
     ]
@@ -69,7 +69,8 @@ def describe_statuses(
 def _describe_run(run: Run) -> Status:
     experiment = run.experiment
     where = {"profile": experiment.profile, "dir": str(run.dir)}
-    return {"experiment": experiment.name, "seed": run.seed, "id": run.id, **where}
+    named = {"experiment": experiment.name, "row": experiment.row_name}
+    return {**named, "seed": run.seed, "id": run.id, **where}
 
 
 def describe_changed_data(record: RunRecord, data: CurrentData) -> str:

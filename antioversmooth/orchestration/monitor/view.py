@@ -204,7 +204,7 @@ def progress_table(
         caption=", ".join(f"{count} {label}" for label, count in counts.most_common()),
     )
     table.caption_justify = "left"
-    name_width = max(len(run.experiment.name) for run in runs)
+    name_width = max(len(run.experiment.row_name) for run in runs)
     if width < 80:
         name_width = min(name_width, SHORTEST_NAME)
     table.add_column("run", no_wrap=True, width=name_width)
@@ -214,7 +214,7 @@ def progress_table(
     above = ""
     for run in _most_alive(runs, labels, max(height, 1)):
         cells = _cells(run, progress[run.id], labels[run.id], bar=COLUMNS[""] + min(spare, 22))
-        name = run.experiment.name
+        name = run.experiment.row_name
         table.add_row("" if name == above else name, *(cells[column] for column in columns))
         above = name
     return table

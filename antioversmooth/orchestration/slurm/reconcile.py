@@ -238,6 +238,7 @@ def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tup
         tables: Names of tables that are asked for; rows that were launched with one of them, and
             left it since, are left over.
     """
+    runs = list(runs)
     wanted = {run.dir: run.seed for run in runs}
     rows = {path.parent for path in wanted}
     folders = RowFolders()
@@ -245,13 +246,18 @@ def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tup
     seeds = set(wanted.values())
     found = {path for row in beside for seed in seeds for path in folders.of_seed(row, seed)}
     others = {path for path in found if (path / "jobs.jsonl").exists()}
-    meant = [
-        path
-        for path in others - wanted.keys()
-        if path.parent in rows or not set(tables).isdisjoint(launched_tables(path))
+    others -= wanted.keys()
+    left = {path for path in others if not set(tables).isdisjoint(launched_tables(path))}
+    beside_them = {path for path in others if path.parent in rows}
+    records = read_records(map(Run.load, sorted(left | beside_them)))
+    # a sweep has several rows in one folder
+    names = {run.experiment.row_name for run in runs}
+    strays = [
+        r
+        for r in records
+        if r.result is None and not r.invalid_result_reason
+        if r.run.dir in left or r.run.experiment.row_name in names
     ]
-    records = read_records(map(Run.load, sorted(meant)))
-    strays = [r for r in records if r.result is None and not r.invalid_result_reason]
     jobs = find_jobs(strays)
     return [(r.run, job.id) for r in strays for job in jobs[r.run.id] if job.is_live]
 

@@ -160,7 +160,7 @@ def _status_drawing(statuses: Sequence[Status], out: TextIO) -> Table:
 def _row_names(statuses: Sequence[Status]) -> list[str]:
     """The name of each run's row, with its profile or id where the name is not unique."""
     several = len({status["profile"] for status in statuses}) > 1
-    keys = [(status["profile"], status["experiment"], status["seed"]) for status in statuses]
+    keys = [(status["profile"], status["row"], status["seed"]) for status in statuses]
     counts = Counter(keys)
     return [
         (f"{key[0]}/" if several else "")

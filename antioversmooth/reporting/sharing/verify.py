@@ -124,14 +124,14 @@ def verify(
         for row in rows
     ]
     pairs = list(zip(rows, seeds, strict=True))
-    of_experiment = {row["experiment"]: of_row for row, of_row in pairs if row["experiment"]}
-    again = _derive(document, table, of_experiment)
+    of_name = {_name(row): of_row for row, of_row in pairs if row["experiment"]}
+    again = _derive(document, table, of_name)
     reports = [
         RowReport(
             row["group"],
             row["label"],
             [
-                *_row_checks(row, derived, of_row, of_experiment.get(row["baseline"], [])),
+                *_row_checks(row, derived, of_row, of_name.get(row["baseline"], [])),
                 *_seed_checks(derived, of_row, experiments),
                 *_lack_checks(document, row, derived),
                 *(
@@ -211,7 +211,13 @@ def _derive(document: Document, table: Table | None, seeds: dict[str, list[_Seed
 def _table_row(row: Row) -> TableRow:
     paper = row["paper"]
     value = PaperValue(*map(paper.get, ("top1", "source", "confidence"))) if paper else None
-    return TableRow(row["label"], row["experiment"], row["group"], row["baseline"], value)
+    given = row["label"], row["experiment"], row["group"], row["baseline"], value
+    return TableRow(*given, name=_name(row) or "")
+
+
+def _name(row: Row) -> Any:
+    """The name of a row, which is that of its spec where nothing else is said."""
+    return row.get("row") or row["experiment"]
 
 
 def _experiments_by_id(rows: Sequence[Row]) -> dict[str, list[Any]]:

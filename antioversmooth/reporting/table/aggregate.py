@@ -110,7 +110,7 @@ def aggregate(
     """One result for each row of the table, in its order.
 
     Args:
-        observed: The runs of each experiment of the table, one for each seed that was asked for.
+        observed: The runs of each row, by its name, one for each seed that was asked for.
         comparable: Whether they were measured on what the paper measured on.
     """
     accuracy = {name: _sample(seeds) for name, seeds in observed.items()}
@@ -118,7 +118,7 @@ def aggregate(
     return [
         RowResult(
             row,
-            tuple(observed.get(row.experiment or "", ())),
+            tuple(observed.get(row.row_name, ())),
             accuracy.get(row.baseline or ""),
             footnotes[row.paper.source] if row.paper else None,
             comparable,

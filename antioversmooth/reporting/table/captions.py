@@ -121,7 +121,7 @@ def _spread(seeds: Sequence[int]) -> str:
 def notes(rows: Sequence[RowResult]) -> list[str]:
     """Lines below the table."""
     seeds = [seen for row in rows for seen in row.seeds]
-    experiments = {seen.run.experiment.name: seen.run.experiment for seen in seeds}
+    experiments = {seen.run.experiment.row_name: seen.run.experiment for seen in seeds}
     return [
         *_confidence(rows),
         *deviations.notes(list(experiments.values())),
@@ -223,7 +223,9 @@ def _runs_by(
 
 
 def _stale(seeds: Sequence[Observation]) -> Iterator[str]:
-    names = [seen.run.name for seen in seeds if seen.older]
+    # the rows of a sweep share a folder
+    counted = {seen.run.dir.name for seen in seeds}
+    names = [seen.run.name for seen in seeds if set(seen.older) - counted]
     if names:
         which = "runs of another identity (another spec, data or revision)"
         yield f"Not counted: {which} of {and_more(names, 3)}."

@@ -44,8 +44,8 @@ def notes(experiments: Sequence[Experiment]) -> list[str]:
     concerned: dict[str, list[str]] = {}
     for experiment in experiments:
         for deviation in of_row(experiment):
-            concerned.setdefault(deviation, []).append(experiment.name)
-    rows = list(dict.fromkeys(experiment.name for experiment in experiments))
+            concerned.setdefault(deviation, []).append(experiment.row_name)
+    rows = list(dict.fromkeys(experiment.row_name for experiment in experiments))
     return [f"{deviation} ({_brief(names, rows)})." for deviation, names in concerned.items()]
 
 

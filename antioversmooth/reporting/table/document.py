@@ -48,12 +48,13 @@ def collect(table: Table, request: Request, seeds: Sequence[int], results: Path)
 
 
 def _observe(request: Request, seeds: Sequence[int], results: Path) -> dict[str, list[Observation]]:
-    """The runs of each experiment; experiments of the same identity share their runs."""
+    """The runs of each row, by its name; experiments of the same identity share their runs."""
     planned: dict[str, Run] = {}
     rows: dict[str, list[str]] = {}
+    folder = request.results(results)
     for experiment in request.experiments:
-        needed = runs.plan([experiment], seeds, request.results(results), request.upstream)
-        rows[experiment.name] = [run.id for run in needed if run.experiment.name == experiment.name]
+        needed = request.plan_row(experiment, seeds, folder)
+        rows[experiment.row_name] = [run.id for run in needed if run.experiment is experiment]
         for run in needed:
             planned.setdefault(run.id, run)
     seen = {one.run.id: one for one in observe_all(planned.values())}
@@ -66,9 +67,9 @@ def build(
     """The document of a table.
 
     Args:
-        observed: The runs of each experiment, one for each seed.
+        observed: The runs of each row, by its name, one for each seed.
     """
-    measured = (observed.get(row.experiment or "", ()) for row in table.rows)
+    measured = (observed.get(row.row_name, ()) for row in table.rows)
     setting = captions.Setting.of(next(chain.from_iterable(measured)).run.experiment)
     rows = aggregate(table, observed, comparable=setting.comparable)
     return {
@@ -92,6 +93,7 @@ def document_row(row: RowResult) -> Row:
     """A row of the document: its columns, its spec and its seeds."""
     return {
         **measured_row(row),
+        **({"row": row.row.name} if row.row.name not in ("", row.row.experiment) else {}),
         "spec": runs.identity_fields(row.seeds[0].run.experiment) if row.seeds else None,
         "seeds": [_seed(seen) for seen in row.seeds],
     }
@@ -155,7 +157,7 @@ def shape() -> Shape:
         "comparable": bool,
         "complete": bool,
         "seeds": [int],
-        "rows": [{**row_shape(), "spec?": (dict, None), "seeds": [seed]}],
+        "rows": [{**row_shape(), "row?": name, "spec?": (dict, None), "seeds": [seed]}],
     }
 
 

@@ -154,9 +154,10 @@ def destination(request: Request, results: Path, output: Path | None = None) -> 
     """The folder that a request's tables are written to; None where they must not be written.
 
     Overrides that change the identity of the rows must not overwrite the committed table, so such
-    tables are written only where `output` says.
+    tables are written only where `output` says. The tables of a sweep are named after what differs.
 
     Args:
         results: The project's results folder.
     """
-    return output or (None if request.changes_identity else request.results(results))
+    is_other = request.changes_identity and not request.is_sweep
+    return output or (None if is_other else request.results(results))

@@ -167,7 +167,7 @@ def _create(client: MlflowClient, run: Run, home: MlflowRun) -> LoggedModel:
     # remains of a sync that was killed
     forget(client, home)
     # MLflow allows no dots or slashes in names.
-    name = re.sub(r"[^\w-]", "-", run.experiment.name)
+    name = re.sub(r"[^\w-]", "-", run.experiment.row_name)
     where = {"source_run_id": home.info.run_id, "tags": {ID: run.id}, "params": home.data.params}
     return client.create_logged_model(home.info.experiment_id, f"{name}-seed{run.seed}", **where)
 

@@ -136,7 +136,7 @@ def _grouped(
     for seen in observed:
         experiment = seen.run.experiment
         setting = f"({experiment.profile}: {experiment.data.name})"
-        homes = [t for t in tables if any(row.experiment == experiment.name for row in t.rows)]
+        homes = [t for t in tables if any(row.row_name == experiment.row_name for row in t.rows)]
         for table in homes or (None,):
             name = f"{table.name if table else 'rows'} {setting}"
             groups.setdefault(name, (table, []))[1].append(seen)
@@ -280,7 +280,9 @@ class _Experiment:
         """Mirrors the files of the table and its figures, as artifacts of a separate run."""
         figures = [f"figures/{name}" for name in (*table.figures, "index") if table.figures]
         names = [table.name, *figures]
-        paths = [path for name in names for path in sorted(folder.glob(f"{name}.*"))]
+        files = (path for name in names for path in sorted(folder.glob(f"{name}.*")))
+        # names of sweeps hold dots
+        paths = [path for path in files if path.stem in {Path(name).name for name in names}]
         if not paths:
             return
         digest, time_s = _digest(paths), paths[0].stat().st_mtime

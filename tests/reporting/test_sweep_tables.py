@@ -1,0 +1,128 @@
+"""The rows of a sweep, which share a spec and a folder, are told apart in tables and elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from fabricated import Lab
+
+from antioversmooth import cli
+from antioversmooth.orchestration.monitor.status import statuses
+from antioversmooth.reporting.rendering.terminal import show_statuses
+from antioversmooth.reporting.sharing import verify
+from antioversmooth.reporting.sharing.verify import Verdict
+from antioversmooth.reporting.table import document, tables
+from antioversmooth.runs import Run
+from antioversmooth.spec import Request
+
+SWEEP = "recipe.base_lr=1e-3,2e-3"
+SEEDS = (0, 1)
+
+
+def fill(lab: Lab, *, honestly: bool = False) -> tuple[Request, dict[str, list[float]]]:
+    """A sweep whose runs are done, each with another accuracy; the accuracies by row."""
+    request = lab.request(SWEEP)
+    accuracies: dict[str, list[float]] = {}
+    for index, run in enumerate(request.plan(SEEDS, lab.results)):
+        run.prepare()
+        finish = lab.finish_honestly if honestly else lab.finish
+        finish(run, 60.0 + index * 1.5)
+        accuracies.setdefault(run.experiment.row_name, []).append(60.0 + index * 1.5)
+    return request, accuracies
+
+
+def test_a_row_of_a_sweep_has_the_accuracies_of_its_own_runs(lab: Lab) -> None:
+    request, accuracies = fill(lab)
+    (table,) = request.tables
+    made = document.collect(table, request, SEEDS, lab.results)
+    measured = [row for row in made["rows"] if row["experiment"]]
+    found = {row["row"]: row["top1"]["mean"] for row in measured}
+    assert found == pytest.approx({name: sum(both) / 2 for name, both in accuracies.items()})
+    for row in measured:
+        if row["baseline"]:
+            assert row["baseline"].partition("-")[2] == row["row"].partition("-")[2]
+            assert row["gain"]["mean"] == pytest.approx(found[row["row"]] - found[row["baseline"]])
+    assert any(row["gain"] for row in measured)
+    assert made["complete"]
+    assert not any("Not counted" in note for note in made["notes"])
+
+
+def test_a_table_of_a_sweep_is_written_under_its_own_name_and_verified(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lab.root)
+    request, _ = fill(lab, honestly=True)
+    (table,) = request.tables
+    folder = tables.destination(request, lab.results)
+    assert folder == lab.results / "mini"
+    made = document.collect(table, request, SEEDS, lab.results)
+    path = tables.write_table(made, folder)[0]
+    assert path.name == "small-base_lr_0.001_0.002.json"
+    for spec in (table, None):
+        reports = verify.verify(tables.load_committed(path), folder, spec)
+        checks = [check for report in reports for check in report.checks]
+        fine = (Verdict.confirmed, Verdict.underivable)
+        assert [check for check in checks if check.verdict not in fine] == []
+    words = ["small", SWEEP, "--seeds=0,1"]
+    assert cli.main(["table", *words]) == 0
+    assert cli.main(["verify", "small", SWEEP]) == 0
+
+
+def test_a_changed_number_of_a_row_of_a_sweep_is_found(lab: Lab) -> None:
+    request, _ = fill(lab, honestly=True)
+    (table,) = request.tables
+    made = document.collect(table, request, SEEDS, lab.results)
+    one, other = made["rows"][:2]
+    one["seeds"], other["seeds"] = other["seeds"], one["seeds"]
+    reports = verify.verify(made, lab.results / "mini", table)
+    differing = [check.key for report in reports for check in report.having(Verdict.differs)]
+    assert "top1.mean" in differing
+
+
+def test_status_names_the_rows_of_a_sweep(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
+    request, accuracies = fill(lab)
+    found = statuses(request.plan(SEEDS, lab.results), request.tables)
+    assert list(dict.fromkeys(status["row"] for status in found)) == list(accuracies)
+    assert {status["experiment"] for status in found} == {"deep", "deep_featscale", "wide"}
+    show_statuses(found, sys.stdout)
+    said = capsys.readouterr().out
+    assert all(name in said for name in accuracies)
+
+
+def test_a_run_is_launched_and_recorded_under_the_name_of_its_row(lab: Lab) -> None:
+    request, _ = fill(lab)
+    run = request.plan([0], lab.results)[0]
+    loaded = Run.load(run.dir)
+    assert loaded.name == run.name
+    assert loaded.name.endswith("-base_lr_0.001 seed 0")
+    # launched with one value, it is the same run of the same directory
+    alone = lab.request("recipe.base_lr=0.001").plan([0], lab.results)[0]
+    assert (alone.id, alone.dir) == (run.id, run.dir)
+    alone.prepare()
+    again = Run.load(run.dir)
+    assert again.name == alone.name
+    assert again.result() is not None
+
+
+def test_commands_about_one_row_ask_for_one_value(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(lab.root)
+    fill(lab)
+    assert cli.main(["why", "deep", SWEEP]) == 2
+    assert "name one of deep with one value of each override" in capsys.readouterr().err
+    assert cli.main(["why", "deep", "recipe.base_lr=1e-3"]) == 0
+    assert "is done" in capsys.readouterr().out
+
+
+def test_a_bundle_of_a_sweep_holds_all_its_runs(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(lab.root)
+    _, accuracies = fill(lab)
+    target = tmp_path / "sweep.tar"
+    words = ["small", SWEEP, "-o", str(target), "--seeds=0,1", "--without-checkpoints"]
+    assert cli.main(["export", *words]) == 0
+    assert f"{2 * len(accuracies)} runs" in capsys.readouterr().out
