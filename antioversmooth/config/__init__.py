@@ -12,6 +12,7 @@ A docstring under each field gives its meaning and unit; docs/spec.md and the JS
 
 from antioversmooth.config.cluster import ClusterConfig, GpuRequest, ProcessStarter
 from antioversmooth.config.constraints import MISSING
+from antioversmooth.config.container import ContainerConfig, ContainerRuntime
 from antioversmooth.config.data import DataConfig, DataSource
 from antioversmooth.config.experiment import Experiment
 from antioversmooth.config.figure import Figure, FigureRow, Panel, PanelKind, ReferenceCurve
@@ -32,6 +33,8 @@ __all__ = [
     "MISSING",
     "ClusterConfig",
     "Compiler",
+    "ContainerConfig",
+    "ContainerRuntime",
     "CutmixBox",
     "DataConfig",
     "DataSource",

@@ -19,6 +19,7 @@ from antioversmooth.config.constraints import (
     one_line,
     option,
 )
+from antioversmooth.config.container import ContainerConfig
 from antioversmooth.config.rules import Broken, Config, rule
 
 
@@ -47,9 +48,10 @@ _OWN_OPTIONS = {
 }  # fmt: skip
 """sbatch options that have fields of their own here, or that the launcher sets."""
 _OWN_SRUN_OPTIONS = {
-    "cpus-per-gpu", "cpus-per-task", "error", "export", "help", "immediate", "input", "jobid",
-    "kill-on-bad-exit", "multi-prog", "nodes", "ntasks", "open-mode", "output", "parsable", "pty",
-    "quit-on-interrupt", "test-only", "unbuffered", "usage", "version", "wait",
+    "container-image", "container-mounts", "cpus-per-gpu", "cpus-per-task", "error", "export",
+    "help", "immediate", "input", "jobid", "kill-on-bad-exit", "multi-prog", "nodes", "ntasks",
+    "open-mode", "output", "parsable", "pty", "quit-on-interrupt", "test-only", "unbuffered",
+    "usage", "version", "wait",
 }  # fmt: skip
 """srun options that the launcher sets, or with which no ranks start."""
 
@@ -57,7 +59,9 @@ _OWN_SRUN_OPTIONS = {
 def _is_one_of(own_options: set[str], option: str) -> bool:
     """Whether SLURM reads this, or what it abbreviates, as one of these options."""
     # an option itself, not the beginning of one
-    return option != "gpus" and any(own.startswith(option) for own in own_options)
+    return option not in ("gpus", "container") and any(
+        own.startswith(option) for own in own_options
+    )
 
 
 _WORD = matches(
@@ -165,6 +169,8 @@ class ClusterConfig(Config, section="cluster"):
     wrapper: list[str] = option([], each(one_line(), not_blank("a word")))
     """Words of a command that starts each process, as `[numactl, --localalloc]`: srun starts it,
     and the words behind it are Python's. A shell reads none of them."""
+    container: ContainerConfig | None = None
+    """The container that all processes of a job run in; null: none."""
     starter: ProcessStarter = ProcessStarter.srun
     """srun: one task for each process. torchrun: one torchrun agent a node, which starts its
     processes."""

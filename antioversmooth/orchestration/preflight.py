@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from antioversmooth import files, weight_files
-from antioversmooth.config import DataConfig, Experiment
+from antioversmooth.config import ContainerConfig, DataConfig, Experiment
 from antioversmooth.datasets.current import CurrentData
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import LaunchError
@@ -32,12 +32,15 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
         DataError: Data that a run needs is not where its spec says.
         CheckpointError: The same of a file of weights.
         LaunchError: Results cannot be written, there is no space for the checkpoints, bash cannot
-            read the lines of `cluster.setup`, there is no program `cluster.notify`, or this
-            machine, which trains them, lacks shared memory, open files or a compiler.
+            read the lines of `cluster.setup`, there is no program `cluster.notify`, the image of
+            a container is missing, or this machine, which trains them, lacks shared memory, open
+            files or a compiler.
     """
     check_machine(runs, backend)
     notify.check([run.experiment.cluster for run in runs])
-    check_setup(run.experiment.cluster.setup for run in runs if backend.submits)
+    clusters = [run.experiment.cluster for run in runs if backend.submits]
+    check_setup(cluster.setup for cluster in clusters)
+    check_images(cluster.container for cluster in clusters if cluster.container)
     check_inputs(runs)
     check_writable(results)
     check_space(runs, results)
@@ -82,6 +85,13 @@ def check_setup(setups: Iterable[Sequence[str]]) -> None:
         if done.returncode:
             complaint = done.stderr.splitlines()[0].partition(": ")[2]
             raise LaunchError(f"cluster.setup: bash cannot read its lines: {complaint}")
+
+
+def check_images(containers: Iterable[ContainerConfig]) -> None:
+    """Raises LaunchError where the file of an image is not there; an address is not asked."""
+    for container in containers:
+        if container.is_file and not Path(container.image).exists():
+            raise LaunchError(f"cluster.container.image: there is no {container.image}")
 
 
 def check_inputs(runs: Sequence[Run]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,13 @@ from typing import Any
 import pytest
 
 from antioversmooth import runs
-from antioversmooth.config import ClusterConfig, GpuRequest, ProcessStarter
+from antioversmooth.config import (
+    ClusterConfig,
+    ContainerConfig,
+    ContainerRuntime,
+    GpuRequest,
+    ProcessStarter,
+)
 from antioversmooth.errors import LaunchError, SpecError
 from antioversmooth.orchestration.slurm.script import BatchJob, job_name, render, sbatch_script
 from antioversmooth.runs import Run
@@ -364,3 +371,54 @@ def test_an_option_of_srun_is_an_override_as_one_of_sbatch_is(make_run: MakeRun)
     run = make_run("deit_s12", "cluster.srun.mpi=pmix", "cluster.partition='gpu,long'")
     assert "--mpi=pmix" in sbatch_script(run, SNAPSHOT)
     assert "#SBATCH --partition=gpu,long" in sbatch_script(run, SNAPSHOT)
+
+
+def test_a_container_shows_the_files_of_its_run(make_run: MakeRun, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    run = make_run("cait_s24_featscale", f"data.root={tmp_path}/images", profile="imagenet")
+    used = ContainerConfig(image="./torch.sif", runtime=ContainerRuntime.apptainer)
+    run.experiment.cluster.container = used
+    run.experiment.recipe.teacher = f"file:{weights}/teacher.pth"
+    upstream = dataclasses.replace(run, dir=tmp_path / "elsewhere" / "seed0")
+    script = sbatch_script(dataclasses.replace(run, upstream=upstream), SNAPSHOT)
+    shown = {Path(path) for path in re.findall(r"--bind (\S+)", script)}
+    files = (tmp_path / "images", weights / "teacher.pth")
+    for path in (SNAPSHOT, run.dir, upstream.dir, *files):
+        assert shown & {path, *path.parents}, path
+    assert f"{Path.cwd()}/torch.sif env PYTHONPATH={SNAPSHOT} " in script
+    assert "--nv" in script
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"image": "--writable"}, r"cluster\.container\.image"),
+        ({"python": "-m"}, r"cluster\.container\.python"),
+        ({"mounts": ["scratch"]}, r"cluster\.container\.mounts\[0\]"),
+        ({"mounts": ["/a,/b"]}, r"cluster\.container\.mounts\[0\]"),
+        ({"options": ["--cleanenv"]}, r"cluster\.container\.options\[0\]: .*rank"),
+        ({"options": ["--rocm"], "runtime": ContainerRuntime.pyxis}, r"options: .*cluster\.srun"),
+    ],
+)
+def test_containers_in_which_no_rank_could_start_are_refused(
+    fields: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(SpecError, match=match):
+        ContainerConfig(**{"image": "a.sif", "runtime": ContainerRuntime.apptainer, **fields})
+
+
+def test_a_container_can_be_chosen_on_the_command_line(make_run: MakeRun) -> None:
+    run = make_run(
+        "deit_s12", "cluster.container.image=/images/torch.sif", "cluster.container.runtime=pyxis"
+    )
+    assert "--container-image=/images/torch.sif" in sbatch_script(run, SNAPSHOT)
+    assert run.id == make_run("deit_s12").id
+
+
+def test_a_folder_that_no_container_can_mount_is_named(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("deit_s12", f"data.root='{tmp_path}/a,b'", profile="imagenet")
+    used = ContainerConfig(image="torch.sif", runtime=ContainerRuntime.singularity)
+    run.experiment.cluster.container = used
+    with pytest.raises(LaunchError, match=r"a container cannot mount .*a,b"):
+        sbatch_script(run, SNAPSHOT)

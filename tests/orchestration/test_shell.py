@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from antioversmooth.config import ClusterConfig
+from antioversmooth.config import ClusterConfig, ContainerConfig, ContainerRuntime
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration.preflight import check_setup
+from antioversmooth.orchestration.preflight import check_images, check_setup
 from antioversmooth.orchestration.slurm.script import BatchJob, render
 
 KILLED = 137
@@ -37,10 +38,15 @@ def program(path: Path, *lines: str) -> None:
     path.chmod(0o755)
 
 
-def run_job(folder: Path, *setup: str, environment: Mapping[str, str] | None = None) -> Job:
+def run_job(
+    folder: Path,
+    *setup: str,
+    environment: Mapping[str, str] | None = None,
+    container: ContainerConfig | None = None,
+) -> Job:
     """Runs a job whose srun ends as after a kill -9."""
     programs = folder / "programs"
-    programs.mkdir()
+    programs.mkdir(exist_ok=True)
     (folder / "code").mkdir()
     program(
         programs / "srun",
@@ -53,7 +59,9 @@ def run_job(folder: Path, *setup: str, environment: Mapping[str, str] | None = N
     job = BatchJob(
         name="job",
         folder=folder,
-        cluster=ClusterConfig(name="site", nodes=2, tasks_per_node=3, setup=[*setup]),
+        cluster=ClusterConfig(
+            name="site", nodes=2, tasks_per_node=3, setup=[*setup], container=container
+        ),
         code=folder / "code",
         program=["-m", "probe", "two words"],
         wait_s=60,
@@ -192,3 +200,62 @@ def test_lines_that_bash_cannot_read_are_refused_before_anything_is_queued(
 
 def test_lines_that_belong_together_are_read_together() -> None:
     check_setup([["if true; then", "  module load cuda", "fi"], []])
+
+
+def container(runtime: str = "apptainer") -> ContainerConfig:
+    return ContainerConfig(
+        image="docker://site/torch",
+        runtime=ContainerRuntime(runtime),
+        mounts=["/scratch:/data:ro"],
+        python=sys.executable,
+    )
+
+
+@pytest.mark.parametrize("runtime", ["apptainer", "singularity"])
+@pytest.mark.parametrize("has_clients", [True, False])
+def test_tasks_run_in_the_container_and_the_end_where_slurm_answers(
+    tmp_path: Path, runtime: str, has_clients: bool
+) -> None:
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    program(
+        programs / runtime,
+        f'echo "$@" >> {tmp_path}/containers',
+        'until [ "$1" = docker://site/torch ]; do shift; done; shift; exec "$@"',
+    )
+    program(programs / "squeue", "exit 0" if has_clients else "exit 1")
+    program(programs / "sbatch")
+    job = run_job(tmp_path, container=container(runtime), environment={"PYTHONPATH": "/of/host"})
+    code = f"PYTHONPATH={tmp_path / 'code'}"
+    words = [runtime, "exec", "--bind", str(tmp_path), "--bind", "/scratch:/data:ro"]
+    start = [*words, "docker://site/torch", "env", code, "PYTHONSAFEPATH=1", "PYTHONNOUSERSITE=1"]
+    rank = [sys.executable, "-u", "-m", "probe", "two words"]
+    assert job.options[-len(start + rank) :] == [*start, *rank]
+    assert job.end[0] == str(KILLED)
+    calls = (tmp_path / "containers").read_text().splitlines()
+    assert ["sh -c" in call for call in calls] == ([True, False] if has_clients else [True])
+
+
+def test_pyxis_is_an_option_of_srun_and_the_end_runs_on_the_node(tmp_path: Path) -> None:
+    job = run_job(tmp_path, container=container("pyxis"))
+    assert {
+        "--container-image=docker://site/torch",
+        f"--container-mounts={tmp_path}:{tmp_path},/scratch:/data:ro",
+    } <= {*job.options}
+    assert job.options[-9:-4] == [
+        "env",
+        f"PYTHONPATH={tmp_path / 'code'}",
+        "PYTHONSAFEPATH=1",
+        "PYTHONNOUSERSITE=1",
+        sys.executable,
+    ]
+    assert job.end[0] == str(KILLED)
+
+
+def test_an_image_that_is_not_there_is_named_before_anything_is_queued(tmp_path: Path) -> None:
+    image = tmp_path / "torch.sif"
+    used = ContainerConfig(image=str(image), runtime=ContainerRuntime.apptainer)
+    with pytest.raises(LaunchError, match=rf"cluster\.container\.image: there is no {image}"):
+        check_images([used])
+    image.touch()
+    check_images([used, container()])

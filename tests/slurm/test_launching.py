@@ -12,8 +12,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cluster
 import pytest
-from lab import SMALL, Lab, on
+from lab import SMALL, Lab, assert_nothing_lost_or_doubled, on
 from machines import wait_until
 
 from antioversmooth.errors import LaunchError
@@ -255,6 +256,45 @@ def test_variables_of_a_shell_for_slurm_s_clients_change_nothing(
         lab.cluster.ask("squeue", "--noheader", f"--jobs={job}", "--format=%j|%l")
         == f"{job_name(run)}|30:00"
     )
+
+
+SANDBOX = """#!/bin/bash
+# apptainer exec OPTIONS IMAGE COMMAND: in a root with the folders that the image lists, and binds
+shift; binds=()
+while [ "${1#-}" != "$1" ]; do [ "$1" = --bind ] && { binds+=("$2"); shift; }; shift; done
+mapfile -t folders < "$1"; shift; export shown="${folders[*]} ${binds[*]}"
+exec unshare --mount --propagation=private bash -c '
+root=$(mktemp --directory); mount -t tmpfs tmpfs "$root"
+for path in $shown; do
+  if [ -L "$path" ]; then ln -s "$(readlink "$path")" "$root$path"; continue; fi
+  mkdir -p "$root$path"; mount --rbind "$path" "$root$path"
+done
+exec chroot "$root" "$@"' - "$@"
+"""
+
+
+@pytest.mark.skipif(cluster.shares_loopback(), reason="a root of its own needs namespaces")
+def test_a_run_in_a_container_finds_all_that_is_its_own_and_nothing_of_the_checkout(
+    lab: Lab,
+) -> None:
+    """The sandbox shows the interpreter and the system, and what the batch script binds."""
+    apptainer = lab.code.path.parent / "apptainer"
+    apptainer.write_text(SANDBOX)
+    apptainer.chmod(0o755)
+    image = apptainer.with_suffix(".image")
+    python = {str(Path(sys.prefix)), sys.base_prefix, "/usr", "/bin", "/lib", "/lib64", "/etc"}
+    system = [path for path in (*python, "/dev", "/proc", "/sys") if Path(path).exists()]
+    image.write_text("\n".join(sorted(system)))
+    run = lab.new_run(
+        "container",
+        f"cluster.setup=['PATH={apptainer.parent}:$PATH']",
+        f"cluster.container.image={image}",
+        "cluster.container.runtime=apptainer",
+        f"cluster.container.python={sys.executable}",
+    )
+    lab.submit(run)
+    lab.wait_done(run)
+    assert_nothing_lost_or_doubled(run)
 
 
 def test_evaluation_is_a_job_as_training_is(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,9 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from antioversmooth.config import ClusterConfig, ProcessStarter
+from antioversmooth.config import ClusterConfig, ContainerRuntime, ProcessStarter
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration.slurm.shell import MASTER, lines_after, lines_before, srun_line
+from antioversmooth.orchestration.slurm import container
+from antioversmooth.orchestration.slurm.shell import (
+    ASKS_SLURM,
+    MASTER,
+    lines_after,
+    lines_before,
+    srun_line,
+)
 from antioversmooth.runs import Run
 
 
@@ -51,6 +58,8 @@ class BatchJob:
     after: Sequence[str] = ()
     """Words after the Python interpreter that run once at the end, followed by the exit code of
     srun and the time when the job started, in seconds since 1970; empty: none."""
+    paths: Sequence[Path] = ()
+    """Further files and folders that the job reads or writes: a container has to show them."""
 
 
 def sbatch_script(run: Run, snapshot: Path) -> str:
@@ -71,8 +80,20 @@ def sbatch_script(run: Run, snapshot: Path) -> str:
         program=["-m", "antioversmooth.orchestration.slurm.rank", directory],
         wait_s=int(run.experiment.runtime.timeout_s),
         after=["-m", "antioversmooth.orchestration.slurm.epilogue", directory],
+        paths=_paths(run),
     )
     return render(job)
+
+
+def _paths(run: Run) -> list[Path]:
+    """The files and folders of a run."""
+    experiment = run.experiment
+    origins = (experiment.recipe.init_from, experiment.recipe.teacher)
+    kinds = [(origin or "").partition(":") for origin in origins]
+    files = [path for kind, _, path in kinds if kind == "file"]
+    data = [path for path in (experiment.data.root,) if path]
+    results = [run.dir.parents[2]] if run.dir.parents[1].name == "runs" else []
+    return [run.dir, *results, *(one.dir for one in run.dependencies), *map(Path, [*files, *data])]
 
 
 def render(job: BatchJob) -> str:
@@ -91,16 +112,16 @@ def render(job: BatchJob) -> str:
         def affinity(cls) -> int:
             return 1
 
-    code = shlex.quote(_readable_by_slurm(job.code.absolute()))
+    code = _readable_by_slurm(job.code.absolute())
     folder = _readable_by_slurm(job.folder)
     renderer = Renderer(folder=folder)
     renderer.update_parameters(
         **_options(job),
-        setup=lines_before(code, shlex.quote(folder), job.cluster.setup),
+        setup=lines_before(shlex.quote(code), shlex.quote(folder), job.cluster.setup),
         use_srun=False,
-        teardown=lines_after(code, shlex.join([sys.executable, *job.after]) if job.after else ""),
+        teardown=lines_after(shlex.quote(code), *_end(job)),
     )
-    command = srun_line(code, _srun_options(job, folder), _program(job))
+    command = srun_line(shlex.quote(code), _srun_options(job, folder), _program(job))
     return f"{renderer._make_submission_file_text(command, uid='')}\n"
 
 
@@ -173,6 +194,7 @@ def _srun_options(job: BatchJob, folder: str) -> list[str]:
         f"--output={folder}/%j_%t_log.out",
         f"--error={folder}/%j_%t_log.err",
         *further,
+        *container.srun_options(cluster.container, _shown(job)),
     ]
 
 
@@ -184,22 +206,51 @@ def _task_cpus(cluster: ClusterConfig) -> int:
 
 def _program(job: BatchJob) -> str:
     """The command of each task."""
-    cluster = job.cluster
+    cluster, python = job.cluster, _python(job)
     if cluster.starter is ProcessStarter.srun:
-        return shlex.join([*cluster.wrapper, sys.executable, "-u", *job.program])
-    agent = [
-        *cluster.wrapper,
-        sys.executable,
-        "-u",
-        "-m",
-        "torch.distributed.run",
-        f"--nnodes={cluster.nodes}",
-    ]
+        return shlex.join([*cluster.wrapper, *_inside(job, [python, "-u", *job.program])])
+    agent = [python, "-u", "-m", "torch.distributed.run", f"--nnodes={cluster.nodes}"]
     agent += [f"--nproc-per-node={cluster.processes_per_node}", "--rdzv-backend=c10d"]
     # By itself the agent dies of USR2, and its processes with it, before they have saved.
     agent += ["--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR2"]
     meeting = f'--rdzv-id="$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}" --rdzv-endpoint={MASTER}'
-    return f"{shlex.join(agent)} {meeting} {shlex.join(job.program)}"
+    before = shlex.join([*cluster.wrapper, *_inside(job, agent)])
+    return f"{before} {meeting} {shlex.join(job.program)}"
+
+
+def _end(job: BatchJob) -> list[str]:
+    """The command at the end of the script, and what runs it in a container.
+
+    Pyxis has a container in a step only, and a job that is ending starts none.
+    """
+    used = job.cluster.container
+    if not job.after:
+        return [""]
+    on_node = shlex.join([sys.executable, *job.after])
+    if used is None or used.runtime is ContainerRuntime.pyxis:
+        return [on_node]
+    inside = ([_python(job), *job.after], ASKS_SLURM)
+    return [on_node, *(shlex.join(_inside(job, command)) for command in inside)]
+
+
+def _python(job: BatchJob) -> str:
+    return job.cluster.container.python if job.cluster.container else sys.executable
+
+
+def _inside(job: BatchJob, command: Sequence[str]) -> list[str]:
+    """The words of a command, in the container of the profile where it has one."""
+    cluster = job.cluster
+    if cluster.container is None:
+        return [*command]
+    code = str(job.code.absolute())
+    return container.in_container(
+        cluster.container, command, code, _shown(job), cluster.gpus_per_node
+    )
+
+
+def _shown(job: BatchJob) -> list[Path]:
+    """All that a container has to show of the node."""
+    return [job.code, job.folder, *job.paths]
 
 
 def _readable_by_slurm(path: Path) -> str:

@@ -66,16 +66,30 @@ def _environment(code: str) -> str:
     return f'"${{_env[@]}}" PYTHONPATH={code}"${{PYTHONPATH:+:$PYTHONPATH}}"'
 
 
-def lines_after(code: str, command: str) -> list[str]:
+ASKS_SLURM = [
+    "sh",
+    "-c",
+    'squeue --noheader --jobs="$SLURM_JOB_ID" && command -v scontrol && command -v sbatch',
+]
+"""A command that succeeds where SLURM's clients are and reach their cluster."""
+
+
+def lines_after(code: str, command: str, inside: str = "", can_be_inside: str = "") -> list[str]:
     """Lines after the program.
 
     Args:
         command: A command that runs at the end, with the exit code of srun and the time when the
             job started, in seconds since 1970; empty: none.
+        inside: The same command in a container; empty: without one.
+        can_be_inside: `ASKS_SLURM` in the container: the command needs SLURM.
     """
-    return [
-        'code=$?; echo "srun $code" >| "$_stage"; exit "$code"',
-        ")",
-        "code=$?",
-        f'{_environment(code)} {command} "$code" "$started"' if command else 'exit "$code"',
-    ]
+    end, end_inside = (
+        f'{_environment(code)} {one} "$code" "$started"' for one in (command, inside)
+    )
+    lines = ['code=$?; echo "srun $code" >| "$_stage"; exit "$code"', ")", "code=$?"]
+    if not command:
+        return [*lines, 'exit "$code"']
+    if not inside:
+        return [*lines, end]
+    condition = f"if {can_be_inside} > /dev/null 2>&1; then"
+    return [*lines, condition, f"  {end_inside}", "else", f"  {end}", "fi"]
