@@ -48,7 +48,11 @@ def num_live(slurm: FakeSlurm) -> int:
         (f"QOSGrpSubmitJobsLimit; {POLICY}", "QOSGrpSubmitJobsLimit"),
         (f"MaxSubmitJobsPerAccount; {POLICY}", "MaxSubmitJobsPerAccount"),
         (POLICY, "submitted jobs"),
+        (f"AssocGrpJobsLimit; {POLICY}", "AssocGrpJobsLimit"),
+        ("MaxSubmitJobs reached for user me", "MaxSubmitJobs"),
         ("FAILED: [*] Too many simultaneous jobs in queue", "submitted jobs"),
+        ("You have reached the maximum number of queued jobs (40)", "submitted jobs"),
+        ("You exceed the limit of 5 debug jobs", "submitted jobs"),
         (
             "Slurm temporarily unable to accept job, sleeping and retrying; Batch job submission"
             " failed: Resource temporarily unavailable",
@@ -58,7 +62,11 @@ def num_live(slurm: FakeSlurm) -> int:
         (f"QOSMaxWallDurationPerJobLimit; {POLICY}", ""),
         (f"QOSGrpCpuLimit; {POLICY}", ""),
         (f"AssocMaxCpuPerJobLimit; {POLICY}", ""),
+        (f"QOSMaxMemoryPerJob; {POLICY}", ""),
         ("Batch job submission failed: Invalid qos specification", ""),
+        ("Requested time limit is invalid (missing or exceeds some limit)", ""),
+        ("the maximum time of jobs in this partition is 60 minutes", ""),
+        ("Job size exceeds the maximum number of nodes", ""),
     ],
 )
 def test_a_limit_on_the_number_of_jobs_is_told_from_one_on_their_size(

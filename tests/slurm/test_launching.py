@@ -10,6 +10,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cluster
@@ -193,6 +194,29 @@ def test_waiting_jobs_say_why(lab: Lab) -> None:
         ),
         "cancelled pending",
     )
+
+
+def test_jobs_that_wait_for_a_moment_say_for_which(lab: Lab) -> None:
+    create = ["reservation", "ReservationName=later", "StartTime=now+1hour", "Duration=60"]
+    nodes = f"Nodes={next(iter(lab.cluster.nodes))}"
+    lab.cluster.ask("scontrol", "create", *create, f"Users={getpass.getuser()}", nodes)
+    begin = lab.new_run("begin", begin="now+1hour")
+    reserved = lab.new_run("reserved", "cluster.nodes=1", reservation="later")
+    (warning,) = submission.test_only([begin, reserved], lab.code)
+    assert "it waits for the reservation later" in warning
+    for run, words in (
+        (begin, "it waits for its begin time (cluster.sbatch.begin) [BeginTime], not before"),
+        (reserved, "it waits for its reservation (cluster.sbatch.reservation) [Reservation]"),
+    ):
+        submission.submit(run, lab.code)
+        wait_until(partial(is_pending_for, run, words), words)
+        submission.cancel(run)
+    lab.cluster.ask("scontrol", "delete", "ReservationName=later")
+
+
+def is_pending_for(run: Run, words: str) -> bool:
+    status = query_statuses([RunRecord.read(run)])[run.id]
+    return status.state is RunState.pending and status.detail.startswith(words)
 
 
 def test_a_controller_that_is_down_is_named(lab: Lab) -> None:

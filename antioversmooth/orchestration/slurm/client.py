@@ -471,13 +471,16 @@ def refusal(what: str, done: subprocess.CompletedProcess[str]) -> LaunchError:
 
 _LIMIT_WORD = re.compile(r"\b(?:Assoc|QOS|Max|Grp)[A-Za-z]+")
 """SLURM's words for limits: AssocMaxSubmitJobLimit, MaxSubmitJobsPerAccount, QOSGrpCpuLimit."""
+_OF_JOBS = re.compile(r"Submit|JobCount|MaxJobs|GrpJobs")
+"""Part of those words that are about the number of jobs, not about their size."""
 _LIMIT_TEXTS = {
-    "job submit limit": "submitted jobs",
-    "too many simultaneous jobs": "submitted jobs",
-    "unable to accept job": "MaxJobCount",
-    "Resource temporarily unavailable": "MaxJobCount",
+    r"job submit limit|too many (\w+ ){0,2}jobs|limit of \d+ (\w+ )?jobs": "submitted jobs",
+    r"max(imum)? (number|count) of (\w+ ){0,2}jobs|job limit (is )?(reached|exceeded)": (
+        "submitted jobs"
+    ),
+    r"unable to accept job|resource temporarily unavailable": "MaxJobCount",
 }
-"""Texts of sbatch, or of a site's filter before it, without such a word."""
+"""Patterns of texts of sbatch, or of a site's filter before it, without such a word."""
 
 
 def submit_limit(why: str) -> str:
@@ -487,8 +490,8 @@ def submit_limit(why: str) -> str:
     on an "accounting/QOS policy" names both kinds, and only the word before it tells which.
     """
     if words := _LIMIT_WORD.findall(why):
-        return next((word for word in words if "Submit" in word or word == "MaxJobCount"), "")
-    texts = (limit for text, limit in _LIMIT_TEXTS.items() if text.lower() in why.lower())
+        return next((word for word in words if _OF_JOBS.search(word)), "")
+    texts = (limit for text, limit in _LIMIT_TEXTS.items() if re.search(text, why, re.IGNORECASE))
     return next(texts, "")
 
 
