@@ -59,7 +59,7 @@ def describe(
         SpecError: A global batch does not divide over the processes.
     """
     backend = choice.backend
-    records = read_records(runs)
+    records = read_records(runs, traced=True)
     planned = [*_plan(records, backend)]
     costs = [one.cost() for one in planned]
     most = max((run.experiment.cluster.max_queued for run in runs), default=0)

@@ -12,8 +12,7 @@ from antioversmooth.errors import ResultError
 from antioversmooth.orchestration.arithmetic import multiply_adds
 from antioversmooth.orchestration.doctor.speeds import Speeds, speeds_path
 from antioversmooth.runs import Run
-from antioversmooth.runs.metrics import IMAGES_PER_SECOND, is_number
-from antioversmooth.runs.record import RunRecord
+from antioversmooth.runs.record import RunRecord, read_records
 
 A100_FLOPS = 312e12 * 0.35
 """Operations a second that training gets out of an A100: 35 % of its bfloat16 peak."""
@@ -93,7 +92,8 @@ class Estimator:
         if directory in self._known:
             return self._known[directory]
         with suppress(ResultError):
-            return RunRecord.read(Run.load(directory))
+            (record,) = read_records([Run.load(directory)], traced=True)
+            return record
         return None
 
 
@@ -107,13 +107,4 @@ def _speed(record: RunRecord, *, on_gpu: bool) -> float | None:
     if any((device_type == "cuda") is not on_gpu for device_type in types):
         # a few steps tried on a CPU say nothing about a GPU
         return None
-    result = record.result or {}
-    if is_number(result.get("images_per_s")):
-        return float(result["images_per_s"]) / int(result.get("world_size", 1))
-    worlds = {attempt.number: attempt.world_size for attempt in record.attempts}
-    speeds = [
-        r[IMAGES_PER_SECOND] / worlds.get(r.get("attempt", 0), 1)
-        for r in record.all_metrics
-        if is_number(r.get(IMAGES_PER_SECOND))
-    ]
-    return statistics.median(speeds) if speeds else None
+    return record.trace.device_speed

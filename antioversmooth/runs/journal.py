@@ -117,6 +117,16 @@ def parse(data: bytes, *, holding: str = "") -> list[Record]:
     return _records(_parse([line for line in lines if line]))
 
 
+def newest_first(data: bytes, *, holding: str) -> Iterator[Record]:
+    """The whole records with a key, the last one of the file first; no further ones are parsed."""
+    key = json.dumps(holding).encode()
+    at = data.rfind(key)
+    while at >= 0:
+        start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
+        yield from _records(_parse([data[start : end if end >= 0 else len(data)]]))
+        at = data.rfind(key, 0, start)
+
+
 def _lines_with(data: bytes, key: bytes) -> Iterator[bytes]:
     """The lines that hold a key; the others are passed over without being cut out."""
     at = data.find(key)

@@ -6,6 +6,7 @@ so an answer does not mix two moments.
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from antioversmooth.runs.checkpoints import Checkpoint, checkpoints_in_lineage, 
 from antioversmooth.runs.directory import Run
 from antioversmooth.runs.jobs import JobEvent
 from antioversmooth.runs.journal import Record
-from antioversmooth.runs.metrics import VAL_TOP1
+from antioversmooth.runs.metrics import IMAGES_PER_SECOND, TRAIN_LOSS, VAL_TOP1, is_number
 from antioversmooth.runs.result import epoch_records, read_result
 from antioversmooth.runs.siblings import RowFolders, explain_identity_change, sibling_runs
 from antioversmooth.runs.status import AFTER_END, RunState, RunStatus
+from antioversmooth.runs.trace import Trace
 
 HEARTBEATS = 6
 """Periods of the heartbeat without one after which an attempt counts as dead."""
@@ -147,7 +149,48 @@ class RunRecord:
     @cached_property
     def last_step(self) -> int:
         """Last step in the metrics; 0 before the first."""
+        if self.result is not None:
+            # its last evaluation is that of the last step, or the result would be invalid
+            return self.run.experiment.total_steps
         return max((record.get("step", 0) for record in self.metrics), default=0)
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The numbers that a look at many runs needs of the metrics."""
+        return Trace(
+            last_step=self.last_step,
+            epochs_done=sum(1 for record in self.epochs if record["step"] > 0),
+            top1=self.epochs[-1][VAL_TOP1] if self.epochs else None,
+            loss=self._newest(TRAIN_LOSS),
+            images_per_s=self._newest(IMAGES_PER_SECOND),
+            device_speed=self._device_speed(),
+        )
+
+    def _newest(self, metric: str) -> float | None:
+        """The last value of a metric in the journal."""
+        if self.unreadable:
+            return None
+        for record in journal.newest_first(self._metrics_data, holding=metric):
+            if is_number(record.get(metric)) and in_lineage([record], self.attempts):
+                return float(record[metric])
+        return None
+
+    def _device_speed(self) -> float | None:
+        result = self.result or {}
+        if is_number(result.get("images_per_s")):
+            return float(result["images_per_s"]) / int(result.get("world_size", 1))
+        worlds = {attempt.number: attempt.world_size for attempt in self.attempts}
+        speeds = [
+            r[IMAGES_PER_SECOND] / worlds.get(r.get("attempt", 0), 1)
+            for r in self.all_metrics
+            if is_number(r.get(IMAGES_PER_SECOND))
+        ]
+        return statistics.median(speeds) if speeds else None
+
+    def forget_metrics(self) -> None:
+        """Frees the memory of all metrics: ten thousand runs have more than a machine may hold."""
+        for name in ("_metrics_data", "all_metrics", "metrics", "epochs"):
+            vars(self).pop(name, None)
 
     @cached_property
     def attempts_with_cost(self) -> list[Attempt]:
@@ -245,14 +288,23 @@ class RunRecord:
         return self.now - beat < HEARTBEATS * self.run.experiment.runtime.heartbeat_s
 
 
-def read_records(runs: Iterable[Run], *, now: float | None = None) -> list[RunRecord]:
-    """The records of runs, for one question about all of them.
+def read_records(
+    runs: Iterable[Run], *, now: float | None = None, traced: bool = False
+) -> list[RunRecord]:
+    """The records of runs, for one question about all of them; none keeps its metrics in memory.
 
     Args:
         now: See `RunRecord.read`.
+        traced: Whether the traces of the metrics will be asked for, and what the attempts cost.
     """
-    folders = RowFolders()
-    return [RunRecord.read(run, now=now, folders=folders) for run in runs]
+    folders, records = RowFolders(), []
+    for run in runs:
+        record = RunRecord.read(run, now=now, folders=folders)
+        if traced:
+            _ = record.trace, record.attempts_with_cost
+        record.forget_metrics()
+        records.append(record)
+    return records
 
 
 def status_after(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,9 +23,18 @@ _HEADER = """\
 """
 _AS_WRITTEN = re.compile(
     re.escape(_HEADER)
-    + r"(?P<run>(?:[a-z]+: .+\n|files:\n(?:  .+\n)+)+)(?P<section>experiment:\n(?:  .+\n)+)"
+    + r"id: (?P<id>(?=[0-9]*[a-f])[0-9a-f]{64})\n"
+    + r"seed: (?P<seed>0|[1-9][0-9]{0,18})\n"
+    + r"upstream: (?:null|(?P<upstream>/[\w./-]+))\n"
+    + r"(?:teacher: (?P<teacher>/[\w./-]+)\n)?"
+    + r"(?:files:\n(?P<files>(?:  [a-z_]+: sha256:[0-9a-f]{64}\n)+))?"
+    + r"(?P<section>experiment:\n(?:  .+\n)+)",
+    re.ASCII,
 )
-"""The form of a file that a run wrote: values on one line each, then the section."""
+"""The usual form of a file that a run wrote: values that are no other in YAML, then the section.
+
+Any other form is read, too, and as a whole.
+"""
 _SECTIONS = 256
 """Different sections that stay in memory; the seeds of a row are read one after another."""
 
@@ -60,7 +68,8 @@ def read_spec(path: Path) -> RecordedSpec:
     """
     try:
         text = path.read_text()
-        content = _load(text)
+        written = _AS_WRITTEN.fullmatch(text) if text.isascii() else None
+        content = _values(written) if written else _parse(text)
     except FileNotFoundError as err:
         raise ResultError(f"{path.parent} is not a run directory: it has no spec.yaml") from err
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as err:
@@ -72,7 +81,7 @@ def read_spec(path: Path) -> RecordedSpec:
     if wrong := [key for key, kinds in _TYPES.items() if not isinstance(content.get(key), kinds)]:
         raise ResultError(f"{path} cannot be read: it does not say what is its {', '.join(wrong)}")
     try:
-        if written := _as_written(text):
+        if written:
             return RecordedSpec(content, *_experiment_of(written["section"]))
         return RecordedSpec(content, *_experiment(content["experiment"]))
     except SpecError as err:
@@ -90,18 +99,23 @@ _TYPES = {
 """Types of the values of `spec.yaml`."""
 
 
-def _as_written(text: str) -> re.Match[str] | None:
-    """The parts of a text in the form that runs write; None for any other."""
-    return _AS_WRITTEN.fullmatch(text) if text.isascii() else None
-
-
-def _load(text: str) -> Any:
-    """The values in a text; a section that was read before is not read again."""
-    if written := _as_written(text):
-        # a mistake has its place in the whole text
-        with suppress(yaml.YAMLError, ValueError, RecursionError):
-            return {**_parse(written["run"]), **_section(written["section"])}
-    return _parse(text)
+def _values(written: re.Match[str]) -> Any:
+    """The values of a file in the usual form; a section that was read before is not read again."""
+    try:
+        section = _section(written["section"])
+    except (yaml.YAMLError, ValueError, RecursionError):
+        # the mistake has its place in the whole text
+        return _parse(written.string)
+    files = [line.strip().split(": ") for line in (written["files"] or "").splitlines()]
+    teacher = {"teacher": written["teacher"]} if written["teacher"] else {}
+    return {
+        "id": written["id"],
+        "seed": int(written["seed"]),
+        "upstream": written["upstream"],
+        **teacher,
+        **({"files": dict(files)} if files else {}),
+        **section,
+    }
 
 
 @lru_cache(_SECTIONS)

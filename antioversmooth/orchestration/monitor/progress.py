@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from antioversmooth.runs import Run
-from antioversmooth.runs.journal import Record
-from antioversmooth.runs.metrics import IMAGES_PER_SECOND, TRAIN_LOSS, VAL_TOP1, is_number
 from antioversmooth.runs.record import RunRecord
 from antioversmooth.runs.status import RunState
 
@@ -44,47 +43,63 @@ class Progress:
 
 def progress_of(record: RunRecord) -> Progress:
     """The progress of a run."""
-    metrics, experiment = record.metrics, record.run.experiment
-    speed = newest(metrics, IMAGES_PER_SECOND)
-    left = (experiment.total_steps - record.last_step) * experiment.recipe.global_batch
+    trace, experiment = record.trace, record.run.experiment
+    left = (experiment.total_steps - trace.last_step) * experiment.recipe.global_batch
     return Progress(
         state=record.status.state,
-        step=record.last_step,
+        step=trace.last_step,
         total_steps=experiment.total_steps,
-        epochs_done=sum(1 for record in record.epochs if record["step"] > 0),
+        epochs_done=trace.epochs_done,
         epochs=experiment.recipe.epochs,
-        loss=newest(metrics, TRAIN_LOSS),
-        top1=record.epochs[-1][VAL_TOP1] if record.epochs else None,
-        images_per_s=speed,
-        remaining_s=left / speed if speed else None,
+        loss=trace.loss,
+        top1=trace.top1,
+        images_per_s=trace.images_per_s,
+        remaining_s=left / trace.images_per_s if trace.images_per_s else None,
         attempts=len(record.attempts),
     )
 
 
-def newest(records: list[Record], metric: str) -> float | None:
-    """The last value of a metric in the journal."""
-    return next((float(r[metric]) for r in reversed(records) if is_number(r.get(metric))), None)
+_MEASURED = ("metrics.jsonl", "attempts.jsonl", "result.json")
+_STATE = ("intent.json", "jobs.jsonl", "heartbeat")
+"""Files of a run directory that its progress, and its state besides, are made of."""
+Stamps = tuple[tuple[int, int] | None, ...]
+"""Time of the last change and size of each file."""
 
 
 class Reader:
-    """Reads the progress of many runs again and again, and the metrics only when they changed."""
+    """Reads the progress of many runs again and again, but only the files that changed."""
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self.runs = list(runs)
-        self._known: dict[str, tuple[tuple[int, ...], Progress]] = {}
+        self._known: dict[str, tuple[Stamps, Stamps, Progress]] = {}
 
     def read(self) -> dict[str, Progress]:
         """Progress by run id."""
         return {run.id: self._read_one(run) for run in self.runs}
 
     def _read_one(self, run: Run) -> Progress:
-        stamp = tuple(
-            path.stat().st_size if path.exists() else -1
-            for path in (run.metrics_path, run.attempts_path)
-        )
+        measured, state = _stamps(run, _MEASURED), _stamps(run, _STATE)
+        *before, known = self._known.get(run.id, (None, None, None))
+        # one that was running may have died without a word
+        is_settled = known is not None and known.state is not RunState.running
+        if known is not None and is_settled and before == [measured, state]:
+            return known
         record = RunRecord.read(run)
-        known = self._known.get(run.id)
-        if known is None or known[0] != stamp:
-            known = (stamp, progress_of(record))
-            self._known[run.id] = known
-        return replace(known[1], state=record.status.state)
+        if known is not None and before[0] == measured:
+            progress = replace(known, state=record.status.state)
+        else:
+            progress = progress_of(record)
+        self._known[run.id] = (measured, state, progress)
+        return progress
+
+
+def _stamps(run: Run, names: Sequence[str]) -> Stamps:
+    return tuple(_stamp(run.dir / name) for name in names)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size

@@ -35,7 +35,7 @@ def statuses(
         now: Seconds since 1970; default: the clock.
         data: Data sets that were read before, by a program that asks repeatedly.
     """
-    records = read_records(runs, now=now)
+    records = read_records(runs, now=now, traced=True)
     return describe_statuses(records, query_statuses(records), tables, data)
 
 

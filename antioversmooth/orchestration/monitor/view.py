@@ -39,7 +39,7 @@ class View(ABC):
 
     def __init__(self, runs: Sequence[Run]) -> None:
         self._reader = Reader(runs)
-        self._drawn = -float("inf")
+        self._next_draw = -float("inf")
         self._notes: Mapping[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -61,15 +61,19 @@ class View(ABC):
     def _draw(self) -> None: ...
 
     def update(self, notes: Mapping[str, str]) -> None:
-        """Shows the present state, once a second.
+        """Shows the present state, once a second; less often where it takes long to read.
 
         Args:
             notes: States that the run directories do not tell, by run id.
         """
         self._notes = notes
-        if time.monotonic() - self._drawn >= REFRESH_S:
+        begun = time.monotonic()
+        if begun >= self._next_draw:
             self._draw()
-            self._drawn = time.monotonic()
+            drawn = time.monotonic()
+            # thousands of runs must not keep a core of the login node busy: ten times rarer for
+            # each second that it takes
+            self._next_draw = drawn + REFRESH_S * max(1.0, 10 * (drawn - begun))
 
 
 def open_view(runs: Sequence[Run], stream: TextIO) -> View:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TextIO
 
 from antioversmooth.reporting.rendering import cells, markdown
 from antioversmooth.reporting.table.document import Document
-from antioversmooth.text import one_line, open_console
+from antioversmooth.text import one_line, open_console, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, JustifyMethod
@@ -125,7 +125,10 @@ def _attempts(status: Status) -> str:
 
 def show_statuses(statuses: Sequence[Status], out: TextIO) -> None:
     """Prints one line for each run."""
-    _console(out).print(_status_drawing(statuses, out))
+    if out.isatty():
+        _console(out).print(_status_drawing(statuses, out))
+    else:
+        print("\n".join(_plain_lines(_status_columns(statuses))), file=out)
 
 
 def watch_statuses(
@@ -220,6 +223,25 @@ def _drawing(columns: Sequence[_Column], title: str = "", caption: str = "") -> 
     for row in zip(*(column.cells for column in columns), strict=True):
         drawing.add_row(*row)
     return drawing
+
+
+def _plain_lines(columns: Sequence[_Column]) -> Iterator[str]:
+    """Lines as rich draws them where there is room for all columns.
+
+    rich itself takes a second for a thousand lines.
+    """
+    # imported here: it takes a tenth of a second
+    from rich.cells import cell_len
+
+    filled = []
+    for column in columns:
+        texts = [visible(text) for text in (column.header, *column.cells)]
+        lengths = list(map(cell_len, texts))
+        width = max(lengths)
+        blanks = [" " * (width - length) for length in lengths]
+        pairs = zip(texts, blanks, strict=True)
+        filled.append([f" {t}{b} " if column.is_text else f" {b}{t} " for t, b in pairs])
+    yield from map("".join, zip(*filled, strict=True))
 
 
 def _console(out: TextIO) -> Console:
