@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 
 from antioversmooth import spec
 from antioversmooth.cli.exit_codes import FAILED, OK
 from antioversmooth.cli.parsers import split_overrides
 from antioversmooth.cli.requests import print_json
-from antioversmooth.finding import Finding
+from antioversmooth.errors import TrackingError
+from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration import backend, devices
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.devices import Placement
@@ -18,11 +20,13 @@ from antioversmooth.orchestration.doctor import report, speeds
 from antioversmooth.orchestration.doctor.costs import costs
 from antioversmooth.orchestration.doctor.examination import Examination, login_findings
 from antioversmooth.orchestration.doctor.report import Report
-from antioversmooth.orchestration.doctor.site import Site
+from antioversmooth.orchestration.doctor.site import Site, found_on_login
 from antioversmooth.orchestration.local.inline import InlineBackend
 from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.project import find_root, find_spec
+from antioversmooth.reporting.tracking.checks import require_usable, without_credentials
+from antioversmooth.reporting.tracking.database import refusals, store_uri
 
 
 def doctor_command(args: Namespace) -> int:
@@ -32,7 +36,7 @@ def doctor_command(args: Namespace) -> int:
     )
     site = _site(args, on_slurm=choice.backend.submits)
     _say(f"Back end: {choice.backend.name} ({choice.reason})")
-    found = list(login_findings(site))
+    found = [*login_findings(site), _tracking(find_root() / "results")]
     nodes = ""
     if not args.no_job:
         examination = Examination(site, args.wait, _say)
@@ -66,6 +70,22 @@ def _site(args: Namespace, *, on_slurm: bool) -> Site:
     runs = request.plan(args.seeds, root / "results") if specs else []
     results = request.results(root / "results")
     return Site(request.experiments[0].cluster, results, runs, on_slurm)
+
+
+def _tracking(results: Path) -> Finding:
+    """Whether MLflow's store could be written to now; nothing is.
+
+    Args:
+        results: The project's results folder.
+    """
+    uri = store_uri(results)
+    try:
+        with refusals(results):
+            require_usable(uri)
+    except TrackingError as err:
+        advice = "mend it for `sync` and `ui`; set MLFLOW_TRACKING_URI for another store"
+        return found_on_login("MLflow", Level.warning, str(err), advice)
+    return found_on_login("MLflow", Level.ok, without_credentials(uri))
 
 
 def _examine_nodes(

@@ -276,6 +276,22 @@ def exit_code(call: Callable[[], int]) -> int:
         return err.code if isinstance(err.code, int) else 1
 
 
+def test_mlflow_that_cannot_be_written_is_a_warning(
+    experiments: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "experiments").symlink_to(experiments)
+    (tmp_path / "garbage.db").write_text("no database " * 100)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'garbage.db'}")
+    assert main(["doctor", "--backend", "local", "--no-job", "--json"]) == 0
+    found = {one["check"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert found["MLflow"]["level"] == "warning"
+    assert "garbage.db" in found["MLflow"]["text"]
+
+
 def test_a_process_of_this_machine_is_probed_where_there_is_no_slurm(
     experiments: Path,
     tmp_path: Path,
