@@ -170,7 +170,7 @@ def test_jobs_of_a_spec_that_was_edited_since_are_listed(
     for run in (old, other_seed):
         submit(run, snapshot)
     new = make_run("deit_s12")
-    assert [(run.dir, job) for run, job in leftover_jobs([new])] == [(old.dir, "1")]
+    assert [(run.dir, job.id) for run, job in leftover_jobs([new])] == [(old.dir, "1")]
 
 
 def test_jobs_of_other_rows_of_a_spec_are_not_left_over(

@@ -87,7 +87,8 @@ def test_a_job_that_squeue_does_not_list_at_all_is_asked_for_by_scontrol(
     # nor where its turn has just ended, and it waits for the next one
     ended = {"job_id": "1", "code": 0, "state": "RUNNING"}
     append_event(shared.jobs_path, EventKind.ended, **ended)
-    assert step_of(shared, snapshot).job_id == "1"
+    step = step_of(shared, snapshot)
+    assert (step.action, step.status.job) == (Action.leave, "job 1 of alice")
     assert states(slurm) == {"1": "PENDING"}
 
 
@@ -203,6 +204,17 @@ def test_one_s_own_double_of_another_user_s_job_is_ended(
     double(shared, slurm, snapshot)
     assert step_of(shared, snapshot, asked=False).job_id == "1"
     assert states(slurm) == {"1": "PENDING", "2": "CANCELLED"}
+
+
+def test_a_job_of_an_edited_spec_that_may_not_be_ended_ends_no_launch(
+    shared: Run, slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    view = RecordingView()
+    edited = make_run("deit_s12", "recipe.epochs=3")
+    SlurmBackend(prune=True).launch([edited], snapshot, view)
+    assert "job 1 of alice is of a spec that was edited since; " in view.messages[0]
+    assert "job 1 of alice goes on" in view.messages[0]
+    assert states(slurm) == {"1": "PENDING", "2": "PENDING"}
 
 
 def test_a_cancellation_names_the_job_that_it_may_not_end(

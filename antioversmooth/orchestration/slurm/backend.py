@@ -65,11 +65,9 @@ class SlurmBackend:
         warnings = [submission.ignored_variables(), *submission.test_only(runs, snapshot)]
         for line in filter(None, warnings):
             view.say(line)
-        for run, job_id in leftover_jobs(runs, self.tables or ()):
-            outcome = "cancelled" if self.prune else "left alone (--prune)"
-            view.say(f"{run.dir}: job {job_id} is of a spec that was edited since; {outcome}")
-            if self.prune:
-                submission.cancel(run)
+        for run, job in leftover_jobs(runs, self.tables or ()):
+            outcome = _prune(run) if self.prune else "left alone (--prune)"
+            view.say(f"{run.dir}: {job} is of a spec that was edited since; {outcome}")
         steps = _submit(runs, snapshot, view, self.tables)
         interrupted = False
         if self.follow:
@@ -139,6 +137,15 @@ def _notify(step: Step, view: View) -> None:
     """Notifies of an end that the batch script may not have lived to see."""
     if step.event:
         events.run_ended(step.run, step.event, step.why, view.say)
+
+
+def _prune(run: Run) -> str:
+    """Cancels the jobs of a run that is not asked for any more; returns the outcome, for people."""
+    try:
+        submission.cancel(run)
+    except submission.Refused as err:
+        return str(err)
+    return "cancelled"
 
 
 def _wait_and_refresh(steps: Sequence[Step], view: View, seconds: float) -> None:

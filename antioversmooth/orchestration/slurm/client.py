@@ -121,7 +121,7 @@ def own_names() -> frozenset[str]:
 
 
 _JOB = re.compile(
-    r"(?P<id>\d+)\|(?P<state>[A-Z_]+)\|(?P<user>[^|\s]+)\|(?P<reason>[^|]*)\|(?P<nodes>[^|]*)"
+    r"(?P<id>\d+)\|(?P<state>[A-Z_]+)\|(?P<user>[^|]*)\|(?P<reason>[^|]*)\|(?P<nodes>[^|]*)"
     r"\|(?P<start>[^|]*)\|(?P<name>.*)"
 )
 _LIST = ("--states=all", "--noheader", "--format=%i|%T|%u|%r|%N|%S|%j")
@@ -172,7 +172,7 @@ def _arguments(words: Iterable[str]) -> Iterator[str]:
 
 ASKED_SINGLY = 20
 """The most jobs that are each asked for in a command of their own."""
-_SHOWN = re.compile(r"JobId=(?P<id>\d+) JobName=(?P<name>.*)\s+UserId=(?P<user>[^(\s]+)\(\d+\)")
+_SHOWN = re.compile(r"JobId=(?P<id>\d+) JobName=(?P<name>.*)\s+UserId=(?P<user>[^(\n]+)\(\d+\)")
 _SHOWN_FIELDS = {"state": "JobState", "reason": "Reason", "nodes": "NodeList", "start": "StartTime"}
 
 
@@ -327,7 +327,7 @@ def requeue(job_id: str) -> str:
 
     A job that asks for itself is ended as soon as SLURM accepts, which may be before the answer.
     """
-    done = run_client("scontrol", "requeue", job_id, start_new_session=True)
+    done = run_client("scontrol", "requeue", job_id, timeout=None, start_new_session=True)
     return error_text(done) if done.returncode > 0 else ""
 
 

@@ -14,7 +14,7 @@ from antioversmooth.orchestration.intent import launched_tables
 from antioversmooth.orchestration.monitor.state import look
 from antioversmooth.orchestration.notify.events import Event
 from antioversmooth.orchestration.slurm import submission
-from antioversmooth.orchestration.slurm.client import LimitReached
+from antioversmooth.orchestration.slurm.client import Job, LimitReached
 from antioversmooth.orchestration.slurm.lookup import find_jobs
 from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -221,6 +221,10 @@ class _Submitter:
             self._with_job -= stuck is not None
             return replace(step, action=Action.wait, why=why, job_id=None)
         self._with_job += stuck is None
+        owner = submission.other_user(step.run, job_id)
+        if owner:
+            status = RunStatus(RunState.submitted, job_id=job_id, owner=owner)
+            return replace(step, action=Action.leave, status=status, why=str(status), job_id=job_id)
         return replace(step, job_id=job_id)
 
 
@@ -230,8 +234,8 @@ def _where_limits_hold(run: Run) -> tuple[str | None, ...]:
     return cluster.account, cluster.qos, cluster.partition
 
 
-def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tuple[Run, str]]:
-    """Runs that are not asked for any more since specs were edited, and the ids of their live jobs.
+def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tuple[Run, Job]]:
+    """Runs that are not asked for any more since specs were edited, and their live jobs.
 
     Args:
         runs: Those that are asked for; others of the same rows and seeds are left over.
@@ -259,7 +263,7 @@ def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tup
         if r.run.dir in left or r.run.experiment.row_name in names
     ]
     jobs = find_jobs(strays)
-    return [(r.run, job.id) for r in strays for job in jobs[r.run.id] if job.is_live]
+    return [(r.run, job) for r in strays for job in jobs[r.run.id] if job.is_live]
 
 
 def retry(run: Run) -> None:

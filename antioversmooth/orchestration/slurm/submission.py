@@ -147,7 +147,8 @@ def _record_waiting(run: Run, why: str) -> None:
 def _record_live(run: Run, job: Job) -> None:
     """Records a live job as submitted, unless it is recorded and nobody cancelled it."""
     record = RunRecord.read(run)
-    if record.is_cancelled or record.newest_job_id != job.id:
+    is_recorded = record.newest_job_id == job.id and record.job_user(job.id) == job.user
+    if record.is_cancelled or not is_recorded:
         append_event(run.jobs_path, EventKind.submitted, job_id=job.id, user=job.user)
 
 
@@ -161,6 +162,12 @@ def live_job(run: Run, *, exclude: str = "") -> Job | None:
     jobs = [job for job in find_jobs([record], thorough=True)[run.id] if job.id != exclude]
     client.cancel(job.id for job in doubles(record, jobs) if not job.owner)
     return jobs[0] if jobs and jobs[0].is_live else None
+
+
+def other_user(run: Run, job_id: str) -> str:
+    """The other user whose job it is, as far as it is recorded; empty for this user's."""
+    user = RunRecord.read(run).job_user(job_id)
+    return "" if user in client.own_names() else user
 
 
 def end_doubles(run: Run) -> None:
