@@ -81,10 +81,10 @@ def _notify_of_tables(
     out: TextIO,
 ) -> None:
     for made, table in zip(published, tables, strict=True):
-        rows = {row.experiment for row in table.rows}
+        rows = {row.row_name for row in table.rows}
         events.table_ended(
             table.name,
-            [run for run in runs if run.experiment.name in rows],
+            [run for run in runs if run.experiment.row_name in rows],
             outcomes,
             results,
             complete=made["complete"],

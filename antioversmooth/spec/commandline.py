@@ -66,6 +66,15 @@ def read_overrides(
     return line
 
 
+def read_settings(overrides: Sequence[str]) -> list[Node]:
+    """The overrides of fields, each as a mapping; an option of a group is its text."""
+    line = CommandLine()
+    for text in overrides:
+        if override := _parsed(text):
+            _add(line, COMMAND_LINE, text, override, set())
+    return line.settings
+
+
 def key_of(override: str) -> str:
     """The key or the group that an override is about."""
     return override.lstrip("+~").partition("=")[0]

@@ -45,6 +45,29 @@ def test_a_table_is_submitted_once_however_often_it_is_launched(
     assert len(slurm.jobs()) == 12
 
 
+def test_a_sweep_and_its_single_overrides_are_the_same_jobs(
+    slurm: FakeSlurm, launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ["recipe.base_lr=5e-4,1e-3", "cluster.partition=main,low"]
+    assert launch("deit_s12", *sweep) == 0
+    said = capsys.readouterr().out
+    assert "deit_s12-base_lr_0.0005 seed 0" in said
+    assert len(slurm.jobs()) == 2
+    assert launch("deit_s12", *sweep) == 0
+    assert launch("deit_s12", "recipe.base_lr=1e-3", "cluster.partition=main,low") == 0
+    assert len(slurm.jobs()) == 2
+    assert all("#SBATCH --partition=main,low\n" in job["script"] for job in slurm.jobs())
+
+
+def test_a_dry_run_says_the_wall_time_with_at_most_so_many_jobs(
+    slurm: FakeSlurm, launch: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    launch("deit_s12", "--seeds=0,1,2", "--max-queued=2", "--dry-run")
+    said = capsys.readouterr().out
+    assert "h with 2 at a time; time in the queue comes on top" in said
+    assert "all at once" not in said
+
+
 def test_the_script_of_a_dry_run_is_the_script_that_is_submitted(
     slurm: FakeSlurm, launch: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

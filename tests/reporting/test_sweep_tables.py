@@ -15,7 +15,8 @@ from antioversmooth.reporting.sharing import verify
 from antioversmooth.reporting.sharing.verify import Verdict
 from antioversmooth.reporting.table import document, tables
 from antioversmooth.runs import Run
-from antioversmooth.spec import Request
+from antioversmooth.spec import Request, load_experiment
+from antioversmooth.spec.changes import contradictions
 
 SWEEP = "recipe.base_lr=1e-3,2e-3"
 SEEDS = (0, 1)
@@ -79,6 +80,38 @@ def test_a_changed_number_of_a_row_of_a_sweep_is_found(lab: Lab) -> None:
     reports = verify.verify(made, lab.results / "mini", table)
     differing = [check.key for report in reports for check in report.having(Verdict.differs)]
     assert "top1.mean" in differing
+
+
+def test_a_row_with_the_runs_of_another_value_is_found(lab: Lab) -> None:
+    request, _ = fill(lab)
+    (table,) = request.tables
+    made = document.collect(table, request, SEEDS, lab.results)
+    one, other = made["rows"][:2]
+    for key in ("label", "row"):
+        one[key], other[key] = other[key], one[key]
+    reports = verify.verify(made, lab.results / "mini", table)
+    differing = {check.key for report in reports for check in report.having(Verdict.differs)}
+    assert "overrides.recipe.base_lr" in differing
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["recipe.base_lr=1e-3", "recipe.clip_grad=null", "profile=mini"], {}),
+        (["recipe.betas=[0.9,0.999]", "model.scaling=none", "recipe=mini/deit_12"], {}),
+        (["recipe.base_lr=0.002"], {"recipe.base_lr": ("0.002", "0.001")}),
+        (["recipe.betas=[0.9,0.9]"], {"recipe.betas": ("[0.9, 0.9]", "[0.9, 0.999]")}),
+        (["model.scaling=attnscale"], {"model.scaling": ("attnscale", "none")}),
+        (["recipe.clip_grad=1"], {"recipe.clip_grad": ("1.0", "null")}),
+    ],
+)
+def test_values_that_an_experiment_does_not_have_are_named(
+    overrides: list[str], expected: dict[str, tuple[str, str]], experiments: Path
+) -> None:
+    given = ["profile=mini", "recipe.base_lr=0.001", "recipe.clip_grad=null"]
+    experiment = load_experiment(experiments / "deit_s12.yaml", given)
+    found = {key: (value, actual) for key, value, actual in contradictions(overrides, experiment)}
+    assert found == expected
 
 
 def test_status_names_the_rows_of_a_sweep(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:

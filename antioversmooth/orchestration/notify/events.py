@@ -68,6 +68,7 @@ def run_ended(run: Run, event: Event, message: str, say: Say) -> threading.Threa
         "event": event.value,
         "name": run.name,
         "experiment": run.experiment.name,
+        "row": run.experiment.row_name,
         "seed": run.seed,
         "id": run.id,
         "dir": str(run.dir.absolute()),

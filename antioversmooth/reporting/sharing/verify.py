@@ -30,6 +30,7 @@ from antioversmooth.reporting.table.observe import Observation, imported_files, 
 from antioversmooth.runs import Run, agreement, to_json
 from antioversmooth.runs.agreement import Derived, equal, shortened
 from antioversmooth.runs.result import RESULT
+from antioversmooth.spec.changes import contradictions
 
 
 class Verdict(Enum):
@@ -139,7 +140,7 @@ def verify(
                     for seed in of_row
                     for check in _run_checks(seed, checkpoints, more_checks)
                 ),
-                *_spec_checks(row, derived, table),
+                *_spec_checks(row, derived, of_row, table),
             ],
         )
         for (row, of_row), derived in zip(pairs, again["rows"], strict=True)
@@ -360,25 +361,41 @@ def _compare(key: str, committed: Any, derived: Any, difference: str) -> Check:
 NO_SPEC = "the spec of the table is not here"
 
 
-def _spec_checks(row: Row, derived: Row, table: Table | None) -> Iterator[Check]:
-    """Labels and the paper's value against the table's spec."""
+def _spec_checks(
+    row: Row, derived: Row, seeds: Sequence[_Seed], table: Table | None
+) -> Iterator[Check]:
+    """Names, labels, overrides and the paper's value against the table's spec."""
     if table is None:
         for key in sorted(FROM_SPEC):
             if row[key] is not None:
                 yield Check(key, Verdict.underivable, row[key], reason=NO_SPEC)
         return
-    same = [r for r in table.rows if (r.experiment, r.label) == (row["experiment"], row["label"])]
+    same = [specified for specified in table.rows if _key(specified) == _key(_table_row(row))]
     if not same:
         yield Check("row", Verdict.differs, reason=f"tables/{table.name}.yaml has no such row")
         return
     difference = "{} in the table, {} in its spec"
     for key in ("group", "label", "experiment", "baseline"):
         yield _compare(key, row[key], getattr(same[0], key), difference)
+    for seed in seeds:
+        if seed.seen:
+            yield from _override_checks(same[0].overrides, seed.seen.run)
     paper = same[0].paper
     specified = {**to_json(paper), "footnote": derived["paper"]["footnote"]} if paper else {}
     for key in {**(row["paper"] or {}), **specified}:
         committed = (row["paper"] or {}).get(key)
         yield _compare(f"paper.{key}", committed, specified.get(key), difference)
+
+
+def _key(row: TableRow) -> tuple[str | None, str, str]:
+    return row.experiment, row.label, row.row_name
+
+
+def _override_checks(overrides: Sequence[str], run: Run) -> Iterator[Check]:
+    """Checks that a run has the values that its row is named and labelled after."""
+    for key, value, found in contradictions(overrides, run.experiment):
+        reason = f"{value} in the row's overrides, {found} in {run.name}"
+        yield Check(f"overrides.{key}", Verdict.differs, value, found, reason)
 
 
 FROM_TABLE_SPEC = {"name", "title", "caption", "figures"}
@@ -415,9 +432,9 @@ def _table_checks(
         # the first tables have no format, and no figures
         is_older = "format" not in document
         yield Check(key, Verdict.underivable if is_older else Verdict.differs, reason=LACKED)
-    rows = [(row["experiment"], row["label"]) for row in document["rows"]]
+    rows = [_key(_table_row(row)) for row in document["rows"]]
     for row in table.rows if table else ():
-        if (row.experiment, row.label) not in rows:
+        if _key(row) not in rows:
             reason = f"{row.label} of the table's spec is not among them"
             yield Check("rows", Verdict.differs, reason=reason)
 

@@ -94,14 +94,14 @@ def lost_rows(document: Document, folder: Path) -> list[str]:
     existing = documents.load_document(folder / f"{document['name']}.json")
     before = {_key(row): measured_seeds(row) for row in existing["rows"]}
     return [
-        str(row["experiment"])
+        str(row.get("row") or row["experiment"])
         for row in document["rows"]
         if before.get(_key(row), set()) - measured_seeds(row)
     ]
 
 
 def _key(row: Row) -> tuple[Any, ...]:
-    return row["group"], row["label"], row["experiment"]
+    return row["group"], row["label"], row["experiment"], row.get("row")
 
 
 def loss_message(document: Document, folder: Path) -> str:
