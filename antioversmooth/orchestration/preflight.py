@@ -65,7 +65,7 @@ def check_machine(runs: Sequence[Run], backend: Backend) -> None:
 def _check_machine(config: Experiment, placement: Placement) -> None:
     processes = placement.processes
     machine.check_compiler(config.runtime.compile, on_gpu=placement.on_gpu)
-    machine.check_loading(
+    needs = machine.loading_needs(
         config,
         world_size=processes,
         processes=processes,
@@ -74,6 +74,8 @@ def _check_machine(config: Experiment, placement: Placement) -> None:
         accumulation=placement.accumulation,
         in_memory=config.data.source in PACKAGED,
     )
+    machine.check_shared_memory(needs.shared_bytes, needs.workers)
+    machine.check_open_files(needs.all_workers)
 
 
 def check_setup(setups: Iterable[Sequence[str]]) -> None:

@@ -10,6 +10,7 @@ import os
 import resource
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from antioversmooth.config import Compiler, DataConfig, Experiment
 from antioversmooth.errors import LaunchError
@@ -63,7 +64,18 @@ def shared_bytes(data: DataConfig, side: int, views: int, *, workers: int, batch
     return page * (at_a_time * of_batch + semaphores) if workers else 0
 
 
-def check_loading(
+class LoadingNeeds(NamedTuple):
+    """Needs of the loading processes of a run on one machine."""
+
+    shared_bytes: int
+    """Shared memory of all of them."""
+    workers: int
+    """Loading processes of each process that trains, for one split."""
+    all_workers: int
+    """The same for all splits, which are there at the same time."""
+
+
+def loading_needs(
     config: Experiment,
     *,
     world_size: int,
@@ -72,8 +84,8 @@ def check_loading(
     device_batch: int,
     accumulation: int,
     in_memory: bool,
-) -> int:
-    """Checks that this machine has what the loading processes of a run need.
+) -> LoadingNeeds:
+    """Needs of the loading processes of a run.
 
     Args:
         world_size: Processes that train, on all machines.
@@ -82,12 +94,6 @@ def check_loading(
         device_batch: Samples of a process in one pass.
         accumulation: Passes in an optimizer step.
         in_memory: Whether the images of the data set are in memory.
-
-    Returns:
-        The shared memory that they need together, in bytes.
-
-    Raises:
-        LaunchError: It has less shared memory, or too few open files.
     """
     runtime, side = config.runtime, config.model.image_size
     workers = loading_processes(runtime.workers, cpus, side, in_memory=in_memory)
@@ -97,13 +103,11 @@ def check_loading(
     splits = [(eval_batch, math.ceil(evaluated / eval_batch))]
     if config.recipe.epochs:
         splits += [(device_batch, config.total_steps * accumulation)]
-    needed = processes * sum(
+    shared = processes * sum(
         shared_bytes(config.data, side, views, workers=workers, batches=batches)
         for views, batches in splits
     )
-    check_shared_memory(needed, workers)
-    check_open_files(len(splits) * workers)
-    return needed
+    return LoadingNeeds(shared, workers, len(splits) * workers)
 
 
 def check_shared_memory(needed: int, workers: int) -> None:

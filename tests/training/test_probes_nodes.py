@@ -80,8 +80,10 @@ def test_clocks_of_ranks_are_compared_when_they_meet(tmp_path: Path) -> None:
     ranks = contexts([tmp_path] * 2, ALONE)
 
     def with_another_clock(rank: Context) -> Iterator[Finding]:
-        rank.exchange.gather()
-        rank.exchange.gather(["node1", time.time() - 300])
+        for _ in range(clock.ROUNDS):
+            rank.exchange.gather()
+            rank.exchange.gather(time.time() - 300)
+        rank.exchange.gather("node1")
         yield from ()
 
     found = look_on_all([clock.compare, with_another_clock], ranks)
@@ -89,6 +91,18 @@ def test_clocks_of_ranks_are_compared_when_they_meet(tmp_path: Path) -> None:
     assert "the clock of node1 is" in found[0][0].text
     assert "behind that of node0" in found[0][0].text
     assert levels(look_on_all([clock.compare], contexts([tmp_path] * 2, ALONE))) == [[Level.ok], []]
+
+
+def test_a_rank_that_is_late_to_meet_has_no_late_clock(tmp_path: Path) -> None:
+    def late_at_first(rank: Context) -> Iterator[Finding]:
+        for late_s in [100.0] * (clock.ROUNDS - 1) + [0.0]:
+            rank.exchange.gather()
+            rank.exchange.gather(time.time() + late_s)
+        rank.exchange.gather("node1")
+        yield from ()
+
+    found = look_on_all([clock.compare, late_at_first], contexts([tmp_path] * 2, ALONE))
+    assert levels(found) == [[Level.ok], []]
 
 
 def test_a_rank_that_is_bound_to_fewer_cpus_is_a_warning(rank: Context) -> None:
@@ -136,14 +150,26 @@ def test_too_little_shared_memory_is_named_with_the_remedy(
     rank: Context, folder_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needy = replace(rank, runs=(folder_run("runtime.workers=2"),))
-    assert found_by(resources.look_at_loading, needy).level is Level.ok
+    assert found_by(resources.look_at_shared_memory, needy).level is Level.ok
     monkeypatch.setattr(machine, "free_shared_memory", lambda: 2**12)
-    finding = found_by(resources.look_at_loading, needy)
+    finding = found_by(resources.look_at_shared_memory, needy)
     assert finding.level is Level.wrong
     assert "2 loading processes" in finding.text
     assert "runtime.workers" in finding.advice
     # without a run only a usual need is known
-    assert found_by(resources.look_at_loading, rank).level is Level.warning
+    assert found_by(resources.look_at_shared_memory, rank).level is Level.warning
+
+
+def test_too_few_open_files_are_named_with_the_remedy(
+    rank: Context, folder_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needy = replace(rank, runs=(folder_run("runtime.workers=4"),))
+    for limit, level in ((resource.RLIM_INFINITY, Level.ok), (256 + 8 * 11 - 1, Level.wrong)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        finding = found_by(resources.look_at_open_files, needy)
+        assert finding.level is level
+    assert "may open 343" in finding.text
+    assert "ulimit -n" in finding.advice
 
 
 def test_space_and_inodes_are_compared_with_a_run(

@@ -16,6 +16,9 @@ from antioversmooth.training.data.loading import OK, Batch, Loaders
 from antioversmooth.training.data.sampling import MicroBatches
 from antioversmooth.training.probes.context import Context, ok, warning
 
+FEWEST = 3
+"""Batches that a speed is measured by, however slow they are."""
+
 
 def look_at_data(context: Context) -> Iterator[Finding]:
     """Opens the data set, and compares it with the spec; the first rank of each node reports."""
@@ -88,6 +91,6 @@ def _measure(batches: Iterator[Batch], seconds: float) -> tuple[float, list[int]
         speeds.append(len(batch.labels) / (now - before))
         unreadable |= set(batch.corrupt[batch.corrupt != OK].tolist())
         before = now
-        if now - began > seconds:
+        if now - began > seconds and len(speeds) >= FEWEST:
             break
     return statistics.median(speeds[1:] or speeds), sorted(unreadable)

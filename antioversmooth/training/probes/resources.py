@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,35 +89,50 @@ def cgroup_limits(process: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
                 yield int(text)
 
 
-def look_at_loading(context: Context) -> Iterator[Finding]:
-    """Compares shared memory and open files with the needs of the runs' loading processes."""
+def look_at_shared_memory(context: Context) -> Iterator[Finding]:
+    """Compares shared memory with the needs of the runs' loading processes."""
     free = machine.free_shared_memory() if machine.SHARED_MEMORY.exists() else 0
-    shared = f"{machine.SHARED_MEMORY} has {free / 2**20:,.0f} MiB free"
+    text = f"{machine.SHARED_MEMORY} has {free / 2**20:,.0f} MiB free"
+    found: dict[str, Any] = {"shared_memory_bytes": free}
+    needs = max((_needs(context, run) for run in context.runs), default=None)
+    if needs is None:
+        if free < SMALL_SHARED_MEMORY:
+            advice = machine.shared_memory_advice().partition(". ")[2]
+            yield warning("shared memory", text, advice, **found)
+            return
+    else:
+        text = f"{text}; loading processes need {needs.shared_bytes / 2**20:,.0f} MiB"
+        try:
+            machine.check_shared_memory(needs.shared_bytes, needs.workers)
+        except LaunchError as err:
+            text, _, advice = str(err).partition(". ")
+            yield wrong("shared memory", text, advice, **found)
+            return
+    yield ok("shared memory", text, **found)
+
+
+def look_at_open_files(context: Context) -> Iterator[Finding]:
+    """Compares the limit of open files with the needs of the runs' loading processes."""
+    workers = max((_needs(context, run).all_workers for run in context.runs), default=0)
+    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found: dict[str, Any] = {"open_files": limit}
     try:
-        needed = max((_needed(context, run) for run in context.runs), default=None)
+        needed = machine.check_open_files(workers)
     except LaunchError as err:
-        found, _, advice = str(err).partition(". ")
-        yield wrong("shared memory", found, advice, shared_memory_bytes=free)
+        text, _, advice = str(err).partition(". ")
+        yield wrong("open files", text, advice, **found)
         return
-    if needed is None and free < SMALL_SHARED_MEMORY:
-        advice = machine.shared_memory_advice().partition(". ")[2]
-        yield warning("shared memory", shared, advice, shared_memory_bytes=free)
-        return
-    need = "" if needed is None else f"; loading processes need {needed / 2**20:,.0f} MiB"
-    yield ok("shared memory", f"{shared}{need}", shared_memory_bytes=free)
+    allowed = "any number" if limit == resource.RLIM_INFINITY else f"{limit:,}"
+    yield ok("open files", f"{allowed} for a process, which needs {needed:,}", **found)
 
 
-def _needed(context: Context, run: Run) -> int:
-    """Shared memory in bytes that the ranks of a run need on this node.
-
-    Raises:
-        LaunchError: There is less, or they may open too few files.
-    """
+def _needs(context: Context, run: Run) -> machine.LoadingNeeds:
+    """Needs of the loading processes of a run on this node."""
     config, info = run.experiment, context.info
     micro_batches = MicroBatches.of(
         config, seed=run.seed, rank=info.rank, world_size=info.world_size
     )
-    return machine.check_loading(
+    return machine.loading_needs(
         config,
         world_size=info.world_size,
         processes=info.local_world_size,
