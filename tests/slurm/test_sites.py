@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import StringIO
 from pathlib import Path
 
 import cluster
 import pytest
 from cluster import Cluster
-from lab import EXPERIMENTS, SMALL
+from completed import finish
+from lab import EXPERIMENTS
 from private import private_cluster
 
 from antioversmooth import spec
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration import snapshot
 from antioversmooth.orchestration.backend import Outcome
 from antioversmooth.orchestration.monitor.view import LineView
-from antioversmooth.orchestration.slurm import submission
+from antioversmooth.orchestration.slurm import client, submission
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.runs import RunRecord
 
 SITES = sorted((EXPERIMENTS / "cluster" / "sites").glob("*.yaml"))
 # nodes that are in a cloud run no slurmd until a job starts, so that any number of any size is free
@@ -63,24 +64,37 @@ def site(slurm_is_there: None) -> Iterator[tuple[Cluster, Path]]:
         yield private, folder
 
 
+class EndingView(LineView):
+    """Lets the job of each run that has one end, with the run done."""
+
+    def update(self, notes: Mapping[str, str]) -> None:
+        super().update(notes)
+        for run in self._reader.runs:
+            if run.result() is None and RunRecord.read(run).newest_job_id:
+                finish(run)
+                client.cancel([str(RunRecord.read(run).newest_job_id)])
+
+
 def test_following_sees_a_table_through_below_its_number_of_runs(
     site: tuple[Cluster, Path],
 ) -> None:
     private, folder = site
     private.ask("sacctmgr", "-i", "add", "qos", "narrow", "MaxSubmitJobsPerUser=1")
     private.ask("scontrol", "update", "PartitionName=low", "QOS=narrow")
-    small = ["recipe.global_batch=80", "cluster.nodes=1", "cluster.partition=low"]
-    chosen = {word.partition("=")[0]: word for word in (*SMALL, *small, "cluster.account=project")}
-    request = spec.load([EXPERIMENTS / "deit_s12.yaml"], list(chosen.values()))
-    runs, said = request.plan([0, 1], folder / "results"), StringIO()
-    code = snapshot.take(folder / "results")
-    with LineView(runs, said) as view:
-        first = SlurmBackend().launch(runs, code, view)
-        # at the limit, `--test-only` is refused, too
-        launched = SlurmBackend(follow=True, refresh_s=1).launch(runs, code, view)
-    assert [*first.outcomes.values()] == [Outcome.submitted, Outcome.waiting]
+    held = ["profile=mini", "cluster.partition=low", "cluster.account=project"]
+    held += ["cluster.gpus_per_node=0", "+cluster.sbatch.hold=true"]
+    request = spec.load([EXPERIMENTS / "deit_s12.yaml"], held)
+    runs, said = request.plan([0, 1, 2], folder / "results"), StringIO()
+    code = Snapshot("0" * 12, folder, None, False)
+    first = SlurmBackend().launch(runs, code, LineView(runs, said))
+    assert [*first.outcomes.values()] == [Outcome.submitted, *[Outcome.waiting] * 2]
+    assert "1 of 3 submitted, 2 wait for the limit QOSMaxSubmitJobPerUserLimit" in said.getvalue()
+    # at the limit, `--test-only` is refused, too
+    following = SlurmBackend(follow=True, refresh_s=0.1)
+    launched = following.launch(runs, code, EndingView(runs, said))
     assert launched.outcomes == {run.id: Outcome.done for run in runs}
-    assert "1 of 2 submitted, 1 waits for the limit QOSMaxSubmitJobPerUserLimit" in said.getvalue()
+    jobs = [{e.job_id for e in RunRecord.read(run).events if e.job_id} for run in runs]
+    assert [len(ids) for ids in jobs] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("path", SITES, ids=lambda path: path.stem)
