@@ -188,11 +188,17 @@ def test_a_count_of_requeues_that_is_none_is_an_error(says: Says) -> None:
         client.restarts("7")
 
 
-def test_nodes_are_counted_between_notices(says: Says) -> None:
-    states = b"main*|idle\nmain*|mixed-\nmain*|allocated*\nmain*|drained$\nlow|idle~\n"
-    says("sinfo", WELCOME + states + LATIN_1)
-    assert client.count_nodes(None) == client.count_nodes("main") == (2, 4)
-    assert client.count_nodes("low") == (1, 1)
+def test_nodes_are_read_between_notices(says: Says) -> None:
+    states = ["main*|idle", "main*|mixed-", "main*|allocated*", "main*|drained$", "low|idle~"]
+    lines = "\n".join(f"{one}|up|a,b|(null)" for one in states).encode()
+    says("sinfo", WELCOME + lines + b"\n" + LATIN_1)
+    assert [(node.partition, node.is_default, node.is_up) for node in client.nodes()] == [
+        ("main", True, True),
+        ("main", True, True),
+        ("main", True, False),
+        ("main", True, False),
+        ("low", False, True),
+    ]
 
 
 AWAY = b"slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"
