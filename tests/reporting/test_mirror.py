@@ -233,7 +233,7 @@ def run_ids(lab: Lab) -> dict[str, str]:
     """MLflow's ids of the runs that are there, by name."""
     with database.open_client(lab.results) as client:
         ids = [experiment.experiment_id for experiment in client.search_experiments()]
-        return {run.info.run_name: run.info.run_id for run in database.runs(client, ids)}
+        return {run.info.run_name: run.info.run_id for run in client.search_runs(ids)}
 
 
 def test_an_experiment_that_was_deleted_is_restored_with_its_runs(store: Lab) -> None:

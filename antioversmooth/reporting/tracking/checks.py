@@ -46,12 +46,19 @@ def require_usable(uri: str) -> None:
         _ask_server(uri)
     elif uri.startswith("sqlite:"):
         _require_possible_path(uri)
-        # imported here: it takes a tenth of a second
-        from sqlalchemy import make_url
+        if path := database_file(uri):
+            _open_database(path)
 
-        path = make_url(uri).database
-        if path and path != ":memory:" and not path.startswith("file:"):
-            _open_database(Path(path))
+
+def database_file(uri: str) -> Path | None:
+    """The file of a SQLite store; None where the store is another."""
+    if not uri.startswith("sqlite:"):
+        return None
+    # imported here: it takes a tenth of a second
+    from sqlalchemy import make_url
+
+    path = make_url(uri).database
+    return Path(path) if path and path != ":memory:" and not path.startswith("file:") else None
 
 
 def _ask_server(uri: str) -> None:

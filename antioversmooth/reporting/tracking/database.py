@@ -6,8 +6,9 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,9 @@ ID, ROW, TABLE, MIRRORED, MODEL = (
     f"antioversmooth.{key}" for key in ("id", "row", "table", "mirrored", "model")
 )
 """Tags of an MLflow run: the run, row or table that it mirrors; its mark; its logged model."""
+PARENT = "mlflow.parentRunId"
+TAGS = (ID, ROW, TABLE, MIRRORED, MODEL, PARENT)
+"""The tags by which runs are found again."""
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -187,22 +191,54 @@ def _schema_advice(revision: str, uri: str) -> str:
     return f"{newer}, or {_DELETE}"
 
 
-def runs(
-    client: MlflowClient, experiment_ids: Sequence[str], view: int | None = None
-) -> list[MlflowRun]:
-    """All runs of MLflow experiments, from all pages of the search.
+@dataclass(frozen=True)
+class Held:
+    """A run of MLflow's, with the tags by which it is found again."""
 
-    Args:
-        view: MLflow's ViewType; default: without deleted runs.
+    id: str
+    tags: Mapping[str, str]
+    is_deleted: bool = False
+
+
+def held_runs(client: MlflowClient, results: Path, experiment_id: str) -> list[Held]:
+    """All runs of an MLflow experiment, also deleted ones.
+
+    MLflow's search makes an object of every parameter and metric, 80 of a run. Of a SQLite file
+    only the tags are read.
     """
+    if path := checks.database_file(store_uri(results)):
+        return _read_tags(path, experiment_id)
     from mlflow.entities import ViewType
 
-    view = ViewType.ACTIVE_ONLY if view is None else view
-    found: list[MlflowRun] = []
+    found: list[Held] = []
     token = None
     while True:
-        page = client.search_runs(list(experiment_ids), "", view, 1000, page_token=token)
-        found += page
+        page = client.search_runs([experiment_id], "", ViewType.ALL, 1000, page_token=token)
+        found += [held(run) for run in page]
         token = page.token
         if not token:
             return found
+
+
+def held(run: MlflowRun) -> Held:
+    """The same of a run that MLflow gave."""
+    tags = {key: value for key, value in run.data.tags.items() if key in TAGS}
+    return Held(run.info.run_id, tags, run.info.lifecycle_stage == "deleted")
+
+
+def _read_tags(path: Path, experiment_id: str) -> list[Held]:
+    """The runs of an experiment, from the tables that MLflow has had since its first version."""
+    question = f"""
+        SELECT runs.run_uuid, runs.lifecycle_stage, tags.key, tags.value
+        FROM runs LEFT JOIN tags
+          ON tags.run_uuid = runs.run_uuid AND tags.key IN ({",".join("?" * len(TAGS))})
+        WHERE runs.experiment_id = ? ORDER BY runs.run_uuid
+    """
+    found: dict[str, Held] = {}
+    with closing(sqlite3.connect(path)) as connection:
+        for run_id, stage, key, value in connection.execute(question, (*TAGS, experiment_id)):
+            tags = dict(found[run_id].tags) if run_id in found else {}
+            if key:
+                tags[key] = value
+            found[run_id] = Held(run_id, tags, stage == "deleted")
+    return list(found.values())

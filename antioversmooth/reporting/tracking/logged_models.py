@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from antioversmooth.errors import CheckpointError
 from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.reporting.tracking import database
-from antioversmooth.reporting.tracking.database import ID, MODEL
+from antioversmooth.reporting.tracking.database import ID, MODEL, Held
 from antioversmooth.runs import Run
 from antioversmooth.runs.checkpoints import Checkpoint
 
@@ -64,8 +64,8 @@ class LoggedModels:
         if not done or not homes:
             return []
         with database.open_client(self.results) as client:
-            runs = database.runs(client, homes)
-        lacking = _lacking(runs, {seen.run.id for seen in done})
+            held = [run for home in homes for run in database.held_runs(client, self.results, home)]
+        lacking = _lacking(held, {seen.run.id for seen in done})
         ids = lacking.keys() - self.problems.keys()
         wanted = [seen for seen in done if seen.run.id in ids]
         return [seen.run for seen in wanted[:limit] if self._log(seen, lacking[seen.run.id])]
@@ -84,12 +84,12 @@ class LoggedModels:
         return True
 
 
-def _lacking(runs: Iterable[MlflowRun], ids: set[str]) -> dict[str, list[str]]:
+def _lacking(held: Iterable[Held], ids: set[str]) -> dict[str, list[str]]:
     """MLflow runs without a model, by the id of their run: one for each table of the run."""
     found: dict[str, list[str]] = {}
-    for run in runs:
-        if run.data.tags.get(ID) in ids and MODEL not in run.data.tags:
-            found.setdefault(run.data.tags[ID], []).append(run.info.run_id)
+    for run in held:
+        if not run.is_deleted and run.tags.get(ID) in ids and MODEL not in run.tags:
+            found.setdefault(run.tags[ID], []).append(run.id)
     return found
 
 
@@ -165,7 +165,7 @@ def _upload(client: MlflowClient, seen: Observation, homes: Sequence[str], folde
 
 def _create(client: MlflowClient, run: Run, home: MlflowRun) -> LoggedModel:
     # remains of a sync that was killed
-    forget(client, home)
+    forget(client, home.info.run_id, home.info.experiment_id)
     # MLflow allows no dots or slashes in names.
     name = re.sub(r"[^\w-]", "-", run.experiment.row_name)
     where = {"source_run_id": home.info.run_id, "tags": {ID: run.id}, "params": home.data.params}
@@ -200,8 +200,8 @@ def _link(client: MlflowClient, seen: Observation, home: MlflowRun, model: Logge
     client.set_tag(run_id, MODEL, f"{model.model_id} {seen.result['checkpoint']['sha256']}")
 
 
-def forget(client: MlflowClient, home: MlflowRun) -> None:
+def forget(client: MlflowClient, run_id: str, experiment_id: str) -> None:
     """Deletes the models that were logged for an MLflow run."""
-    source = f"source_run_id = '{home.info.run_id}'"
-    for model in client.search_logged_models([home.info.experiment_id], filter_string=source):
+    source = f"source_run_id = '{run_id}'"
+    for model in client.search_logged_models([experiment_id], filter_string=source):
         client.delete_logged_model(model.model_id)

@@ -14,9 +14,8 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from antioversmooth.config import Experiment, Table
 from antioversmooth.errors import TrackingError
 from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.reporting.tracking import database, logged_models
-from antioversmooth.reporting.tracking.database import ID, MIRRORED, ROW, TABLE
+from antioversmooth.reporting.tracking.database import ID, MIRRORED, PARENT, ROW, TABLE, Held
 from antioversmooth.reporting.tracking.experiments import Experiments, Home
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import in_lineage
@@ -38,9 +37,6 @@ from antioversmooth.text import one_line, visible
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Param, RunTag
-    from mlflow.entities import Run as MlflowRun
-
-PARENT = "mlflow.parentRunId"
 
 
 def mlflow_status(state: RunState) -> str:
@@ -73,9 +69,9 @@ class Mark:
     """Digest of everything that was sent; empty while sending, and after an interruption."""
 
     @classmethod
-    def of(cls, run: MlflowRun | None) -> Mark:
+    def of(cls, run: Held | None) -> Mark:
         """The mark of an MLflow run, an empty one where there is none."""
-        lines, _, digest = (run.data.tags.get(MIRRORED, "") if run else "").partition(" ")
+        lines, _, digest = (run.tags.get(MIRRORED, "") if run else "").partition(" ")
         return cls(int(lines or 0), digest)
 
     def __str__(self) -> str:
@@ -120,7 +116,8 @@ def sync(observed: Sequence[Observation], tables: Sequence[Table], results: Path
         for name, table, seen in _grouped(started, tables):
             try:
                 with database.refusals(results):
-                    mirrored.append(_Experiment(client, experiments.home(name), table).sync(seen))
+                    experiment = _Experiment(client, experiments.home(name), table, results)
+                    mirrored.append(experiment.sync(seen))
             except TrackingError as err:
                 # the others cannot be mirrored either, and each would wait
                 database.require_answer(client)
@@ -146,20 +143,24 @@ def _grouped(
 class _Experiment:
     """One MLflow experiment, and the runs that are in it already."""
 
-    def __init__(self, client: MlflowClient, home: Home, table: Table | None) -> None:
+    def __init__(
+        self, client: MlflowClient, home: Home, table: Table | None, results: Path
+    ) -> None:
         self.client, self.home, self.table = client, home, table
-        self.known = self._by_key(database.runs(client, [home.id]))
+        held = database.held_runs(client, results, home.id)
+        self.known = self._by_key(run for run in held if not run.is_deleted)
+        self._deleted = {_key(run.tags): run for run in _by_lines(held) if run.is_deleted}
         self._restored = 0
 
-    def _by_key(self, found: Iterable[MlflowRun]) -> dict[tuple[str, ...], MlflowRun]:
+    def _by_key(self, found: Iterable[Held]) -> dict[tuple[str, ...], Held]:
         """The runs by their tags.
 
         A restored experiment may hold two of a run: the one that was deleted for its superseded
         metrics has the mark of fewer lines, and is deleted again.
         """
-        known: dict[tuple[str, ...], MlflowRun] = {}
-        for run in sorted(found, key=lambda run: Mark.of(run).lines):
-            key = _key(run.data.tags)
+        known: dict[tuple[str, ...], Held] = {}
+        for run in _by_lines(found):
+            key = _key(run.tags)
             if any(key) and key in known:
                 self._delete(known[key])
             known[key] = run
@@ -173,7 +174,7 @@ class _Experiment:
         for row, seeds in rows.items():
             parent = self._parent(row, seeds)
             changed += sum(self._child(seen, parent) for seen in seeds)
-            first.append(self.known[_key(_child_tags(seeds[0], parent))].info.run_id)
+            first.append(self.known[_key(_child_tags(seeds[0], parent))].id)
         if self.table:
             self._files(self.table, observed[0].run.dir.parents[2])
         return Mirrored(
@@ -184,43 +185,35 @@ class _Experiment:
         restored = f"restored runs that were deleted in MLflow: {self._restored}"
         return "; ".join(filter(None, [self.home.note, restored if self._restored else ""]))
 
-    def _find(self, tags: dict[str, str]) -> MlflowRun | None:
+    def _find(self, tags: dict[str, str]) -> Held | None:
         """The run with these tags; one that was deleted is restored."""
         key = _key(tags)
         if key not in self.known and (deleted := self._deleted.pop(key, None)):
-            self.client.restore_run(deleted.info.run_id)
+            self.client.restore_run(deleted.id)
             self.known[key] = deleted
             self._restored += 1
         return self.known.get(key)
 
-    @cached_property
-    def _deleted(self) -> dict[tuple[str, ...], MlflowRun]:
-        """Deleted runs, by their tags; of several the one with the most metrics."""
-        from mlflow.entities import ViewType
-
-        found = database.runs(self.client, [self.home.id], ViewType.DELETED_ONLY)
-        return {_key(run.data.tags): run for run in sorted(found, key=lambda r: Mark.of(r).lines)}
-
-    def _find_or_create(self, tags: dict[str, str], name: str, start_s: float) -> MlflowRun:
+    def _find_or_create(self, tags: dict[str, str], name: str, start_s: float) -> Held:
         return self._find(tags) or self._create(tags, name, start_s)
 
-    def _create(self, tags: dict[str, str], name: str, start_s: float) -> MlflowRun:
+    def _create(self, tags: dict[str, str], name: str, start_s: float) -> Held:
         created = self.client.create_run(self.home.id, _ms(start_s), tags, one_line(name))
-        self.known[_key(tags)] = created
-        return created
+        self.known[_key(tags)] = database.held(created)
+        return self.known[_key(tags)]
 
-    def _delete(self, run: MlflowRun) -> None:
+    def _delete(self, run: Held) -> None:
         """Deletes a run and its models."""
-        logged_models.forget(self.client, run)
-        self.client.delete_run(run.info.run_id)
+        logged_models.forget(self.client, run.id, self.home.id)
+        self.client.delete_run(run.id)
 
-    def _child(self, seen: Observation, parent: MlflowRun) -> bool:
+    def _child(self, seen: Observation, parent: Held) -> bool:
         """Mirrors a run; returns whether there was anything to do."""
         tags = _child_tags(seen, parent)
         child = self._find(tags)
         # its row may have been deleted for good
-        if child and child.data.tags.get(PARENT) != tags[PARENT]:
-            self.client.set_tag(child.info.run_id, PARENT, tags[PARENT])
+        if child and child.tags.get(PARENT) != tags[PARENT]:
+            self.client.set_tag(child.id, PARENT, tags[PARENT])
         mark, digest = Mark.of(child), self._digest(seen)
         if mark.digest == digest:
             return False
@@ -244,7 +237,7 @@ class _Experiment:
         )
 
     def _write(
-        self, child: MlflowRun, seen: Observation, records: Sequence[Record], *, sent: int
+        self, child: Held, seen: Observation, records: Sequence[Record], *, sent: int
     ) -> None:
         """Sends what is new of a run.
 
@@ -255,12 +248,12 @@ class _Experiment:
         self._mark(child, Mark(len(records)))
         metrics = _metrics(in_lineage(records[sent:], seen.attempts)) + _outcome(seen)
         params = [] if sent else _params(seen.run.experiment, seed=seen.run.seed)
-        self.client.log_batch(child.info.run_id, metrics, params, _tags(_facts(seen)))
+        self.client.log_batch(child.id, metrics, params, _tags(_facts(seen)))
         for path in _artifacts(seen.run):
-            self.client.log_artifact(child.info.run_id, str(path))
+            self.client.log_artifact(child.id, str(path))
         self._set_status(child, mlflow_status(seen.state), _end_time(seen))
 
-    def _parent(self, row: str, seeds: Sequence[Observation]) -> MlflowRun:
+    def _parent(self, row: str, seeds: Sequence[Observation]) -> Held:
         """The MLflow run of a row, with the mean over its done seeds and its parameters."""
         experiment = seeds[0].run.experiment
         parent = self._find_or_create(
@@ -270,7 +263,7 @@ class _Experiment:
         if Mark.of(parent).digest != digest:
             facts = {"experiment": experiment.name, "profile": experiment.profile}
             params = _params(experiment)
-            self.client.log_batch(parent.info.run_id, _means(seeds), params, _tags(facts))
+            self.client.log_batch(parent.id, _means(seeds), params, _tags(facts))
             status = min((mlflow_status(seen.state) for seen in seeds), key=ROW_STATUS.index)
             self._set_status(parent, status, max(map(_end_time, seeds)))
             self._mark(parent, Mark(0, digest))
@@ -289,25 +282,30 @@ class _Experiment:
         home = self._find_or_create({TABLE: table.name}, f"{table.name} (files)", time_s)
         if Mark.of(home).digest != digest:
             for path in paths:
-                self.client.log_artifact(home.info.run_id, str(path))
+                self.client.log_artifact(home.id, str(path))
             self._set_status(home, "FINISHED", time_s)
             self._mark(home, Mark(0, digest))
 
-    def _set_status(self, run: MlflowRun, status: str, end_s: float) -> None:
+    def _set_status(self, run: Held, status: str, end_s: float) -> None:
         if status == "RUNNING":
-            self.client.update_run(run.info.run_id, status=status)
+            self.client.update_run(run.id, status=status)
         else:
-            self.client.set_terminated(run.info.run_id, status, _ms(end_s))
+            self.client.set_terminated(run.id, status, _ms(end_s))
 
-    def _mark(self, run: MlflowRun, mark: Mark) -> None:
-        self.client.set_tag(run.info.run_id, MIRRORED, str(mark))
-
-
-def _child_tags(seen: Observation, parent: MlflowRun) -> dict[str, str]:
-    return {ID: seen.run.id, PARENT: parent.info.run_id}
+    def _mark(self, run: Held, mark: Mark) -> None:
+        self.client.set_tag(run.id, MIRRORED, str(mark))
 
 
-def _key(tags: dict[str, str]) -> tuple[str, ...]:
+def _by_lines(found: Iterable[Held]) -> list[Held]:
+    """The runs, those with the most metrics last."""
+    return sorted(found, key=lambda run: Mark.of(run).lines)
+
+
+def _child_tags(seen: Observation, parent: Held) -> dict[str, str]:
+    return {ID: seen.run.id, PARENT: parent.id}
+
+
+def _key(tags: Mapping[str, str]) -> tuple[str, ...]:
     """The tags that identify an MLflow run."""
     return tuple(tags.get(tag, "") for tag in (ID, ROW, TABLE))
 
