@@ -50,6 +50,7 @@ def reference() -> Iterator[str]:
     for title, schema in (("A table", config.Table), ("A figure", config.Figure)):
         yield from table(title, schema)
     for schema in (
+        config.ContainerConfig,
         config.TableRow,
         config.PaperValue,
         config.FigureRow,

@@ -18,7 +18,8 @@ results/runs/<experiment>/seed<k>-<id8>/
   process.json       on this machine: the process that trains it (see orchestration/local)
   cancelled          touched to end a run on this machine
   jobs.jsonl         on SLURM: submissions, ends of jobs, cancellations (see jobs.py)
-  slurm/             on SLURM: the batch script, and output before an attempt has logs of its own
+  slurm/             on SLURM: the batch script, output before an attempt has logs of its own, and
+                     how far each job came
   analysis/          measurements and figures of its layers, by `antioversmooth analyze`
   notified/          events that `cluster.notify` was called with, one file each
   imported.json      of a run that ran elsewhere: its bundle, and the checksums of its files

@@ -6,7 +6,8 @@
 {"time", "event": "ended", "job_id", "code", "state", "log_size", "attempt"}
                                                the batch script saw the processes of a job end;
                                                without an attempt where none began, and then with
-                                               "reason" and "message" where SLURM's log gives them
+                                               "reason" and "message" where SLURM's log gives them,
+                                               or "message" where `cluster.setup` ended the job
 {"time", "event": "cancelled", "attempt"}      a person wants no job for this run; with the number
                                                of the attempt that it ends, if one runs
 {"time", "event": "waiting", "message"}        the run is to get a job as soon as what it waits for

@@ -189,6 +189,16 @@ def test_exported_functions_do_not_stand_for_programs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "line", ["set -euo pipefail", "trap 'exit 3' ERR", "trap 'exit 3' EXIT", "srun() { exit 3; }"]
+)
+def test_a_file_that_bash_reads_first_switches_nothing_off(tmp_path: Path, line: str) -> None:
+    (tmp_path / "site.sh").write_text(f"{line}\nmodule() {{ export MODULE=$2; }}\n")
+    environment = {"BASH_ENV": str(tmp_path / "site.sh")}
+    job = run_job(tmp_path, "module load cuda", environment=environment)
+    assert (job.ranks["MODULE"], job.end[0]) == ("cuda", str(KILLED))
+
+
+@pytest.mark.parametrize(
     "lines", [["echo 'a"], ["if true; then"], ["fi"], ["a &&"], ["f() {"], [")"], ["true", "((("]]
 )
 def test_lines_that_bash_cannot_read_are_refused_before_anything_is_queued(

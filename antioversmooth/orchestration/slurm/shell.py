@@ -31,7 +31,8 @@ def lines_before(code: str, folder: str, setup: Sequence[str]) -> list[str]:
     unset = " ".join(f"-u {name}" for name in (*RANK, *PYTHON))
     prefixes = " ".join(f"${{!{prefix}@}}" for prefix in (*SRUN_PREFIXES, *MPI))
     return [
-        "# a site's login or prolog may set options of srun",
+        "# BASH_ENV may set options and traps of this shell; a site's login or prolog, of srun",
+        "set +eu; trap - ERR DEBUG EXIT",
         f"unset {prefixes} {' '.join(SRUN)}",
         f"[ -d {code} ] || exit 1  # without a snapshot, Python imports an installed package",
         '_master=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
