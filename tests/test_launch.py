@@ -186,6 +186,29 @@ def test_a_dry_run_shows_the_batch_script_without_slurm(
     assert "A launch would be refused: data.root" in said
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ('cluster.setup=["if true; then"]', "cluster.setup: bash cannot read its lines: line"),
+        (
+            "cluster.container={image: /no/torch.sif, runtime: apptainer}",
+            "cluster.container.image: there is no /no/torch.sif",
+        ),
+        ("cluster.notify=/no/program", ""),
+    ],
+)
+def test_a_dry_run_refuses_what_a_profile_names_and_is_not_there(
+    launch: ModuleType,
+    mini: list[str],
+    capsys: pytest.CaptureFixture[str],
+    override: str,
+    message: str,
+) -> None:
+    row = str(PROJECT / "experiments" / "deit_s12.yaml")
+    assert launch.main([row, *mini, "--backend=slurm", "--dry-run", override]) == 2
+    assert f"A launch would be refused: {message}" in capsys.readouterr().out
+
+
 def test_a_dry_run_shows_a_script_of_each_shape_or_all(
     launch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,6 +122,7 @@ def _refusal(records: Sequence[RunRecord], backend: Backend, results: Path) -> s
     pending = [r.run for r in records if r.result is None and not r.invalid_result_reason]
     try:
         preflight.check_machine(pending, backend)
+        preflight.check_profiles(pending, backend)
         preflight.check_inputs(pending)
         preflight.check_space(pending, results)
     except UserError as err:

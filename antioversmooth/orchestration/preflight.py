@@ -37,10 +37,7 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
             files or a compiler.
     """
     check_machine(runs, backend)
-    notify.check([run.experiment.cluster for run in runs])
-    clusters = [run.experiment.cluster for run in runs if backend.submits]
-    check_setup(cluster.setup for cluster in clusters)
-    check_images(cluster.container for cluster in clusters if cluster.container)
+    check_profiles(runs, backend)
     check_inputs(runs)
     check_writable(results)
     check_space(runs, results)
@@ -78,6 +75,18 @@ def _check_machine(config: Experiment, placement: Placement) -> None:
     machine.check_open_files(needs.all_workers)
 
 
+def check_profiles(runs: Sequence[Run], backend: Backend) -> None:
+    """Checks what cluster profiles name: programs, lines for bash, images.
+
+    Raises:
+        LaunchError: One of them is not there, or cannot be read.
+    """
+    notify.check([run.experiment.cluster for run in runs])
+    clusters = [run.experiment.cluster for run in runs if backend.submits]
+    check_setup(cluster.setup for cluster in clusters)
+    check_images(cluster.container for cluster in clusters if cluster.container)
+
+
 def check_setup(setups: Iterable[Sequence[str]]) -> None:
     """Raises LaunchError where bash cannot read the lines of a profile: in a job, it would run
     those before the mistake."""
@@ -85,7 +94,7 @@ def check_setup(setups: Iterable[Sequence[str]]) -> None:
         command = [shutil.which("bash") or "true", "-n", "-c", text]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         if done.returncode:
-            complaint = done.stderr.splitlines()[0].partition(": ")[2]
+            complaint = done.stderr.splitlines()[0].rpartition("-c: ")[2]
             raise LaunchError(f"cluster.setup: bash cannot read its lines: {complaint}")
 
 

@@ -211,7 +211,7 @@ def _not_swept(override: Override, value: str) -> str:
 
 def _plain_text(key: str, value: str) -> Override | None:
     """The text with commas, or the list of texts, that a key is given; None for other types."""
-    kind = fields.kind_of(key)
+    kind = str if _is_free(key) else fields.kind_of(key)
     if "(" in value or str not in (kind, element_type(kind)):
         return None
     return _parsed(f"{key}={json.dumps(value)}" if kind is str else f"{key}=[{value}]")

@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import inspect
 import textwrap
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -59,6 +60,20 @@ def docs(schema: type) -> dict[str, str]:
 def required(schema: type) -> list[str]:
     """Keys without a default."""
     return [field.name for field in dataclasses.fields(schema) if field.default == MISSING]
+
+
+def missing(schema: type, content: Mapping[str, Any], key: str) -> Iterator[tuple[type, str]]:
+    """Required keys that plain values lack, dotted, and the dataclasses that need them; also in
+    the dataclasses that the values hold.
+
+    Args:
+        key: Dotted key of the values.
+    """
+    yield from ((schema, f"{key}.{name}") for name in required(schema) if name not in content)
+    for name, hint in type_hints(schema).items():
+        inner, value = unwrap_optional(hint)[0], content.get(name)
+        if is_config(inner) and isinstance(value, dict):
+            yield from missing(inner, value, f"{key}.{name}")
 
 
 def defaults(schema: type) -> dict[str, Any]:

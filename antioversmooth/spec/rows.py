@@ -93,12 +93,11 @@ class Row:
                     self.refuse(section, f"has no value; add `- {section}: ...` to the defaults")
                 continue
             said = self.reading.content.get(section, {})
-            for name in fields.required(schema):
-                key = f"{section}.{name}"
-                if name not in said and key not in refused:
+            for holder, key in fields.missing(schema, said, section):
+                if key not in refused:
                     chosen = self.walk.choices.get(section)
                     place = chosen.place if chosen else self.reading.places.get(section)
-                    notes = fields.notes(schema, name)
+                    notes = fields.notes(holder, key.rpartition(".")[2])
                     self.refuse(key, "has no value, and needs one", place=place, notes=notes)
 
     def refuse_mismatches(self) -> None:

@@ -416,6 +416,30 @@ def test_a_container_can_be_chosen_on_the_command_line(make_run: MakeRun) -> Non
     assert run.id == make_run("deit_s12").id
 
 
+@pytest.mark.parametrize("given", ["image=a.sif", "runtime=pyxis"])
+def test_a_container_without_image_or_runtime_is_a_message(make_run: MakeRun, given: str) -> None:
+    other = "runtime" if given.startswith("image") else "image"
+    with pytest.raises(SpecError, match=rf"cluster\.container\.{other}: has no value"):
+        make_run("deit_s12", f"cluster.container.{given}")
+
+
+@pytest.mark.parametrize(
+    ("override", "rendered"),
+    [
+        ("cluster.partition=gpu,gpu-long", "#SBATCH --partition=gpu,gpu-long"),
+        ("cluster.sbatch.licenses=a:1,b:2", "#SBATCH --licenses=a:1,b:2"),
+        ("cluster.srun.cpu-bind=map_cpu:1,2", " --cpu-bind=map_cpu:1,2 "),
+        ("cluster.exclude=node1,node2", "#SBATCH --exclude=node1,node2"),
+        ("cluster.wrapper=numactl,-l", "  numactl -l "),
+    ],
+)
+def test_commas_of_slurm_s_words_need_no_quotes(
+    make_run: MakeRun, override: str, rendered: str
+) -> None:
+    script = sbatch_script(make_run("deit_s12", override), SNAPSHOT)
+    assert rendered in script.replace("'", "")
+
+
 def test_a_folder_that_no_container_can_mount_is_named(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run("deit_s12", f"data.root='{tmp_path}/a,b'", profile="imagenet")
     used = ContainerConfig(image="torch.sif", runtime=ContainerRuntime.singularity)
