@@ -107,6 +107,11 @@ def file_name() -> Constraint:
     return matches(NAME, "at most 100 letters, digits, `_`, `-` and `.`, the first no `-` or `.`")
 
 
+def file_name_or_empty() -> Constraint:
+    """The same, or no name."""
+    return matches(f"(?:{NAME})?", "at most 100 letters, digits, `_`, `-` and `.`, or empty")
+
+
 def one_line() -> Constraint:
     """Text without line breaks and control characters."""
     return Constraint(str.isprintable, "one line of text", {"pattern": r"^[^\n\r]*$"})

@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from antioversmooth.config.cluster import ClusterConfig
-from antioversmooth.config.constraints import MISSING, PROFILE, file_name, matches, option
+from antioversmooth.config.constraints import (
+    MISSING,
+    PROFILE,
+    file_name,
+    file_name_or_empty,
+    matches,
+    option,
+)
 from antioversmooth.config.data import DataConfig
 from antioversmooth.config.model import ModelConfig, Scaling
 from antioversmooth.config.recipe import RecipeConfig
@@ -20,7 +27,7 @@ class Experiment(Config):
 
     name: str = option(MISSING, file_name(), identity=False)
     """The spec's file name without ending; names the run directory."""
-    row: str = option("", identity=False)
+    row: str = option("", file_name_or_empty(), identity=False)
     """Name of the row, given by its table where several rows share this spec; empty: `name`."""
     title: str = option("", identity=False, prose=True)
     """For people: DeiT-S, 12 layers, + AttnScale."""

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from antioversmooth.config.constraints import (
     MISSING,
-    NAME,
     between,
     each,
     file_name,
-    matches,
+    file_name_or_empty,
     not_blank,
     not_empty,
     one_of,
@@ -21,9 +20,6 @@ from antioversmooth.config.rules import Broken, Config, rule
 
 CONFIDENCES = ("V", "Q", "C", "M", "D")
 """V: seen verbatim; Q: quoted by a named follow-up; C: computed; M: from memory; D: derived."""
-
-
-NAME_OR_EMPTY = matches(rf"(?:{NAME})?", "at most 100 letters, digits, `_`, `-` and `.`")
 
 
 @dataclass
@@ -52,7 +48,7 @@ class TableRow(Config, section="rows"):
     """Row of this table, by its name, that `gain` is measured against."""
     paper: PaperValue | None = None
     """The paper's number."""
-    name: str = option("", NAME_OR_EMPTY)
+    name: str = option("", file_name_or_empty())
     """Name of the row where the table has several rows of one spec; empty: that of the spec."""
     overrides: list[str] = option([])
     """Changes of the spec, as on the command line: recipe.base_lr=0.001."""

@@ -133,8 +133,9 @@ def lines(totals: dict[str, Any]) -> list[str]:
         least = "at least " if unknown else ""
         hours = (f"{value:,.1f} h {_at_a_time(n)}" for n, value in totals["wall_hours"].items())
         found.append(f"{least}{', '.join(hours)}; time in the queue comes on top")
-    gib = totals["disk_bytes"] / 2**30
-    return [*found, f"about {gib:,.2f} GiB of disk for checkpoints and journals"]
+    mib = totals["disk_bytes"] / 2**20
+    disk = f"{mib / 1024:,.1f} GiB" if mib >= 1024 else f"{mib:,.0f} MiB"
+    return [*found, f"about {disk} of disk for checkpoints and journals"]
 
 
 def _at_a_time(number: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 LONGEST_VALUE = 40
 """Characters of a value in a name; a longer one ends in a checksum."""
-LONGEST_NAME = 100
+LONGEST_NAME = 90
+"""Less than a name may have: evaluations add to it."""
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:

@@ -118,7 +118,7 @@ def test_different_values_have_different_names_that_are_safe(texts: list[str]) -
         assert set(slug) <= safe
         assert len(slug) <= 40
         assert slug.strip(".")
-    assert len(naming.join(["row", *[*found.values()] * 5])) <= 100
+    assert len(naming.join(["row", *[*found.values()] * 5])) <= 90
 
 
 def test_combinations_without_an_effect_are_one_row_and_counted(experiments: Path) -> None:
