@@ -61,7 +61,7 @@ class Slurm:
         return self.refusal
 
     def run_on_nodes(self, job_id: str, nodes: int, *command: str) -> str:
-        return "n1 is fine\nblind: n2\n"
+        return "n1 is fine\nblind: n2 /shared/results\n"
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_nodes_that_do_not_see_the_folder_are_named(slurm: Slurm, folder: Path) 
     turn.main([str(folder), "1", "1000.0"])
     (blind,) = [f for f in gathering.read(folder / turn.FINDINGS) if f.check == "shared folder"]
     assert blind.level is Level.wrong
-    assert blind.text.startswith("n2 ")
+    assert blind.text == "n2 does not see /shared/results"
 
 
 @pytest.mark.parametrize(

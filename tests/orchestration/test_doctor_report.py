@@ -90,6 +90,17 @@ def test_a_rank_that_was_killed_for_its_memory_is_told_so(tmp_path: Path) -> Non
     assert "cluster.mem_gb" in found.text
 
 
+def test_the_rank_that_ended_the_others_is_quoted(tmp_path: Path) -> None:
+    (tmp_path / "7_0_log.err").write_text(
+        "srun: error: n2: task 1: Exited with exit code 2\n"
+        "slurmstepd-n1: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-11-28T23:55:25 ***\n"
+        "srun: error: n1: task 0: Terminated\n"
+    )
+    (tmp_path / "7_1_log.err").write_text("execve(): python: No such file or directory\n")
+    (found,) = gathering.gather(tmp_path, 2, ended=True)
+    assert "rank 0, 1 of 2 wrote nothing: execve(): python: No such file" in found.text
+
+
 def test_nothing_is_missing_of_a_job_that_was_cancelled(tmp_path: Path) -> None:
     write(tmp_path, 0, OK, waits=False)
     assert len(gathering.gather(tmp_path, 2, ended=False)) == 1

@@ -11,6 +11,7 @@ FOLDER/
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,12 @@ from antioversmooth.text import one_line
 SEVERITY = (Level.ok, Level.warning, Level.wrong)
 SETTLE_S = 10.0
 """Seconds after which the files of ranks that have ended are called missing."""
-ENDED = "DUE TO JOB REQUEUE"
+_END_OF_TURN = re.compile("DUE TO JOB REQUEUE")
 """SLURM's words on the end of a turn, which every job of probes has."""
+_AFTERMATH = re.compile(
+    r"CANCELLED AT|Terminat|task \d+: (Exited|Killed)|step aborted|^rank \d+: ok:"
+)
+"""Lines of a log that follow from another one, or say that all was well."""
 LOG_LINES = 3
 """Last lines of a log that are quoted."""
 
@@ -135,20 +140,26 @@ def _unfinished(folder: Path, unfinished: Sequence[int]) -> Finding:
 def _explained(folder: Path, ranks: Sequence[int], text: str) -> Finding:
     """A finding about ranks, with the cause that SLURM or their logs give."""
     advice = f"look at the logs in {folder}"
-    words = last_words(folder, ranks[0])
+    words = last_words(folder, ranks)
     if cause := find_cause(_job_log(folder)):
         words = cause.message
     return Finding("ranks", Level.wrong, f"{text}: {words}", advice, {"ranks": list(ranks)})
 
 
-def last_words(folder: Path, rank: int) -> str:
-    """The last lines of a rank's log, else of SLURM in the job's log, in one line."""
-    own = sorted(folder.glob(f"*_{rank}_log.err"))
-    lines = [line for path in own for line in _lines(path)]
-    # the log of rank 0 is the job's, too
-    of_slurm = [line for line in _job_log(folder).splitlines() if "error:" in line]
-    telling = [line for line in dict.fromkeys(lines or of_slurm) if ENDED not in line]
-    return one_line(" | ".join(telling[-LOG_LINES:])) or "its log is empty"
+def last_words(folder: Path, ranks: Sequence[int]) -> str:
+    """The last lines in the log of the first of these ranks that says why it ended, in one line.
+
+    The log of rank 0 is the job's, too. What SLURM says there about an end by another rank's fault
+    counts where nothing else is said.
+    """
+    logs = [path for rank in ranks for path in sorted(folder.glob(f"*_{rank}_log.err"))]
+    logs += sorted(folder.glob("*_0_log.err"))
+    for says_nothing in (_AFTERMATH, _END_OF_TURN):
+        for path in logs:
+            lines = dict.fromkeys(line for line in _lines(path) if not says_nothing.search(line))
+            if lines:
+                return one_line(" | ".join([*lines][-LOG_LINES:]))
+    return "its log is empty"
 
 
 def _job_log(folder: Path) -> str:

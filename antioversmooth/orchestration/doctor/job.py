@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -98,10 +99,11 @@ def missing_turn(folder: Path, end: JobEnd) -> Iterator[Finding]:
     if not first:
         ended = f"job {end.id} ended as {end.state or 'unknown'} on {end.nodes or 'no node'}"
         if any(folder.glob("*_log.*")):
-            text = f"{ended} before its last line: {gathering.last_words(folder, 0)}"
-            advice = "does a line of cluster.setup end the shell? try them on a node"
+            text = f"{ended} before its last line: {gathering.last_words(folder, [0])}"
+            advice = f"does the node see {sys.prefix}? try the lines of cluster.setup there"
         else:
-            text = f"{ended} and wrote no log: its first node does not see {folder}"
+            unseen = f"its first node does not see {folder}, or cannot write there"
+            text = f"{ended} and wrote no log: {unseen}"
             advice = "choose a folder that all nodes see with cluster.results=/path"
         yield Finding("job", Level.wrong, text, advice)
     elif first.get("requeue") and "requeue" not in found:

@@ -72,22 +72,26 @@ def _ask(folder: Path, job_id: str, *, submits: bool) -> Finding:
 
 
 def _blind_nodes(folder: Path, job_id: str) -> Iterator[Finding]:
-    """A finding for each node that does not see the folder, where ranks have written nothing."""
+    """A finding for each node that does not see a folder, where ranks have written nothing."""
     request = json.loads((folder / "request.json").read_text())
     world_size = request["nodes"] * request["processes_per_node"]
     if len(list(folder.glob("rank*.jsonl"))) >= world_size:
         return
-    look = f"test -e {shlex.quote(str(folder / 'request.json'))} || echo blind: $(hostname)"
+    needed = {str(folder / "request.json"): str(folder), sys.executable: sys.prefix}
+    look = "; ".join(
+        f"test -e {shlex.quote(path)} || echo blind: $(hostname) {shlex.quote(place)}"
+        for path, place in needed.items()
+    )
     try:
         said = client.run_on_nodes(job_id, request["nodes"], "sh", "-c", look)
     except LaunchError as err:
         print(err, file=sys.stderr)
         return
-    for host in re.findall(r"^blind: (\S+)$", said, re.MULTILINE):
-        text = f"{host} does not see {folder}: its ranks could not even open their logs"
+    for host, place in re.findall(r"^blind: (\S+) (.*)$", said, re.MULTILINE):
+        text = f"{host} does not see {place}"
         advice = (
-            "choose a folder that all nodes see with cluster.results=/path, leave the node out with"
-            " cluster.exclude, and tell your site"
+            "results (cluster.results=/path) and Python must lie where all nodes see them; leave"
+            " the node out with cluster.exclude, and tell your site"
         )
         yield Finding("shared folder", Level.wrong, text, advice, {"host": host})
 
