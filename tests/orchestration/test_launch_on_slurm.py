@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from fake_slurm import FakeSlurm
 
+from antioversmooth.cli.exit_codes import INCOMPLETE, OK
+
 PROJECT = Path(__file__).parents[2]
 
 
@@ -125,3 +127,24 @@ def test_a_job_of_an_edited_spec_is_cancelled_with_prune_only(
     assert "job 1 is of a spec that was edited since; left alone" in capsys.readouterr().out
     launch("deit_s12", "--prune")
     assert [job["state"] for job in slurm.jobs()] == ["CANCELLED", "PENDING"]
+
+
+@pytest.mark.parametrize("option", ["--max-queued=2", ""])
+def test_a_launch_that_leaves_runs_waiting_says_so_and_the_same_command_submits_the_rest(
+    slurm: FakeSlurm, launch: Callable[..., int], capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    command = ["tables/smoke", "--seeds=0,1", "--nodes=1", *([option] if option else [])]
+    if not option:
+        slurm.limit(2)
+    for _ in range(2):
+        assert launch(*command) == INCOMPLETE
+        said = capsys.readouterr().out
+        limit = "cluster.max_queued=2" if option else "the limit AssocMaxSubmitJobLimit"
+        assert f"2 of 4 submitted, 2 wait for {limit}" in said
+        assert "2 of 4 waiting: " in said
+        assert "The same command submits the rest." in said
+    for job in slurm.jobs():
+        slurm.change(job["id"], state="CANCELLED")
+    slurm.limit(4)
+    assert launch("tables/smoke", "--seeds=0,1", "--nodes=1", "cluster.max_queued=0") == OK
+    assert len(slurm.jobs()) == 6
