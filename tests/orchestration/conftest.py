@@ -27,15 +27,16 @@ TRAINING = r"""
     start = 1 + (len(starts.read_text().splitlines()) if starts.exists() else 0)
 
     def append(**record):
+        now = time.time()
         with (run / "attempts.jsonl").open("a") as file:
-            print(json.dumps({"time": time.time(), "attempt": start, **record}), file=file)
+            print(json.dumps({"time": now, "attempt": start, **record}), file=file)
+        return now
 
     def save_and_end(*_):
         append(event="end", reason="cancelled", step=1)
         sys.exit(75)
 
-    began = time.time()
-    append(event="start", step=0)
+    began = append(event="start", step=0)
     with starts.open("a") as file:
         print(time.time(), os.getpid(), file=file)
     action = behaviour[min(start, len(behaviour)) - 1]
