@@ -63,11 +63,9 @@ TOGETHER = (
     Probe("all-reduce", network.look_at_all_reduce),
 )
 """Probes in which the ranks wait for each other."""
-DATA = (
-    Probe("data", loading.look_at_data, Place.data, limit_s=_long),
-    Probe("decoding", loading.look_at_decoding, Place.data, limit_s=_long),
-)
-"""Probes of the data that a run reads, on all ranks at once."""
-STEPS = (Probe(TRAINING_SPEED, steps.look, Place.model, limit_s=_long),)
-"""Probes of the model of a run, in which the ranks wait for each other, too."""
+DATA = Probe("data", loading.look_at_data, Place.data, limit_s=_long)
+DECODING = Probe("decoding", loading.look_at_decoding, Place.data, limit_s=_long)
+"""Probe of the speed of one core, made on all ranks at once."""
+STEPS = Probe(TRAINING_SPEED, steps.look, Place.model, limit_s=_long)
+"""Probe of the model of a run, in which the ranks wait for each other, too."""
 LAST = Probe("signal", warning_signal.look, limit_s=_with_wait)

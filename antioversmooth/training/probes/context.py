@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch._C._distributed_c10d import Store
@@ -52,16 +52,6 @@ class Context:
     run: Run | None = None
     """The one of them that is probed now."""
     established: Established = field(default_factory=Established)
-
-    def about(self, run: Run, *, anew: bool) -> Context:
-        """The context of the probes of a run.
-
-        Args:
-            anew: Whether its data is to be probed; otherwise what is known of it stays.
-        """
-        if anew:
-            self.established.dataset = self.established.views_per_s = None
-        return replace(self, run=run)
 
     @property
     def is_main(self) -> bool:

@@ -81,11 +81,11 @@ class _Inspection:
         if not has_request:
             return
         self._make(catalogue.TOGETHER, together=True)
-        for run, anew in trained(self.context.runs):
-            self.context = self.context.about(run, anew=anew)
-            if anew:
-                self._make(catalogue.DATA, together=not self._apart)
-            self._make(catalogue.STEPS, together=True)
+        for run, of_data in trained(self.context.runs):
+            self.context = replace(self.context, run=run)
+            # what a rank finds of data by itself, it finds also where the ranks do not meet
+            self._make(of_data, together=not self._apart)
+            self._make([catalogue.STEPS], together=True)
         if self._apart:
             text = f"probes that need all ranks were not made, or not to their end: {self._apart}"
             advice = "mend what else is wrong first, and look at the logs of the ranks"
@@ -165,20 +165,22 @@ def blind_nodes(folder: Path, hosts: Sequence[str]) -> Finding:
     )
 
 
-def trained(planned: Sequence[Run]) -> Iterator[tuple[Run, bool]]:
-    """The runs that train, and whether the data of each is read otherwise than the one before."""
+def trained(planned: Sequence[Run]) -> Iterator[tuple[Run, Sequence[Probe]]]:
+    """The runs that train, each with the probes of data that the run before did not answer."""
     before: Run | None = None
     for run in planned:
-        if run.experiment.recipe.epochs:
-            yield run, not _reads_alike(before, run)
-            before = run
+        if not run.experiment.recipe.epochs:
+            continue
+        probes = []
+        if before is None or before.experiment.data != run.experiment.data:
+            probes.append(catalogue.DATA)
+        if before is None or _views(before) != _views(run):
+            probes.append(catalogue.DECODING)
+        yield run, probes
+        before = run
 
 
-def _reads_alike(one: Run | None, other: Run) -> bool:
-    if one is None:
-        return False
-    of_one, of_other = (
-        (run.experiment.data, run.experiment.recipe, run.experiment.model.image_size)
-        for run in (one, other)
-    )
-    return of_one == of_other
+def _views(run: Run) -> object:
+    """The parts of a spec that the work of making a view depends on."""
+    config = run.experiment
+    return config.data, config.recipe, config.model.image_size

@@ -25,6 +25,7 @@ def look_at_data(context: Context) -> Iterator[Finding]:
     assert context.run is not None
     config = context.run.experiment.data
     started = time.monotonic()
+    context.established.dataset = None
     dataset = open_dataset(config)
     context.established.dataset = dataset
     if context.info.local_rank == 0:
@@ -43,6 +44,7 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
     """Makes training views in this process, as a loading process does, all ranks at once."""
     assert context.run is not None
     config, dataset = context.run.experiment, context.established.dataset
+    context.established.views_per_s = None
     if dataset is None:
         return
     in_process = replace(config, runtime=replace(config.runtime, workers=0))

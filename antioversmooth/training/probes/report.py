@@ -38,7 +38,9 @@ class Report:
         advice = f" -> {found.advice}" if found.advice else ""
         line = f"rank {self.rank}: {found.level.value}: {found.check}: {found.text}{advice}"
         with self._lock:
-            print(line, file=sys.stderr, flush=True)
+            # in one piece: ranks may share a log
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
             if self.path is not None:
                 self._write(f"{found.to_line()}\n".encode())
 
