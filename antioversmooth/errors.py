@@ -112,7 +112,7 @@ def error_message(error: Exception) -> str:
 
 
 def other_owner(path: str | bytes | int | os.PathLike[str]) -> str:
-    """The other user whose file or folder denies access, as a remark; empty where it is one's own.
+    """A remark on the person whose file or folder denies access; empty for one's own or root's.
 
     It is the file, or the nearest folder above it that can be seen.
     """
@@ -122,14 +122,16 @@ def other_owner(path: str | bytes | int | os.PathLike[str]) -> str:
     for seen in (place, *place.parents):
         with suppress(OSError):
             owner = seen.stat().st_uid
-            if owner == os.geteuid():
-                return ""
-            try:
-                name = pwd.getpwuid(owner).pw_name
-            except KeyError:
-                name = f"user {owner}"
-            return f" ({seen} belongs to {name})"
+            return "" if owner in (0, os.geteuid()) else f" ({seen} belongs to {_user(owner)})"
     return ""
+
+
+def _user(number: int) -> str:
+    """The name of a user, or its number where it has none."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def and_more(items: Sequence[str], limit: int) -> str:

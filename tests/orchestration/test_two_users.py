@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_slurm import FakeSlurm
 from views import RecordingView
 
 from antioversmooth import cli
+from antioversmooth.errors import error_message
 from antioversmooth.orchestration import control
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.state import query_statuses
@@ -229,6 +232,24 @@ def test_a_cancellation_names_the_job_that_it_may_not_end(
     assert states(slurm) == {"1": "PENDING", "2": "CANCELLED"}
     assert not RunRecord.read(shared).is_cancelled
     assert status_of(shared).state is RunState.pending
+
+
+@pytest.mark.parametrize(
+    ("owner", "remark"),
+    [(4242, " (/shared/run belongs to user 4242)"), (0, ""), (os.geteuid(), "")],
+)
+def test_a_folder_that_is_closed_to_others_names_its_owner(
+    monkeypatch: pytest.MonkeyPatch, owner: int, remark: str
+) -> None:
+    def stat(path: Path) -> SimpleNamespace:
+        if path.is_relative_to("/shared/run/logs"):
+            raise PermissionError(13, "Permission denied")
+        return SimpleNamespace(st_uid=owner)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    denied = PermissionError(13, "Permission denied", "/shared/run/logs/a")
+    assert error_message(denied) == f"/shared/run/logs/a: Permission denied{remark}"
+    assert error_message(OSError(28, "No space left", "/shared/run/x")).endswith("No space left")
 
 
 def test_an_operator_may_end_another_user_s_job(

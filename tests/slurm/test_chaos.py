@@ -14,7 +14,7 @@ from lab import Lab, assert_nothing_lost_or_doubled, on, starts
 from machines import wait_until
 
 from antioversmooth.orchestration.monitor.state import query_statuses
-from antioversmooth.orchestration.slurm.client import Stage, queue
+from antioversmooth.orchestration.slurm.client import jobs_named
 from antioversmooth.orchestration.slurm.reconcile import reconcile
 from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.runs import Run, RunRecord, RunState
@@ -125,6 +125,6 @@ def test_a_table_survives_random_faults(lab: Lab, seed: int) -> None:
     )
     names = {job_name(run) for run in chaos.table}
     wait_until(
-        lambda: not names & {job.name for job in queue() if job.stage is not Stage.over},
+        lambda: not any(job.is_live for job in jobs_named(names)),
         "end of the last jobs",
     )

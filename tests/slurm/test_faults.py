@@ -205,7 +205,7 @@ def test_a_cancelled_run_stays_away_until_it_is_asked_for(lab: Lab) -> None:
     run = lab.new_run("cancelled")
     job = lab.submit(run)
     lab.wait_saved(run)
-    assert submission.cancel(run) == [job]
+    assert [ended.id for ended in submission.cancel(run)] == [job]
     wait_until(
         lambda: not query_statuses([RunRecord.read(run)])[run.id].state.is_live, "end of the job"
     )
