@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from antioversmooth.cli.main import main
-from antioversmooth.config import ClusterConfig
+from antioversmooth.config import ClusterConfig, ContainerConfig, ContainerRuntime
 from antioversmooth.errors import LaunchError
 from antioversmooth.finding import Level
 from antioversmooth.orchestration.doctor import gathering, job, rank, turn
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.client import Job, Unreachable
+from antioversmooth.orchestration.snapshot import PROJECT
 
 CLUSTER = ClusterConfig(name="site", nodes=2, time_min=1440, mail_user="me@site")
 
@@ -92,6 +94,15 @@ COMPLETED = state("COMPLETED")
 def run(folder: Path, wait_min: float = 1.0) -> tuple[job.JobEnd, list[str]]:
     said: list[str] = []
     return job.run_job(CLUSTER, folder, wait_min=wait_min, say=said.append), said
+
+
+def test_a_container_shows_the_probes_what_they_read(slurm: Slurm, tmp_path: Path) -> None:
+    slurm.answers = [COMPLETED]
+    used = ContainerConfig(image="docker://torch", runtime=ContainerRuntime.apptainer)
+    cluster, data = replace(CLUSTER, container=used), tmp_path / "images"
+    job.run_job(cluster, tmp_path / "doctor", wait_min=1, say=print, paths=[data])
+    for path in (data, tmp_path / "doctor", PROJECT):
+        assert f" --bind {path} " in slurm.submitted
 
 
 def test_the_job_is_the_profiles_but_short_and_without_mail(slurm: Slurm, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from antioversmooth.orchestration.doctor import (
 )
 from antioversmooth.orchestration.doctor.gathering import gather
 from antioversmooth.orchestration.doctor.site import Check, Site, examine, found_on_login
+from antioversmooth.orchestration.slurm.script import run_paths
 from antioversmooth.runs import Run
 
 ON_SLURM: dict[str, Check] = {
@@ -100,11 +101,17 @@ class Examination:
             shutil.rmtree(folder, ignore_errors=True)
         return found
 
+    def _paths(self) -> list[Path]:
+        """The files and folders that the probes read or write."""
+        return [self.site.results, *(path for run in self.site.runs for path in run_paths(run))]
+
     def _run_job(self, folder: Path) -> list[Finding]:
         cluster = self.site.cluster
         self._write_request(folder, cluster)
         try:
-            end = job.run_job(cluster, folder, wait_min=self.wait_min, say=self.say)
+            end = job.run_job(
+                cluster, folder, wait_min=self.wait_min, say=self.say, paths=self._paths()
+            )
         except LaunchError as err:
             return [found_on_login("job", Level.wrong, str(err))]
         self.nodes = end.nodes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,8 +43,12 @@ class JobEnd:
     """Why doctor ended it; empty where it ended by itself."""
 
 
-def batch_job(cluster: ClusterConfig, folder: Path) -> script.BatchJob:
-    """The job of a profile, as short as the probes need it, with no mail."""
+def batch_job(cluster: ClusterConfig, folder: Path, paths: Sequence[Path] = ()) -> script.BatchJob:
+    """The job of a profile, as short as the probes need it, with no mail.
+
+    Args:
+        paths: Files and folders that the probes read or write.
+    """
     limit_min = min(cluster.time_min, LIMIT_MIN)
     short = replace(
         cluster,
@@ -60,20 +64,29 @@ def batch_job(cluster: ClusterConfig, folder: Path) -> script.BatchJob:
         program=["-m", "antioversmooth.orchestration.doctor.rank", str(folder)],
         wait_s=60,
         after=["-m", "antioversmooth.orchestration.doctor.turn", str(folder)],
+        paths=paths,
     )
 
 
-def run_job(cluster: ClusterConfig, folder: Path, *, wait_min: float, say: Say) -> JobEnd:
+def run_job(
+    cluster: ClusterConfig,
+    folder: Path,
+    *,
+    wait_min: float,
+    say: Say,
+    paths: Sequence[Path] = (),
+) -> JobEnd:
     """Submits the job of the probes and returns when it is over; Ctrl-C cancels it.
 
     Args:
         folder: Holds the request.
         wait_min: Minutes after which it is cancelled.
+        paths: As of `batch_job`.
 
     Raises:
         LaunchError: SLURM refuses the job.
     """
-    text = script.render(batch_job(cluster, folder))
+    text = script.render(batch_job(cluster, folder, paths))
     files.write_atomic(folder / turn.SCRIPT, text)
     job_id = client.submit(str(folder / turn.SCRIPT), what=f"doctor on {cluster.name}")
     say(f"job {job_id} submitted; Ctrl-C cancels it")

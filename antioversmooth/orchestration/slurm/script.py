@@ -80,13 +80,13 @@ def sbatch_script(run: Run, snapshot: Path) -> str:
         program=["-m", "antioversmooth.orchestration.slurm.rank", directory],
         wait_s=int(run.experiment.runtime.timeout_s),
         after=["-m", "antioversmooth.orchestration.slurm.epilogue", directory],
-        paths=_paths(run),
+        paths=run_paths(run),
     )
     return render(job)
 
 
-def _paths(run: Run) -> list[Path]:
-    """The files and folders of a run."""
+def run_paths(run: Run) -> list[Path]:
+    """The files and folders that a run reads or writes."""
     experiment = run.experiment
     origins = (experiment.recipe.init_from, experiment.recipe.teacher)
     kinds = [(origin or "").partition(":") for origin in origins]
