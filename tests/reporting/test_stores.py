@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import socket
@@ -14,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from antioversmooth.cli.main import main
 from antioversmooth.errors import TrackingError
-from antioversmooth.reporting.tracking import checks, database
+from antioversmooth.reporting.tracking import checks, database, mirror
+from antioversmooth.reporting.tracking.mirror import Mirrored
 
 # MLflow's own use of SQLAlchemy warns
 pytestmark = pytest.mark.filterwarnings(
@@ -207,3 +210,41 @@ def test_an_address_that_leads_to_no_store_is_one_message(
     monkeypatch.chdir(store.parent)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     assert words in refusal(store.parent)
+
+
+def test_sync_says_which_tables_went_and_which_did_not(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirrored = [
+        Mirrored("first", "1", 2, 1, note="it was deleted in MLflow, and is restored"),
+        Mirrored("second", "", 3, 0, problem="MLflow at http://x: refused"),
+    ]
+    monkeypatch.setattr(mirror, "sync", lambda *_: mirrored)
+    words = ["sync", "deit_s12", "profile=mini", f"cluster.results={store.parent}", "--no-models"]
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert "first: 1 of 2 runs brought up to date (it was deleted in MLflow, and is" in said.out
+    assert said.err == "second: not mirrored: MLflow at http://x: refused\n"
+    assert main([*words, "--json"]) == 2
+    entries = json.loads(capsys.readouterr().out)
+    assert [(entry["name"], bool(entry["problem"])) for entry in entries] == [
+        ("first", False),
+        ("second", True),
+    ]
+
+
+def test_a_server_is_asked_for_the_same_tags_as_a_file(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.open_client(store.parent) as client:
+        home = client.create_experiment("x")
+        tags = {database.ID: "a", database.PARENT: "b", "mlflow.user": "c"}
+        kept, deleted = (client.create_run(home, tags=tags).info.run_id for _ in range(2))
+        client.create_run(home)
+        client.delete_run(deleted)
+        of_file = database.held_runs(client, store.parent, home)
+        monkeypatch.setattr(checks, "database_file", lambda uri: None)
+        of_server = database.held_runs(client, store.parent, home)
+    assert sorted(of_file, key=lambda run: run.id) == sorted(of_server, key=lambda run: run.id)
+    assert len(of_file) == 3
+    assert {run.id: run.is_deleted for run in of_file if run.tags} == {kept: False, deleted: True}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -75,6 +77,7 @@ class Lab:
         request = spec.load([EXPERIMENTS / "deit_s12.yaml"], list(chosen.values()))
         run = request.plan([seed], self._folder / "results" / name)[-1]
         run.experiment.cluster.sbatch.update(sbatch)
+        run.experiment.cluster.notify = shlex.join(["tee", "-a", str(run.dir / "events")])
         run.prepare()
         return run
 
@@ -165,6 +168,12 @@ class Lab:
 
     def kill_rank(self, run: Run, rank: int) -> None:
         os.kill(self.processes(run)[rank], signal.SIGKILL)
+
+
+def events(run: Run) -> list[str]:
+    """The events that a person was notified of, at least one."""
+    wait_until((run.dir / "events").exists, "event")
+    return [json.loads(line)["event"] for line in (run.dir / "events").read_text().splitlines()]
 
 
 def starts(run: Run) -> list[Record]:

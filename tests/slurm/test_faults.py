@@ -14,6 +14,7 @@ from lab import (
     assert_nothing_lost_or_doubled,
     assert_same_weights,
     ends,
+    events,
     lost_steps,
     on,
     starts,
@@ -40,6 +41,7 @@ def assert_it_went_on(lab: Lab, run: Run, *reasons: str) -> None:
         assert not lost or lost[-1]["time"] - lost[0]["time"] <= CHECKPOINT_EVERY_S + SAVING_TAKES_S
     assert_nothing_lost_or_doubled(run)
     assert_same_weights(run, lab.reference())
+    assert events(run) == ["run_done"]
 
 
 @on("accounted")

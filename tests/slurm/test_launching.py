@@ -15,7 +15,7 @@ from pathlib import Path
 
 import cluster
 import pytest
-from lab import SMALL, Lab, assert_nothing_lost_or_doubled, on
+from lab import SMALL, Lab, assert_nothing_lost_or_doubled, events, on
 from machines import wait_until
 
 from antioversmooth.errors import LaunchError
@@ -366,6 +366,7 @@ def test_a_job_that_ends_in_setup_is_tried_again_and_given_up_with_the_line(lab:
     assert (first.action, then.action) == (Action.submit, Action.give_up)
     assert [event.code for event in read_events(run.jobs_path)[1:]] == [1, 1]
     assert "cluster.setup ended the job's shell at `ls /no` with exit code 2" in then.why
+    assert events(run) == ["run_given_up"]
 
 
 def test_the_ranks_run_the_snapshot_with_what_setup_exports_whatever_the_shell_sets(
