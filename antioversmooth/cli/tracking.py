@@ -19,7 +19,7 @@ from antioversmooth.reporting.tracking.mirror import Mirrored
 def sync_command(args: Namespace) -> int:
     """Mirrors runs, and their final weights, into MLflow."""
     request, results = load_request(args.specs)
-    observed = observe_all(request.plan(args.seeds, results), keep_metrics=True)
+    observed = observe_all(request.plan(args.seeds, results))
     mirrored = mirror.sync(observed, request.tables, results)
     if not args.json:
         _report_mirrored(mirrored)

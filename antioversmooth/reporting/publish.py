@@ -46,7 +46,7 @@ def publish(
 def _mirror(runs: Sequence[Run], tables: Sequence[Table], results: Path, out: TextIO) -> None:
     """Mirrors the runs; the tables are complete without it, and the next launch catches up."""
     try:
-        observed = observe_all(runs, keep_metrics=True)
+        observed = observe_all(runs)
         mirrored = mirror.sync(observed, tables, results)
     except TrackingError as err:
         print(f"Not mirrored into MLflow: {err}", file=out)

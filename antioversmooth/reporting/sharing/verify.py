@@ -120,8 +120,9 @@ def verify(
     """
     rows = document["rows"]
     experiments = _experiments_by_id(rows)
+    found = _by_name(results)
     seeds = [
-        [_find(results, seed, experiments[str(seed["id"])]) for seed in row["seeds"]]
+        [_find(results, found, seed, experiments[str(seed["id"])]) for seed in row["seeds"]]
         for row in rows
     ]
     pairs = list(zip(rows, seeds, strict=True))
@@ -151,10 +152,21 @@ def verify(
 # -- runs ------------------------------------------------------------------------------------------
 
 
-def _find(results: Path, seed: Row, experiments: Sequence[Any]) -> _Seed:
+def _by_name(results: Path) -> dict[str, list[Path]]:
+    """The run directories of a results folder by their names, those of each name in order."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(results.glob("runs/*/seed*-*")):
+        found.setdefault(path.name, []).append(path)
+    return found
+
+
+def _find(
+    results: Path, directories: Mapping[str, Sequence[Path]], seed: Row, experiments: Sequence[Any]
+) -> _Seed:
     """The run of a committed seed, found by its id.
 
     Args:
+        directories: See `_by_name`.
         experiments: Those of the rows that have the run. The table reads it in the folder of the
             first of them; it is looked for in other folders after that.
     """
@@ -162,23 +174,23 @@ def _find(results: Path, seed: Row, experiments: Sequence[Any]) -> _Seed:
     if not re.fullmatch(r"[0-9a-f]{64}", run_id) or not isinstance(seed["seed"], int):
         return _absent(seed, Verdict.gone, f"{name}: {run_id!r} is not the id of a run")
     pattern = f"seed{seed['seed']}-{run_id[:8]}"
-    found = {path.parent.name: path for path in sorted(results.glob(f"runs/*/{pattern}"))}
+    found = {path.parent.name: path for path in directories.get(pattern, ())}
     own = [found.pop(name) for name in experiments if name in found]
-    directories = [*own, *found.values()]
-    if not directories and seed["result"] is None and not seed.get("attempts"):
+    places = [*own, *found.values()]
+    if not places and seed["result"] is None and not seed.get("attempts"):
         return _Seed(seed)
-    if not directories:
+    if not places:
         missing = results / "runs" / "*" / pattern
         return _absent(seed, Verdict.gone, f"{name}: there is no {missing}")
     try:
-        run = Run.load(directories[0])
+        run = Run.load(places[0])
     except (ResultError, UserError) as err:
         is_gone = isinstance(err.__cause__, FileNotFoundError)
         return _absent(seed, Verdict.gone if is_gone else Verdict.foreign, f"{name}: {err}")
     if run.id != run_id:
         reason = f"{name}: {run.dir} is run {run.id[:12]}, the table's is {run_id[:12]}"
         return _absent(seed, Verdict.foreign, reason)
-    return _Seed(seed, _as_in_table(observe(run), seed), copies=directories[1:])
+    return _Seed(seed, _as_in_table(observe(run), seed), copies=places[1:])
 
 
 def _as_in_table(seen: Observation, seed: Row) -> Observation:

@@ -59,31 +59,22 @@ class Observation:
         return int(self.epochs[-1]["epoch"]) if self.epochs else 0
 
 
-def observe_all(runs: Iterable[Run], *, keep_metrics: bool = False) -> list[Observation]:
-    """Reads the directories of runs.
-
-    Args:
-        keep_metrics: See `observe`.
-    """
+def observe_all(runs: Iterable[Run]) -> list[Observation]:
+    """Reads the directories of runs."""
     folders = RowFolders()
-    return [observe(run, keep_metrics=keep_metrics, folders=folders) for run in runs]
+    return [observe(run, folders=folders) for run in runs]
 
 
 def observe(
-    run: Run,
-    *,
-    now: float | None = None,
-    keep_metrics: bool = False,
-    folders: RowFolders | None = None,
+    run: Run, *, now: float | None = None, folders: RowFolders | None = None
 ) -> Observation:
     """Reads a run directory.
 
     Args:
         now: Seconds since 1970, to tell a living heartbeat from a dead one; default: the clock.
-        keep_metrics: Whether all metrics will be asked for, as by a tracker.
         folders: The folders of rows that a question about many runs shares.
     """
-    record = RunRecord.read(run, now=now, keep_metrics=keep_metrics, folders=folders)
+    record = RunRecord.read(run, now=now, keep_metrics=False, folders=folders)
     versions = _versions(record)
     return Observation(
         record=record,

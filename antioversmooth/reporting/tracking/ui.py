@@ -93,7 +93,7 @@ def serve(
 
 def sync_all(discovery: Discovery, tables: Sequence[Table]) -> list[Mirrored]:
     """Mirrors every run of a results folder."""
-    observed = observe_all(discovery.runs(), keep_metrics=True)
+    observed = observe_all(discovery.runs())
     return mirror.sync(observed, tables, discovery.results)
 
 
