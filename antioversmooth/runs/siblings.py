@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+from antioversmooth.config.constraints import NAME
 from antioversmooth.errors import ResultError
 from antioversmooth.runs.directory import Run
 from antioversmooth.runs.identity import flatten, identity_fields, to_json
 
+HEAD = 4096
+"""Characters of `spec.yaml` in which the name of the row is."""
 NAMED = 3
 """Differences that are named; the rest are counted."""
 
@@ -18,6 +22,7 @@ class RowFolders:
 
     def __init__(self) -> None:
         self._listed: dict[Path, dict[str, list[Path]]] = {}
+        self._ran: dict[tuple[Path, int], dict[str, list[str]]] = {}
 
     def of_seed(self, folder: Path, seed: int) -> list[Path]:
         """The directories of a seed in the folder of a row, ordered by name."""
@@ -28,11 +33,37 @@ class RowFolders:
             self._listed[folder] = found
         return self._listed[folder].get(f"seed{seed}", [])
 
+    def that_ran(self, folder: Path, seed: int) -> dict[str, list[str]]:
+        """Names of the directories of a seed that ever ran, by the name of their row."""
+        if (folder, seed) not in self._ran:
+            found: dict[str, list[str]] = {}
+            for path in filter(_ever_ran, self.of_seed(folder, seed)):
+                found.setdefault(_row_name(path), []).append(path.name)
+            self._ran[folder, seed] = found
+        return self._ran[folder, seed]
+
 
 def sibling_runs(run: Run, folders: RowFolders) -> list[str]:
-    """Names of the directories of siblings that ever ran."""
-    found = folders.of_seed(run.dir.parent, run.seed)
-    return [path.name for path in found if path != run.dir and _ever_ran(path)]
+    """Names of the directories of siblings that ever ran.
+
+    Other rows of the same spec, as in a sweep, are none.
+    """
+    folder = run.dir.parent
+    if all(path == run.dir for path in folders.of_seed(folder, run.seed)):
+        return []
+    found = folders.that_ran(folder, run.seed).get(run.experiment.row_name, [])
+    return [name for name in found if name != run.dir.name]
+
+
+def _row_name(directory: Path) -> str:
+    """The name of the row that the run of a directory was launched as; its spec is not checked."""
+    try:
+        with (directory / "spec.yaml").open(errors="replace") as file:
+            head = file.read(HEAD)
+    except OSError:
+        return directory.parent.name
+    found = re.search(rf"^  row: '?({NAME})'?$", head, re.MULTILINE)
+    return found[1] if found else directory.parent.name
 
 
 def _ever_ran(directory: Path) -> bool:

@@ -116,7 +116,7 @@ def split_sweeps(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
 def _swept_values(text: str) -> list[str]:
     """The values of an override as texts; none where it is no sweep."""
     # most overrides are not parsed twice
-    override = _parsed(text) if {",", "("} & set(text) else None
+    override = _parsed(text) if {",", "("} & set(text) and text[0] not in "+~" else None
     if override is None or not override.is_sweep_override() or override.package is not None:
         return []
     # only here: a help text needs no hydra
@@ -190,11 +190,9 @@ def _not_possible(override: Override, value: str) -> str | None:
         return "no key and no default can be left out; give it another value"
     if override.package is not None:
         return "`@` belongs into the `defaults` of a file"
-    if override.is_sweep_override():
-        return _not_swept(override, value)
     if (override.is_add() or override.is_force_add()) and not _is_free(override.key_or_group):
         return "leave out the `+`"
-    return None
+    return _not_swept(override, value) if override.is_sweep_override() else None
 
 
 def _not_swept(override: Override, value: str) -> str:

@@ -223,9 +223,7 @@ def _runs_by(
 
 
 def _stale(seeds: Sequence[Observation]) -> Iterator[str]:
-    # the rows of a sweep share a folder
-    counted = {seen.run.dir.name for seen in seeds}
-    names = [seen.run.name for seen in seeds if set(seen.older) - counted]
+    names = [seen.run.name for seen in seeds if seen.older]
     if names:
         which = "runs of another identity (another spec, data or revision)"
         yield f"Not counted: {which} of {and_more(names, 3)}."
