@@ -109,4 +109,6 @@ def silent_jobs(history: Sequence[JobEvent], attempts: Sequence[Attempt]) -> int
     heard |= {event.job_id for event in history if event.kind is EventKind.ended}
     since_cancel = takewhile(lambda e: e.kind is not EventKind.cancelled, reversed(history))
     submitted = (e.job_id for e in since_cancel if e.kind is EventKind.submitted)
-    return sum(1 for _ in takewhile(lambda job_id: job_id not in heard, submitted))
+    # a job that was found in the queue is recorded again
+    jobs = dict.fromkeys(submitted)
+    return sum(1 for _ in takewhile(lambda job_id: job_id not in heard, jobs))
