@@ -230,9 +230,9 @@ def test_other_code_than_the_launched_one_is_wrong(rank: Context) -> None:
     software, code = identity.look(rank)
     assert software.values["torch"] == torch.__version__
     assert code.level is Level.ok
-    right = replace(rank, request=replace(ALONE, snapshot=code.values["code"]))
+    right = replace(rank, request=replace(ALONE, code=code.values["code"]))
     assert [f.level for f in identity.look(right)] == [Level.ok, Level.ok]
-    stale = replace(rank, request=replace(ALONE, snapshot="0" * 12))
+    stale = replace(rank, request=replace(ALONE, code="0" * 12))
     assert [f.level for f in identity.look(stale)] == [Level.ok, Level.wrong]
 
 

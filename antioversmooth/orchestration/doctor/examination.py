@@ -27,6 +27,7 @@ from antioversmooth.orchestration.doctor.gathering import gather
 from antioversmooth.orchestration.doctor.site import Check, Site, examine, found_on_login
 from antioversmooth.orchestration.slurm.script import run_paths
 from antioversmooth.runs import Run
+from antioversmooth.runs.code import running_code
 
 ON_SLURM: dict[str, Check] = {
     "SLURM's commands": clients.clients,
@@ -160,7 +161,11 @@ class Examination:
             copies[-1].prepare()
         directories = [str(copy.dir) for copy in copies]
         request = ProbeRequest.of(
-            cluster, runs=directories, limit_s=PROBE_LIMIT_S, signal_wait_s=SIGNAL_WAIT_S
+            cluster,
+            runs=directories,
+            code=running_code()[0],
+            limit_s=PROBE_LIMIT_S,
+            signal_wait_s=SIGNAL_WAIT_S,
         )
         request.write(folder)
 

@@ -28,13 +28,13 @@ def look(context: Context) -> Iterator[Finding]:
         started_by=context.info.launcher,
     )
     code, folder = running_code()
-    expected = context.request.snapshot
+    expected = context.request.code
     if expected and code != expected:
         yield wrong(
             "code",
-            f"{context.host} runs the code {code} of {folder}, not the snapshot {expected}",
-            "something in cluster.setup, or in the shell start-up of the nodes, changes PYTHONPATH:"
-            " leave it as it is",
+            f"{context.host} runs the code {code} of {folder}, and the login node runs {expected}",
+            "something in cluster.setup, or in the shell start-up of the nodes, changes PYTHONPATH;"
+            " or the node reads an old copy of the files",
             code=code,
         )
     else:

@@ -60,7 +60,7 @@ class ProbeRequest:
     runs: list[str] = field(default_factory=list)
     """Directories of prepared runs whose data and models are probed, one for each model; empty:
     neither is."""
-    snapshot: str = ""
+    code: str = ""
     """Id of the code that the ranks must run; empty: any."""
     limit_s: float = 60.0
     """Seconds after which a probe counts as hung; listing data and taking steps have five times as
@@ -114,7 +114,7 @@ _SHAPE = {
     "cpus_per_task": range(2**20),
     "mem_gb": Bounds(0),
     "runs": [str],
-    "snapshot": str,
+    "code": str,
     "limit_s": Bounds(0.1),
     "measure_s": Bounds(0),
     "signal_wait_s": Bounds(0),
