@@ -93,7 +93,8 @@ COMPLETED = state("COMPLETED")
 
 def run(folder: Path, wait_min: float = 1.0) -> tuple[job.JobEnd, list[str]]:
     said: list[str] = []
-    return job.run_job(CLUSTER, folder, wait_min=wait_min, say=said.append), said
+    end = job.run_job(CLUSTER, folder, num_models=3, wait_min=wait_min, say=said.append)
+    return end, said
 
 
 def test_a_container_shows_the_probes_what_they_read(slurm: Slurm, tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ def test_the_job_is_the_profiles_but_short_and_without_mail(slurm: Slurm, tmp_pa
     slurm.answers = [COMPLETED]
     run(tmp_path)
     assert "#SBATCH --nodes=2" in slurm.submitted
-    assert f"#SBATCH --time={job.LIMIT_MIN}" in slurm.submitted
+    assert f"#SBATCH --time={job.LIMIT_MIN + 3 * job.MODEL_MIN}\n" in slurm.submitted
     assert "me@site" not in slurm.submitted
 
 

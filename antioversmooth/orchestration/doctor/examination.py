@@ -111,7 +111,12 @@ class Examination:
         self._write_request(folder, cluster)
         try:
             end = job.run_job(
-                cluster, folder, wait_min=self.wait_min, say=self.say, paths=self._paths()
+                cluster,
+                folder,
+                num_models=len(one_of_each_model(self.site.runs)),
+                wait_min=self.wait_min,
+                say=self.say,
+                paths=self._paths(),
             )
         except LaunchError as err:
             return [found_on_login("job", Level.wrong, str(err))]

@@ -21,8 +21,8 @@ from antioversmooth.orchestration.snapshot import PROJECT
 Say = Callable[[str], None]
 """Shows one line of progress."""
 
-LIMIT_MIN = 20
-"""Time limit of the job in minutes, where the profile has no lower one."""
+LIMIT_MIN, MODEL_MIN = 10, 2
+"""Minutes of the job's time limit, and those for each model, where the profile has no lower one."""
 SIGNAL_DELAY_S = 60
 LOOK_S, ASK_S = 0.5, 5.0
 """Seconds between two looks into the folder, and between two questions to SLURM."""
@@ -43,13 +43,16 @@ class JobEnd:
     """Why doctor ended it; empty where it ended by itself."""
 
 
-def batch_job(cluster: ClusterConfig, folder: Path, paths: Sequence[Path] = ()) -> script.BatchJob:
+def batch_job(
+    cluster: ClusterConfig, folder: Path, num_models: int, paths: Sequence[Path] = ()
+) -> script.BatchJob:
     """The job of a profile, as short as the probes need it, with no mail.
 
     Args:
+        num_models: Models that it takes steps of.
         paths: Files and folders that the probes read or write.
     """
-    limit_min = min(cluster.time_min, LIMIT_MIN)
+    limit_min = min(cluster.time_min, LIMIT_MIN + num_models * MODEL_MIN)
     short = replace(
         cluster,
         time_min=limit_min,
@@ -72,6 +75,7 @@ def run_job(
     cluster: ClusterConfig,
     folder: Path,
     *,
+    num_models: int,
     wait_min: float,
     say: Say,
     paths: Sequence[Path] = (),
@@ -80,13 +84,14 @@ def run_job(
 
     Args:
         folder: Holds the request.
+        num_models: Models that it takes steps of.
         wait_min: Minutes after which it is cancelled.
         paths: As of `batch_job`.
 
     Raises:
         LaunchError: SLURM refuses the job.
     """
-    text = script.render(batch_job(cluster, folder, paths))
+    text = script.render(batch_job(cluster, folder, num_models, paths))
     files.write_atomic(folder / turn.SCRIPT, text)
     job_id = client.submit(str(folder / turn.SCRIPT), what=f"doctor on {cluster.name}")
     say(f"job {job_id} submitted; Ctrl-C cancels it")

@@ -64,6 +64,7 @@ def _environment(rank: int, count: int, gpus: Sequence[str], port: int) -> dict[
         **os.environ,
         "PYTHONPATH": os.pathsep.join(path),
         "PYTHONSAFEPATH": "1",
+        "ANTIOVERSMOOTH_PARENT": str(os.getpid()),
         "CUDA_VISIBLE_DEVICES": ",".join(gpus),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "RANK": str(rank), "LOCAL_RANK": str(rank),
