@@ -14,6 +14,7 @@ from antioversmooth import files
 from antioversmooth.project import find_root
 from benchmarks.markdown_report import input_markdown, markdown
 from benchmarks.ratio_chart import draw
+from benchmarks.size import size_costs
 from benchmarks.suite import QUICK, Effort, measure, measure_input
 
 
@@ -42,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--input", action="store_true", help="print the table of the input pipelines only"
     )
     parser.add_argument(
+        "--only", choices=["size"], help="measure this part anew; the others stay as they were"
+    )
+    parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder to write to; default: results/"
     )
     args = parser.parse_args(arguments)
@@ -52,7 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.input:
         print(input_markdown(measure_input(root, effort)))
         return 0
-    measured = measure(root, effort, args.device)
+    if args.only:
+        before = files.read_mapping(folder / "bench.json")
+        measured = {**before, "size": size_costs(root, effort.size)}
+    else:
+        measured = measure(root, effort, args.device)
     files.write_json(folder / "bench.json", measured)
     files.write_atomic(folder / "bench.md", markdown(measured))
     written = [folder / "bench.json", folder / "bench.md", *draw(measured, folder)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +84,22 @@ def write_done_run(run: Run, epochs: int) -> None:
     files.write_json(run.dir / "result.json", result)
     files.write_json(run.dir / "intent.json", {"backend": "slurm", "dirty": False})
     files.write_json(run.dir / "provenance.json", {"python": "3.11.7", "packages": packages})
+
+
+def write_begun_run(run: Run, epochs: int, *, job_id: str, is_running: bool) -> None:
+    """Writes a run with a job on SLURM that waits, or that has trained half of its epochs."""
+    run.prepare()
+    files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "slurm", "dirty": False})
+    submitted = {"time": START, "event": "submitted", "job_id": job_id}
+    run.jobs_path.write_text(_lines([submitted]))
+    if is_running:
+        start = {"time": time.time(), "attempt": 1, "event": "start", "step": 0, "job_id": job_id}
+        run.attempts_path.write_text(_lines([start]))
+        half = range(1, epochs // 2 + 1)
+        run.metrics_path.write_text(_lines(r for epoch in half for r in _epoch(run, epoch)))
+        # a sign of life that lasts as long as the measurement
+        (run.dir / "heartbeat").touch()
+        os.utime(run.dir / "heartbeat", times=(time.time() + 3600,) * 2)
 
 
 def epoch_facts(run: Run, epoch: int) -> journal.Record:

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.mlflow_sync import FIRST
 from benchmarks.models import PLAIN
 from benchmarks.pipeline import OURS, TIMM
+from benchmarks.size import LIMIT_BYTES, LIMITS_S
 from benchmarks.timing import Spread, relative, spread
 
 _LIMITS = {
@@ -78,10 +79,25 @@ def goals(measured: dict[str, Any]) -> list[Goal]:
     found.append(Goal(f"{FIRST}: seconds by the clock", mirrored, SYNC_LIMIT_S))
     name, seconds = next(iter(measured["table"].items()))
     found.append(Goal(f"{name}: seconds by the clock", spread(seconds), TABLE_LIMIT_S))
+    found += _size_goals(measured.get("size", {}))
     return found + [
         Goal(f"input, {name}: views per core", speed[name], PIPELINE_LIMIT, at_most=False)
         for name in OURS
     ]
+
+
+def _size_goals(costs: dict[str, Any]) -> list[Goal]:
+    """The goals of the commands about the largest number of runs."""
+    found = []
+    for command, limit in LIMITS_S.items() if costs else ():
+        size, cost = list(costs[command].items())[-1]
+        seconds, memory = cost["cpu_s"], cost["peak_bytes"] / 1e9
+        name = f"{command}, {size} runs"
+        found += [
+            Goal(f"{name}: CPU seconds", Spread(seconds, seconds, seconds), limit),
+            Goal(f"{name}: GB at the peak", Spread(memory, memory, memory), LIMIT_BYTES / 1e9),
+        ]
+    return found
 
 
 def exact(values: dict[str, int], name: str) -> Spread:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from benchmarks import size
 from benchmarks.goals import exact, goals, speeds
 from benchmarks.models import PLAIN
 from benchmarks.timing import Spread, relative, spread
@@ -36,6 +37,7 @@ def markdown(measured: dict[str, Any]) -> str:
         ),
         _section("Input, one core", _pipeline(measured)),
         _section("Start, checkpoints, MLflow, tables and listings", _start(measured)),
+        *([_section("Size", size.rows(measured["size"]))] if "size" in measured else []),
         _section("Goals", _goals(measured)),
     ]
     return "\n\n".join(parts) + "\n"

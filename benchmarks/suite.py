@@ -17,7 +17,7 @@ import torchvision
 
 from antioversmooth import spec
 from antioversmooth.training.run.distributed import processor_name
-from benchmarks import listings, mlflow_sync, models, pipeline, startup, table_command
+from benchmarks import listings, mlflow_sync, models, pipeline, size, startup, table_command
 from benchmarks.timing import cpu_clock, cuda_clock
 
 
@@ -36,6 +36,7 @@ class Effort:
     sync: mlflow_sync.SyncLoad = mlflow_sync.LOAD
     table: table_command.TableLoad = table_command.LOAD
     listing: listings.ListingLoad = listings.LOAD
+    size: size.SizeLoad = size.LOAD
     augmentations: int = 100_000
     """Views of the training recipe that must come out whole."""
 
@@ -50,6 +51,7 @@ QUICK = Effort(
     sync=mlflow_sync.QUICK_LOAD,
     table=table_command.QUICK_LOAD,
     listing=listings.QUICK_LOAD,
+    size=size.QUICK_LOAD,
     augmentations=100,
 )
 
@@ -81,6 +83,7 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
         "mirror": mlflow_sync.sync_times(project, effort.sync),
         "table": table_command.table_times(project, effort.table),
         "listing": listings.listing_times(effort.listing),
+        "size": size.size_costs(project, effort.size),
         "checkpoint": startup.checkpoint_stall(
             project, effort.cases[0].tag, rounds=effort.start_rounds
         ),
