@@ -101,7 +101,7 @@ def test_a_container_shows_the_probes_what_they_read(slurm: Slurm, tmp_path: Pat
     slurm.answers = [COMPLETED]
     used = ContainerConfig(image="docker://torch", runtime=ContainerRuntime.apptainer)
     cluster, data = replace(CLUSTER, container=used), tmp_path / "images"
-    job.run_job(cluster, tmp_path / "doctor", wait_min=1, say=print, paths=[data])
+    job.run_job(cluster, tmp_path / "doctor", num_models=0, wait_min=1, say=print, paths=[data])
     for path in (data, tmp_path / "doctor", PROJECT):
         assert f" --bind {path} " in slurm.submitted
 
