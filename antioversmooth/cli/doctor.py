@@ -9,7 +9,7 @@ from pathlib import Path
 
 from antioversmooth import spec
 from antioversmooth.cli.exit_codes import FAILED, OK
-from antioversmooth.cli.parsers import split_overrides
+from antioversmooth.cli.parsers import option_overrides, split_overrides
 from antioversmooth.cli.requests import print_json
 from antioversmooth.errors import TrackingError
 from antioversmooth.finding import Finding, Level
@@ -62,8 +62,7 @@ def _site(args: Namespace, *, on_slurm: bool) -> Site:
     """
     root = find_root()
     specs, overrides = split_overrides(args.specs)
-    if args.cluster:
-        overrides = [f"cluster={args.cluster}", *overrides]
+    overrides = [*option_overrides(args), *overrides]
     # without a spec, any row has the profile
     paths = [find_spec(word, root) for word in specs] or sorted(root.glob("experiments/*.yaml"))[:1]
     request = spec.load(paths, overrides)
@@ -119,4 +118,4 @@ def _costs(site: Site, chosen: Backend, found: list[Finding]) -> Iterator[Findin
 
 
 def _typed(args: Namespace) -> list[str]:
-    return [*([f"--cluster {args.cluster}"] if args.cluster else []), *args.specs]
+    return [*args.specs, *option_overrides(args)]

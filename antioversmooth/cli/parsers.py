@@ -112,21 +112,44 @@ def parse_launch(arguments: Sequence[str] | None, description: str = "") -> argp
     parser = launch_parser(description)
     args = parser.parse(arguments)
     args.specs, overrides = split_overrides(args.specs)
-    short_for = {
-        "cluster": args.cluster,
-        "cluster.nodes": args.nodes,
-        "cluster.gpus_per_node": args.gpus_per_node,
-        "cluster.max_queued": args.max_queued,
-        "runtime.max_steps": args.max_steps,
-    }
-    options = [f"{key}={value}" for key, value in short_for.items() if value is not None]
-    args.overrides = [*options, *overrides]
+    args.overrides = [*option_overrides(args), *overrides]
     if args.scripts and not args.dry_run:
         parser.error("--scripts shows what a --dry-run shows; add --dry-run")
     if not args.specs:
         example = "experiments/deit_s12.yaml or experiments/tables/table2.yaml"
         parser.error(f"which spec? for example {example}")
     return args
+
+
+_SHORT_FOR = {
+    "cluster": "cluster",
+    "nodes": "cluster.nodes",
+    "gpus_per_node": "cluster.gpus_per_node",
+    "max_queued": "cluster.max_queued",
+    "max_steps": "runtime.max_steps",
+}
+"""Keys of a spec, by the option that is short for their override."""
+
+
+def option_overrides(args: argparse.Namespace) -> list[str]:
+    """The overrides that the options of a command are short for."""
+    given = vars(args)
+    return [
+        f"{key}={given[option]}"
+        for option, key in _SHORT_FOR.items()
+        if given.get(option) is not None
+    ]
+
+
+def _resources(parser: argparse._ActionsContainer) -> None:
+    """Adds the options that say where runs run."""
+    parser.add_argument(
+        "--cluster", metavar="NAME", help="cluster profile: experiments/cluster/NAME.yaml"
+    )
+    parser.add_argument("--nodes", type=int, metavar="N", help="nodes per run (cluster.nodes)")
+    parser.add_argument(
+        "--gpus-per-node", type=int, metavar="N", help="GPUs per node (cluster.gpus_per_node)"
+    )
 
 
 def launch_parser(description: str = "") -> Parser:
@@ -144,13 +167,7 @@ def launch_parser(description: str = "") -> Parser:
         help="auto: SLURM where sbatch answers, else processes of\n"
         "this machine; inline: in this process, to debug",
     )
-    where.add_argument(
-        "--cluster", metavar="NAME", help="cluster profile: experiments/cluster/NAME.yaml"
-    )
-    where.add_argument("--nodes", type=int, metavar="N", help="nodes per run (cluster.nodes)")
-    where.add_argument(
-        "--gpus-per-node", type=int, metavar="N", help="GPUs per node (cluster.gpus_per_node)"
-    )
+    _resources(where)
     what = parser.add_argument_group("what")
     what.add_argument(
         "--seeds", type=seeds, default=[0], metavar="0,1,2", help="seeds of every row (default: 0)"
@@ -288,9 +305,7 @@ def _output(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
     _specs(parser, required=False)
-    parser.add_argument(
-        "--cluster", metavar="NAME", help="cluster profile: experiments/cluster/NAME.yaml"
-    )
+    _resources(parser)
     parser.add_argument(
         "--backend",
         choices=("auto", "slurm", "local"),

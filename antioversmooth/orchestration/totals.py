@@ -124,7 +124,11 @@ def lines(totals: dict[str, Any]) -> list[str]:
     unknown, left = totals["not_estimated"], totals["device_hours_left"]
     to_come = "" if left == totals["device_hours"] else f", {left:,.2f} of them still to come"
     without = f"; {unknown:,} of the runs cannot be estimated" if unknown else ""
-    found = [runs, f"{totals['device_hours']:,.2f} device-hours in all{to_come}{without}"]
+    found = [runs]
+    if totals["device_hours"] or not unknown:
+        found.append(f"{totals['device_hours']:,.2f} device-hours in all{to_come}{without}")
+    else:
+        found.append("device-hours: none of the runs can be estimated yet (doctor measures them)")
     if not totals["to_start"]:
         return found
     if totals["jobs"] is not None:
