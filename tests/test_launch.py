@@ -80,6 +80,7 @@ def test_flags_are_short_for_overrides() -> None:
         ([], "required: SPEC|KEY=VALUE"),
         (["profile=mini"], "which spec? for example experiments/deit_s12.yaml"),
         ([ROW, "--seeds=a"], "'a' is no list of seeds"),
+        ([ROW, f"--seeds=0,{2**63}"], "9223372036854775808 is no seed: the largest is 92233720"),
         ([ROW, "--seeds=0,0"], "'0,0' is no list of seeds: different whole numbers, as in 0,1,2"),
         ([ROW, "--follow", "--detach"], "not allowed with argument"),
         ([ROW, "--noddes", "2"], "there is no option --noddes; did you mean --nodes?"),

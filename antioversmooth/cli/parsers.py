@@ -57,10 +57,16 @@ def _flag(parser: argparse._ActionsContainer, *names: str, help: str) -> None:
 # -- types of arguments ----------------------------------------------------------------------------
 
 
+MOST_SEED = 2**63 - 1
+"""Largest seed that fits into torch's integers."""
+
+
 def seeds(text: str) -> list[int]:
     """Different whole numbers: 0,1,2."""
     parts = text.split(",")
     numbers = [int(part) for part in parts if part.strip().isdecimal()]
+    if numbers and max(numbers) > MOST_SEED:
+        raise argparse.ArgumentTypeError(f"{max(numbers)} is no seed: the largest is {MOST_SEED}")
     if len(set(numbers)) < len(parts):
         message = f"{text!r} is no list of seeds: different whole numbers, as in 0,1,2"
         raise argparse.ArgumentTypeError(message)

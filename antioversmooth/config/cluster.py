@@ -41,17 +41,17 @@ class GpuRequest(Enum):
 
 _OWN_OPTIONS = {
     "account", "array", "clusters", "constraint", "cpus-per-gpu", "cpus-per-task", "dependency",
-    "error", "exclude", "export", "export-file", "gid", "gpus-per-node", "gres", "help", "job-name",
-    "mail-type", "mail-user", "mem", "no-requeue", "nodes", "ntasks", "ntasks-per-gpu",
-    "ntasks-per-node", "open-mode", "output", "parsable", "partition", "qos", "quiet", "requeue",
-    "signal", "test-only", "time", "uid", "usage", "version", "wait", "wrap",
+    "error", "exclude", "export", "export-file", "gid", "gpus-per-node", "gpus-per-task", "gres",
+    "help", "job-name", "mail-type", "mail-user", "mem", "no-requeue", "nodes", "ntasks",
+    "ntasks-per-gpu", "ntasks-per-node", "open-mode", "output", "parsable", "partition", "qos",
+    "quiet", "requeue", "signal", "test-only", "time", "uid", "usage", "version", "wait", "wrap",
 }  # fmt: skip
 """sbatch options that have fields of their own here, or that the launcher sets."""
 _OWN_SRUN_OPTIONS = {
     "container-image", "container-mounts", "cpus-per-gpu", "cpus-per-task", "error", "export",
     "help", "immediate", "input", "jobid", "kill-on-bad-exit", "multi-prog", "nodes", "ntasks",
-    "open-mode", "output", "parsable", "pty", "quit-on-interrupt", "test-only", "unbuffered",
-    "usage", "version", "wait",
+    "ntasks-per-gpu", "ntasks-per-node", "open-mode", "output", "parsable", "pty",
+    "quit-on-interrupt", "test-only", "unbuffered", "usage", "version", "wait",
 }  # fmt: skip
 """srun options that the launcher sets, or with which no ranks start."""
 

@@ -205,9 +205,8 @@ class _Walker:
             return f"there is no group `{group}`; {did_you_mean(group, groups)}"
         home, _, name = relative.rpartition("/")
         top = self.folder / home
-        beside = sorted(path.stem for path in top.glob("*.yaml"))
-        below = sorted(str(path.relative_to(top).with_suffix("")) for path in top.rglob("*.yaml"))
-        hint = did_you_mean(name, beside or below)
+        known = sorted(str(path.relative_to(top).with_suffix("")) for path in top.rglob("*.yaml"))
+        hint = did_you_mean(name, known)
         return f"there is no {self.folder.name}/{relative}.yaml; {hint}"
 
     def finish(self) -> None:

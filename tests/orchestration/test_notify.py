@@ -287,6 +287,8 @@ def test_a_table_is_an_event_when_its_launch_is_over(
     for _ in range(2):
         assert main(arguments) == (0 if is_done else 1)
     (event,) = received()
+    sample = (PROJECT / "docs" / "notify.md").read_text().split("```json")[1].split("```")[0]
+    assert list(event) == list(json.loads(sample))
     assert event["event"] == ("table_done" if is_done else "table_incomplete")
     assert (event["name"], event["message"]) == ("table2", f"12 of 12 {outcome.value}")
     assert set(event["metrics"].values()) == ({91.5} if is_done else set())

@@ -194,6 +194,13 @@ def test_a_server_that_is_dead_or_no_mlflow_is_one_message(
     assert "secret" not in message
 
 
+def test_a_token_in_the_address_of_a_server_is_hidden() -> None:
+    shown = checks.without_credentials("https://me:pass@host/mlflow?token=tok9f8e7d6c5b4a3210")
+    assert shown.startswith("https://host/mlflow?token=")
+    assert "tok9" not in shown
+    assert "pass" not in shown
+
+
 @pytest.mark.parametrize(
     ("uri", "words"),
     [

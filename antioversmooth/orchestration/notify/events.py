@@ -119,6 +119,7 @@ def table_ended(
         "event": event.value,
         "name": name,
         "experiment": None,
+        "row": None,
         "seed": None,
         "id": None,
         "dir": str(results.absolute()),

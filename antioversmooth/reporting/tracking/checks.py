@@ -16,6 +16,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from antioversmooth.errors import TrackingError
+from antioversmooth.redact import redact
 
 ANSWER_S = 10.0
 """How long a server may take to answer."""
@@ -29,7 +30,11 @@ def is_server(uri: str) -> bool:
 
 
 def without_credentials(uri: str) -> str:
-    """The URI without user name and password."""
+    """The URI without user name and password, and without the values of secrets in its query."""
+    return redact(_without_user(uri))
+
+
+def _without_user(uri: str) -> str:
     credentials, at, _ = uri.partition("://")[2].partition("/")[0].rpartition("@")
     return uri.replace(credentials + at, "", 1)
 
@@ -64,7 +69,8 @@ def database_file(uri: str) -> Path | None:
 def _ask_server(uri: str) -> None:
     """Asks for a page of the server: any answer will do, MLflow reads the next ones."""
     try:
-        with urlopen(f"{without_credentials(uri).rstrip('/')}/health", timeout=ANSWER_S):
+        base = re.split("[?#]", _without_user(uri))[0].rstrip("/")
+        with urlopen(f"{base}/health", timeout=ANSWER_S):
             pass
     except HTTPError:
         pass
