@@ -20,6 +20,8 @@ from completed import finish
 from antioversmooth import spec
 from antioversmooth.cli.main import launch as start
 from antioversmooth.cli.parsers import parse_launch
+from antioversmooth.orchestration.backend import Launched
+from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.runs import Run, directory
 
 PROJECT = Path(__file__).parent.parent
@@ -223,8 +225,11 @@ def test_a_dry_run_shows_a_script_of_each_shape_or_all(
     assert capsys.readouterr().out.count("#!/bin/bash") == 3
 
 
-def test_a_sweep_is_planned_and_saved(
-    tmp_path: Path, mini: list[str], capsys: pytest.CaptureFixture[str]
+def test_a_sweep_is_planned_and_saved_right_before_its_runs_start(
+    tmp_path: Path,
+    mini: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shutil.copytree(PROJECT / "experiments", tmp_path / "experiments")
     row = str(tmp_path / "experiments" / "deit_s12.yaml")
@@ -232,23 +237,35 @@ def test_a_sweep_is_planned_and_saved(
     sweep = ["recipe.base_lr=1e-3,2e-3", "--save-table", "mine"]
     assert start([row, *sweep, *words], project=tmp_path, description="") == 0
     said = capsys.readouterr()
-    assert f"Saved: {tmp_path / 'experiments/tables/mine.yaml'}" in said.err
+    path = tmp_path / "experiments" / "tables" / "mine.yaml"
+    assert f"The table would be saved as {path}" in said.err
+    assert not path.exists()
     swept = json.loads(said.out)["runs"]
     assert [run["row"] for run in swept] == ["deit_s12-base_lr_0.001", "deit_s12-base_lr_0.002"]
+    monkeypatch.setattr("antioversmooth.cli.launch.MANY_RUNS", 1)
+    assert start([row, *sweep, *mini], project=tmp_path, description="") == 2
+    assert "this starts 2 runs; add --yes to start them" in capsys.readouterr().err
+    assert not path.exists()
+    # a launch starts nothing here, but is past all checks
+    monkeypatch.setattr(LocalBackend, "launch", lambda *_: Launched({}, interrupted=True))
+    start([row, *sweep, *mini, "--yes", "--backend=local"], project=tmp_path, description="")
+    assert f"Saved: {path}" in capsys.readouterr().out
     assert start(["mine", *words], project=tmp_path, description="") == 0
     saved = json.loads(capsys.readouterr().out)["runs"]
     assert [(run["id"], run["dir"]) for run in saved] == [(run["id"], run["dir"]) for run in swept]
 
 
-def test_a_sweep_of_more_than_a_thousand_runs_needs_a_yes(
+@pytest.mark.parametrize("words", [["recipe.base_lr=1e-3,2e-3"], ["--seeds=0,1"]])
+def test_a_launch_of_more_than_a_thousand_runs_needs_a_yes(
     launch: ModuleType,
     mini: list[str],
+    words: list[str],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("antioversmooth.cli.launch.MANY_RUNS", 1)
-    assert launch.main([ROW, *mini, "recipe.base_lr=1e-3,2e-3"]) == 2
-    assert "the sweep makes 2 runs; add --yes to start them" in capsys.readouterr().err
+    assert launch.main([ROW, *mini, *words]) == 2
+    assert "this starts 2 runs; add --yes to start them" in capsys.readouterr().err
 
 
 def test_done_runs_are_skipped(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -29,7 +30,7 @@ from antioversmooth.reporting.publish import publish
 from antioversmooth.reporting.table.document import Document
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
-from antioversmooth.spec.save import save_table
+from antioversmooth.spec.save import TableFile, table_file
 
 
 def launch_command(args: Namespace, project: Path) -> int:
@@ -38,14 +39,19 @@ def launch_command(args: Namespace, project: Path) -> int:
     out = sys.stderr if args.json else sys.stdout
     results = project / "results"
     request, choice, planned = plan(args, project, out)
+    saved = table_file(request, args.save_table) if args.save_table else None
     if args.dry_run:
+        if saved:
+            print(f"The table would be saved as {saved.path}", file=out)
         return _show_plan(planned, choice, request.results(results), args, out)
     untrusted = _report_untrusted_results(planned, out)
     runs = [run for run in planned if run.id not in untrusted]
     pending = _pending_runs(runs, len(planned), out)
     preflight.check(pending, choice.backend, request.results(results))
-    if not _confirm(choice, pending, request, args):
+    if not _confirm(choice, pending, args):
         return INTERRUPTED
+    if saved:
+        request, choice = _save(saved, choice, args, project, out)
     launched = Launched({})
     if pending:
         with view.open_view(runs, out) as shown:
@@ -103,11 +109,6 @@ def plan(args: Namespace, project: Path, out: TextIO) -> tuple[Request, Choice, 
     request = spec.load([find_spec(word, project) for word in args.specs], args.overrides)
     for note in request.notes:
         print(note, file=out)
-    if args.save_table:
-        path, args.overrides = save_table(request, args.save_table)
-        print(f"Saved: {path}", file=out)
-        args.specs = [str(path)]
-        request = spec.load([path], args.overrides)
     results = project / "results"
     plan_runs = partial(plan_evaluations, request) if args.eval else request.plan
     runs = plan_runs(args.seeds, results)
@@ -129,6 +130,23 @@ def _slurm_backend(args: Namespace, request: Request, project: Path) -> SlurmBac
         tables=[] if args.eval else [table.name for table in request.tables],
         while_following=partial(mirroring, words, project),
     )
+
+
+def _save(
+    table: TableFile, choice: Choice, args: Namespace, project: Path, out: TextIO
+) -> tuple[Request, Choice]:
+    """Writes the table of a sweep; returns the request for it, and a back end that knows it.
+
+    Raises:
+        SpecError: Another table of that name is there.
+    """
+    table.write()
+    print(f"Saved: {table.path}", file=out)
+    args.specs, args.overrides = [str(table.path)], table.overrides
+    request = spec.load([table.path], table.overrides)
+    if choice.backend.submits:
+        choice = replace(choice, backend=_slurm_backend(args, request, project))
+    return request, choice
 
 
 def _show_plan(
@@ -170,21 +188,21 @@ def _pending_runs(runs: Sequence[Run], num_planned: int, out: TextIO) -> list[Ru
 
 
 MANY_RUNS = 1000
-"""Runs beyond which a sweep is confirmed on every back end."""
+"""Runs beyond which a launch is confirmed on every back end."""
 
 
-def _confirm(choice: Choice, runs: Sequence[Run], request: Request, args: Namespace) -> bool:
-    """Asks a user at a terminal before jobs are submitted or a large sweep starts.
+def _confirm(choice: Choice, runs: Sequence[Run], args: Namespace) -> bool:
+    """Asks a user at a terminal before jobs are submitted, or many runs start.
 
     Raises:
-        LaunchError: A large sweep has nobody to ask, and no `--yes`.
+        LaunchError: Many runs have nobody to ask, and no `--yes`.
     """
-    is_large = request.is_sweep and len(runs) > MANY_RUNS
-    if args.yes or not runs or not (choice.backend.submits or is_large):
+    are_many = len(runs) > MANY_RUNS
+    if args.yes or not runs or not (choice.backend.submits or are_many):
         return True
     if not sys.stdin.isatty():
-        if is_large:
-            raise LaunchError(f"the sweep makes {len(runs):,} runs; add --yes to start them")
+        if are_many:
+            raise LaunchError(f"this starts {len(runs):,} runs; add --yes to start them")
         return True
     names = and_more([run.name for run in runs], 12)
     what = f"Submit {len(runs)} jobs" if choice.backend.submits else f"Start {len(runs)} runs"

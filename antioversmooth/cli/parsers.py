@@ -201,7 +201,7 @@ def launch_parser(description: str = "") -> Parser:
         help="SLURM: at most N jobs of these runs in the queue at a\n"
         "time (cluster.max_queued); --follow submits the rest",
     )
-    _flag(how, "--yes", help="SLURM: do not ask before submitting")
+    _flag(how, "--yes", help="do not ask before submitting, or before more than 1,000 runs")
     _flag(how, "--prune", help="SLURM: cancel jobs of rows that were edited since, or removed")
     _flag(how, "--json", help="the plan or the outcome as JSON; progress goes to stderr")
     return parser

@@ -14,7 +14,7 @@ from antioversmooth.errors import SpecError
 from antioversmooth.runs import Run, identity_fields
 from antioversmooth.spec import naming
 from antioversmooth.spec.request import Request, load
-from antioversmooth.spec.save import save_table
+from antioversmooth.spec.save import table_file
 
 MINI = "profile=mini"
 
@@ -223,7 +223,10 @@ SWEEPS = [
 @pytest.mark.parametrize("words", SWEEPS)
 def test_a_saved_table_asks_for_the_same_runs_in_the_same_folders(words: str, copy: Path) -> None:
     request = swept(copy, words)
-    path, others = save_table(request, "mine")
+    saved = table_file(request, "mine")
+    path, others = saved.path, saved.overrides
+    assert not path.exists()
+    saved.write()
     assert path == copy / "tables" / "mine.yaml"
     assert others == [word for word in words.split() if word.startswith("cluster")]
     again = load([path], others)
@@ -235,7 +238,7 @@ def test_a_saved_table_asks_for_the_same_runs_in_the_same_folders(words: str, co
     ]
     # a second time nothing changes
     text = path.read_text()
-    save_table(request, "mine")
+    table_file(request, "mine").write()
     assert path.read_text() == text
 
 
@@ -246,7 +249,13 @@ def test_a_saved_table_asks_for_the_same_runs_in_the_same_folders(words: str, co
         ("deit_s12 table2 recipe.base_lr=1,2", "mine", "saves the table of a sweep"),
         ("deit_s12 recipe.base_lr=1,2", "../mine", "is no name of a table"),
         ("deit_s12 recipe.base_lr=1,2", "deit_s24", r"deit_s24\.yaml has this name"),
-        ("deit_s12 recipe.base_lr=1,2", "smoke", "another table of that name; it is left as it is"),
+        ("deit_s12 recipe.base_lr=1,2", "Deit_s24", r"deit_s24\.yaml has this name"),
+        ("deit_s12 recipe.base_lr=1,2", "SMOKE", r"smoke\.yaml has this name"),
+        (
+            "deit_s12 recipe.base_lr=1,2",
+            "smoke",
+            "another table of that name, which differs in row",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_saved_is_refused(
@@ -254,13 +263,25 @@ def test_a_table_that_cannot_be_saved_is_refused(
 ) -> None:
     before = {path: path.read_text() for path in copy.rglob("*.yaml")}
     with pytest.raises(SpecError, match=message):
-        save_table(swept(copy, words), name)
+        table_file(swept(copy, words), name)
     assert {path: path.read_text() for path in copy.rglob("*.yaml")} == before
+
+
+def test_the_same_rows_in_another_order_are_the_same_table(copy: Path) -> None:
+    table_file(swept(copy, "deit_s12 recipe.base_lr=1e-3,2e-3 recipe.epochs=8,9"), "mine").write()
+    before = (copy / "tables" / "mine.yaml").read_text()
+    table_file(swept(copy, "deit_s12 recipe.epochs=9,8 recipe.base_lr=0.002,1e-3"), "mine").write()
+    assert (copy / "tables" / "mine.yaml").read_text() == before
+    other = swept(copy, "deit_s12 recipe.base_lr=1e-3,3e-3 recipe.epochs=8,9")
+    with pytest.raises(SpecError, match=r"differs in row deit_s12-base_lr_0.003-epochs_8.*another"):
+        table_file(other, "mine")
 
 
 def test_the_command_line_replaces_what_a_row_of_a_table_changes(copy: Path) -> None:
     request = swept(copy, "deit_s12 recipe.epochs=9,10 recipe.base_lr=1e-3,2e-3")
-    path, _ = save_table(request, "mine")
+    saved = table_file(request, "mine")
+    saved.write()
+    path = saved.path
     request = load([path], ["recipe.weight_decay=0.3", "recipe.warmup_epochs=0"])
     assert {e.recipe.weight_decay for e in request.experiments} == {0.3}
     again = load([path], ["recipe.mixup=0.1,0.2"])
