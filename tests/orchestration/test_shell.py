@@ -15,9 +15,11 @@ import pytest
 from antioversmooth.config import ClusterConfig, ContainerConfig, ContainerRuntime
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.preflight import check_images, check_setup
+from antioversmooth.orchestration.slurm.epilogue import read_stage
 from antioversmooth.orchestration.slurm.script import BatchJob, render
 
 KILLED = 137
+PROGRAMS = ("srun", "scontrol", "env", "python", "grep", "date", "head")
 
 
 @dataclass
@@ -43,6 +45,7 @@ def run_job(
     *setup: str,
     environment: Mapping[str, str] | None = None,
     container: ContainerConfig | None = None,
+    scontrol: str = "echo node7; echo node8",
 ) -> Job:
     """Runs a job whose srun ends as after a kill -9."""
     programs = folder / "programs"
@@ -54,7 +57,7 @@ def run_job(
         f'printf "%s\\n" "$@" > {folder}/options',
         f"exit {KILLED}",
     )
-    program(programs / "scontrol", "echo node7")
+    program(programs / "scontrol", scontrol)
     end = f"import sys; open({str(folder / 'end')!r}, 'w').write(' '.join(sys.argv[1:]))"
     job = BatchJob(
         name="job",
@@ -105,6 +108,7 @@ def run_job(
         "unset SLURM_JOB_ID", "code=0 started=0 setup=x stage=x",
         "export PYTHONHOME=/nowhere PYTHONSAFEPATH=",
         "export MASTER_ADDR=localhost MASTER_PORT=1 RANK=5 WORLD_SIZE=1 LOCAL_RANK=5",
+        "export SLURM_RESTART_COUNT=9 SLURM_JOB_ID=8",
         "export BASH_ENV=/nowhere SHELLOPTS", "false", "ls /nowhere", "grep x /dev/null",
         "cat << END", "export X='a b'; echo \"it's\"",
     ],
@@ -114,6 +118,7 @@ def test_no_line_of_setup_switches_off_what_follows(tmp_path: Path, line: str) -
     assert job.ranks["BEFORE"] == "yes, it is"
     assert job.ranks["PYTHONPATH"].split(":")[0] == str(tmp_path / "code")
     assert (job.ranks["PYTHONSAFEPATH"], job.ranks["MASTER_ADDR"]) == ("1", "node7")
+    assert (job.ranks["SLURM_JOB_ID"], job.ranks["SLURM_RESTART_COUNT"]) == ("7", "0")
     assert not job.ranks.keys() & {"RANK", "WORLD_SIZE", "LOCAL_RANK", "PYTHONHOME"}
     assert job.options[-3:] == ["-m", "probe", "two words"]
     assert job.stage == f"srun {KILLED}"
@@ -183,9 +188,36 @@ def test_facts_of_the_job_reach_srun_and_its_options_say_the_rest(tmp_path: Path
 
 
 def test_exported_functions_do_not_stand_for_programs(tmp_path: Path) -> None:
-    functions = {f"BASH_FUNC_{name}%%": "() { exit 3; }" for name in ("srun", "env", "python")}
+    functions = {f"BASH_FUNC_{name}%%": "() { exit 3; }" for name in PROGRAMS}
     job = run_job(tmp_path, environment=functions)
+    assert job.ranks["MASTER_ADDR"] == "node7"
     assert job.end[0] == str(KILLED)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "nodes", "first"),
+    [
+        ("echo '*** Welcome ***'; echo; echo node7; echo node8", "node[7-8]", "node7"),
+        ("echo NOTICE; echo nodes; echo node-a.site; echo b1", "node-a.site,b1", "node-a.site"),
+        ("echo Welcome >&2; echo gpu03; exit 1", "gpu03", "gpu03"),
+    ],
+)
+def test_the_ranks_meet_at_a_host_of_the_job_between_notices_of_the_site(
+    tmp_path: Path, hosts: str, nodes: str, first: str
+) -> None:
+    job = run_job(tmp_path, environment={"SLURM_JOB_NODELIST": nodes}, scontrol=hosts)
+    assert job.ranks["MASTER_ADDR"] == first
+
+
+@pytest.mark.parametrize("answer", ["exit 0", "echo Not now; exit 1", "echo node 7 is one"])
+def test_a_job_whose_hosts_are_not_known_ends_before_srun(tmp_path: Path, answer: str) -> None:
+    job = run_job(tmp_path, scontrol=answer)
+    assert not job.ranks
+    assert job.end[0] == "1"
+    code, why = read_stage(tmp_path, "7", 1)
+    said = {"exit 0": "nothing", "echo Not now; exit 1": "Not now"}.get(answer, "node 7 is one")
+    assert code == 1
+    assert why.endswith(f"srun did not start; it says: {said}")
 
 
 @pytest.mark.parametrize(

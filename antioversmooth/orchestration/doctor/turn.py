@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     first = {"code": code, "ended": time.time(), "host": socket.gethostname()}
     files.write_json(folder / FIRST_TURN, {**first, "requeue": not ends_again})
     if setup := read_stage(folder, job_id, code)[1]:
-        advice = "try the lines of cluster.setup on a node; runs would end there, too"
+        advice = "try it on a node; runs would end there, too"
         _add(folder, Finding("setup", Level.wrong, setup, advice))
     _add(folder, _ask(folder, job_id, submits=ends_again))
     for finding in _blind_nodes(folder, job_id):

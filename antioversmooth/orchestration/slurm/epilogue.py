@@ -69,7 +69,7 @@ def finish(run: Run, code: int, started: float, job_id: str) -> int:
 
 
 def read_stage(folder: Path, job_id: str, code: int) -> tuple[int, str]:
-    """Exit code of srun, and an empty text; where `cluster.setup` ended the shell, what it did.
+    """Exit code of srun, and an empty text; where srun did not start, why.
 
     Args:
         folder: Of the job's raw output.
@@ -82,6 +82,9 @@ def read_stage(folder: Path, job_id: str, code: int) -> tuple[int, str]:
         line = f" at `{redact(one_line(rest))}`" if rest.strip() else ""
         # 2 would be a process that cannot run until a person fixes something
         return 1, f"cluster.setup ended the job's shell{line} with exit code {code}, before srun"
+    if stage.strip() == "hosts":
+        said = redact(one_line(rest)).strip() or "nothing"
+        return 1, f"scontrol names no host of the job, so srun did not start; it says: {said}"
     return int(rest) if rest.strip().isdecimal() else code, ""
 
 

@@ -15,9 +15,15 @@ from antioversmooth.orchestration.slurm.environment import MPI, PYTHON, RANK, SR
 MASTER = '"$_master:$_port"'
 """Address and port where the ranks meet."""
 _PORT = "$((20000 + (SLURM_JOB_ID + 997 * ${SLURM_RESTART_COUNT:-0}) % 12000))"
+_PROGRAM = "/usr/bin/env"
+"""Starts a program, also where a function has its name."""
+_FIRST_HOST = "${SLURM_JOB_NODELIST%%[[,]*}[[:alnum:]._-]*"
+"""Pattern of the name of a job's first host, in the words of bash."""
+_TURN = '"SLURM_JOB_ID=$SLURM_JOB_ID" "SLURM_RESTART_COUNT=${SLURM_RESTART_COUNT:-0}"'
+"""The job and its turn as SLURM sets them, which `setup` may not."""
 STAGE = '"$SLURM_JOB_ID"_stage.txt'
-"""Name of the file in which a job writes how far it came: `setup` and the last command of that, or
-`srun` and its exit code."""
+"""Name of the file in which a job writes how far it came: `hosts` and the output of scontrol where
+that names none, `setup` and the last command of that, or `srun` and its exit code."""
 
 
 def lines_before(code: str, folder: str, setup: Sequence[str]) -> list[str]:
@@ -35,18 +41,21 @@ def lines_before(code: str, folder: str, setup: Sequence[str]) -> list[str]:
         "set +eu; trap - ERR DEBUG EXIT",
         f"unset {prefixes} {' '.join(SRUN)}",
         f"[ -d {code} ] || exit 1  # without a snapshot, Python imports an installed package",
-        '_master=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+        # a site's scontrol may print notices, too: the first host has the list's first letters
+        f'_said=$({_PROGRAM} scontrol show hostnames "$SLURM_JOB_NODELIST" 2>&1)',
+        f'_master=$({_PROGRAM} grep -m 1 -xE "{_FIRST_HOST}" <<< "$_said")',
         # jobs and their turns differ in the port: a program of somebody else may hold one
         f"_port={_PORT}  # below the ephemeral ports of Linux",
         "_srun=$(type -P srun || echo srun)",
         # a program, so no function of `setup` takes the place of what it starts; without
         # PYTHONSAFEPATH, `-m` imports from the current folder first
-        f"_env=(/usr/bin/env {unset} PYTHONSAFEPATH=1)",
+        f"_env=({_PROGRAM} {unset} PYTHONSAFEPATH=1 {_TURN})",
         f"_stage={folder}/{STAGE}",
         f"_setup={shlex.quote(chr(10).join(setup))}",
-        "started=$(date +%s)",
+        f"started=$({_PROGRAM} date +%s)",
         "trap : TERM  # the ranks save and exit; the epilogue must still run",
         "(  # whatever `setup` does to its shell, it does not do to the rest of this script",
+        '[ "$_master" ] || { echo "hosts $_said" >| "$_stage"; exit 1; }',
         'echo setup >| "$_stage"',
         r"""trap '[ "$BASH_COMMAND" = "eval \"\$_setup\"" ] || _last=$BASH_COMMAND' DEBUG""",
         """trap '[ "${_ran-}" ] || echo "setup $_last" >| "$_stage"' EXIT""",
@@ -70,7 +79,7 @@ def _environment(code: str) -> str:
 ASKS_SLURM = [
     "sh",
     "-c",
-    'squeue --noheader --jobs="$SLURM_JOB_ID" && command -v scontrol && command -v sbatch',
+    'env squeue --noheader --jobs="$SLURM_JOB_ID" && command -v scontrol && command -v sbatch',
 ]
 """A command that succeeds where SLURM's clients are and reach their cluster."""
 
