@@ -5,19 +5,20 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from antioversmooth import spec
 from antioversmooth.cli.exit_codes import FAILED, OK
 from antioversmooth.cli.parsers import option_overrides, split_overrides
 from antioversmooth.cli.requests import print_json
-from antioversmooth.errors import TrackingError
+from antioversmooth.errors import SpecError, TrackingError
 from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration import backend, devices
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.doctor import report, speeds
-from antioversmooth.orchestration.doctor.costs import costs
+from antioversmooth.orchestration.doctor.costs import costs, placements
 from antioversmooth.orchestration.doctor.examination import Examination, login_findings
 from antioversmooth.orchestration.doctor.report import Report
 from antioversmooth.orchestration.doctor.site import Site, found_on_login
@@ -37,6 +38,7 @@ def doctor_command(args: Namespace) -> int:
     site = _site(args, on_slurm=choice.backend.submits)
     _say(f"Back end: {choice.backend.name} ({choice.reason})")
     found = [*login_findings(site), _tracking(find_root() / "results")]
+    found += placements(site, choice.backend)
     nodes = ""
     if not args.no_job:
         examination = Examination(site, args.wait, _say)
@@ -99,12 +101,14 @@ def _examine_nodes(
 def _placement(site: Site, chosen: Backend, gpus: list[str]) -> Placement:
     """Processes and devices on this machine: of the run with the most, else those of the profile.
 
-    Raises:
-        SpecError: A global batch does not divide over the processes.
+    A run whose global batch does not divide is a finding, and has none.
     """
-    placements = [chosen.placement(run.experiment) for run in site.runs]
-    if placements:
-        return max(placements, key=lambda placement: placement.processes)
+    found = []
+    for run in site.runs:
+        with suppress(SpecError):
+            found.append(chosen.placement(run.experiment))
+    if found:
+        return max(found, key=lambda placement: placement.processes)
     asked = site.cluster.nodes * site.cluster.gpus_per_node
     processes = min(asked, len(gpus)) or (1 if asked else site.cluster.tasks_per_node)
     return Placement(processes, bool(asked and gpus), device_batch=1, accumulation=1)

@@ -80,6 +80,9 @@ class Backend(Protocol):
             SpecError: The global batch does not divide over the processes.
         """
 
+    def at_a_time(self, experiments: Sequence[Experiment]) -> int:
+        """Most of these runs that go on side by side; 0: any number."""
+
     def script(self, run: Run, snapshot: Snapshot) -> str | None:
         """The batch script of a run; None without one."""
 

@@ -62,7 +62,7 @@ def describe(
     records = read_records(runs, traced=True)
     planned = [*_plan(records, backend)]
     costs = [one.cost() for one in planned]
-    most = max((run.experiment.cluster.max_queued for run in runs), default=0)
+    most = backend.at_a_time([one.record.run.experiment for one in planned if one.cost().starts])
     return {
         "backend": backend.name,
         "because": choice.reason,
@@ -122,7 +122,8 @@ def _refusal(records: Sequence[RunRecord], backend: Backend, results: Path) -> s
     pending = [r.run for r in records if r.result is None and not r.invalid_result_reason]
     try:
         preflight.check_machine(pending, backend)
-        preflight.check_profiles(pending, backend)
+        clusters = [run.experiment.cluster for run in pending]
+        preflight.check_profiles(clusters, submits=backend.submits)
         preflight.check_inputs(pending)
         preflight.check_space(pending, results)
     except UserError as err:

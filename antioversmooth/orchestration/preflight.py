@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from antioversmooth import files, weight_files
-from antioversmooth.config import ContainerConfig, DataConfig, Experiment
+from antioversmooth.config import ClusterConfig, ContainerConfig, DataConfig, Experiment
 from antioversmooth.datasets.current import CurrentData
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import LaunchError
@@ -37,7 +37,7 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
             files or a compiler.
     """
     check_machine(runs, backend)
-    check_profiles(runs, backend)
+    check_profiles([run.experiment.cluster for run in runs], submits=backend.submits)
     check_inputs(runs)
     check_writable(results)
     check_space(runs, results)
@@ -75,16 +75,16 @@ def _check_machine(config: Experiment, placement: Placement) -> None:
     machine.check_open_files(needs.all_workers)
 
 
-def check_profiles(runs: Sequence[Run], backend: Backend) -> None:
+def check_profiles(clusters: Sequence[ClusterConfig], *, submits: bool) -> None:
     """Checks what cluster profiles name: programs, lines for bash, images.
 
     Raises:
         LaunchError: One of them is not there, or cannot be read.
     """
-    notify.check([run.experiment.cluster for run in runs])
-    clusters = [run.experiment.cluster for run in runs if backend.submits]
-    check_setup(cluster.setup for cluster in clusters)
-    check_images(cluster.container for cluster in clusters if cluster.container)
+    notify.check(clusters)
+    if submits:
+        check_setup(cluster.setup for cluster in clusters)
+        check_images(cluster.container for cluster in clusters if cluster.container)
 
 
 def check_setup(setups: Iterable[Sequence[str]]) -> None:

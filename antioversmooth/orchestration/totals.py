@@ -56,13 +56,13 @@ def totals(costs: Sequence[Cost], *, submits: bool, at_a_time: int = 0) -> dict[
     Args:
         costs: Of all runs, dependencies first.
         submits: Whether the runs become jobs.
-        at_a_time: Most jobs at a time; 0: the usual numbers, and all at once.
+        at_a_time: Most runs side by side; 0: the usual numbers, and all at once.
     """
     pending = [cost for cost in costs if cost.starts]
-    slots = {str(n): n for n in (at_a_time,) if n} or {
-        **{str(n): n for n in AT_A_TIME if n < len(pending)},
-        "all": len(pending),
-    }
+    numbers = (at_a_time,) if at_a_time else AT_A_TIME
+    slots = {str(n): n for n in numbers if n < len(pending)}
+    if not at_a_time or at_a_time >= len(pending):
+        slots["all"] = len(pending)
     return {
         "runs": len(costs),
         "done": sum(cost.is_done for cost in costs),
@@ -118,9 +118,8 @@ def disk_bytes(runs: Sequence[Run]) -> int:
 
 def lines(totals: dict[str, Any]) -> list[str]:
     """The totals for people, one line each."""
-    runs = (
-        f"total: {totals['runs']:,} runs, {totals['done']:,} done, {totals['to_start']:,} to start"
-    )
+    number = _counted(totals["runs"], "run")
+    runs = f"total: {number}, {totals['done']:,} done, {totals['to_start']:,} to start"
     unknown, left = totals["not_estimated"], totals["device_hours_left"]
     to_come = "" if left == totals["device_hours"] else f", {left:,.2f} of them still to come"
     without = f"; {unknown:,} of the runs cannot be estimated" if unknown else ""
@@ -132,14 +131,19 @@ def lines(totals: dict[str, Any]) -> list[str]:
     if not totals["to_start"]:
         return found
     if totals["jobs"] is not None:
-        found.append(f"at least {totals['jobs']:,} jobs, by the time limits of their profiles")
+        found.append(f"at least {_counted(totals['jobs'], 'job')}, by cluster.time_min")
     if unknown < totals["to_start"]:
         least = "at least " if unknown else ""
         hours = (f"{value:,.1f} h {_at_a_time(n)}" for n, value in totals["wall_hours"].items())
-        found.append(f"{least}{', '.join(hours)}; time in the queue comes on top")
+        queue = "" if totals["jobs"] is None else "; time in the queue comes on top"
+        found.append(f"{least}{', '.join(hours)}{queue}")
     mib = totals["disk_bytes"] / 2**20
     disk = f"{mib / 1024:,.1f} GiB" if mib >= 1024 else f"{mib:,.0f} MiB"
     return [*found, f"about {disk} of disk for checkpoints and journals"]
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
 def _at_a_time(number: str) -> str:

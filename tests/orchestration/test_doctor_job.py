@@ -261,7 +261,7 @@ def test_a_job_whose_script_did_not_end_is_explained_by_its_log(
         (["--wait", "1h"], "minutes"),
         (["no_such_row"], "no such spec"),
         (["cluster.nodes=0"], "cluster.nodes"),
-        (["--node"], "there is no option"),
+        (["--noddes"], "there is no option"),
     ],
 )
 def test_a_mistake_of_the_user_is_one_message(

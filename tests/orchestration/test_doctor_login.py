@@ -11,17 +11,20 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_slurm import FakeSlurm
 
-from antioversmooth.config import ClusterConfig
+from antioversmooth.config import ClusterConfig, ContainerConfig
 from antioversmooth.errors import LaunchError
 from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration.doctor import clients, inputs, limits, shell, storage
+from antioversmooth.orchestration.doctor.costs import placements
 from antioversmooth.orchestration.doctor.examination import login_findings
 from antioversmooth.orchestration.doctor.site import Site, examine
 from antioversmooth.orchestration.slurm import client
+from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.runs import Run
 
 CLUSTER = ClusterConfig(name="site", partition="gpu", nodes=2, time_min=600)
@@ -293,6 +296,34 @@ def test_missing_data_is_wrong_and_packaged_data_is_ok(
     (fine, bad) = inputs.data(replace(site, runs=[packaged, missing]))
     assert (fine.level, bad.level) == (Level.ok, Level.wrong)
     assert str(tmp_path / "none") in bad.text
+
+
+@pytest.mark.parametrize(
+    ("change", "on_slurm", "level"),
+    [
+        ({"notify": "no-such-program"}, False, Level.wrong),
+        ({"notify": "true"}, False, Level.ok),
+        ({"setup": ["if true"]}, True, Level.wrong),
+        ({"setup": ["if true"]}, False, Level.ok),
+        ({"container": ContainerConfig(image="/none.sif")}, True, Level.wrong),
+    ],
+)
+def test_what_a_launch_refuses_of_a_profile_is_wrong(
+    site: Site, change: dict[str, Any], on_slurm: bool, level: Level
+) -> None:
+    there = replace(site, cluster=replace(CLUSTER, **change), on_slurm=on_slurm)
+    (found,) = examine(there, "profile", inputs.profile)
+    assert found.level is level
+
+
+def test_a_run_that_a_launch_cannot_place_is_wrong(
+    site: Site, make_run: Callable[..., Run]
+) -> None:
+    uneven = make_run("deit_s12", "cluster.nodes=3", "cluster.gpus_per_node=7")
+    there = replace(site, runs=[uneven, make_run("deit_s12")])
+    (found,) = placements(there, SlurmBackend())
+    assert found.level is Level.wrong
+    assert "does not divide over 21 processes" in found.text
 
 
 def test_a_check_that_fails_is_a_finding(site: Site, say: dict[str, str | LaunchError]) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from completed import finish
 
-from antioversmooth.orchestration import dryrun, scripts
+from antioversmooth.orchestration import devices, dryrun, scripts
 from antioversmooth.orchestration.backend import Choice
+from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.totals import Cost, lines, totals, wall_hours
@@ -68,6 +69,41 @@ def test_totals_are_sums_of_rows_less_what_is_trained(seeds: Sequence[Run]) -> N
 def test_a_limit_on_jobs_at_a_time_is_the_one_that_is_told(seeds: Sequence[Run]) -> None:
     found = totals([cost(run, 1.0) for run in seeds], submits=True, at_a_time=2)
     assert found["wall_hours"] == {"2": 3.0}
+    found = totals([cost(run, 1.0) for run in seeds], submits=True, at_a_time=5)
+    assert found["wall_hours"] == {"all": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpus", "overrides", "number"),
+    [
+        (8, 4, ["cluster.gpus_per_node=2"], 4),
+        (8, 4, ["cluster.gpus_per_node=2", "cluster.max_parallel=3"], 3),
+        (1, 4, ["cluster.gpus_per_node=2"], 1),
+        (0, 4, ["cluster.gpus_per_node=0", "cluster.tasks_per_node=2"], 2),
+        (0, 1, ["cluster.gpus_per_node=0", "cluster.tasks_per_node=2"], 1),
+        (0, 1, ["cluster.max_parallel=7"], 7),
+        (8, 4, ["cluster.gpus_per_node=2", "cluster.max_queued=2"], 4),
+    ],
+)
+def test_this_machine_runs_as_many_at_a_time_as_have_room(
+    make_run: MakeRun,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    cpus: int,
+    overrides: Sequence[str],
+    number: int,
+) -> None:
+    monkeypatch.setattr(devices, "visible_gpus", lambda: [str(gpu) for gpu in range(gpus)])
+    monkeypatch.setattr(devices, "cpus", lambda: cpus)
+    assert LocalBackend().at_a_time([make_run("deit_s12", *overrides).experiment]) == number
+
+
+def test_a_launch_on_this_machine_waits_for_no_queue(seeds: Sequence[Run]) -> None:
+    said = lines(totals([cost(run, 1.0) for run in seeds], submits=False, at_a_time=2))
+    assert "3.0 h with 2 at a time" in said
+    one = "\n".join(lines(totals([cost(seeds[0], 1.0)], submits=True)))
+    assert "total: 1 run, 0 done, 1 to start" in one
+    assert "at least 1 job, by" in one
 
 
 @pytest.mark.parametrize(("device_hours", "jobs"), [(1, 1), (8 * 23.9, 1), (8 * 24, 2), (500, 3)])

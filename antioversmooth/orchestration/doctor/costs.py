@@ -1,15 +1,25 @@
-"""Hours and device-hours of the runs, by the speeds that are known."""
+"""Room for the processes of the runs, and their hours by the speeds that are known."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from antioversmooth.errors import SpecError
+from antioversmooth.errors import SpecError, UserError
 from antioversmooth.finding import Finding, Level, Place
+from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.backend import Backend
-from antioversmooth.orchestration.doctor.site import Site
+from antioversmooth.orchestration.doctor.site import Site, found_on_login
 from antioversmooth.orchestration.estimate import Estimator
 from antioversmooth.runs.record import RunRecord
+
+
+def placements(site: Site, backend: Backend) -> Iterator[Finding]:
+    """Findings of runs that a launch refuses, since their processes have no room here."""
+    for run in site.runs:
+        try:
+            preflight.check_machine([run], backend)
+        except UserError as err:
+            yield found_on_login("placement", Level.wrong, str(err), place=Place.model)
 
 
 def costs(site: Site, backend: Backend) -> Iterator[Finding]:
@@ -24,8 +34,8 @@ def costs(site: Site, backend: Backend) -> Iterator[Finding]:
         run = record.run
         try:
             placement = backend.placement(run.experiment)
-        except SpecError as err:
-            yield Finding("cost", Level.wrong, str(err), place=Place.model)
+        except SpecError:
+            # a finding of its own
             continue
         estimate = estimator.estimate(record, on_gpu=placement.on_gpu)
         hours = estimate.device_hours

@@ -40,6 +40,7 @@ EVERYWHERE: dict[str, Check] = {
     "results folder": storage.results_folder,
     "Python": storage.python,
     "shell": shell.variables,
+    "profile": inputs.profile,
     "data": inputs.data,
     "files of weights": inputs.weights,
 }

@@ -1,4 +1,4 @@
-"""Data and weights of the runs, as far as this machine sees them."""
+"""The profile, and data and weights of the runs, as far as this machine sees them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from antioversmooth.errors import UserError
 from antioversmooth.finding import Finding, Level, Place
 from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.doctor.site import Site, found_on_login
+
+
+def profile(site: Site) -> Iterator[Finding]:
+    """Whether a launch would accept the programs, lines and images that the profile names."""
+    clusters = [site.cluster, *(run.experiment.cluster for run in site.runs)]
+    preflight.check_profiles(clusters, submits=site.on_slurm)
+    text = f"{site.cluster.name}: a launch accepts it"
+    yield found_on_login("profile", Level.ok, text)
 
 
 def data(site: Site) -> Iterator[Finding]:

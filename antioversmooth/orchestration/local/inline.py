@@ -30,6 +30,10 @@ class InlineBackend:
         """One process, on a GPU if there is one."""
         return devices.place_on(experiment, 1, on_gpu=bool(devices.visible_gpus()))
 
+    def at_a_time(self, experiments: Sequence[Experiment]) -> int:
+        """One."""
+        return 1
+
     def script(self, run: Run, snapshot: Snapshot) -> None:
         """None: no job is submitted."""
 

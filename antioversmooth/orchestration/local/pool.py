@@ -53,6 +53,17 @@ class LocalBackend:
         """The processes of the spec, or as many as this machine has devices for."""
         return devices.place(experiment, self.gpus)
 
+    def at_a_time(self, experiments: Sequence[Experiment]) -> int:
+        """As many as have room where all of them need as much as the one that needs most."""
+        return min(map(self._at_a_time, experiments), default=0)
+
+    def _at_a_time(self, experiment: Experiment) -> int:
+        placed, limit = self.placement(experiment), experiment.cluster.max_parallel
+        if placed.on_gpu:
+            room = max(1, len(self.gpus) // placed.processes)
+            return min(room, limit) if limit else room
+        return limit or max(1, devices.cpus() // placed.processes)
+
     def script(self, run: Run, snapshot: Snapshot) -> None:
         """None: no job is submitted."""
 

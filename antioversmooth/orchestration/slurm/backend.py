@@ -51,6 +51,10 @@ class SlurmBackend:
         cluster = experiment.cluster
         return devices.place_on(experiment, cluster.world_size, on_gpu=cluster.gpus_per_node > 0)
 
+    def at_a_time(self, experiments: Sequence[Experiment]) -> int:
+        """The limit of the profile on jobs in the queue."""
+        return max((experiment.cluster.max_queued for experiment in experiments), default=0)
+
     def script(self, run: Run, snapshot: Snapshot) -> str:
         """The sbatch script of a run."""
         return sbatch_script(run, snapshot.path)
