@@ -12,6 +12,7 @@
                                                of the attempt that it ends, if one runs
 {"time", "event": "waiting", "message"}        the run is to get a job as soon as what it waits for
                                                allows one
+{"time", "event": "unanswered"}                sbatch did not say whether it submitted a job
 {"time", "event": "retry"}                     a person grants the run new retry budgets
 """
 
@@ -35,6 +36,7 @@ class EventKind(Enum):
     ended = "ended"
     cancelled = "cancelled"
     waiting = "waiting"
+    unanswered = "unanswered"
     retry = "retry"
 
 
@@ -65,6 +67,7 @@ _REQUIRED: dict[EventKind, set[str]] = {
     EventKind.ended: {"job_id", "code", "state"},
     EventKind.cancelled: set(),
     EventKind.waiting: {"message"},
+    EventKind.unanswered: set(),
     EventKind.retry: set(),
 }
 _KINDS = {kind.value for kind in EventKind}
@@ -131,6 +134,12 @@ def waiting_reason(events: Iterable[JobEvent], attempts: Iterable[Attempt]) -> s
     if not is_waiting or any(attempt.started > newest[0].time for attempt in attempts):
         return ""
     return newest[0].message
+
+
+def is_unanswered(events: Iterable[JobEvent]) -> bool:
+    """Whether the run may have a job whose id nobody knows."""
+    kinds = [e.kind for e in events if e.kind in (EventKind.submitted, EventKind.unanswered)]
+    return kinds[-1:] == [EventKind.unanswered]
 
 
 def mark_cancelled(attempts: Sequence[Attempt], events: Iterable[JobEvent]) -> list[Attempt]:

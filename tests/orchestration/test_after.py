@@ -45,7 +45,7 @@ def end(run: Run, attempt: int, reason: str) -> None:
 
 
 def requeued(slurm: FakeSlurm) -> bool:
-    return bool(slurm.calls("scontrol"))
+    return bool([call for call in slurm.calls("scontrol") if "requeue" in call])
 
 
 @pytest.mark.parametrize("reason", ["preempted", "timeout"])

@@ -51,20 +51,54 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Says:
 )
 def test_the_id_of_a_job_is_the_last_line_that_is_one(says: Says, said: bytes, job_id: str) -> None:
     says("sbatch", said, err=LATIN_1)
-    assert client.submit("job.sh", what="deit_s12 seed 0") == job_id
+    says("scontrol", b"", err=AWAY, code=1)
+    assert client.submit("job.sh", what="deit_s12 seed 0", name="one") == job_id
 
 
 @pytest.mark.parametrize("said", [b"", WELCOME, b"Submitted\n", b"4242_7\n"])
 def test_a_submission_without_an_id_shows_the_output(says: Says, said: bytes) -> None:
     says("sbatch", said, err=b"sbatch: lua: checked\n")
     with pytest.raises(LaunchError, match=r"gave no job id.*sbatch: lua: checked"):
-        client.submit("job.sh", what="deit_s12 seed 0")
+        client.submit("job.sh", what="deit_s12 seed 0", name="one")
 
 
 def test_a_number_in_a_refusal_is_no_job(says: Says) -> None:
+    says("scontrol", NAMED % (b"12345", b"two"))
     says("sbatch", b"12345\n", err=b"sbatch: error: your balance is too low\n", code=1)
     with pytest.raises(LaunchError, match="SLURM refuses the job: your balance is too low"):
-        client.submit("job.sh", what="deit_s12 seed 0")
+        client.submit("job.sh", what="deit_s12 seed 0", name="one")
+
+
+NAMED = b"JobId=%b JobName=%b\n   UserId=alice(1000) GroupId=users(100)\n   JobState=PENDING\n"
+
+
+@pytest.mark.parametrize(("said", "code"), [(b"4242\n4\n", 0), (b"7\n4242\n4\n", 1), (b"4242", 1)])
+def test_the_id_that_slurm_knows_by_the_name_is_the_job(says: Says, said: bytes, code: int) -> None:
+    """A footer may be a number, and a wrapper may fail after it has submitted."""
+    says("sbatch", said, err=b"cannot write the site's log\n", code=code)
+    says("scontrol", NAMED % (b"4242", b"one") + NAMED % (b"4", b"two"))
+    assert client.submit("job.sh", what="deit_s12 seed 0", name="one") == "4242"
+
+
+def test_an_id_of_a_client_that_fails_is_no_refusal_while_slurm_is_away(says: Says) -> None:
+    says("sbatch", b"4242\n", err=b"cannot write the site's log\n", code=1)
+    says("scontrol", b"", err=AWAY, code=1)
+    with pytest.raises(client.Unanswered, match=r"in the queue or not.*4242; cannot write"):
+        client.submit("job.sh", what="deit_s12 seed 0", name="one")
+
+
+def test_a_client_that_asks_gets_no_answer_and_one_that_is_slow_is_named(
+    says: Says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    says("sbatch", b"4242\n")
+    program = tmp_path / "bin" / "sbatch"
+    asks = "#!/bin/sh\nread answer && exit 9\nsleep 0.3\n"
+    program.write_text(program.read_text().replace("#!/bin/sh\n", asks))
+    assert client.submit("job.sh", what="deit_s12 seed 0", name="one") == "4242"
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(client, "SILENT_S", 0.05)
+    client.submit("job.sh", what="deit_s12 seed 0", name="one")
+    assert capsys.readouterr().err == "sbatch has not answered for 0 s; waiting\n"
 
 
 LISTED = b"7|RUNNING|alice|None|node[1-2]|2026-01-01T10:00:00|one"
@@ -233,6 +267,18 @@ def test_only_jobs_that_go_on_are_refused_a_cancellation(says: Says) -> None:
         assert client.cancel(["7"]) == {}
     says("scancel", b"", err=words + b"Access/permission denied\n", code=1)
     assert client.cancel(["7"]) == {"7": "Kill job error on job id 7: Access/permission denied"}
+
+
+def test_a_job_that_goes_on_after_scancel_is_not_called_cancelled(
+    says: Says, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "CANCEL_S", (0.0, 0.0))
+    says("scancel", b"", err=b"use the portal\n")
+    says("scontrol", NAMED % (b"7", b"one"))
+    assert client.cancel(["7"]) == {"7": "it is PENDING after scancel, which says: use the portal"}
+    for state in (b"COMPLETING", b"CANCELLED"):
+        says("scontrol", (NAMED % (b"7", b"one")).replace(b"PENDING", state))
+        assert client.cancel(["7"]) == {}
 
 
 def test_the_version_is_read_between_notices(says: Says) -> None:

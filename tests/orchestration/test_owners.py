@@ -234,6 +234,23 @@ def test_a_cancellation_names_the_job_that_it_may_not_end(
     assert status_of(shared).state is RunState.pending
 
 
+def test_a_cancellation_that_scancel_does_not_do_is_none(
+    run: Run,
+    slurm: FakeSlurm,
+    snapshot: Snapshot,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(client, "CANCEL_S", (0.0,))
+    (tmp_path / "bin" / "scancel").write_text("#!/bin/sh\necho use the portal >&2\n")
+    assert cli.main(["cancel", str(run.dir)]) == 2
+    said = capsys.readouterr()
+    assert "job 1 goes on: it is PENDING after scancel, which says: use the portal" in said.err
+    assert said.out == ""
+    assert RunRecord.read(run).is_cancelled
+
+
 @pytest.mark.parametrize(
     ("owner", "remark"),
     [(4242, " (/shared/run belongs to user 4242)"), (0, ""), (os.geteuid(), "")],

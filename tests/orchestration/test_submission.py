@@ -177,6 +177,34 @@ def test_a_controller_that_is_away_for_a_moment_is_asked_again(
     assert submit(make_run(), snapshot) == "1"
 
 
+HIDES_ITS_ID = '#!/bin/sh\ncase "$*" in *test-only*) ;; *) "$0.real" "$@" > /dev/null;; esac\n'
+
+
+def test_a_job_whose_id_sbatch_did_not_give_is_found_by_its_name_behind_a_cached_list(
+    slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot, tmp_path: Path
+) -> None:
+    run, sbatch = make_run(), tmp_path / "bin" / "sbatch"
+    slurm.cache_lists()
+    sbatch.rename(f"{sbatch}.real")
+    sbatch.write_text("#!/bin/sh\n")
+    sbatch.chmod(0o755)
+    with pytest.raises(LaunchError, match="in the queue or not"):
+        submit(run, snapshot)
+    # a launcher that has the answer of a slow controller, or that is killed before it has
+    subprocess.run([f"{sbatch}.real", str(run.dir / "slurm" / "job.sh")], check=True)
+    assert submit(run, snapshot) == "1"
+    assert RunRecord.read(run).newest_job_id == "1"
+    other = make_run(seed=1)
+    sbatch.write_text(HIDES_ITS_ID)
+    assert submit(other, snapshot) == "2"
+    assert len(slurm.jobs()) == 2
+    # only then, since it is much to ask
+    asked = slurm.calls("scontrol")
+    assert asked.count("scontrol show job") == 3
+    submit(other, snapshot)
+    assert slurm.calls("scontrol").count("scontrol show job") == 3
+
+
 def test_what_a_shell_tells_slurm_s_clients_changes_nothing(
     slurm: FakeSlurm,
     make_run: MakeRun,

@@ -91,9 +91,10 @@ def run_job(
     Raises:
         LaunchError: SLURM refuses the job.
     """
-    text = script.render(batch_job(cluster, folder, num_models, paths))
-    files.write_atomic(folder / turn.SCRIPT, text)
-    job_id = client.submit(str(folder / turn.SCRIPT), what=f"doctor on {cluster.name}")
+    job = batch_job(cluster, folder, num_models, paths)
+    path = folder / turn.SCRIPT
+    files.write_atomic(path, script.render(job))
+    job_id = client.submit(str(path), what=f"doctor on {cluster.name}", name=job.name)
     say(f"job {job_id} submitted; Ctrl-C cancels it")
     try:
         return _Watch(job_id, folder, cluster.world_size, say).until(60 * wait_min)

@@ -11,6 +11,9 @@ import os
 import pwd
 import re
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -34,6 +37,10 @@ class LimitReached(LaunchError):
         """SLURM's word for it, as AssocMaxSubmitJobLimit."""
 
 
+class Unanswered(LaunchError):
+    """Only a look at the queue tells whether the job is there: sbatch does not."""
+
+
 class NoClient(LaunchError):
     """A command of SLURM is not on PATH."""
 
@@ -48,6 +55,8 @@ class Stage(Enum):
 
 RUNNING = "RUNNING"
 """SLURM's word for a job that runs and that nobody is ending."""
+ENDING = "COMPLETING"
+"""SLURM's word for a job whose last processes are ending."""
 _WAITING = {
     "PENDING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD",
     "EXPEDITING",
@@ -186,8 +195,21 @@ def jobs_shown(ids: Iterable[str]) -> list[Job]:
     singly: list[tuple[str, ...]] = [(job_id,) for job_id in sorted(wanted)]
     calls = singly if len(wanted) <= ASKED_SINGLY else [()]
     said = "\n".join(_ask_about("scontrol", "show", "job", *call) for call in calls)
+    return [job for job in _shown_jobs(said) if job.id in wanted]
+
+
+def all_jobs_shown() -> list[Job]:
+    """The jobs of all users that scontrol shows, which is much to ask of a busy controller.
+
+    Raises:
+        LaunchError: The controller does not answer.
+    """
+    return _shown_jobs(_ask_about("scontrol", "show", "job"))
+
+
+def _shown_jobs(said: str) -> list[Job]:
     shown = map(_shown_job, re.split(r"^(?=JobId=)", said, flags=re.MULTILINE))
-    return [job for job in shown if job is not None and job.id in wanted]
+    return [job for job in shown if job is not None]
 
 
 def _shown_job(text: str) -> Job | None:
@@ -305,12 +327,13 @@ def cancel(job_ids: Iterable[str]) -> dict[str, str]:
     """Has SLURM end these jobs; those that are over already stay as they are.
 
     Returns:
-        Why SLURM refuses, in its words, by the id of the job: it is another user's.
+        Why a job goes on, by its id: SLURM's words where it is another user's, and the state of the
+        job where scancel, which may be a site's wrapper, did nothing.
 
     Raises:
         Unreachable: The controller does not answer.
     """
-    refused = {}
+    refused, said = {}, {}
     for job_id in job_ids:
         done = run_client("scancel", job_id)
         over = re.search("Invalid job id|already complet", done.stderr)
@@ -319,7 +342,28 @@ def cancel(job_ids: Iterable[str]) -> dict[str, str]:
             if isinstance(error, Unreachable):
                 raise error
             refused[job_id] = error_text(done)
+        elif not over:
+            said[job_id] = error_text(done)
+    for job in _still_alive(said):
+        refused[job.id] = f"it is {job.state} after scancel, which says: {said[job.id]}"
     return refused
+
+
+CANCEL_S = (0.0, 0.5, 1.0, 2.0)
+"""Seconds before each look at jobs that were cancelled: most are ending at once."""
+
+
+def _still_alive(job_ids: Iterable[str]) -> list[Job]:
+    """Those jobs that go on some seconds after they were cancelled."""
+    live = [*job_ids]
+    jobs: list[Job] = []
+    for seconds in CANCEL_S:
+        if not live:
+            break
+        time.sleep(seconds)
+        jobs = [job for job in jobs_shown(live) if job.is_live and job.state != ENDING]
+        live = [job.id for job in jobs]
+    return jobs
 
 
 def requeue(job_id: str) -> str:
@@ -356,31 +400,49 @@ def run_on_nodes(job_id: str, nodes: int, *command: str) -> str:
 _SUBMITTED = re.compile(r"(\d+)(;\S+)?")
 
 
-def submit(*arguments: str, what: str, pass_fds: Iterable[int] = ()) -> str:
-    """Id of the job that sbatch submits, which is the last line that is an id.
+def submit(*arguments: str, what: str, name: str, pass_fds: Iterable[int] = ()) -> str:
+    """Id of the job that sbatch submits.
+
+    Of several lines that are ids it is the one that SLURM knows by the job's name, else the last.
 
     Args:
         arguments: Those of sbatch besides --parsable; the last one is the script's path.
         what: The beginning of the message of an error.
+        name: The job's name.
         pass_fds: Descriptors that sbatch inherits.
 
     Raises:
         LimitReached: SLURM takes the job when others have ended.
-        LaunchError: SLURM refuses the job, or sbatch prints no id.
+        Unanswered: The job may be in the queue or not.
+        LaunchError: SLURM refuses the job.
     """
     done = run_client("sbatch", "--parsable", *arguments, timeout=None, pass_fds=tuple(pass_fds))
+    # <id>;<cluster> where there are several
+    ids = list(dict.fromkeys(found[1] for found in _matches(_SUBMITTED, done.stdout)))
+    if ids and (done.returncode or len(ids) > 1):
+        known = _with_name(name, ids)
+        if known is None and done.returncode:
+            raise Unanswered(f"{what}: {_UNANSWERED}: {_said(done.stdout + done.stderr)}")
+        ids = known or ([] if done.returncode else ids)
+    if ids:
+        return ids[-1]
     if done.returncode:
         refused = refusal(f"{what}: SLURM refuses the job", done)
         limit = submit_limit(error_text(done) + done.stdout)
         raise LimitReached(str(refused), limit) if limit else refused
-    # <id>;<cluster> where there are several
-    ids = [found[1] for found in _matches(_SUBMITTED, done.stdout)]
-    if not ids:
-        raise LaunchError(
-            f"{what}: sbatch gave no job id, so the job may be in the queue or not; launch again,"
-            f" which looks for it: {_said(done.stdout + done.stderr)}"
-        )
-    return ids[-1]
+    said = _said(done.stdout + done.stderr)
+    raise Unanswered(f"{what}: sbatch gave no job id: {_UNANSWERED}: {said}")
+
+
+_UNANSWERED = "the job may be in the queue or not; launch again, which looks for it"
+
+
+def _with_name(name: str, ids: Iterable[str]) -> list[str] | None:
+    """Those ids that are jobs of this name, in order; None where SLURM does not answer."""
+    try:
+        return sorted((job.id for job in jobs_shown(ids) if job.name == name), key=int)
+    except LaunchError:
+        return None
 
 
 def test_only(script: str) -> str:
@@ -442,10 +504,15 @@ def run_client(
         Unreachable: It takes longer.
         LaunchError: It cannot be started.
     """
+    # a client that asks gets no answer, and goes on or ends
+    given = options if "input" in options else {"stdin": subprocess.DEVNULL, **options}
+    slow = threading.Timer(SILENT_S, _say_that_it_is_slow, [command[0]])
+    slow.daemon = True
+    slow.start()
     try:
         return subprocess.run(
             command, capture_output=True, text=True, encoding="utf-8", errors="replace",
-            timeout=timeout, env=plain_environment(), **options,
+            timeout=timeout, env=plain_environment(), **given,
         )  # fmt: skip
     except FileNotFoundError as err:
         raise NoClient(
@@ -455,6 +522,16 @@ def run_client(
         raise Unreachable(f"SLURM did not answer {command[0]} within {timeout:.0f} s") from err
     except OSError as err:
         raise LaunchError(f"{command[0]} cannot be started: {err.strerror}") from err
+    finally:
+        slow.cancel()
+
+
+SILENT_S = 10.0
+"""Seconds after which a client that has not ended is named."""
+
+
+def _say_that_it_is_slow(client: str) -> None:
+    print(f"{client} has not answered for {SILENT_S:.0f} s; waiting", file=sys.stderr, flush=True)
 
 
 def _is_away(text: str) -> bool:

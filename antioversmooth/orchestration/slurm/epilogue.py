@@ -211,7 +211,7 @@ def requeue(run: Run, job_id: str) -> None:
         print(f"{run.name}: {refused}: {goes_on}", flush=True)
     with submission.submission_lock(run) as lock:
         if submission.live_job(run, exclude=job_id) is None:
-            submission.submit_script(run, [], lock)
+            submission.submit_script(run, [], lock, beside=job_id)
 
 
 def main(arguments: list[str]) -> int:

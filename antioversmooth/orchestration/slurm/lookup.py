@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.client import Job, Stage
 from antioversmooth.orchestration.slurm.script import job_name
-from antioversmooth.runs.jobs import EventKind
+from antioversmooth.runs.jobs import EventKind, is_unanswered
 from antioversmooth.runs.record import RunRecord
 
 
@@ -22,7 +22,8 @@ def find_jobs(records: Sequence[RunRecord], *, thorough: bool = False) -> dict[s
 
     Args:
         thorough: Whether scontrol is asked for the newest job in any case, as before a run gets
-            another one; else only where neither its end nor a cancellation is recorded.
+            another one; else only where neither its end nor a cancellation is recorded. And for all
+            jobs, after a submission that gave no id.
 
     Raises:
         LaunchError: SLURM's controller does not answer.
@@ -30,6 +31,8 @@ def find_jobs(records: Sequence[RunRecord], *, thorough: bool = False) -> dict[s
     found = _Found(records)
     found.add(client.jobs_named(found.names))
     found.add(client.jobs_numbered(found.missing((r, _open_ids(r)) for r in records)))
+    if thorough and any(is_unanswered(record.events) for record in records):
+        found.add(client.all_jobs_shown())
     newest = [(record, _recorded_ids(record)[:1]) for record in records]
     asked = [(r, ids) for r, ids in newest if ids and (thorough or not _is_settled(r, ids[0]))]
     found.add(client.jobs_shown(found.missing(asked)))
@@ -94,7 +97,7 @@ def _is_ending(record: RunRecord, job: Job) -> bool:
     It may have submitted its successor.
     """
     is_active = job.stage is Stage.active
-    return job.state == "COMPLETING" or (is_active and _has_ended(record, job.id))
+    return job.state == client.ENDING or (is_active and _has_ended(record, job.id))
 
 
 def _rank(record: RunRecord) -> Callable[[Job], tuple[int, int]]:

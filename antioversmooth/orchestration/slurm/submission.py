@@ -18,9 +18,9 @@ from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.capacity import describe_wait
-from antioversmooth.orchestration.slurm.client import Job, LimitReached, Unreachable
+from antioversmooth.orchestration.slurm.client import Job, LimitReached, Unanswered, Unreachable
 from antioversmooth.orchestration.slurm.lookup import doubles, find_jobs
-from antioversmooth.orchestration.slurm.script import job_folder, sbatch_script
+from antioversmooth.orchestration.slurm.script import job_folder, job_name, sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.jobs import EventKind, append_event
@@ -81,7 +81,7 @@ def submit(
             # its cancellation is no person's, also where no other job follows now
             _record_waiting(run, f"for the end of job {instead_of}")
             _end(run, instead_of)
-        return submit_script(run, dependencies, lock)
+        return submit_script(run, dependencies, lock, beside=instead_of)
 
     with submission_lock(run) as lock:
         try:
@@ -118,7 +118,7 @@ def _end(run: Run, job_id: str) -> None:
     """Ends a job of the run that makes no progress.
 
     Raises:
-        LaunchError: SLURM does not let this user end it.
+        LaunchError: SLURM does not let this user end it, or does not do so.
     """
     if refused := client.cancel([job_id]):
         raise LaunchError(f"{run.name}: job {job_id} goes on: {refused[job_id]}")
@@ -178,7 +178,7 @@ def end_doubles(run: Run) -> None:
             _record_live(run, live)
 
 
-def submit_script(run: Run, dependencies: list[str], lock: int) -> str:
+def submit_script(run: Run, dependencies: list[str], lock: int, *, beside: str = "") -> str:
     """Submits the script in the run's job folder and records the job; returns its id.
 
     `singleton` is the second line of defence: SLURM itself never starts two jobs of one name at a
@@ -187,9 +187,11 @@ def submit_script(run: Run, dependencies: list[str], lock: int) -> str:
     Args:
         dependencies: SLURM's words for what the job waits for besides.
         lock: The run's lock; the sbatch inherits it.
+        beside: Id of a job of the run that is ending.
 
     Raises:
         LimitReached: SLURM accepts the job when others have ended; the run is recorded as waiting.
+        Unanswered: The job may be in the queue or not, which the next launch looks up.
         LaunchError: SLURM refuses the job, or does not answer.
     """
     wait_for = f"--dependency={','.join([*dependencies, 'singleton'])}"
@@ -197,10 +199,16 @@ def submit_script(run: Run, dependencies: list[str], lock: int) -> str:
     # as a person does.
     options = [wait_for, "--kill-on-invalid-dep=no", str(job_folder(run) / "job.sh")]
     try:
-        job_id = client.submit(*options, what=run.name, pass_fds=[lock])
+        job_id = client.submit(*options, what=run.name, name=job_name(run), pass_fds=[lock])
     except LimitReached as err:
         _record_waiting(run, describe_limit(err))
         raise
+    except Unanswered:
+        append_event(run.jobs_path, EventKind.unanswered)
+        job = live_job(run, exclude=beside)
+        if job is None:
+            raise
+        job_id = job.id
     append_event(run.jobs_path, EventKind.submitted, job_id=job_id, user=client.user_name())
     return job_id
 
@@ -245,7 +253,7 @@ def ignored_variables() -> str | None:
 
 
 class Refused(LaunchError):
-    """A job that this user may not end."""
+    """A job that goes on: this user may not end it, or scancel does not."""
 
 
 def cancel(run: Run) -> list[Job]:
@@ -253,7 +261,8 @@ def cancel(run: Run) -> list[Job]:
 
     Raises:
         Refused: SLURM does not let this user end a job of another one; then the run is not recorded
-            as cancelled, and this user's own jobs of it are ended.
+            as cancelled, and this user's own jobs of it are ended. Or a job goes on though scancel
+            accepted; if it is this user's, no other job follows it.
     """
     with submission_lock(run):
         record = RunRecord.read(run)
