@@ -53,6 +53,9 @@ def num_live(slurm: FakeSlurm) -> int:
         ("FAILED: [*] Too many simultaneous jobs in queue", "submitted jobs"),
         ("You have reached the maximum number of queued jobs (40)", "submitted jobs"),
         ("You exceed the limit of 5 debug jobs", "submitted jobs"),
+        ("[site] You already have 2 jobs; the maximum for students is 2", "submitted jobs"),
+        ("Users may have at most 4 pending jobs here", "submitted jobs"),
+        ("jobs of more than 4 nodes, at most 64 cores each, are not for guests", ""),
         (
             "Slurm temporarily unable to accept job, sleeping and retrying; Batch job submission"
             " failed: Resource temporarily unavailable",
@@ -177,10 +180,11 @@ def test_following_stays_where_slurm_does_not_answer_and_no_run_has_a_job_yet(
         if slurm.jobs():
             finish(run)
 
-    following = SlurmBackend(follow=True, refresh_s=0)
-    launched = following.launch([run], snapshot, RecordingView(controller_restarts))
+    following, view = SlurmBackend(follow=True, refresh_s=0), RecordingView(controller_restarts)
+    launched = following.launch([run], snapshot, view)
     assert launched.outcomes == {run.id: Outcome.done}
     assert "unknown" in looks
+    assert view.messages.count("SLURM is asked again every 0 s") == 1
 
 
 def test_a_job_that_is_larger_than_a_limit_is_an_error(
@@ -194,10 +198,13 @@ def test_a_job_that_is_larger_than_a_limit_is_an_error(
 def test_a_launch_that_fails_midway_has_shown_each_job_that_it_submitted(
     slurm: FakeSlurm, make_run: MakeRun, snapshot: Snapshot
 ) -> None:
-    view = RecordingView()
+    shown: list[str] = []
+    view = RecordingView(lambda notes: shown.extend(notes[run.id] for run in runs))
     slurm.limit(2, "sbatch: error: Invalid account")
+    runs = seeds_of(make_run, 4)
     with pytest.raises(LaunchError, match="Invalid account"):
-        SlurmBackend().launch(seeds_of(make_run, 4), snapshot, view)
+        SlurmBackend().launch(runs, snapshot, view)
+    assert shown == ["submitted", "submitted", "waiting", "waiting"]
     assert view.messages[1:] == [
         "deit_s12 seed 1: job 2 submitted (not launched yet)",
         "2 of 4 submitted",

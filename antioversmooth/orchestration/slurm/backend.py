@@ -83,8 +83,12 @@ class SlurmBackend:
 
     def _follow(self, steps: list[Step], snapshot: Snapshot, view: View) -> tuple[list[Step], bool]:
         """Reconciles until no run goes on; returns the last steps, and if Ctrl-C ended it."""
+        was_unknown = False
         try:
             while any(map(_goes_on, steps)):
+                if any(map(_is_unknown, steps)) and not was_unknown:
+                    was_unknown = True
+                    view.say(f"SLURM is asked again every {self.refresh_s:.0f} s")
                 _wait_and_refresh(steps, view, self.refresh_s)
                 steps = _reconcile_again(steps, snapshot, view)
         except KeyboardInterrupt:
@@ -106,11 +110,20 @@ def _submit(
                 view.say(_describe_step(step))
     finally:
         waits = Counter(step.why for step in steps if step.action is Action.wait)
+        if len(steps) < len(runs):
+            # an intent alone would show as a submission
+            view.update(_without_job(runs) | {step.run.id: _outcome(step).value for step in steps})
         if waits or len(steps) < len(runs):
             submitted = f"{sum(map(_has_job, steps))} of {len(runs)} submitted"
             waiting = (f"{n} wait{'s' if n == 1 else ''} {why}" for why, n in waits.items())
             view.say(", ".join([submitted, *waiting]))
     return steps
+
+
+def _without_job(runs: Sequence[Run]) -> dict[str, str]:
+    """The state, by run id, of those runs that never had a job."""
+    idle = (run.id for run in runs if RunRecord.read(run).newest_job_id is None)
+    return dict.fromkeys(idle, Outcome.waiting.value)
 
 
 def _has_job(step: Step) -> bool:
@@ -119,8 +132,11 @@ def _has_job(step: Step) -> bool:
 
 def _goes_on(step: Step) -> bool:
     """Whether something may happen to the run without a person."""
-    is_unknown = step.status.state is RunState.unknown
-    return _has_job(step) or step.action is Action.wait or is_unknown
+    return _has_job(step) or step.action is Action.wait or _is_unknown(step)
+
+
+def _is_unknown(step: Step) -> bool:
+    return step.status.state is RunState.unknown
 
 
 def _reconcile_again(before: list[Step], snapshot: Snapshot, view: View) -> list[Step]:

@@ -555,6 +555,9 @@ _LIMIT_TEXTS = {
     r"max(imum)? (number|count) of (\w+ ){0,2}jobs|job limit (is )?(reached|exceeded)": (
         "submitted jobs"
     ),
+    r"(already have|max(imum)? of|at most|more than) \d+ ((queued|pending|running|active) )?jobs": (
+        "submitted jobs"
+    ),
     r"unable to accept job|resource temporarily unavailable": "MaxJobCount",
 }
 """Patterns of texts of sbatch, or of a site's filter before it, without such a word."""
