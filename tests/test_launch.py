@@ -166,6 +166,17 @@ def test_a_dry_run_says_everything_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_dry_run_refuses_a_results_folder_that_cannot_be_made(
+    launch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unmounted = tmp_path / "unmounted"
+    unmounted.symlink_to(tmp_path / "gone")
+    there = f"cluster.results={unmounted / 'results'}"
+    assert launch.main([ROW, "profile=mini", "--backend=local", there, "--dry-run"]) == 2
+    assert f"{unmounted} is no folder" in " ".join(capsys.readouterr().out.split())
+    assert list(tmp_path.iterdir()) == [unmounted]
+
+
 def test_a_dry_run_for_people_fits_all_numbers(
     launch: ModuleType, mini: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE, INTERRUPTED, OK, USER_ERROR
 from antioversmooth.cli.requests import (
@@ -22,7 +23,7 @@ from antioversmooth.orchestration.backend import Outcome
 from antioversmooth.orchestration.monitor import logs, view
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.state import query_statuses
-from antioversmooth.orchestration.monitor.status import describe_statuses, statuses
+from antioversmooth.orchestration.monitor.status import Status, describe_statuses, statuses
 from antioversmooth.orchestration.slurm.submission import Refused
 from antioversmooth.project import find_root
 from antioversmooth.reporting.rendering import terminal
@@ -32,19 +33,27 @@ from antioversmooth.runs.discovery import Discovery
 
 def status_command(args: Namespace) -> int:
     """Shows the state of runs."""
-    if args.specs:
-        request, results = load_request(args.specs)
-        runs, tables = request.plan(args.seeds, results), request.tables or project_tables()
-    else:
-        runs, tables = _all_runs(), project_tables()
+    look = _look_at_named(args.specs, args.seeds) if args.specs else _look_at_all()
     if args.json:
-        print_json(statuses(runs, tables))
+        print_json(look())
     elif args.watch:
-        data = CurrentData()
-        terminal.watch_statuses(lambda: statuses(runs, tables, data=data), sys.stdout)
+        terminal.watch_statuses(look, sys.stdout)
     else:
-        terminal.show_statuses(statuses(runs, tables), sys.stdout)
+        terminal.show_statuses(look(), sys.stdout)
     return OK
+
+
+def _look_at_named(words: Sequence[str], seeds: Sequence[int]) -> Callable[[], list[Status]]:
+    """Reads the statuses of the runs of specs, each with the values of its newest launch."""
+    request, results = load_request(words)
+    runs, tables = request.plan(seeds, results), request.tables or project_tables()
+    data = CurrentData()
+    return lambda: statuses([run.as_launched() for run in runs], tables, data=data)
+
+
+def _look_at_all() -> Callable[[], list[Status]]:
+    """Reads the statuses of all runs, which are loaded from their directories."""
+    return partial(statuses, _all_runs(), project_tables(), data=CurrentData())
 
 
 def _all_runs() -> list[Run]:
@@ -62,7 +71,7 @@ def _all_runs() -> list[Run]:
 
 def why_command(args: Namespace) -> int:
     """Explains what happened to a run and what will happen next."""
-    run = load_run(args.row, args.seed)
+    run = load_run(args.row, args.seed).as_launched()
     record = RunRecord.read(run)
     known = query_statuses([record])
     why = explain(record, known[run.id])
@@ -120,10 +129,10 @@ def retry_command(args: Namespace) -> int:
         if args.json:
             print_json([])
         return USER_ERROR if problems else OK
-    print(f"Given up, and started again: {', '.join(run.name for run in failed)}", file=out)
     with view.open_view(failed, out) as shown:
         launched = control.retry(runs, failed, request.results(results), shown)
     outcomes = launched.outcomes
+    print(f"Given up, and started again: {', '.join(run.name for run in failed)}", file=out)
     if args.json:
         started = [run for run in runs if run.id in outcomes]
         print_json([{**run_fields(run), "outcome": outcomes[run.id].value} for run in started])

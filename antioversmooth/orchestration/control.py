@@ -88,6 +88,8 @@ def retry(runs: Sequence[Run], failed: Sequence[Run], results: Path, view: View)
     for line in preflight.fresh_starts(chosen):
         view.say(line)
     code = snapshot.take(results)
+    # a retry that SLURM refuses grants nothing
+    submission.test_only(on_slurm, code)
     for run in failed:
         if run.id in ids:
             reconcile.retry(run)

@@ -39,7 +39,7 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
     check_machine(runs, backend)
     check_profiles([run.experiment.cluster for run in runs], submits=backend.submits)
     check_inputs(runs)
-    check_writable(results)
+    make_results_folder(results)
     check_space(runs, results)
 
 
@@ -201,24 +201,38 @@ def fresh_starts(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def check_writable(results: Path) -> None:
-    """Raises LaunchError where the results folder cannot be made or written to."""
+def make_results_folder(results: Path) -> None:
+    """Makes the results folder; raises LaunchError where it cannot be made or written to."""
+    check_writable(results)
     try:
         results.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise LaunchError(f"cannot make the results folder {results}: {err.strerror}") from err
-    if not os.access(results, os.W_OK | os.X_OK):
-        raise LaunchError(
-            f"the results folder {results} is not writable; choose another with"
-            " cluster.results=/path"
-        )
+
+
+def check_writable(results: Path) -> None:
+    """Raises LaunchError where the results folder cannot be made or written to; makes nothing."""
+    there, choose = _existing_folder(results), "choose another with cluster.results=/path"
+    if not there.is_dir():
+        wrong = f"{there} is no folder"
+        raise LaunchError(f"cannot make the results folder {results}: {wrong}; {choose}")
+    if os.access(there, os.W_OK | os.X_OK):
+        return
+    if there != results:
+        wrong = f"{there} is not writable"
+        raise LaunchError(f"cannot make the results folder {results}: {wrong}; {choose}")
+    raise LaunchError(f"the results folder {results} is not writable; {choose}")
+
+
+def _existing_folder(results: Path) -> Path:
+    """The results folder, or the nearest folder above it that exists."""
+    return next(path for path in (results, *results.absolute().parents) if os.path.lexists(path))
 
 
 def check_space(runs: Sequence[Run], results: Path) -> None:
     """Raises LaunchError where the checkpoints of these runs would not fit; nothing is made."""
     needed = checkpoint_bytes(runs)
-    there = next(folder for folder in (results, *results.absolute().parents) if folder.exists())
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(_existing_folder(results)).free
     if needed > free:
         raise LaunchError(
             f"{results} has {free / 2**20:,.0f} MiB free; {CHECKPOINTS_OF_A_RUN} checkpoints of"

@@ -31,7 +31,7 @@ import re
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +282,20 @@ class Run:
                 " content than when this run was planned; put that file back, or launch the spec"
                 " again, which makes it another run"
             )
+
+    def as_launched(self) -> Run:
+        """This run with the values of its newest launch that do not identify it: of `cluster` and
+        `runtime`. Itself before the first launch."""
+        if not (self.dir / "intent.json").exists():
+            return self
+        try:
+            content, recorded, _ = read_spec(self.dir / "spec.yaml")
+        except ResultError:
+            return self
+        if content["id"] != self.id:
+            return self
+        launched = {"cluster": recorded.cluster, "runtime": recorded.runtime}
+        return replace(self, experiment=replace(self.experiment, **launched))
 
     def new_attempt(self) -> int:
         """Number of a fresh attempt, from 1; its log folder is made exclusively."""

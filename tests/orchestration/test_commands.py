@@ -99,6 +99,33 @@ def test_status_tells_attempts_and_what_they_cost(
     assert "2: preempted" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["status", "why"])
+def test_values_of_the_cluster_are_those_of_the_launch(
+    command: str,
+    project: Path,
+    slurm: FakeSlurm,
+    snapshot: Snapshot,
+    begin_attempt: BeginAttempt,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    launched = ["cluster.gpus_per_node=0", "runtime.timeout_s=100000", "cluster.max_crashes=5"]
+    request = spec.load([project / "experiments" / "deit_s12.yaml"], ["profile=mini", *launched])
+    (run,) = request.plan([0], project / "results")
+    submit(run, snapshot)
+    started = time.time() - 50_000
+    begin_attempt(run, "1", time=started, world_size=1, device_type="cpu")
+    record = {"attempt": 1, "step": 31, "time": started, "throughput/images_per_s": 10.0}
+    journal.append(run.metrics_path, record)
+    slurm.change("1", state="RUNNING", nodes="node1")
+    cli.main([command, *MINI, "--json"])
+    found = json.loads(capsys.readouterr().out)
+    seen = found if command == "why" else found[0]
+    assert seen["state"] == "running"
+    total = run.experiment.total_steps
+    left = (total - 31) * run.experiment.recipe.global_batch / 10.0 / 3600
+    assert seen["device_hours_left"] == pytest.approx(left)
+
+
 def test_status_without_a_spec_is_of_all_that_ran(
     job: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,6 +354,23 @@ def test_retry_submits_what_was_given_up_and_nothing_else(
     time.sleep(0.002)
     assert cli.main(again) == 0
     assert [job["state"] for job in slurm.jobs()] == ["FAILED", "PENDING"]
+
+
+def test_a_retry_that_is_refused_announces_nothing_and_grants_nothing(
+    job: Run,
+    slurm: FakeSlurm,
+    begin_attempt: BeginAttempt,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    again = ["retry", *MINI, "cluster.max_crashes=1"]
+    crash(job, begin_attempt(job, "1"))
+    slurm.change("1", state="FAILED")
+    slurm.refuse(sbatch="sbatch: error: invalid partition specified: debug")
+    for _ in range(2):
+        assert cli.main(again) == 2
+        said = capsys.readouterr()
+        assert (said.out, "invalid partition" in said.err) == ("", True)
 
 
 def test_retry_trains_again_what_failed_on_this_machine(

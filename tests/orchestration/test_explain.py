@@ -122,6 +122,17 @@ def test_a_run_whose_journal_and_checkpoints_end_at_different_steps_tells_both(
     assert "It has reached step 200 of 496. The next" in why(run)
 
 
+def test_a_checkpoint_beyond_the_journal_says_how_far_the_run_is(
+    run: Run, slurm: FakeSlurm, begin_attempt: BeginAttempt
+) -> None:
+    attempt = begin_attempt(run, "1")
+    (run.checkpoints_dir / f"step00000002-attempt{attempt}.pt").touch()
+    slurm.change("1", state="NODE_FAIL")
+    assert "It has reached step 2 of 496, by its checkpoint. The next" in why(run)
+    journal.append(run.metrics_path, {"attempt": attempt, "step": 1})
+    assert "It has reached step 2 of 496, by its checkpoint. The next" in why(run)
+
+
 def test_checkpoints_that_were_superseded_are_no_place_to_go_on_from(
     run: Run, begin_attempt: BeginAttempt
 ) -> None:

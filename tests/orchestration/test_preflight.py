@@ -180,6 +180,21 @@ def test_results_that_cannot_be_made_are_refused(make_run: MakeRun, tmp_path: Pa
         preflight.check([make_run("deit_s12")], LocalBackend(), tmp_path / "file" / "results")
 
 
+def test_whether_results_can_be_made_is_asked_without_making_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preflight.check_writable(tmp_path / "new" / "results")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(LaunchError, match="link is no folder; choose another"):
+        preflight.check_writable(tmp_path / "link" / "results")
+    monkeypatch.setattr(preflight.os, "access", lambda path, mode: path != tmp_path)
+    with pytest.raises(LaunchError, match=f"results: {tmp_path} is not writable; choose"):
+        preflight.check_writable(tmp_path / "new" / "results")
+    with pytest.raises(LaunchError, match=f"folder {tmp_path} is not writable; choose"):
+        preflight.check_writable(tmp_path)
+
+
 def test_too_little_space_is_refused_with_both_numbers(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

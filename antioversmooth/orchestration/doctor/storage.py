@@ -26,7 +26,7 @@ IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
 
 def results_folder(site: Site) -> Iterator[Finding]:
     """Whether the results folder can be written to, and keeps what runs rely on."""
-    preflight.check_writable(site.results)
+    preflight.make_results_folder(site.results)
     kind = file_system(site.results)
     text, advice = f"{site.results} ({kind})", ""
     if site.on_slurm and (reason := _own_of_machine(site.results, kind)):

@@ -60,17 +60,21 @@ def _describe_last_attempt(record: RunRecord) -> str:
 
 def _describe_progress(record: RunRecord, status: RunStatus) -> str:
     progress, is_running = progress_of(record), status.state is RunState.running
-    if not progress.step or status.state is RunState.done:
+    saved = record.saved_step
+    if not max(progress.step, saved) or status.state is RunState.done:
         return ""
     accuracy = "" if progress.top1 is None else f", top-1 {progress.top1:.1f} %"
     left = f", {duration(progress.remaining_s)} left" if progress.remaining_s and is_running else ""
     reached = f"It has reached step {progress.step} of {progress.total_steps}{accuracy}{left}"
-    if is_running or record.saved_step == progress.step:
+    if saved > progress.step:
+        # the journal has not every step
+        return f"It has reached step {saved} of {progress.total_steps}, by its checkpoint{left}."
+    if is_running or saved == progress.step:
         return f"{reached}."
     if not record.all_checkpoints:
         return f"{reached}, by its journal; it has no checkpoint, so the next start begins again."
-    saved = f"the next start resumes from the checkpoint of step {record.saved_step}"
-    return f"{reached}, by its journal; {saved}."
+    resumes = f"the next start resumes from the checkpoint of step {saved}"
+    return f"{reached}, by its journal; {resumes}."
 
 
 def _describe_failed_starts(record: RunRecord, status: RunStatus) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from antioversmooth.errors import UserError
 from antioversmooth.orchestration.monitor.progress import Progress, Reader
 from antioversmooth.runs import Run
 from antioversmooth.runs.status import RunState
@@ -51,7 +52,9 @@ class View(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._draw()
+        # nothing has changed where the launch was refused
+        if not isinstance(error, UserError):
+            self._draw()
 
     @abstractmethod
     def say(self, text: str) -> None:
@@ -153,7 +156,7 @@ class LiveView(View):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._draw()
+        super().__exit__(kind, error, trace)
         self._live.stop()
 
     def say(self, text: str) -> None:
