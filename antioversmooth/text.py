@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
@@ -48,6 +49,20 @@ def _code(match: re.Match[str]) -> str:
 def one_line(text: str) -> str:
     """The visible text with single spaces instead of line breaks and other blanks."""
     return visible(" ".join(text.split()))
+
+
+_KILLED = re.compile(r"(: line \d+:) +\d+ (\w+(?: \w+)*)  .*")
+"""The line of bash about a command that a signal ended: its process, and all of its text."""
+LOG_WIDTH = 300
+"""Characters of a line of a log that are quoted."""
+
+
+def log_lines(text: str, count: int) -> list[str]:
+    """The last lines of a log that say something, cut, without one that repeats the one before."""
+    lines = (_KILLED.sub(r"\1 \2", line) for line in text.splitlines() if line.strip())
+    return [
+        line if len(line) <= LOG_WIDTH else f"{line[:LOG_WIDTH]}..." for line, _ in groupby(lines)
+    ][-count:]
 
 
 _FORMULA = re.compile(r"(^|;)(\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])")

@@ -323,7 +323,7 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
         type=minutes,
         default=60.0,
         metavar="MIN",
-        help="cancel the job on the nodes after this time; default: 60",
+        help="cancel a job that has not started after this time; default: 60",
     )
     _flag(parser, "--no-job", help="check this machine only")
     _flag(parser, "--json", help="the findings as JSON; progress goes to stderr")

@@ -294,8 +294,8 @@ class Run:
             return self
         if content["id"] != self.id:
             return self
-        launched = {"cluster": recorded.cluster, "runtime": recorded.runtime}
-        return replace(self, experiment=replace(self.experiment, **launched))
+        cluster, runtime = recorded.cluster, recorded.runtime
+        return replace(self, experiment=replace(self.experiment, cluster=cluster, runtime=runtime))
 
     def new_attempt(self) -> int:
         """Number of a fresh attempt, from 1; its log folder is made exclusively."""

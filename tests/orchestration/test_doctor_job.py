@@ -34,7 +34,7 @@ class Slurm:
         self.submitted = ""
         self._asked = itertools.count()
 
-    def submit(self, *arguments: str, what: str) -> str:
+    def submit(self, *arguments: str, what: str, name: str = "") -> str:
         self.submitted = Path(arguments[-1]).read_text()
         return "7"
 
@@ -150,6 +150,37 @@ def test_a_job_that_waits_too_long_is_cancelled_and_its_reason_told(
     end, _ = run(tmp_path, wait_min=1e-6)
     assert slurm.cancelled == ["7"]
     assert "PENDING [Priority]" in end.problem
+
+
+@pytest.mark.parametrize(
+    ("waits", "advice"),
+    [
+        (PENDING, "wait longer (--wait), or name a partition that is free"),
+        (state("PENDING", "JobHeldUser", ""), "(scontrol release 7), or submit it without a hold"),
+        (state("REQUEUE_HOLD", "JobHoldMaxRequeue", ""), "cluster.sbatch.hold=null"),
+    ],
+)
+def test_the_advice_on_a_job_that_waits_is_that_of_its_reason(
+    waits: Job, advice: str, slurm: Slurm, tmp_path: Path
+) -> None:
+    slurm.answers = [waits]
+    end, said = run(tmp_path, wait_min=1e-6)
+    assert advice in end.advice
+    assert any("scontrol release" in line for line in said) is ("release" in end.advice)
+
+
+def test_the_wait_is_for_the_first_start_and_a_requeued_job_has_its_own(
+    slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delayed = state("PENDING", "BeginTime", "")
+    slurm.answers = [RUNNING, RUNNING, delayed, delayed, RUNNING, COMPLETED]
+    end, _ = run(tmp_path, wait_min=1e-6)
+    assert (end.state, end.problem, slurm.cancelled) == ("COMPLETED", "", [])
+    monkeypatch.setattr(job, "REQUEUE_MIN", 0.0)
+    slurm.answers = [*[RUNNING] * 7, delayed]
+    end, _ = run(tmp_path)
+    assert end.problem == "it was PENDING [BeginTime] 0 minutes after it was requeued"
+    assert "cluster.requeue=false" in end.advice
 
 
 def test_ctrl_c_cancels_the_job(

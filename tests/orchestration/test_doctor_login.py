@@ -25,6 +25,7 @@ from antioversmooth.orchestration.doctor.examination import login_findings
 from antioversmooth.orchestration.doctor.site import Site, examine
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
+from antioversmooth.orchestration.slurm.environment import RANK, ignored_variables
 from antioversmooth.runs import Run
 
 CLUSTER = ClusterConfig(name="site", partition="gpu", nodes=2, time_min=600)
@@ -277,15 +278,28 @@ def test_variables_that_jobs_would_meet_are_warnings(
 ) -> None:
     for name in [name for name in os.environ if name.startswith(("SLURM", "SBATCH", "PYTHON"))]:
         monkeypatch.delenv(name)
+    for name in RANK:
+        monkeypatch.delenv(name, raising=False)
     assert not list(shell.variables(site))
     monkeypatch.setenv("SBATCH_PARTITION", "debug")
     monkeypatch.setenv("SLURM_EXPORT_ENV", "NONE")
+    monkeypatch.setenv("SLURM_CPU_BIND", "none")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm/slurm.conf")
+    monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("PYTHONPATH", "/home/me/lib")
     found = list(shell.variables(site))
     assert {finding.level for finding in found} == {Level.warning}
     text = " ".join(finding.text for finding in found)
-    assert "SBATCH_PARTITION, SLURM_EXPORT_ENV" in text
+    assert "RANK, SBATCH_PARTITION, SLURM_CPU_BIND, SLURM_EXPORT_ENV: not used" in text
     assert "PYTHONPATH" in text
+
+
+def test_variables_that_a_job_sets_itself_are_no_mistake_of_its_shell() -> None:
+    of_job = {"SLURM_JOB_ID": "7", "SLURM_CPU_BIND": "cores", "RANK": "0", "OMPI_MCA_plm": "slurm"}
+    assert ignored_variables(of_job) == []
+    assert ignored_variables({**of_job, "SBATCH_QOS": "high"}) == ["SBATCH_QOS"]
+    outside = {"WORLD_SIZE": "2", "SLURM_CPU_BIND": "none", "SLURM_CONF": "/x", "HOME": "/home/me"}
+    assert ignored_variables(outside) == ["SLURM_CPU_BIND", "WORLD_SIZE"]
 
 
 def test_missing_data_is_wrong_and_packaged_data_is_ok(

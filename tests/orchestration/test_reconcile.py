@@ -187,6 +187,17 @@ def test_jobs_of_other_rows_of_a_spec_are_not_left_over(
     assert leftover_jobs([swept]) == []
 
 
+def test_a_command_that_a_signal_ended_is_one_short_line(make_run: MakeRun) -> None:
+    run = make_run("deit_s12")
+    (run.dir / "slurm").mkdir()
+    command = f"( echo setup >| /x/stage; {'module load cuda; ' * 100})"
+    lines = [f"/x/job.sh: line 30: {pid:5} Killed                  {command}" for pid in (7, 81234)]
+    lines.append(f"srun: {'x' * 2000}")
+    (run.dir / "slurm" / "1_0_log.err").write_text("\n".join(lines))
+    said = last_log_lines(RunRecord.read(run)).splitlines()
+    assert said == ["    /x/job.sh: line 30: Killed", f"    srun: {'x' * 294}..."]
+
+
 def test_last_words_are_of_the_rank_that_failed(make_run: MakeRun) -> None:
     run = make_run()
     assert last_log_lines(RunRecord.read(run)) == ""

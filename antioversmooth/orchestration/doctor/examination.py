@@ -69,7 +69,7 @@ class Examination:
 
     site: Site
     wait_min: float
-    """Minutes after which it is ended."""
+    """Minutes after which it is ended: a job that has not started, or processes."""
     say: Callable[[str], None]
     """Shows a line of progress."""
     nodes: str = field(default="", init=False)
@@ -123,8 +123,8 @@ class Examination:
             return [found_on_login("job", Level.wrong, str(err))]
         self.nodes = end.nodes
         if end.problem:
-            advice = "wait longer (--wait), or name a partition that is free: cluster.partition=..."
-            problem = found_on_login("job", Level.wrong, f"job {end.id}: {end.problem}", advice)
+            text = f"job {end.id}: {end.problem}"
+            problem = found_on_login("job", Level.wrong, text, end.advice)
             return [
                 problem,
                 *(gather(folder, cluster.world_size, ended=False) if end.nodes else []),

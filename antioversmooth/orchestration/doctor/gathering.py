@@ -21,7 +21,7 @@ from pathlib import Path
 from antioversmooth.errors import ResultError
 from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration.slurm.epilogue import find_cause
-from antioversmooth.text import one_line
+from antioversmooth.text import log_lines, one_line
 
 SEVERITY = (Level.ok, Level.warning, Level.wrong)
 SETTLE_S = 10.0
@@ -158,7 +158,7 @@ def last_words(folder: Path, ranks: Sequence[int]) -> str:
         for path in logs:
             lines = dict.fromkeys(line for line in _lines(path) if not says_nothing.search(line))
             if lines:
-                return one_line(" | ".join([*lines][-LOG_LINES:]))
+                return one_line(" | ".join(log_lines("\n".join(lines), LOG_LINES)))
     return "its log is empty"
 
 

@@ -14,6 +14,7 @@ from antioversmooth.config import ClusterConfig
 from antioversmooth.errors import LaunchError
 from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration.doctor import gathering, turn
+from antioversmooth.orchestration.monitor.pending import is_held
 from antioversmooth.orchestration.slurm import client, script
 from antioversmooth.orchestration.slurm.client import Job, Stage, Unreachable
 from antioversmooth.orchestration.snapshot import PROJECT
@@ -26,6 +27,8 @@ LIMIT_MIN, MODEL_MIN = 10, 2
 SIGNAL_DELAY_S = 60
 LOOK_S, ASK_S = 0.5, 5.0
 """Seconds between two looks into the folder, and between two questions to SLURM."""
+REQUEUE_MIN, SLACK_MIN = 15.0, 5.0
+"""Minutes that a requeued job may wait for its next turn, and may run beyond its time limit."""
 PATIENCE_S = 20.0
 """Seconds after which ranks that wait for the signal get it, although others do not wait yet."""
 
@@ -41,6 +44,8 @@ class JobEnd:
     """As node[1-2]; empty where it never ran."""
     problem: str = ""
     """Why doctor ended it; empty where it ended by itself."""
+    advice: str = ""
+    """Advice about that."""
 
 
 def batch_job(
@@ -85,7 +90,7 @@ def run_job(
     Args:
         folder: Holds the request.
         num_models: Models that it takes steps of.
-        wait_min: Minutes after which it is cancelled.
+        wait_min: Minutes after which it is cancelled, if it has not started.
         paths: As of `batch_job`.
 
     Raises:
@@ -97,7 +102,8 @@ def run_job(
     job_id = client.submit(str(path), what=f"doctor on {cluster.name}", name=job.name)
     say(f"job {job_id} submitted; Ctrl-C cancels it")
     try:
-        return _Watch(job_id, folder, cluster.world_size, say).until(60 * wait_min)
+        run_min = job.cluster.time_min + SLACK_MIN
+        return _Watch(job_id, folder, cluster.world_size, say).until(wait_min, run_min)
     except BaseException:
         _cancel(job_id, say)
         raise
@@ -131,6 +137,29 @@ def missing_turn(folder: Path, end: JobEnd) -> Iterator[Finding]:
         yield Finding("requeue", Level.wrong, text, advice)
 
 
+_START = "after it was submitted (--wait)"
+_TURN = "after a turn of it began"
+_REQUEUE = "after it was requeued"
+
+
+def _advise(job: Job, stage: str) -> str:
+    """Advice about a job that was ended at this stage."""
+    if is_held(job):
+        return _advise_release(job)
+    if stage == _START:
+        return "wait longer (--wait), or name a partition that is free: cluster.partition=..."
+    if stage == _REQUEUE:
+        return "set cluster.requeue=false: a turn then submits its successor from the node"
+    return "look at the logs of the probes"
+
+
+def _advise_release(job: Job) -> str:
+    return (
+        f"release it while doctor waits (scontrol release {job.id}), or submit it without a hold:"
+        " cluster.sbatch.hold=null"
+    )
+
+
 class _Watch:
     """Watches one job from its submission to its end."""
 
@@ -141,9 +170,15 @@ class _Watch:
         self._first_waits_since: float | None = None
         self._is_signalled = False
 
-    def until(self, limit_s: float) -> JobEnd:
-        """Returns when the job is over, or is cancelled after the limit."""
-        deadline, ask_at = time.monotonic() + limit_s, 0.0
+    def until(self, wait_min: float, run_min: float) -> JobEnd:
+        """Returns when the job is over, or is cancelled after the limit of what it is at.
+
+        Args:
+            wait_min: Minutes for its first start.
+            run_min: Minutes for a turn.
+        """
+        limits = {_START: wait_min, _TURN: run_min, _REQUEUE: REQUEUE_MIN}
+        stage, since, ask_at = _START, time.monotonic(), 0.0
         while True:
             now = time.monotonic()
             if now >= ask_at:
@@ -151,12 +186,21 @@ class _Watch:
                 job = self._ask()
                 if job is None or job.stage is Stage.over:
                     return JobEnd(self._id, job.state if job else "", self._nodes)
-                if now > deadline:
+                if self._stage(job) != stage:
+                    stage, since = self._stage(job), now
+                if now - since > 60 * limits[stage]:
                     _cancel(self._id, self._say)
-                    problem = f"it was {self._seen} after {limit_s / 60:g} minutes (--wait)"
-                    return JobEnd(self._id, job.state, self._nodes, problem)
+                    problem = f"it was {self._seen} {limits[stage]:g} minutes {stage}"
+                    advice = _advise(job, stage)
+                    return JobEnd(self._id, job.state, self._nodes, problem, advice)
             self._signal_if_awaited()
             time.sleep(LOOK_S)
+
+    def _stage(self, job: Job) -> str:
+        """The stage of a live job."""
+        if not self._nodes:
+            return _START
+        return _REQUEUE if job.stage is Stage.waiting else _TURN
 
     def _ask(self) -> Job | None:
         """The job; None where SLURM has forgotten it. Says what has changed."""
@@ -171,7 +215,8 @@ class _Watch:
             waits = f" [{job.reason}]" if job.stage is Stage.waiting else f" on {job.nodes}"
             seen = f"{job.state}{waits}"
             if seen != self._seen:
-                self._say(f"job {self._id} is {seen}")
+                release = f"; {_advise_release(job)}" if is_held(job) else ""
+                self._say(f"job {self._id} is {seen}{release}")
             self._seen = seen
         return job
 

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 
 from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration.doctor.site import Site, found_on_login
+from antioversmooth.orchestration.slurm.environment import ignored_variables
 
-IGNORED = ("SBATCH_", "SRUN_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SUBMITIT_")
-"""Beginnings of variables that set options of SLURM's commands."""
-WAY_TO_CLUSTER = {"SLURM_CONF", "SLURM_CLUSTERS"}
 REACHES_JOBS = {
     "PYTHONPATH": "it adds modules to those of the environment",
     "PYTHONHOME": "it replaces Python's own library",
@@ -30,10 +28,7 @@ def variables(_: Site) -> Iterator[Finding]:
         text = f"this shell is inside job {os.environ['SLURM_JOB_ID']}"
         advice = "nothing to do: new jobs take over none of its options"
         yield found_on_login("shell", Level.warning, text, advice)
-    ignored = [name for name in names if name.startswith(IGNORED)]
-    if "SLURM_JOB_ID" not in os.environ:
-        ignored += [n for n in names if n.startswith("SLURM_") and n not in WAY_TO_CLUSTER]
-    if ignored:
+    if ignored := ignored_variables():
         text = f"{', '.join(ignored)}: not used, the profile says what jobs ask for"
         advice = "nothing to do; fields of `cluster` replace them"
         yield found_on_login("shell", Level.warning, text, advice)

@@ -11,6 +11,7 @@ from antioversmooth.orchestration.local.worker import launcher_log
 from antioversmooth.runs import Run
 from antioversmooth.runs.jobs import EventKind
 from antioversmooth.runs.record import RunRecord
+from antioversmooth.text import log_lines
 
 REFRESH_S = 0.5
 
@@ -49,14 +50,14 @@ def last_lines(run: Run, count: int = 5) -> list[str]:
     logs = [path.read_text(errors="replace") for path in _nonempty(*ranks, launcher_log(run))]
     written = [log for log in logs if log.strip()]
     best = next((log for log in written if "Traceback" in log), written[0] if written else "")
-    return [line for line in best.splitlines() if line.strip()][-count:]
+    return log_lines(best, count)
 
 
 def last_log_lines(record: RunRecord) -> str:
     """The end of the log of the newest attempt or job, the one that failed."""
     logs = (record.run.dir / "slurm").glob("*.err")
     newest = max(logs, key=lambda log: log.stat().st_mtime, default=None)
-    of_job = newest.read_text(errors="replace").splitlines()[-12:] if newest else []
+    of_job = log_lines(newest.read_text(errors="replace"), 12) if newest else []
     of_attempt = last_lines(record.run, 12)
     ended = [event for event in record.events if event.kind is EventKind.ended]
     began_none = bool(ended) and ended[-1].attempt is None

@@ -32,6 +32,12 @@ RANK = (
 _DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 _SHELL = ("SHELLOPTS", "BASHOPTS")
 """Options of an exporting shell, which bash takes over: `set -e` is one."""
+_OPTIONS = (
+    "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SACCT_", "SINFO_", "SCANCEL_", "SCONTROL_",
+)  # fmt: skip
+"""Beginnings of variables of `_FOREIGN` that a person sets, and no job."""
+_FACTS = ("SLURM_", "SUBMITIT_")
+"""Beginnings of variables of `_FOREIGN` that a person sets, or a job around the shell."""
 
 SRUN = (
     "SLURM_BCAST", "SLURM_BCAST_EXCLUDE", "SLURM_CLUSTERS", "SLURM_COMPRESS", "SLURM_DEBUG",
@@ -50,6 +56,18 @@ PYTHON = (
     "PYTHONPLATLIBDIR", "PYTHONCASEOK", "PYTHONPYCACHEPREFIX",
 )  # fmt: skip
 """Variables of a user's or a module's Python by which another Python runs otherwise, or not."""
+
+
+def ignored_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Names of variables that somebody may have set on purpose and that jobs do not get.
+
+    Inside a job not those that it sets itself.
+    """
+    in_job = "SLURM_JOB_ID" in environment
+    on_purpose = _OPTIONS if in_job else (*_OPTIONS, *_FACTS)
+    ranks = () if in_job else RANK
+    dropped = environment.keys() - plain_environment(environment).keys()
+    return sorted(name for name in dropped if name in ranks or name.startswith(on_purpose))
 
 
 def plain_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

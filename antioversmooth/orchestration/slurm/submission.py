@@ -8,7 +8,6 @@ share the runs; each ends only jobs of one's own.
 from __future__ import annotations
 
 import getpass
-import os
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -16,7 +15,7 @@ from contextlib import AbstractContextManager
 from antioversmooth import files
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.intent import write_intent
-from antioversmooth.orchestration.slurm import client
+from antioversmooth.orchestration.slurm import client, environment
 from antioversmooth.orchestration.slurm.capacity import describe_wait
 from antioversmooth.orchestration.slurm.client import Job, LimitReached, Unanswered, Unreachable
 from antioversmooth.orchestration.slurm.lookup import doubles, find_jobs
@@ -246,8 +245,8 @@ def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
 
 
 def ignored_variables() -> str | None:
-    """A warning about variables of sbatch in this shell, which are not used; None without any."""
-    found = sorted(key for key in os.environ if key.startswith("SBATCH_"))
+    """A warning about variables of this shell that jobs do not get; None without any."""
+    found = environment.ignored_variables()
     message = "not used, the cluster profile says what jobs ask for"
     return f"{', '.join(found)}: {message}" if found else None
 
