@@ -197,7 +197,13 @@ def test_waiting_jobs_say_why(lab: Lab) -> None:
 
 
 def test_jobs_that_wait_for_a_moment_say_for_which(lab: Lab) -> None:
-    create = ["reservation", "ReservationName=later", "StartTime=now+1hour", "Duration=60"]
+    create = [
+        "reservation",
+        "ReservationName=later",
+        "StartTime=now+1hour",
+        "Duration=60",
+        "Flags=IGNORE_JOBS",
+    ]
     nodes = f"Nodes={next(iter(lab.cluster.nodes))}"
     lab.cluster.ask("scontrol", "create", *create, f"Users={getpass.getuser()}", nodes)
     begin = lab.new_run("begin", begin="now+1hour")
