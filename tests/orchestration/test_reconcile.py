@@ -132,8 +132,10 @@ def test_a_silent_job_is_replaced_though_it_takes_a_while_to_go(
     submit(run, snapshot)
     begin_attempt(run, "1", time=time.time() - 60)
     slurm.change("1", state="RUNNING", nodes="node1", start="2020-01-01T00:00:00")
-    # scancel does nothing: the processes need a while to end
-    (tmp_path / "bin" / "scancel").write_text("#!/bin/sh\n")
+    # the processes need a while to end
+    path = slurm.home / "jobs" / "1.json"
+    ending = f"#!/bin/sh\nsed -i s/RUNNING/COMPLETING/ {path}\n"
+    (tmp_path / "bin" / "scancel").write_text(ending)
     (step,) = reconcile([run], snapshot, asked=False)
     assert (step.action, step.job_id) == (Action.replace, "2")
     assert run.attempts()[-1].reason.value == "hang"
