@@ -14,10 +14,14 @@ from antioversmooth.orchestration.backend import Backend, Choice
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.estimate import Estimate, Estimator
 from antioversmooth.orchestration.monitor.progress import progress_of
+from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.monitor.status import describe_changed_data
+from antioversmooth.orchestration.slurm.reconcile import Action, decide
+from antioversmooth.orchestration.slurm.retry import retry_decision
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.record import RunRecord, read_records
+from antioversmooth.runs.status import RunState
 from antioversmooth.text import open_console
 
 if TYPE_CHECKING:
@@ -27,6 +31,10 @@ TABLE_WIDTH = 110
 """Characters that the widest row needs beside its name."""
 
 
+GIVEN_UP, BLOCKED = "given up", "blocked"
+"""States of runs that a launch does not start: those that ended too often, and that need one."""
+
+
 @dataclass(frozen=True)
 class _Planned:
     """A run of a plan."""
@@ -34,16 +42,18 @@ class _Planned:
     record: RunRecord
     placement: Placement
     estimate: Estimate
+    state: str
 
     def cost(self) -> totals.Cost:
         record = self.record
+        is_pending = record.result is None and not record.invalid_result_reason
         return totals.Cost(
             record.run,
             self.estimate.device_hours,
             progress_of(record).fraction,
             self.placement.processes,
             is_done=record.result is not None,
-            starts=record.result is None and not record.invalid_result_reason,
+            starts=is_pending and self.state not in (GIVEN_UP, BLOCKED),
         )
 
 
@@ -75,10 +85,30 @@ def describe(
 
 
 def _plan(records: Sequence[RunRecord], backend: Backend) -> Iterator[_Planned]:
-    estimator = Estimator(records)
+    estimator, states = Estimator(records), _states(records, backend)
     for record in records:
         placement = backend.placement(record.run.experiment)
-        yield _Planned(record, placement, estimator.estimate(record, on_gpu=placement.on_gpu))
+        estimate = estimator.estimate(record, on_gpu=placement.on_gpu)
+        yield _Planned(record, placement, estimate, states[record.run.id])
+
+
+def _states(records: Sequence[RunRecord], backend: Backend) -> dict[str, str]:
+    """States by run id as a launch would find them, without SLURM as the directories say."""
+    if not backend.submits:
+        return {record.run.id: record.status.state.value for record in records}
+    known, states = query_statuses(records), dict[str, str]()
+    for record in records:
+        status = known[record.run.id]
+        if status.state is RunState.unknown and not status.owner:
+            status = record.status
+        state = status.state.value
+        if decide(status, retry_decision(record), asked=True) is Action.give_up:
+            state = GIVEN_UP
+        elif status.state is not RunState.done and not status.state.is_live:
+            needed = {states.get(run.id) for run in record.run.dependencies}
+            state = BLOCKED if needed & {GIVEN_UP, BLOCKED} else state
+        states[record.run.id] = state
+    return states
 
 
 def _describe_run(planned: _Planned, script: str | None) -> dict[str, Any]:
@@ -90,7 +120,7 @@ def _describe_run(planned: _Planned, script: str | None) -> dict[str, Any]:
         "seed": run.seed,
         "id": run.id,
         "dir": str(run.dir),
-        "state": record.status.state.value,
+        "state": planned.state,
         "starts_from": run.upstream.name if run.upstream else experiment.recipe.init_from,
         "learns_from": run.teacher.name if run.teacher else experiment.recipe.teacher,
         "processes": placement.processes,

@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 from completed import finish
+from fake_slurm import FakeSlurm
 
 from antioversmooth.orchestration import devices, dryrun, scripts
 from antioversmooth.orchestration.backend import Choice
 from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
+from antioversmooth.orchestration.slurm.submission import submit
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.totals import Cost, lines, totals, wall_hours
 from antioversmooth.runs import Run
+from antioversmooth.runs.jobs import EventKind, append_event
 
 MakeRun = Callable[..., Run]
 
@@ -163,3 +166,25 @@ def test_the_total_of_a_plan_is_the_sum_of_its_rows(make_run: MakeRun, snapshot:
     hours = [run["device_hours"] for run in planned["runs"]]
     assert planned["totals"]["device_hours"] == pytest.approx(sum(filter(None, hours)))
     assert (planned["totals"]["done"], planned["totals"]["to_start"]) == (1, 2)
+
+
+def test_a_plan_has_the_states_that_a_launch_would_find(
+    make_run: MakeRun, snapshot: Snapshot, slurm: FakeSlurm
+) -> None:
+    refused, needy = make_run("cait_s24"), make_run("cait_s24_featscale")
+    assert refused in needy.dependencies
+    cancelled, waiting = make_run("deit_s12"), make_run("deit_s12", seed=1)
+    for run in (refused, cancelled, waiting):
+        submit(run, snapshot)
+    append_event(refused.jobs_path, EventKind.ended, job_id="1", code=2, state="RUNNING")
+    slurm.change("1", state="FAILED")
+    slurm.change("2", state="CANCELLED")
+    asked = len(slurm.calls("squeue"))
+    planned = plan([refused, needy, cancelled, waiting], snapshot)
+    states = [run["state"] for run in planned["runs"]]
+    assert states == ["given up", "blocked", "cancelled pending", "pending"]
+    assert planned["totals"]["to_start"] == 2
+    assert len(slurm.calls("squeue")) == asked + 1
+    slurm.refuse(squeue="slurm_load_jobs error: Unable to contact slurm controller")
+    states = [run["state"] for run in plan([refused, cancelled], snapshot)["runs"]]
+    assert states == ["given up", "submitted"]
