@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from antioversmooth import spec
-from antioversmooth.cli.exit_codes import FAILED, OK
+from antioversmooth.cli.exit_codes import FAILED, INTERRUPTED, OK
 from antioversmooth.cli.parsers import option_overrides, split_overrides
 from antioversmooth.cli.requests import print_json
 from antioversmooth.errors import SpecError, TrackingError
@@ -37,18 +38,59 @@ def doctor_command(args: Namespace) -> int:
     )
     site = _site(args, on_slurm=choice.backend.submits)
     _say(f"Back end: {choice.backend.name} ({choice.reason})")
-    found = [*login_findings(site), _tracking(find_root() / "results")]
-    found += placements(site, choice.backend)
-    nodes = ""
-    if not args.no_job:
-        examination = Examination(site, args.wait, _say)
-        found += _examine_nodes(examination, choice.backend, found)
-        nodes = examination.nodes
-    found += _costs(site, choice.backend, found)
+    examination = Examination(site, args.wait, _say)
+    found: list[Finding] = []
+    is_interrupted = False
+    try:
+        with _ended_by_ctrl_c():
+            _examine(examination, choice.backend, found, with_nodes=not args.no_job)
+    except KeyboardInterrupt:
+        is_interrupted = True
+        text = "ended by Ctrl-C or SIGTERM before all was examined"
+        found.append(found_on_login("interrupted", Level.warning, text, "start it again"))
     command = " ".join(["antioversmooth doctor", *_typed(args)])
-    result = Report(found, site.cluster, nodes, command)
+    result = Report(found, site.cluster, examination.nodes, command)
     print_json(result.to_json()) if args.json else report.show(result, sys.stdout)
+    if is_interrupted:
+        return INTERRUPTED
     return FAILED if result.is_wrong else OK
+
+
+def _examine(
+    examination: Examination, chosen: Backend, found: list[Finding], *, with_nodes: bool
+) -> None:
+    """Adds all findings, each as soon as it is there; says those that are not ok.
+
+    Raises:
+        KeyboardInterrupt: A person or SIGTERM ended it.
+    """
+    site = examination.site
+    for finding in login_findings(site):
+        _add(finding, found)
+    _add(_tracking(find_root() / "results"), found)
+    for finding in placements(site, chosen):
+        _add(finding, found)
+    if with_nodes:
+        # those of the probes were said as they were made
+        for finding in _examine_nodes(examination, chosen, [*found]):
+            found.append(finding)
+    found += _costs(site, chosen, found)
+
+
+def _add(finding: Finding, found: list[Finding]) -> None:
+    found.append(finding)
+    if finding.level is not Level.ok:
+        _say(report.line_of(finding))
+
+
+@contextmanager
+def _ended_by_ctrl_c() -> Iterator[None]:
+    """Has SIGTERM end the block as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(line: str) -> None:
@@ -90,8 +132,8 @@ def _tracking(results: Path) -> Finding:
 
 
 def _examine_nodes(
-    examination: Examination, chosen: Backend, found: list[Finding]
-) -> list[Finding]:
+    examination: Examination, chosen: Backend, found: Sequence[Finding]
+) -> Iterator[Finding]:
     if chosen.submits:
         return examination.by_job(found)
     gpus = devices.visible_gpus()

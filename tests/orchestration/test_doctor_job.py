@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from antioversmooth.cli.main import main
 from antioversmooth.config import ClusterConfig, ContainerConfig, ContainerRuntime
 from antioversmooth.errors import LaunchError
-from antioversmooth.finding import Level
-from antioversmooth.orchestration.doctor import gathering, job, rank, turn
+from antioversmooth.finding import Finding, Level
+from antioversmooth.orchestration.doctor import gathering, job, processes, rank, turn
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.client import Job, Unreachable
 from antioversmooth.orchestration.snapshot import PROJECT
 
+FOUND = Finding("clock", Level.warning, "300 s behind", "synchronise it")
 CLUSTER = ClusterConfig(name="site", nodes=2, time_min=1440, mail_user="me@site")
 
 
@@ -333,6 +337,57 @@ def test_mlflow_that_cannot_be_written_is_a_warning(
     found = {one["check"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert found["MLflow"]["level"] == "warning"
     assert "garbage.db" in found["MLflow"]["text"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_doctor_that_is_interrupted_ends_its_processes_and_shows_what_it_found(
+    number: int,
+    experiments: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "experiments").symlink_to(experiments)
+    monkeypatch.chdir(tmp_path)
+    probes: list[psutil.Process] = []
+
+    def interrupt(_: float) -> None:
+        (folder,) = (tmp_path / "there" / "doctor").iterdir()
+        (folder / "rank0.jsonl").write_text(f"{FOUND.to_line()}\n")
+        probes.extend(psutil.Process().children())
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(processes.time, "sleep", interrupt)
+    on_cpu = ["cluster.gpus_per_node=0", "cluster.results=there"]
+    assert main(["doctor", "--backend", "local", "--json", *on_cpu]) == 130
+    monkeypatch.undo()
+    captured = capsys.readouterr()
+    levels = {f["check"]: f["level"] for f in json.loads(captured.out)["findings"]}
+    assert (levels["interrupted"], levels["clock"]) == ("warning", "warning")
+    assert probes
+    assert not any(probe.is_running() for probe in probes)
+    assert not list((tmp_path / "there" / "doctor").iterdir())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_findings_are_said_as_they_are_written_and_long_probes_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(gathering, "LONG_S", 0.0)
+    progress = gathering.Progress(tmp_path, said.append)
+    progress.look()
+    (tmp_path / "rank0.jsonl").write_text(f"{replace(FOUND, level=Level.ok).to_line()}\n")
+    (tmp_path / "rank0.probing").write_text("training speed of deit_s12, for at most 300 s")
+    progress.look()
+    progress.look()
+    with (tmp_path / "rank0.jsonl").open("a") as file:
+        file.write(f"{FOUND.to_line()}\n")
+    progress.look()
+    assert said == [
+        "probing: training speed of deit_s12, for at most 300 s",
+        "warning: nodes: clock: 300 s behind",
+    ]
 
 
 def test_a_process_of_this_machine_is_probed_where_there_is_no_slurm(

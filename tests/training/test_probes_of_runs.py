@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import torch
 from probing import contexts, read, start
 
 from antioversmooth.errors import DataError
-from antioversmooth.finding import Level, Place
+from antioversmooth.finding import Finding, Level, Place
 from antioversmooth.runs import Run
 from antioversmooth.training.data.sampling import MicroBatches
-from antioversmooth.training.probes import loading, network, steps
-from antioversmooth.training.probes.context import Context
+from antioversmooth.training.probes import catalogue, loading, network, steps
+from antioversmooth.training.probes.context import Context, ok
+from antioversmooth.training.probes.guarded import run_probe
 from antioversmooth.training.probes.inspection import trained
 from antioversmooth.training.probes.request import (
     TRAINING_SPEED,
@@ -101,6 +103,46 @@ def test_the_speed_of_a_run_is_that_of_its_steps_and_its_loading(
     assert speed.host_memory_gb > 0
     assert not list(run.checkpoints_dir.iterdir())
     assert not run.attempts()
+
+
+@pytest.mark.parametrize(("limit_s", "taken"), [(60.0, 5), (0.0, 1)])
+def test_a_slow_cpu_takes_one_step(
+    about: Callable[[Run], Context],
+    tiny_run: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+    limit_s: float,
+    taken: int,
+) -> None:
+    rank = about(tiny_run("runtime.device_batch=32"))
+    rank = replace(rank, request=replace(rank.request, limit_s=limit_s))
+    numbers: list[int] = []
+    monkeypatch.setattr(Learner, "train_step", lambda self, step, batches: numbers.append(step))
+    (finding,) = steps.look(rank)
+    assert finding.check == TRAINING_SPEED
+    assert numbers == [*range(taken)]
+
+
+def test_a_step_that_takes_too_long_is_slow_on_a_cpu_and_hangs_elsewhere(
+    about: Callable[[Run], Context], tiny_run: Callable[..., Run]
+) -> None:
+    released = threading.Event()
+
+    def step(_: Context) -> Iterator[Finding]:
+        released.wait()
+        yield ok("name", "too late")
+
+    rank = about(tiny_run())
+    probe = replace(catalogue.STEPS, look=step, limit_s=lambda _: 0.1)
+    slow: list[Finding] = []
+    hung: list[Finding] = []
+    assert not run_probe(probe, "first", rank, slow.append)
+    assert rank.established.ranks is not None
+    rank.established.ranks = replace(rank.established.ranks, device=torch.device("meta"))
+    assert not run_probe(probe, "second", rank, hung.append)
+    released.set()
+    assert [finding.level for finding in (*slow, *hung)] == [Level.warning, Level.wrong]
+    assert slow[0].text == "one step takes longer than 0.1 s on this CPU"
+    assert "a run would hang here" in hung[0].advice
 
 
 def test_steps_of_a_student_need_no_trained_teacher(

@@ -23,7 +23,7 @@ from antioversmooth.orchestration.doctor import (
     shell,
     storage,
 )
-from antioversmooth.orchestration.doctor.gathering import gather
+from antioversmooth.orchestration.doctor.gathering import Progress, gather
 from antioversmooth.orchestration.doctor.site import Check, Site, examine, found_on_login
 from antioversmooth.orchestration.slurm.script import run_paths
 from antioversmooth.runs import Run
@@ -75,7 +75,9 @@ class Examination:
     nodes: str = field(default="", init=False)
     """Nodes that were examined, in SLURM's words or as the name of this machine."""
 
-    def by_job(self, found: Sequence[Finding]) -> list[Finding]:
+    _ranks: int = field(default=0, init=False)
+
+    def by_job(self, found: Sequence[Finding]) -> Iterator[Finding]:
         """Findings of a job on the profile's nodes.
 
         Args:
@@ -84,24 +86,39 @@ class Examination:
         wrong = {one.check for one in found if one.level is Level.wrong} & NEEDED_FOR_JOB
         if wrong:
             text = f"not submitted, since this is wrong: {', '.join(sorted(wrong))}"
-            return [found_on_login("job", Level.wrong, text, "mend that first")]
-        return self._in_folder(self._run_job)
+            yield found_on_login("job", Level.wrong, text, "mend that first")
+            return
+        yield from self._in_folder(self._run_job)
 
-    def by_processes(self, placement: Placement, gpus: Sequence[str]) -> list[Finding]:
+    def by_processes(self, placement: Placement, gpus: Sequence[str]) -> Iterator[Finding]:
         """Findings of processes of this machine, placed as a run's."""
         return self._in_folder(partial(self._run_processes, placement, gpus))
 
-    def _in_folder(self, run: Callable[[Path], list[Finding]]) -> list[Finding]:
-        """Findings that are made in a folder, which stays if one of them is wrong."""
+    def _in_folder(self, run: Callable[[Path], list[Finding]]) -> Iterator[Finding]:
+        """Findings that are made in a folder, which stays if one of them is wrong.
+
+        Raises:
+            KeyboardInterrupt: As `run` does, after what it had found until then.
+        """
         name = f"{self.site.cluster.name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**6}"
         folder = doctor_folder(self.site.results).absolute() / name
         folder.mkdir(parents=True)
-        found = run(folder)
+        try:
+            found = run(folder)
+        except KeyboardInterrupt:
+            found = gather(folder, self._ranks, ended=False)
+            self._leave(folder, found)
+            yield from found
+            raise
+        self._leave(folder, found)
+        yield from found
+
+    def _leave(self, folder: Path, found: Sequence[Finding]) -> None:
+        """Removes the folder of the probes unless they found something wrong."""
         if any(one.level is Level.wrong for one in found):
             self.say(f"logs of the probes: {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
-        return found
 
     def _paths(self) -> list[Path]:
         """The files and folders that the probes read or write."""
@@ -152,12 +169,16 @@ class Examination:
         self.nodes = socket.gethostname()
         self.say(f"probing {placement.device} of {self.nodes}")
         used = list(gpus)[:count] if placement.on_gpu else []
-        problem = processes.run_processes(folder, count, used, wait_min=self.wait_min)
+        progress = Progress(folder, self.say)
+        problem = processes.run_processes(
+            folder, count, used, wait_min=self.wait_min, progress=progress
+        )
         found = gather(folder, count, ended=not problem)
         return [*found, *([found_on_login("probes", Level.wrong, problem)] if problem else [])]
 
     def _write_request(self, folder: Path, cluster: ClusterConfig) -> None:
         """Writes what the ranks probe: of the runs, one for each model."""
+        self._ranks = cluster.world_size
         # a room that is imported where it is used: it belongs to the nodes
         from antioversmooth.training.probes.request import ProbeRequest
 

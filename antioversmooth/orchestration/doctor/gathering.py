@@ -3,6 +3,7 @@
 FOLDER/
   request.json        the request, see training/probes/request.py
   rank<r>.jsonl       findings of a rank, a line each
+  rank0.probing       what rank 0 probes now
   rank<r>.waiting     made by a rank that waits for the warning signal
   batch.jsonl         findings of the batch script of a job
   job.sh              the batch script; <job>_<rank>_log.{out,err}: its output
@@ -14,12 +15,13 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from antioversmooth.errors import ResultError
 from antioversmooth.finding import Finding, Level
+from antioversmooth.orchestration.doctor.report import line_of
 from antioversmooth.orchestration.slurm.epilogue import find_cause
 from antioversmooth.text import log_lines, one_line
 
@@ -32,6 +34,8 @@ _AFTERMATH = re.compile(
     r"CANCELLED AT|Terminat|task \d+: (Exited|Killed)|step aborted|^rank \d+: ok:"
 )
 """Lines of a log that follow from another one, or say that all was well."""
+LONG_S = 1.0
+"""Seconds after which a probe that is under way is named."""
 LOG_LINES = 3
 """Last lines of a log that are quoted."""
 
@@ -62,6 +66,40 @@ def gather(folder: Path, world_size: int, *, ended: bool) -> list[Finding]:
     if ended and unfinished:
         found.append(_unfinished(folder, unfinished))
     return found
+
+
+class Progress:
+    """Shows what rank 0 finds that is not ok, and what it probes for long, while it does so."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder, self._say = folder, say
+        self._seen = 0
+        self._probe, self._since, self._is_said = "", 0.0, False
+
+    def look(self) -> None:
+        """Shows what is new."""
+        found = read(self._folder / "rank0.jsonl")
+        for finding in found[self._seen :]:
+            if finding.level is not Level.ok:
+                self._say(line_of(finding))
+        self._seen = max(self._seen, len(found))
+        if probe := self._under_way():
+            now = time.monotonic()
+            if probe != self._probe:
+                self._probe, self._since, self._is_said = probe, now, False
+            if not self._is_said and now - self._since >= LONG_S:
+                self._is_said = True
+                self._say(f"probing: {probe}")
+
+    def _under_way(self) -> str:
+        """The probe that rank 0 makes, with its time limit."""
+        # a room that is imported where it is used: it belongs to the nodes
+        from antioversmooth.training.probes.request import PROBING
+
+        try:
+            return one_line((self._folder / PROBING).read_text(errors="replace"))
+        except OSError:
+            return ""
 
 
 def _settle(folder: Path, world_size: int) -> None:

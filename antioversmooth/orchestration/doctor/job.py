@@ -167,6 +167,7 @@ class _Watch:
         self._id, self._folder, self._ranks, self._say = job_id, folder, ranks, say
         self._seen = ""
         self._nodes = ""
+        self._progress = gathering.Progress(folder, say)
         self._first_waits_since: float | None = None
         self._is_signalled = False
 
@@ -193,6 +194,7 @@ class _Watch:
                     problem = f"it was {self._seen} {limits[stage]:g} minutes {stage}"
                     advice = _advise(job, stage)
                     return JobEnd(self._id, job.state, self._nodes, problem, advice)
+            self._progress.look()
             self._signal_if_awaited()
             time.sleep(LOOK_S)
 

@@ -9,17 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from antioversmooth.orchestration.doctor.gathering import is_waiting
+from antioversmooth.orchestration.doctor.gathering import Progress, is_waiting
 from antioversmooth.orchestration.snapshot import PROJECT
 
 LOOK_S = 0.2
 
 
-def run_processes(folder: Path, count: int, gpus: Sequence[str], *, wait_min: float) -> str:
-    """Runs the probes on this machine; returns when all their processes have ended.
+def run_processes(
+    folder: Path, count: int, gpus: Sequence[str], *, wait_min: float, progress: Progress
+) -> str:
+    """Runs the probes on this machine; none of their processes is left when it returns or raises.
 
     Args:
         folder: Holds the request.
@@ -33,7 +35,8 @@ def run_processes(folder: Path, count: int, gpus: Sequence[str], *, wait_min: fl
     port = _free_port()
     command = [sys.executable, "-u", "-m", "antioversmooth.training.probes", str(folder)]
     with ExitStack() as stack:
-        started = []
+        started: list[subprocess.Popen[bytes]] = []
+        stack.callback(_kill, started)
         for rank in range(count):
             log = stack.enter_context((folder / log_name(rank)).open("wb"))
             environment = _environment(rank, count, gpus, port)
@@ -43,13 +46,16 @@ def run_processes(folder: Path, count: int, gpus: Sequence[str], *, wait_min: fl
                     start_new_session=True,
                 )
             )  # fmt: skip
-        try:
-            return _wait(started, folder, 60 * wait_min)
-        finally:
-            for process in started:
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
+        return _wait(started, folder, 60 * wait_min, progress)
+
+
+def _kill(started: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Ends the processes that are left, with those that they have started."""
+    for process in started:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def log_name(rank: int) -> str:
@@ -78,10 +84,13 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def _wait(started: Sequence[subprocess.Popen[bytes]], folder: Path, limit_s: float) -> str:
+def _wait(
+    started: Sequence[subprocess.Popen[bytes]], folder: Path, limit_s: float, progress: Progress
+) -> str:
     """Sends each rank the signal that it waits for; returns why it did not wait to the end."""
     deadline, signalled = time.monotonic() + limit_s, set[int]()
     while any(process.poll() is None for process in started):
+        progress.look()
         for rank, process in enumerate(started):
             if rank not in signalled and is_waiting(folder, rank):
                 signalled.add(rank)

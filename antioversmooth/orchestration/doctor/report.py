@@ -93,6 +93,12 @@ def _counts(findings: Sequence[Finding]) -> str:
     return f"{len(findings)} checks: {', '.join(parts)}"
 
 
+def line_of(finding: Finding) -> str:
+    """A finding in one line of plain text, without secrets."""
+    text = f"{finding.level.value}: {finding.place.value}: {finding.check}: {finding.text}"
+    return one_line(redact(text))
+
+
 def ticket(report: Report) -> Iterator[str]:
     """Lines of plain text for a ticket: the profile, the software, and all that is not ok."""
     cluster = report.cluster
@@ -107,8 +113,7 @@ def ticket(report: Report) -> Iterator[str]:
     yield f"nodes: {one_line(report.nodes) or 'none examined'}"
     for finding in report.findings:
         if finding.level is not Level.ok:
-            text = f"{finding.level.value}: {finding.place.value}: {finding.check}: {finding.text}"
-            yield one_line(redact(text))
+            yield line_of(finding)
         elif finding.check in ("SLURM's commands", "Python", "software", "GPUs", "driver"):
             yield one_line(redact(f"{finding.check}: {finding.text}"))
     yield _counts(report.findings)

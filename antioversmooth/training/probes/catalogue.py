@@ -66,6 +66,6 @@ TOGETHER = (
 DATA = Probe("data", loading.look_at_data, Place.data, limit_s=_long)
 DECODING = Probe("decoding", loading.look_at_decoding, Place.data, limit_s=_long)
 """Probe of the speed of one core, made on all ranks at once."""
-STEPS = Probe(TRAINING_SPEED, steps.look, Place.model, limit_s=_long)
+STEPS = Probe(TRAINING_SPEED, steps.look, Place.model, limit_s=_long, late=steps.late)
 """Probe of the model of a run, in which the ranks wait for each other, too."""
 LAST = Probe("signal", warning_signal.look, limit_s=_with_wait)

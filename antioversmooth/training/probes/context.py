@@ -63,6 +63,11 @@ def usual_limit(request: ProbeRequest) -> float:
     return request.limit_s
 
 
+def hangs(context: Context, limit_s: float) -> Finding | None:
+    """Returns None: a probe that takes longer than it may hangs."""
+    return None
+
+
 @dataclass(frozen=True)
 class Probe:
     """A named part of the inspection, which yields findings as it goes."""
@@ -72,6 +77,8 @@ class Probe:
     place: Place = Place.nodes
     limit_s: Callable[[ProbeRequest], float] = usual_limit
     """Seconds after which it counts as hung."""
+    late: Callable[[Context, float], Finding | None] = hangs
+    """The finding of one that is slow rather than hung after its seconds; None: it hangs."""
 
 
 def ok(check: str, text: str, place: Place = Place.nodes, **values: object) -> Finding:

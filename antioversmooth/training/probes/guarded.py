@@ -49,7 +49,8 @@ def run_probe(probe: Probe, key: str, context: Context, add: Callable[[Finding],
     is_over = _wait(future, limit_s)
     closed.set()
     if not is_over:
-        add(_hung(probe, limit_s, threads))
+        hung = _hung(probe, limit_s, threads)
+        add(probe.late(context, limit_s) or hung)
     elif error := future.exception():
         add(failure(probe, error))
     # a store that is gone shows in the next exchange

@@ -131,7 +131,13 @@ class _Inspection:
                 # another rank may need all of its time for this probe
                 request = self.context.request
                 self._patience_s = probe.limit_s(request) + request.limit_s
+                self.report.begin(self._words(probe))
                 self.ended &= run_probe(probe, key, self.context, self.report.add)
+
+    def _words(self, probe: Probe) -> str:
+        """The name of a probe for people, with its time limit."""
+        of = f" of {self.context.run.name}" if self.context.run else ""
+        return f"{probe.name}{of}, for at most {probe.limit_s(self.context.request):g} s"
 
     def _key(self, probe: Probe) -> str:
         """The name of a probe in the exchange of values, the same on all ranks."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from antioversmooth.finding import Finding
+from antioversmooth.training.probes.request import PROBING
 
 
 def report_path(folder: Path, rank: int) -> Path:
@@ -27,6 +29,12 @@ class Report:
         self.path = None if folder is None else report_path(folder, rank)
         self.rank, self.host = rank, host
         self._lock = threading.Lock()
+
+    def begin(self, probe: str) -> None:
+        """Notes a probe that begins, for those who wait for it."""
+        if self.path is not None and self.rank == 0:
+            with suppress(OSError):
+                (self.path.parent / PROBING).write_text(probe)
 
     def add(self, finding: Finding) -> None:
         """Adds a finding, with rank and host among its values.

@@ -18,6 +18,8 @@ APPEARS_WITHIN_S = 30.0
 """Seconds in which the request must be visible on a node."""
 WAITING = "rank{}.waiting"
 """Name of an empty file, by rank: the rank waits for the warning signal, and all else is probed."""
+PROBING = "rank0.probing"
+"""Name of a file with the name of the probe that rank 0 makes, and its time limit."""
 TRAINING_SPEED = "training speed"
 """Check whose findings have the values of a `Speed`, one finding for each run of a request."""
 

@@ -15,6 +15,7 @@ import torch
 
 from antioversmooth import runs
 from antioversmooth.config import Experiment
+from antioversmooth.config.runtime import Compiler
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import CheckpointError, SpecError
 from antioversmooth.finding import Finding, Place
@@ -84,12 +85,27 @@ def _measure(
         seed=run.seed,
     )
     batches = repeat(_random_batch(config, micro_batches.size))
-    times = [_timed_step(learner, step, batches) for step in range(WARM_UP)]
+    times = [_timed_step(learner, 0, batches)]
+    is_plain_cpu = ranks.device.type == "cpu" and config.runtime.compile is Compiler.none
+    # where a step takes so long, there is little to settle, and no time for others
+    if is_plain_cpu and max(context.exchange.gather(times[0])) > context.request.limit_s:
+        return times[0], remarks
+    times = [_timed_step(learner, step, batches) for step in range(1, WARM_UP)]
     # the same number on all ranks, whose steps wait for each other
     wanted = int(context.request.measure_s / max(times[-1], 1e-6))
     steps = context.exchange.gather(max(FEWEST, min(MOST, wanted)))[0]
     times = [_timed_step(learner, WARM_UP + step, batches) for step in range(steps)]
     return statistics.median(times), remarks
+
+
+def late(context: Context, limit_s: float) -> Finding | None:
+    """The finding that a CPU is slow; None on a GPU, where a step hangs instead."""
+    run, ranks = context.run, context.established.ranks
+    if run is None or ranks is None or ranks.device.type != "cpu":
+        return None
+    text = f"one step takes longer than {limit_s:g} s on this CPU"
+    advice = "use profile=mini here, or measure on the nodes: doctor --cluster NAME"
+    return warning(TRAINING_SPEED, text, advice, Place.model, run=str(run.dir))
 
 
 def _teacher(context: Context, run: Run, ranks: Ranks) -> tuple[Teacher | None, list[Finding]]:
