@@ -119,7 +119,11 @@ def test_a_job_whose_run_another_job_took_over_does_not_come_back(lab: Lab) -> N
     run = lab.new_run("taken-over", "cluster.nodes=1", "cluster.tasks_per_node=1")
     first = lab.submit(run)
     lab.wait_saved(run)
+    # however slowly the second one starts, the first one is not done before
+    lab.cluster.ask("scontrol", "suspend", first)
     second = lab.cluster.ask("sbatch", "--parsable", f"{run.dir}/slurm/job.sh")
+    wait_until(lambda: len(run.attempts()) == 2, "second attempt")
+    lab.cluster.ask("scontrol", "resume", first)
     lab.wait_done(run)
     assert [attempt.job_id for attempt in run.attempts()] == [first, second]
     (job,) = client.jobs_numbered([first])
