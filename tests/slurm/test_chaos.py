@@ -19,7 +19,7 @@ from antioversmooth.orchestration.slurm.reconcile import reconcile
 from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.runs import Run, RunRecord, RunState
 
-ROUNDS = 20
+ROUNDS = 8
 """Of one table; CHAOS_ROUNDS asks for more, over as many tables, each with other faults."""
 TABLES = math.ceil(int(os.environ.get("CHAOS_ROUNDS", ROUNDS)) / ROUNDS)
 ROWS = 3
