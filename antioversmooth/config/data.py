@@ -21,6 +21,17 @@ class DataSource(Enum):
     inaturalist = "inaturalist"
     mnist5k = "mnist5k"
     digits = "digits"
+    idx = "idx"
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the images are read as a whole, when a run starts."""
+        return self in (
+            DataSource.mnist5k,
+            DataSource.digits,
+            DataSource.cifar100,
+            DataSource.idx,
+        )
 
 
 @dataclass
@@ -32,15 +43,17 @@ class DataConfig(Config, section="data"):
     source: DataSource = MISSING
     """image_folder: `root`/train/<class>/*, `root`/val/<class>/*. tar: the same inside tar files.
     webdataset: shards. huggingface: a data set of that library. cifar100, inaturalist: as
-    downloaded. mnist5k, digits: files inside installed packages. docs/data.md has each layout."""
+    downloaded. idx: the four files of MNIST. mnist5k, digits: files inside installed packages.
+    docs/data.md has each layout."""
     root: str | None = option(None, identity=False, path=True)
     """Folder of the data; ``${oc.env:IMAGENET,null}`` in the shipped spec."""
     num_classes: int = option(MISSING, at_least(2))
     """Classes; checked against the data when a run starts."""
     num_train: int = option(MISSING, at_least(0))
-    """Training images; checked against the data when a run starts."""
+    """Training images; checked against the data when a run starts. Of source idx, fewer than the
+    file has are a part of it, stratified by class and the same for every run."""
     num_val: int = option(MISSING, at_least(1))
-    """Validation images; checked against the data when a run starts."""
+    """Validation images; the same."""
     in_channels: int = option(3, one_of(1, 3))
     """Channels of an image."""
     mean: list[float] = option([0.485, 0.456, 0.406])
@@ -56,7 +69,7 @@ class DataConfig(Config, section="data"):
     train: str | None = option(None, identity=False, path=True)
     """Where in `root` the training images are: folder (image_folder), tar file or folder of them
     (tar), shards, as name-{000..127}.tar (webdataset), split (huggingface), annotations
-    (inaturalist); null: by the layout's own name."""
+    (inaturalist), beginning of the file names (idx); null: by the layout's own name."""
     val: str | None = option(None, identity=False, path=True)
     """The same for the validation images."""
     label: str | None = option(

@@ -21,6 +21,7 @@ from antioversmooth.datasets.layouts import (
     cifar,
     folder,
     huggingface,
+    idx,
     inaturalist,
     tar,
     text_table,
@@ -78,11 +79,23 @@ class ImageDataset:
         """Contents of both splits that are none of their images."""
         return _passed_over(self.train, self.val)
 
+    @property
+    def subset(self) -> str:
+        """The parts of their files that the splits are, as a clause; empty where they are all."""
+        parts = {"training": self.train, "validation": self.val}
+        clauses = [
+            f"{len(images.labels):,} of {images.of:,} {kind} images"
+            for kind, images in parts.items()
+            if isinstance(images, ArrayImages) and images.of > len(images.labels)
+        ]
+        return f"{' and '.join(clauses)}, stratified by class" if clauses else ""
+
     def summary(self) -> str:
         """Counts of images, classes and of what is passed over, in one line."""
         return (
             f"{len(self.train.labels):,} training and {len(self.val.labels):,} validation images of"
             f" {len(self.classes):,} classes{self.passed_over.note()}"
+            f"{f' ({self.subset})' if self.subset else ''}"
         )
 
     def counts(self) -> dict[str, int]:
@@ -96,6 +109,8 @@ class ImageDataset:
     def facts(self) -> Facts:
         """Counts and fingerprint, under the names of the spec's fields, and what is passed over."""
         facts: Facts = {**self.counts(), "fingerprint": self.fingerprint}
+        if self.subset:
+            facts["subset"] = self.subset
         return {**facts, "passed_over": self.passed_over} if self.passed_over else facts
 
     def checksums(self) -> dict[str, str]:
@@ -297,6 +312,8 @@ def _read(config: DataConfig, splits: Sequence[str], anew: bool) -> Splits:
         raise missing_data(config, f"there is no folder {config.root}")
     if config.source is DataSource.cifar100:
         return cifar.read_splits(config)
+    if config.source is DataSource.idx:
+        return idx.read_splits(config)
     if config.source is DataSource.huggingface:
         return huggingface.read_splits(config)
     arrays = cache.cached(_key(config, splits), lambda: _scan(config, splits), anew=anew)

@@ -76,6 +76,8 @@ class ArrayImages:
     labels: npt.NDArray[np.int64]
     source: str
     """The file that they come from, for messages."""
+    of: int = 0
+    """Images of that file, where these may be a part of them."""
 
     def name(self, index: int) -> str:
         return f"{self.source}[{index}]"

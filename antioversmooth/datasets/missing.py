@@ -12,16 +12,27 @@ LAYOUTS = {
     DataSource.huggingface: "what save_to_disk wrote, or load_dataset reads",
     DataSource.cifar100: "cifar-100-python/",
     DataSource.inaturalist: "train<year>.json, val<year>.json and categories.json",
+    DataSource.idx: "train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-..., or .gz",
 }
 """Content of `data.root`, by layout."""
-VARIABLES = {DataSource.cifar100: "CIFAR100", DataSource.inaturalist: "INATURALIST"}
+VARIABLES = {
+    DataSource.cifar100: "CIFAR100",
+    DataSource.inaturalist: "INATURALIST",
+    DataSource.idx: "FASHION_MNIST",
+}
 """Environment variables that the shipped specs read `data.root` from; IMAGENET for all others."""
+_DEBIAN = (
+    "on Debian and Ubuntu, apt-get install dataset-fashion-mnist brings Fashion-MNIST, and without"
+    " root apt-get download dataset-fashion-mnist && dpkg-deb -x dataset-fashion-mnist_*.deb DIR"
+    " puts it into DIR/usr/share/datasets/fashion-mnist; or "
+)
 
 
 def missing_data(config: DataConfig, problem: str) -> DataError:
     """The error, such as `data.root: there is no folder /path; set ...`."""
     variable, layout = VARIABLES.get(config.source, "IMAGENET"), LAYOUTS[config.source]
+    packaged = _DEBIAN if config.source is DataSource.idx else ""
     return DataError(
-        f"data.root: {problem}; set {variable}=/path or data.root=/path (a folder with {layout}),"
-        " or add profile=mini for the small embedded data"
+        f"data.root: {problem}; {packaged}set {variable}=/path or data.root=/path (a folder with"
+        f" {layout}), or add profile=mini for the small embedded data"
     )

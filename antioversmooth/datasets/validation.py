@@ -12,6 +12,7 @@ OWN_LAYOUTS = {
     DataSource.webdataset,
     DataSource.huggingface,
     DataSource.cifar100,
+    DataSource.idx,
     DataSource.inaturalist,
 }
 

@@ -69,7 +69,7 @@ def _check_machine(config: Experiment, placement: Placement) -> None:
         cpus=max(1, cpus() // processes),
         device_batch=placement.device_batch,
         accumulation=placement.accumulation,
-        in_memory=config.data.source in PACKAGED,
+        in_memory=config.data.source.in_memory,
     )
     machine.check_shared_memory(needs.shared_bytes, needs.workers)
     machine.check_open_files(needs.all_workers)

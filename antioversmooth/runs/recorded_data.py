@@ -74,13 +74,13 @@ def require_same_data(run: Run, found: Mapping[str, str]) -> None:
 
 
 def measured_data(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Name, root, counts and checksums of the data of a done run, as far as it recorded them.
+    """Name, root, counts, subset and checksums of the data of a done run, as far as recorded.
 
     Args:
         result: Content of `result.json`.
     """
     data = result.get("data")
-    types = dict.fromkeys(("name", "root", *_WHAT), str) | dict.fromkeys(_COUNTS, int)
+    types = dict.fromkeys(("name", "root", "subset", *_WHAT), str) | dict.fromkeys(_COUNTS, int)
     recorded = data if isinstance(data, dict) else {}
     return {key: recorded[key] for key in types if isinstance(recorded.get(key), types[key])}
 

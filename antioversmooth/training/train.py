@@ -112,7 +112,7 @@ def _train(attempt: Attempt, stop: StopRequest, failures: Connection) -> None:
         attempt.check_fence()
         similarity = _record_similarity(attempt, model, evaluator, loaders.evaluation(dataset.val))
         evaluation = start if config.recipe.epochs == 0 else None
-        data = {**dataset.counts(), **checksums}
+        data = {**dataset.counts(), "subset": dataset.subset, **checksums}
         write_result(attempt, model, data, similarity=similarity, evaluation=evaluation)
 
 

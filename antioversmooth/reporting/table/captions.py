@@ -176,8 +176,10 @@ def _imported(seeds: Sequence[Observation]) -> Iterator[str]:
 
 
 def _data(seeds: Sequence[Observation]) -> Iterator[str]:
-    """Names the runs of each data set, if there are several; and runs of one that has changed."""
+    """Names the parts of data sets, the runs of each set if several, and those of changed ones."""
     done = [(seen, seen.result) for seen in seeds if seen.result is not None]
+    subsets = [measured_data(result).get("subset") for _, result in done]
+    yield from (f"Data: {subset}." for subset in dict.fromkeys(subsets) if subset)
     for key, what in (("fingerprint", "images"), ("classes", "classes")):
         names: dict[str, list[str]] = {}
         for seen, result in done:

@@ -10,7 +10,6 @@ from typing import Any
 
 import psutil
 
-from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import LaunchError
 from antioversmooth.finding import Finding
 from antioversmooth.runs import Run, machine
@@ -139,5 +138,5 @@ def _needs(context: Context, run: Run) -> machine.LoadingNeeds:
         cpus=info.cpus,
         device_batch=micro_batches.size,
         accumulation=micro_batches.accumulation_steps,
-        in_memory=config.data.source in PACKAGED,
+        in_memory=config.data.source.in_memory,
     )

@@ -16,7 +16,6 @@ import torch
 from antioversmooth import runs
 from antioversmooth.config import Experiment
 from antioversmooth.config.runtime import Compiler
-from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import CheckpointError, SpecError
 from antioversmooth.finding import Finding, Place
 from antioversmooth.runs import Run, machine
@@ -195,7 +194,7 @@ def describe(
         config.runtime.workers,
         ranks.info.cpus,
         config.model.image_size,
-        in_memory=config.data.source in PACKAGED,
+        in_memory=config.data.source.in_memory,
     )
     reached = together(stepped, views_per_s, workers)
     text = (
