@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from antioversmooth.config.constraints import (
     MISSING,
+    at_least,
     between,
     each,
     file_name,
@@ -32,6 +33,17 @@ class PaperValue(Config, section="paper"):
     """The publication that printed it."""
     confidence: str = option(MISSING, one_of(*CONFIDENCES))
     """V: seen verbatim; Q: quoted by a named follow-up; M: from memory; D: derived."""
+    setting: str = option("", prose=True)
+    """How the model behind it was trained, beside `epochs`: 20 epochs of warm-up."""
+    epochs: int | None = option(None, at_least(1))
+    """Epochs of the training behind it; null: not known."""
+
+    @property
+    def reference(self) -> str:
+        """The source with the setting, which the footnote of the number shows."""
+        epochs = f"{self.epochs} epochs" if self.epochs else ""
+        details = "; ".join(filter(None, [epochs, self.setting]))
+        return f"{self.source} ({details})" if details else self.source
 
 
 @dataclass
@@ -79,6 +91,8 @@ class Table(Config):
     """In the order they are printed."""
     figures: list[str] = option([], each(file_name()))
     """Names of figures that are drawn along with the table; their rows are rows of it."""
+    related: list[str] = option([], each(file_name()))
+    """Names of other tables, which its page links to."""
 
     @rule("rows", "rows[].experiment", "rows[].name")
     def _each_row_once(self) -> Iterator[Broken]:

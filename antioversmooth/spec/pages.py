@@ -55,7 +55,11 @@ def load_page(schema: type[P], path: Path) -> tuple[P | None, list[Problem]]:
     reading.problems[:0] = read.problems
     reading.content["name"] = path.stem
     folder = path.parent.parent
-    missing = [*_missing_rows(reading, folder), *_missing_figures(reading, folder)]
+    missing = [
+        *_missing_rows(reading, folder),
+        *_missing_pages(reading, folder, "figures", "figures"),
+        *_missing_pages(reading, folder, "tables", "related"),
+    ]
     page = to_config(schema, reading, read.top)
     return (None if missing else page), [*reading.problems, *missing]
 
@@ -70,11 +74,11 @@ def _missing_rows(reading: Reading, folder: Path) -> Iterator[Problem]:
             yield Problem(reading.places[key], key, message)
 
 
-def _missing_figures(reading: Reading, folder: Path) -> Iterator[Problem]:
-    """Problems with the names of figures, which a table draws only when its rows are done."""
-    known = sorted(path.stem for path in (folder / "figures").glob("*.yaml"))
-    for i, name in enumerate(reading.content.get("figures", [])):
+def _missing_pages(reading: Reading, folder: Path, kind: str, key: str) -> Iterator[Problem]:
+    """Problems with the names of figures or tables, which are read only when all rows are done."""
+    known = sorted(path.stem for path in (folder / kind).glob("*.yaml"))
+    for i, name in enumerate(reading.content.get(key, [])):
         if name not in known:
             hint = did_you_mean(Path(name).stem, known)
-            message = f"there is no figure {folder.name}/figures/{name}.yaml; {hint}"
-            yield Problem(reading.places[f"figures[{i}]"], f"figures[{i}]", message)
+            message = f"there is no {FOLDERS[kind]} {folder.name}/{kind}/{name}.yaml; {hint}"
+            yield Problem(reading.places[f"{key}[{i}]"], f"{key}[{i}]", message)

@@ -41,7 +41,8 @@ rows:
   - {experiment: deep_featscale, label: "Deep + FeatScale <b>|$x_1$*^~{}",
      group: "Deep_24, #layers", baseline: deep, paper: {top1: 80.9, source: A & B, confidence: Q}}
   - {experiment: wide, label: Wide, group: Wide,
-     paper: {top1: 82.9, source: from memory, confidence: M}}
+     paper: {top1: 82.9, source: from memory, confidence: M, setting: "dropout 0.2 & no EMA",
+             epochs: 300}}
   - {label: ResNet-152, group: quoted, paper: {top1: 78.1, source: A & B, confidence: Q}}
 """
 

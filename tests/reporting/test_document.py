@@ -8,6 +8,8 @@ from fabricated import LIKE_THE_PAPER, Lab
 
 from antioversmooth import files
 from antioversmooth.datasets.current import CurrentData
+from antioversmooth.errors import SpecError
+from antioversmooth.reporting.rendering import page
 from antioversmooth.reporting.table import captions, document
 
 
@@ -184,3 +186,35 @@ def test_rows_of_the_same_science_share_the_run_that_was_planned_for_both(lab: L
     deep, _, wide, _ = lab.collect()["rows"]
     assert deep["state"] == wide["state"] == "done (n=1)"
     assert deep["top1"] == wide["top1"] == {"mean": 93.0, "std": None, "n": 1}
+
+
+def test_a_published_value_is_shown_with_its_setting_and_length(lab: Lab) -> None:
+    made = lab.collect()
+    assert made["sources"] == ["A & B", "from memory (300 epochs; dropout 0.2 & no EMA)"]
+    assert made["rows"][2]["paper"]["epochs"] == 300
+    assert "epochs" not in made["rows"][0]["paper"]
+
+
+def test_published_values_of_different_lengths_stand_side_by_side_only_with_a_note(
+    lab: Lab,
+) -> None:
+    (note,) = [note for note in lab.collect()["notes"] if "different lengths" in note]
+    assert note.endswith("300 epochs [2]; a length that is not known [1].")
+    spec = lab.table_path.read_text()
+    lab.table_path.write_text(spec.replace("confidence: Q", "confidence: Q, epochs: 500"))
+    (note,) = [note for note in lab.collect()["notes"] if "different lengths" in note]
+    assert note.endswith("300 epochs [2]; 500 epochs [1].")
+    lab.table_path.write_text(spec.replace("confidence: Q", "confidence: Q, epochs: 300"))
+    assert "different lengths" not in text(lab.collect())
+
+
+def test_a_table_names_the_tables_that_its_page_links_to(lab: Lab) -> None:
+    assert "related" not in lab.collect()
+    lab.table_path.with_name("other.yaml").write_text(lab.table_path.read_text())
+    lab.table_path.write_text(f"related: [other]\n{lab.table_path.read_text()}")
+    made = lab.collect()
+    assert made["related"] == ["other"]
+    assert '<p>Other tables: <a href="./other.html">other</a>.</p>' in page.render(made)
+    lab.table_path.write_text(lab.table_path.read_text().replace("[other]", "[ohter]"))
+    with pytest.raises(SpecError, match=r"related\[0\]: there is no table .* `other`"):
+        lab.table()

@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from antioversmooth.reporting.sharing import bundle
 from antioversmooth.reporting.table import captions
 from antioversmooth.reporting.table import document as documents
 from antioversmooth.reporting.table.aggregate import aggregate
-from antioversmooth.reporting.table.columns import COLUMNS, Row
+from antioversmooth.reporting.table.columns import COLUMNS, Row, stated
 from antioversmooth.reporting.table.document import Document
 from antioversmooth.reporting.table.observe import Observation, imported_files, observe
 from antioversmooth.runs import Run, agreement, to_json
@@ -223,9 +223,13 @@ def _derive(document: Document, table: Table | None, seeds: dict[str, list[_Seed
 
 def _table_row(row: Row) -> TableRow:
     paper = row["paper"]
-    value = PaperValue(*map(paper.get, ("top1", "source", "confidence"))) if paper else None
+    value = PaperValue(**_fields_of(paper)) if paper else None
     given = row["label"], row["experiment"], row["group"], row["baseline"], value
     return TableRow(*given, name=_name(row) or "")
+
+
+def _fields_of(paper: Row) -> Row:
+    return {field.name: paper[field.name] for field in fields(PaperValue) if field.name in paper}
 
 
 def _name(row: Row) -> Any:
@@ -393,7 +397,7 @@ def _spec_checks(
         if seed.seen:
             yield from _override_checks(same[0].overrides, seed.seen.run)
     paper = same[0].paper
-    specified = {**to_json(paper), "footnote": derived["paper"]["footnote"]} if paper else {}
+    specified = {**stated(paper), "footnote": derived["paper"]["footnote"]} if paper else {}
     for key in {**(row["paper"] or {}), **specified}:
         committed = (row["paper"] or {}).get(key)
         yield _compare(f"paper.{key}", committed, specified.get(key), difference)
@@ -410,7 +414,7 @@ def _override_checks(overrides: Sequence[str], run: Run) -> Iterator[Check]:
         yield Check(f"overrides.{key}", Verdict.differs, value, found, reason)
 
 
-FROM_TABLE_SPEC = {"name", "title", "caption", "figures"}
+FROM_TABLE_SPEC = {"name", "title", "caption", "figures", "related"}
 """Keys of the document that come from the table's spec."""
 FROM_ALL_RUNS = {"caption", "notes", "seeds", "complete"}
 """Keys of the document that depend on each run of the table."""

@@ -120,7 +120,7 @@ def aggregate(
             row,
             tuple(observed.get(row.row_name, ())),
             accuracy.get(row.baseline or ""),
-            footnotes[row.paper.source] if row.paper else None,
+            footnotes[row.paper.reference] if row.paper else None,
             comparable,
         )
         for row in table.rows
@@ -128,8 +128,8 @@ def aggregate(
 
 
 def sources(table: Table) -> list[str]:
-    """The sources of the paper's values, in the order of their footnotes."""
-    return list(dict.fromkeys(row.paper.source for row in table.rows if row.paper))
+    """The sources of the paper's values with their settings, in the order of their footnotes."""
+    return list(dict.fromkeys(row.paper.reference for row in table.rows if row.paper))
 
 
 def _sample(seeds: Sequence[Observation], *, within: str = "metrics") -> Sample | None:

@@ -124,6 +124,7 @@ def notes(rows: Sequence[RowResult]) -> list[str]:
     experiments = {seen.run.experiment.row_name: seen.run.experiment for seen in seeds}
     return [
         *_confidence(rows),
+        *_lengths(rows),
         *deviations.notes(list(experiments.values())),
         *_differences(seeds),
         *origins(seeds),
@@ -143,6 +144,25 @@ def _confidence(rows: Sequence[RowResult]) -> Iterator[str]:
     if used:
         legend = [f"{mark}: {meaning}" for mark, meaning in CONFIDENCE.items() if mark in used]
         yield f"Confidence of the paper's values: {'; '.join(legend)}."
+
+
+def _lengths(rows: Sequence[RowResult]) -> Iterator[str]:
+    """Names the lengths of training behind the paper's values, where there are several."""
+    footnotes: dict[int | None, set[int]] = {}
+    for row in rows:
+        if row.row.paper and row.footnote:
+            footnotes.setdefault(row.row.paper.epochs, set()).add(row.footnote)
+    if len(footnotes) > 1:
+        lengths = sorted(footnotes.items(), key=lambda item: item[0] or math.inf)
+        listed = [
+            f"{f'{epochs} epochs' if epochs else 'a length that is not known'}"
+            f" {''.join(f'[{number}]' for number in sorted(numbers))}"
+            for epochs, numbers in lengths
+        ]
+        yield (
+            "The paper's values are of trainings of different lengths, and part of a difference"
+            f" between them may come from that: {'; '.join(listed)}."
+        )
 
 
 def _differences(seeds: Sequence[Observation]) -> Iterator[str]:

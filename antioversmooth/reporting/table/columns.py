@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from antioversmooth import runs
+from antioversmooth.config import PaperValue
 from antioversmooth.config.constraints import NAME
 from antioversmooth.reporting.table.aggregate import RowResult
 from antioversmooth.runs.metrics import AMOUNT, PERCENT, SPEED
@@ -92,7 +93,12 @@ def _first(key: str) -> Callable[[RowResult], Any]:
 
 def _paper(row: RowResult) -> Row | None:
     paper = row.row.paper
-    return {**runs.to_json(paper), "footnote": row.footnote} if paper else None
+    return {**stated(paper), "footnote": row.footnote} if paper else None
+
+
+def stated(paper: PaperValue) -> Row:
+    """The fields of a published value, without a setting and a length that are not known."""
+    return {key: value for key, value in runs.to_json(paper).items() if value not in ("", None)}
 
 
 def _difference(row: RowResult) -> float | None:
@@ -162,6 +168,14 @@ def _yes_no(value: bool, digits: int) -> str:
 _NAME = (re.compile(NAME), None)
 _SAMPLE = ({"mean": PERCENT, "std": (AMOUNT, None), "n": int}, None)
 _POINTS = Bounds(-100, 100)
+_PAPER = {
+    "top1": PERCENT,
+    "source": str,
+    "confidence": str,
+    "setting?": str,
+    "epochs?": int,
+    "footnote": int,
+}
 
 COLUMNS = [
     Column(
@@ -220,13 +234,15 @@ COLUMNS = [
         "paper",
         header_elsewhere="paper (ImageNet-1k)",
         measure=_paper,
-        shape=({"top1": PERCENT, "source": str, "confidence": str, "footnote": int}, None),
+        shape=(_PAPER, None),
         text=_paper_text,
         sort="top1",
         csv={
             "paper_imagenet_top1": "top1",
             "paper_confidence": "confidence",
             "paper_source": "source",
+            "paper_setting": "setting",
+            "paper_epochs": "epochs",
         },
         tier=0,
         from_spec=True,
