@@ -10,7 +10,7 @@ PROFILE := $(if $(DATA_ROOT),data.root=$(DATA_ROOT),profile=mini)
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm chaos slurm-shell check format smoke bench check-gpu figures ui docs lock
+.PHONY: help setup test test-slurm chaos slurm-shell check format smoke bench check-gpu study figures ui docs lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -26,8 +26,12 @@ reproduce-%: .venv/.installed ## train every row of experiments/tables/%.yaml an
 table-%: .venv/.installed ## render the table from the runs that exist
 	@$(PY) -m antioversmooth table experiments/tables/$*.yaml $(PROFILE) --seeds $(SEEDS) $(ARGS)
 
+study: SEEDS = 0,1,2,3,4
+study: .venv/.installed ## train the study of docs/study.md, in hours on two cores; again: go on with it
+	@$(PY) launch.py experiments/tables/study.yaml profile=study --seeds $(SEEDS) --follow $(ARGS)
+
 figures: .venv/.installed ## draw every figure of experiments/figures/ from the runs that exist
-	@$(PY) -m antioversmooth figures experiments/figures/*.yaml $(PROFILE) --seeds $(SEEDS) $(ARGS)
+	@$(PY) -m antioversmooth figures $(filter-out experiments/figures/study_%,$(wildcard experiments/figures/*.yaml)) $(PROFILE) --seeds $(SEEDS) $(ARGS)
 
 ui: .venv/.installed ## open MLflow on all runs, and keep it up to date
 	@$(PY) -m antioversmooth ui $(ARGS)
