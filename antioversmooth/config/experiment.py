@@ -70,6 +70,11 @@ class Experiment(Config):
         return self.row or self.name
 
     @property
+    def inseparable(self) -> int:
+        """Consecutive samples of the global batch that stay on one device: a mixing group."""
+        return self.recipe.mix_group if self.recipe.mixes else 1
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch; the last, partial batch is dropped."""
         return self.data.num_train // self.recipe.global_batch

@@ -91,13 +91,12 @@ def place_on(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placeme
     Raises:
         SpecError: The global batch does not divide over them.
     """
-    recipe = experiment.recipe
     try:
         device_batch, accumulation = split_batch(
-            recipe.global_batch,
+            experiment.recipe.global_batch,
             processes,
             limit=experiment.runtime.device_batch,
-            group=recipe.mix_group if recipe.mixes else 1,
+            group=experiment.inseparable,
         )
     except SpecError as err:
         message = err.message + explain_world_size(experiment.cluster, processes)

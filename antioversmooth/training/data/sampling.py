@@ -135,7 +135,7 @@ class MicroBatches:
             config.recipe.global_batch,
             world_size,
             limit=config.runtime.device_batch,
-            group=config.recipe.mix_group if config.recipe.mixes else 1,
+            group=config.inseparable,
         )
         order = SampleOrder.of(config, seed=seed)
         return cls(order, size, accumulation_steps, rank, start_step, config.total_steps)

@@ -156,7 +156,7 @@ def out_of_memory(
             config.recipe.global_batch,
             ranks.world_size,
             limit=size // 2,
-            group=config.recipe.mix_group if config.recipe.mixes else 1,
+            group=config.inseparable,
         )
         if smaller < size:
             advice = f"take fewer samples at a time, runtime.device_batch={smaller}; or {advice}"
