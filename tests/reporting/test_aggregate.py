@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import math
 import statistics
 
 import pytest
 from fabricated import Lab
 
-from antioversmooth.reporting.table.aggregate import Sample, gain
+from antioversmooth.reporting.table.aggregate import Sample
 from antioversmooth.reporting.table.columns import measured_row
 from antioversmooth.runs import Run
 
@@ -35,31 +34,37 @@ def test_top1_is_that_of_the_last_epoch_and_the_best_is_beside_it(lab: Lab) -> N
     assert row.best == Sample(90.6, None, 1)
 
 
-def test_gain_is_against_this_tables_own_baseline(lab: Lab) -> None:
+def test_gain_is_against_this_tables_own_baseline_and_paired_by_seed(lab: Lab) -> None:
     for seed, (plain, scaled) in enumerate([(90.0, 91.0), (90.4, 92.0)]):
         lab.finish(lab.run("deep", seed), plain)
         lab.finish(lab.run("deep_featscale", seed), scaled)
     measured = lab.rows(0, 1)["deep_featscale"].gain
     assert measured is not None
     assert measured.mean == pytest.approx(1.3, abs=1e-12)
-    assert measured.spread == pytest.approx(
-        math.hypot(statistics.stdev([90, 90.4]), statistics.stdev([91, 92]))
-    )
-    assert measured.beyond_spread is True
+    assert (measured.n, measured.seeds) == (2, (0, 1))
+    assert measured.pairs == pytest.approx((1.0, 1.6), abs=1e-12)
 
 
-def test_a_gain_within_the_spread_is_called_that() -> None:
-    measured = gain(Sample(90.1, 0.3, 3), Sample(90.0, 0.3, 3))
+def test_a_gain_is_over_the_seeds_that_both_rows_have(lab: Lab) -> None:
+    for seed, plain in [(0, 90.0), (1, 90.5), (2, 91.0)]:
+        lab.finish(lab.run("deep", seed), plain)
+    for seed, scaled in [(1, 91.0), (2, 92.0), (3, 99.0)]:
+        lab.finish(lab.run("deep_featscale", seed), scaled)
+    measured = lab.rows(0, 1, 2, 3)["deep_featscale"].gain
     assert measured is not None
-    assert measured.beyond_spread is False
+    assert (measured.seeds, measured.pairs, measured.mean) == ((1, 2), (0.5, 1.0), 0.75)
+    note = "Gain over the seeds that both have, row and baseline: 1, 2 (deep_featscale)."
+    assert note in lab.collect(0, 1, 2, 3)["notes"]
 
 
-def test_a_gain_of_single_seeds_is_not_judged(lab: Lab) -> None:
-    lab.finish(lab.run("deep"), 90.0)
-    lab.finish(lab.run("deep_featscale"), 95.0)
-    measured = lab.rows()["deep_featscale"].gain
+def test_rows_without_a_common_seed_are_compared_by_their_means_and_that_is_said(lab: Lab) -> None:
+    lab.finish(lab.run("deep", 0), 90.0)
+    lab.finish(lab.run("deep_featscale", 1), 95.0)
+    measured = lab.rows(0, 1)["deep_featscale"].gain
     assert measured is not None
-    assert (measured.spread, measured.beyond_spread) == (None, None)
+    assert (measured.mean, measured.n, measured.interval) == (5.0, 0, None)
+    notes = lab.collect(0, 1)["notes"]
+    assert any("not paired" in note and "(deep_featscale)" in note for note in notes)
 
 
 def test_there_is_no_gain_over_a_baseline_that_is_missing(lab: Lab) -> None:

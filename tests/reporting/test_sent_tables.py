@@ -128,9 +128,12 @@ def test_a_value_of_another_type_is_refused_by_its_place(
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_an_unknown_format_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["render", str(sent(tmp_path, changed("format", 2)))]) == 2
-    assert "has format 2, this code reads 1" in capsys.readouterr().err
+@pytest.mark.parametrize("number", [3, 0, "2", True, None])
+def test_an_unknown_format_is_refused(
+    number: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["render", str(sent(tmp_path, changed("format", number)))]) == 2
+    assert f"has format {number!r}, this code reads 1 to 2" in capsys.readouterr().err
 
 
 def test_a_table_is_rendered_beside_its_json_whatever_other_table_its_name_is_of(

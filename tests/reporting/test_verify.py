@@ -71,7 +71,7 @@ def test_every_number_of_the_runs_is_confirmed(committed: Path, lab: Lab) -> Non
         "top1.mean",
         "top1.std",
         "gain.mean",
-        "gain.spread",
+        "gain.interval.low",
         "parameters",
         "gmacs",
         "device_hours",
@@ -94,7 +94,8 @@ def test_every_number_of_the_runs_is_confirmed(committed: Path, lab: Lab) -> Non
     [
         ("top1.mean", lambda row: row["top1"].update(mean=91.5)),
         ("top1.std", lambda row: row["top1"].update(std=0.1)),
-        ("gain.beyond_spread", lambda row: row["gain"].update(beyond_spread=False)),
+        ("gain.interval.low", lambda row: row["gain"]["interval"].update(low=0.1)),
+        ("gain.pairs", lambda row: row["gain"]["pairs"].reverse()),
         ("parameters", lambda row: row.update(parameters=1)),
         ("device", lambda row: row.update(device="H100")),
         ("state", lambda row: row.update(state="partial (1/2)")),
@@ -460,13 +461,18 @@ def test_a_value_that_was_deleted_from_a_table_is_found(
 def test_what_a_table_of_before_lacks_is_named(committed: Path, lab: Lab) -> None:
     def make_older(table: Any) -> None:
         del table["format"]
+        table["caption"] = ["Gain: over this table's own baseline."]
         for row in table["rows"]:
             del row["spec"], row["gmacs"]
+            if row["gain"]:
+                row["gain"] = {"mean": row["gain"]["mean"], "spread": 0.7, "beyond_spread": True}
 
     before = underivable(committed, lab)
     change(committed, make_older)
     assert unconfirmed(committed, lab) == {}
-    assert underivable(committed, lab) - before == {"format", "spec", "gmacs"}
+    lacked = {f"gain.{key}" for key in ("interval", "n", "seeds", "pairs")}
+    older = {"format", "caption", "spec", "gmacs", "gain.spread", "gain.beyond_spread"}
+    assert underivable(committed, lab) - before == older | lacked
 
 
 def test_data_without_an_evaluation_is_refused(

@@ -6,14 +6,14 @@ so numbers of different identities are never averaged.
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from antioversmooth.config import Table, TableRow
+from antioversmooth.reporting.table.differences import Difference, difference
 from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.runs.status import RunState
@@ -38,26 +38,14 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Gain:
-    """A row's mean accuracy minus its baseline's, in points."""
-
-    mean: float
-    spread: float | None
-    """Standard deviation of the difference of two runs, sqrt(std² + std²); None where either row
-    has one seed."""
-    beyond_spread: bool | None
-    """Whether the gain is larger than that spread; None where there is none."""
-
-
-@dataclass(frozen=True)
 class RowResult:
     """A row of the table with its runs; its columns are measured from here (columns.py)."""
 
     row: TableRow
     seeds: tuple[Observation, ...]
     """One for each seed that was asked for; empty for a quoted row."""
-    baseline: Sample | None = None
-    """Accuracy of the row that `gain` is measured against."""
+    baseline: RowResult | None = None
+    """The row that differences are measured against."""
     footnote: int | None = None
     """Number of the source of the paper's value, from 1."""
     comparable: bool = False
@@ -81,27 +69,46 @@ class RowResult:
     @cached_property
     def top1(self) -> Sample | None:
         """Accuracy after the last epoch, in percent."""
-        return _sample(self.seeds)
+        return Sample.of(list(self.by_seed(_top1).values()))
 
     @property
     def best(self) -> Sample | None:
         """Accuracy after the best epoch: chosen on the validation set, so only for comparison with
         others who do that."""
-        return _sample(self.seeds, within="best")
+        return self._sample_of("best")
 
     @property
     def start(self) -> Sample | None:
         """Accuracy of the weights that a fine-tuned row started from; None where its classifier
         started anew, since an untrained one only guesses."""
         loaded = [(result.get("start") or {}).get("weights") or {} for result in self.results]
-        return (
-            None if any("reset" in one for one in loaded) else _sample(self.seeds, within="start")
-        )
+        return None if any("reset" in one for one in loaded) else self._sample_of("start")
+
+    def _sample_of(self, part: str) -> Sample | None:
+        """The accuracy in a part of the results; None unless all of them have it."""
+        parts = [result.get(part) or {} for result in self.results]
+        return Sample.of([part[VAL_TOP1] for part in parts]) if all(parts) else None
 
     @property
-    def gain(self) -> Gain | None:
-        """Accuracy minus that of the baseline."""
-        return gain(self.top1, self.baseline)
+    def gain(self) -> Difference | None:
+        """Accuracy minus that of the baseline, in points."""
+        return self.over_baseline(_top1)
+
+    def by_seed(self, value: Callable[[Observation], float | None]) -> dict[int, float]:
+        """A value of the done seeds that have it."""
+        done = [seen for seen in self.seeds if seen.result is not None]
+        found = {seen.run.seed: value(seen) for seen in done}
+        return {seed: number for seed, number in found.items() if number is not None}
+
+    def over_baseline(self, value: Callable[[Observation], float | None]) -> Difference | None:
+        """The difference of a value from the baseline's; None while either is not measured."""
+        if self.baseline is None:
+            return None
+        return difference(self.by_seed(value), self.baseline.by_seed(value))
+
+
+def _top1(seen: Observation) -> float | None:
+    return float(seen.result["metrics"][VAL_TOP1]) if seen.result else None
 
 
 def aggregate(
@@ -113,40 +120,23 @@ def aggregate(
         observed: The runs of each row, by its name, one for each seed that was asked for.
         comparable: Whether they were measured on what the paper measured on.
     """
-    accuracy = {name: _sample(seeds) for name, seeds in observed.items()}
     footnotes = {source: number for number, source in enumerate(sources(table), start=1)}
-    return [
+    rows = [
         RowResult(
             row,
             tuple(observed.get(row.row_name, ())),
-            accuracy.get(row.baseline or ""),
-            footnotes[row.paper.reference] if row.paper else None,
-            comparable,
+            footnote=footnotes[row.paper.reference] if row.paper else None,
+            comparable=comparable,
         )
         for row in table.rows
     ]
+    by_name = {row.row.row_name: row for row in rows if row.row.row_name}
+    return [replace(row, baseline=by_name.get(row.row.baseline or "")) for row in rows]
 
 
 def sources(table: Table) -> list[str]:
     """The sources of the paper's values with their settings, in the order of their footnotes."""
     return list(dict.fromkeys(row.paper.reference for row in table.rows if row.paper))
-
-
-def _sample(seeds: Sequence[Observation], *, within: str = "metrics") -> Sample | None:
-    """The top-1 accuracy of the done seeds; None unless all of them have it."""
-    parts = [seen.result.get(within) or {} for seen in seeds if seen.result is not None]
-    return Sample.of([part[VAL_TOP1] for part in parts]) if all(parts) else None
-
-
-def gain(ours: Sample | None, baseline: Sample | None) -> Gain | None:
-    """The difference of a row and its baseline; None while either is not measured."""
-    if ours is None or baseline is None:
-        return None
-    difference = ours.mean - baseline.mean
-    if ours.std is None or baseline.std is None:
-        return Gain(difference, None, None)
-    spread = math.hypot(ours.std, baseline.std)
-    return Gain(difference, spread, difference > spread)
 
 
 def row_state(seeds: Sequence[Observation]) -> str:

@@ -113,8 +113,8 @@ def _spread(seeds: Sequence[int]) -> str:
         )
     return (
         f"Ours: mean ± sample standard deviation over seeds {', '.join(map(str, seeds))}. Gain:"
-        " over this table's own baseline ± standard deviation of the difference of two runs;"
-        " beyond spread: whether it is larger than that."
+        " over this table's own baseline, mean of the n differences at equal seeds [95 % interval,"
+        " Student's t]; within noise: whether the interval contains 0."
     )
 
 
@@ -125,6 +125,7 @@ def notes(rows: Sequence[RowResult]) -> list[str]:
     return [
         *_confidence(rows),
         *_lengths(rows),
+        *_pairing(rows),
         *deviations.notes(list(experiments.values())),
         *_differences(seeds),
         *origins(seeds),
@@ -163,6 +164,24 @@ def _lengths(rows: Sequence[RowResult]) -> Iterator[str]:
             "The paper's values are of trainings of different lengths, and part of a difference"
             f" between them may come from that: {'; '.join(listed)}."
         )
+
+
+def _pairing(rows: Sequence[RowResult]) -> Iterator[str]:
+    """Names the rows whose gain is not over the seeds of their accuracy."""
+    measured = [(row, gain) for row in rows if (gain := row.gain) is not None]
+    if unpaired := [row.row.row_name for row, gain in measured if not gain.n]:
+        yield (
+            "No seed in common with the baseline, so not paired: the difference of two means"
+            f" [interval: Welch's standard error] ({', '.join(unpaired)})."
+        )
+    for row, gain in measured:
+        done = max(len(one.results) for one in (row, row.baseline) if one)
+        if 0 < gain.n < done:
+            shared = ", ".join(map(str, gain.seeds))
+            yield (
+                f"Gain over the seeds that both have, row and baseline: {shared}"
+                f" ({row.row.row_name})."
+            )
 
 
 def _differences(seeds: Sequence[Observation]) -> Iterator[str]:

@@ -155,8 +155,13 @@ def _paper_text(value: Row, digits: int) -> str:
     return f"{value['top1']:.1f} {value['confidence']} [{value['footnote']}]"
 
 
-def _gain_text(value: Row, digits: int) -> str:
-    return signed(value["mean"], digits) + _spread(value["spread"], digits)
+def difference(value: Row, digits: int) -> str:
+    """+0.31 [−0.12, +0.74] (n=3): the mean, its 95 % interval, and the pairs that it is over."""
+    mean, interval, n = signed(value["mean"], digits), value.get("interval"), value.get("n")
+    if not interval:
+        return f"{mean} (unpaired)" if n == 0 else mean
+    ends = f"[{signed(interval['low'], digits)}, {signed(interval['high'], digits)}]"
+    return f"{mean} {ends} ({f'n={n}' if n else 'unpaired'})"
 
 
 def _yes_no(value: bool, digits: int) -> str:
@@ -176,6 +181,14 @@ _PAPER = {
     "epochs?": int,
     "footnote": int,
 }
+
+
+def _difference_shape(mean: Shape) -> Shape:
+    """The shape of a `Difference`, of which tables of format 1 had the mean only."""
+    interval = ({"low": float, "high": float, "contains_zero": bool}, None)
+    rest = {"interval?": interval, "n?": int, "seeds?": [int], "pairs?": [mean]}
+    return ({"mean": mean, **rest}, None)
+
 
 COLUMNS = [
     Column(
@@ -261,18 +274,23 @@ COLUMNS = [
         "gain",
         "gain",
         measure=lambda row: row.gain,
-        shape=({"mean": _POINTS, "spread": (AMOUNT, None), "beyond_spread": (bool, None)}, None),
-        text=_gain_text,
+        shape=_difference_shape(_POINTS),
+        text=difference,
         sort="mean",
-        csv={"gain": "mean", "gain_spread": "spread"},
+        csv={
+            "gain": "mean",
+            "gain_low": "interval.low",
+            "gain_high": "interval.high",
+            "gain_pairs": "n",
+        },
         tier=0,
         priority=4,
     ),
     Column(
-        "gain.beyond_spread",
-        "beyond spread",
+        "gain.interval.contains_zero",
+        "within noise",
         text=_yes_no,
-        csv={"gain_beyond_spread": ""},
+        csv={"gain_within_noise": ""},
         tier=0,
         priority=8,
     ),

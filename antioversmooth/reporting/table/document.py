@@ -30,8 +30,9 @@ from antioversmooth.text import visible
 
 Document = dict[str, Any]
 
-FORMAT = 1
-"""Raised when older code would misread the document; without a number it is of the first."""
+FORMAT = 2
+"""Raised when older code would misread the document; this code reads all formats up to its own.
+Without a number it is of the first. Format 2: a gain has pairs and an interval."""
 
 CURVE_POINTS = 100
 """Points of a learning curve at most: more cannot be seen, and the file is committed."""

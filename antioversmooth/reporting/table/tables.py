@@ -52,9 +52,9 @@ def load_committed(path: Path) -> Document:
         raise UserError(f"there is no {path}; `antioversmooth table` writes it")
     if not isinstance(document, dict):
         raise UserError(f"{path} is not the JSON of a table")
-    if document.get("format", 1) != documents.FORMAT:
-        found = repr(document["format"])
-        raise UserError(f"{path} has format {found:.40}, this code reads {documents.FORMAT}")
+    found = document.get("format", 1)
+    if type(found) is not int or not 1 <= found <= documents.FORMAT:
+        raise UserError(f"{path} has format {found!r:.40}, this code reads 1 to {documents.FORMAT}")
     if problems := list(islice(misfits(document, documents.shape()), 4)):
         raise UserError(f"{path} is not the JSON of a table: {and_more(problems, 3)}")
     try:
