@@ -127,7 +127,13 @@ class DataConfig(Config, section="data"):
                 expected = f"null, since data.source={self.source.value} names its files itself"
                 yield Broken(key, value, expected, also=("source",))
 
+    @property
+    def image_side(self) -> int | None:
+        """Pixels along one side, where the source has images of one size; None: of any size."""
+        return _SIDES.get(self.source)
 
+
+_SIDES = {DataSource.cifar100: 32, DataSource.mnist5k: 28, DataSource.digits: 8}
 _USUAL_LABELS: dict[DataSource, str] = {
     DataSource.huggingface: "label",
     DataSource.inaturalist: "name",

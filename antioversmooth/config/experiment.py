@@ -64,6 +64,25 @@ class Experiment(Config):
             key, value = "recipe.attention_dropout", self.recipe.attention_dropout
             yield Broken(key, value, expected, also=("model.mask_aware",))
 
+    @rule("recipe.crop", "data.source", "model.image_size")
+    def _padded_crops_of_the_images_own_size(self) -> Iterator[Broken]:
+        side = self.data.image_side
+        if not self.recipe.resizes and side != self.model.image_size:
+            fixed = f"whose images are {side} x {side}, with model.image_size={side}"
+            source = f"data.source={self.data.source.value}"
+            expected = f"resized; padded is for images of the model's own size: {source}, " + (
+                fixed if side else "has images of any size"
+            )
+            also = ("data.source", "model.image_size")
+            yield Broken("recipe.crop", self.recipe.crop, expected, also=also)
+
+    @rule("recipe.cutmix_minmax", "model.image_size")
+    def _a_box_of_whole_pixels(self) -> Iterator[Broken]:
+        shares, side = self.recipe.cutmix_minmax, self.model.image_size
+        if shares and int(side * shares[0]) == int(side * shares[1]):
+            expected = f"two shares that differ by a pixel of model.image_size = {side}"
+            yield Broken("recipe.cutmix_minmax", shares, expected, also=("model.image_size",))
+
     @property
     def row_name(self) -> str:
         """Name of the row, by which the rows of a table are told apart."""

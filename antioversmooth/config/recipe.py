@@ -63,6 +63,8 @@ class Precision(Enum):
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 """Resampling that both Pillow and torchvision's kernels know."""
+_RANDOM = "random"
+"""Resampling of training views that is bilinear or bicubic, drawn anew for each."""
 _AUGMENTATION = matches(
     r"rand(-(m|n|mmax|inc)\d+|-(mstd|p)\d+(\.\d+)?|-t\w+)*"
     r"|(augmix|original|originalr|v0|v0r|3a)(-[\w.]+)*",
@@ -114,8 +116,20 @@ class RecipeConfig(Config, section="recipe"):
     block)."""
     mixup: float = option(0.8, at_least(0), identity=lambda recipe: recipe.mixes)
     """Alpha of Mixup's Beta distribution; 0: off."""
-    cutmix: float = option(1.0, at_least(0), identity=lambda recipe: recipe.mixes)
+    cutmix: float = option(
+        1.0, at_least(0), identity=lambda recipe: recipe.mixes and recipe.cutmix_minmax is None
+    )
     """Alpha of CutMix's Beta distribution; 0: off."""
+    cutmix_minmax: list[float] | None = option(
+        None,
+        of_length(2),
+        each(between(0, 1)),
+        ascending(),
+        identity=lambda recipe: recipe.mixes,
+        identity_default=None,
+    )
+    """Shortest and longest side of CutMix's box, as shares of the image's; each side is drawn from
+    between them. It turns CutMix on, in place of the Beta distribution of `cutmix`; null: off."""
     mix_prob: float = option(
         1.0, between(0, 1), identity=lambda recipe: recipe.mixes, without_effect=0.0
     )
@@ -123,11 +137,21 @@ class RecipeConfig(Config, section="recipe"):
     mix_switch_prob: float = option(
         0.5,
         between(0, 1),
-        identity=lambda recipe: recipe.mixes and recipe.mixup > 0 and recipe.cutmix > 0,
+        identity=lambda recipe: recipe.mixes and recipe.mixup > 0 and recipe.has_cutmix,
     )
     """Probability of CutMix where Mixup and CutMix are both on."""
+    mix_mode: str = option(
+        "batch",
+        one_of("batch", "pair", "elem"),
+        identity=lambda recipe: recipe.mixes,
+        identity_default="batch",
+    )
+    """Who shares a draw of Mixup or CutMix: batch: a mixing group; pair: the two images that are
+    mixed with each other; elem: none, each image has its own. Partners are those of the group."""
     cutmix_box: CutmixBox = option(
-        CutmixBox.released, identity=lambda recipe: recipe.cuts, identity_default="timm"
+        CutmixBox.released,
+        identity=lambda recipe: recipe.cuts and recipe.cutmix_minmax is None,
+        identity_default="timm",
     )
     """released: an odd side of CutMix's box loses a row or column, as in timm 0.4.12, which the
     released code uses; timm: it does not, as in timm now."""
@@ -135,9 +159,9 @@ class RecipeConfig(Config, section="recipe"):
         32,
         identity=lambda recipe: recipe.mixes or recipe.dropout > 0 or recipe.attention_dropout > 0,
     )
-    """Consecutive samples of the global batch that share one Mixup or CutMix draw and mix among
-    themselves; masks of dropout are drawn for as many. Fixed in samples, so that the result does
-    not depend on how many devices the batch is dealt to."""
+    """Consecutive samples of the global batch that mix among themselves, with one Mixup or CutMix
+    draw (`mix_mode`); masks of dropout are drawn for as many. Fixed in samples, so that the result
+    does not depend on how many devices the batch is dealt to."""
     rand_augment: str | None = option("rand-m9-mstd0.5-inc1", _AUGMENTATION)
     """timm's auto-augment string; null: off."""
     rand_augment_interpolation: str | None = option(
@@ -158,16 +182,40 @@ class RecipeConfig(Config, section="recipe"):
     """Strength of colour jitter; used where `rand_augment` is null."""
     hflip: float = option(0.5, between(0, 1))
     """Probability of a horizontal flip."""
+    crop: str = option("resized", one_of("resized", "padded"), identity_default="resized")
+    """resized: RandomResizedCrop, and evaluation of a resized centre. padded: images at their own
+    size, which is the model's: training crops them out of a frame of 4 black pixels, evaluation
+    takes them as they are (the released code below 33 pixels)."""
     crop_scale: list[float] = option(
-        [0.08, 1.0], of_length(2), each(above(0), at_most(1)), ascending()
+        [0.08, 1.0],
+        of_length(2),
+        each(above(0), at_most(1)),
+        ascending(),
+        identity=lambda recipe: recipe.resizes,
     )
     """Range of the area of RandomResizedCrop; [1, 1]: the whole image, resized."""
     crop_ratio: list[float] = option(
-        [0.75, 1.3333333333333333], of_length(2), each(above(0)), ascending()
+        [0.75, 1.3333333333333333],
+        of_length(2),
+        each(above(0)),
+        ascending(),
+        identity=lambda recipe: recipe.resizes,
     )
     """Range of the aspect ratio of RandomResizedCrop."""
     random_erasing: float = option(0.25, between(0, 1))
-    """Probability of erasing a rectangle (pixel mode)."""
+    """Probability of erasing rectangles of a training view."""
+    erasing_mode: str = option(
+        "pixel",
+        one_of("pixel", "rand", "const"),
+        identity=lambda recipe: recipe.random_erasing > 0,
+        identity_default="pixel",
+    )
+    """What a rectangle is filled with: pixel: a normal number for each pixel; rand: one colour of
+    normal numbers; const: the mean of the data."""
+    erasing_count: int = option(
+        1, at_least(1), identity=lambda recipe: recipe.random_erasing > 0, identity_default=1
+    )
+    """Most rectangles of a view; how many is drawn from 1 to this, and they share the area."""
     repeated_augmentation: int = option(1, at_least(1))
     """Views of each drawn image within an epoch; an epoch stays num_train views long."""
     repeated_views: RepeatedViews = option(
@@ -176,9 +224,20 @@ class RecipeConfig(Config, section="recipe"):
     """apart: the views of an image are dealt to different mixing groups, so that each has another
     draw and none is mixed with its own image; together: they lie side by side, mostly in one
     group."""
-    interpolation: str = option("bicubic", one_of(*_INTERPOLATIONS))
-    """Resampling for training crops and evaluation."""
-    eval_crop: float = option(0.875, above(0), at_most(1))
+    interpolation: str = option("bicubic", one_of(*_INTERPOLATIONS, _RANDOM))
+    """Resampling for training crops and evaluation; random: bilinear or bicubic, drawn for each
+    crop (then `eval_interpolation` must be given)."""
+    eval_interpolation: str | None = option(
+        None,
+        one_of(*_INTERPOLATIONS),
+        identity=lambda recipe: (
+            recipe.resizes and recipe.eval_interpolation != recipe.interpolation
+        ),
+        identity_default=None,
+    )
+    """Resampling in evaluation; null: as `interpolation`. The released DeiT code evaluates with
+    bicubic, whatever it trains with."""
+    eval_crop: float = option(0.875, above(0), at_most(1), identity=lambda recipe: recipe.resizes)
     """Evaluation: image_size / eval_crop is the short side before the centre crop of image_size."""
     ema_decay: float | None = option(None, above(0), below(1))
     """Decay per step of the moving average of the weights; null: no average."""
@@ -231,12 +290,17 @@ class RecipeConfig(Config, section="recipe"):
             expected = f"between 0 and recipe.epochs = {self.epochs}"
             yield Broken("warmup_epochs", self.warmup_epochs, expected, also=("epochs",))
 
-    @rule("mix_group", "global_batch", "mix_prob", "mixup", "cutmix")
+    @rule("mix_group", "global_batch", "mix_prob", "mixup", "cutmix", "cutmix_minmax")
     def _mixing_groups_divide_the_batch(self) -> Iterator[Broken]:
         group = self.mix_group
         if self.mixes and not (group > 0 and group % 2 == 0 and self.global_batch % group == 0):
             expected = f"an even divisor of recipe.global_batch = {self.global_batch}"
             yield Broken("mix_group", group, expected, also=("global_batch",))
+
+    @rule("cutmix_minmax")
+    def _a_range_of_sides(self) -> Iterator[Broken]:
+        if self.cutmix_minmax and self.cutmix_minmax[0] == self.cutmix_minmax[1]:
+            yield Broken("cutmix_minmax", self.cutmix_minmax, "two different shares")
 
     @rule("distillation", "teacher")
     def _a_teacher_to_distil_from(self) -> Iterator[Broken]:
@@ -259,15 +323,31 @@ class RecipeConfig(Config, section="recipe"):
             expected = "timm's name of the model, where recipe.teacher is a file, and only there"
             yield Broken("teacher_model", self.teacher_model, expected, also=("teacher",))
 
+    @rule("interpolation", "eval_interpolation")
+    def _a_resampling_of_evaluation(self) -> Iterator[Broken]:
+        if self.interpolation == _RANDOM and self.eval_interpolation is None:
+            expected = "nearest, bilinear or bicubic, since recipe.interpolation = random"
+            yield Broken("eval_interpolation", None, expected, also=("interpolation",))
+
+    @property
+    def resizes(self) -> bool:
+        """Whether images are resized to the model's input."""
+        return self.crop == "resized"
+
+    @property
+    def has_cutmix(self) -> bool:
+        """Whether CutMix is one of the two that mix."""
+        return self.cutmix > 0 or self.cutmix_minmax is not None
+
     @property
     def mixes(self) -> bool:
         """Whether Mixup or CutMix is on."""
-        return self.mix_prob > 0 and (self.mixup > 0 or self.cutmix > 0)
+        return self.mix_prob > 0 and (self.mixup > 0 or self.has_cutmix)
 
     @property
     def cuts(self) -> bool:
         """Whether CutMix is on in training."""
-        return self.epochs > 0 and self.mixes and self.cutmix > 0
+        return self.epochs > 0 and self.mixes and self.has_cutmix
 
     @property
     def deals(self) -> bool:

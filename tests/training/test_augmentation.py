@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from timm.data.auto_augment import AugmentOp, posterize
 from timm.data.transforms import RandomResizedCropAndInterpolation
@@ -99,7 +100,7 @@ def test_crops_are_timms_within_a_grey_level() -> None:
     timms = RandomResizedCropAndInterpolation(
         32, scale=(0.08, 1.0), ratio=(0.75, 4 / 3), interpolation="bicubic"
     )
-    ours = FastCrop(timms, "bicubic")
+    ours = FastCrop(timms)
     for seed in range(20):
         seed_everything(seed)
         expected = np.asarray(timms(Image.fromarray(smooth))).astype(int)
@@ -121,7 +122,7 @@ def test_crops_of_photographs_are_pillows_within_three_hundredths_of_a_level(
     timms = RandomResizedCropAndInterpolation(
         224, scale=(0.08, 1.0), ratio=(0.75, 4 / 3), interpolation="bicubic"
     )
-    ours = FastCrop(timms, "bicubic")
+    ours = FastCrop(timms)
     differences = []
     for seed in range(80):
         photograph = opened[seed % 4]
@@ -135,7 +136,7 @@ def test_crops_of_photographs_are_pillows_within_three_hundredths_of_a_level(
 def test_a_crop_is_the_same_however_the_pixels_lie_in_memory() -> None:
     """A decoder leaves them together, as [height, width, 3]; Pillow's tensors are planes."""
     ours = FastCrop(
-        RandomResizedCropAndInterpolation(32, scale=(0.08, 1.0), interpolation="bicubic"), "bicubic"
+        RandomResizedCropAndInterpolation(32, scale=(0.08, 1.0), interpolation="bicubic")
     )
     planes = pixels()
     together = planes.permute(1, 2, 0).contiguous().permute(2, 0, 1)
@@ -166,6 +167,52 @@ def test_the_resampling_of_rand_augment_can_be_another_one() -> None:
         )
     assert values["nearest"] <= {0, 255, *(round(255 * mean) for mean in COLOUR.mean)}
     assert len(values[None]) > 100
+
+
+def test_padded_crops_move_the_image_within_a_black_frame() -> None:
+    recipe = replace(PLAIN, crop="padded")
+    assert is_random(recipe)
+    transform, places = train_transform(recipe, COLOUR, 40), set()
+    framed = F.pad(pixels(), (4, 4, 4, 4))
+    for seed in range(40):
+        seed_everything(seed)
+        view = transform(pixels())
+        found = [
+            (row, column)
+            for row in range(9)
+            for column in range(9)
+            if torch.equal(view, framed[:, row : row + 40, column : column + 40])
+        ]
+        assert len(found) == 1
+        places.add(found[0])
+    assert len(places) > 20
+
+
+def test_with_padded_crops_evaluation_takes_images_as_they_are() -> None:
+    recipe = replace(RECIPE, crop="padded", eval_crop=0.5)
+    assert torch.equal(eval_transform(recipe, COLOUR, 40)(pixels()), pixels())
+
+
+def test_evaluation_can_resample_otherwise_than_training() -> None:
+    recipe = replace(RECIPE, interpolation="nearest", eval_crop=1.0)
+    own = replace(recipe, eval_interpolation="bilinear")
+    expected = eval_transform(replace(recipe, interpolation="bilinear"), COLOUR, 24)(pixels())
+    assert torch.equal(eval_transform(own, COLOUR, 24)(pixels()), expected)
+    assert not torch.equal(eval_transform(recipe, COLOUR, 24)(pixels()), expected)
+
+
+def test_random_resampling_draws_bilinear_or_bicubic_after_the_box() -> None:
+    """timm draws it so, and the released code with it."""
+    recipe = replace(PLAIN, crop_scale=[0.08, 1.0], eval_interpolation="bicubic")
+    drawn = set()
+    for seed in range(10):
+        views = {}
+        for interpolation in ("bilinear", "bicubic", "random"):
+            seed_everything(seed)
+            changed = replace(recipe, interpolation=interpolation)
+            views[interpolation] = train_transform(changed, COLOUR, 24)(pixels())
+        drawn |= {name for name in views if torch.equal(views[name], views["random"])}
+    assert drawn == {"bilinear", "bicubic", "random"}
 
 
 @pytest.mark.parametrize("key", ["interpolation", "rand_augment_interpolation"])
@@ -222,10 +269,47 @@ def test_normalising_subtracts_and_divides_per_channel() -> None:
 
 
 def test_erasing_follows_the_view_and_not_the_batch() -> None:
-    preprocessing = DevicePreprocessing(COLOUR, seed=0, device=CPU, probability=0.5)
+    preprocessing = DevicePreprocessing(
+        COLOUR, seed=0, device=CPU, recipe=replace(RECIPE, random_erasing=0.5)
+    )
     images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8)
     together = preprocessing.training(images, range(20, 28))
     apart = torch.cat([preprocessing.training(images[i : i + 1], [20 + i]) for i in range(8)])
     assert torch.equal(together, apart)
     erased = (together != preprocessing.normalise(images)).flatten(1).any(1)
     assert 0 < int(erased.sum()) < 8
+
+
+@pytest.mark.parametrize(("mode", "colours"), [("const", 1), ("rand", 1), ("pixel", 100)])
+def test_an_erased_rectangle_is_filled_by_its_mode(mode: str, colours: int) -> None:
+    recipe = replace(RECIPE, random_erasing=1.0, erasing_mode=mode)
+    preprocessing = DevicePreprocessing(GREY, seed=0, device=CPU, recipe=recipe)
+    black = torch.zeros(1, 1, 32, 32, dtype=torch.uint8)
+    erased = preprocessing.training(black, [7])
+    # black is -0.5 here, and the mean of the data 0
+    found = erased[erased != -0.5].unique()
+    assert len(found) == colours if colours == 1 else len(found) > 10
+    assert (found.tolist() == [0.0]) == (mode == "const")
+
+
+def test_several_rectangles_share_the_area_of_one() -> None:
+    recipe = replace(RECIPE, random_erasing=1.0, erasing_mode="const")
+    shares = {}
+    for count in (1, 4):
+        preprocessing = DevicePreprocessing(
+            GREY, seed=0, device=CPU, recipe=replace(recipe, erasing_count=count)
+        )
+        black = torch.zeros(200, 1, 32, 32, dtype=torch.uint8)
+        erased = preprocessing.training(black, range(200)) != -0.5
+        shares[count] = float(erased.float().mean())
+        # rectangles that do not touch have rows of the image between them, or columns
+        parts = [sum(_runs(image.any(axis)) > 1 for image in erased[:, 0]) for axis in (0, 1)]
+        assert (max(parts) > 0) == (count > 1)
+    # areas are drawn from 2 % to a third; those of several overlap
+    assert shares[1] == pytest.approx((0.02 + 1 / 3) / 2, abs=0.03)
+    assert shares[4] < shares[1]
+
+
+def _runs(line: torch.Tensor) -> int:
+    """Number of unbroken parts of a line that are true."""
+    return int((line.int().diff(prepend=torch.zeros(1, dtype=torch.int)) == 1).sum())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from timm.data.mixup import Mixup
 
 from antioversmooth.config import CutmixBox, RecipeConfig
 from antioversmooth.training.data.mixing import Mixing
@@ -91,6 +92,43 @@ def test_mixup_is_timms_whatever_the_box() -> None:
     assert torch.equal(results[0][0], results[1][0])
     assert torch.equal(results[0][1], results[1][1])
     assert not torch.equal(results[0][0], images())
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+@pytest.mark.parametrize(
+    "change", [{"cutmix": 0.0}, {"cutmix_minmax": [0.2, 0.8]}, {"mix_prob": 0.5, "cutmix": 0.0}]
+)
+def test_every_mode_is_timms_within_each_group(mode: str, change: dict[str, object]) -> None:
+    """Boxes between two sides are the same in timm 0.4.12 and now; the others differ."""
+    recipe = replace(RECIPE, mix_mode=mode, **change)
+    mixed, targets = Mixing(recipe, 5, seed=3)(images(), LABELS, 8)
+    timms = Mixup(
+        recipe.mixup,
+        recipe.cutmix,
+        recipe.cutmix_minmax,
+        prob=recipe.mix_prob,
+        mode=mode,
+        num_classes=5,
+    )
+    for start in range(0, 16, 4):
+        seed_everything(seed_for(3, "mix", (8 + start) // 4))
+        group = slice(start, start + 4)
+        expected, labels = timms(images()[group], LABELS[group])
+        assert torch.equal(mixed[group], expected)
+        assert torch.equal(targets[group], labels.expand(4, 5))
+
+
+@pytest.mark.parametrize("mode", ["pair", "elem"])
+def test_boxes_of_a_pair_are_one_and_those_of_elements_differ(mode: str) -> None:
+    recipe = replace(RECIPE, mixup=0.0, label_smoothing=0.0, mix_mode=mode)
+    mixing, same = Mixing(recipe, 4, seed=3), []
+    for group in range(10):
+        mixed, targets = mixing(painted(28), torch.arange(4), 4 * group)
+        own = torch.stack([mixed[image, 0] == image for image in range(4)])
+        assert torch.allclose(targets.diagonal(), own.float().mean((1, 2)), atol=1e-6, rtol=0)
+        assert torch.allclose(targets.sum(1), torch.ones(4), atol=1e-6, rtol=0)
+        same.append(torch.equal(own[0], own[3]))
+    assert all(same) if mode == "pair" else not any(same)
 
 
 @pytest.mark.parametrize("box", CutmixBox)

@@ -5,6 +5,7 @@ Shapes: B images, C channels, S pixels along a side.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
@@ -15,12 +16,11 @@ from timm.data.auto_augment import posterize
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import (
     RandomResizedCropAndInterpolation,
-    str_to_interp_mode,
     str_to_pil_interp,
 )
 from timm.data.transforms_factory import transforms_imagenet_eval, transforms_imagenet_train
 from torch import Tensor
-from torchvision.transforms import Compose
+from torchvision.transforms import Compose, InterpolationMode, RandomCrop
 from torchvision.transforms.functional import to_pil_image
 from torchvision.transforms.v2.functional import resize
 
@@ -29,6 +29,9 @@ from antioversmooth.training.randomness import seed_everything, seed_for
 
 Transform = Callable[[Tensor], Tensor]
 """From a decoded image [1 or 3, height, width] to a view [C, S, S]; both uint8."""
+PADDING = 4
+"""Black pixels on each side of an image, before `recipe.crop: padded` crops it: the released
+code's."""
 
 
 def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> Transform:
@@ -53,16 +56,19 @@ def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> 
             operation.aug_fn = _posterize
         if recipe.rand_augment_interpolation is not None:
             operation.kwargs["resample"] = str_to_pil_interp(recipe.rand_augment_interpolation)
-    crop.transforms[0] = FastCrop(crop.transforms[0], recipe.interpolation)
+    crop.transforms[0] = _crop(crop.transforms[0], recipe, image_size)
     return _composed(_as_rgb, crop, augment, _to_channels(data.in_channels), to_bytes)
 
 
 def eval_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> Transform:
-    """Resizes the short side to image_size / eval_crop, then crops the centre to image_size."""
+    """Resizes the short side to image_size / eval_crop, then crops the centre to image_size.
+
+    With `recipe.crop: padded` images have this size, and stay as they are.
+    """
     resize = transforms_imagenet_eval(
         image_size,
-        crop_pct=recipe.eval_crop,
-        interpolation=recipe.interpolation,
+        crop_pct=recipe.eval_crop if recipe.resizes else 1.0,
+        interpolation=recipe.eval_interpolation or recipe.interpolation,
         use_prefetcher=True,
     )
     return _composed(to_pil_image, _to_channels(data.in_channels), resize)
@@ -75,7 +81,9 @@ def _composed(*steps: Callable[..., object]) -> Transform:
 
 def is_random(recipe: RecipeConfig) -> bool:
     """Whether two training views of an image can differ, before erasing and mixing."""
-    whole_image = list(recipe.crop_scale) == [1, 1] and list(recipe.crop_ratio) == [1, 1]
+    whole_image = (
+        recipe.resizes and list(recipe.crop_scale) == [1, 1] and list(recipe.crop_ratio) == [1, 1]
+    )
     return (
         recipe.hflip > 0 or bool(recipe.rand_augment) or recipe.color_jitter > 0 or not whole_image
     )
@@ -94,6 +102,18 @@ def _in_mode(mode: str, image: Image.Image) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
+def _crop(
+    timms: RandomResizedCropAndInterpolation, recipe: RecipeConfig, image_size: int
+) -> Callable[[Tensor], Image.Image]:
+    """The crop of a recipe: [3, height, width] uint8 -> an image of S x S."""
+    if recipe.resizes:
+        return FastCrop(timms)
+    cropped: Callable[[Tensor], Image.Image] = Compose(
+        [RandomCrop(image_size, padding=PADDING), to_pil_image]
+    )
+    return cropped
+
+
 class FastCrop:
     """timm's random resized crop, with its boxes, resampled by torchvision's kernels.
 
@@ -102,9 +122,8 @@ class FastCrop:
     antialiasing in both).
     """
 
-    def __init__(self, crop: RandomResizedCropAndInterpolation, interpolation: str) -> None:
+    def __init__(self, crop: RandomResizedCropAndInterpolation) -> None:
         self.crop = crop
-        self.interpolation = str_to_interp_mode(interpolation)
 
     def __call__(self, pixels: Tensor) -> Image.Image:
         """[3, height, width] uint8 -> an image of S x S."""
@@ -113,9 +132,14 @@ class FastCrop:
         box = pixels[None, :, upper : upper + height, left : left + width]
         box = box.contiguous(memory_format=torch.channels_last)
         resized = resize(
-            box, list(self.crop.size), interpolation=self.interpolation, antialias=True
+            box, list(self.crop.size), interpolation=self._interpolation(), antialias=True
         )
         return Image.fromarray(resized[0].permute(1, 2, 0).contiguous().numpy())
+
+    def _interpolation(self) -> InterpolationMode:
+        """timm's, which of several is drawn after the box."""
+        known = self.crop.interpolation
+        return random.choice(known) if isinstance(known, tuple) else known
 
 
 def _posterize(image: Image.Image, bits: int, **options: object) -> Image.Image:
@@ -131,19 +155,22 @@ class DevicePreprocessing:
     """Normalises images, and erases in training, on the device, so that only bytes are copied.
 
     Args:
-        probability: Probability of erasing a rectangle of a training view.
+        recipe: What training erases; None: nothing.
     """
 
     def __init__(
-        self, data: DataConfig, *, seed: int, device: torch.device, probability: float = 0.0
+        self,
+        data: DataConfig,
+        *,
+        seed: int,
+        device: torch.device,
+        recipe: RecipeConfig | None = None,
     ) -> None:
         self.seed = seed
         self.device = device
         self.mean = 255 * torch.tensor(data.mean, device=device).view(1, -1, 1, 1)
         self.std = 255 * torch.tensor(data.std, device=device).view(1, -1, 1, 1)
-        self.erasing = (
-            RandomErasing(probability, mode="pixel", device=device) if probability else None
-        )
+        self.erasing = _erasing(recipe, device) if recipe and recipe.random_erasing else None
 
     def normalise(self, images: Tensor) -> Tensor:
         """[B, C, S, S] uint8, on any device -> float32 on this one."""
@@ -157,3 +184,12 @@ class DevicePreprocessing:
                 seed_everything(seed_for(self.seed, "erase", view))
                 self.erasing(image)
         return normalised
+
+
+def _erasing(recipe: RecipeConfig, device: torch.device) -> RandomErasing:
+    return RandomErasing(
+        recipe.random_erasing,
+        mode=recipe.erasing_mode,
+        max_count=recipe.erasing_count,
+        device=device,
+    )

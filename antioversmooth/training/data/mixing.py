@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from timm.data.mixup import Mixup, mixup_target
+from timm.data.mixup import Mixup, mixup_target, rand_bbox_minmax
 from torch import Tensor
 
 from antioversmooth.config import CutmixBox, RecipeConfig
@@ -14,38 +15,63 @@ from antioversmooth.training.randomness import seed_everything, seed_for
 
 
 class ReleasedMixup(Mixup):
-    """Mixup in batch mode with the CutMix of timm 0.4.12, which the released code uses.
+    """timm's Mixup with the CutMix of timm 0.4.12, which the released code uses.
 
     The box reaches `cut // 2` pixels to both sides of its centre; in timm now, an odd `cut` reaches
-    one more to the bottom and to the right.
+    one more to the bottom and to the right. All draws are timm's, in its order.
     """
 
     def _mix_batch(self, x: Tensor) -> float:
         share, cuts = self._params_per_batch()  # type: ignore[no-untyped-call]
+        return self._mix(x, x.flip(0), share, cuts)
+
+    def _mix_pair(self, x: Tensor) -> Tensor:
+        last = len(x) - 1
+        pairs = [slice(i, last - i + 1, last - 2 * i) for i in range(len(x) // 2)]
+        return self._mix_each(x, pairs)
+
+    def _mix_elem(self, x: Tensor) -> Tensor:
+        return self._mix_each(x, [slice(i, i + 1) for i in range(len(x))])
+
+    def _mix_each(self, x: Tensor, parts: Sequence[slice]) -> Tensor:
+        """Mixes each part of a group by its own draw. Shares of the own image: [B, 1]."""
+        partners, shares = x.flip(0), x.new_empty(len(x), 1)
+        draws = self._params_per_elem(len(parts))  # type: ignore[no-untyped-call]
+        for part, share, cuts in zip(parts, *draws, strict=True):
+            shares[part] = self._mix(x[part], partners[part], share, cuts)
+        return shares
+
+    def _mix(self, images: Tensor, partners: Tensor, share: float, cuts: bool) -> float:
+        """The share of the own image after mixing images with their partners, in place."""
         if share == 1:
             return 1.0
         if not cuts:
-            partners = x.flip(0).mul_(1 - share)
-            x.mul_(share).add_(partners)
+            images.mul_(share).add_(partners.mul_(1 - share))
             return float(share)
-        sides = x.shape[-2:]
+        rows, columns = self._box(images.shape[-2:], share)
+        cut = images[..., rows, columns]
+        cut.copy_(partners[..., rows, columns])
+        # of the own image, in what the edges leave of the box
+        return 1 - cut[0, 0].numel() / images[0, 0].numel()
+
+    def _box(self, sides: tuple[int, ...], share: float) -> tuple[slice, slice]:
+        if self.cutmix_minmax is not None:
+            top, bottom, left, right = rand_bbox_minmax(sides, self.cutmix_minmax)
+            return slice(top, bottom), slice(left, right)
         centres = [np.random.randint(side) for side in sides]
         reaches = [int(side * np.sqrt(1 - share)) // 2 for side in sides]
         rows, columns = (
             slice(max(0, centre - reach), min(side, centre + reach))
             for centre, reach, side in zip(centres, reaches, sides, strict=True)
         )
-        cut = x[..., rows, columns]
-        cut.copy_(cut.flip(0))
-        # of the own image, in what the edges leave of the box
-        return 1 - cut[0, 0].numel() / x[0, 0].numel()
+        return rows, columns
 
 
 class Mixing:
     """Makes soft targets, and mixes images where the recipe says so.
 
-    Each group of `recipe.mix_group` consecutive views of the global batch shares one draw of timm's
-    Mixup in batch mode, seeded by the number of the group within the run.
+    Each group of `recipe.mix_group` consecutive views of the global batch is a batch of timm's
+    Mixup, seeded by the number of the group within the run.
     """
 
     def __init__(self, recipe: RecipeConfig, num_classes: int, *, seed: int) -> None:
@@ -56,8 +82,10 @@ class Mixing:
         self.mixup = mixup(
             mixup_alpha=recipe.mixup,
             cutmix_alpha=recipe.cutmix,
+            cutmix_minmax=recipe.cutmix_minmax,
             prob=recipe.mix_prob,
             switch_prob=recipe.mix_switch_prob,
+            mode=recipe.mix_mode,
             label_smoothing=recipe.label_smoothing,
             num_classes=num_classes,
         )

@@ -62,7 +62,7 @@ class Learner:
         scales = recipe.precision is Precision.float16 and ranks.device.type == "cuda"
         self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=scales)
         self.preprocessing = DevicePreprocessing(
-            data, seed=seed, device=ranks.device, probability=recipe.random_erasing
+            data, seed=seed, device=ranks.device, recipe=recipe
         )
         self.mixing = Mixing(recipe, data.num_classes, seed=seed)
         self.dropouts = IndexedDropouts(model, recipe, seed=seed)
