@@ -67,14 +67,15 @@ class Experiment(Config):
     @rule("recipe.crop", "data.source", "model.image_size")
     def _padded_crops_of_the_images_own_size(self) -> Iterator[Broken]:
         side = self.data.image_side
-        if not self.recipe.resizes and side != self.model.image_size:
-            fixed = f"whose images are {side} x {side}, with model.image_size={side}"
-            source = f"data.source={self.data.source.value}"
-            expected = f"resized; padded is for images of the model's own size: {source}, " + (
-                fixed if side else "has images of any size"
-            )
-            also = ("data.source", "model.image_size")
-            yield Broken("recipe.crop", self.recipe.crop, expected, also=also)
+        if self.recipe.resizes or side == self.model.image_size:
+            return
+        source = f"data.source={self.data.source.value}"
+        if side is None:
+            expected = f"resized; {source} has images of any size, and padded takes one"
+        else:
+            expected = f"resized; padded needs model.image_size={side}, the size of {source}"
+        also = ("data.source", "model.image_size")
+        yield Broken("recipe.crop", self.recipe.crop, expected, also=also)
 
     @rule("recipe.cutmix_minmax", "model.image_size")
     def _a_box_of_whole_pixels(self) -> Iterator[Broken]:

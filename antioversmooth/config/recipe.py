@@ -146,7 +146,7 @@ class RecipeConfig(Config, section="recipe"):
         identity=lambda recipe: recipe.mixes,
         identity_default="batch",
     )
-    """Who shares a draw of Mixup or CutMix: batch: a mixing group; pair: the two images that are
+    """Images that share a draw of Mixup or CutMix: batch: a mixing group; pair: the two that are
     mixed with each other; elem: none, each image has its own. Partners are those of the group."""
     cutmix_box: CutmixBox = option(
         CutmixBox.released,
@@ -210,8 +210,8 @@ class RecipeConfig(Config, section="recipe"):
         identity=lambda recipe: recipe.random_erasing > 0,
         identity_default="pixel",
     )
-    """What a rectangle is filled with: pixel: a normal number for each pixel; rand: one colour of
-    normal numbers; const: the mean of the data."""
+    """Content of a rectangle: pixel: a normal number for each pixel; rand: one colour of normal
+    numbers; const: the mean of the data."""
     erasing_count: int = option(
         1, at_least(1), identity=lambda recipe: recipe.random_erasing > 0, identity_default=1
     )
@@ -326,8 +326,8 @@ class RecipeConfig(Config, section="recipe"):
     @rule("interpolation", "eval_interpolation")
     def _a_resampling_of_evaluation(self) -> Iterator[Broken]:
         if self.interpolation == _RANDOM and self.eval_interpolation is None:
-            expected = "nearest, bilinear or bicubic, since recipe.interpolation = random"
-            yield Broken("eval_interpolation", None, expected, also=("interpolation",))
+            expected = "nearest, bilinear or bicubic; random needs recipe.eval_interpolation"
+            yield Broken("interpolation", _RANDOM, expected, also=("eval_interpolation",))
 
     @property
     def resizes(self) -> bool:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR100
 
-from antioversmooth.config import DataConfig
+from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.datasets.images import ArrayImages
+from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]
@@ -105,3 +106,9 @@ def test_a_damaged_file_is_refused_whatever_exception_it_causes(root: Path, tree
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         with contextlib.suppress(DataError):
             open_dataset(trees("cifar100", root, num_train=6, num_val=3))
+
+
+@pytest.mark.parametrize("source", PACKAGED)
+def test_a_spec_knows_the_size_of_packaged_images(source: DataSource) -> None:
+    data = DataConfig("packaged", source, num_classes=10, num_train=0, num_val=1)
+    assert data.image_side == PACKAGED[source].side
