@@ -50,6 +50,25 @@ def test_the_seed_is_part_of_the_identity(experiments: Path) -> None:
     assert experiment_id(experiments, seed=1) != experiment_id(experiments, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("name", "concerned"),
+    [
+        ("deit_s12_featscale", True),
+        ("deit_s12", False),
+        ("eval_released_deit_s12_featscale", False),
+    ],
+)
+def test_the_rate_of_a_method_identifies_the_runs_that_train_one(
+    experiments: Path, name: str, concerned: bool
+) -> None:
+    plain, faster = (
+        experiment_id(experiments, f"recipe.method_lr_factor={factor}", name=name)
+        for factor in (1, 30)
+    )
+    assert (plain != faster) is concerned
+    assert plain == experiment_id(experiments, name=name)
+
+
 def test_an_int_written_as_a_float_is_the_same_run(experiments: Path) -> None:
     assert experiment_id(experiments, "recipe.warmup_epochs=5") == experiment_id(
         experiments, "recipe.warmup_epochs=5.0"

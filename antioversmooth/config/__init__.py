@@ -6,6 +6,8 @@ A docstring under each field gives its meaning and unit; docs/spec.md and the JS
     identity=function       part of the identity where the function of the config is true: where
                             the field has an effect. Elsewhere an `identity_default` leaves it
                             out, and without one its default (or `without_effect`) stands for it.
+    acts_in=function        the same by a function of the whole experiment, where another section
+                            decides whether the field has an effect.
     identity_default=value  a field that was added after runs existed: not part of the identity
                             while it has this value, whatever its default becomes later.
 """

@@ -40,11 +40,12 @@ def option(
         constraints: Null, where the type allows it, always fulfils them.
         identity: False for a field about where or how a run runs; it does not identify the run. A
             function of the config for a field that has no effect beside some values of others.
-        metadata: `identity_default`, the value with which a field does not identify a run either;
-            `without_effect`, the value that identifies a run while the field has no effect (of a
-            field without `identity_default`; default: its default); `path`, true for a path, which
-            may come from the environment; `prose`, true for text that is shown to people, from
-            which secrets are removed.
+        metadata: `acts_in`, a function of the experiment for a field that has no effect beside some
+            values of another section; `identity_default`, the value with which a field does not
+            identify a run either; `without_effect`, the value that identifies a run while the field
+            has no effect (of a field without `identity_default`; default: its default); `path`,
+            true for a path, which may come from the environment; `prose`, true for text that is
+            shown to people, from which secrets are removed.
     """
     metadata = {"constraints": constraints, "identity": identity, **metadata}
     if isinstance(default, (list, dict)):

@@ -95,6 +95,11 @@ class Experiment(Config):
         return self.recipe.mix_group if self.recipe.mixes else 1
 
     @property
+    def trains_a_method(self) -> bool:
+        """Whether the run trains a model that a method is part of."""
+        return self.recipe.epochs > 0 and self.model.scaling is not Scaling.none
+
+    @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch; the last, partial batch is dropped."""
         return self.data.num_train // self.recipe.global_batch

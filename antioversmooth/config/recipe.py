@@ -96,6 +96,15 @@ class RecipeConfig(Config, section="recipe"):
     """Epochs of linear warm-up, part of `epochs`."""
     schedule_unit: ScheduleUnit = ScheduleUnit.epoch
     """epoch: constant within an epoch (DeiT's code); step: moves with every step (Swin's code)."""
+    method_lr_factor: float = option(
+        1.0,
+        above(0),
+        acts_in=lambda experiment: experiment.trains_a_method,
+        identity_default=1.0,
+    )
+    """Factor on the learning rate of the parameters that a method added, at every step. 1 in every
+    full-size recipe; a short training needs more, since AdamW moves a parameter by about the
+    learning rate a step."""
     weight_decay: float = option(0.05, at_least(0))
     """AdamW's decoupled weight decay; none on biases, norms, embeddings and the scalings."""
     betas: list[float] = option([0.9, 0.999], of_length(2), each(at_least(0), below(1)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,11 +40,15 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def identity_fields(config: Any) -> dict[str, Any]:
+def identity_fields(config: Any, experiment: Any = None) -> dict[str, Any]:
     """The fields of a config that decide what is computed, as JSON types.
 
     A field without an effect beside the values of others has one value, whatever the spec says.
+
+    Args:
+        experiment: The experiment that the config is a part of; None: it is one itself.
     """
+    whole = config if experiment is None else experiment
     result = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -52,13 +56,17 @@ def identity_fields(config: Any) -> dict[str, Any]:
         default = field.metadata.get("identity_default", MISSING)
         if part is False or (default is not MISSING and to_json(value) == default):
             continue
-        if callable(part) and not part(config):
+        if not (_holds(part, config) and _holds(field.metadata.get("acts_in", True), whole)):
             if default is not MISSING:
                 continue
             value = _without_effect(field)
-        to_fields = identity_fields if dataclasses.is_dataclass(value) else to_json
-        result[field.name] = to_fields(value)
+        is_part = dataclasses.is_dataclass(value)
+        result[field.name] = identity_fields(value, whole) if is_part else to_json(value)
     return result
+
+
+def _holds(condition: bool | Callable[[Any], bool], config: Any) -> bool:
+    return condition(config) if callable(condition) else condition
 
 
 def _without_effect(field: dataclasses.Field[Any]) -> Any:

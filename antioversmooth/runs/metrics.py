@@ -14,6 +14,8 @@ from antioversmooth.shapes import Bounds, misfits
 
 TRAIN_LOSS = "train/loss"
 TRAIN_LR = "train/lr"
+TRAIN_METHOD_LR = "train/method_lr"
+"""Of the parameters of a method, where `recipe.method_lr_factor` is not 1."""
 TRAIN_GRAD_NORM = "train/grad_norm"
 VAL_LOSS = "val/loss"
 VAL_TOP1 = "val/top1"

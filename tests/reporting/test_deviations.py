@@ -33,6 +33,11 @@ def notes(experiments: Path, row: str, *overrides: str) -> str:
             "in the released code for a device's whole batch (swin_s).",
         ),
         ("deit_s12", [], "500 epochs, where published DeiT baselines have 300 (deit_s12)."),
+        (
+            "deit_s12_attnscale",
+            ["recipe.method_lr_factor=30"],
+            "The learning rate of the method's parameters is 30 times that of the others",
+        ),
         ("cait_s24_featscale", [], "Starts from timm:cait_s24_224.fb_dist_in1k, a distilled model"),
     ],
 )
@@ -47,6 +52,7 @@ def test_the_notes_state_a_rows_deviation(
     [
         ("deit_s12", ["recipe=imagenet/deit_12_300", "recipe.mix_prob=0"]),
         ("deit_s12", ["profile=mini"]),
+        ("deit_s12", ["profile=mini", "recipe.method_lr_factor=30"]),
         ("cait_s24_featscale", ["profile=mini"]),
         ("swin_s_featscale", ["recipe.mix_prob=0"]),
     ],

@@ -100,6 +100,7 @@ SAME = {
         "recipe.rand_augment=rand-m9 recipe.color_jitter=0.1",
     ),
     "what no initial weights may lack": ("deit_s12", "", "recipe.init_allow_missing=[head.*]"),
+    "the rate of a method that is none": ("deit_s12", "", "recipe.method_lr_factor=30"),
     "the usual label": ("deit_s12", "data.source=cifar100", "data.source=cifar100 data.label=fine"),
 }
 """A row, and two spellings of one science as overrides."""
@@ -128,6 +129,11 @@ DIFFERENT = {
         "deit_s12",
         "recipe.rand_augment=3a",
         "recipe.rand_augment=3a recipe.color_jitter=0.1",
+    ),
+    "the rate of a method": (
+        "deit_s12_attnscale",
+        "recipe.method_lr_factor=1",
+        "recipe.method_lr_factor=10",
     ),
     "another label": ("deit_s12", "data.source=cifar100", "data.source=cifar100 data.label=coarse"),
 }

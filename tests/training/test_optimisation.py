@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,16 @@ import torch
 from torch import nn
 
 from antioversmooth.config import Family, ModelConfig, RecipeConfig, Scaling, ScheduleUnit
+from antioversmooth.errors import AttemptEnded
 from antioversmooth.models import build_model
-from antioversmooth.training.step.optimisation import Schedule, build_ema, build_optimizer
+from antioversmooth.runs import Run
+from antioversmooth.training.step.optimisation import (
+    Schedule,
+    build_ema,
+    build_optimizer,
+    learning_rates,
+)
+from antioversmooth.training.train import train
 
 DEIT = RecipeConfig(epochs=500, global_batch=1024, base_lr=5e-4)
 
@@ -67,6 +76,94 @@ def test_scalings_biases_norms_and_embeddings_do_not_decay(scaling: Scaling) -> 
     assert {"pos_embed", "cls_token"} <= free
     assert decaying == set(names.values()) - free
     assert "blocks.0.attn.qkv.weight" in decaying
+
+
+def _scaled(scaling: Scaling) -> nn.Module:
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(Family.vit, 2, 8, 2, 8, 4, scaling=scaling), num_classes=3)
+    for name, parameter in model.named_parameters():
+        if "lamb" in name:
+            nn.init.normal_(parameter, std=0.1)
+    return model.double()
+
+
+def _updates(factor: float, scaling: Scaling, steps: list[int]) -> dict[str, torch.Tensor]:
+    """What each parameter moves by in AdamW's first update, at the rates of the last step."""
+    recipe = replace(DEIT, epochs=4, warmup_epochs=2, method_lr_factor=factor)
+    model = _scaled(scaling)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = build_optimizer(model, recipe)
+    schedule = Schedule(optimizer, recipe, 10)
+    for step in steps:
+        schedule.set(step)
+    images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    model(images.double()).square().sum().backward()
+    optimizer.step()
+    return {name: value - before[name] for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("scaling", [Scaling.attnscale, Scaling.featscale])
+@pytest.mark.parametrize("steps", [[0], [0, 10], [39, 30]], ids=["start", "warm-up", "cosine"])
+def test_the_factor_of_a_method_acts_on_its_parameters_and_on_nothing_else(
+    scaling: Scaling, steps: list[int]
+) -> None:
+    plain, faster = (_updates(factor, scaling, steps) for factor in (1.0, 30.0))
+    for name, update in plain.items():
+        if "lamb" in name:
+            assert update.abs().min() > 0
+            assert torch.allclose(faster[name], 30 * update, atol=0, rtol=1e-8), name
+        else:
+            assert torch.equal(faster[name], update), name
+
+
+@pytest.mark.parametrize("unit", ScheduleUnit)
+def test_the_rate_of_a_method_is_the_factor_times_that_of_the_others_in_every_step(
+    unit: ScheduleUnit,
+) -> None:
+    recipe = replace(DEIT, epochs=4, warmup_epochs=2, schedule_unit=unit, method_lr_factor=30.0)
+    optimizer = build_optimizer(_scaled(Scaling.featscale), recipe)
+    schedule = Schedule(optimizer, recipe, 10)
+    for step, expected in enumerate(rates(replace(recipe, method_lr_factor=1.0), 10, [*range(40)])):
+        schedule.set(step)
+        found = learning_rates(optimizer)
+        assert found == pytest.approx(
+            {"train/lr": expected, "train/method_lr": 30 * expected}, rel=1e-12
+        )
+
+
+def test_a_resumed_optimizer_goes_on_at_both_rates() -> None:
+    recipe = replace(DEIT, method_lr_factor=30.0)
+    model = _scaled(Scaling.attnscale)
+    saved = build_optimizer(model, recipe).state_dict()
+    resumed = build_optimizer(model, recipe)
+    schedule = Schedule(resumed, recipe, 10)
+    resumed.load_state_dict(saved)
+    rate = schedule.set(1000)
+    assert learning_rates(resumed) == {"train/lr": rate, "train/method_lr": 30 * rate}
+
+
+def test_without_a_factor_or_a_method_the_groups_are_those_of_decay_alone() -> None:
+    """So checkpoints from before there was a factor are resumed."""
+    for scaling, factor in ((Scaling.attnscale, 1.0), (Scaling.none, 30.0)):
+        groups = build_optimizer(
+            _scaled(scaling), replace(DEIT, method_lr_factor=factor)
+        ).param_groups
+        assert [group["weight_decay"] for group in groups] == [0, DEIT.weight_decay]
+        assert not any("lr_scale" in group for group in groups)
+
+
+def test_the_journal_has_the_rate_of_a_method_where_it_differs(
+    tiny_run: Callable[..., Run],
+) -> None:
+    for factor, expected in ((1, None), (4, 4.0)):
+        run = tiny_run(
+            f"recipe.method_lr_factor={factor}", "runtime.max_steps=1", name="deit_s12_attnscale"
+        )
+        with pytest.raises(AttemptEnded):
+            train(run)
+        (record,) = (record for record in run.metrics() if "train/lr" in record)
+        found = record.get("train/method_lr")
+        assert (found and found / record["train/lr"]) == expected
 
 
 def test_optimizer_and_moving_average_are_one_operation_over_all_weights() -> None:

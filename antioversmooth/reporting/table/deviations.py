@@ -23,6 +23,11 @@ def of_row(experiment: Experiment) -> Iterator[str]:
     """The form of the method, and differences between the row's training and the paper's."""
     yield from of_model(experiment.model)
     recipe = experiment.recipe
+    if experiment.trains_a_method and recipe.method_lr_factor != 1:
+        yield (
+            f"The learning rate of the method's parameters is {recipe.method_lr_factor:g} times"
+            " that of the others, as docs/mini.md explains"
+        )
     at_paper_size = experiment.profile == "imagenet"
     if at_paper_size and recipe.epochs and recipe.mixes:
         yield (

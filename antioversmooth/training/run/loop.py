@@ -20,7 +20,6 @@ from antioversmooth.runs.metrics import (
     PEAK_MEMORY,
     TRAIN_GRAD_NORM,
     TRAIN_LOSS,
-    TRAIN_LR,
     VAL_TOP1,
 )
 from antioversmooth.runs.result import epoch_records
@@ -34,6 +33,7 @@ from antioversmooth.training.run.signals import StepAction, StepAgreement, StopR
 from antioversmooth.training.step.distillation import Teacher
 from antioversmooth.training.step.learner import Learner
 from antioversmooth.training.step.meter import Meter, MeterReading
+from antioversmooth.training.step.optimisation import learning_rates
 
 REASONS = {
     action: SUPERSEDED if action is StepAction.superseded else EndReason[action.name].value
@@ -185,7 +185,7 @@ class Trainer:
         images_per_s = self.clock.lap(self.step) * self.recipe.global_batch
         metrics = {
             TRAIN_LOSS: reading.loss,
-            TRAIN_LR: self.learner.optimizer.param_groups[0]["lr"],
+            **learning_rates(self.learner.optimizer),
             IMAGES_PER_SECOND: images_per_s,
         }
         if self.recipe.clip_grad is not None:
