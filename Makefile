@@ -8,9 +8,10 @@ ARGS ?=
 DATA_ROOT := $(or $(data.root),$(IMAGENET))
 PROFILE := $(if $(DATA_ROOT),data.root=$(DATA_ROOT),profile=mini)
 WORKERS ?= 2
+PAPER_FIGURES := $(addprefix experiments/figures/,teaser.yaml $(addsuffix _deit_s24.yaml,similarity spectra layers heads bounds scales))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test test-slurm chaos slurm-shell check format smoke bench check-gpu study figures ui docs lock
+.PHONY: help setup reproduce-paper test test-slurm chaos slurm-shell check format smoke bench check-gpu study figures ui docs lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -22,6 +23,10 @@ setup: .venv/.installed ## create .venv once; the other targets do this when nee
 
 reproduce-%: .venv/.installed ## train every row of experiments/tables/%.yaml and render the table
 	@$(PY) launch.py experiments/tables/$*.yaml $(PROFILE) --seeds $(SEEDS) --follow $(ARGS)
+
+reproduce-paper: .venv/.installed ## train every row of the paper's two tables, render them, draw its figures
+	@$(PY) launch.py experiments/tables/table2.yaml experiments/tables/sota.yaml $(PROFILE) --seeds $(SEEDS) --follow $(ARGS)
+	@$(PY) -m antioversmooth figures $(PAPER_FIGURES) $(PROFILE) --seeds $(SEEDS)
 
 table-%: .venv/.installed ## render the table from the runs that exist
 	@$(PY) -m antioversmooth table experiments/tables/$*.yaml $(PROFILE) --seeds $(SEEDS) $(ARGS)

@@ -42,11 +42,16 @@ def test_every_row_states_its_expected_number_cost_and_command(path: Path) -> No
         assert word in head
 
 
+@pytest.mark.parametrize("profile", ["imagenet", "mini"])
 @pytest.mark.parametrize("path", TABLES, ids=lambda p: p.stem)
-def test_every_table_loads_with_all_its_rows(path: Path) -> None:
-    request = spec.load([path])
+def test_every_table_plans_all_its_rows_in_both_profiles(
+    path: Path, profile: str, tmp_path: Path
+) -> None:
+    request = spec.load([path], [f"profile={profile}"])
     assert [t.name for t in request.tables] == [path.stem]
-    assert len(request.experiments) == len([r for r in request.tables[0].rows if r.experiment])
+    rows = [r.experiment for r in request.tables[0].rows if r.experiment]
+    assert [experiment.name for experiment in request.experiments] == rows
+    assert request.plan([0], tmp_path)
 
 
 def test_table2_has_the_twelve_rows_with_their_sources() -> None:
@@ -65,6 +70,33 @@ def test_table2_has_the_twelve_rows_with_their_sources() -> None:
         81.1,
         81.3,
     ]
+
+
+def test_no_method_of_table2_gains_more_than_is_quoted_for_its_backbone() -> None:
+    """The best gains on DeiT, CaiT and Swin, which two summaries of the paper quote."""
+    table = spec.load_table(ROOT / "tables" / "table2.yaml")
+    values = {row.experiment: row.paper.top1 for row in table.rows if row.paper}
+    gains = {
+        row.experiment: round(values[row.experiment] - values[row.baseline], 1)
+        for row in table.rows
+        if row.baseline
+    }
+    for backbone, best in (("deit", 1.1), ("cait", 0.6), ("swin", 0.5)):
+        assert max(gain for row, gain in gains.items() if row and backbone in row) == best
+
+
+def test_the_papers_two_tables_name_each_other() -> None:
+    for name, other in (("table2", "sota"), ("sota", "table2")):
+        table = spec.load_table(ROOT / "tables" / f"{name}.yaml")
+        assert table.related == [other]
+        assert f"another table, `{other}`" in table.caption
+
+
+def test_cait_from_scratch_has_the_values_of_the_public_log() -> None:
+    recipe = spec.load_experiment(ROOT / "cait_s24_scratch.yaml").recipe
+    assert (recipe.epochs, recipe.global_batch, recipe.eval_crop) == (500, 512, 1.0)
+    assert recipe.lr == pytest.approx(5e-4)
+    assert recipe.init_from is None
 
 
 def test_the_learning_rate_follows_the_global_batch() -> None:
