@@ -240,7 +240,7 @@ def _plot(axes: Axes, panel: PanelData, groups: list[str], layer_colours: _Layer
     if all(float(x).is_integer() for curve in panel.curves for x in curve.x):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if panel.logarithmic:
-        axes.set_yscale("log")
+        _set_logarithmic(axes)
     if panel.unchanged is not None:
         axes.axhline(panel.unchanged, color="#888888", linewidth=0.8)
     if panel.layers:
@@ -253,6 +253,19 @@ def _plot(axes: Axes, panel: PanelData, groups: list[str], layer_colours: _Layer
         # markers alternate, so that each of several equal curves can be seen
         turn = own.index(curve.group), len(own)
         _plot_curve(axes, curve, colours[curve.group], turn)
+
+
+def _set_logarithmic(axes: Axes) -> None:
+    """Makes the y axis logarithmic, with plain numbers: matplotlib's own labels are mathtext."""
+    from matplotlib.ticker import LogFormatter
+
+    class PlainNumbers(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(PlainNumbers())
+    axes.yaxis.set_minor_formatter(PlainNumbers())
 
 
 class _LayerColours:

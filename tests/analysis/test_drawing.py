@@ -78,6 +78,28 @@ def plots(picture: Picture) -> list[Any]:
     return [axes for axes in canvas.axes if axes.get_title(loc="left")]
 
 
+def test_logarithmic_axes_have_plain_numbers_that_do_not_crowd() -> None:
+    for values, expected in (
+        ([0.25, 0.5, 1.0], ["0.3", "0.4", "0.6", "1"]),
+        ([2e-4, 0.5, 70.0], ["0.001", "0.01", "0.1", "1", "10", "100"]),
+    ):
+        curve = Curve("a", "a", [0, 1, 2], values)
+        panel = PanelData("A", "layer", "y", True, [], [curve])
+        figure: Any = drawing._figure(replace(PICTURE, panels=[panel]))
+        figure.canvas.draw()
+        axis = figure.axes[0].yaxis
+        low, high = sorted(axis.get_view_interval())
+        ticks = sorted(
+            [
+                *zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True),
+                *zip(axis.get_minorticklocs(), axis.get_ticklabels(minor=True), strict=True),
+            ],
+            key=lambda tick: float(tick[0]),
+        )
+        shown = [label.get_text() for place, label in ticks if low <= place <= high]
+        assert [text for text in shown if text] == expected
+
+
 def test_panels_of_one_quantity_have_one_scale() -> None:
     high = replace(LINE, y=[5.0, 7.0, 9.0], low=(), high=())
     panels = [
