@@ -39,6 +39,11 @@ def notes(experiments: Path, row: str, *overrides: str) -> str:
             "The learning rate of the method's parameters is 30 times that of the others",
         ),
         ("cait_s24_featscale", [], "Starts from timm:cait_s24_224.fb_dist_in1k, a distilled model"),
+        (
+            "eval_released_swin_s",
+            ["profile=mini"],
+            "Evaluates the weights of swin_s in this profile",
+        ),
     ],
 )
 def test_the_notes_state_a_rows_deviation(

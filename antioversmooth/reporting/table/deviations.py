@@ -42,6 +42,9 @@ def of_row(experiment: Experiment) -> Iterator[str]:
             f"Starts from {recipe.init_from}, a distilled model; CaiT's quoted baseline is not"
             " distilled"
         )
+    kind, _, trained = (recipe.init_from or "").partition(":")
+    if kind == "run" and not recipe.epochs:
+        yield f"Evaluates the weights of {trained} in this profile, where released ones are meant"
 
 
 def notes(experiments: Sequence[Experiment]) -> list[str]:
