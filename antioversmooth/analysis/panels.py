@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
@@ -22,8 +22,13 @@ class FigureRow:
 
     experiment: str
     label: str
-    seeds: Sequence[Analysis]
+    by_seed: Mapping[int, Analysis]
     """Analyses of its runs."""
+
+    @property
+    def seeds(self) -> list[Analysis]:
+        """The analyses, one for each seed."""
+        return list(self.by_seed.values())
 
 
 class Style(Enum):
@@ -78,7 +83,9 @@ def panel_data(panel: Panel, rows: Sequence[FigureRow], *, published: bool = Fal
     shown = [row for row in rows if not panel.rows or row.experiment in panel.rows]
     if panel.head:
         shown = [
-            replace(row, seeds=[_select_head(seed, panel.head) for seed in row.seeds])
+            replace(
+                row, by_seed={n: _select_head(one, panel.head) for n, one in row.by_seed.items()}
+            )
             for row in shown
         ]
     depth = max((seed.depth for row in shown for seed in row.seeds), default=0)
@@ -189,16 +196,15 @@ def _each_layer(values: Callable[[Analysis], Points]) -> Curves:
 
 
 def _difference(values: Callable[[Analysis], Points]) -> Curves:
-    """Differences from the mean of the first row, whose band shows the spread of seeds."""
+    """Differences from the first row at the same seed; a row without a common seed has none."""
 
     def curves(rows: Sequence[FigureRow], layers: Sequence[int]) -> Iterator[Curve]:
-        center = _merged(rows[0].label, [values(seed) for seed in rows[0].seeds])
-        against = dict(zip(center.x, center.y, strict=True))
-
-        def relative(seed: Analysis) -> Points:
-            return {k: v - against[k] for k, v in values(seed).items() if k in against}
-
-        yield from _each_layer(relative)(rows, layers)
+        first = {seed: values(analysis) for seed, analysis in rows[0].by_seed.items()}
+        for row in rows[1:]:
+            common = [seed for seed in row.by_seed if seed in first]
+            pairs = [(values(row.by_seed[seed]), first[seed]) for seed in common]
+            differences = [{x: y[x] - base[x] for x in y if x in base} for y, base in pairs]
+            yield _merged(row.label, differences)
 
     return curves
 
@@ -350,6 +356,7 @@ _KINDS = {
         "Tokens, against the baseline",
         "mean |cos| minus the baseline's",
         _difference(_by_layer("tokens/similarity")),
+        unchanged=0.0,
     ),
     PanelKind.attention_similarity: _Kind(
         "Attention maps, the authors' definition",

@@ -82,7 +82,9 @@ def picture(
     rows = []
     for row in figure.rows:
         own = [run for run in done if run.experiment.row_name == row.experiment]
-        found = [from_result(run) if journaled else analysed(run, num_images) for run in own]
+        found = {
+            run.seed: from_result(run) if journaled else analysed(run, num_images) for run in own
+        }
         rows.append(FigureRow(row.experiment, row.label, found))
     measured = [row for row in rows if row.seeds]
     if not measured:
@@ -164,6 +166,20 @@ def _weights(run: Run) -> str:
     return str(run.experiment.recipe.init_from)
 
 
+def _spread(figure: Figure, seeds: Sequence[int]) -> Iterator[str]:
+    """Sentences on the seeds behind lines and bands."""
+    if len(seeds) == 1:
+        yield f"Seed {seeds[0]}."
+        return
+    kinds = {panel.kind for panel in figure.panels}
+    listed = ", ".join(map(str, seeds))
+    yield f"Mean over n = {len(seeds)} seeds ({listed}); band: lowest to highest."
+    if PanelKind.token_similarity_difference in kinds:
+        yield "Differences are between runs of the same seed."
+    if PanelKind.feature_scales in kinds:
+        yield "FeatScale's band: 90 % of the channels of all seeds."
+
+
 def _notes(
     figure: Figure,
     rows: Sequence[FigureRow],
@@ -177,16 +193,14 @@ def _notes(
     absent = [row.label for row in rows if len(row.seeds) < len(seeds)]
     if absent:
         yield f"INCOMPLETE: not all seeds are done of {', '.join(absent)}."
-    spread = (
-        f"Seed {seeds[0]}."
-        if len(seeds) == 1
-        else f"Mean over seeds {', '.join(map(str, seeds))}; band: lowest to highest."
-    )
     of_rows = [panel for panel in panels if not panel.layers]
     if any(len({curve.group for curve in panel.curves}) > 1 for panel in of_rows):
         yield "Every layer is measured; markers take turns, since curves may lie on each other."
     images = max(seed.num_images for row in rows for seed in row.seeds)
-    yield f"{setting.data} ({setting.profile} profile), {images:,} validation images. {spread}"
+    yield (
+        f"{setting.data} ({setting.profile} profile), {images:,} validation images."
+        f" {' '.join(_spread(figure, seeds))}"
+    )
     if published:
         yield from dict.fromkeys(
             f"Published ({curve.confidence}, {captions.CONFIDENCE[curve.confidence]}):"

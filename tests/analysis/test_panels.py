@@ -46,7 +46,7 @@ def _times(value: Any, scale: float) -> Any:
 
 
 def row(*seeds: Analysis, label: str = "DeiT-S") -> FigureRow:
-    return FigureRow(label.lower(), label, seeds)
+    return FigureRow(label.lower(), label, dict(enumerate(seeds)))
 
 
 def test_a_value_for_each_layer() -> None:
@@ -58,12 +58,19 @@ def test_a_value_for_each_layer() -> None:
     assert list(curve.y) == [0.5, 0.25]
 
 
-def test_differences_are_from_the_mean_of_the_baselines_seeds() -> None:
-    rows = [row(analysis(), analysis(3.0)), row(analysis(4.0), label="FeatScale")]
-    baseline, other = panel_data(Panel(PanelKind.token_similarity_difference), rows).curves
-    assert list(baseline.y) == pytest.approx([0.0, 0.0, 0.0])
-    assert list(baseline.high) == pytest.approx([0.1, 0.2, 0.4]), "what seeds alone do"
-    assert list(other.y) == pytest.approx([0.2, 0.4, 0.8])
+def test_differences_are_between_runs_of_the_same_seed() -> None:
+    """Seeds 0 and 1 differ by more than the method does, and seed 2 has no baseline."""
+    rows = [
+        row(analysis(), analysis(3.0)),
+        row(analysis(2.0), analysis(4.5), analysis(99.0), label="FeatScale"),
+        FigureRow("other", "AttnScale", {7: analysis()}),
+    ]
+    panel = panel_data(Panel(PanelKind.token_similarity_difference), rows)
+    (curve,) = panel.curves
+    assert (panel.unchanged, curve.label) == (0.0, "FeatScale")
+    assert list(curve.y) == pytest.approx([0.125, 0.25, 0.5])
+    assert list(curve.low) == pytest.approx([0.1, 0.2, 0.4])
+    assert list(curve.high) == pytest.approx([0.15, 0.3, 0.6])
 
 
 def test_several_seeds_are_their_mean_in_a_band() -> None:

@@ -79,8 +79,8 @@ def test_journaled_similarity_is_drawn_without_a_model(
     assert found.notes == [
         "Every layer is measured; markers take turns, since curves may lie on each other.",
         (
-            "MNIST-5k (mini profile), 128 validation images. Mean over seeds 0, 1; band: lowest to"
-            " highest."
+            "MNIST-5k (mini profile), 128 validation images. Mean over n = 2 seeds (0, 1); band:"
+            " lowest to highest."
         ),
     ]
 
