@@ -101,6 +101,12 @@ def palette_indices(labels: Sequence[str]) -> list[int]:
     return used
 
 
+def appearance(index: int) -> tuple[str, str]:
+    """Colour and marker of a line; where colours begin again, with other markers."""
+    turn, colour = divmod(index, len(COLOURS))
+    return COLOURS[colour], MARKERS[(colour + turn) % len(MARKERS)]
+
+
 def write_picture(picture: Picture, folder: Path) -> list[Path]:
     """Writes the picture as JSON, CSV, PNG and SVG; returns the paths."""
     contents: dict[str, str | bytes] = {"json": picture.json(), "csv": picture.csv()}
@@ -302,7 +308,7 @@ class _LayerColours:
 
 
 def _plot_curve(axes: Axes, curve: Curve, index: int, turn: tuple[int, int]) -> None:
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    colour, marker = appearance(index)
     # markers would hide the line
     many = len(curve.x) > 40
     options: dict[str, Any] = {"color": colour, "label": curve.label}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from antioversmooth.analysis.drawing import palette_indices
+from antioversmooth.analysis.drawing import appearance, palette_indices
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,9 @@ def test_a_method_has_the_same_colour_in_every_figure(
     labels: list[str], expected: list[int]
 ) -> None:
     assert palette_indices(labels) == expected
+
+
+def test_more_lines_than_colours_all_look_different() -> None:
+    looks = [appearance(index) for index in range(30)]
+    assert len(set(looks)) == len(looks)
+    assert looks[0] == ("#0072B2", "o")
