@@ -14,9 +14,10 @@ AntiOversmoothError
 
 from __future__ import annotations
 
+import difflib
 import os
 import pwd
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -138,3 +139,29 @@ def and_more(items: Sequence[str], limit: int) -> str:
     """At most so many items, and the number of the others: a, b and 3 more."""
     shown = ", ".join(items[:limit])
     return f"{shown} and {len(items) - limit} more" if len(items) > limit else shown
+
+
+FEW = 8
+"""Names that a message lists; of more it lists the most similar."""
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """`did you mean a or b?`, or the known names where none is similar."""
+    return question(difflib.get_close_matches(word, known, n=2)) or there_are(known, word)
+
+
+def question(close: Collection[str]) -> str:
+    """`did you mean a or b?`; empty without suggestions."""
+    return f"did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
+
+
+def there_are(known: Collection[str], word: str = "") -> str:
+    """The known names; of many the most similar to a word."""
+    if word and len(known) > FEW:
+        nearest = difflib.get_close_matches(word, known, n=FEW // 2, cutoff=0.0)
+        return f"there are {len(known)}, nearest to it {', '.join(nearest)}"
+    return (
+        f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
+        if known
+        else "there is none"
+    )

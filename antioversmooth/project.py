@@ -6,9 +6,8 @@ import difflib
 import re
 from pathlib import Path
 
-from antioversmooth.errors import SpecError, UserError
+from antioversmooth.errors import SpecError, UserError, question
 from antioversmooth.spec import fields
-from antioversmooth.spec.problems import question
 
 
 def find_root(start: Path | None = None) -> Path:

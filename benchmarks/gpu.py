@@ -142,7 +142,7 @@ def _builders(
         "ours": lambda: _our_step(config, batch, device),
         "timm": lambda: TimmStep(_model(config, explicit=False), config, batch, device),
     }
-    if config.model.scaling.value != "none":
+    if config.model.method != "none":
         builders["textbook"] = lambda: TimmStep(
             _model(config, explicit=True), config, batch, device
         )
@@ -151,7 +151,7 @@ def _builders(
 
 def _model(config: Experiment, *, explicit: bool) -> nn.Module:
     """The row's backbone without its method, or with the method written out."""
-    method = config.model.scaling.value
+    method = config.model.method
     plain = new_model(without_method(config), seed=0)
     is_vit = config.model.family.value == "vit"
     return textbook(plain, **{method: True}, doubled=is_vit) if explicit else plain
@@ -159,8 +159,7 @@ def _model(config: Experiment, *, explicit: bool) -> nn.Module:
 
 def without_method(config: Experiment) -> Experiment:
     """The row's experiment with the plain backbone."""
-    none = type(config.model.scaling)("none")
-    return replace(config, model=replace(config.model, scaling=none))
+    return replace(config, model=replace(config.model, method="none", method_options={}))
 
 
 def _our_step(config: Experiment, batch: Batch, device: torch.device) -> Step:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antioversmooth.methods import METHODS
-from antioversmooth.models.placement import add_scaling
+from antioversmooth.models.placement import add_method
 from benchmarks.textbook import share_random_scales, textbook
 from benchmarks.timing import Clock, Times, interleaved, peak_bytes
 from benchmarks.traffic import step_traffic
@@ -70,7 +70,7 @@ def variants_of(case: Case) -> dict[str, nn.Module]:
     doubled = case.name.startswith("DeiT")
     variants = {PLAIN: plain}
     for name in SCALINGS:
-        ours = add_scaling(copy.deepcopy(plain), **{name: True})
+        ours = add_method(copy.deepcopy(plain), name)
         explicit = textbook(plain, **{name: True}, doubled=doubled)
         share_random_scales(ours, explicit)
         variants |= {name: ours, f"{name}, explicit": explicit}

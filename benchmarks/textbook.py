@@ -8,7 +8,7 @@ parameter keeps its name but those of an AttentionMethod: `attn.attn_drop.lamb`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import MethodType
 from typing import Any
 
@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from antioversmooth.methods import (
     AttentionMethod,
     FeatureMethod,
+    Method,
     Parameter,
-    methods_named,
+    method_named,
     parameter_names,
 )
 
@@ -61,21 +62,25 @@ def explicit_features(
 
 
 def textbook(
-    model: nn.Module, *, doubled: bool = False, excluded: int = 0, **methods_and_options: Any
+    model: nn.Module,
+    *,
+    doubled: bool = False,
+    excluded: int = 0,
+    **methods_and_options: bool | dict[str, Any],
 ) -> nn.Module:
     """A copy of a stock model with zero parameters, in the explicit form.
 
     Args:
         doubled: Add the terms of a FeatureMethod twice, as the released DeiT code does.
         excluded: Leading tokens that no mean runs over.
-        methods_and_options: As of `add_scaling`.
+        methods_and_options: Names of methods, each true or the options of the method.
     """
     model = copy.deepcopy(model)
     for block in [
         m for m in model.modules() if "attn" in m._modules and not isinstance(m.attn, ClassAttn)
     ]:
         attention: Any = block.attn
-        for method in methods_named(**methods_and_options):
+        for method in _methods(**methods_and_options):
             if isinstance(method, AttentionMethod):
                 attention.fused_attn = False
                 attention.attn_drop = ExplicitAttention(
@@ -84,6 +89,12 @@ def textbook(
             elif isinstance(method, FeatureMethod):
                 _add_behind(block, method, 2 if doubled else 1, excluded)
     return model
+
+
+def _methods(**named: bool | dict[str, Any]) -> Iterator[Method]:
+    for name, options in named.items():
+        if options is not False:
+            yield method_named(name, **(options if isinstance(options, dict) else {}))
 
 
 class FeatureHook:

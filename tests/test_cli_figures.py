@@ -15,7 +15,7 @@ from antioversmooth.cli.exit_codes import INCOMPLETE
 from antioversmooth.runs import Run
 
 PROJECT = Path(__file__).parent.parent
-SMALL = ("model.depth=2", "model.embed_dim=16", "model.num_heads=2", "model.scaling=attnscale")
+SMALL = ("model.depth=2", "model.embed_dim=16", "model.num_heads=2", "model.method=attnscale")
 
 
 @pytest.fixture

@@ -153,9 +153,7 @@ def test_overrides_are_completed_key_by_key_and_value_by_value(complete: Complet
     assert complete("launch.py deit_s12 profile=m", key="\t") == ["profile=mini"]
     assert complete("launch.py deit_s12 rec", key="\t") == ["recipe."]
     assert complete("launch.py deit_s12 recipe.epo", key="\t") == ["recipe.epochs="]
-    assert complete("launch.py deit_s12 model.scaling=feat", key="\t") == [
-        "model.scaling=featscale"
-    ]
+    assert complete("launch.py deit_s12 model.method=feat", key="\t") == ["model.method=featscale"]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_where_and_how_a_run_runs_is_not_its_identity(experiments: Path, overrid
 
 @pytest.mark.parametrize(
     "override",
-    ["recipe.epochs=501", "recipe.global_batch=512", "model.scaling=featscale",
+    ["recipe.epochs=501", "recipe.global_batch=512", "model.method=featscale",
     "data.num_train=1281166",
      "revision=2", "recipe.clip_grad=1.0", "recipe.drop_path=0.2"],
 )  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from antioversmooth import spec
-from antioversmooth.config import DataSource, Family, Scaling
+from antioversmooth.config import DataSource, Family
 from antioversmooth.errors import SpecError
 
 ROOT = Path(__file__).parent.parent / "experiments"
@@ -20,15 +20,13 @@ def test_every_shipped_row_composes_in_both_profiles(path: Path, profile: str) -
     assert experiment.name == path.stem
     assert experiment.profile == profile
     suffix = path.stem.rpartition("_")[2]
-    assert experiment.model.scaling.value == (
-        suffix if suffix in ("attnscale", "featscale") else "none"
-    )
+    assert experiment.model.method == (suffix if suffix in ("attnscale", "featscale") else "none")
 
 
 @pytest.mark.parametrize("path", ROWS, ids=lambda p: p.stem)
 def test_mini_leaves_depth_family_and_scaling_alone(path: Path) -> None:
     full, mini = (spec.load_experiment(path, [f"profile={p}"]) for p in ("imagenet", "mini"))
-    for key in ("family", "depth", "scaling", "scaling_variant", "stage_depths", "class_depth"):
+    for key in ("family", "depth", "method", "scaling_variant", "stage_depths", "class_depth"):
         assert getattr(mini.model, key) == getattr(full.model, key), key
     assert mini.model.embed_dim < full.model.embed_dim
     assert mini.data.source is DataSource.mnist5k
@@ -111,7 +109,7 @@ def test_the_rows_carry_the_released_recipes() -> None:
     swin = spec.load_experiment(ROOT / "swin_s.yaml")
     assert (swin.recipe.clip_grad, swin.recipe.drop_path, swin.recipe.ema_decay) == (5.0, 0.3, None)
     cait = spec.load_experiment(ROOT / "cait_s24_featscale.yaml")
-    assert (cait.model.family, cait.model.scaling) == (Family.cait, Scaling.featscale)
+    assert (cait.model.family, cait.model.method) == (Family.cait, "featscale")
     assert cait.recipe.init_from == "timm:cait_s24_224.fb_dist_in1k"
 
 
@@ -132,7 +130,7 @@ def test_overrides_are_typed() -> None:
         ("recipe.epochs=-1", r"recipe\.epochs: -1 is not possible: at least 0"),
         ("recipe.warmup_epochs=501",
         r"recipe\.warmup_epochs: 501.0 is not possible: between 0 and .* 500"),
-        ("model.scaling=attn", r"model\.scaling: .*none, attnscale, featscale"),
+        ("model.method=attn", r"model\.method: .*none, attnscale, featscale"),
         ("model.num_heads=5",
         r"model\.num_heads: 5 is not possible: a divisor of model\.embed_dim = 384"),
         ("profile=small", r"there is no experiments/profile/small\.yaml; there are imagenet, mini"),

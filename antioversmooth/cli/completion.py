@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
-from enum import Enum
 from pathlib import Path
 
 import shtab
 
 from antioversmooth.cli import parsers
-from antioversmooth.config.constraints import NAME
+from antioversmooth.config import Experiment
 from antioversmooth.config.types import type_hints, unwrap_optional
+from antioversmooth.constraints import NAME
 from antioversmooth.spec import fields
 
 SHELLS = ("bash", "zsh")
@@ -98,14 +98,15 @@ def _shared_functions() -> Iterator[str]:
         for section, part in fields.sections().items()
         for name, hint in type_hints(part).items()
     }
+    choices = {key: fields.choices(fields.field_of(Experiment, key), kinds[key]) for key in kinds}
     yield f"_antioversmooth_keys() {{\n  printf '%s=\\n' {' '.join(kinds)}\n}}"
     yield "_antioversmooth_choices() {\n  case $1 in"
     yield from (f"    {kind}) _antioversmooth_names {kind} ;;" for kind in ("profile", "cluster"))
     for key, kind in kinds.items():
         if kind is bool:
             yield f"    {key}) printf '%s\\n' true false ;;"
-        elif isinstance(kind, type) and issubclass(kind, Enum):
-            yield f"    {key}) printf '%s\\n' {' '.join(choice.name for choice in kind)} ;;"
+        elif choices[key]:
+            yield f"    {key}) printf '%s\\n' {' '.join(choices[key])} ;;"
     yield "  esac\n}"
 
 

@@ -10,15 +10,17 @@ A docstring under each field gives its meaning and unit; docs/spec.md and the JS
                             decides whether the field has an effect.
     identity_default=value  a field that was added after runs existed: not part of the identity
                             while it has this value, whatever its default becomes later.
+    identified=function     the value that is part of the identity, where it is not the field's.
+    formerly=key            the key of the field in identities, and in specs that runs recorded
+                            before it had its name.
 """
 
 from antioversmooth.config.cluster import ClusterConfig, GpuRequest, ProcessStarter
-from antioversmooth.config.constraints import MISSING
 from antioversmooth.config.container import ContainerConfig, ContainerRuntime
 from antioversmooth.config.data import DataConfig, DataSource
 from antioversmooth.config.experiment import Experiment
 from antioversmooth.config.figure import Figure, FigureRow, Panel, PanelKind, ReferenceCurve
-from antioversmooth.config.model import Family, Initialisation, ModelConfig, Scaling, ScalingVariant
+from antioversmooth.config.model import Initialisation, ModelConfig
 from antioversmooth.config.recipe import (
     CutmixBox,
     Distillation,
@@ -30,6 +32,9 @@ from antioversmooth.config.recipe import (
 from antioversmooth.config.runtime import Compiler, RuntimeConfig
 from antioversmooth.config.table import PaperValue, Table, TableRow
 from antioversmooth.config.types import as_recorded, make
+from antioversmooth.constraints import MISSING
+from antioversmooth.methods import Family
+from antioversmooth.methods.featscale import ScalingVariant
 
 __all__ = [
     "MISSING",
@@ -57,7 +62,6 @@ __all__ = [
     "ReferenceCurve",
     "RepeatedViews",
     "RuntimeConfig",
-    "Scaling",
     "ScalingVariant",
     "ScheduleUnit",
     "Table",

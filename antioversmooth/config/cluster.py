@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from antioversmooth.config.constraints import (
+from antioversmooth.config.container import ContainerConfig
+from antioversmooth.config.rules import Broken, Config, rule
+from antioversmooth.constraints import (
     MISSING,
     Constraint,
     above,
@@ -19,8 +21,6 @@ from antioversmooth.config.constraints import (
     one_line,
     option,
 )
-from antioversmooth.config.container import ContainerConfig
-from antioversmooth.config.rules import Broken, Config, rule
 
 
 class ProcessStarter(Enum):

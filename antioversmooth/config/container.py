@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from antioversmooth.config.constraints import MISSING, each, matches, not_blank, one_line, option
 from antioversmooth.config.rules import Broken, Config, absolute, rule
+from antioversmooth.constraints import MISSING, each, matches, not_blank, one_line, option
 
 _WORD = matches(r"[^-\s][^\n\r]*", "a word without a leading dash")
 _HIDES_VARIABLES = {"-e", "--cleanenv", "-C", "--containall"}

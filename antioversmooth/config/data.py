@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from antioversmooth.config.constraints import MISSING, above, at_least, each, one_of, option
 from antioversmooth.config.rules import Broken, Config, absolute, rule
+from antioversmooth.constraints import MISSING, above, at_least, each, one_of, option
 
 
 class DataSource(Enum):

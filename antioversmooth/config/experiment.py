@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from antioversmooth.config.cluster import ClusterConfig
-from antioversmooth.config.constraints import (
+from antioversmooth.config.data import DataConfig
+from antioversmooth.config.model import ModelConfig
+from antioversmooth.config.recipe import RecipeConfig
+from antioversmooth.config.rules import Broken, Config, rule
+from antioversmooth.config.runtime import RuntimeConfig
+from antioversmooth.constraints import (
     MISSING,
     PROFILE,
     file_name,
@@ -14,11 +19,6 @@ from antioversmooth.config.constraints import (
     matches,
     option,
 )
-from antioversmooth.config.data import DataConfig
-from antioversmooth.config.model import ModelConfig, Scaling
-from antioversmooth.config.recipe import RecipeConfig
-from antioversmooth.config.rules import Broken, Config, rule
-from antioversmooth.config.runtime import RuntimeConfig
 
 
 @dataclass
@@ -56,9 +56,9 @@ class Experiment(Config):
             key, value = "recipe.global_batch", self.recipe.global_batch
             yield Broken(key, value, expected, also=("data.num_train",))
 
-    @rule("model.mask_aware", "model.scaling", "recipe.attention_dropout")
+    @rule("model.mask_aware", "model.method", "recipe.attention_dropout")
     def _no_dropout_on_masked_attnscale(self) -> Iterator[Broken]:
-        masked = self.model.mask_aware and self.model.scaling is Scaling.attnscale
+        masked = self.model.mask_aware and self.model.method == "attnscale"
         if masked and self.recipe.attention_dropout != 0:
             expected = "0 with model.mask_aware, whose AttnScale has no form that dropout falls on"
             key, value = "recipe.attention_dropout", self.recipe.attention_dropout
@@ -97,7 +97,7 @@ class Experiment(Config):
     @property
     def trains_a_method(self) -> bool:
         """Whether the run trains a model that a method is part of."""
-        return self.recipe.epochs > 0 and self.model.scaling is not Scaling.none
+        return self.recipe.epochs > 0 and self.model.method != "none"
 
     @property
     def steps_per_epoch(self) -> int:

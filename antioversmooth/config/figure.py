@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from antioversmooth.config.constraints import (
+from antioversmooth.config.rules import Broken, Config, rule
+from antioversmooth.config.table import CONFIDENCES
+from antioversmooth.constraints import (
     MISSING,
     at_least,
     distinct,
@@ -16,8 +18,6 @@ from antioversmooth.config.constraints import (
     one_of,
     option,
 )
-from antioversmooth.config.rules import Broken, Config, rule
-from antioversmooth.config.table import CONFIDENCES
 
 
 class PanelKind(Enum):

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-from antioversmooth.config.constraints import MISSING, above, at_least, each, option
 from antioversmooth.config.rules import Broken, Config, rule
-
-
-class Family(Enum):
-    """A timm backbone family that the paper treats."""
-
-    vit = "vit"
-    cait = "cait"
-    swin = "swin"
-
-
-class Scaling(Enum):
-    """Which of the paper's two additions a model carries."""
-
-    none = "none"
-    attnscale = "attnscale"
-    featscale = "featscale"
-
-
-class ScalingVariant(Enum):
-    """Which form of FeatScale: the paper's (1 + s, 1 + t), or the released DeiT code's (1 + 2s, 1 +
-    2t)."""
-
-    released = "released"
-    paper = "paper"
+from antioversmooth.config.types import convert
+from antioversmooth.constraints import MISSING, above, at_least, each, one_of, option
+from antioversmooth.errors import SpecError, did_you_mean
+from antioversmooth.methods import METHODS, Family
+from antioversmooth.methods.featscale import ScalingVariant
+from antioversmooth.methods.options import differing, expected, option_types, options_of
 
 
 class Initialisation(Enum):
@@ -41,9 +24,16 @@ class Initialisation(Enum):
     xavier = "xavier"
 
 
+def _has_form(field: str) -> Callable[[ModelConfig], bool]:
+    """Whether the field chooses among forms that the method of a model has in its family."""
+    return lambda model: (
+        model.method in METHODS and field in METHODS[model.method].forms.get(model.family, {})
+    )
+
+
 @dataclass
 class ModelConfig(Config, section="model"):
-    """A timm backbone of a given size, and the scaling in it."""
+    """A timm backbone of a given size, and the method in it."""
 
     family: Family = MISSING
     """vit (DeiT), cait or swin."""
@@ -82,28 +72,25 @@ class ModelConfig(Config, section="model"):
     class_token_std: float | None = option(None, above(0), identity_default=None)
     """ViT: standard deviation of the class token at the start, 0.02 in the released code; null:
     timm's 1e-6."""
-    scaling: Scaling = Scaling.none
-    """none, attnscale or featscale."""
+    method: str = option("none", one_of("none", *METHODS), formerly="scaling")
+    """Method against oversmoothing, by the name of its module in antioversmooth/methods/, or none;
+    docs/methods/ has a page for each."""
+    method_options: dict[str, Any] = option(
+        {},
+        identity_default={},
+        identified=lambda model: differing(METHODS.get(model.method), model.method_options),
+    )
+    """Options of the method by name; docs/methods/ lists them. One with its default value does not
+    identify a run."""
     scaling_variant: ScalingVariant = option(
-        ScalingVariant.released,
-        identity=lambda model: (
-            model.family is Family.vit and model.scaling not in (Scaling.none, Scaling.attnscale)
-        ),
+        ScalingVariant.released, identity=_has_form("scaling_variant")
     )
     """released follows the released code of each family, paper its equations; they differ for
     DeiT's FeatScale only."""
-    class_token_in_mean: bool = option(
-        True,
-        identity=lambda model: model.family is Family.vit and model.scaling is not Scaling.none,
-    )
+    class_token_in_mean: bool = option(True, identity=_has_form("class_token_in_mean"))
     """ViT: whether the DC part is the mean over class and patch tokens (released) or over patch
     tokens only."""
-    mask_aware: bool = option(
-        False,
-        identity=lambda model: (
-            model.family is Family.swin and model.scaling not in (Scaling.none, Scaling.featscale)
-        ),
-    )
+    mask_aware: bool = option(False, identity=_has_form("mask_aware"))
     """Swin AttnScale: leave pairs that a shifted window masks out of the mean (released code:
     included)."""
     distillation_token: bool = option(False, identity_default=False)
@@ -148,6 +135,36 @@ class ModelConfig(Config, section="model"):
         if self.family is Family.swin and sum(self.stage_depths) != self.depth:
             expected = f"blocks per stage that sum to model.depth = {self.depth}"
             yield Broken("stage_depths", self.stage_depths, expected, also=("depth",))
+
+    def normalise(self) -> None:
+        """Converts options of the method, as `1e-3`, which YAML reads as text."""
+        if not self.method_options or self.method not in METHODS:
+            return
+        types = option_types(METHODS[self.method])
+        for name in types.keys() & self.method_options.keys():
+            with suppress(SpecError):
+                self.method_options[name] = convert(types[name], self.method_options[name])
+
+    @rule("method", "family")
+    def _the_method_is_defined_for_the_family(self) -> Iterator[Broken]:
+        method = METHODS.get(self.method)
+        if method and self.family not in method.families:
+            families = ", ".join(family.value for family in method.families)
+            wanted = f"{method.title} is defined for {families} only, this is {self.family.value}"
+            yield Broken("method", self.method, wanted, also=("family",))
+
+    @rule("method", "method_options")
+    def _the_method_has_the_options(self) -> Iterator[Broken]:
+        method = METHODS.get(self.method)
+        known = options_of(method) if method else {}
+        for name, value in self.method_options.items():
+            wanted = f"{method.title if method else 'model.method=none'} has no such option"
+            if method and name in known:
+                wanted = expected(method, name, value)
+            elif known:
+                wanted += f"; {did_you_mean(name, known)}"
+            if wanted:
+                yield Broken(f"method_options.{name}", value, wanted, also=("method",))
 
     @property
     def num_tokens(self) -> int:

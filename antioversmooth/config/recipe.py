@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-from antioversmooth.config.constraints import (
+from antioversmooth.config.rules import Broken, Config, absolute, rule
+from antioversmooth.constraints import (
     MISSING,
     above,
     ascending,
@@ -20,7 +21,6 @@ from antioversmooth.config.constraints import (
     one_of,
     option,
 )
-from antioversmooth.config.rules import Broken, Config, absolute, rule
 
 
 class ScheduleUnit(Enum):

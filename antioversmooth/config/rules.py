@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from antioversmooth.config.constraints import Constraint, all_expected
+from antioversmooth.constraints import Constraint, all_expected
 from antioversmooth.errors import SpecError
 
 

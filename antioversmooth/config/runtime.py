@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from antioversmooth.config.constraints import above, at_least, option
 from antioversmooth.config.rules import Config
+from antioversmooth.constraints import above, at_least, option
 
 
 class Compiler(Enum):

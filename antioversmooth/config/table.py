@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from antioversmooth.config.constraints import (
+from antioversmooth.config.rules import Broken, Config, rule
+from antioversmooth.constraints import (
     MISSING,
     at_least,
     between,
@@ -17,7 +18,6 @@ from antioversmooth.config.constraints import (
     one_of,
     option,
 )
-from antioversmooth.config.rules import Broken, Config, rule
 
 CONFIDENCES = ("V", "Q", "C", "M", "D")
 """V: seen verbatim; Q: quoted by a named follow-up; C: computed; M: from memory; D: derived."""

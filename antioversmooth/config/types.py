@@ -9,8 +9,8 @@ import typing
 from functools import cache
 from typing import Any, TypeGuard, TypeVar
 
-from antioversmooth.config.constraints import MISSING
 from antioversmooth.config.rules import Config, broken_rules, missing_keys
+from antioversmooth.constraints import MISSING
 from antioversmooth.errors import SpecError
 
 C = TypeVar("C", bound=Config)
@@ -55,12 +55,15 @@ def make(schema: type[C], content: dict[str, Any]) -> C:
 
 
 def as_recorded(schema: type, content: dict[str, Any]) -> dict[str, Any]:
-    """Plain values that a run recorded, with the `identity_default` of fields added since then.
+    """Plain values that a run recorded, with the `identity_default` of fields added since then, and
+    under the names that fields have now.
 
-    Such a value means what the code did before it had the field, unlike the default of today.
+    Such a default means what the code did before it had the field, unlike the default of today.
     """
     filled = dict(content)
     for field in dataclasses.fields(schema):
+        if (formerly := field.metadata.get("formerly")) in filled:
+            filled.setdefault(field.name, filled.pop(formerly))
         if "identity_default" in field.metadata:
             filled.setdefault(field.name, field.metadata["identity_default"])
         kind, value = unwrap_optional(type_hints(schema)[field.name])[0], filled.get(field.name)

@@ -1,23 +1,31 @@
 """Methods against oversmoothing: one module each, found by everything else through METHODS.
 
 base        the interface: what a method computes, its parameters, options, forms and sentences
-attnscale   AttnScale: the high-pass part of attention matrices, scaled head by head
-featscale   FeatScale: the DC and HC parts of attention outputs, scaled channel by channel
+options     the options of a method, and what is wrong with a value
+family      the families of backbones
 registry    METHODS, and the method that a spec or a call names
 
-No module here imports torch: tables read the sentences, models apply the equations.
+Every other module is a method, and found by the registry. No module here imports torch: tables read
+the sentences, models apply the equations.
 """
 
 from antioversmooth.methods.base import AttentionMethod, FeatureMethod, Method, Parameter
-from antioversmooth.methods.registry import METHODS, method_of, methods_named, parameter_names
+from antioversmooth.methods.family import Family
+from antioversmooth.methods.registry import (
+    METHODS,
+    method_named,
+    method_of,
+    parameter_names,
+)
 
 __all__ = [
     "METHODS",
     "AttentionMethod",
+    "Family",
     "FeatureMethod",
     "Method",
     "Parameter",
+    "method_named",
     "method_of",
-    "methods_named",
     "parameter_names",
 ]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from antioversmooth.config import Family
 from antioversmooth.methods.base import CLASS_TOKEN, AttentionMethod, Forms, Parameter, one_plus
+from antioversmooth.methods.family import Family
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +29,8 @@ class AttnScale(AttentionMethod):
 
     name: ClassVar[str] = "attnscale"
     title: ClassVar[str] = "AttnScale"
+    source: ClassVar[str] = "Wang et al., ICLR 2022, arXiv 2203.05962"
+    is_exact_at_start: ClassVar[bool] = True
     parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("lamb", "w", "AttnScale's w"),)
     forms: ClassVar[Forms] = {
         Family.vit: {"class_token_in_mean": CLASS_TOKEN},

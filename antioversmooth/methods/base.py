@@ -8,16 +8,18 @@ values of a head, m(.) the mean over tokens, A_LP = 11^T / N, so A_LP v = m(v). 
 
 A method gives its coefficients as functions of its parameters; `antioversmooth.models` folds them
 into the layers of each backbone family, in the form that costs least there. A frozen dataclass
-whose fields are the options of the method. Parameters start at zero.
+whose fields are the options of the method: those of a spec are declared with
+`constraints.option`, and have a docstring. Parameters start at zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
-from antioversmooth.config import Family
+from antioversmooth.methods.family import Family
+from antioversmooth.methods.options import expected, options_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,9 +50,15 @@ class Method:
     """The interface that both kinds of method share."""
 
     name: ClassVar[str]
-    """As `model.scaling`, `add_scaling` and the names in timm's registry spell it."""
+    """As `model.method`, `add_method` and the names in timm's registry spell it."""
     title: ClassVar[str]
     """As labels of rows spell it."""
+    source: ClassVar[str]
+    """The paper, with its arXiv id."""
+    families: ClassVar[tuple[Family, ...]] = tuple(Family)
+    """Families of backbones that it is defined for."""
+    is_exact_at_start: ClassVar[bool] = False
+    """Whether a model computes the same right after the method joins it."""
     parameters: ClassVar[tuple[Parameter, ...]] = ()
     axis: ClassVar[str]
     """Dimension with one number of each parameter: head or channel."""
@@ -63,16 +71,39 @@ class Method:
     released: ClassVar[Mapping[str, str]] = {}
     """Released files, by backbone as in `models.entrypoints`."""
 
-    @classmethod
-    def from_fields(cls, values: Mapping[str, Any]) -> Self:
-        """The method with those of its options that `values` holds under their names in a spec."""
-        named = cls.option_fields()
-        return cls(**{named[key]: values[key] for key in named.keys() & values.keys()})
+    def __post_init__(self) -> None:
+        for name in options_of(type(self)):
+            value = getattr(self, name)
+            if wanted := expected(type(self), name, value):
+                raise ValueError(f"{self.name}: {name}={value!r} is not possible: {wanted}")
 
     @classmethod
-    def option_fields(cls) -> dict[str, str]:
-        """Options by the name of their field of `ModelConfig`: their own, or metadata `field`."""
-        return {option.metadata.get("field", option.name): option.name for option in fields(cls)}
+    def from_fields(cls, values: Mapping[str, Any], options: Mapping[str, Any]) -> Self:
+        """The method of a spec.
+
+        Args:
+            values: Fields of `ModelConfig`, some of which choose its form.
+            options: The options of the method by name.
+        """
+        named = cls.form_fields()
+        forms = {named[key]: values[key] for key in named.keys() & values.keys()}
+        return cls(**forms, **options)
+
+    @classmethod
+    def form_fields(cls) -> dict[str, str]:
+        """Choices that have a field of their own in `ModelConfig`, by the name of that field: their
+        own, or metadata `field`."""
+        options = options_of(cls)
+        return {
+            choice.metadata.get("field", choice.name): choice.name
+            for choice in fields(cls)
+            if choice.name not in options
+        }
+
+    def sentences(self, family: Family) -> Iterator[str]:
+        """Notes for tables on what its rows compute, beside those of its forms: where its paper
+        and its released code differ, for example."""
+        return iter(())
 
 
 @dataclass(frozen=True)

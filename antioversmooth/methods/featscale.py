@@ -7,13 +7,23 @@ released DeiT code, which adds its terms twice.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, ClassVar
 
-from antioversmooth.config import Family, ScalingVariant
 from antioversmooth.methods.base import CLASS_TOKEN, FeatureMethod, Forms, Parameter
+from antioversmooth.methods.family import Family
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+class ScalingVariant(Enum):
+    """Which form of FeatScale: the paper's (1 + s, 1 + t), or the released DeiT code's (1 + 2s, 1 +
+    2t)."""
+
+    released = "released"
+    paper = "paper"
+
 
 _AS_IT_ACTS = "as it acts (the released form counts it twice)"
 _VARIANTS = {
@@ -32,6 +42,8 @@ class FeatScale(FeatureMethod):
 
     name: ClassVar[str] = "featscale"
     title: ClassVar[str] = "FeatScale"
+    source: ClassVar[str] = "Wang et al., ICLR 2022, arXiv 2203.05962"
+    is_exact_at_start: ClassVar[bool] = True
     parameters: ClassVar[tuple[Parameter, ...]] = (
         Parameter("lamb1", "s", f"FeatScale's s, of the DC part, {_AS_IT_ACTS}"),
         Parameter("lamb2", "t", f"FeatScale's t, of the HC part, {_AS_IT_ACTS}"),

@@ -2,43 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any, Protocol
 
-from antioversmooth.config import ModelConfig
-from antioversmooth.methods.attnscale import AttnScale
+from antioversmooth.errors import did_you_mean
 from antioversmooth.methods.base import Method
-from antioversmooth.methods.featscale import FeatScale
-
-METHODS: dict[str, type[Method]] = {method.name: method for method in (AttnScale, FeatScale)}
-"""A new method joins here."""
 
 
-def method_of(config: ModelConfig) -> Method | None:
-    """The method that `model.scaling` names, with its options from the spec; None for none."""
-    method = METHODS.get(config.scaling.value)
-    return None if method is None else method.from_fields(vars(config))
-
-
-def methods_named(**keywords: Any) -> list[Method]:
-    """The methods among the keywords whose value is true, with the options among the keywords.
+def _discovered() -> dict[str, type[Method]]:
+    """The methods that the modules of this package define: its classes with a name.
 
     Raises:
-        TypeError: A keyword is neither a method nor an option of one.
-        ValueError: An option has no such value.
+        TypeError: Two have one name.
     """
-    options = {key: value for key, value in keywords.items() if key not in METHODS}
-    known = {name: set(method.option_fields().values()) for name, method in METHODS.items()}
-    unknown = options.keys() - set().union(*known.values())
-    if unknown:
-        raise TypeError(
-            f"{', '.join(sorted(unknown))}: no such method or option; methods are"
-            f" {', '.join(METHODS)}, options {', '.join(sorted(set().union(*known.values())))}"
-        )
-    return [
-        method(**{key: options[key] for key in known[name] & options.keys()})
-        for name, method in METHODS.items()
-        if keywords.get(name)
-    ]
+    found: dict[str, type[Method]] = {}
+    for module in iter_modules([str(Path(__file__).parent)]):
+        if f"{_PACKAGE}.{module.name}" == __name__:
+            continue
+        for value in vars(import_module(f"{_PACKAGE}.{module.name}")).values():
+            is_method = isinstance(value, type) and issubclass(value, Method)
+            if not is_method or "name" not in vars(value):
+                continue
+            if found.setdefault(value.name, value) is not value:
+                raise TypeError(f"two methods are called {value.name}")
+    return found
+
+
+_PACKAGE = __name__.rpartition(".")[0]
+METHODS: dict[str, type[Method]] = _discovered()
+"""Every module of the package that defines a method is found; no list names them."""
+
+
+class _Chosen(Protocol):
+    """The part of `ModelConfig` that chooses a method."""
+
+    method: str
+    method_options: dict[str, Any]
+
+
+def method_of(config: _Chosen) -> Method | None:
+    """The method that `model.method` names, with its options from the spec; None for none."""
+    method = METHODS.get(config.method)
+    return None if method is None else method.from_fields(vars(config), config.method_options)
+
+
+def method_named(name: str, **options: Any) -> Method:
+    """The method of a name, with its options.
+
+    Raises:
+        ValueError: There is no such method, or an option has no such value.
+        TypeError: The method has no such option.
+    """
+    if name not in METHODS:
+        raise ValueError(f"{name!r} is no method; {did_you_mean(name, METHODS)}")
+    known = [field.name for field in fields(METHODS[name])]
+    for option in options.keys() - set(known):
+        hint = did_you_mean(option, known) if known else "it has none"
+        raise TypeError(f"{name} has no option {option}; {hint}")
+    return METHODS[name](**options)
 
 
 def parameter_names() -> set[str]:

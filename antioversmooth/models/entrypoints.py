@@ -1,8 +1,8 @@
 """Model names of the released code in timm's registry, such as `featscale_small_12`.
 
-Each method of `methods.METHODS` has a name for each backbone that was released. It takes timm's
-keyword arguments for its backbone, `class_token_in_mean`, and the options of methods under their
-names in a spec. `pretrained=True` fetches the released file if there is one.
+The two methods of the released code have a name for each of its backbones. It takes timm's keyword
+arguments for its backbone, `class_token_in_mean`, and the forms of methods under their names in a
+spec. `pretrained=True` fetches the released file if there is one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from timm.models import (
 from torch import Tensor, nn
 
 from antioversmooth.methods import METHODS, Method
+from antioversmooth.methods.attnscale import AttnScale
+from antioversmooth.methods.featscale import FeatScale
 from antioversmooth.models.placement import add_methods
 
 _HUB = "peihaowang/vit-anti-oversmoothing"
@@ -110,11 +112,11 @@ def _build(
     class_token_in_mean: bool = True,
     **arguments: Any,
 ) -> nn.Module:
-    """Builds the backbone with the method; options of other methods have no effect."""
-    known = {option for each in METHODS.values() for option in each.option_fields()}
-    options = {key: arguments.pop(key) for key in known & arguments.keys()}
+    """Builds the backbone with the method; forms of the other one have no effect."""
+    known = {form for each in METHODS.values() for form in each.form_fields()}
+    forms = {key: arguments.pop(key) for key in known & arguments.keys()}
     return add_methods(
-        kind(**arguments), [method.from_fields(options)], class_token_in_mean=class_token_in_mean
+        kind(**arguments), [method.from_fields(forms, {})], class_token_in_mean=class_token_in_mean
     )
 
 
@@ -139,7 +141,7 @@ default_cfgs: dict[str, Any] = {}
 __all__: list[str] = []
 
 
-def register(*methods: type[Method]) -> None:
+def _register(*methods: type[Method]) -> None:
     """Adds the names of methods to timm's registry, one for each backbone."""
     for method, (built, backbone) in product(methods, _BACKBONES.items()):
         name = f"{method.name}_{built}"
@@ -147,4 +149,4 @@ def register(*methods: type[Method]) -> None:
         globals()[name] = register_model(_entrypoint(name, method, backbone))
 
 
-register(*METHODS.values())
+_register(AttnScale, FeatScale)

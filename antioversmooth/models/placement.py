@@ -14,9 +14,11 @@ from antioversmooth.methods import (
     AttentionMethod,
     FeatureMethod,
     Method,
-    methods_named,
+    method_named,
     parameter_names,
 )
+from antioversmooth.methods.attnscale import AttnScale
+from antioversmooth.methods.featscale import FeatScale
 from antioversmooth.models import attention as scaled
 from antioversmooth.models import supported
 
@@ -29,39 +31,68 @@ _ATTRIBUTES = ("method", "features", "excluded", "folded", "was_fused")
 """Attributes of an attention layer that `add_methods` sets, besides parameters."""
 
 
-def add_scaling(
-    model: nn.Module, *, class_token_in_mean: bool = True, **methods_and_options: Any
+def add_method(
+    model: nn.Module, method: str, *, class_token_in_mean: bool = True, **options: Any
 ) -> nn.Module:
-    """Adds methods to each self-attention block and returns the same model.
+    """Adds a method to a model and returns the same model.
 
-    New parameters are zero, so the outputs of AttnScale and FeatScale are those of before. Comes
-    before what lists parameters once: optimizer, DistributedDataParallel.
+    Comes before what lists parameters once: optimizer, DistributedDataParallel.
 
     Args:
         model: A built model of timm: ViT, DeiT, BEiT, EVA, CaiT, Swin, Swin-V2 or kin; pre-trained
             or not.
+        method: A name of `methods.METHODS`; docs/methods/ has a page for each.
         class_token_in_mean: Whether means of ViT-like models run over class, distillation and
             register tokens too.
-        methods_and_options: attnscale=True adds `<block>.attn.lamb`, one scalar a head;
-            featscale=True `<block>.lamb1` (DC) and `<block>.lamb2` (HC), one number a channel.
-            mask_aware=True (Swin's AttnScale) leaves pairs that a shifted window masks out of the
-            mean. variant, FeatScale's form in ViT-like models: `released` (1 + 2s, 1 + 2t) or
-            `paper` (1 + s, 1 + t). And any other name of `methods.METHODS`, with its options.
+        options: Of the method, as in `model.method_options` of a spec.
 
     Raises:
-        ModelError: The model has an unsupported attention layer, named in the message, or is
-            data-parallel already; the model is unchanged.
-        TypeError: No such method or option.
+        ModelError: The model has an unsupported layer, named in the message, is of a family that
+            the method is not defined for, or is data-parallel already; the model is unchanged.
+        ValueError: No such method, or no such value of an option.
+        TypeError: No such option.
+    """
+    chosen = method_named(method, **options)
+    return add_methods(model, [chosen], class_token_in_mean=class_token_in_mean)
+
+
+def add_scaling(
+    model: nn.Module,
+    *,
+    attnscale: bool = False,
+    featscale: bool = False,
+    class_token_in_mean: bool = True,
+    mask_aware: bool = False,
+    variant: str = "released",
+) -> nn.Module:
+    """Adds AttnScale, FeatScale or both to a model, as `add_method` does, and returns the same one.
+
+    New parameters are zero, so the outputs are those of before.
+
+    Args:
+        attnscale: Adds `<block>.attn.lamb`, one scalar a head.
+        featscale: Adds `<block>.lamb1` (DC) and `<block>.lamb2` (HC), one number a channel.
+        mask_aware: Leave pairs that a shifted window masks out of the mean of Swin's AttnScale.
+        variant: FeatScale's form in ViT-like models: `released` (1 + 2s, 1 + 2t) or `paper` (1 + s,
+            1 + t).
+
+    Raises:
+        ModelError: As of `add_method`; or neither of the two is asked for.
         ValueError: No such variant.
     """
-    chosen = methods_named(**methods_and_options)
+    if not attnscale and not featscale:
+        raise ModelError(
+            "add_scaling adds attnscale=True, featscale=True or both, and neither is asked for"
+        )
+    chosen: list[Method] = [AttnScale(mask_aware=mask_aware)] if attnscale else []
+    chosen += [FeatScale(variant=variant)] if featscale else []
     return add_methods(model, chosen, class_token_in_mean=class_token_in_mean)
 
 
 def add_methods(
     model: nn.Module, methods: Sequence[Method], *, class_token_in_mean: bool = True
 ) -> nn.Module:
-    """Does the work of `add_scaling`, with methods as objects: at most one of each kind."""
+    """Does the work of `add_method`, with methods as objects: at most one of each kind, or none."""
     if not methods:
         return model
     _require_distinct_places(methods)

@@ -306,12 +306,12 @@ def _advice(problems: Mapping[str, Sequence[str]], purpose: Purpose) -> str:
     lacks, excess = (problems.get(what, ()) for what in (_LACKS, _EXCESS))
     if any(map(_is_scale, excess)):
         return (
-            "its scales are those of another method: choose the model.scaling that it was trained"
+            "its scales are those of another method: choose the model.method that it was trained"
             " with"
         )
     if problems.keys() == {_LACKS} and all(map(_is_scale, lacks)):
         return (
-            "these weights have no scales: evaluate them with model.scaling=none, or train the"
+            "these weights have no scales: evaluate them with model.method=none, or train the"
             " scales first"
         )
     if problems.keys() == {_LACKS} and purpose is Purpose.training:

@@ -21,6 +21,9 @@ ENTRY_POINTS = (
 )
 """Modules that jobs are started with."""
 
+DISCOVERED = ("antioversmooth.methods",)
+"""Packages whose modules are found when they run, and named by no import."""
+
 SNAPSHOT = "snapshot.json"
 """The file that makes a folder a snapshot: its id and commit."""
 UNCOMMITTED = "uncommitted.diff"
@@ -43,6 +46,8 @@ def source_files(project: Path) -> list[Path]:
         if name and name not in found and (path := _module_file(project, name)):
             found[name] = path.relative_to(project)
             names += [name.rpartition(".")[0], *_imported_names(path)]
+            if name in DISCOVERED:
+                names += [f"{name}.{module.stem}" for module in path.parent.glob("*.py")]
     return sorted(found.values())
 
 

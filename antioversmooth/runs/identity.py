@@ -40,18 +40,22 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def identity_fields(config: Any, experiment: Any = None) -> dict[str, Any]:
+def identity_fields(
+    config: Any, experiment: Any = None, *, names_of_today: bool = False
+) -> dict[str, Any]:
     """The fields of a config that decide what is computed, as JSON types.
 
     A field without an effect beside the values of others has one value, whatever the spec says.
 
     Args:
         experiment: The experiment that the config is a part of; None: it is one itself.
+        names_of_today: Whether a renamed field has its new name; a hash needs the first one.
     """
     whole = config if experiment is None else experiment
     result = {}
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
+        identified = field.metadata.get("identified")
+        value = identified(config) if identified else getattr(config, field.name)
         part = field.metadata.get("identity", True)
         default = field.metadata.get("identity_default", MISSING)
         if part is False or (default is not MISSING and to_json(value) == default):
@@ -60,8 +64,11 @@ def identity_fields(config: Any, experiment: Any = None) -> dict[str, Any]:
             if default is not MISSING:
                 continue
             value = _without_effect(field)
-        is_part = dataclasses.is_dataclass(value)
-        result[field.name] = identity_fields(value, whole) if is_part else to_json(value)
+        key = field.name if names_of_today else field.metadata.get("formerly", field.name)
+        if dataclasses.is_dataclass(value):
+            result[key] = identity_fields(value, whole, names_of_today=names_of_today)
+        else:
+            result[key] = to_json(value)
     return result
 
 

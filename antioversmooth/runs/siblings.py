@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from antioversmooth.config.constraints import NAME
+from antioversmooth.constraints import NAME
 from antioversmooth.errors import ResultError
 from antioversmooth.runs.directory import Run
 from antioversmooth.runs.identity import flatten, identity_fields, to_json
@@ -86,7 +86,8 @@ def explain_identity_change(run: Run, folders: RowFolders | None = None) -> str:
     except ResultError:
         return f"{before.name} ran, which was another; {advice}"
     # a field that is not part of one identity has a value there too
-    science = set().union(*(flatten(identity_fields(experiment)) for experiment in both))
+    parts = (identity_fields(experiment, names_of_today=True) for experiment in both)
+    science = set().union(*map(flatten, parts))
     then, now = (flatten(to_json(experiment)) for experiment in both)
     changed = [key for key in then if key in science and then[key] != now[key]]
     differences = [f"{key}={then[key]} (now {now[key]})" for key in changed[:NAMED]]

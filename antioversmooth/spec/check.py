@@ -19,8 +19,9 @@ from antioversmooth.config.types import (
     type_hints,
     unwrap_optional,
 )
+from antioversmooth.errors import FEW, question, there_are
 from antioversmooth.spec import fields
-from antioversmooth.spec.problems import FEW, Place, Problem, alike, misspelt, question, there_are
+from antioversmooth.spec.problems import Place, Problem, alike, misspelt
 from antioversmooth.spec.scalars import complaint
 from antioversmooth.spec.source import UNREADABLE, Node
 
@@ -188,7 +189,9 @@ class _Checker:
             return self.refuse(node.place, key, "a single value belongs here", schema)
         if _is_interpolation(node.value):
             return self.interpolation(node, key)
-        if wrong := complaint(node.value, node.text, kind, key.rpartition(".")[2]):
+        name = key.rpartition(".")[2]
+        choices = fields.choices(fields.field_of(schema, name), kind) if schema else ()
+        if wrong := complaint(node.value, node.text, kind, name, choices):
             return self.refuse(node.place, key, wrong, schema)
         return node.value if issubclass(kind, Enum) else convert(kind, node.value)
 

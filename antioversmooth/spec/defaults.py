@@ -19,9 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from antioversmooth.errors import did_you_mean
 from antioversmooth.spec import fields
 from antioversmooth.spec.commandline import CommandLine
-from antioversmooth.spec.problems import Problem, did_you_mean
+from antioversmooth.spec.problems import Problem
 from antioversmooth.spec.source import Node, Source, exists
 
 _FORMS = "`schema`, `_self_`, `group: option`, `override group: option` or `/path/to/file@_here_`"

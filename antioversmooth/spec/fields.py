@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import textwrap
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from functools import cache
 from typing import Any
 
@@ -32,8 +33,10 @@ ALIASES = {
     "timeout": "time_min",
     "time": "time_min", "mem": "mem_gb", "memory": "mem_gb",
     "use_checkpoint": "gradient_checkpointing",
+    "scaling": "method",
 }  # fmt: skip
-"""Names of keys in DeiT's and Swin's code, in timm, in SLURM or by habit; the names here."""
+"""Names of keys in DeiT's and Swin's code, in timm, in SLURM, by habit or formerly; the names here.
+"""
 
 
 GIVEN = {
@@ -136,6 +139,14 @@ def field_of(schema: type, key: str) -> dataclasses.Field[Any]:
     """The field of a dotted key."""
     fields = dataclasses.fields(schema_of(schema, key))
     return next(field for field in fields if field.name == key.rpartition(".")[2])
+
+
+def choices(field: dataclasses.Field[Any], kind: Any) -> list[str]:
+    """The names that a field of this type may have; empty where they are not listed."""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [choice.name for choice in kind]
+    listed = (one.keywords.get("enum", ()) for one in field.metadata.get("constraints", ()))
+    return [name for names in listed for name in names if kind is str]
 
 
 def notes(schema: type, name: str) -> tuple[str, ...]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from antioversmooth.config import Figure, Table
+from antioversmooth.errors import did_you_mean
 from antioversmooth.spec import source
 from antioversmooth.spec.build import to_config
 from antioversmooth.spec.check import Reading, check
-from antioversmooth.spec.problems import Problem, did_you_mean
+from antioversmooth.spec.problems import Problem
 
 P = TypeVar("P", bound=Table | Figure)
 

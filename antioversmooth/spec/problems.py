@@ -60,11 +60,6 @@ class Problem:
         return "\n".join([f"{self.place}: {about}{self.message}", self.place.quoted(), *notes])
 
 
-def did_you_mean(word: str, known: Collection[str]) -> str:
-    """`did you mean a or b?`, or the known names where none is similar."""
-    return question(difflib.get_close_matches(word, known, n=2)) or there_are(known, word)
-
-
 def alike(key: str, known: Collection[str]) -> list[str]:
     """Keys that may be meant: misspelt, of the same kind (`batch`: `global_batch`), or alike."""
     same_kind = [name for name in known if key.lower().split("_")[0] in name.split("_")]
@@ -76,24 +71,3 @@ def alike(key: str, known: Collection[str]) -> list[str]:
 def misspelt(key: str, known: Collection[str]) -> list[str]:
     """The key from which one differs by a letter."""
     return difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.92)
-
-
-def question(close: Collection[str]) -> str:
-    """`did you mean a or b?`; empty without suggestions."""
-    return f"did you mean {' or '.join(f'`{name}`' for name in close)}?" if close else ""
-
-
-FEW = 8
-"""Names that a message lists; of more it lists the most similar."""
-
-
-def there_are(known: Collection[str], word: str = "") -> str:
-    """The known names; of many the most similar to a word."""
-    if word and len(known) > FEW:
-        nearest = difflib.get_close_matches(word, known, n=FEW // 2, cutoff=0.0)
-        return f"there are {len(known)}, nearest to it {', '.join(nearest)}"
-    return (
-        f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
-        if known
-        else "there is none"
-    )

@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from antioversmooth import runs
 from antioversmooth.config import Experiment, Figure, FigureRow, Table, TableRow
-from antioversmooth.errors import SpecError, and_more
+from antioversmooth.errors import SpecError, and_more, did_you_mean
 from antioversmooth.spec import fields, naming
 from antioversmooth.spec.commandline import COMMAND_LINE, Axis, key_of, merged, split_sweeps
 from antioversmooth.spec.pages import kind, load_page, misplaced
-from antioversmooth.spec.problems import Problem, did_you_mean
+from antioversmooth.spec.problems import Problem
 from antioversmooth.spec.rows import Rows
 from antioversmooth.spec.source import exists, shown
 from antioversmooth.spec.sweep import Sweep, combinations, ordered

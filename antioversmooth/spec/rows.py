@@ -9,10 +9,11 @@ from functools import cache
 from pathlib import Path
 
 from antioversmooth.config import MISSING, Experiment
+from antioversmooth.errors import did_you_mean
 from antioversmooth.runs import ORIGINS
 from antioversmooth.spec import check, commandline, defaults, fields, source
 from antioversmooth.spec.build import to_config
-from antioversmooth.spec.problems import Place, Problem, did_you_mean
+from antioversmooth.spec.problems import Place, Problem
 from antioversmooth.spec.source import Node
 
 

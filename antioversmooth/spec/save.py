@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from antioversmooth.config import Table
-from antioversmooth.config.constraints import NAME
+from antioversmooth.constraints import NAME
 from antioversmooth.errors import SpecError
 from antioversmooth.runs import to_json
 from antioversmooth.spec.commandline import split_sweeps

@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from enum import Enum
+from collections.abc import Sequence
 from typing import Any
 
 from yaml.constructor import SafeConstructor
 
-from antioversmooth.spec.problems import question
+from antioversmooth.errors import question
 
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 _TIMES = {
@@ -35,17 +35,20 @@ _UNITS: dict[str, tuple[str, dict[str, float]]] = {
 """Units by the ending of a key, or by its name, and factors from the units that people write."""
 
 
-def complaint(value: Any, written: str, kind: Any, name: str) -> str | None:
+def complaint(
+    value: Any, written: str, kind: Any, name: str, choices: Sequence[str] = ()
+) -> str | None:
     """The mistake in a value, and the right form; None where it fits.
 
     Args:
         value: As YAML or the command line read it.
         written: The text; empty where it is quoted.
-        kind: int, float, bool, str or an Enum.
+        kind: int, float, bool, str, or an Enum, whose choices are given.
         name: Last part of the key; its ending tells the unit.
+        choices: The names that are possible; none: they are not listed.
     """
-    if issubclass(kind, Enum):
-        return _wrong_choice(value, written, kind)
+    if choices:
+        return _wrong_choice(value, written, choices)
     if kind is str:
         return _not_as_written(value, written)
     if kind is bool:
@@ -56,8 +59,7 @@ def complaint(value: Any, written: str, kind: Any, name: str) -> str | None:
     return _no_number(value, written, kind, name)
 
 
-def _wrong_choice(value: Any, written: str, kind: type[Enum]) -> str | None:
-    choices = [choice.name for choice in kind]
+def _wrong_choice(value: Any, written: str, choices: Sequence[str]) -> str | None:
     if value in choices:
         return None
     meant = question(difflib.get_close_matches(str(value), choices, n=2))

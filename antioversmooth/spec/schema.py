@@ -40,7 +40,9 @@ def kinds() -> dict[str, type]:
         for name, schema in fields.sections().items()
         if name in fields.required(Experiment)
     }
-    return {"row": Experiment, "table": Table, "figure": Figure, **groups}
+    pages = {"row": Experiment, "table": Table, "figure": Figure}
+    # a file of experiments/method/ holds keys of the model
+    return {**pages, **groups, "method": groups["model"]}
 
 
 def json_schema(kind: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import timm
 import torch
 
 from antioversmooth import spec
-from antioversmooth.config import Family, Initialisation, ModelConfig, Scaling
+from antioversmooth.config import Family, Initialisation, ModelConfig
 from antioversmooth.models import build_model
 from antioversmooth.models.measure import count_parameters
 
@@ -51,7 +51,7 @@ def test_parameter_counts_are_those_of_the_official_code(name: str):
     with torch.device("meta"):
         model = build_model(experiment.model, num_classes=experiment.data.num_classes)
     backbone = backbone_of(name)
-    added = ADDED[backbone].get(experiment.model.scaling.value, 0)
+    added = ADDED[backbone].get(experiment.model.method, 0)
     assert count_parameters(model) == BASELINES[backbone] + added
 
 
@@ -113,7 +113,7 @@ def swin(**options: object) -> ModelConfig:
 
 def test_swin_runs_on_maps_smaller_than_its_window():
     """Maps of 16, 8, 4 and 2 tokens a side; windows of 4 shrink to the last one."""
-    model = build_model(swin(scaling=Scaling.attnscale), num_classes=3, in_channels=1)
+    model = build_model(swin(method="attnscale"), num_classes=3, in_channels=1)
     assert model(torch.randn(2, 1, 32, 32)).shape == (2, 3)
     assert [stage.blocks[1].window_size[0] for stage in model.layers] == [4, 4, 4, 2]
 
@@ -121,14 +121,14 @@ def test_swin_runs_on_maps_smaller_than_its_window():
 def test_seeds_decide_the_weights_and_scalings_do_not():
     """A row and its baseline start from the same weights."""
 
-    def start(seed: int, scaling: Scaling) -> torch.Tensor:
+    def start(seed: int, method: str) -> torch.Tensor:
         torch.manual_seed(seed)
-        return build_model(vit(scaling=scaling), num_classes=3).state_dict()[
+        return build_model(vit(method=method), num_classes=3).state_dict()[
             "blocks.1.mlp.fc2.weight"
         ]
 
-    assert torch.equal(start(0, Scaling.none), start(0, Scaling.featscale))
-    assert not torch.equal(start(0, Scaling.none), start(1, Scaling.none))
+    assert torch.equal(start(0, "none"), start(0, "featscale"))
+    assert not torch.equal(start(0, "none"), start(1, "none"))
 
 
 def test_xavier_spans_the_uniform_bound_and_clears_biases():

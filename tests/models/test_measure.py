@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from antioversmooth.config import Family, ModelConfig, Scaling
+from antioversmooth.config import Family, ModelConfig
 from antioversmooth.models import add_scaling, build_model
 from antioversmooth.models.measure import count_parameters, multiply_adds
 
@@ -37,9 +37,9 @@ SWIN_S = {
     ("config", "giga"),
     [
         (ModelConfig(**DEIT_S), 4.576),
-        (ModelConfig(**{**DEIT_S, "depth": 24}, scaling=Scaling.featscale), 9.097),
-        (ModelConfig(**CAIT_S24, scaling=Scaling.attnscale), 9.341),
-        (ModelConfig(**SWIN_S, stage_depths=[2, 2, 18, 2], scaling=Scaling.attnscale), 8.750),
+        (ModelConfig(**{**DEIT_S, "depth": 24}, method="featscale"), 9.097),
+        (ModelConfig(**CAIT_S24, method="attnscale"), 9.341),
+        (ModelConfig(**SWIN_S, stage_depths=[2, 2, 18, 2], method="attnscale"), 8.750),
     ],
     ids=["deit_s12", "deit_s24_featscale", "cait_s24_attnscale", "swin_s_attnscale"],
 )

@@ -102,7 +102,7 @@ def test_a_baseline_is_not_evaluated_as_a_scaled_model(tmp_path: Path):
     """Scales of zero change nothing: the accuracy would be the baseline's, under another name."""
     path = saved(BUILDERS["vit"]().state_dict(), tmp_path)
     model = add_scaling(BUILDERS["vit"](), attnscale=True)
-    with pytest.raises(CheckpointError, match=r"lacks blocks\.0\.attn\.lamb.*model\.scaling=none"):
+    with pytest.raises(CheckpointError, match=r"lacks blocks\.0\.attn\.lamb.*model\.method=none"):
         load_weights(model, path)
     for purpose in (Purpose.training, Purpose.conversion):
         report = load_weights(model, path, purpose=purpose)

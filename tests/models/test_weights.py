@@ -339,7 +339,7 @@ def test_weights_of_the_other_method_are_refused_by_key(
 ):
     torch.save(add_scaling(build("vit"), attnscale=True).state_dict(), tmp_path / "attnscale.pth")
     model = add_scaling(build("vit"), featscale=True)
-    with pytest.raises(CheckpointError, match=r"holds.*blocks\.0\.attn\.lamb.*model\.scaling"):
+    with pytest.raises(CheckpointError, match=r"holds.*blocks\.0\.attn\.lamb.*model\.method"):
         load_weights(model, tmp_path / "attnscale.pth")
 
 

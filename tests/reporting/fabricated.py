@@ -51,7 +51,7 @@ defaults: [schema, _self_]
 title: Row NAME
 profile: mini
 model: {family: vit, depth: 24, embed_dim: WIDTH, num_heads: 2, image_size: 8, patch_size: 2,
-        scaling: SCALING}
+        method: SCALING}
 data: {name: Digits, source: digits, num_classes: 10, num_train: 800, num_val: 1000}
 recipe: {epochs: 4, global_batch: 100, base_lr: 0.001, warmup_epochs: 1, mix_prob: 0}
 cluster: {name: here}
@@ -107,7 +107,7 @@ _measured: dict[tuple[int, str, int], tuple[int, float]] = {}
 def measured(run: Run) -> tuple[int, float]:
     """Parameters and GMACs of the model of a run."""
     model = run.experiment.model
-    key = model.embed_dim, model.scaling.value, run.experiment.data.num_classes
+    key = model.embed_dim, model.method, run.experiment.data.num_classes
     if key not in _measured:
         # imports torch
         from antioversmooth.models.measure import measure_spec

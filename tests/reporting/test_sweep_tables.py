@@ -98,10 +98,10 @@ def test_a_row_with_the_runs_of_another_value_is_found(lab: Lab) -> None:
     ("overrides", "expected"),
     [
         (["recipe.base_lr=1e-3", "recipe.clip_grad=null", "profile=mini"], {}),
-        (["recipe.betas=[0.9,0.999]", "model.scaling=none", "recipe=mini/deit_12"], {}),
+        (["recipe.betas=[0.9,0.999]", "model.method=none", "recipe=mini/deit_12"], {}),
         (["recipe.base_lr=0.002"], {"recipe.base_lr": ("0.002", "0.001")}),
         (["recipe.betas=[0.9,0.9]"], {"recipe.betas": ("[0.9, 0.9]", "[0.9, 0.999]")}),
-        (["model.scaling=attnscale"], {"model.scaling": ("attnscale", "none")}),
+        (["model.method=attnscale"], {"model.method": ("attnscale", "none")}),
         (["recipe.clip_grad=1"], {"recipe.clip_grad": ("1.0", "null")}),
     ],
 )

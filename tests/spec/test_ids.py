@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from antioversmooth import spec
-from antioversmooth.config import Family, ModelConfig, Scaling
+from antioversmooth.config import Family, ModelConfig
 from antioversmooth.methods import METHODS
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -160,8 +160,8 @@ def test_an_option_that_has_an_effect_is_part_of_the_id(row: str, one: str, othe
 
 def test_every_form_of_a_method_is_part_of_the_id_of_the_families_that_have_it() -> None:
     fields = {field.name: field.metadata for field in dataclasses.fields(ModelConfig)}
-    for scaling in (one for one in Scaling if one is not Scaling.none):
+    for name, method in METHODS.items():
         for family in Family:
-            model = SimpleNamespace(scaling=scaling, family=family)
-            for form in METHODS[scaling.value].forms.get(family, {}):
-                assert fields[form]["identity"](model), (scaling, family, form)
+            model = SimpleNamespace(method=name, family=family)
+            for form in method.forms.get(family, {}):
+                assert fields[form]["identity"](model), (name, family, form)

@@ -6,9 +6,9 @@ import pytest
 
 from antioversmooth import spec
 from antioversmooth.config.types import type_hints
-from antioversmooth.errors import SpecError
+from antioversmooth.errors import SpecError, did_you_mean, there_are
 from antioversmooth.spec import fields
-from antioversmooth.spec.problems import WIDEST, Place, Problem, alike, did_you_mean, there_are
+from antioversmooth.spec.problems import WIDEST, Place, Problem, alike
 
 
 def test_a_problem_reads_like_a_compilers_message() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft7Validator
 
-from antioversmooth import spec
-from antioversmooth.config import Family, ModelConfig, PaperValue, RecipeConfig, constraints
-from antioversmooth.config.constraints import Constraint
+from antioversmooth import constraints, spec
+from antioversmooth.config import Family, ModelConfig, PaperValue, RecipeConfig
 from antioversmooth.config.rules import Config
+from antioversmooth.constraints import Constraint
 from antioversmooth.errors import SpecError
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from antioversmooth.config import Scaling
 from antioversmooth.spec.scalars import complaint
 
 
@@ -19,7 +18,6 @@ from antioversmooth.spec.scalars import complaint
         ("no", bool),
         ("text", str),
         (12, str),
-        ("none", Scaling),
     ],
 )
 def test_a_value_of_its_type_is_fine(value: Any, kind: type) -> None:

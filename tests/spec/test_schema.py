@@ -15,7 +15,7 @@ from antioversmooth.config.types import type_hints
 from antioversmooth.spec.schema import json_schema, kinds
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-GROUPS = ("model", "data", "recipe", "cluster")
+GROUPS = ("model", "method", "data", "recipe", "cluster")
 
 
 def kind_of(path: Path) -> str:
@@ -52,7 +52,7 @@ def test_every_shipped_spec_fits_its_schema(path: Path) -> None:
         ("row", "defaults: []\nname: other", ": Additional properties are not allowed ('name'"),
         ("recipe", "epochs: many", "epochs: 'many' is not valid under any of the given schemas"),
         ("recipe", "betas: 0.9", "betas: 0.9 is not"),
-        ("model", "scaling: attn", "scaling: 'attn' is not"),
+        ("model", "method: attn", "method: 'attn' is not"),
         ("cluster", "nodes: [2]", "nodes: [2] is not"),
         ("cluster", "nodes: 0", "nodes: 0 is not"),
         ("cluster", "exclude: ['-w x']", "exclude.0: '-w x' does not match"),

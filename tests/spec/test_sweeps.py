@@ -133,12 +133,12 @@ def test_combinations_without_an_effect_are_one_row_and_counted(experiments: Pat
     assert note.startswith("deit_s12: 1 of 2 combinations compute the same as others")
     assert note.endswith("model.scaling_variant without effect")
     partly = swept(
-        experiments, "deit_s12 model.scaling=none,featscale model.scaling_variant=released,paper"
+        experiments, "deit_s12 model.method=none,featscale model.scaling_variant=released,paper"
     )
     assert [experiment.row for experiment in partly.experiments] == [
-        "deit_s12-scaling_none-scaling_variant_released",
-        "deit_s12-scaling_featscale-scaling_variant_released",
-        "deit_s12-scaling_featscale-scaling_variant_paper",
+        "deit_s12-method_none-scaling_variant_released",
+        "deit_s12-method_featscale-scaling_variant_released",
+        "deit_s12-method_featscale-scaling_variant_paper",
     ]
 
 

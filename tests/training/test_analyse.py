@@ -29,7 +29,7 @@ def save(run: Run, model: nn.Module, step: int = 1) -> Path:
 
 
 def test_a_run_is_analysed_with_its_newest_weights(tiny_run: Callable[..., Run]) -> None:
-    run = tiny_run("model.scaling=attnscale")
+    run = tiny_run("model.method=attnscale")
     config = run.experiment
     save(run, new_model(config, seed=1))
     model = new_model(config, seed=2)

@@ -52,7 +52,7 @@ def model_with_dropouts(
         name: str, *overrides: str, scaling: str = "none"
     ) -> tuple[nn.Module, IndexedDropouts]:
         run = make_run(
-            name, *tiny(*ON, *SMALL.get(name, ()), f"model.scaling={scaling}", *overrides)
+            name, *tiny(*ON, *SMALL.get(name, ()), f"model.method={scaling}", *overrides)
         )
         model = new_model(run.experiment, seed=0).train()
         for parameter_name, parameter in model.named_parameters():

@@ -43,7 +43,7 @@ PLAIN = (
     "recipe.drop_path=0",
     "recipe.clip_grad=0.5",
     "recipe.ema_decay=0.9",
-    "model.scaling=featscale",
+    "model.method=featscale",
 )
 
 

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from antioversmooth import files, runs
-from antioversmooth.config.constraints import NAME, PROFILE
+from antioversmooth.constraints import NAME, PROFILE
 from antioversmooth.errors import ResultError, UserError
 from antioversmooth.reporting.sharing import bundle, verify
 from antioversmooth.reporting.table.observe import observe

@@ -15,7 +15,7 @@ from typing import Any
 
 from antioversmooth import runs
 from antioversmooth.config import PaperValue
-from antioversmooth.config.constraints import NAME
+from antioversmooth.constraints import NAME
 from antioversmooth.reporting.table.aggregate import RowResult
 from antioversmooth.runs.metrics import AMOUNT, PERCENT, SPEED
 from antioversmooth.shapes import Bounds, Shape

@@ -12,11 +12,13 @@ PUBLISHED_EPOCHS = 300
 
 
 def of_model(model: ModelConfig) -> Iterator[str]:
-    """The form of its method that a model has, where there are several."""
+    """The form of its method that a model has, where there are several, and what else the method
+    says about it."""
     method = method_of(model)
     if method is not None:
         for field, sentences in method.forms.get(model.family, {}).items():
             yield sentences[getattr(model, field)]
+        yield from method.sentences(model.family)
 
 
 def of_row(experiment: Experiment) -> Iterator[str]:

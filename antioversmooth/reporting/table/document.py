@@ -16,7 +16,7 @@ from typing import Any
 
 from antioversmooth import files, runs
 from antioversmooth.config import Table
-from antioversmooth.config.constraints import NAME, PROFILE
+from antioversmooth.constraints import NAME, PROFILE
 from antioversmooth.reporting.table import captions
 from antioversmooth.reporting.table.aggregate import RowResult, aggregate, seed_state, sources
 from antioversmooth.reporting.table.columns import Row, measured_row, row_shape

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from antioversmooth.config import Experiment, ModelConfig
+from antioversmooth.config import Experiment, ModelConfig, as_recorded
 from antioversmooth.errors import CheckpointError, ResultError
 from antioversmooth.methods import method_of
 from antioversmooth.models.state_files import read_metadata
@@ -32,7 +32,7 @@ def run_of_target(target: Path) -> Run:
 def require_same_function(target: Path, config: Experiment) -> None:
     """Raises CheckpointError if the weights' recorded model computes another function."""
     recorded, asked = _recorded_model(target), to_json(config.model)
-    fields = _functional_fields(config.model, scaled=recorded.get("scaling") == asked["scaling"])
+    fields = _functional_fields(config.model, scaled=recorded.get("method") == asked["method"])
     differing = [key for key in fields if key in recorded and recorded[key] != asked[key]]
     if differing:
         theirs, ours = (
@@ -67,7 +67,8 @@ def _recorded_model(target: Path) -> dict[str, Any]:
         model = json.loads(metadata["model"]) if known else None
         if isinstance(model, dict):
             folded = json.loads(metadata["scaling_folded"]) is True
-            return {**model, "scaling": "none"} if folded else model
+            model = as_recorded(ModelConfig, model)
+            return {**model, "method": "none"} if folded else model
     in_run = target.is_dir() or target.parent.name == "checkpoints"
     with suppress(CheckpointError, ResultError):
         return dict(to_json(run_of_target(target).experiment.model)) if in_run else {}

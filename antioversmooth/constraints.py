@@ -1,4 +1,4 @@
-"""Rules of a single value, declared on the fields of a config.
+"""Rules of a single value, declared on the fields of a config or of a method.
 
 One declaration gives the check, its message, and the keywords of the JSON Schema.
 """
@@ -33,7 +33,7 @@ def option(
     identity: bool | Callable[[Any], bool] = True,
     **metadata: Any,
 ) -> Any:
-    """Declares a field of a config.
+    """Declares a field of a config, or an option of a method.
 
     Args:
         default: A list or a mapping is copied for each config.
@@ -45,7 +45,9 @@ def option(
             identify a run either; `without_effect`, the value that identifies a run while the field
             has no effect (of a field without `identity_default`; default: its default); `path`,
             true for a path, which may come from the environment; `prose`, true for text that is
-            shown to people, from which secrets are removed.
+            shown to people, from which secrets are removed; `identified`, a function of the config
+            that gives the value that identifies a run; `formerly`, the key of a renamed field in
+            identities and in specs of runs before.
     """
     metadata = {"constraints": constraints, "identity": identity, **metadata}
     if isinstance(default, (list, dict)):

@@ -1,4 +1,4 @@
-"""A third method, for tests: attention that is centred by a learned share, y = A v - c m(v)."""
+"""Two more methods, for tests: y = A v - c m(v) with a learned c, and y = v - A v."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from antioversmooth.config import Family
-from antioversmooth.methods import AttentionMethod, Parameter
+from antioversmooth.methods import AttentionMethod, Family, Parameter
 from antioversmooth.methods.base import CLASS_TOKEN
 
 
 @dataclass(frozen=True)
-class CentredAttention(AttentionMethod):
+class LearnedCentring(AttentionMethod):
     """c is one scalar a head, `attn.centring` [H]; 0 is plain attention, 1 removes its mean."""
 
-    name: ClassVar[str] = "centred"
-    title: ClassVar[str] = "Centred attention"
+    name: ClassVar[str] = "learned_centring"
+    title: ClassVar[str] = "Learned centring"
     parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("centring", "c", "share removed"),)
     forms: ClassVar = {Family.vit: {"class_token_in_mean": CLASS_TOKEN}}
 
@@ -36,11 +35,11 @@ class CentredAttention(AttentionMethod):
 
 
 @dataclass(frozen=True)
-class LaplacianHeads(AttentionMethod):
+class Differences(AttentionMethod):
     """y = v - A v: with a share of each token's own value, without parameters."""
 
-    name: ClassVar[str] = "laplacian"
-    title: ClassVar[str] = "Laplacian heads"
+    name: ClassVar[str] = "differences"
+    title: ClassVar[str] = "Differences"
 
     def own(self, *parameters: Tensor) -> float:
         return 1.0
