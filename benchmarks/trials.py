@@ -1,0 +1,126 @@
+"""What the runs of a table gave besides accuracy: training loss, similarity, size of the scales.
+
+    python -m benchmarks.trials mini_trials profile=mini --seeds 0,1,2
+
+writes `results/mini/mini_trials.measured.json` and `.md`. Seeds that are not done are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from antioversmooth import files
+from antioversmooth.cli.parsers import seeds as to_seeds
+from antioversmooth.cli.requests import load_tables_request
+from antioversmooth.reporting.figures import analysed
+from antioversmooth.runs import Run
+from antioversmooth.runs.journal import Record
+from antioversmooth.runs.metrics import TRAIN_LOSS, VAL_TOP1
+from antioversmooth.spec import Request
+
+LOSS, TOKENS, MAPS = "training loss", "similarity of tokens", "similarity of attention maps"
+SCALES, TOP1 = "mean size of scales", "top-1 (%)"
+DIGITS = {LOSS: 3, TOKENS: 3, MAPS: 3, TOP1: 1}
+
+Measured = dict[str, Any]
+"""Of one run: a number for each name of DIGITS, and the sizes of its scales by symbol."""
+
+
+def measured(run: Run) -> Measured:
+    """The numbers of a finished run; similarities are those of the last layer."""
+    analysis = analysed(run)
+    values = analysis.measures
+    return {
+        LOSS: last_epoch_loss(run.metrics(), run.experiment.steps_per_epoch),
+        TOKENS: values["tokens/similarity"][analysis.depth],
+        MAPS: statistics.mean(values["attention/similarity"][analysis.depth]),
+        SCALES: {
+            name.removeprefix("scales/"): statistics.mean(_sizes(by_layer.values()))
+            for name, by_layer in values.items()
+            if name.startswith("scales/")
+        },
+        TOP1: (run.result() or {})["metrics"][VAL_TOP1],
+    }
+
+
+def last_epoch_loss(records: Sequence[Record], steps_per_epoch: int) -> float:
+    """The mean training loss of the last epoch; each record is of the steps since the one before.
+
+    An epoch ends with a record.
+    """
+    losses = {record["step"]: record[TRAIN_LOSS] for record in records if TRAIN_LOSS in record}
+    first = max(losses) - steps_per_epoch
+    ends = [first, *(step for step in losses if step > first)]
+    steps = [end - start for start, end in itertools.pairwise(ends)]
+    return statistics.fmean((losses[end] for end in ends[1:]), steps)
+
+
+def _sizes(values: Iterable[Any]) -> Iterator[float]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _sizes(value)
+        else:
+            yield abs(value)
+
+
+def collect(request: Request, seeds: Sequence[int], results: Path) -> list[dict[str, Any]]:
+    """Label, group and the measured seeds of each row of the table that has one."""
+    experiments = {one.row_name: one for one in request.experiments}
+    folder = request.results(results)
+    found = []
+    for row in request.tables[0].rows:
+        runs = request.plan_row(experiments[row.row_name], seeds, folder)
+        by_seed = {str(run.seed): measured(run) for run in runs if run.result() is not None}
+        if by_seed:
+            found.append({"label": row.label, "group": row.group, "seeds": by_seed})
+    return found
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown table: mean and sample standard deviation over seeds."""
+    head = ["setting", "model", "seeds", *list(DIGITS)[:3], SCALES, TOP1]
+    lines = [head, ["---", "---", *["---:"] * 4, "---", "---:"]]
+    group = ""
+    for row in rows:
+        seeds = list(row["seeds"].values())
+        numbers = {
+            name: _sample([seed[name] for seed in seeds], digits) for name, digits in DIGITS.items()
+        }
+        scales = [
+            f"{symbol} {_sample([seed[SCALES][symbol] for seed in seeds], 2)}"
+            for symbol in seeds[0][SCALES]
+        ]
+        shown = "" if row["group"] == group else row["group"]
+        group = row["group"]
+        middle = [numbers[name] for name in (LOSS, TOKENS, MAPS)]
+        cells = [shown, row["label"], ", ".join(row["seeds"]), *middle, ", ".join(scales)]
+        lines.append([*cells, numbers[TOP1]])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _sample(values: Sequence[float], digits: int) -> str:
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Measures the runs of a table, and writes both files."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.trials")
+    parser.add_argument("words", nargs="+", metavar="TABLE|KEY=VALUE")
+    parser.add_argument("--seeds", type=to_seeds, default=[0])
+    args = parser.parse_args(words)
+    request, results = load_tables_request(args.words)
+    rows = collect(request, args.seeds, results)
+    target = request.results(results) / f"{request.tables[0].name}.measured"
+    files.write_json(target.with_name(f"{target.name}.json"), rows)
+    files.write_atomic(target.with_name(f"{target.name}.md"), markdown(rows))
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()

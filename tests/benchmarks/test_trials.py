@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from antioversmooth.runs.metrics import TRAIN_LOSS
+from benchmarks.trials import last_epoch_loss, markdown
+
+
+def test_the_loss_of_the_last_epoch_weighs_records_by_their_steps() -> None:
+    losses = {10: 9.0, 20: 8.0, 23: 3.0, 30: 1.0}
+    records: list[dict[str, Any]] = [{"step": k, TRAIN_LOSS: v} for k, v in losses.items()]
+    records.insert(2, {"step": 20, "val/top1": 50.0})
+    assert last_epoch_loss(records, 10) == pytest.approx((3 * 3.0 + 7 * 1.0) / 10)
+
+
+def test_a_row_has_mean_and_spread_of_its_seeds_and_the_first_of_a_group_names_it() -> None:
+    def seed(shift: float, **scales: float) -> dict[str, Any]:
+        return {
+            "training loss": 0.5 + shift,
+            "similarity of tokens": 0.7 + shift,
+            "similarity of attention maps": 0.9,
+            "mean size of scales": scales,
+            "top-1 (%)": 94.0,
+        }
+
+    rows = [
+        {"group": "bare", "label": "plain", "seeds": {"0": seed(0), "2": seed(0.02)}},
+        {"group": "bare", "label": "scaled", "seeds": {"0": seed(0, s=0.25, t=0.5)}},
+    ]
+    assert markdown(rows).splitlines()[2:] == [
+        "| bare | plain | 0, 2 | 0.510 ± 0.014 | 0.710 ± 0.014 | 0.900 ± 0.000 |  | 94.0 ± 0.0 |",
+        "|  | scaled | 0 | 0.500 | 0.700 | 0.900 | s 0.25, t 0.50 | 94.0 |",
+    ]
