@@ -1,4 +1,4 @@
-"""What the runs of a table gave besides accuracy: training loss, similarity, size of the scales.
+"""Measures of the runs of a table besides accuracy: training loss, similarity, size of the scales.
 
     python -m benchmarks.trials mini_trials profile=mini --seeds 0,1,2
 
