@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from antioversmooth.config.rules import Broken, Config, absolute, rule
-from antioversmooth.constraints import MISSING, above, at_least, each, one_of, option
+from antioversmooth.constraints import MISSING, above, at_least, distinct, each, one_of, option
 
 
 class DataSource(Enum):
@@ -80,13 +80,18 @@ class DataConfig(Config, section="data"):
     """The label to use where a layout has several: column (huggingface; null: label), field of
     key.json (webdataset; null: key.cls), taxonomic level (inaturalist; null: name), fine or coarse
     (cifar100; null: fine)."""
-
+    classes: list[str] = option([], distinct("class"), identity_default=[])
+    """Classes of the source that are the data set, by the names of their folders; empty: all. The
+    images of others stay where they are, and are not used (image_folder, tar, webdataset,
+    inaturalist)."""
     on_nodes_only: bool = option(False, identity=False)
     """Whether `root` is not there where runs are launched, only on the nodes: then the runs check
     it as they start."""
 
     def normalise(self) -> None:
         self.root = absolute(self.root) if self.root else None
+        # their order has no meaning
+        self.classes = sorted(self.classes)
 
     @rule("mean", "in_channels")
     def _mean_of_each_channel(self) -> Iterator[Broken]:
@@ -108,6 +113,18 @@ class DataConfig(Config, section="data"):
             none = f"null, since data.source={self.source.value} has no choice of labels"
             expected = f"one of {', '.join(labels)}" if labels else none
             yield Broken("label", self.label, expected, also=("source",))
+
+    @rule("classes", "source")
+    def _classes_that_a_listing_names(self) -> Iterator[Broken]:
+        if self.classes and (self.source.in_memory or self.source is DataSource.huggingface):
+            expected = f"empty: data.source={self.source.value} is used with all of its classes"
+            yield Broken("classes", self.classes, expected, also=("source",))
+
+    @rule("num_classes", "classes")
+    def _as_many_classes_as_are_named(self) -> Iterator[Broken]:
+        if self.classes and len(self.classes) != self.num_classes:
+            expected = f"{len(self.classes)}, the classes that data.classes names"
+            yield Broken("num_classes", self.num_classes, expected, also=("classes",))
 
     @rule("root", "source", "name")
     def _no_root_of_packaged_data(self) -> Iterator[Broken]:

@@ -15,6 +15,7 @@ import numpy as np
 from antioversmooth import files
 from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.datasets import cache
+from antioversmooth.datasets.chosen_classes import images_of_classes
 from antioversmooth.datasets.classes import classes_checksum
 from antioversmooth.datasets.images import ArrayImages, FileImages, Images, encode_names
 from antioversmooth.datasets.layouts import (
@@ -326,12 +327,22 @@ def _key(config: DataConfig, splits: Sequence[str]) -> dict[str, str | None]:
     """The key of the listing of some splits in the cache."""
     root = str(Path(config.root or "").resolve())
     places = {split: getattr(config, split) for split in splits}
-    return {"root": root, "source": config.source.value, "label": config.label, **places}
+    chosen = {"classes": json.dumps(config.classes)} if config.classes else {}
+    return {"root": root, "source": config.source.value, "label": config.label, **places, **chosen}
+
+
+def _chosen(
+    config: DataConfig, classes: list[str], images: FileImages, depends_on: list[Path]
+) -> tuple[list[str], FileImages, list[Path]]:
+    """The part of a listing that is of the classes that the spec names."""
+    if config.classes:
+        classes, images = images_of_classes(config, classes, images)
+    return classes, images, depends_on
 
 
 def _scan(config: DataConfig, splits: Sequence[str]) -> tuple[cache.Arrays, list[Path]]:
     """Arrays of the splits for the cache, and the paths whose time stamps show a change."""
-    scanned = {split: SCANS[config.source](config, split) for split in splits}
+    scanned = {split: _chosen(config, *SCANS[config.source](config, split)) for split in splits}
     classes = scanned["val"][0]
     images = {split: scanned[split][1] for split in splits}
     _check_same_classes(config, {split: found[0] for split, found in scanned.items()}, images)

@@ -101,6 +101,28 @@ SAME = {
     ),
     "what no initial weights may lack": ("deit_s12", "", "recipe.init_allow_missing=[head.*]"),
     "the rate of a method that is none": ("deit_s12", "", "recipe.method_lr_factor=30"),
+    "how an erasing that is off erases": (
+        "deit_s12",
+        "recipe.random_erasing=0",
+        "recipe.random_erasing=0 recipe.erasing_mode=const recipe.erasing_count=3",
+    ),
+    "evaluation resampled as training": ("deit_s12", "", "recipe.eval_interpolation=bicubic"),
+    "a mode of mixing nothing": (
+        "deit_s12",
+        "recipe.mix_prob=0",
+        "recipe.mix_prob=0 recipe.mix_mode=elem recipe.cutmix_minmax=[0.2,0.8]",
+    ),
+    "a Beta distribution beside a range of sides": (
+        "deit_s12",
+        "recipe.cutmix_minmax=[0.2,0.8]",
+        "recipe.cutmix_minmax=[0.2,0.8] recipe.cutmix=0.5 recipe.cutmix_box=timm",
+    ),
+    "the resized crop of a padded one": (
+        "deit_s12",
+        "recipe.crop=padded",
+        "recipe.crop=padded recipe.crop_scale=[0.5,1] recipe.crop_ratio=[0.5,2]"
+        " recipe.eval_crop=0.9 recipe.eval_interpolation=nearest",
+    ),
     "the usual label": ("deit_s12", "data.source=cifar100", "data.source=cifar100 data.label=fine"),
 }
 """A row, and two spellings of one science as overrides."""
@@ -135,6 +157,15 @@ DIFFERENT = {
         "recipe.method_lr_factor=1",
         "recipe.method_lr_factor=10",
     ),
+    "a padded crop": ("deit_s12", "", "recipe.crop=padded"),
+    "another erasing": (
+        "deit_s12",
+        "recipe.random_erasing=0.1",
+        "recipe.random_erasing=0.1 recipe.erasing_mode=const",
+    ),
+    "another resampling of evaluation": ("deit_s12", "", "recipe.eval_interpolation=nearest"),
+    "draws of pairs": ("deit_s12", "", "recipe.mix_mode=pair"),
+    "boxes between two sides": ("deit_s12", "", "recipe.cutmix_minmax=[0.2,0.8]"),
     "another label": ("deit_s12", "data.source=cifar100", "data.source=cifar100 data.label=coarse"),
 }
 """A row, and two sciences as overrides."""
