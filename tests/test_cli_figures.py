@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import completed
+import numpy as np
 import pytest
+import timm
+from PIL import Image
+from torch import nn
 
 from antioversmooth import cli, spec
 from antioversmooth.cli.exit_codes import INCOMPLETE
 from antioversmooth.runs import Run
+from antioversmooth.training.weights.published import find_images
 
 PROJECT = Path(__file__).parent.parent
 SMALL = ("model.depth=2", "model.embed_dim=16", "model.num_heads=2", "model.method=attnscale")
@@ -78,6 +84,82 @@ def test_analyze_names_a_missing_requirement(
     (project / "weights.pt").write_bytes(b"")
     assert cli.main(["analyze", "weights.pt"]) == 2
     assert "belongs to no run directory; name its row: --spec ROW" in capsys.readouterr().err
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """A small ViT in the place of the weights that timm would download."""
+    model: nn.Module = timm.create_model(
+        "vit_tiny_patch16_224",
+        img_size=16,
+        patch_size=8,
+        embed_dim=16,
+        depth=2,
+        num_heads=2,
+        pretrained_cfg_overlay={"input_size": (3, 16, 16)},
+    )
+    monkeypatch.setattr(
+        "antioversmooth.training.weights.published.published_model", lambda _: model
+    )
+    return model
+
+
+def test_analyze_measures_a_timm_model_on_a_folder_of_images(
+    project: Path, published: nn.Module
+) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("a/1.png", "a/2.png", "a/notes.txt", "b/3.jpg", "b/4.PNG"):
+        (project / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = generator.integers(0, 256, (20, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(project / "images" / name, "PNG")
+    command = ["analyze", "timm:vit_small", "--data", "images"]
+    assert cli.main([*command, "--images", "3"]) == 0
+    found = json.loads((project / "vit_small.analysis" / "analysis.json").read_text())
+    assert (found["num_images"], found["depth"]) == (3, 2)
+    assert (found["weights"], found["data"]) == ("timm:vit_small", "the folder images")
+
+
+def test_images_of_a_folder_are_spread_evenly_over_it(tmp_path: Path) -> None:
+    for number in range(10):
+        (tmp_path / f"{number}.png").touch()
+    (tmp_path / "notes.txt").touch()
+    names = [path.stem for path in find_images(tmp_path, 4)]
+    assert names == ["0", "3", "6", "9"]
+    assert len(find_images(tmp_path, 99)) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["timm:vit_small"], "belongs to no data; name a folder of images: --data DIR"),
+        (["timm:vit_small", "--data", "empty"], "--data empty: holds no image; they end in .jpg"),
+        (["timm:vit_small", "--data", "torn"], "1.png cannot be read as an image"),
+        (["timm:vit_small", "--data", "empty", "--spec", "deit_s12"], "leave --spec and overrides"),
+        (["weights.pt", "--data", "empty"], "--data empty is for timm:TAG"),
+    ],
+)
+def test_analyze_says_what_a_timm_model_needs(
+    project: Path,
+    published: nn.Module,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    (project / "empty").mkdir()
+    (project / "torn").mkdir()
+    (project / "torn" / "1.png").write_bytes(b"\x89PNG")
+    assert cli.main(["analyze", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_analyze_refuses_a_network_without_attention_by_name(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "antioversmooth.training.weights.published.published_model"
+    monkeypatch.setattr(place, lambda _: timm.create_model("resnet18", num_classes=0))
+    Image.new("RGB", (8, 8)).save(project / "1.png")
+    assert cli.main(["analyze", "timm:resnet18", "--data", "."]) == 2
+    assert "ResNet has no block with an attention layer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["analyze", "figures"])

@@ -35,7 +35,7 @@ def overview_pictures(analysis: Analysis) -> list[Picture]:
     """One picture for each entry of OVERVIEW that the analysis has values for."""
     pictures = []
     row = FigureRow(analysis.title, analysis.title, {0: analysis})
-    images = f"validation images of {analysis.data}" if analysis.data else "images"
+    images = f"images of {analysis.data}" if analysis.data else "images"
     weights = [f"weights {analysis.weights}"] if analysis.weights else []
     note = "; ".join([analysis.title, *weights, f"mean over {analysis.num_images:,} {images}."])
     model = f"{analysis.title} ({analysis.data})" if analysis.data else analysis.title

@@ -281,9 +281,13 @@ def _tables(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _weights(parser: argparse.ArgumentParser) -> None:
+def _weights(parser: argparse.ArgumentParser, *, published: bool = False) -> None:
+    others, help_ = ("|timm:TAG", ", or timm:TAG") if published else ("", "")
     parser.add_argument(
-        "target", type=Path, metavar="RUN|CHECKPOINT", help="run directory, or file of weights"
+        "target",
+        type=Path,
+        metavar=f"RUN|CHECKPOINT{others}",
+        help=f"run directory, or file of weights{help_}",
     )
     _row_of_weights(parser)
 
@@ -376,9 +380,12 @@ def _table(parser: argparse.ArgumentParser) -> None:
 
 
 def _analyze(parser: argparse.ArgumentParser) -> None:
-    _weights(parser)
+    _weights(parser, published=True)
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="of timm:TAG: a folder of images, at any depth"
+    )
     _images(parser)
-    _output(parser, "analysis/ in the run, or beside the file")
+    _output(parser, "analysis/ in the run, beside the file, or TAG.analysis")
     _flag(parser, "--json", help=WRITTEN_FILES)
 
 
@@ -533,7 +540,9 @@ COMMANDS: dict[str, Command] = {
     ),
     "retry": Command("start runs again that were given up, after a fix", "runs", _retry),
     "table": Command("render a table from its runs", "results", _table),
-    "analyze": Command("measure and draw the layers of a run or checkpoint", "weights", _analyze),
+    "analyze": Command(
+        "measure and draw the layers of a run, checkpoint or timm model", "weights", _analyze
+    ),
     "evaluate": Command("measure the accuracy of a run or checkpoint", "weights", _evaluate),
     "data": Command("count a data set, and compare it with its spec", "specs", _data),
     "convert": Command(

@@ -6,28 +6,30 @@ import os
 import sys
 from argparse import Namespace
 from dataclasses import asdict
+from pathlib import Path
 
 from antioversmooth.analysis.drawing import write_picture
 from antioversmooth.analysis.overview import overview_pictures
+from antioversmooth.analysis.record import Analysis
 from antioversmooth.cli.exit_codes import OK
 from antioversmooth.cli.requests import load_row, print_json, report_written
 from antioversmooth.datasets.classes import read_class_map
 from antioversmooth.datasets.validation import validation_config
+from antioversmooth.errors import SpecError
 from antioversmooth.reporting import evaluations
 from antioversmooth.reporting.rendering import gallery
 from antioversmooth.training.run.distributed import rank_from_env
 from antioversmooth.training.weights.analyse import analyse
 from antioversmooth.training.weights.convert import convert_weights
 from antioversmooth.training.weights.evaluate import evaluate_weights
+from antioversmooth.training.weights.published import analyse_published
 from antioversmooth.training.weights.recorded import run_of_target
 
 
 def analyze_command(args: Namespace) -> int:
     """Measures and draws the layers of a model."""
-    record = analyse(args.target, load_row(args.spec, args.overrides), num_images=args.images)
-    is_run = args.target.is_dir()
-    default = args.target / "analysis" if is_run else args.target.with_suffix(".analysis")
-    folder = args.output or default
+    record = _analysis(args)
+    folder = args.output or _analysis_folder(args.target)
     changed = [f"note: {record.changed}"] if record.changed else []
     print("\n".join([*record.loaded, *changed]), file=sys.stderr)
     written = record.write(folder)
@@ -36,6 +38,37 @@ def analyze_command(args: Namespace) -> int:
     written.append(gallery.write_gallery(folder, record.title))
     report_written(written, as_json=args.json)
     return OK
+
+
+def _analysis(args: Namespace) -> Analysis:
+    """The analysis that the arguments ask for: of weights with a spec, or of a timm model.
+
+    Raises:
+        UserError: They do not fit together, or something that they name is not there.
+    """
+    tag = _published_tag(args.target)
+    if tag is None:
+        if args.data:
+            raise SpecError(f"--data {args.data} is for timm:TAG; a run has images of its own")
+        return analyse(args.target, load_row(args.spec, args.overrides), num_images=args.images)
+    if args.spec or args.overrides:
+        raise SpecError(f"{args.target} is a model of timm; leave --spec and overrides out")
+    if args.data is None:
+        raise SpecError(f"{args.target} belongs to no data; name a folder of images: --data DIR")
+    return analyse_published(tag, args.data, num_images=args.images)
+
+
+def _analysis_folder(target: Path) -> Path:
+    """Where the analysis of a target is written by default."""
+    if tag := _published_tag(target):
+        return Path(f"{tag}.analysis")
+    return target / "analysis" if target.is_dir() else target.with_suffix(".analysis")
+
+
+def _published_tag(target: Path) -> str | None:
+    """The tag of a target `timm:TAG`; None of others."""
+    kind, colon, tag = str(target).partition(":")
+    return tag if (kind, colon) == ("timm", ":") else None
 
 
 def evaluate_command(args: Namespace) -> int:

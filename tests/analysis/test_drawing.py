@@ -175,7 +175,7 @@ def test_an_overview_shows_the_measures_that_exist() -> None:
     )[0]
     assert shown.title == "Similarity by layer: DeiT-S (MNIST-5k, mini profile)"
     assert shown.notes == [
-        "DeiT-S; weights a.pt; mean over 1,000 validation images of MNIST-5k, mini profile."
+        "DeiT-S; weights a.pt; mean over 1,000 images of MNIST-5k, mini profile."
     ]
 
 
