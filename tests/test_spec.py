@@ -87,7 +87,7 @@ def test_the_papers_two_tables_name_each_other() -> None:
     for name, other in (("table2", "sota"), ("sota", "table2")):
         table = spec.load_table(ROOT / "tables" / f"{name}.yaml")
         assert table.related == [other]
-        assert f"another table, `{other}`" in table.caption
+        assert f"another table, {other};" in table.caption
 
 
 def test_cait_from_scratch_has_the_values_of_the_public_log() -> None:
