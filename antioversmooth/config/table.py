@@ -10,6 +10,7 @@ from antioversmooth.constraints import (
     MISSING,
     at_least,
     between,
+    distinct,
     each,
     file_name,
     file_name_or_empty,
@@ -21,6 +22,8 @@ from antioversmooth.constraints import (
 
 CONFIDENCES = ("V", "Q", "C", "M", "D")
 """V: seen verbatim; Q: quoted by a named follow-up; C: computed; M: from memory; D: derived."""
+EXTRA_COLUMNS = ("similarity", "train_loss", "step_cost", "added_parameters")
+"""Columns that a table has only where its spec names them; docs/results.md describes them."""
 
 
 @dataclass
@@ -93,6 +96,8 @@ class Table(Config):
     """Names of figures that are drawn along with the table; their rows are rows of it."""
     related: list[str] = option([], each(file_name()))
     """Names of other tables, which its page links to."""
+    columns: list[str] = option([], each(one_of(*EXTRA_COLUMNS)), distinct("column"))
+    """Further columns: similarity, train_loss, step_cost, added_parameters."""
 
     @rule("rows", "rows[].experiment", "rows[].name")
     def _each_row_once(self) -> Iterator[Broken]:

@@ -23,7 +23,7 @@ from antioversmooth.runs.directory import Run
 from antioversmooth.runs.jobs import JobEvent
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import IMAGES_PER_SECOND, TRAIN_LOSS, VAL_TOP1, is_number
-from antioversmooth.runs.result import epoch_records, read_result
+from antioversmooth.runs.result import epoch_records, last_epoch_loss, read_result
 from antioversmooth.runs.siblings import RowFolders, explain_identity_change, sibling_runs
 from antioversmooth.runs.status import AFTER_END, RunState, RunStatus
 from antioversmooth.runs.trace import Trace
@@ -145,6 +145,12 @@ class RunRecord:
     def epochs(self) -> list[Record]:
         """One record for each finished epoch: those with the accuracy after it."""
         return epoch_records(in_lineage(self.parse_metrics(holding=VAL_TOP1), self.attempts))
+
+    @cached_property
+    def train_loss(self) -> float | None:
+        """Mean training loss over the last epoch; None where the run is not done."""
+        records = in_lineage(self.parse_metrics(holding=TRAIN_LOSS), self.attempts)
+        return last_epoch_loss(records, self.run.experiment)
 
     @cached_property
     def last_step(self) -> int:

@@ -6,6 +6,7 @@ import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from antioversmooth.runs.metrics import (
     SPEED,
     START_TOP1,
     START_WEIGHTS,
+    TRAIN_LOSS,
     VAL_LOSS,
     VAL_TOP1,
     VAL_TOP5,
     impossible,
+    is_number,
 )
 from antioversmooth.shapes import Shape, misfits
 
@@ -114,6 +117,23 @@ def epoch_records(records: Iterable[Record]) -> list[Record]:
 def _is_evaluation(record: Record) -> bool:
     whole = type(record.get("step")) is int and type(record.get("epoch")) is int
     return whole and record.get(VAL_TOP1) in PERCENT
+
+
+def last_epoch_loss(records: Iterable[Record], config: Experiment) -> float | None:
+    """Mean training loss over the steps of the last epoch; None without a record of its end.
+
+    Each record has the mean over the steps since the one before; one ends each epoch.
+
+    Args:
+        records: The metrics of the run (`Run.metrics`).
+    """
+    start = config.total_steps - config.steps_per_epoch if config.total_steps else 0
+    losses = {r["step"]: r[TRAIN_LOSS] for r in records if is_number(r.get(TRAIN_LOSS))}
+    steps = sorted(step for step in losses if step > start)
+    if not steps or steps[-1] != config.total_steps:
+        return None
+    total: float = sum(losses[step] * (step - before) for before, step in pairwise([start, *steps]))
+    return total / (config.total_steps - start)
 
 
 def incomplete_reason(epochs: Sequence[Record], config: Experiment) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from antioversmooth.reporting.table.columns import COLUMNS, Column, Row
+from antioversmooth.reporting.table.columns import Column, Row, columns_of
 from antioversmooth.reporting.table.document import Document
 
 EMPTY = "–"
@@ -10,7 +10,8 @@ EMPTY = "–"
 
 def shown_columns(document: Document) -> list[Column]:
     """The columns that have a text in at least one row, in the order of tables for people."""
-    ordered = sorted((column for column in COLUMNS if column.header), key=lambda c: c.tier)
+    columns = columns_of(document.get("columns", []))
+    ordered = sorted((column for column in columns if column.header), key=lambda c: c.tier)
     digits = accuracy_digits(document)
     return [
         column for column in ordered if any(column.cell(row, digits) for row in document["rows"])

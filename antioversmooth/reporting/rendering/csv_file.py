@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
-from antioversmooth.reporting.table.columns import COLUMNS, Row, dig
+from antioversmooth.reporting.table.columns import Column, Row, columns_of, dig
 from antioversmooth.reporting.table.document import Document
 from antioversmooth.text import csv_cell
 
 
 def render(document: Document) -> str:
     """Header and rows; a cell is empty where there is no value, or none yet in an older table."""
-    header = [name for column in COLUMNS for name in column.csv_paths()]
+    columns = columns_of(document.get("columns", []))
+    header = [name for column in columns for name in column.csv_paths()]
     shared = {
         "data": csv_cell(document["data"]["name"]),
         "seeds": " ".join(map(str, document["seeds"])),
@@ -22,13 +24,13 @@ def render(document: Document) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, [*header[:after], *shared, *header[after:]], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**_values(row), **shared} for row in document["rows"])
+    writer.writerows({**_values(columns, row), **shared} for row in document["rows"])
     return out.getvalue()
 
 
-def _values(row: Row) -> dict[str, Any]:
+def _values(columns: Sequence[Column], row: Row) -> dict[str, Any]:
     return {
         name: csv_cell(dig(column.value(row), path))
-        for column in COLUMNS
+        for column in columns
         for name, path in column.csv_paths().items()
     }

@@ -24,7 +24,7 @@ from antioversmooth.reporting.sharing import bundle
 from antioversmooth.reporting.table import captions
 from antioversmooth.reporting.table import document as documents
 from antioversmooth.reporting.table.aggregate import aggregate
-from antioversmooth.reporting.table.columns import COLUMNS, Row, stated
+from antioversmooth.reporting.table.columns import COLUMNS, Row, columns_of, stated
 from antioversmooth.reporting.table.document import Document
 from antioversmooth.reporting.table.observe import Observation, imported_files, observe
 from antioversmooth.runs import Run, agreement, to_json
@@ -231,11 +231,16 @@ def _derive(document: Document, table: Table | None, seeds: dict[str, list[_Seed
     """The document, made again from the runs that were found; without any, its rows only."""
     rows = list(map(_table_row, document["rows"]))
     names = document.get("name", ""), document.get("title", "")
-    again = replace(table, rows=rows) if table else Table(*names, rows=rows)
+    extra = list(document.get("columns", []))
+    again = replace(table, rows=rows) if table else Table(*names, rows=rows, columns=extra)
     observed = {key: [one.seen for one in found if one.seen] for key, found in seeds.items()}
     numbers = [seen.run.seed for of_row in observed.values() for seen in of_row]
     if not numbers:
-        return {"rows": [documents.document_row(row) for row in aggregate(again, observed)]}
+        return {
+            "rows": [
+                documents.document_row(row, again.columns) for row in aggregate(again, observed)
+            ]
+        }
     return documents.build(again, observed, list(dict.fromkeys(numbers)))
 
 
@@ -269,6 +274,8 @@ def _experiments_by_id(rows: Sequence[Row]) -> dict[str, list[Any]]:
 
 FROM_SPEC = {column.key for column in COLUMNS if column.from_spec}
 """Keys of a row that come from the table's spec."""
+BESIDE_BASELINE = {column.key for column in COLUMNS if column.beside_baseline}
+"""Keys of a row that come from the runs of its baseline, too."""
 UNKNOWN_BEFORE_START = ("state", "epochs", "spec")
 """Keys of a row that come from specs while no run of it has a directory."""
 BESIDE_THE_RUN = {"older": "other runs, which need not be here"}
@@ -289,7 +296,7 @@ def _row_checks(
         if never_ran and key in UNKNOWN_BEFORE_START:
             yield Check(key, Verdict.underivable, row[key], reason=NOT_BEGUN)
         else:
-            absence = _worst(seeds) or (_worst(baseline) if key == "gain" else None)
+            absence = _worst(seeds) or (_worst(baseline) if key in BESIDE_BASELINE else None)
             yield from _value_checks(key, row[key], derived.get(key), absence)
 
 
@@ -336,7 +343,8 @@ def _lack_checks(document: Document, row: Row, derived: Row) -> Iterator[Check]:
 
     Older tables had fewer values: those of an older format, and those in which no row has a column.
     """
-    columns = {column.key for column in COLUMNS}.difference(*document["rows"])
+    known = columns_of(document.get("columns", []))
+    columns = {column.key for column in known}.difference(*document["rows"])
     again = {seed["id"]: seed for seed in derived["seeds"]}
     # named where a result is checked against its run
     unknown = {f"result.{key}" for seed in again.values() for key in _unknown(seed["result"] or {})}
@@ -432,7 +440,7 @@ def _override_checks(overrides: Sequence[str], run: Run) -> Iterator[Check]:
         yield Check(f"overrides.{key}", Verdict.differs, value, found, reason)
 
 
-FROM_TABLE_SPEC = {"name", "title", "caption", "figures", "related"}
+FROM_TABLE_SPEC = {"name", "title", "caption", "figures", "related", "columns"}
 """Keys of the document that come from the table's spec."""
 FROM_ALL_RUNS = {"caption", "notes", "seeds", "complete"}
 """Keys of the document that depend on each run of the table."""

@@ -52,9 +52,14 @@ class RowResult:
     """Whether it was measured on what the paper measured on."""
 
     @cached_property
+    def done(self) -> dict[int, Observation]:
+        """The runs that are done, by their seeds."""
+        return {seen.run.seed: seen for seen in self.seeds if seen.result is not None}
+
+    @cached_property
     def results(self) -> list[dict[str, Any]]:
         """`result.json` of the done seeds."""
-        return [seen.result for seen in self.seeds if seen.result is not None]
+        return [seen.result for seen in self.done.values() if seen.result is not None]
 
     @property
     def complete(self) -> bool:
@@ -69,7 +74,7 @@ class RowResult:
     @cached_property
     def top1(self) -> Sample | None:
         """Accuracy after the last epoch, in percent."""
-        return Sample.of(list(self.by_seed(_top1).values()))
+        return self.sample(_top1)
 
     @property
     def best(self) -> Sample | None:
@@ -94,10 +99,13 @@ class RowResult:
         """Accuracy minus that of the baseline, in points."""
         return self.over_baseline(_top1)
 
+    def sample(self, value: Callable[[Observation], float | None]) -> Sample | None:
+        """Mean and spread of a value over the done seeds that have it."""
+        return Sample.of(list(self.by_seed(value).values()))
+
     def by_seed(self, value: Callable[[Observation], float | None]) -> dict[int, float]:
         """A value of the done seeds that have it."""
-        done = [seen for seen in self.seeds if seen.result is not None]
-        found = {seen.run.seed: value(seen) for seen in done}
+        found = {seed: value(seen) for seed, seen in self.done.items()}
         return {seed: number for seed, number in found.items() if number is not None}
 
     def over_baseline(self, value: Callable[[Observation], float | None]) -> Difference | None:

@@ -27,6 +27,22 @@ CONFIDENCE = {
 }
 
 
+EXTRA = {
+    "similarity": (
+        "Similarity: mean |cos| over all pairs of tokens after the last block, the authors'"
+        " definition; lower is less smooth."
+    ),
+    "train_loss": "Training loss: mean over the steps of the last epoch.",
+    "step_cost": (
+        "Step time: training time per image above that of the baseline's run of the same seed on"
+        " the same kind of device; it contains what else the machine did. MACs: multiply-adds of"
+        " a forward pass, which are exact."
+    ),
+    "added_parameters": "Params: above the baseline's.",
+}
+"""A sentence on each of the extra columns."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """The profile and data that a table was measured with."""
@@ -69,6 +85,7 @@ def caption(
         ),
         "" if setting.comparable else _demonstration(setting, rows, seeds),
         _spread(seeds),
+        *(EXTRA[name] for name in table.columns),
     ]
     return [sentence for sentence in sentences if sentence]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,9 @@ from antioversmooth import runs
 from antioversmooth.config import PaperValue
 from antioversmooth.constraints import NAME
 from antioversmooth.reporting.table.aggregate import RowResult
-from antioversmooth.runs.metrics import AMOUNT, PERCENT, SPEED
+from antioversmooth.reporting.table.differences import Difference, paired
+from antioversmooth.reporting.table.observe import Observation
+from antioversmooth.runs.metrics import AMOUNT, COSINE, PERCENT, SPEED
 from antioversmooth.shapes import Bounds, Shape
 
 Row = dict[str, Any]
@@ -51,6 +53,10 @@ class Column:
     """Order in which columns get room on a narrow terminal, 1 first."""
     in_print: bool = True
     """Whether a printed page has room for it."""
+    extra: str = ""
+    """Name in `columns` of a table's spec, which alone has it then; empty: every table has it."""
+    beside_baseline: bool = False
+    """Whether the value comes from the runs of the row's baseline, too."""
     from_spec: bool = False
     """Whether the value comes from the table's spec and not from runs."""
 
@@ -108,8 +114,7 @@ def _difference(row: RowResult) -> float | None:
 
 def _devices(row: RowResult) -> list[str]:
     """The devices of all attempts of the done seeds, each once."""
-    done = [seen for seen in row.seeds if seen.result is not None]
-    return list(dict.fromkeys(device for seen in done for device in seen.devices))
+    return list(dict.fromkeys(device for seen in row.done.values() for device in seen.devices))
 
 
 def _images_per_s(row: RowResult) -> float | None:
@@ -126,6 +131,51 @@ def _device_hours(row: RowResult) -> float | None:
     """The sum over the done seeds."""
     hours = [result["device_hours"] for result in row.results]
     return math.fsum(hours) if hours else None
+
+
+def _similarity(seen: Observation) -> float | None:
+    """Similarity of tokens after the last block, by the authors' definition."""
+    layers = dig(seen.result, "similarity.tokens")
+    return layers[-1] if layers else None
+
+
+def _train_loss(seen: Observation) -> float | None:
+    return seen.record.train_loss
+
+
+def _step_time(row: RowResult) -> Difference | None:
+    """Percent of training time per image that the row adds, of runs on equal devices."""
+    if row.baseline is None:
+        return None
+    added = {}
+    for seed, seen in row.done.items():
+        base = row.baseline.done.get(seed)
+        if base and _machine(base) == _machine(seen):
+            ours, theirs = (dig(one.result, "images_per_s") for one in (seen, base))
+            if ours and theirs:
+                added[seed] = 100 * (theirs / ours - 1)
+    return paired(added) if added else None
+
+
+def _machine(seen: Observation) -> tuple[list[str], int | None]:
+    return seen.devices, dig(seen.result, "world_size")
+
+
+def _added_macs(row: RowResult) -> float | None:
+    """Percent of multiply-adds of a forward pass that the row adds."""
+    ours, theirs = _beside_baseline(row, "gmacs")
+    return 100 * (ours / theirs - 1) if ours and theirs else None
+
+
+def _added_parameters(row: RowResult) -> int | None:
+    ours, theirs = _beside_baseline(row, "parameters")
+    return ours - theirs if ours and theirs else None
+
+
+def _beside_baseline(row: RowResult, key: str) -> tuple[Any, Any]:
+    """A value that all seeds share, of the row and its baseline."""
+    value = _first(key)
+    return value(row), value(row.baseline) if row.baseline else None
 
 
 # -- texts -----------------------------------------------------------------------------------------
@@ -164,6 +214,11 @@ def difference(value: Row, digits: int) -> str:
     return f"{mean} {ends} ({f'n={n}' if n else 'unpaired'})"
 
 
+def _three_digits(text: Callable[[Any, int], str]) -> Callable[[Any, int], str]:
+    """The text of a value near 1, whatever the digits of accuracies."""
+    return lambda value, digits: text(value, 3)
+
+
 def _yes_no(value: bool, digits: int) -> str:
     return "yes" if value else "no"
 
@@ -171,7 +226,6 @@ def _yes_no(value: bool, digits: int) -> str:
 # -- registry --------------------------------------------------------------------------------------
 
 _NAME = (re.compile(NAME), None)
-_SAMPLE = ({"mean": PERCENT, "std": (AMOUNT, None), "n": int}, None)
 _POINTS = Bounds(-100, 100)
 _PAPER = {
     "top1": PERCENT,
@@ -183,11 +237,20 @@ _PAPER = {
 }
 
 
+def _sample_shape(mean: Shape) -> Shape:
+    return ({"mean": mean, "std": (AMOUNT, None), "n": int}, None)
+
+
 def _difference_shape(mean: Shape) -> Shape:
     """The shape of a `Difference`, of which tables of format 1 had the mean only."""
     interval = ({"low": float, "high": float, "contains_zero": bool}, None)
     rest = {"interval?": interval, "n?": int, "seeds?": [int], "pairs?": [mean]}
     return ({"mean": mean, **rest}, None)
+
+
+def _difference_csv(name: str) -> dict[str, str]:
+    ends = {f"{name}_low": "interval.low", f"{name}_high": "interval.high"}
+    return {name: "mean", **ends, f"{name}_pairs": "n"}
 
 
 COLUMNS = [
@@ -216,7 +279,7 @@ COLUMNS = [
         "top1",
         "top-1 (%)",
         measure=lambda row: row.top1,
-        shape=_SAMPLE,
+        shape=_sample_shape(PERCENT),
         text=sample,
         sort="mean",
         csv={"n": "n", "top1_mean": "mean", "top1_std": "std"},
@@ -227,7 +290,7 @@ COLUMNS = [
         "best",
         "best epoch",
         measure=lambda row: row.best,
-        shape=_SAMPLE,
+        shape=_sample_shape(PERCENT),
         text=sample,
         sort="mean",
         csv={"best_mean": "mean", "best_std": "std"},
@@ -237,7 +300,7 @@ COLUMNS = [
         "start",
         "start",
         measure=lambda row: row.start,
-        shape=_SAMPLE,
+        shape=_sample_shape(PERCENT),
         text=sample,
         sort="mean",
         csv={"start_mean": "mean"},
@@ -285,6 +348,7 @@ COLUMNS = [
         },
         tier=0,
         priority=4,
+        beside_baseline=True,
     ),
     Column(
         "gain.interval.contains_zero",
@@ -293,6 +357,83 @@ COLUMNS = [
         csv={"gain_within_noise": ""},
         tier=0,
         priority=8,
+    ),
+    Column(
+        "similarity",
+        "similarity",
+        measure=lambda row: row.sample(_similarity),
+        shape=_sample_shape(COSINE),
+        text=_three_digits(sample),
+        sort="mean",
+        csv={"similarity_mean": "mean", "similarity_std": "std"},
+        tier=0,
+        extra="similarity",
+    ),
+    Column(
+        "similarity_difference",
+        "similarity − baseline's",
+        measure=lambda row: row.over_baseline(_similarity),
+        shape=_difference_shape(Bounds(-2.002, 2.002)),
+        text=_three_digits(difference),
+        sort="mean",
+        csv=_difference_csv("similarity_difference"),
+        tier=0,
+        extra="similarity",
+        beside_baseline=True,
+    ),
+    Column(
+        "train_loss",
+        "training loss",
+        measure=lambda row: row.sample(_train_loss),
+        shape=_sample_shape(float),
+        text=_three_digits(sample),
+        sort="mean",
+        csv={"train_loss_mean": "mean", "train_loss_std": "std"},
+        tier=0,
+        extra="train_loss",
+    ),
+    Column(
+        "train_loss_difference",
+        "loss − baseline's",
+        measure=lambda row: row.over_baseline(_train_loss),
+        shape=_difference_shape(float),
+        text=_three_digits(difference),
+        sort="mean",
+        csv=_difference_csv("train_loss_difference"),
+        tier=0,
+        extra="train_loss",
+        beside_baseline=True,
+    ),
+    Column(
+        "step_time",
+        "+ step time (%)",
+        measure=_step_time,
+        shape=_difference_shape(float),
+        text=lambda value, digits: difference(value, 0),
+        sort="mean",
+        csv=_difference_csv("step_time_percent"),
+        extra="step_cost",
+        beside_baseline=True,
+    ),
+    Column(
+        "added_macs",
+        "+ MACs (%)",
+        measure=_added_macs,
+        text=lambda value, digits: signed(value, 1),
+        sort="",
+        csv={"added_macs_percent": ""},
+        extra="step_cost",
+        beside_baseline=True,
+    ),
+    Column(
+        "added_parameters",
+        "+ params",
+        measure=_added_parameters,
+        shape=(int, None),
+        text=lambda value, digits: f"{value:+,}".replace("-", "−"),
+        sort="",
+        extra="added_parameters",
+        beside_baseline=True,
     ),
     Column(
         "parameters",
@@ -348,6 +489,11 @@ COLUMNS = [
 """All columns, in the order of JSON and CSV; tables for people order them by tier."""
 
 
+def columns_of(extra: Collection[str]) -> list[Column]:
+    """The columns of a table whose spec names these extra ones."""
+    return [column for column in COLUMNS if not column.extra or column.extra in extra]
+
+
 def row_shape() -> dict[str, Shape]:
     """The shape of a row of the JSON; columns are younger than some tables, so any may be absent
     but those of the table's spec."""
@@ -355,6 +501,7 @@ def row_shape() -> dict[str, Shape]:
     return {c.key if c.from_spec else f"{c.key}?": c.shape for c in measured}
 
 
-def measured_row(row: RowResult) -> Row:
+def measured_row(row: RowResult, extra: Collection[str] = ()) -> Row:
     """The values of all columns, as JSON types."""
-    return {column.key: runs.to_json(column.measure(row)) for column in COLUMNS if column.measure}
+    columns = columns_of(extra)
+    return {column.key: runs.to_json(column.measure(row)) for column in columns if column.measure}

@@ -81,20 +81,25 @@ def build(
         "notes": captions.notes(rows),
         **({"figures": list(table.figures)} if table.figures else {}),
         **({"related": list(table.related)} if table.related else {}),
+        **({"columns": list(table.columns)} if table.columns else {}),
         "sources": sources(table),
         "profile": setting.profile,
         "data": {"name": setting.data, "num_train": setting.num_train, "num_val": setting.num_val},
         "comparable": setting.comparable,
         "complete": all(row.complete for row in rows),
         "seeds": seeds,
-        "rows": [document_row(row) for row in rows],
+        "rows": [document_row(row, table.columns) for row in rows],
     }
 
 
-def document_row(row: RowResult) -> Row:
-    """A row of the document: its columns, its spec and its seeds."""
+def document_row(row: RowResult, extra: Sequence[str] = ()) -> Row:
+    """A row of the document: its columns, its spec and its seeds.
+
+    Args:
+        extra: `columns` of the table's spec.
+    """
     return {
-        **measured_row(row),
+        **measured_row(row, extra),
         **({"row": row.row.name} if row.row.name not in ("", row.row.experiment) else {}),
         "spec": runs.identity_fields(row.seeds[0].run.experiment) if row.seeds else None,
         "seeds": [_seed(seen) for seen in row.seeds],
@@ -154,6 +159,7 @@ def shape() -> Shape:
         "notes": [str],
         "figures?": [name],
         "related?": [name],
+        "columns?": [str],
         "sources": [str],
         "profile": re.compile(PROFILE),
         "data": {"name": str, "num_train": int, "num_val": int},
