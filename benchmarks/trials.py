@@ -1,8 +1,10 @@
 """Measures of the runs of a table besides accuracy: training loss, similarity, size of the scales.
 
-    python -m benchmarks.trials mini_trials profile=mini --seeds 0,1,2
+    python -m benchmarks.trials mini_trials profile=mini --seeds 0,1,2 --page docs/mini.md
 
-writes `results/mini/mini_trials.measured.json` and `.md`. Seeds that are not done are left out.
+writes `results/mini/mini_trials.measured.json`, and puts the table into the page, between two
+comments `<!-- mini_trials:begin -->` and `<!-- mini_trials:end -->`. Seeds that are not done are
+left out.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from typing import Any
 from antioversmooth import files
 from antioversmooth.cli.parsers import seeds as to_seeds
 from antioversmooth.cli.requests import load_tables_request
+from antioversmooth.errors import UserError
 from antioversmooth.reporting.figures import analysed
+from antioversmooth.reporting.rendering.markdown import Block
 from antioversmooth.runs import Run
 from antioversmooth.runs.journal import Record
 from antioversmooth.runs.metrics import TRAIN_LOSS, VAL_TOP1
@@ -113,13 +117,27 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trials")
     parser.add_argument("words", nargs="+", metavar="TABLE|KEY=VALUE")
     parser.add_argument("--seeds", type=to_seeds, default=[0])
+    parser.add_argument("--page", type=Path, help="a Markdown page with the two comments")
     args = parser.parse_args(words)
     request, results = load_tables_request(args.words)
     rows = collect(request, args.seeds, results)
-    target = request.results(results) / f"{request.tables[0].name}.measured"
-    files.write_json(target.with_name(f"{target.name}.json"), rows)
-    files.write_atomic(target.with_name(f"{target.name}.md"), markdown(rows))
+    name = request.tables[0].name
+    files.write_json(request.results(results) / f"{name}.measured.json", rows)
+    if args.page:
+        files.write_atomic(args.page, with_table(args.page.read_text(), name, markdown(rows)))
     print(markdown(rows))
+
+
+def with_table(page: str, name: str, table: str) -> str:
+    """The text of a page with the table between its two comments.
+
+    Raises:
+        UserError: The page does not have them.
+    """
+    block = Block.find(page, name)
+    if block is None:
+        raise UserError(f"the page needs <!-- {name}:begin --> and, after it, <!-- {name}:end -->")
+    return f"{block.before}<!-- {name}:begin -->\n{table}{block.after}"
 
 
 if __name__ == "__main__":

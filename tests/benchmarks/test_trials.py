@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from antioversmooth.errors import UserError
 from antioversmooth.runs.metrics import TRAIN_LOSS
-from benchmarks.trials import last_epoch_loss, markdown
+from benchmarks.trials import last_epoch_loss, markdown, with_table
 
 
 def test_the_loss_of_the_last_epoch_weighs_records_by_their_steps() -> None:
@@ -33,3 +34,10 @@ def test_a_row_has_mean_and_spread_of_its_seeds_and_the_first_of_a_group_names_i
         "| bare | plain | 0, 2 | 0.510 ± 0.014 | 0.710 ± 0.014 | 0.900 ± 0.000 |  | 94.0 ± 0.0 |",
         "|  | scaled | 0 | 0.500 | 0.700 | 0.900 | s 0.25, t 0.50 | 94.0 |",
     ]
+
+
+def test_the_table_replaces_the_one_in_the_page_and_nothing_else() -> None:
+    page = "before\n<!-- trials:begin -->\n| old |\n<!-- trials:end -->\nbehind\n"
+    assert with_table(page, "trials", "| new |\n") == page.replace("old", "new")
+    with pytest.raises(UserError, match="needs <!-- others:begin -->"):
+        with_table(page, "others", "| new |\n")
