@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+from antioversmooth.config.optimizers import BETAS, EPS, MOMENTUM, OPTIMIZERS
 from antioversmooth.config.rules import Broken, Config, absolute, rule
 from antioversmooth.constraints import (
     MISSING,
@@ -86,8 +87,8 @@ class RecipeConfig(Config, section="recipe"):
     base_lr: float = option(MISSING, above(0))
     """Learning rate for 512 samples a step; the run uses base_lr * global_batch / 512 (linear
     scaling rule)."""
-    min_lr: float = option(1.0e-5, at_least(0))
-    """Learning rate at the end of the cosine; absolute unless `scale_all_lr`."""
+    min_lr: float = option(1.0e-5, at_least(0), identity=lambda recipe: recipe.schedule != "step")
+    """Learning rate at the end of the schedule; absolute unless `scale_all_lr`."""
     warmup_lr: float = option(1.0e-6, at_least(0), identity=lambda recipe: recipe.warmup_epochs > 0)
     """Learning rate at the start of the warm-up; absolute unless `scale_all_lr`."""
     scale_all_lr: bool = option(False, identity=lambda recipe: recipe.lr_scale != 1)
@@ -96,6 +97,26 @@ class RecipeConfig(Config, section="recipe"):
     """Epochs of linear warm-up, part of `epochs`."""
     schedule_unit: ScheduleUnit = ScheduleUnit.epoch
     """epoch: constant within an epoch (DeiT's code); step: moves with every step (Swin's code)."""
+    schedule: str = option(
+        "cosine", one_of("cosine", "tanh", "linear", "step"), identity_default="cosine"
+    )
+    """Fall of the learning rate behind the warm-up: cosine, tanh and linear end at `min_lr`; step
+    multiplies it by `decay_rate` every `decay_epochs`."""
+    decay_epochs: float = option(
+        30.0,
+        above(0),
+        identity=lambda recipe: recipe.schedule == "step",
+        identity_default=30.0,
+    )
+    """step: epochs from one fall to the next, counted from the start of the run."""
+    decay_rate: float = option(
+        0.1,
+        above(0),
+        at_most(1),
+        identity=lambda recipe: recipe.schedule == "step",
+        identity_default=0.1,
+    )
+    """step: factor of a fall."""
     method_lr_factor: float = option(
         1.0,
         above(0),
@@ -105,12 +126,29 @@ class RecipeConfig(Config, section="recipe"):
     """Factor on the learning rate of the parameters that a method added, at every step. 1 in every
     full-size recipe; a short training needs more, since AdamW moves a parameter by about the
     learning rate a step."""
+    optimizer: str = option("adamw", one_of(*OPTIMIZERS), identity_default="adamw")
+    """AdamW, or another optimizer, by timm's name; `sgd` is Nesterov's, `momentum` the classical
+    one."""
     weight_decay: float = option(0.05, at_least(0))
-    """AdamW's decoupled weight decay; none on biases, norms, embeddings and the scalings."""
-    betas: list[float] = option([0.9, 0.999], of_length(2), each(at_least(0), below(1)))
-    """AdamW's running-average coefficients."""
-    eps: float = option(1.0e-8, above(0))
-    """AdamW's denominator term."""
+    """AdamW's decoupled weight decay, or that of another optimizer as it defines it; none on
+    biases, norms, embeddings and the scalings."""
+    betas: list[float] = option(
+        [0.9, 0.999],
+        of_length(2),
+        each(at_least(0), below(1)),
+        identity=lambda recipe: recipe.optimizer_reads(BETAS),
+    )
+    """Running-average coefficients, of optimizers that have two."""
+    eps: float = option(1.0e-8, above(0), identity=lambda recipe: recipe.optimizer_reads(EPS))
+    """Term of the denominator, of optimizers that have one."""
+    momentum: float = option(
+        0.9,
+        at_least(0),
+        below(1),
+        identity=lambda recipe: recipe.optimizer_reads(MOMENTUM),
+        identity_default=0.9,
+    )
+    """Momentum of optimizers that have one coefficient, as `sgd`."""
     clip_grad: float | None = option(None, above(0))
     """Largest L2 norm of the whole gradient; null: no clipping."""
     label_smoothing: float = option(0.1, at_least(0), below(1))
@@ -337,6 +375,10 @@ class RecipeConfig(Config, section="recipe"):
         if self.interpolation == _RANDOM and self.eval_interpolation is None:
             expected = "nearest, bilinear or bicubic; random needs recipe.eval_interpolation"
             yield Broken("interpolation", _RANDOM, expected, also=("eval_interpolation",))
+
+    def optimizer_reads(self, name: str) -> bool:
+        """Whether the optimizer has an option."""
+        return name in OPTIMIZERS[self.optimizer]
 
     @property
     def resizes(self) -> bool:

@@ -106,6 +106,18 @@ SAME = {
         "recipe.random_erasing=0",
         "recipe.random_erasing=0 recipe.erasing_mode=const recipe.erasing_count=3",
     ),
+    "falls of a cosine": ("deit_s12", "", "recipe.decay_epochs=3 recipe.decay_rate=0.5"),
+    "the momentum of AdamW": ("deit_s12", "", "recipe.momentum=0.5"),
+    "betas of SGD": (
+        "deit_s12",
+        "recipe.optimizer=sgd",
+        "recipe.optimizer=sgd recipe.betas=[0.5,0.9] recipe.eps=1e-6",
+    ),
+    "the end of a schedule of falls": (
+        "deit_s12",
+        "recipe.schedule=step",
+        "recipe.schedule=step recipe.min_lr=1e-6",
+    ),
     "evaluation resampled as training": ("deit_s12", "", "recipe.eval_interpolation=bicubic"),
     "a mode of mixing nothing": (
         "deit_s12",
@@ -164,6 +176,13 @@ DIFFERENT = {
         "recipe.random_erasing=0.1 recipe.erasing_mode=const",
     ),
     "another resampling of evaluation": ("deit_s12", "", "recipe.eval_interpolation=nearest"),
+    "another optimizer": ("deit_s12", "", "recipe.optimizer=sgd"),
+    "another momentum": (
+        "deit_s12",
+        "recipe.optimizer=sgd",
+        "recipe.optimizer=sgd recipe.momentum=0.5",
+    ),
+    "another schedule": ("deit_s12", "", "recipe.schedule=linear"),
     "draws of pairs": ("deit_s12", "", "recipe.mix_mode=pair"),
     "boxes between two sides": ("deit_s12", "", "recipe.cutmix_minmax=[0.2,0.8]"),
     "another label": ("deit_s12", "data.source=cifar100", "data.source=cifar100 data.label=coarse"),

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from timm.optim import get_optimizer_info
 from torch import nn
 
 from antioversmooth.config import Family, ModelConfig, RecipeConfig, ScheduleUnit
+from antioversmooth.config.optimizers import BETAS, EPS, MOMENTUM, OPTIMIZERS
 from antioversmooth.errors import AttemptEnded
 from antioversmooth.models import build_model
 from antioversmooth.runs import Run
@@ -185,3 +188,86 @@ def test_the_moving_average_follows_by_its_decay() -> None:
     ema.update(model)
     assert ema.module.weight.item() == pytest.approx(0.9 * 1 + 0.1 * 2, abs=1e-6)
     assert build_ema(model, DEIT) is None
+
+
+def test_other_schedules_are_their_formulas() -> None:
+    recipe = replace(DEIT, epochs=10, warmup_epochs=2, schedule_unit=ScheduleUnit.step)
+    for step in (250, 600, 900):
+        share = step / 1000
+        (linear,) = rates(replace(recipe, schedule="linear"), 100, [step])
+        assert linear == pytest.approx(1e-5 + (1e-3 - 1e-5) * (1 - share), rel=1e-9)
+        (tanh,) = rates(replace(recipe, schedule="tanh"), 100, [step])
+        bend = math.tanh(-7 * (1 - share) + 3 * share)
+        assert tanh == pytest.approx(1e-5 + 0.5 * (1e-3 - 1e-5) * (1 - bend), rel=1e-9)
+    falls = replace(recipe, schedule="step", decay_epochs=2.5, decay_rate=0.2)
+    assert rates(falls, 100, [240, 250, 499, 500]) == pytest.approx(
+        [1e-3, 2e-4, 2e-4, 4e-5], rel=1e-9
+    )
+
+
+def test_by_epoch_a_fall_comes_one_epoch_late_as_every_rate_does() -> None:
+    falls = replace(DEIT, epochs=10, warmup_epochs=0, schedule="step", decay_epochs=3)
+    assert rates(falls, 10, [0, 39, 40]) == pytest.approx([1e-3, 1e-3, 1e-4], rel=1e-9)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_resumes_exactly_and_reads_the_options_that_its_table_says(name: str) -> None:
+    recipe = replace(
+        DEIT, epochs=2, warmup_epochs=1, optimizer=name, betas=[0.8, 0.95], eps=1e-7, momentum=0.7
+    )
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    optimizer = build_optimizer(model, recipe)
+    _steps(model, optimizer, recipe, range(4))
+    saved = io.BytesIO()
+    torch.save([model.state_dict(), optimizer.state_dict()], saved)
+    _steps(model, optimizer, recipe, range(4, 8))
+    resumed = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2))
+    again = build_optimizer(resumed, recipe)
+    saved.seek(0)
+    weights, state = torch.load(saved, weights_only=True)
+    resumed.load_state_dict(weights)
+    again.load_state_dict(state)
+    _steps(resumed, again, recipe, range(4, 8))
+    for parameter, other in zip(model.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(parameter, other)
+        assert parameter.isfinite().all()
+    known = get_optimizer_info(name)
+    assert OPTIMIZERS[name] == {
+        option for option in (BETAS, EPS, MOMENTUM) if getattr(known, f"has_{option}")
+    }
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.05}
+
+
+def _steps(
+    model: nn.Module, optimizer: torch.optim.Optimizer, recipe: RecipeConfig, steps: range
+) -> None:
+    schedule = Schedule(optimizer, recipe, 4)
+    for step in steps:
+        schedule.set(step)
+        images = torch.randn(4, 4, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        model(images).square().mean().backward()
+        optimizer.step()
+
+
+def test_sgd_is_torchs_with_the_momentum_of_the_recipe() -> None:
+    recipe = replace(DEIT, optimizer="momentum", momentum=0.7, weight_decay=0.1)
+    model, plain = nn.Linear(3, 2, bias=False), nn.Linear(3, 2, bias=False)
+    plain.load_state_dict(model.state_dict())
+    expected = torch.optim.SGD(plain.parameters(), lr=recipe.lr, momentum=0.7, weight_decay=0.1)
+    ours = build_optimizer(model, recipe)
+    for _ in range(3):
+        for one, optimizer in ((model, ours), (plain, expected)):
+            optimizer.zero_grad()
+            one(torch.ones(1, 3)).square().sum().backward()
+            optimizer.step()
+    assert torch.equal(model.weight, plain.weight)
+
+
+def test_a_method_has_its_rate_in_other_optimizers_too() -> None:
+    config = ModelConfig(Family.vit, 1, 8, 2, 8, 4, method="attnscale")
+    recipe = replace(DEIT, optimizer="sgd", method_lr_factor=30.0)
+    optimizer = build_optimizer(build_model(config, num_classes=3), recipe)
+    Schedule(optimizer, recipe, 4).set(0)
+    rates = sorted({group["lr"] for group in optimizer.param_groups})
+    assert rates == pytest.approx([1e-6, 3e-5], rel=1e-9)

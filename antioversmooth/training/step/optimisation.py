@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from timm.optim import param_groups_weight_decay
-from timm.scheduler.cosine_lr import CosineLRScheduler
+from timm.optim import create_optimizer_v2, param_groups_weight_decay
+from timm.scheduler import create_scheduler_v2
 from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 
@@ -15,8 +15,9 @@ from antioversmooth.models.placement import scales
 from antioversmooth.runs.metrics import TRAIN_LR, TRAIN_METHOD_LR
 
 
-def build_optimizer(model: nn.Module, recipe: RecipeConfig) -> torch.optim.AdamW:
-    """AdamW, without weight decay on vectors (biases, norms, scales) and the model's exclusions.
+def build_optimizer(model: nn.Module, recipe: RecipeConfig) -> torch.optim.Optimizer:
+    """The optimizer, without weight decay on vectors (biases, norms, scales) and the model's
+    exclusions.
 
     With `recipe.method_lr_factor`, the parameters of a method are groups of their own.
     """
@@ -24,9 +25,18 @@ def build_optimizer(model: nn.Module, recipe: RecipeConfig) -> torch.optim.AdamW
     groups = param_groups_weight_decay(model, recipe.weight_decay, no_weight_decay_list=excluded)
     if recipe.method_lr_factor != 1:
         groups = _with_method_groups(groups, model, recipe.method_lr_factor)
-    # Fused, it takes 0.3 of the default's time on a CPU, and one kernel on a GPU.
-    return torch.optim.AdamW(
-        groups, lr=recipe.lr, betas=(recipe.betas[0], recipe.betas[1]), eps=recipe.eps, fused=True
+    betas = (recipe.betas[0], recipe.betas[1])
+    if recipe.optimizer == "adamw":
+        # Fused, it takes 0.3 of the default's time on a CPU, and one kernel on a GPU.
+        return torch.optim.AdamW(groups, lr=recipe.lr, betas=betas, eps=recipe.eps, fused=True)
+    return create_optimizer_v2(
+        groups,
+        recipe.optimizer,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        # timm leaves out what an optimizer does not have
+        betas=betas,
+        eps=recipe.eps,
     )
 
 
@@ -55,7 +65,7 @@ def learning_rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
 
 
 class Schedule:
-    """The learning rate of each step: linear warm-up, then a cosine to the end of the run.
+    """The learning rate of each step: linear warm-up, then the fall of `recipe.schedule`.
 
     With `recipe.schedule_unit: epoch` it follows DeiT's code, which updates the rate after each
     epoch with that epoch's number: epochs 0 and 1 both train at `warmup_lr`, and all later ones lag
@@ -70,13 +80,19 @@ class Schedule:
         self.by_epoch = recipe.schedule_unit is ScheduleUnit.epoch
         unit = 1 if self.by_epoch else steps_per_epoch
         scale = recipe.lr_scale if recipe.scale_all_lr else 1.0
-        self.scheduler = CosineLRScheduler(
+        # timm's "epochs" are epochs or steps here
+        self.scheduler, _ = create_scheduler_v2(
             optimizer,
-            t_initial=recipe.epochs * unit,
-            lr_min=recipe.min_lr * scale,
-            warmup_t=round(recipe.warmup_epochs * unit),
-            warmup_lr_init=recipe.warmup_lr * scale,
-            t_in_epochs=self.by_epoch,
+            "poly" if recipe.schedule == "linear" else recipe.schedule,
+            num_epochs=recipe.epochs * unit,
+            min_lr=recipe.min_lr * scale,
+            warmup_epochs=round(recipe.warmup_epochs * unit),
+            warmup_lr=recipe.warmup_lr * scale,
+            decay_epochs=max(1, round(recipe.decay_epochs * unit)),
+            # poly's power: a line
+            decay_rate=1.0 if recipe.schedule == "linear" else recipe.decay_rate,
+            step_on_epochs=self.by_epoch,
+            updates_per_epoch=1,
         )
 
     def set(self, step: int) -> float:
