@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from fabricated import LIKE_THE_PAPER, Lab
@@ -11,6 +12,7 @@ from antioversmooth.datasets.current import CurrentData
 from antioversmooth.errors import SpecError
 from antioversmooth.reporting.rendering import page
 from antioversmooth.reporting.table import captions, document
+from antioversmooth.reporting.table.aggregate import RowResult
 
 
 def text(made: document.Document) -> str:
@@ -27,6 +29,21 @@ def test_other_data_than_the_papers_cannot_be_mistaken_for_it(lab: Lab) -> None:
         in text(made)
     )
     assert all(row["difference"] is None for row in made["rows"])
+
+
+def test_values_of_the_paper_are_explained_where_there_are_some(lab: Lab) -> None:
+    setting = captions.Setting("study", "Digits", 10, 800, 1000)
+    rows = [RowResult(row, ()) for row in lab.table().rows]
+    assert "for orientation only" in " ".join(captions.caption(lab.table(), setting, rows, [0]))
+    none = [replace(row, row=replace(row.row, paper=None)) for row in rows]
+    assert "orientation" not in " ".join(captions.caption(lab.table(), setting, none, [0]))
+
+
+def test_a_part_of_a_data_set_is_stated_once(lab: Lab) -> None:
+    part = "80 of 800 training images, stratified by class"
+    for name in ("deep", "wide"):
+        lab.finish(lab.run(name), 90.0, data={"fingerprint": "c0ffee", "subset": part})
+    assert lab.collect()["notes"].count(f"Data: {part}.") == 1
 
 
 def test_on_the_papers_data_the_difference_is_computed(lab: Lab) -> None:

@@ -108,9 +108,10 @@ def _demonstration(setting: Setting, rows: Sequence[RowResult], seeds: Sequence[
         if len(seeds) == 1
         else f"{len(seeds)} seeds on {images} demonstrate"
     )
+    quoted = " The paper's values are for ImageNet-1k and stand beside ours for orientation only."
     return (
-        f"{subject} the pipeline and the oversmoothing, not the paper's gain. "
-        "The paper's values are for ImageNet-1k and stand beside ours for orientation only."
+        f"{subject} the pipeline and the oversmoothing, not the paper's gain."
+        f"{quoted if any(row.row.paper for row in rows) else ''}"
     )
 
 
