@@ -10,7 +10,6 @@ left out.
 from __future__ import annotations
 
 import argparse
-import itertools
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,8 +22,8 @@ from antioversmooth.errors import UserError
 from antioversmooth.reporting.figures import analysed
 from antioversmooth.reporting.rendering.markdown import Block
 from antioversmooth.runs import Run
-from antioversmooth.runs.journal import Record
-from antioversmooth.runs.metrics import TRAIN_LOSS, VAL_TOP1
+from antioversmooth.runs.metrics import VAL_TOP1
+from antioversmooth.runs.result import last_epoch_loss
 from antioversmooth.spec import Request
 
 LOSS, TOKENS, MAPS = "training loss", "similarity of tokens", "similarity of attention maps"
@@ -40,7 +39,7 @@ def measured(run: Run) -> Measured:
     analysis = analysed(run)
     values = analysis.measures
     return {
-        LOSS: last_epoch_loss(run.metrics(), run.experiment.steps_per_epoch),
+        LOSS: last_epoch_loss(run.metrics(), run.experiment),
         TOKENS: values["tokens/similarity"][analysis.depth],
         MAPS: statistics.mean(values["attention/similarity"][analysis.depth]),
         SCALES: {
@@ -50,18 +49,6 @@ def measured(run: Run) -> Measured:
         },
         TOP1: (run.result() or {})["metrics"][VAL_TOP1],
     }
-
-
-def last_epoch_loss(records: Sequence[Record], steps_per_epoch: int) -> float:
-    """The mean training loss of the last epoch; each record is of the steps since the one before.
-
-    An epoch ends with a record.
-    """
-    losses = {record["step"]: record[TRAIN_LOSS] for record in records if TRAIN_LOSS in record}
-    first = max(losses) - steps_per_epoch
-    ends = [first, *(step for step in losses if step > first)]
-    steps = [end - start for start, end in itertools.pairwise(ends)]
-    return statistics.fmean((losses[end] for end in ends[1:]), steps)
 
 
 def _sizes(values: Iterable[Any]) -> Iterator[float]:

@@ -5,15 +5,7 @@ from typing import Any
 import pytest
 
 from antioversmooth.errors import UserError
-from antioversmooth.runs.metrics import TRAIN_LOSS
-from benchmarks.trials import last_epoch_loss, markdown, with_table
-
-
-def test_the_loss_of_the_last_epoch_weighs_records_by_their_steps() -> None:
-    losses = {10: 9.0, 20: 8.0, 23: 3.0, 30: 1.0}
-    records: list[dict[str, Any]] = [{"step": k, TRAIN_LOSS: v} for k, v in losses.items()]
-    records.insert(2, {"step": 20, "val/top1": 50.0})
-    assert last_epoch_loss(records, 10) == pytest.approx((3 * 3.0 + 7 * 1.0) / 10)
+from benchmarks.trials import markdown, with_table
 
 
 def test_a_row_has_mean_and_spread_of_its_seeds_and_the_first_of_a_group_names_it() -> None:
