@@ -29,6 +29,7 @@ class ScheduleUnit(Enum):
 
     epoch = "epoch"
     step = "step"
+    step_late = "step_late"
 
 
 class Distillation(Enum):
@@ -96,7 +97,8 @@ class RecipeConfig(Config, section="recipe"):
     warmup_epochs: float = option(5.0, at_least(0))
     """Epochs of linear warm-up, part of `epochs`."""
     schedule_unit: ScheduleUnit = ScheduleUnit.epoch
-    """epoch: constant within an epoch (DeiT's code); step: moves with every step (Swin's code)."""
+    """epoch: constant within an epoch (DeiT's code); step: moves with every step; step_late: the
+    same, one step later (Swin's code, which sets the rate after the step)."""
     schedule: str = option(
         "cosine", one_of("cosine", "tanh", "linear", "step"), identity_default="cosine"
     )

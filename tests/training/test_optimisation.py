@@ -55,6 +55,18 @@ def test_by_step_the_rate_rises_and_falls_with_every_step() -> None:
     assert end == pytest.approx(1e-5, rel=1e-2)
 
 
+def test_swins_loop_sets_the_rate_after_the_step_it_is_of() -> None:
+    """So steps 0 and 1 both train at the start of the warm-up."""
+    recipe = replace(DEIT, epochs=2, warmup_epochs=1, schedule_unit=ScheduleUnit.step_late)
+    warm = [1e-6 + (1e-3 - 1e-6) * step / 10 for step in range(10)]
+    cosine = [
+        1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + math.cos(math.pi * step / 20)) for step in range(10, 20)
+    ]
+    assert rates(recipe, 10, [*range(20)]) == pytest.approx(
+        [warm[0], *warm, *cosine[:-1]], rel=1e-9
+    )
+
+
 def test_the_rate_depends_on_the_step_alone() -> None:
     recipe = replace(DEIT, epochs=10, schedule_unit=ScheduleUnit.step)
     there, _, back = rates(recipe, 100, [700, 3, 700])

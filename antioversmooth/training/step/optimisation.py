@@ -69,7 +69,8 @@ class Schedule:
 
     With `recipe.schedule_unit: epoch` it follows DeiT's code, which updates the rate after each
     epoch with that epoch's number: epochs 0 and 1 both train at `warmup_lr`, and all later ones lag
-    by one. With `step` it changes every step, without a lag.
+    by one. With `step` it changes every step, without a lag; with `step_late` it follows Swin's
+    code, which updates the rate after each step with that step's number.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Schedule:
         self.optimizer = optimizer
         self.steps_per_epoch = steps_per_epoch
         self.by_epoch = recipe.schedule_unit is ScheduleUnit.epoch
+        self.lag = 0 if recipe.schedule_unit is ScheduleUnit.step else 1
         unit = 1 if self.by_epoch else steps_per_epoch
         scale = recipe.lr_scale if recipe.scale_all_lr else 1.0
         # timm's "epochs" are epochs or steps here
@@ -98,9 +100,9 @@ class Schedule:
     def set(self, step: int) -> float:
         """Sets the optimizer's rate for a step, counted from 0, and returns it."""
         if self.by_epoch:
-            self.scheduler.step(max(step // self.steps_per_epoch - 1, 0))
+            self.scheduler.step(max(step // self.steps_per_epoch - self.lag, 0))
         else:
-            self.scheduler.step_update(step)
+            self.scheduler.step_update(max(step - self.lag, 0))
         return float(self.optimizer.param_groups[0]["lr"])
 
 
