@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The palette of Okabe and Ito, which is safe for all kinds of colour vision."""
 BASELINE = 0
-METHOD_COLOURS = {method.title: index for index, method in enumerate(METHODS.values(), start=1)}
+_METHODS = sorted(METHODS.values(), key=lambda method: not method.released)
+"""The paper's own first, which have released weights: theirs stay when others join."""
+METHOD_COLOURS = {method.title: index for index, method in enumerate(_METHODS, start=1)}
 """Index of the colour of rows whose label contains a method's title."""
 MARKERS = "os^Dvx*"
 STYLE = {

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models.cait import LayerScaleBlockClassAttn, TalkingHeadAttn
+from timm.models.cait import Cait, LayerScaleBlockClassAttn, TalkingHeadAttn
 from torch import Tensor, nn
 
 from antioversmooth.models.attention import ScaledAttention, WindowMean
+from antioversmooth.models.staged import StagedVisionTransformer
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class AttentionActivations:
 
 
 def self_attention_blocks(model: nn.Module) -> list[nn.Module]:
-    """The blocks with self-attention, in the order they run; without CaiT's class attention."""
+    """The blocks with self-attention, in the order they run; without those of class attention."""
     return [
         module
         for module in model.modules()
@@ -44,12 +45,18 @@ def self_attention_blocks(model: nn.Module) -> list[nn.Module]:
     ]
 
 
-def num_prefix_tokens(model: nn.Module) -> int:
-    """Number of tokens before the patches (class, distillation, registers) in the self-attention
-    blocks."""
+def num_prefix_tokens(model: nn.Module, layer: int) -> int:
+    """Number of tokens before the patches (class, distillation, registers) after a self-attention
+    block.
+
+    Args:
+        layer: Number of the block, from 1; 0: before the first block.
+    """
     # Swin, CaiT
-    without = getattr(model, "output_fmt", "NLC") == "NHWC" or hasattr(model, "blocks_token_only")
-    return 0 if without else int(getattr(model, "num_prefix_tokens", 0))
+    without = getattr(model, "output_fmt", "NLC") == "NHWC" or isinstance(model, Cait)
+    if without or (isinstance(model, StagedVisionTransformer) and model.entrance >= max(layer, 1)):
+        return 0
+    return int(getattr(model, "num_prefix_tokens", 0))
 
 
 @contextmanager

@@ -65,10 +65,11 @@ def measure(
 
 
 def token_measures(tokens: Tensor, prefix: int = 0) -> Measured:
-    """Measures of the tokens between two blocks, [B, N, C].
+    """Measures of the tokens between two blocks, [B, N, C]: of all tokens, prefix included.
 
     Args:
-        prefix: Number of tokens before the patches; the off-diagonal similarity excludes them.
+        prefix: Number of tokens before the patches (class, distillation, registers); only the
+            off-diagonal similarity excludes them.
     """
     both = similarities(tokens, prefix)
     return {
@@ -97,10 +98,10 @@ def attention_measures(activations: AttentionActivations) -> Measured:
 
 def _sums(model: nn.Module, batches: Iterator[Tensor]) -> _Sums:
     """Sums over the batches that this copy of the model takes from the iterator."""
-    sums, prefix, device = _Sums(), num_prefix_tokens(model), next(model.parameters()).device
+    sums, device = _Sums(), next(model.parameters()).device
 
     def add_tokens(layer: int, tokens: Tensor) -> None:
-        sums.add(layer, token_measures(tokens, prefix))
+        sums.add(layer, token_measures(tokens, num_prefix_tokens(model, layer)))
 
     def add_attention(layer: int, activations: AttentionActivations) -> None:
         sums.add(layer, attention_measures(activations))

@@ -26,14 +26,16 @@ class Measure(NamedTuple):
 
 MEASURES = {
     "tokens/similarity": Measure(
-        (), "mean |cos| over all pairs of tokens, i = j included (the authors' definition)"
+        (),
+        "mean |cos| over all pairs of tokens, i = j, class token and registers included (the"
+        " authors' definition)",
     ),
     "tokens/off_diagonal": Measure(
         (), "mean cos over pairs of patch tokens with i != j (the form of follow-ups)"
     ),
     "tokens/amplitude": Measure(("frequency",), "L2 norm over channels of the tokens' unitary DFT"),
-    "tokens/dc_energy": Measure((), "|DC[X]|_F squared"),
-    "tokens/hc_energy": Measure((), "|HC[X]|_F squared"),
+    "tokens/dc_energy": Measure((), "|DC[X]|_F squared, X all tokens"),
+    "tokens/hc_energy": Measure((), "|HC[X]|_F squared, X all tokens"),
     "attention/similarity": Measure(
         ("head",), "mean |cos| over all pairs of rows of the attention map"
     ),

@@ -17,8 +17,8 @@ class TokenSimilarity:
     """Mean cosine between the tokens of an image after each self-attention block."""
 
     tokens: list[float]
-    """The authors' definition: absolute values, all pairs including i = j, with the class token.
-    The diagonal alone contributes 1 / N."""
+    """The authors' definition: absolute values, all pairs including i = j, with the class token
+    and registers where the block has them. The diagonal alone contributes 1 / N."""
     off_diagonal: list[float]
     """The definition of follow-up papers: signed, pairs with i != j, patch tokens only."""
 
@@ -36,12 +36,12 @@ def token_similarity(
     """
     batches = images.split(batch_size) if isinstance(images, Tensor) else images
     device = next(model.parameters()).device
-    prefix = num_prefix_tokens(model)
     sums: dict[int, Tensor] = {}
     count = 0
 
     def add(layer: int, tokens: Tensor) -> None:
         if layer > 0:
+            prefix = num_prefix_tokens(model, layer)
             found = similarities(tokens, prefix).double().sum(0)
             sums[layer] = sums[layer] + found if layer in sums else found
 
@@ -61,7 +61,8 @@ def similarities(tokens: Tensor, prefix: int = 0) -> Tensor:
     Computed one image at a time, since there are N * N pairs and Swin starts with 3136 tokens.
 
     Args:
-        prefix: Number of tokens before the patches; the off-diagonal definition excludes them.
+        prefix: Number of tokens before the patches, registers included; the off-diagonal
+            definition excludes them.
     """
     pairs = [
         (absolute_cosine(image), off_diagonal_cosine(image[prefix:])) for image in tokens.float()

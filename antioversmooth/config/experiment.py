@@ -19,6 +19,7 @@ from antioversmooth.constraints import (
     matches,
     option,
 )
+from antioversmooth.methods.losses import LossMethod
 
 
 @dataclass
@@ -83,6 +84,26 @@ class Experiment(Config):
         if shares and int(side * shares[0]) == int(side * shares[1]):
             expected = f"two shares that differ by a pixel of model.image_size = {side}"
             yield Broken("recipe.cutmix_minmax", shares, expected, also=("model.image_size",))
+
+    @rule(
+        "model.method",
+        "model.method_options",
+        "recipe.epochs",
+        "recipe.mix_prob",
+        "recipe.cutmix",
+        "recipe.cutmix_minmax",
+    )
+    def _cut_images_for_a_loss_on_what_patches_show(self) -> Iterator[Broken]:
+        method = self.model.sound_method
+        if not (isinstance(method, LossMethod) and method.classifies_patches):
+            return
+        if self.recipe.epochs > 0 and not self.recipe.cuts:
+            expected = (
+                f"above 0, with recipe.mix_prob: a loss of {method.title} learns from images that"
+                " CutMix cuts; or give it the weight 0"
+            )
+            also = ("recipe.mix_prob", "model.method_options")
+            yield Broken("recipe.cutmix", self.recipe.cutmix, expected, also=also)
 
     @property
     def row_name(self) -> str:

@@ -12,7 +12,7 @@ from antioversmooth.config.rules import Broken, Config, rule
 from antioversmooth.config.types import convert
 from antioversmooth.constraints import MISSING, above, at_least, each, one_of, option
 from antioversmooth.errors import SpecError, did_you_mean
-from antioversmooth.methods import METHODS, Family
+from antioversmooth.methods import METHODS, Family, Method, method_of
 from antioversmooth.methods.featscale import ScalingVariant
 from antioversmooth.methods.options import differing, expected, option_types, options_of
 
@@ -165,6 +165,20 @@ class ModelConfig(Config, section="model"):
                 wanted += f"; {did_you_mean(name, known)}"
             if wanted:
                 yield Broken(f"method_options.{name}", value, wanted, also=("method",))
+
+    @rule("method", "method_options", "depth", "distillation_token")
+    def _the_method_goes_with_the_backbone(self) -> Iterator[Broken]:
+        method = self.sound_method
+        misfits = method.misfits(self.depth, distilled=self.distillation_token) if method else ()
+        for key, wanted in misfits:
+            holder: Any = method if key.startswith("method_options.") else self
+            value = getattr(holder, key.removeprefix("method_options."))
+            yield Broken(key, value, wanted, also=("method",))
+
+    @property
+    def sound_method(self) -> Method | None:
+        """The method; None for none, and where its options are wrong."""
+        return None if any(self._the_method_has_the_options()) else method_of(self)
 
     @property
     def num_tokens(self) -> int:

@@ -1,6 +1,8 @@
 """Methods against oversmoothing: one module each, found by everything else through METHODS.
 
 base        the interface: what a method computes, its parameters, options, forms and sentences
+tokens      the kind of method that decides which tokens pass which blocks
+losses      the kind of method that adds terms to the training loss
 options     the options of a method, and what is wrong with a value
 family      the families of backbones
 registry    METHODS, and the method that a spec or a call names

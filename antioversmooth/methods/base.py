@@ -47,7 +47,7 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class Method:
-    """The interface that both kinds of method share."""
+    """The interface that all kinds of method share."""
 
     name: ClassVar[str]
     """As `model.method`, `add_method` and the names in timm's registry spell it."""
@@ -103,6 +103,15 @@ class Method:
     def sentences(self, family: Family) -> Iterator[str]:
         """Notes for tables on what its rows compute, beside those of its forms: where its paper
         and its released code differ, for example."""
+        return iter(())
+
+    def misfits(self, depth: int, *, distilled: bool) -> Iterator[tuple[str, str]]:
+        """Fields of `ModelConfig` that the method does not go with, each with what is expected.
+
+        Args:
+            depth: Number of self-attention blocks.
+            distilled: Whether the model has a distillation token.
+        """
         return iter(())
 
 

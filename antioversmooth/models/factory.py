@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from timm.layers.weight_init import trunc_normal_
@@ -47,10 +48,14 @@ def build_model(
         drop_path_rate=drop_path,
     )
     _initialise(backbone, config)
+    initialised = {*backbone.modules()}
     method = method_of(config)
-    return add_methods(
+    add_methods(
         backbone, [] if method is None else [method], class_token_in_mean=config.class_token_in_mean
     )
+    # behind the backbone's, so that those start as without the method
+    _initialise_linear([m for m in backbone.modules() if m not in initialised], config)
+    return backbone
 
 
 def _vit(config: ModelConfig, **sizes: Any) -> nn.Module:
@@ -83,14 +88,20 @@ _BACKBONES = {Family.vit: _vit, Family.cait: _cait, Family.swin: _swin}
 
 
 def _initialise(backbone: nn.Module, config: ModelConfig) -> None:
-    """Redraws weights that start otherwise than in timm: embeddings, with Xavier linear layers."""
+    """Redraws weights that start otherwise than in timm."""
     if getattr(backbone, "pos_embed", None) is not None:
         trunc_normal_(backbone.pos_embed, std=config.position_embedding_std)
     if config.class_token_std is not None:
         trunc_normal_(backbone.cls_token, std=config.class_token_std)
-    if config.init is Initialisation.xavier:
-        for module in backbone.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+    _initialise_linear(backbone.modules(), config)
+
+
+def _initialise_linear(modules: Iterable[nn.Module], config: ModelConfig) -> None:
+    """Redraws linear layers where the spec says Xavier."""
+    if config.init is not Initialisation.xavier:
+        return
+    for module in modules:
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -21,6 +21,7 @@ from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.methods.featscale import FeatScale
 from antioversmooth.models import attention as scaled
 from antioversmooth.models import supported
+from antioversmooth.models.places import PLACERS, placer_of
 
 _STOCK = {
     placed: stock
@@ -101,28 +102,44 @@ def add_methods(
             "the model is in DistributedDataParallel already, which would not average the gradients"
             " of the scales: add_scaling first"
         )
-    layers = supported.self_attentions(model)
+    placed = [(placer_of(method), method) for method in methods]
+    methods = [method for placer, method in placed if placer is None]
+    for placer, method in placed:
+        if placer is not None:
+            placer.require_supported(model, method)
+    layers = supported.self_attentions(model) if methods else []
     for layer in layers:
         supported.require_supported(layer, methods)
-    excluded = 0 if class_token_in_mean else supported.num_prefix_tokens(model, layers)
-    for _, block, attention in layers:
-        _prepare(attention, excluded)
+    for placer, method in placed:
+        if placer is not None:
+            placer.place(model, method)
+    if methods:
+        _place_in_layers(model, methods, class_token_in_mean=class_token_in_mean)
+    _exempt_from_weight_decay(model)
+    return model
+
+
+def _place_in_layers(
+    model: nn.Module, methods: Sequence[Method], *, class_token_in_mean: bool
+) -> None:
+    layers = supported.self_attentions(model)
+    excluded = [0] * len(layers)
+    if not class_token_in_mean:
+        excluded = supported.num_prefix_tokens(model, layers)
+    for (_, block, attention), leading in zip(layers, excluded, strict=True):
+        _prepare(attention, leading)
         for method in methods:
             if isinstance(method, AttentionMethod):
                 _place_in_attention(attention, method)
             elif isinstance(method, FeatureMethod):
                 _place_in_block(block, attention, method)
-    _exempt_from_weight_decay(model)
-    return model
 
 
 def _require_distinct_places(methods: Sequence[Method]) -> None:
-    for kind in (AttentionMethod, FeatureMethod):
+    for kind in (AttentionMethod, FeatureMethod, *PLACERS):
         titles = [method.title for method in methods if isinstance(method, kind)]
         if len(titles) > 1:
-            raise ModelError(
-                f"{' and '.join(titles)} go into the same place of a layer: choose one"
-            )
+            raise ModelError(f"{' and '.join(titles)} go into the same place: choose one")
 
 
 def remove_scaling(model: nn.Module) -> nn.Module:
@@ -142,6 +159,10 @@ def remove_scaling(model: nn.Module) -> nn.Module:
                 " of CaiT folds. To drop it, set it to zero first; to run the model without"
                 " this package, torch.export it"
             )
+    for placer in PLACERS.values():
+        placer.require_removable(model)
+    for placer in PLACERS.values():
+        placer.restore(model)
     for module in list(model.modules()):
         if isinstance(module, scaled.ScaledTalkingHeads) and module.method is not None:
             _fold_mixing(module, model.get_submodule("patch_embed"))

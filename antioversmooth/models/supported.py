@@ -14,6 +14,7 @@ from torch import nn
 from antioversmooth.errors import ModelError
 from antioversmooth.methods import AttentionMethod, Method
 from antioversmooth.models import attention as scaled
+from antioversmooth.models.staged import StagedVisionTransformer
 
 ATTENTION: dict[type[nn.Module], type[scaled.ScaledAttention]] = {
     Attention: scaled.ScaledVitAttention,
@@ -126,20 +127,21 @@ def folds(attention: Any) -> bool:
     )
 
 
-def num_prefix_tokens(model: Any, layers: Iterable[Layer]) -> int:
-    """Tokens in front of the patches; none where they join later (CaiT), or never (Swin).
+def num_prefix_tokens(model: Any, layers: Sequence[Layer]) -> list[int]:
+    """Tokens in front of the patches in each layer; none where they join later, or never (Swin).
 
     Raises:
         ModelError: The model does not say how many.
     """
     if any(isinstance(layer.attention, (TalkingHeadAttn, *_WINDOWS)) for layer in layers):
-        return 0
+        return [0] * len(layers)
     if not hasattr(model, "num_prefix_tokens"):
         raise ModelError(
             f"{type(model).__name__} does not say how many class tokens it has (num_prefix_tokens),"
             " so they cannot stay out of the mean: leave class_token_in_mean at True"
         )
-    return int(model.num_prefix_tokens)
+    entrance = model.entrance if isinstance(model, StagedVisionTransformer) else 0
+    return [model.num_prefix_tokens * (number >= entrance) for number in range(len(layers))]
 
 
 def scaled_layers(model: nn.Module) -> Iterator[Layer]:

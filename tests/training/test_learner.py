@@ -259,10 +259,10 @@ def test_nothing_in_a_step_waits_for_the_device(tiny_run: Callable[..., Run]) ->
     given = [next(source) for _ in range(4)]
     with NoWaiting():
         for step in range(2):
-            loss, norm = learner.train_step(step, iter(given[2 * step :]))
-            meter.add(step, loss, norm)
+            losses = learner.train_step(step, iter(given[2 * step :]))
+            meter.add(step, *losses)
         with pytest.raises(AssertionError, match="_local_scalar_dense"):
-            loss.item()
+            losses.loss.item()
     assert meter.read().steps == 2
 
 

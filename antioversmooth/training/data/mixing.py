@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from timm.data.mixup import Mixup, mixup_target, rand_bbox_minmax
 from torch import Tensor
 
 from antioversmooth.config import CutmixBox, RecipeConfig
+from antioversmooth.methods.losses import PatchTargets
 from antioversmooth.training.randomness import seed_everything, seed_for
 
 
@@ -98,13 +100,46 @@ class Mixing:
             first_view: Number of the first image's view; a multiple of the group size.
         """
         if not self.recipe.mixes:
-            smoothing = self.recipe.label_smoothing
-            return images, mixup_target(labels, self.num_classes, smoothing=smoothing)
-        size = self.recipe.mix_group
+            return images, self._unmixed(labels)
         targets = []
-        for start in range(0, len(images), size):
-            group = slice(start, start + size)
-            seed_everything(seed_for(self.seed, "mix", (first_view + start) // size))
+        for group in self._seeded_groups(len(images), first_view):
             _, target = self.mixup(images[group], labels[group])
             targets.append(target)
         return images, torch.cat(targets)
+
+    def patch_targets(
+        self, labels: Tensor, first_view: int, image_size: int, patch_size: int
+    ) -> PatchTargets:
+        """Targets of each patch of the same mixed images.
+
+        The same draws mix pictures that are white in the first half of a group and black in the
+        second: each image's partner is in the other half, so grey is the share of white ones. Mixup
+        gives each patch the same share.
+
+        Args:
+            labels: [B] int64, of images that are mixed with others.
+            first_view: As for the images.
+        """
+        own, partners, shares = self._unmixed(labels), [], []
+        for group in self._seeded_groups(len(labels), first_view):
+            white = own.new_zeros(len(labels[group]), 1, image_size, image_size)
+            half = len(white) // 2
+            white[:half] = 1
+            self.mixup(white, labels[group])
+            shares += [white[:half], 1 - white[half:]]
+            partners.append(own[group].flip(0))
+        share = F.avg_pool2d(torch.cat(shares), patch_size).flatten(1)
+        return PatchTargets(own, torch.cat(partners), share)
+
+    def _unmixed(self, labels: Tensor) -> Tensor:
+        """Soft targets of images that show one class each."""
+        smoothing = self.recipe.label_smoothing
+        targets: Tensor = mixup_target(labels, self.num_classes, smoothing=smoothing)
+        return targets
+
+    def _seeded_groups(self, count: int, first_view: int) -> Iterator[slice]:
+        """The mixing groups of a batch, each right after its draws are seeded."""
+        size = self.recipe.mix_group
+        for start in range(0, count, size):
+            seed_everything(seed_for(self.seed, "mix", (first_view + start) // size))
+            yield slice(start, start + size)

@@ -20,6 +20,7 @@ from antioversmooth.runs.metrics import (
     PEAK_MEMORY,
     TRAIN_GRAD_NORM,
     TRAIN_LOSS,
+    TRAIN_TERM,
     VAL_TOP1,
 )
 from antioversmooth.runs.result import epoch_records
@@ -88,7 +89,7 @@ class Trainer:
             compiler=self.runtime.compile,
             seed=self.run.seed,
         )
-        self.meter = Meter(self.ranks)
+        self.meter = Meter(self.ranks, self.learner.terms.names)
         self.agreement = StepAgreement(self.ranks)
         self.writer = CheckpointWriter(self.run, attempt.number, attempt.is_superseded)
         self.best: tuple[float, int] | None = None
@@ -152,8 +153,7 @@ class Trainer:
         self._check_step_limit()
         batches = self._checked(self.loaders.training(self.images, self.micro_batches))
         while self.step < self.config.total_steps:
-            loss, grad_norm = self.learner.train_step(self.step, batches)
-            self.meter.add(self.step, loss, grad_norm)
+            self.meter.add(self.step, *self.learner.train_step(self.step, batches))
             self.attempt.step += 1
             ends_epoch = self.step % self.config.steps_per_epoch == 0
             if ends_epoch or self.step % self.runtime.log_every == 0:
@@ -187,6 +187,7 @@ class Trainer:
             TRAIN_LOSS: reading.loss,
             **learning_rates(self.learner.optimizer),
             IMAGES_PER_SECOND: images_per_s,
+            **{TRAIN_TERM + name: value for name, value in reading.terms.items()},
         }
         if self.recipe.clip_grad is not None:
             metrics[TRAIN_GRAD_NORM] = reading.grad_norm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from timm.models.deit import VisionTransformerDistilled
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from antioversmooth.config import Compiler, DataConfig, Precision, RecipeConfig
+from antioversmooth.methods.losses import PatchTargets
 from antioversmooth.runs.machine import check_compiler
 from antioversmooth.training.data.augmentation import DevicePreprocessing
 from antioversmooth.training.data.loading import Batch
@@ -22,6 +23,18 @@ from antioversmooth.training.run.distributed import Ranks
 from antioversmooth.training.step.distillation import Criterion, Teacher
 from antioversmooth.training.step.dropout import IndexedDropouts
 from antioversmooth.training.step.optimisation import Schedule, build_ema, build_optimizer
+from antioversmooth.training.step.terms import LossTerms
+
+
+class StepLosses(NamedTuple):
+    """Losses of a step and the norm of its gradient; on the device."""
+
+    loss: Tensor
+    """This rank's part of the mean loss over the global batch, with all terms; []."""
+    grad_norm: Tensor | None
+    """Norm of the whole gradient, if the recipe clips it; []."""
+    terms: Tensor
+    """This rank's part of each term of the loss, without its weight; [number of terms]."""
 
 
 class Learner:
@@ -52,7 +65,7 @@ class Learner:
         if teacher is not None and isinstance(model, VisionTransformerDistilled):
             # returns the logits of both classifiers, not their mean
             model.set_distilled_training(True)
-        self.teacher, self.criterion = teacher, Criterion(recipe)
+        self.teacher, self.criterion, self.terms = teacher, Criterion(recipe), LossTerms(model)
         self.model, self.recipe, self.ranks = model, recipe, ranks
         self.micro_batches = micro_batches
         self.ema = build_ema(model, recipe)
@@ -70,29 +83,25 @@ class Learner:
         check_compiler(compiler, on_gpu=ranks.device.type == "cuda")
         self._forward = _compiled(self._parallel, compiler)
 
-    def train_step(self, step: int, batches: Iterator[Batch]) -> tuple[Tensor, Tensor | None]:
-        """Takes one optimizer step, on this rank's next micro-batches in `batches`.
-
-        Returns:
-            This rank's part of the mean loss over the global batch, and the norm of the whole
-            gradient if the recipe clips it; both on the device.
-        """
+    def train_step(self, step: int, batches: Iterator[Batch]) -> StepLosses:
+        """Takes one optimizer step, on this rank's next micro-batches in `batches`."""
         self.model.train()
         self.schedule.set(step)
-        total = torch.zeros((), device=self.ranks.device)
+        total = torch.zeros(1 + len(self.terms.names), device=self.ranks.device)
         accumulation_steps = self.micro_batches.accumulation_steps
         for index in range(accumulation_steps):
             with self._no_sync(index < accumulation_steps - 1):
-                loss = self._loss(step, self.micro_batches.offset(index), next(batches))
+                loss, *terms = self._losses(step, self.micro_batches.offset(index), next(batches))
                 # DDP averages over the ranks, which makes the sum of the micro-batches the gradient
                 # of the global batch's mean loss.
                 self.scaler.scale(loss / accumulation_steps).backward()
-            total += loss.detach()
+            total += torch.stack([loss.detach(), *(term.detach() for term in terms)])
         norm = self._update()
-        return total / (accumulation_steps * self.ranks.world_size), norm
+        total /= accumulation_steps * self.ranks.world_size
+        return StepLosses(total[0], norm, total[1:])
 
-    def _loss(self, step: int, offset: int, batch: Batch) -> Tensor:
-        """Loss of the micro-batch at `offset` of the step's global batch."""
+    def _losses(self, step: int, offset: int, batch: Batch) -> list[Tensor]:
+        """Loss and its terms, of the micro-batch at `offset` of the step's global batch."""
         size = self.micro_batches.size
         first_view = step * self.recipe.global_batch + offset
         images = self.preprocessing.training(batch.images, range(first_view, first_view + size))
@@ -101,8 +110,19 @@ class Learner:
         with autocast(self.ranks.device, self.recipe.precision):
             teacher_logits = None if self.teacher is None else self.teacher(images)
             self.dropouts.set_samples(step, offset, size)
-            outputs = self._forward(images)
-        return self.criterion(outputs, targets, teacher_logits)
+            outputs, tokens = self.terms.separate(self._forward(images))
+        loss = self.criterion(outputs, targets, teacher_logits)
+        if tokens is None:
+            return [loss]
+        return self.terms.add(loss, tokens, self._patch_targets(labels, first_view))
+
+    def _patch_targets(self, labels: Tensor, first_view: int) -> PatchTargets | None:
+        """Targets of the patches of a micro-batch, where a term asks for them."""
+        if not self.terms.need_targets:
+            return None
+        embedding: Any = self.model.patch_embed
+        side, patch = embedding.img_size[0], embedding.patch_size[0]
+        return self.mixing.patch_targets(labels, first_view, side, patch)
 
     def _update(self) -> Tensor | None:
         norm = None
