@@ -74,24 +74,25 @@ def collect(request: Request, seeds: Sequence[int], results: Path) -> list[dict[
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table: mean and sample standard deviation over seeds."""
-    head = ["setting", "model", "seeds", *list(DIGITS)[:3], SCALES, TOP1]
-    lines = [head, ["---", "---", *["---:"] * 4, "---", "---:"]]
+    lines = [
+        ["setting", "model", "seeds", *DIGITS, SCALES],
+        ["---", "---", *["---:"] * (1 + len(DIGITS)), "---"],
+    ]
     group = ""
     for row in rows:
-        seeds = list(row["seeds"].values())
-        numbers = {
-            name: _sample([seed[name] for seed in seeds], digits) for name, digits in DIGITS.items()
-        }
-        scales = [
-            f"{symbol} {_sample([seed[SCALES][symbol] for seed in seeds], 2)}"
-            for symbol in seeds[0][SCALES]
-        ]
-        shown = "" if row["group"] == group else row["group"]
+        lines.append(["" if row["group"] == group else row["group"], *_cells(row)])
         group = row["group"]
-        middle = [numbers[name] for name in (LOSS, TOKENS, MAPS)]
-        cells = [shown, row["label"], ", ".join(row["seeds"]), *middle, ", ".join(scales)]
-        lines.append([*cells, numbers[TOP1]])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cells(row: Mapping[str, Any]) -> Iterator[str]:
+    seeds = list(row["seeds"].values())
+    yield row["label"]
+    yield ", ".join(row["seeds"])
+    for name, digits in DIGITS.items():
+        yield _sample([seed[name] for seed in seeds], digits)
+    sizes = {name: [seed[SCALES][name] for seed in seeds] for name in seeds[0][SCALES]}
+    yield ", ".join(f"{name} {_sample(found, 2)}" for name, found in sizes.items())
 
 
 def _sample(values: Sequence[float], digits: int) -> str:

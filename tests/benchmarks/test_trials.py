@@ -23,8 +23,8 @@ def test_a_row_has_mean_and_spread_of_its_seeds_and_the_first_of_a_group_names_i
         {"group": "bare", "label": "scaled", "seeds": {"0": seed(0, s=0.25, t=0.5)}},
     ]
     assert markdown(rows).splitlines()[2:] == [
-        "| bare | plain | 0, 2 | 0.510 ± 0.014 | 0.710 ± 0.014 | 0.900 ± 0.000 |  | 94.0 ± 0.0 |",
-        "|  | scaled | 0 | 0.500 | 0.700 | 0.900 | s 0.25, t 0.50 | 94.0 |",
+        "| bare | plain | 0, 2 | 0.510 ± 0.014 | 0.710 ± 0.014 | 0.900 ± 0.000 | 94.0 ± 0.0 |  |",
+        "|  | scaled | 0 | 0.500 | 0.700 | 0.900 | 94.0 | s 0.25, t 0.50 |",
     ]
 
 
