@@ -21,6 +21,7 @@ from antioversmooth.cli.requests import load_tables_request
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.figures import analysed
 from antioversmooth.reporting.rendering.markdown import Block
+from antioversmooth.reporting.table.columns import signed
 from antioversmooth.runs import Run
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.runs.result import last_epoch_loss
@@ -32,6 +33,8 @@ DIGITS = {LOSS: 3, TOKENS: 3, MAPS: 3, TOP1: 1}
 
 Measured = dict[str, Any]
 """Of one run: a number for each name of DIGITS, and the sizes of its scales by symbol."""
+Row = dict[str, Any]
+"""Group, label and baseline of a row of the table, and what was measured, by seed."""
 
 
 def measured(run: Run) -> Measured:
@@ -44,7 +47,7 @@ def measured(run: Run) -> Measured:
         MAPS: statistics.mean(values["attention/similarity"][analysis.depth]),
         SCALES: {
             name.removeprefix("scales/"): statistics.mean(_sizes(by_layer.values()))
-            for name, by_layer in values.items()
+            for name, by_layer in sorted(values.items())
             if name.startswith("scales/")
         },
         TOP1: (run.result() or {})["metrics"][VAL_TOP1],
@@ -59,45 +62,51 @@ def _sizes(values: Iterable[Any]) -> Iterator[float]:
             yield abs(value)
 
 
-def collect(request: Request, seeds: Sequence[int], results: Path) -> list[dict[str, Any]]:
-    """Label, group and the measured seeds of each row of the table that has one."""
+def collect(request: Request, seeds: Sequence[int], results: Path) -> dict[str, Row]:
+    """The measured rows of the table, by their names."""
     experiments = {one.row_name: one for one in request.experiments}
     folder = request.results(results)
-    found = []
+    found = {}
     for row in request.tables[0].rows:
         runs = request.plan_row(experiments[row.row_name], seeds, folder)
         by_seed = {str(run.seed): measured(run) for run in runs if run.result() is not None}
         if by_seed:
-            found.append({"label": row.label, "group": row.group, "seeds": by_seed})
+            about = {"group": row.group, "label": row.label, "baseline": row.baseline}
+            found[row.row_name] = {**about, "seeds": by_seed}
     return found
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown table: mean and sample standard deviation over seeds."""
+def markdown(rows: Mapping[str, Row]) -> str:
+    """A Markdown table: means over seeds, and mean differences from the baseline's same seeds."""
     lines = [
         ["setting", "model", "seeds", *DIGITS, SCALES],
         ["---", "---", *["---:"] * (1 + len(DIGITS)), "---"],
     ]
     group = ""
-    for row in rows:
-        lines.append(["" if row["group"] == group else row["group"], *_cells(row)])
+    for row in rows.values():
+        baseline = rows.get(row["baseline"] or "", {"seeds": {}})
+        shown = "" if row["group"] == group else row["group"]
+        lines.append([shown, *_cells(row["label"], row["seeds"], baseline["seeds"])])
         group = row["group"]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _cells(row: Mapping[str, Any]) -> Iterator[str]:
-    seeds = list(row["seeds"].values())
-    yield row["label"]
-    yield ", ".join(row["seeds"])
+def _cells(
+    label: str, seeds: Mapping[str, Measured], baseline: Mapping[str, Measured]
+) -> Iterator[str]:
+    yield label
+    yield ", ".join(seeds)
     for name, digits in DIGITS.items():
-        yield _sample([seed[name] for seed in seeds], digits)
-    sizes = {name: [seed[SCALES][name] for seed in seeds] for name in seeds[0][SCALES]}
-    yield ", ".join(f"{name} {_sample(found, 2)}" for name, found in sizes.items())
-
-
-def _sample(values: Sequence[float], digits: int) -> str:
-    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{spread}"
+        mean = statistics.mean(one[name] for one in seeds.values())
+        pairs = [
+            one[name] - baseline[seed][name] for seed, one in seeds.items() if seed in baseline
+        ]
+        difference = f" ({signed(statistics.mean(pairs), digits)})" if pairs else ""
+        yield f"{mean:.{digits}f}{difference}"
+    sizes = [one[SCALES] for one in seeds.values()]
+    yield ", ".join(
+        f"{name} {statistics.mean(one[name] for one in sizes):.2f}" for name in sizes[0]
+    )
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -8,23 +8,26 @@ from antioversmooth.errors import UserError
 from benchmarks.trials import markdown, with_table
 
 
-def test_a_row_has_mean_and_spread_of_its_seeds_and_the_first_of_a_group_names_it() -> None:
+def test_a_row_has_the_means_of_its_seeds_and_their_differences_from_the_same_seeds() -> None:
     def seed(shift: float, **scales: float) -> dict[str, Any]:
         return {
             "training loss": 0.5 + shift,
-            "similarity of tokens": 0.7 + shift,
+            "similarity of tokens": 0.7 - shift,
             "similarity of attention maps": 0.9,
-            "mean size of scales": scales,
             "top-1 (%)": 94.0,
+            "mean size of scales": scales,
         }
 
-    rows = [
-        {"group": "bare", "label": "plain", "seeds": {"0": seed(0), "2": seed(0.02)}},
-        {"group": "bare", "label": "scaled", "seeds": {"0": seed(0, s=0.25, t=0.5)}},
-    ]
+    plain = {"0": seed(0), "2": seed(0.02)}
+    scaled = {"2": seed(0.03, s=0.25, t=0.5), "3": seed(0.05, s=0.75, t=0.5)}
+    rows = {
+        "plain": {"group": "bare", "label": "plain", "baseline": None, "seeds": plain},
+        "scaled": {"group": "bare", "label": "scaled", "baseline": "plain", "seeds": scaled},
+    }
     assert markdown(rows).splitlines()[2:] == [
-        "| bare | plain | 0, 2 | 0.510 ± 0.014 | 0.710 ± 0.014 | 0.900 ± 0.000 | 94.0 ± 0.0 |  |",
-        "|  | scaled | 0 | 0.500 | 0.700 | 0.900 | 94.0 | s 0.25, t 0.50 |",
+        "| bare | plain | 0, 2 | 0.510 | 0.690 | 0.900 | 94.0 |  |",
+        "|  | scaled | 2, 3 | 0.540 (+0.010) | 0.660 (−0.010) | 0.900 (+0.000) | 94.0 (+0.0) |"
+        " s 0.50, t 0.50 |",
     ]
 
 
