@@ -408,6 +408,22 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "--json", help="print everything, top-1 of each class included")
 
 
+def _throughput(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="ROW|RUN|timm:TAG", help="what is measured")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="changes to the row, as model.depth=24"
+    )
+    parser.add_argument(
+        "--batch", type=num_images, default=64, metavar="N", help="images a pass; default: 64"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        help="on a GPU; default: that of the row's recipe, float32 of a timm model",
+    )
+    _flag(parser, "--json", help="print everything, each round included")
+
+
 def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "specs",
@@ -544,6 +560,9 @@ COMMANDS: dict[str, Command] = {
         "measure and draw the layers of a run, checkpoint or timm model", "weights", _analyze
     ),
     "evaluate": Command("measure the accuracy of a run or checkpoint", "weights", _evaluate),
+    "throughput": Command(
+        "measure images per second of a model's forward pass", "throughput", _throughput
+    ),
     "data": Command("count a data set, and compare it with its spec", "specs", _data),
     "convert": Command(
         "write weights as safetensors, or for the released code", "weights", _convert
