@@ -19,6 +19,8 @@ from antioversmooth.cli.exit_codes import CLOSED_PIPE, INCOMPLETE
 from antioversmooth.cli.main import handler
 from antioversmooth.errors import SpecError, UserError
 from antioversmooth.project import find_root, find_spec
+from antioversmooth.reporting.rendering import markdown
+from antioversmooth.reporting.table import document
 from antioversmooth.runs import journal
 
 HEAVY = {
@@ -98,7 +100,8 @@ def test_the_readme_gets_the_table_between_its_markers(project: Path) -> None:
     readme.write_text("# Title\n<!-- smoke:begin -->\n<!-- smoke:end -->\n")
     finish(project, "smoke")
     assert cli.main(["table", "smoke", "profile=mini", "--readme"]) == 0
-    assert (project / "results" / "mini" / "smoke.md").read_text() in readme.read_text()
+    table = document.load_document(project / "results" / "mini" / "smoke.json")
+    assert markdown.render_for_readme(table) in readme.read_text()
 
 
 def test_status_shows_each_run_beside_the_papers_value(

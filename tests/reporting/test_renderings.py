@@ -79,7 +79,8 @@ def test_markdown_shows_special_characters_as_they_are() -> None:
 
 
 def test_every_markdown_line_of_the_grid_has_as_many_cells(small: Document) -> None:
-    lines = markdown.grid(small).splitlines()
+    lines = [line for line in markdown.render(small).splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + len(small["rows"])
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
 
 
@@ -214,6 +215,20 @@ def test_the_readme_block_is_replaced_and_nothing_else(small: Document, tmp_path
     assert text.endswith("<!-- small:end -->\nafter\n")
     assert "old" not in text
     assert not markdown.update_readme(readme, small)
+
+
+def test_a_readme_has_a_block_for_each_table_with_the_columns_that_it_has_room_for(
+    small: Document, tmp_path: Path
+) -> None:
+    readme = tmp_path / "README.md"
+    other = "<!-- other:begin mini 3 -->\nthe other table\n<!-- other:end -->\n"
+    readme.write_text(f"{other}<!-- small:begin -->\n<!-- small:end -->\n")
+    assert markdown.update_readme(readme, small)
+    text = readme.read_text()
+    assert text.startswith(other)
+    assert "| gain | within noise | params (M) | GMACs | state |" in text
+    assert "device-hours" in markdown.render(small)
+    assert "device-hours" not in text
 
 
 def test_a_readme_keeps_the_table_with_more_measured_rows_whatever_its_words(

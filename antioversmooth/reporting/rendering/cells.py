@@ -18,6 +18,19 @@ def shown_columns(document: Document) -> list[Column]:
     ]
 
 
+def printed_columns(document: Document) -> list[Column]:
+    """The columns that a printed page or a README has room for.
+
+    The state is left out where all rows are done with the seeds that the caption names.
+    """
+    alike = document["complete"] and all(row["seeds"] for row in document["rows"])
+    return [
+        column
+        for column in shown_columns(document)
+        if column.in_print and not (alike and column.key == "state")
+    ]
+
+
 def accuracy_digits(document: Document) -> int:
     """Decimals of an accuracy in percent: no more than the number of validation images supports."""
     return 2 if document["data"]["num_val"] >= 10_000 else 1

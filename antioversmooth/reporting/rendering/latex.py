@@ -37,7 +37,8 @@ _UNUSUAL = re.compile("[^ -~¡-ſ‘’“”…†‡•€™‰←→‐‑]|
 
 def render(document: Document) -> str:
     """A `table` environment with caption, rows by group, sources and notes."""
-    columns = _printed_columns(document)
+    # a group has no column, which would take room from the numbers: its name is a line of its own
+    columns = [column for column in cells.printed_columns(document) if column.key != "group"]
     alignment = "".join("l" if column.sort is None else "r" for column in columns)
     return "\n".join(
         [
@@ -60,21 +61,6 @@ def render(document: Document) -> str:
             "",
         ]
     )
-
-
-def _printed_columns(document: Document) -> list[Column]:
-    """The columns that a page has room for.
-
-    A group has no column, which would take room from the numbers: its name is a line of its own.
-    The state is left out where all rows are done with the seeds that the caption names.
-    """
-    alike = document["complete"] and all(row["seeds"] for row in document["rows"])
-    omitted = {"group", "state"} if alike else {"group"}
-    return [
-        column
-        for column in cells.shown_columns(document)
-        if column.in_print and column.key not in omitted
-    ]
 
 
 def _groups(document: Document, columns: list[Column]) -> Iterator[str]:

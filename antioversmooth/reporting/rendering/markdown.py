@@ -9,6 +9,7 @@ from pathlib import Path
 from antioversmooth import files
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.rendering import cells
+from antioversmooth.reporting.table.columns import Column
 from antioversmooth.reporting.table.document import Document, num_measured
 from antioversmooth.text import one_line
 
@@ -17,18 +18,26 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$]|&(?=#?\w+;))")
 
 def render(document: Document) -> str:
     """The whole table: title, caption, rows, sources and notes."""
+    return _page(document, cells.shown_columns(document))
+
+
+def render_for_readme(document: Document) -> str:
+    """The table with the columns that a README has room for."""
+    return _page(document, cells.printed_columns(document))
+
+
+def _page(document: Document, columns: list[Column]) -> str:
     parts = [
         f"### {escape(document['title'])}",
         " ".join(map(escape, document["caption"])),
-        grid(document),
+        _grid(document, columns),
         "\n".join(f"- {escape(remark)}" for remark in cells.remarks(document)),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def grid(document: Document) -> str:
+def _grid(document: Document, columns: list[Column]) -> str:
     """Header and rows."""
-    columns = cells.shown_columns(document)
     lines = [
         list(map(escape, cells.headings(document, columns))),
         [":---" if column.sort is None else "---:" for column in columns],
@@ -102,7 +111,7 @@ def update_readme(path: Path, document: Document, *, may_lose: bool = False) -> 
             f" {ours}; {ALLOW_LOSS}"
         )
     marker = f"<!-- {name}:begin {document['profile']} {ours} -->"
-    updated = f"{block.before}{marker}\n{render(document)}{block.after}"
+    updated = f"{block.before}{marker}\n{render_for_readme(document)}{block.after}"
     if updated != text:
         files.write_atomic(path, updated)
     return updated != text

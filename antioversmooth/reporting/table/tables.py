@@ -143,7 +143,11 @@ def compare_renderings(document: Document, path: Path, readme: Path | None) -> d
             gallery.TITLE, pictures
         )
     table = markdown.readme_table(_text(readme), document) if readme else None
-    return same if table is None else {**same, "README.md": table == markdown.render(document)}
+    return (
+        same
+        if table is None
+        else {**same, "README.md": table == markdown.render_for_readme(document)}
+    )
 
 
 def _text(path: Path) -> str:
