@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import textwrap
 from collections.abc import Sequence
@@ -93,14 +94,16 @@ def _to_json(panel: PanelData) -> dict[str, Any]:
 def palette_indices(labels: Sequence[str]) -> list[int]:
     """Index of a colour for each label, all different: the same for a method in every figure.
 
-    The first label of a method has the method's colour; further ones have the colours after those.
+    The first label of a method has the method's colour; further ones have the colours after those
+    of the paper's methods and of the others here.
     """
-    used: list[int] = []
-    next_free = 1 + max(METHOD_COLOURS.values())
-    for label in labels:
-        own = next((index for method, index in METHOD_COLOURS.items() if method in label), BASELINE)
-        used.append(own if own not in used else max(next_free, 1 + max(used)))
-    return used
+    own = [
+        next((index for title, index in METHOD_COLOURS.items() if title in label), BASELINE)
+        for label in labels
+    ]
+    paper = sum(1 for method in _METHODS if method.released)
+    free = itertools.count(1 + max(paper, *own, BASELINE))
+    return [index if index not in own[:place] else next(free) for place, index in enumerate(own)]
 
 
 def appearance(index: int) -> tuple[str, str]:
