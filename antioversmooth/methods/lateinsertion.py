@@ -1,4 +1,4 @@
-"""Late insertion: the class token enters before block `at`; the blocks before see patches only."""
+"""Late insertion: the class token enters behind some blocks, which see patch tokens only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from antioversmooth.constraints import at_least, option
+from antioversmooth.constraints import option
 from antioversmooth.methods.family import Family
 from antioversmooth.methods.tokens import TokenMethod
 
@@ -19,19 +19,21 @@ class LateInsertion(TokenMethod):
     title: ClassVar[str] = "Late insertion"
     source: ClassVar[str] = "Touvron et al., ICCV 2021, arXiv 2103.17239"
 
-    at: int = option(10, at_least(0))
-    """Number of blocks that only patch tokens pass; 0 is the plain model."""
+    at: int = option(-2)
+    """Number of blocks that only patch tokens pass, or below 0 minus the number of the others: -2
+    is 10 of 12 blocks. 0 is the plain model."""
 
     def entrance(self, depth: int) -> int:
-        """The option."""
-        return self.at
+        """The option, from the end where it is below 0."""
+        return self.at if self.at >= 0 else depth + self.at
 
     def misfits(self, depth: int, *, distilled: bool) -> Iterator[tuple[str, str]]:
         """One block at least sees the class token."""
-        if self.at >= depth:
-            yield "method_options.at", f"below the number of blocks, {depth}"
+        if not -depth <= self.at < depth:
+            yield "method_options.at", f"from -{depth} to {depth - 1}, of {depth} blocks"
 
     def sentences(self, family: Family) -> Iterator[str]:
         """Where the class token enters."""
         if self.at:
-            yield f"Late insertion: the class token enters behind {self.at} blocks"
+            blocks = f"behind {self.at}" if self.at > 0 else f"in front of the last {-self.at}"
+            yield f"Late insertion: the class token enters {blocks} blocks"

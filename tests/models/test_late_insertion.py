@@ -49,7 +49,7 @@ def test_late_insertion_at_0_is_the_plain_model(build: Build, images: Tensor, tr
 
 
 @pytest.mark.parametrize(
-    ("at", "prefix"), [(0, [1, 1, 1, 1]), (1, [0, 0, 1, 1]), (2, [0, 0, 0, 1])]
+    ("at", "prefix"), [(0, [1, 1, 1, 1]), (1, [0, 0, 1, 1]), (2, [0, 0, 0, 1]), (-1, [0, 0, 0, 1])]
 )
 def test_the_analysis_knows_where_the_class_token_is(images: Tensor, at: int, prefix: list[int]):
     assert prefix_by_layer(images, "lateinsertion", at=at) == prefix
@@ -71,7 +71,7 @@ def test_it_comes_before_methods_whose_means_leave_tokens_out(build: Build):
 @pytest.mark.parametrize(
     ("kind", "at", "message"),
     [
-        ("vit", 2, "method_options.at should be below the number of blocks, 2"),
+        ("vit", 2, "method_options.at should be from -2 to 1, of 2 blocks"),
         ("vit_no_class_token", 1, "it has no class token"),
         ("vit_registers", 1, "it has 3 registers"),
         ("cait", 1, "Cait"),

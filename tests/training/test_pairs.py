@@ -28,6 +28,8 @@ ROWS = {
 }
 """A row of each family, and the overrides that make it small."""
 DROPPING = ("recipe.dropout=0.2", "recipe.drop_path=0.4")
+MOVED = {"registers": {"cls_token", "pos_embed"}}
+"""Weights that a method stores otherwise: here the class token takes over its position."""
 CASES = [(name, family.value) for name, method in METHODS.items() for family in method.families]
 
 Pair = Callable[[str, str], tuple[nn.Module, nn.Module]]
@@ -55,9 +57,9 @@ def test_a_method_changes_no_initial_weight_and_no_mask_of_the_backbone(
     without, with_method = pair(method, family)
     added = scales(with_method).keys()
     weights = {key: w for key, w in with_method.state_dict().items() if key not in added}
-    common = without.state_dict().keys() & weights.keys()
-    # a method may take parameters of the backbone away, such as a position of the class token
-    assert len(common) > 0.8 * len(without.state_dict())
+    common = (without.state_dict().keys() & weights.keys()) - MOVED.get(method, set())
+    # a method may take parameters of the backbone away, such as one of the two blocks
+    assert len(common) > 0.6 * len(without.state_dict())
     differing = [key for key in common if not torch.equal(without.state_dict()[key], weights[key])]
     assert differing == []
     numbers, masks = (
@@ -81,4 +83,6 @@ def test_the_first_step_of_a_pair_is_the_same_where_a_method_is_exact_at_its_sta
     """With dropout and drop path."""
     images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     plain, with_method = (model(images) for model in pair(method, family))
+    # a loss on patch tokens gets those beside the logits
+    with_method = with_method[0] if isinstance(with_method, tuple) else with_method
     torch.testing.assert_close(with_method, plain, atol=1e-5, rtol=1e-5)
