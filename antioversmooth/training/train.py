@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.datasets.dataset import open_dataset
@@ -110,7 +110,8 @@ def _train(attempt: Attempt, stop: StopRequest, failures: Connection) -> None:
         trainer.fit()
     if ranks.is_main:
         attempt.check_fence()
-        similarity = _record_similarity(attempt, model, evaluator, loaders.evaluation(dataset.val))
+        sample = loaders.sample(dataset.val, SIMILARITY_IMAGES)
+        similarity = _record_similarity(attempt, model, evaluator, sample)
         evaluation = start if config.recipe.epochs == 0 else None
         data = {**dataset.counts(), "subset": dataset.subset, **checksums}
         write_result(attempt, model, data, similarity=similarity, evaluation=evaluation)
@@ -136,15 +137,15 @@ def _evaluate_start(
 
 
 def _record_similarity(
-    attempt: Attempt, model: nn.Module, evaluator: Evaluator, split: Iterable[Batch]
+    attempt: Attempt, model: nn.Module, evaluator: Evaluator, sample: Iterable[Batch]
 ) -> dict[str, Any]:
     """Journals each block's token similarity, by both definitions, and returns it.
 
     Args:
-        split: The whole split, not this rank's share: the images must not depend on the number of
-            ranks.
+        sample: Of the whole split, not of this rank's share: the images must not depend on the
+            number of ranks.
     """
-    images = _first_images(evaluator, split)
+    images = torch.cat([evaluator.preprocessing.normalise(batch.images) for batch in sample])
     similarity = token_similarity(model, images)
     step = attempt.run.experiment.total_steps
     values = zip(similarity.tokens, similarity.off_diagonal, strict=True)
@@ -152,12 +153,3 @@ def _record_similarity(
         found = {TOKEN_SIMILARITY: tokens, OFF_DIAGONAL_SIMILARITY: off_diagonal}
         attempt.record(step, layer=layer, **found)
     return {**asdict(similarity), "images": len(images)}
-
-
-def _first_images(evaluator: Evaluator, split: Iterable[Batch]) -> Tensor:
-    images: list[Tensor] = []
-    for batch in split:
-        images.append(evaluator.preprocessing.normalise(batch.images))
-        if sum(map(len, images)) >= SIMILARITY_IMAGES:
-            break
-    return torch.cat(images)[:SIMILARITY_IMAGES]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from processes import TINY
@@ -13,9 +14,11 @@ from torch import nn
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.datasets.images import ArrayImages
 from antioversmooth.errors import CheckpointError
 from antioversmooth.runs import Run
 from antioversmooth.runs.checkpoints import Checkpoint
+from antioversmooth.training.data.loading import Loaders
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.weights.analyse import BATCH, analyse, validation_batches
 from antioversmooth.training.weights.initial import new_model
@@ -86,14 +89,25 @@ def test_a_run_that_only_evaluates_is_analysed_with_the_weights_it_started_from(
     )
 
 
-def test_validation_images_are_streamed_in_their_order(tiny_run: Callable[..., Run]) -> None:
+def test_validation_images_are_streamed_spread_over_the_split(
+    tiny_run: Callable[..., Run],
+) -> None:
     config = tiny_run().experiment
     images = open_dataset(config.data).val
-    first = torch.cat(list(validation_batches(config, images, BATCH + 3)))
-    assert len(first) == BATCH + 3
     sizes = [len(batch) for batch in validation_batches(config, images, 10**6)]
-    assert sum(sizes) == len(images.labels)
-    assert max(sizes) == BATCH
-    torch.testing.assert_close(
-        torch.cat(list(validation_batches(config, images, 5))), first[:5], atol=0, rtol=0
-    )
+    assert (sum(sizes), max(sizes)) == (len(images.labels), BATCH)
+    every = torch.cat(list(validation_batches(config, images, 10**6)))
+    some = torch.cat(list(validation_batches(config, images, 5)))
+    places = [place * len(images.labels) // 5 for place in range(5)]
+    torch.testing.assert_close(some, every[places], atol=0, rtol=0)
+
+
+def test_classes_of_a_sorted_split_are_all_in_its_sample(tiny_run: Callable[..., Run]) -> None:
+    config = tiny_run().experiment
+    labels = np.repeat(np.arange(10), 7)
+    images = ArrayImages(np.zeros((70, 1, 8, 8), np.uint8), labels, "sorted")
+    loaders = Loaders(config, seed=0)
+    assert torch.cat([batch.labels for batch in loaders.sample(images, 10)]).tolist() == [
+        *range(10)
+    ]
+    assert sum(len(batch.labels) for batch in loaders.sample(images, 99)) == 70

@@ -133,7 +133,19 @@ class Loaders:
 
     def evaluation(self, images: Images, *, rank: int = 0, world_size: int = 1) -> Iterable[Batch]:
         """This rank's share of a split, disjoint from the others'; can be iterated repeatedly."""
-        share = [View(i, i) for i in range(rank, len(images.labels), world_size)]
+        return self._evaluation(images, range(rank, len(images.labels), world_size))
+
+    def sample(self, images: Images, count: int) -> Iterable[Batch]:
+        """At most `count` images of a split, as for evaluation, evenly spaced in their order.
+
+        The first ones of an image folder, or of a file that is sorted, are of a few classes only.
+        """
+        total = len(images.labels)
+        number = min(count, total)
+        return self._evaluation(images, [place * total // number for place in range(number)])
+
+    def _evaluation(self, images: Images, indices: Sequence[int]) -> Iterable[Batch]:
+        share = [View(i, i) for i in indices]
         size = self.runtime.eval_batch
         chunks = [share[start : start + size] for start in range(0, len(share), size)]
         transform = augmentation.eval_transform(self.recipe, self.data, self.image_size)

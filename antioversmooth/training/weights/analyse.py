@@ -34,7 +34,7 @@ BATCH = 32
 
 
 def analyse(target: Path, experiment: Experiment | None = None, *, num_images: int) -> Analysis:
-    """All measures of the model's layers, on the first validation images and on every GPU.
+    """All measures of the model's layers, on validation images and on every GPU.
 
     Args:
         target: As in `trained`.
@@ -78,15 +78,11 @@ def _weights_name(target: Path, config: Experiment) -> str:
 
 
 def validation_batches(config: Experiment, images: Images, num_images: int) -> Iterator[Tensor]:
-    """The first validation images in batches [B, C, S, S], preprocessed as for evaluation.
+    """Validation images in batches [B, C, S, S], preprocessed as for evaluation.
 
-    Only one batch is in memory at a time.
+    They are spread evenly over the split. Only one batch is in memory at a time.
     """
     small = replace(config, runtime=replace(config.runtime, eval_batch=BATCH))
     preprocessing = DevicePreprocessing(config.data, seed=0, device=torch.device("cpu"))
-    remaining = num_images
-    for batch in Loaders(small, seed=0).evaluation(images):
-        yield preprocessing.normalise(batch.images[:remaining])
-        remaining -= len(batch.images)
-        if remaining <= 0:
-            return
+    for batch in Loaders(small, seed=0).sample(images, num_images):
+        yield preprocessing.normalise(batch.images)
