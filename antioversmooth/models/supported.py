@@ -77,30 +77,37 @@ def _nearest(model: nn.Module) -> str:
     return ""
 
 
-def require_supported(layer: Layer, methods: Sequence[Method]) -> None:
-    """Raises ModelError, with the layer's name, where the methods would not be exact."""
+def require_known(layer: Layer) -> None:
+    """Raises ModelError, with the layer's name, where it is none of timm's that are known here."""
     name, block, attention = layer
     if isinstance(attention, scaled.ScaledAttention):
-        raise ModelError(f"{name} is scaled already; remove_scaling(model) undoes it")
+        raise ModelError(f"{name} is scaled already; remove_method(model) undoes it")
     _require_kind(name, attention, ATTENTION)
     if isinstance(attention, _WINDOWS):
         _require_kind(name.removesuffix(".attn"), block, MAP_BLOCKS)
-    behind_softmax = [method for method in methods if isinstance(method, AttentionMethod)]
-    for part in ("qkv", "v_proj", "proj") if behind_softmax else ("proj",):
+
+
+def require_supported(layer: Layer, method: Method) -> None:
+    """Raises ModelError, with the layer's name, where the method would not be exact."""
+    require_known(layer)
+    name, attention = layer.name, layer.attention
+    parts = ("qkv", "v_proj", "proj") if isinstance(method, AttentionMethod) else ("proj",)
+    for part in parts:
         linear = getattr(attention, part, None)
         if linear is not None and not scaled.is_linear(linear):
             raise scaled.unsupported_layer(f"{name}.{part}", linear)
-    for method in behind_softmax:
-        if method.mask_aware and attention.attn_drop.p > 0:
-            raise ModelError(
-                f"{method.title} does not go into {name}: mask_aware and attention dropout exclude"
-                " each other"
-            )
-        if method.has_own and isinstance(attention, TalkingHeadAttn):
-            raise ModelError(
-                f"{method.title} does not go into {name}: the mixing of talking heads cannot hold"
-                " the values themselves"
-            )
+    if not isinstance(method, AttentionMethod):
+        return
+    if method.mask_aware and attention.attn_drop.p > 0:
+        raise ModelError(
+            f"{method.title} does not go into {name}: mask_aware and attention dropout exclude"
+            " each other"
+        )
+    if method.has_own and isinstance(attention, TalkingHeadAttn):
+        raise ModelError(
+            f"{method.title} does not go into {name}: the mixing of talking heads cannot hold"
+            " the values themselves"
+        )
 
 
 def _require_kind(name: str, module: nn.Module, supported: Iterable[type]) -> None:

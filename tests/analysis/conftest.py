@@ -22,7 +22,8 @@ def build() -> Callable[..., nn.Module]:
     def build_one(kind: str, **scaling: Any) -> nn.Module:
         torch.manual_seed(0)
         model = BUILDERS[kind]().eval()
-        add_scaling(model, **scaling)
+        if scaling:
+            add_scaling(model, **scaling)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 spread = 0.4 if name in scales(model) else 0.2

@@ -255,7 +255,7 @@ def test_a_model_that_is_data_parallel_already_is_refused(
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         model = nn.parallel.DistributedDataParallel(build("vit"))
-        with pytest.raises(ModelError, match=r"DistributedDataParallel already.*add_scaling first"):
+        with pytest.raises(ModelError, match=r"DistributedDataParallel already.*add_method first"):
             add_scaling(model, attnscale=True)
         assert not scales(model)
     finally:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from antioversmooth.methods.base import Method
+from antioversmooth.methods.base import AttentionMethod, FeatureMethod, Method
 from antioversmooth.methods.losses import LossMethod
 from antioversmooth.methods.tokens import TokenMethod
-from antioversmooth.models.places import losses, tokens
+from antioversmooth.models.places import attention, features, losses, tokens
 
 PLACERS: dict[type[Method], ModuleType] = {
     TokenMethod: tokens,
+    AttentionMethod: attention,
+    FeatureMethod: features,
     LossMethod: losses,
 }
-"""Modules with `require_supported(model, method)`, `place(model, method)`,
+"""Modules with `require_supported(model, method)`, `place(model, method, class_token_in_mean=...)`,
 `require_removable(model)` and `restore(model)`."""
 
 
-def placer_of(method: Method) -> ModuleType | None:
-    """The module that places a method; None for those that attention layers hold."""
-    return next((one for kind, one in PLACERS.items() if isinstance(method, kind)), None)
+def placer_of(method: Method) -> ModuleType:
+    """The module that places a method."""
+    return next(one for kind, one in PLACERS.items() if isinstance(method, kind))

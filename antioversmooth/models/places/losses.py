@@ -21,7 +21,7 @@ def require_supported(model: Any, method: LossMethod) -> None:
         raise ModelError(f"{refused}: it has no classes")
 
 
-def place(model: Any, method: LossMethod) -> None:
+def place(model: Any, method: LossMethod, **_: bool) -> None:
     """Lets a supported model return its patch tokens, and gives them a classifier."""
     model.__class__ = PatchVisionTransformer
     model.loss_method = method

@@ -44,7 +44,7 @@ def require_supported(model: Any, method: TokenMethod) -> None:
         raise ModelError(f"{refused}: it has {model.num_reg_tokens} registers")
 
 
-def place(model: Any, method: TokenMethod) -> None:
+def place(model: Any, method: TokenMethod, **_: bool) -> None:
     """Adds the method's tokens and blocks to a supported model."""
     depth = len(model.blocks)
     if method.num_registers:

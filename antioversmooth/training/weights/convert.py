@@ -7,7 +7,7 @@ from pathlib import Path
 
 from antioversmooth.config import Experiment
 from antioversmooth.errors import CheckpointError
-from antioversmooth.models import remove_scaling
+from antioversmooth.models import remove_method
 from antioversmooth.models.load_report import LoadReport
 from antioversmooth.models.state_files import save_weights
 from antioversmooth.models.weights import Purpose, load_timm
@@ -58,7 +58,7 @@ def convert_weights(
         )
     )
     classes = published_classes(tag) if kind == "timm" else recorded_names(Path(source))
-    plain = remove_scaling(model) if fold else model
+    plain = remove_method(model) if fold else model
     save_weights(plain, target, metadata=_metadata(source, config, fold, average), classes=classes)
     return report
 

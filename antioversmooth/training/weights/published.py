@@ -16,7 +16,7 @@ from antioversmooth.analysis.measures import measure
 from antioversmooth.analysis.record import Analysis
 from antioversmooth.datasets.passed_over import EXTENSIONS
 from antioversmooth.errors import DataError
-from antioversmooth.models.supported import require_supported, self_attentions
+from antioversmooth.models.supported import require_known, self_attentions
 from antioversmooth.models.weights import published_model
 from antioversmooth.training.data.decoding import decode
 from antioversmooth.training.weights.analyse import BATCH
@@ -60,7 +60,7 @@ def analyse_model(
         ModelError: Its attention layers are not measured.
     """
     for layer in self_attentions(model):
-        require_supported(layer, [])
+        require_known(layer)
     found = measure(model, image_batches(model, images), title=title, weights=weights)
     return replace(found, data=data)
 

@@ -1,0 +1,74 @@
+"""The place of an AttentionMethod: behind the softmax, in front of the projection, head by head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from antioversmooth.methods import AttentionMethod
+from antioversmooth.models import attention as scaled
+from antioversmooth.models import supported
+from antioversmooth.models.places import layers
+
+
+def require_supported(model: nn.Module, method: AttentionMethod) -> None:
+    """Raises ModelError where the method would not be exact in the model."""
+    for layer in supported.self_attentions(model):
+        supported.require_supported(layer, method)
+
+
+def place(model: Any, method: AttentionMethod, *, class_token_in_mean: bool) -> None:
+    """Adds the method to every self-attention layer; its parameters are one number a head."""
+    for layer in layers.prepare(model, class_token_in_mean=class_token_in_mean):
+        _place(layer.attention, method)
+
+
+def require_removable(model: nn.Module) -> None:
+    """Raises ModelError where a method neither is off nor folds into CaiT's talking heads."""
+    for layer in _holders(model):
+        attention = layer.attention
+        if not isinstance(attention, scaled.ScaledTalkingHeads):
+            layers.require_off(model, attention.method, attention, layer.name)
+
+
+def restore(model: Any) -> None:
+    """Folds methods into CaiT's talking heads, and drops those that are off."""
+    for layer in _holders(model):
+        _remove(layer.attention, model)
+
+
+def _holders(model: nn.Module) -> list[supported.Layer]:
+    return [layer for layer in supported.scaled_layers(model) if layer.attention.method is not None]
+
+
+def _place(attention: Any, method: AttentionMethod) -> None:
+    attention.method = method
+    layers.register(attention, method.parameters, attention.proj.weight, attention.num_heads)
+    if attention.folded or isinstance(attention, scaled.ScaledTalkingHeads):
+        return
+    # Swin-V2 builds the matrix always
+    if hasattr(attention, "fused_attn"):
+        attention.was_fused, attention.fused_attn = attention.fused_attn, False
+    attention.attn_drop.__class__ = scaled.ExplicitDropout
+    attention.attn_drop.attention = (attention,)
+
+
+def _remove(attention: Any, model: Any) -> None:
+    if isinstance(attention, scaled.ScaledTalkingHeads):
+        _fold_mixing(attention, model.get_submodule("patch_embed"))
+    if isinstance(attention.attn_drop, scaled.ExplicitDropout):
+        delattr(attention.attn_drop, "attention")
+        attention.attn_drop.__class__ = nn.Dropout  # type: ignore[assignment]
+    if hasattr(attention, "was_fused"):
+        attention.fused_attn = attention.was_fused
+    method, attention.method = attention.method, None
+    layers.release(attention, method, attention)
+
+
+def _fold_mixing(attention: scaled.ScaledTalkingHeads, patch_embed: Any) -> None:
+    with torch.no_grad():
+        weight, bias = attention.mixing(patch_embed.num_patches)
+        attention.proj_w.weight.copy_(weight)
+        attention.proj_w.bias.copy_(bias)
