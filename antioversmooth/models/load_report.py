@@ -30,6 +30,8 @@ class LoadReport:
     """Buffers of the source that the model computes for itself."""
     no_tensors: tuple[str, ...] = ()
     """Values between the tensors of the source that are no tensors."""
+    training: tuple[str, ...] = ()
+    """State of the training that the weights come from; a run that starts from them has its own."""
     classes: str = ""
     """How its classes were matched with those of the data; empty where they were not compared."""
 
@@ -41,6 +43,7 @@ class LoadReport:
             "not loaded, because its classes are others": self.reset,
             "not loaded, because the model computes them": self.ignored,
             "not loaded, because they are no tensors": self.no_tensors,
+            "not used, because training begins at its first step": self.training,
             "not in the source, left at their initial values": self.missing,
         }
         listed = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in groups.items() if keys]

@@ -8,7 +8,7 @@ import re
 import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ CLASSES = "classes"
 _WEIGHTS = ("model", "state_dict")
 """Keys under which a checkpoint holds its weights; the first that is there is used."""
 
+_TRAINING = ("optimizer", "lr_scheduler", "scaler", "epoch", "step")
+"""Keys under which a checkpoint holds the state of a training: ours, DeiT's, Swin's."""
+
 _AVERAGES = ("ema", "model_ema", "state_dict_ema")
 """The same for their moving average: ours, DeiT's, timm's. A file without others gives these."""
 
@@ -44,6 +47,8 @@ class StoredState:
     """Keys of other weights in the file."""
     no_tensors: tuple[str, ...] = ()
     """Keys between those of the tensors that hold other values."""
+    training: tuple[str, ...] = ()
+    """Keys of the file with the state of the training beside the weights."""
 
 
 def read_state(source: Path, *, average: bool = False, key: str = "") -> StoredState:
@@ -75,7 +80,8 @@ def read_state(source: Path, *, average: bool = False, key: str = "") -> StoredS
             f"{_hint(content)}"
         )
     name = next(iter(states)) if found is None else found
-    return _stored(source, states[name], name, tuple(other for other in states if other != name))
+    stored = _stored(source, states[name], name, tuple(one for one in states if one != name))
+    return replace(stored, training=tuple(key for key in _TRAINING if name and key in content))
 
 
 def several_states(source: str, names: Sequence[str]) -> CheckpointError:

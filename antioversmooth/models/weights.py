@@ -169,6 +169,7 @@ def _load(
         missing=tuple(missing),
         reset=tuple(reset),
         no_tensors=stored.no_tensors,
+        training=stored.training if purpose is Purpose.training else (),
         **_account(state, fitted, reset),
     )
 

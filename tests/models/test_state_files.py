@@ -3,6 +3,7 @@ files with several."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 from collections.abc import Callable
@@ -316,3 +317,30 @@ def test_the_checksum_of_an_index_covers_its_shards(tmp_path: Path):
     assert weight_files.checksum(index) == before
     write_shards(randomised(BUILDERS["vit"]()), tmp_path, "safetensors")
     assert weight_files.checksum(index) != before
+
+
+def test_the_report_names_the_state_of_a_training_that_starts_anew(tmp_path: Path):
+    """A checkpoint of the released main.py, to train on from its weights."""
+    trained = randomised(BUILDERS["vit"]())
+    optimizer = torch.optim.AdamW(trained.parameters())
+    trained(torch.zeros(1, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    content = {
+        "model": trained.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "lr_scheduler": {"t_initial": 500},
+        "epoch": 7,
+        "model_ema": trained.state_dict(),
+        "scaler": {"scale": 65536.0},
+        "args": argparse.Namespace(epochs=500),
+    }
+    torch.save(content, tmp_path / "checkpoint.pth")
+    model = BUILDERS["vit"]()
+    report = load_weights(model, tmp_path / "checkpoint.pth", purpose=Purpose.training)
+    assert equal(model, trained)
+    assert (
+        "4 not used, because training begins at its first step: optimizer, lr_scheduler, scaler,"
+        " epoch"
+    ) in report.lines()
+    evaluated = load_weights(model, tmp_path / "checkpoint.pth")
+    assert not evaluated.training
