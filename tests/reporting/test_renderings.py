@@ -16,13 +16,14 @@ from fabricated import Lab
 
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.rendering import cells, csv_file, gallery, latex, markdown, page
-from antioversmooth.reporting.rendering.chart import Axis
+from antioversmooth.reporting.rendering.chart import Axis, Gain, gain_chart
 from antioversmooth.reporting.table import columns, document, tables
 from antioversmooth.reporting.table.columns import COLUMNS, Column
 from antioversmooth.reporting.table.document import Document
 
 RESULTS = Path(__file__).parents[2] / "results"
-COMMITTED = sorted([*RESULTS.glob("table*.json"), *RESULTS.glob("*/table*.json")])
+SPECS = (RESULTS.parent / "experiments" / "tables").glob("*.yaml")
+COMMITTED = sorted(path for spec in SPECS for path in RESULTS.rglob(f"{spec.stem}.json"))
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_the_page_fetches_nothing(small: Document) -> None:
 
 
 def test_the_page_draws_curves_and_similarities_of_each_group(small: Document) -> None:
-    text = page.render(small)
+    text = page.render(small).partition("Accuracy after each epoch")[2]
     # two groups have curves, one has similarities
     assert text.count("<figure>") == 3
     # four done runs in both; of the stopped one a single point
@@ -204,6 +205,28 @@ def test_signed(value: float, text: str) -> None:
 )
 def test_significant(value: int, text: str) -> None:
     assert columns.significant(value, 0, 1e6) == text
+
+
+def test_the_page_draws_gains_with_intervals_beside_the_papers_on_one_axis() -> None:
+    gains = [Gain("a" * 60, 1.5, (-1.0, 4.0), 1.1), Gain("b", -2.0, None, None)]
+    chart = gain_chart(gains)
+    assert (chart.x.low, chart.x.high) == (-2.0, 4.0)
+    assert [label for _, label in chart.ticks()] == ["-2", "0", "2", "4"]
+    middle = chart.x.at(1.0)
+    assert middle == pytest.approx((chart.x.at(-2.0) + chart.x.at(4.0)) / 2)
+    assert chart.left < chart.x.at(-2.0) < chart.x.at(4.0) < chart.width
+    assert chart.gains[0].label == "a" * 39 + "…"
+    assert gain_chart([Gain("small", 0.3, (0.2, 0.4), None)]).x.low == 0, "0 is always there"
+
+
+def test_gains_are_drawn_where_one_has_an_interval(small: Document) -> None:
+    drawn = page.render(small)
+    assert drawn.count('<line class="interval s0" x1=') == 1
+    assert drawn.count('<circle class="hollow s1" cx="') == 2, "the paper's gain, and the legend"
+    for row in small["rows"]:
+        if row["gain"]:
+            row["gain"]["interval"] = None
+    assert "Gain of each row over its baseline" not in page.render(small)
 
 
 def test_the_readme_block_is_replaced_and_nothing_else(small: Document, tmp_path: Path) -> None:

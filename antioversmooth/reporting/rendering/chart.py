@@ -1,10 +1,10 @@
-"""Geometry of the line charts of a page; chart.html draws them as inline SVG."""
+"""Geometry of the charts of a page; chart.html draws them as inline SVG."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from antioversmooth.analysis.drawing import palette_indices
 
@@ -99,6 +99,69 @@ def line_chart(series: Sequence[Series], *, x_label: str, y_label: str) -> Chart
         ],
         list(zip(colours, labels, strict=True)),
     )
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The gain of a row over its baseline, in points."""
+
+    label: str
+    mean: float
+    interval: tuple[float, float] | None
+    """Low and high end; None where there is none."""
+    paper: float | None
+    """The paper's gain; None where it has none."""
+
+
+LINE_HEIGHT, LABEL_WIDTH, LABEL_LENGTH = 24, 250, 40
+"""Pixels of a row and of its label, and characters of the label."""
+
+
+@dataclass(frozen=True)
+class GainChart:
+    """Everything that chart.html draws of gains: a line for each row, from top to bottom."""
+
+    gains: Sequence[Gain]
+    x: Axis
+    top: int = TOP
+    line_height: int = LINE_HEIGHT
+    left: int = LABEL_WIDTH
+    width: int = LABEL_WIDTH + WIDTH - LEFT
+
+    @property
+    def bottom(self) -> int:
+        """Pixels of the lower end of the lines."""
+        return self.top + len(self.gains) * self.line_height
+
+    @property
+    def height(self) -> int:
+        """Pixels, with the labels of the axis."""
+        return self.bottom + BOTTOM
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Pixels and labels of the axis."""
+        pairs = zip(self.x.ticks(), self.x.labels(), strict=True)
+        return [(self.x.at(tick), label) for tick, label in pairs]
+
+
+def gain_chart(gains: Sequence[Gain]) -> GainChart:
+    """A chart of gains, on an axis with 0.
+
+    Args:
+        gains: At least one.
+    """
+    values = [0.0]
+    for gain in gains:
+        values += [gain.mean, *(gain.interval or ())]
+        values += [] if gain.paper is None else [gain.paper]
+    shown = [replace(gain, label=shorten(gain.label, LABEL_LENGTH)) for gain in gains]
+    width = GainChart.width
+    return GainChart(shown, _axis(values, LABEL_WIDTH + RIGHT, width - RIGHT))
+
+
+def shorten(text: str, length: int) -> str:
+    """The text, with its end left out where it is longer."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _axis(values: Sequence[float], start: float, end: float) -> Axis:

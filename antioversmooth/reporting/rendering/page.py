@@ -6,7 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from antioversmooth.reporting.rendering import cells, gallery, html, provenance
-from antioversmooth.reporting.rendering.chart import Points, Series, line_chart
+from antioversmooth.reporting.rendering.chart import (
+    Gain,
+    GainChart,
+    Points,
+    Series,
+    gain_chart,
+    line_chart,
+)
 from antioversmooth.reporting.table.columns import Column, Row, dig
 from antioversmooth.reporting.table.document import Document
 
@@ -19,6 +26,7 @@ def render(document: Document) -> str:
         document=document,
         columns=list(zip(columns, cells.headings(document, columns), strict=True)),
         rows=[_row(document, columns, row) for row in document["rows"]],
+        gains=_gains(document),
         sections=list(_sections(document)),
         gallery=gallery.PAGE,
         remarks=cells.remarks(document),
@@ -48,6 +56,21 @@ def _kind(row: Row) -> str:
 
 
 # -- figures ---------------------------------------------------------------------------------------
+
+
+def _gains(document: Document) -> GainChart | None:
+    """The gains of all rows; None where no gain has an interval, and says little."""
+    rows = {row.get("row") or row["experiment"]: row for row in document["rows"]}
+    gains = []
+    for row in document["rows"]:
+        if row["gain"]:
+            ends = row["gain"].get("interval")
+            interval = (ends["low"], ends["high"]) if ends else None
+            published = [dig(one, "paper.top1") for one in (row, rows.get(row["baseline"]))]
+            paper = None if None in published else published[0] - published[1]
+            label = ", ".join(filter(None, [row["label"], row["group"]]))
+            gains.append(Gain(label, row["gain"]["mean"], interval, paper))
+    return gain_chart(gains) if any(gain.interval for gain in gains) else None
 
 
 def _accuracy(row: Row) -> list[Points]:
