@@ -68,6 +68,7 @@ def all_measures() -> dict[str, Measure]:
         f"scales/{parameter.symbol}": Measure((method.axis,), parameter.meaning)
         for method in METHODS.values()
         for parameter in method.parameters
+        if method.axis
     }
     return MEASURES | learned
 

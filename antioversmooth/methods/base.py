@@ -35,7 +35,8 @@ CLASS_TOKEN = {
 
 
 class Parameter(NamedTuple):
-    """A trained parameter of each layer; 1-D, zero at the start, exempt from weight decay."""
+    """A trained parameter of each layer; mostly 1-D, and so without weight decay, and zero at the
+    start."""
 
     name: str
     """Last part of its key in the state dict; no two methods share one."""
@@ -60,8 +61,9 @@ class Method:
     is_exact_at_start: ClassVar[bool] = False
     """Whether a model computes the same right after the method joins it."""
     parameters: ClassVar[tuple[Parameter, ...]] = ()
-    axis: ClassVar[str]
-    """Dimension with one number of each parameter: head or channel."""
+    axis: ClassVar[str] = ""
+    """Dimension with one number of each parameter: head or channel; empty: the parameters have
+    other shapes, and the analysis does not record them."""
     forms: ClassVar[Forms] = {}
     """Fields of `ModelConfig` that choose among forms of the method; tables print the sentences.
 
@@ -70,6 +72,11 @@ class Method:
     """
     released: ClassVar[Mapping[str, str]] = {}
     """Released files, by backbone as in `models.entrypoints`."""
+
+    @property
+    def inseparable(self) -> int:
+        """Consecutive samples of a batch that it computes together in training."""
+        return 1
 
     def __post_init__(self) -> None:
         for name in options_of(type(self)):

@@ -12,7 +12,6 @@ from antioversmooth.errors import ModelError
 from antioversmooth.methods import (
     Method,
     method_named,
-    parameter_names,
 )
 from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.methods.featscale import FeatScale
@@ -136,14 +135,13 @@ remove_scaling = remove_method
 
 def scales(model: nn.Module) -> dict[str, nn.Parameter]:
     """Parameters of methods by their name in the model's state dict."""
-    added = parameter_names()
+    added = {parameter.name for method in methods_in(model) for parameter in method.parameters}
     return {name: p for name, p in model.named_parameters() if name.rpartition(".")[2] in added}
 
 
 def _exempt_from_weight_decay(model: Any) -> None:
-    model.no_weight_decay = partial(
-        _without_decay, getattr(model, "no_weight_decay", set), frozenset(scales(model))
-    )
+    vectors = frozenset(name for name, scale in scales(model).items() if scale.ndim < 2)
+    model.no_weight_decay = partial(_without_decay, getattr(model, "no_weight_decay", set), vectors)
 
 
 def _without_decay(stock: Callable[[], set[str]], added: frozenset[str]) -> set[str]:

@@ -12,7 +12,7 @@ from timm.models.vision_transformer_relpos import RelPosAttention
 from torch import nn
 
 from antioversmooth.errors import ModelError
-from antioversmooth.methods import AttentionMethod, Method
+from antioversmooth.methods import AttentionMethod, Family, Method
 from antioversmooth.models import attention as scaled
 from antioversmooth.models.staged import StagedVisionTransformer
 
@@ -73,8 +73,26 @@ def _nearest(model: nn.Module) -> str:
             or "attn" in kind
             or any(child.startswith("attn") for child in module._modules)
         ):
-            return f"; {name} is a {_path(type(module))}, which is not supported"
+            return f"; {name} is a {path_of(type(module))}, which is not supported"
     return ""
+
+
+def require_family(model: nn.Module, method: Method) -> None:
+    """Raises ModelError where the method is not defined for the family of the model."""
+    families = {_family_of(layer.attention) for layer in self_attentions(model)}
+    if families - set(method.families):
+        known = " and ".join(family.value for family in method.families)
+        theirs = ", ".join(sorted(family.value for family in families))
+        raise ModelError(
+            f"{method.title} is defined for the family {known} only, and this"
+            f" {type(model).__name__} is of {theirs}"
+        )
+
+
+def _family_of(attention: nn.Module) -> Family:
+    if isinstance(attention, TalkingHeadAttn):
+        return Family.cait
+    return Family.swin if isinstance(attention, _WINDOWS) else Family.vit
 
 
 def require_known(layer: Layer) -> None:
@@ -112,13 +130,14 @@ def require_supported(layer: Layer, method: Method) -> None:
 
 def _require_kind(name: str, module: nn.Module, supported: Iterable[type]) -> None:
     if type(module) not in supported:
-        paths = ", ".join(map(_path, supported))
+        paths = ", ".join(map(path_of, supported))
         raise ModelError(
-            f"{name} is a {_path(type(module))}, which is not supported; supported are {paths}"
+            f"{name} is a {path_of(type(module))}, which is not supported; supported are {paths}"
         )
 
 
-def _path(kind: type) -> str:
+def path_of(kind: type) -> str:
+    """Module and name of a class, for messages."""
     return f"{kind.__module__}.{kind.__name__}"
 
 

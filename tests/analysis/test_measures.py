@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from antioversmooth.analysis.hooks import evaluation_mode, hook_attention
 from antioversmooth.analysis.measures import measure
-from antioversmooth.analysis.record import all_measures
+from antioversmooth.analysis.record import MEASURES, all_measures
 from antioversmooth.analysis.similarity import absolute_cosine, token_similarity
 
 
@@ -35,7 +35,8 @@ def test_every_family_has_its_measures(
 ) -> None:
     found = measure(build(kind, attnscale=True, featscale=True), [images]).measures
     theorems = {name for name in all_measures() if name.startswith(("bounds/", "decay/"))}
-    assert found.keys() == all_measures().keys() - (theorems if kind == "cait" else set())
+    learned = {"scales/w", "scales/s", "scales/t"}
+    assert found.keys() == (MEASURES.keys() | learned) - (theorems if kind == "cait" else set())
     for name, layers in found.items():
         assert list(layers) == ([0, 1, 2, 3] if name.startswith("tokens/") else [1, 2, 3])
         assert all(depth_of(value) == len(all_measures()[name].axes) for value in layers.values())

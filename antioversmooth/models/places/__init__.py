@@ -5,15 +5,23 @@ from __future__ import annotations
 from types import ModuleType
 
 from antioversmooth.methods.base import AttentionMethod, FeatureMethod, Method
+from antioversmooth.methods.branches import BranchMethod
 from antioversmooth.methods.losses import LossMethod
 from antioversmooth.methods.tokens import TokenMethod
-from antioversmooth.models.places import attention, features, losses, tokens
+from antioversmooth.models.places import (
+    attention,
+    branches,
+    features,
+    losses,
+    tokens,
+)
 
 PLACERS: dict[type[Method], ModuleType] = {
     TokenMethod: tokens,
     AttentionMethod: attention,
     FeatureMethod: features,
     LossMethod: losses,
+    BranchMethod: branches,
 }
 """Modules with `require_supported(model, method)`, `place(model, method, class_token_in_mean=...)`,
 `require_removable(model)` and `restore(model)`."""
