@@ -1,4 +1,5 @@
-"""LayerScale: x + g * branch(x), against timm's own and a block written out."""
+"""LayerScale and ReZero: x + g * branch(x), against timm's own LayerScale and a block written
+out."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from antioversmooth.errors import ModelError
 from antioversmooth.models import add_method, remove_method
 from antioversmooth.models.placement import scales
 
-METHODS = {"layerscale": "gamma"}
+METHODS = {"layerscale": "gamma", "rezero": "alpha"}
 METHOD = pytest.mark.parametrize("method", METHODS)
 VIT = ["vit", "deit_distilled", "vit_registers", "vit_no_class_token"]
 KIND = pytest.mark.parametrize("kind", [*VIT, "swin"])
@@ -90,6 +91,19 @@ def test_layerscale_is_timms_own(images: Tensor) -> None:
     found, expected = gradients(ours, images), gradients(theirs, images)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_blocks_of_rezero_add_nothing_at_the_start(
+    build: Callable[..., nn.Module], images: Tensor
+) -> None:
+    model = add_method(build("vit"), "rezero")
+    x = torch.randn(3, 17, 24)
+    assert torch.equal(model.blocks(x), x)
+    assert {name: p.shape for name, p in scales(model).items()} == {
+        f"blocks.{i}.ls{j}.alpha": (1,) for i in (0, 1) for j in (1, 2)
+    }
+    model(images).square().sum().backward()
+    assert all(p.grad.abs() > 0 for p in scales(model).values())
 
 
 @KIND
