@@ -7,12 +7,14 @@ from types import ModuleType
 from antioversmooth.methods.base import AttentionMethod, FeatureMethod, Method
 from antioversmooth.methods.branches import BranchMethod
 from antioversmooth.methods.losses import LossMethod
+from antioversmooth.methods.norms import NormMethod
 from antioversmooth.methods.tokens import TokenMethod
 from antioversmooth.models.places import (
     attention,
     branches,
     features,
     losses,
+    norms,
     tokens,
 )
 
@@ -22,6 +24,7 @@ PLACERS: dict[type[Method], ModuleType] = {
     FeatureMethod: features,
     LossMethod: losses,
     BranchMethod: branches,
+    NormMethod: norms,
 }
 """Modules with `require_supported(model, method)`, `place(model, method, class_token_in_mean=...)`,
 `require_removable(model)` and `restore(model)`."""
