@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from antioversmooth.analysis.hooks import AttentionActivations
 from antioversmooth.analysis.spectra import high_pass_norm, low_pass_norm, norm
 from antioversmooth.models.attention import ScaledAttention, WindowMean
+from antioversmooth.models.reattention import MixingDropout
 
 POWERS = 7
 """Powers t = 0 to 6 of A^t; with random logits HC vanishes by then."""
@@ -50,6 +51,7 @@ def holds_for(layer: Any) -> bool:
         and not (method is not None and method.has_own)
         and getattr(layer, "num_kv_groups", 1) == 1
         and not isinstance(layer, TalkingHeadAttn)
+        and not isinstance(layer.attn_drop, MixingDropout)
     )
 
 

@@ -16,6 +16,7 @@ from timm.models.cait import Cait, LayerScaleBlockClassAttn, TalkingHeadAttn
 from torch import Tensor, nn
 
 from antioversmooth.models.attention import ScaledAttention, WindowMean
+from antioversmooth.models.reattention import MixingDropout
 from antioversmooth.models.staged import StagedVisionTransformer
 
 
@@ -154,6 +155,9 @@ def _scaled_map(
     layer: Any, attention: Tensor, inputs: tuple[Any, ...], options: dict[str, Any]
 ) -> Tensor:
     """The map with the layer's method applied; A_LP is the layer's mean of the unit vectors."""
+    if isinstance(layer.attn_drop, MixingDropout):
+        mixed: Tensor = layer.attn_drop.mixing[0](attention)
+        return mixed
     # CaiT's method is part of its talking heads, and so in the map already
     if not isinstance(layer, ScaledAttention) or isinstance(layer, TalkingHeadAttn):
         return attention

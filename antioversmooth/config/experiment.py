@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import lcm
 
 from antioversmooth.config.cluster import ClusterConfig
 from antioversmooth.config.data import DataConfig
@@ -112,8 +113,12 @@ class Experiment(Config):
 
     @property
     def inseparable(self) -> int:
-        """Consecutive samples of the global batch that stay on one device: a mixing group."""
-        return self.recipe.mix_group if self.recipe.mixes else 1
+        """Consecutive samples of the global batch that stay on one device: whole mixing groups, and
+        whole groups of the method."""
+        method = self.model.sound_method
+        return lcm(
+            self.recipe.mix_group if self.recipe.mixes else 1, method.inseparable if method else 1
+        )
 
     @property
     def trains_a_method(self) -> bool:

@@ -12,7 +12,7 @@ def split_batch(
 
     Args:
         limit: Largest number of samples in one pass; 0: no limit.
-        group: Samples that must stay on one device together (the recipe's `mix_group`).
+        group: Samples that must stay on one device together (`Experiment.inseparable`).
 
     Raises:
         SpecError: It does not divide; names the numbers of processes that do.
@@ -30,7 +30,8 @@ def split_batch(
     accumulation = passes(world_size)
     if accumulation is None:
         fitting = [w for w in range(1, min(global_batch, 4096) + 1) if passes(w)]
-        unit = f" in groups of {group} (recipe.mix_group)" if group > 1 else ""
+        keys = "recipe.mix_group, and the group of model.method_options"
+        unit = f" in groups of {group} ({keys})" if group > 1 else ""
         cap = f" with at most {limit} a pass (runtime.device_batch)" if limit else ""
         fits = f"it does over {', '.join(map(str, fitting))}"
         raise SpecError(

@@ -7,6 +7,7 @@ from types import ModuleType
 from antioversmooth.methods.base import AttentionMethod, FeatureMethod, Method
 from antioversmooth.methods.branches import BranchMethod
 from antioversmooth.methods.losses import LossMethod
+from antioversmooth.methods.mixing import MixingMethod
 from antioversmooth.methods.norms import NormMethod
 from antioversmooth.methods.tokens import TokenMethod
 from antioversmooth.models.places import (
@@ -14,6 +15,7 @@ from antioversmooth.models.places import (
     branches,
     features,
     losses,
+    mixing,
     norms,
     tokens,
 )
@@ -25,6 +27,7 @@ PLACERS: dict[type[Method], ModuleType] = {
     LossMethod: losses,
     BranchMethod: branches,
     NormMethod: norms,
+    MixingMethod: mixing,
 }
 """Modules with `require_supported(model, method)`, `place(model, method, class_token_in_mean=...)`,
 `require_removable(model)` and `restore(model)`."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from antioversmooth.config import RecipeConfig
 from antioversmooth.models.attention import DeferredDropout, ExplicitDropout
+from antioversmooth.models.reattention import MixingDropout
 from antioversmooth.training.randomness import seed_for
 
 
@@ -163,6 +164,10 @@ class IndexedExplicitDropout(ExplicitDropout, IndexedDropout):
     """Dropout on an attention matrix that a method has rescaled."""
 
 
+class IndexedMixingDropout(MixingDropout, IndexedDropout):
+    """Dropout on an attention matrix whose heads are mixed."""
+
+
 class IndexedDropPath(Indexed, DropPath):
     """Drop path by sample."""
 
@@ -200,5 +205,6 @@ _INDEXED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Dropout: IndexedDropout,
     DeferredDropout: IndexedDeferredDropout,
     ExplicitDropout: IndexedExplicitDropout,
+    MixingDropout: IndexedMixingDropout,
     DropPath: IndexedDropPath,
 }

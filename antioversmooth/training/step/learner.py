@@ -23,6 +23,7 @@ from antioversmooth.training.run.distributed import Ranks
 from antioversmooth.training.step.distillation import Criterion, Teacher
 from antioversmooth.training.step.dropout import IndexedDropouts
 from antioversmooth.training.step.optimisation import Schedule, build_ema, build_optimizer
+from antioversmooth.training.step.statistics import RunningStatistics
 from antioversmooth.training.step.terms import LossTerms
 
 
@@ -79,6 +80,7 @@ class Learner:
         )
         self.mixing = Mixing(recipe, data.num_classes, seed=seed)
         self.dropouts = IndexedDropouts(model, recipe, seed=seed)
+        self.statistics = RunningStatistics(model, ranks)
         self._parallel = _parallel(model, ranks)
         check_compiler(compiler, on_gpu=ranks.device.type == "cuda")
         self._forward = _compiled(self._parallel, compiler)
@@ -132,6 +134,7 @@ class Learner:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        self.statistics.update()
         if self.ema is not None:
             self.ema.update(self.model)
         return norm
@@ -174,7 +177,7 @@ def _parallel(model: nn.Module, ranks: Ranks) -> nn.Module:
         device_ids=[ranks.device.index] if ranks.device.type == "cuda" else None,
         # saves one copy of the gradients
         gradient_as_bucket_view=True,
-        # training changes no buffers of these models
+        # buffers that training changes are equal on all ranks (RunningStatistics)
         forward_sync_buffers=False,
     )
 
