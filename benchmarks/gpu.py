@@ -31,7 +31,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from antioversmooth import files, spec
 from antioversmooth.config import Compiler, Experiment, Precision
-from antioversmooth.methods import METHODS
 from antioversmooth.project import find_root
 from antioversmooth.runs import Run
 from antioversmooth.training.data.loading import OK, Batch
@@ -41,6 +40,7 @@ from antioversmooth.training.run.checkpoint import load_state
 from antioversmooth.training.run.distributed import RankInfo, Ranks
 from antioversmooth.training.step.learner import Learner
 from antioversmooth.training.weights.initial import new_model
+from benchmarks.models import SCALINGS
 from benchmarks.suite import machine
 from benchmarks.textbook import textbook
 from benchmarks.timing import spread
@@ -48,7 +48,7 @@ from benchmarks.timing import spread
 Step = Callable[[int], object]
 """Takes the training step of a number."""
 ROWS = ("deit_s24", "cait_s24", "swin_s")
-VARIANTS = ("", *(f"_{method}" for method in METHODS))
+VARIANTS = ("", *(f"_{method}" for method in SCALINGS))
 TINY = ("profile=mini",)
 WARM_UP = 4
 ROUNDS = 3
@@ -101,6 +101,7 @@ def measure(root: Path, effort: Effort, device: torch.device) -> dict[str, Any]:
             device,
         )
         for name in (f"{row}{variant}" for row in ROWS for variant in VARIANTS)
+        if (root / "experiments" / f"{name}.yaml").is_file()
     }
     with tempfile.TemporaryDirectory() as folder:
         resumed = resumes_exactly(root, Path(folder), on_gpu=device.type == "cuda")
