@@ -49,7 +49,8 @@ Step = Callable[[int], object]
 """Takes the training step of a number."""
 ROWS = ("deit_s24", "cait_s24", "swin_s")
 VARIANTS = ("", *(f"_{method}" for method in SCALINGS))
-TINY = ("profile=mini",)
+# mixing as at full size, where the mini's 24 layers have none
+TINY = ("profile=mini", "recipe.mixup=0.2", "recipe.cutmix=0.2", "recipe.mix_prob=1.0")
 WARM_UP = 4
 ROUNDS = 3
 
