@@ -377,6 +377,7 @@ def test_a_panel_of_a_measure_that_its_rows_lack_is_one_message(
         "model",
         "recipe",
         "cluster",
+        "method",
         "profile",
     ):
         (tmp_path / name).symlink_to(experiments / name)
