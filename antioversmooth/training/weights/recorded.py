@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from antioversmooth.config import Experiment, ModelConfig, as_recorded
 from antioversmooth.errors import CheckpointError, ResultError
-from antioversmooth.methods import method_of
+from antioversmooth.methods import METHODS, method_of
+from antioversmooth.methods.losses import LossMethod
+from antioversmooth.methods.options import differing
 from antioversmooth.models.state_files import read_metadata
 from antioversmooth.runs import Run, to_json
 
@@ -31,8 +34,10 @@ def run_of_target(target: Path) -> Run:
 
 def require_same_function(target: Path, config: Experiment) -> None:
     """Raises CheckpointError if the weights' recorded model computes another function."""
-    recorded, asked = _recorded_model(target), to_json(config.model)
+    recorded, asked = map(_shortened, (_recorded_model(target), to_json(config.model)))
     fields = _functional_fields(config.model, scaled=recorded.get("method") == asked["method"])
+    if _leaves_no_trace(recorded) or _leaves_no_trace(asked):
+        fields += ["method", "method_options"]
     differing = [key for key in fields if key in recorded and recorded[key] != asked[key]]
     if differing:
         theirs, ours = (
@@ -43,6 +48,18 @@ def require_same_function(target: Path, config: Experiment) -> None:
             f"{target} holds weights of a model with {theirs}, and {config.name} has {ours}: the"
             f" same weights would compute another function; set {theirs}"
         )
+
+
+def _leaves_no_trace(model: Mapping[str, Any]) -> bool:
+    """Whether the model's method changes what weights compute, and adds no parameter of its own."""
+    method = METHODS.get(model.get("method", "none"))
+    return method is not None and not method.parameters and not issubclass(method, LossMethod)
+
+
+def _shortened(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The model without options of its method that have their default."""
+    method, options = METHODS.get(model.get("method", "none")), model.get("method_options", {})
+    return {**model, "method_options": differing(method, options)} if model else {}
 
 
 def _functional_fields(model: ModelConfig, *, scaled: bool) -> list[str]:
