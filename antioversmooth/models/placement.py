@@ -15,7 +15,7 @@ from antioversmooth.methods import (
 )
 from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.methods.featscale import FeatScale
-from antioversmooth.models.places import PLACERS, placer_of
+from antioversmooth.models.places import PLACERS, SWAP_THE_MODEL, placer_of
 
 
 def add_method(
@@ -88,7 +88,10 @@ def add_methods(
             "the model is in DistributedDataParallel already, which would not average the gradients"
             " of the scales: add_method first"
         )
+    # tokens first: means over them ask in which layers they are
+    order = list(PLACERS.values())
     placed = [(placer_of(method), method) for method in methods]
+    placed.sort(key=lambda pair: order.index(pair[0]))
     for placer, method in placed:
         placer.require_supported(model, method)
     for placer, method in placed:
@@ -99,8 +102,8 @@ def add_methods(
 
 
 def _require_distinct_places(methods: Sequence[Method]) -> None:
-    for kind in PLACERS:
-        titles = [method.title for method in methods if isinstance(method, kind)]
+    for kinds in (*((kind,) for kind in PLACERS), SWAP_THE_MODEL):
+        titles = [method.title for method in methods if isinstance(method, kinds)]
         if len(titles) > 1:
             raise ModelError(f"{' and '.join(titles)} go into the same place: choose one")
 

@@ -13,7 +13,11 @@ from stages import Textbook, prefix_by_layer
 from torch import Tensor, nn
 
 from antioversmooth.errors import ModelError
+from antioversmooth.methods.attnscale import AttnScale
+from antioversmooth.methods.lateinsertion import LateInsertion
+from antioversmooth.methods.patchdiversity import PatchDiversity
 from antioversmooth.models import add_method, remove_scaling
+from antioversmooth.models.placement import add_methods
 
 Build = Callable[..., nn.Module]
 
@@ -60,6 +64,18 @@ def test_means_of_attnscale_run_over_the_tokens_of_each_block(build: Build, excl
     model: Any = add_method(build("vit"), "lateinsertion", at=1)
     add_method(model, "attnscale", class_token_in_mean=not excluded)
     assert [block.attn.excluded for block in model.blocks] == [0, int(excluded)]
+
+
+def test_the_order_of_several_methods_does_not_matter(build: Build):
+    methods = [AttnScale(), LateInsertion(at=1)]
+    for order in (methods, methods[::-1]):
+        model: Any = add_methods(build("vit"), order, class_token_in_mean=False)
+        assert [block.attn.excluded for block in model.blocks] == [0, 1]
+
+
+def test_a_loss_on_patch_tokens_does_not_go_with_it(build: Build):
+    with pytest.raises(ModelError, match="Late insertion and Patch diversity go into the same"):
+        add_methods(build("vit"), [LateInsertion(at=1), PatchDiversity()])
 
 
 def test_it_comes_before_methods_whose_means_leave_tokens_out(build: Build):

@@ -32,6 +32,9 @@ PLACERS: dict[type[Method], ModuleType] = {
 """Modules with `require_supported(model, method)`, `place(model, method, class_token_in_mean=...)`,
 `require_removable(model)` and `restore(model)`."""
 
+SWAP_THE_MODEL: tuple[type[Method], ...] = (TokenMethod, LossMethod)
+"""Kinds that give a model a class of their own, so that only one of them fits."""
+
 
 def placer_of(method: Method) -> ModuleType:
     """The module that places a method."""
