@@ -20,6 +20,7 @@ from antioversmooth.constraints import (
     matches,
     option,
 )
+from antioversmooth.methods import METHODS
 from antioversmooth.methods.losses import LossMethod
 
 
@@ -121,9 +122,10 @@ class Experiment(Config):
         )
 
     @property
-    def trains_a_method(self) -> bool:
-        """Whether the run trains a model that a method is part of."""
-        return self.recipe.epochs > 0 and self.model.method != "none"
+    def trains_method_parameters(self) -> bool:
+        """Whether the run trains parameters that a method added to its model."""
+        method = METHODS.get(self.model.method)
+        return self.recipe.epochs > 0 and method is not None and bool(method.parameters)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -122,7 +122,7 @@ class RecipeConfig(Config, section="recipe"):
     method_lr_factor: float = option(
         1.0,
         above(0),
-        acts_in=lambda experiment: experiment.trains_a_method,
+        acts_in=lambda experiment: experiment.trains_method_parameters,
         identity_default=1.0,
     )
     """Factor on the learning rate of the parameters that a method added, at every step. 1 in every

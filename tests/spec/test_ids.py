@@ -100,7 +100,12 @@ SAME = {
         "recipe.rand_augment=rand-m9 recipe.color_jitter=0.1",
     ),
     "what no initial weights may lack": ("deit_s12", "", "recipe.init_allow_missing=[head.*]"),
-    "the rate of a method that is none": ("deit_s12", "", "recipe.method_lr_factor=30"),
+    "the rate of a method that is none": ("deit_s12", "", "recipe.method_lr_factor=10"),
+    "the rate of a method without parameters": (
+        "deit_s12_lateinsertion",
+        "",
+        "recipe.method_lr_factor=10",
+    ),
     "how an erasing that is off erases": (
         "deit_s12",
         "recipe.random_erasing=0",

@@ -25,7 +25,7 @@ def of_row(experiment: Experiment) -> Iterator[str]:
     """The form of the method, and differences between the row's training and the paper's."""
     yield from of_model(experiment.model)
     recipe = experiment.recipe
-    if experiment.trains_a_method and recipe.method_lr_factor != 1:
+    if experiment.trains_method_parameters and recipe.method_lr_factor != 1:
         yield (
             f"The learning rate of the method's parameters is {recipe.method_lr_factor:g} times"
             " that of the others, as docs/mini.md explains"
