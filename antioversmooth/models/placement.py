@@ -15,6 +15,7 @@ from antioversmooth.methods import (
 )
 from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.methods.featscale import FeatScale
+from antioversmooth.models.attention import ScaledAttention
 from antioversmooth.models.places import PLACERS, SWAP_THE_MODEL, placer_of
 
 
@@ -109,9 +110,17 @@ def _require_distinct_places(methods: Sequence[Method]) -> None:
 
 
 def methods_in(model: nn.Module) -> tuple[Method, ...]:
-    """The methods that a model holds."""
-    held: tuple[Method, ...] = vars(model).get("placed_methods", ())
-    return held
+    """The methods that a model holds, also inside of a wrapper.
+
+    timm's list of features consists of the model's layers without the model itself.
+    """
+    found: dict[str, Method] = {}
+    for module in model.modules():
+        held = vars(module).get("placed_methods", ())
+        if isinstance(module, ScaledAttention):
+            held = [method for method, _ in module.placed_methods()]
+        found |= {method.name: method for method in held}
+    return tuple(found.values())
 
 
 def remove_method(model: nn.Module) -> nn.Module:

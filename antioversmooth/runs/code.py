@@ -48,7 +48,7 @@ def source_files(project: Path) -> list[Path]:
             names += [name.rpartition(".")[0], *_imported_names(path)]
             if name in DISCOVERED:
                 names += [f"{name}.{module.stem}" for module in path.parent.glob("*.py")]
-    return sorted(found.values())
+    return sorted(set(found.values()))
 
 
 def _module_file(project: Path, name: str) -> Path | None:

@@ -113,7 +113,8 @@ def _train(attempt: Attempt, stop: StopRequest, failures: Connection) -> None:
         sample = loaders.sample(dataset.val, SIMILARITY_IMAGES)
         similarity = _record_similarity(attempt, model, evaluator, sample)
         evaluation = start if config.recipe.epochs == 0 else None
-        data = {**dataset.counts(), "subset": dataset.subset, **checksums}
+        part = {"subset": dataset.subset} if dataset.subset else {}
+        data = {**dataset.counts(), **part, **checksums}
         write_result(attempt, model, data, similarity=similarity, evaluation=evaluation)
 
 

@@ -128,7 +128,7 @@ def test_everything_unfolds_and_folds_at_once(page: Chrome) -> None:
 
 
 def test_curves_are_drawn_in_lines_that_differ_without_colour(page: Chrome) -> None:
-    figure = all_of(page, "figure")[0]
+    figure = all_of(page, ".figures figure")[0]
     assert figure.size["height"] > 150
     style = "return getComputedStyle(arguments[0]).strokeDasharray"
     dashes = {

@@ -43,6 +43,7 @@ PLAIN = (
     "recipe.drop_path=0",
     "recipe.clip_grad=0.5",
     "recipe.ema_decay=0.9",
+    "recipe.method_lr_factor=1",
     "model.method=featscale",
 )
 
