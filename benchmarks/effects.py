@@ -1,10 +1,9 @@
-"""Measures of the runs of a table besides accuracy: training loss, similarity, size of the scales.
+"""Effects of methods besides accuracy: training loss, similarity, energy, size of the scales.
 
-    python -m benchmarks.trials mini_trials profile=mini --seeds 0,1,2 --page docs/mini.md
+    python -m benchmarks.effects study profile=study --seeds 0,1,2,3,4 --page docs/study.md
 
-writes `results/mini/mini_trials.measured.json`, and puts the table into the page, between two
-comments `<!-- mini_trials:begin -->` and `<!-- mini_trials:end -->`. Seeds that are not done are
-left out.
+writes `results/study/study.effects.json`, and puts the table into the page, between two comments
+`<!-- study:begin -->` and `<!-- study:end -->`. Seeds that are not done are left out.
 """
 
 from __future__ import annotations
@@ -22,14 +21,16 @@ from antioversmooth.errors import UserError
 from antioversmooth.reporting.figures import analysed
 from antioversmooth.reporting.rendering.markdown import Block
 from antioversmooth.reporting.table.columns import signed
+from antioversmooth.reporting.table.differences import Difference, difference
 from antioversmooth.runs import Run
 from antioversmooth.runs.metrics import VAL_TOP1
 from antioversmooth.runs.result import last_epoch_loss
 from antioversmooth.spec import Request
 
-LOSS, TOKENS, MAPS = "training loss", "similarity of tokens", "similarity of attention maps"
+LOSS, TOKENS, ENERGY = "training loss", "similarity of tokens", "energy, HC / DC"
+MAPS, ALL_MAPS = "similarity of maps", "similarity of maps, all layers"
 SCALES, TOP1 = "mean size of scales", "top-1 (%)"
-DIGITS = {LOSS: 3, TOKENS: 3, MAPS: 3, TOP1: 1}
+DIGITS = {LOSS: 3, TOKENS: 3, ENERGY: 2, MAPS: 3, ALL_MAPS: 3, TOP1: 1}
 
 Measured = dict[str, Any]
 """Of one run: a number for each name of DIGITS, and the sizes of its scales by symbol."""
@@ -38,13 +39,16 @@ Row = dict[str, Any]
 
 
 def measured(run: Run) -> Measured:
-    """The numbers of a finished run; similarities are those of the last layer."""
+    """The numbers of a finished run: those of the last layer, and of maps the mean over layers."""
     analysis = analysed(run)
-    values = analysis.measures
+    values, last = analysis.measures, analysis.depth
+    maps = values["attention/similarity"]
     return {
         LOSS: last_epoch_loss(run.metrics(), run.experiment),
-        TOKENS: values["tokens/similarity"][analysis.depth],
-        MAPS: statistics.mean(values["attention/similarity"][analysis.depth]),
+        TOKENS: values["tokens/similarity"][last],
+        ENERGY: values["tokens/hc_energy"][last] / values["tokens/dc_energy"][last],
+        MAPS: statistics.mean(maps[last]),
+        ALL_MAPS: statistics.mean(statistics.mean(heads) for heads in maps.values()),
         SCALES: {
             name.removeprefix("scales/"): statistics.mean(_sizes(by_layer.values()))
             for name, by_layer in sorted(values.items())
@@ -77,7 +81,7 @@ def collect(request: Request, seeds: Sequence[int], results: Path) -> dict[str, 
 
 
 def markdown(rows: Mapping[str, Row]) -> str:
-    """A Markdown table: means over seeds, and mean differences from the baseline's same seeds."""
+    """A Markdown table: means over seeds, and differences from the baseline's same seeds."""
     lines = [
         ["setting", "model", "seeds", *DIGITS, SCALES],
         ["---", "---", *["---:"] * (1 + len(DIGITS)), "---"],
@@ -97,21 +101,33 @@ def _cells(
     yield label
     yield ", ".join(seeds)
     for name, digits in DIGITS.items():
-        mean = statistics.mean(one[name] for one in seeds.values())
-        pairs = [
-            one[name] - baseline[seed][name] for seed, one in seeds.items() if seed in baseline
-        ]
-        difference = f" ({signed(statistics.mean(pairs), digits)})" if pairs else ""
-        yield f"{mean:.{digits}f}{difference}"
+        ours, theirs = _by_seed(seeds, name), _by_seed(baseline, name)
+        cell = f"{statistics.mean(ours.values()):.{digits}f}"
+        if ours.keys() & theirs.keys() and (found := difference(ours, theirs)):
+            cell += f"; {_described(found, digits)}"
+        yield cell
     sizes = [one[SCALES] for one in seeds.values()]
     yield ", ".join(
         f"{name} {statistics.mean(one[name] for one in sizes):.2f}" for name in sizes[0]
     )
 
 
+def _by_seed(seeds: Mapping[str, Measured], name: str) -> dict[int, float]:
+    return {int(seed): one[name] for seed, one in seeds.items()}
+
+
+def _described(found: Difference, digits: int) -> str:
+    """A difference with its interval; bold where 0 lies outside of it."""
+    mean, interval = signed(found.mean, digits), found.interval
+    if interval is None:
+        return mean
+    text = f"{mean} [{signed(interval.low, digits)}, {signed(interval.high, digits)}]"
+    return text if interval.contains_zero else f"**{text}**"
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Measures the runs of a table, and writes both files."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.trials")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.effects")
     parser.add_argument("words", nargs="+", metavar="TABLE|KEY=VALUE")
     parser.add_argument("--seeds", type=to_seeds, default=[0])
     parser.add_argument("--page", type=Path, help="a Markdown page with the two comments")
@@ -119,7 +135,7 @@ def main(words: Sequence[str] | None = None) -> None:
     request, results = load_tables_request(args.words)
     rows = collect(request, args.seeds, results)
     name = request.tables[0].name
-    files.write_json(request.results(results) / f"{name}.measured.json", rows)
+    files.write_json(request.results(results) / f"{name}.effects.json", rows)
     if args.page:
         files.write_atomic(args.page, with_table(args.page.read_text(), name, markdown(rows)))
     print(markdown(rows))

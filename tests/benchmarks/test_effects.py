@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from antioversmooth.errors import UserError
-from benchmarks.trials import markdown, with_table
+from benchmarks.effects import DIGITS, LOSS, SCALES, markdown, with_table
 
 
 def test_a_row_has_the_means_of_its_seeds_and_their_differences_from_the_same_seeds() -> None:
@@ -13,22 +13,36 @@ def test_a_row_has_the_means_of_its_seeds_and_their_differences_from_the_same_se
         return {
             "training loss": 0.5 + shift,
             "similarity of tokens": 0.7 - shift,
-            "similarity of attention maps": 0.9,
+            "energy, HC / DC": 0.5,
+            "similarity of maps": 0.9,
+            "similarity of maps, all layers": 0.8,
             "top-1 (%)": 94.0,
             "mean size of scales": scales,
         }
 
-    plain = {"0": seed(0), "2": seed(0.02)}
+    plain = {"0": seed(0), "2": seed(0.02), "3": seed(0)}
     scaled = {"2": seed(0.03, s=0.25, t=0.5), "3": seed(0.05, s=0.75, t=0.5)}
     rows = {
         "plain": {"group": "bare", "label": "plain", "baseline": None, "seeds": plain},
         "scaled": {"group": "bare", "label": "scaled", "baseline": "plain", "seeds": scaled},
     }
+    # the differences .01 and .05: mean .03, standard error .02, Student's quantile 12.706
+    plain_cells = "| bare | plain | 0, 2, 3 | 0.507 | 0.693 | 0.50 | 0.900 | 0.800 | 94.0 |  |"
     assert markdown(rows).splitlines()[2:] == [
-        "| bare | plain | 0, 2 | 0.510 | 0.690 | 0.900 | 94.0 |  |",
-        "|  | scaled | 2, 3 | 0.540 (+0.010) | 0.660 (−0.010) | 0.900 (+0.000) | 94.0 (+0.0) |"
-        " s 0.50, t 0.50 |",
+        plain_cells,
+        "|  | scaled | 2, 3 | 0.540; +0.030 [−0.224, +0.284] | 0.660; −0.030 [−0.284, +0.224] |"
+        " 0.50; +0.00 | 0.900; +0.000 | 0.800; +0.000 | 94.0; +0.0 | s 0.50, t 0.50 |",
     ]
+
+
+def test_a_difference_whose_interval_leaves_out_zero_is_bold() -> None:
+    def rows_of(values: list[float]) -> dict[str, Any]:
+        numbers = dict.fromkeys(DIGITS, 1.0)
+        seeds = {str(i): {**numbers, LOSS: 1 + v, SCALES: {}} for i, v in enumerate(values)}
+        return {"group": "", "label": "", "baseline": "plain", "seeds": seeds}
+
+    plain, scaled = rows_of([0.0, 0.0]), rows_of([0.100, 0.101])
+    assert "**+0.101 [+0.094, +0.107]**" in markdown({"plain": plain, "scaled": scaled})
 
 
 def test_the_table_replaces_the_one_in_the_page_and_nothing_else() -> None:
