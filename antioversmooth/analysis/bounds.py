@@ -48,7 +48,7 @@ def holds_for(layer: Any) -> bool:
     return (
         plain
         and not masked
-        and not (method is not None and method.has_own)
+        and not (method is not None and method.needs_values)
         and getattr(layer, "num_kv_groups", 1) == 1
         and not isinstance(layer, TalkingHeadAttn)
         and not isinstance(layer.attn_drop, MixingDropout)

@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models.cait import Cait, LayerScaleBlockClassAttn, TalkingHeadAttn
+from timm.models.cait import Cait, LayerScaleBlockClassAttn
 from torch import Tensor, nn
 
-from antioversmooth.models.attention import ScaledAttention, WindowMean
+from antioversmooth.models.attention import ScaledAttention, ScaledTalkingHeads, WindowMean
 from antioversmooth.models.reattention import MixingDropout
 from antioversmooth.models.staged import StagedVisionTransformer
 
@@ -125,7 +125,9 @@ def _hook_layer(layer: Any, callback: Callable[[AttentionActivations], None]) ->
         maps.append(inputs[0])
 
     def after(layer: Any, inputs: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
+        # the same map again where the layer attends twice
         attention = maps.pop()
+        maps.clear()
         if isinstance(layer, WindowMean) and layer.defers_projection:
             output = layer.projection(output)
         scaled = _scaled_map(layer, attention, inputs, options)
@@ -158,10 +160,10 @@ def _scaled_map(
     if isinstance(layer.attn_drop, MixingDropout):
         mixed: Tensor = layer.attn_drop.mixing[0](attention)
         return mixed
-    # CaiT's method is part of its talking heads, and so in the map already
-    if not isinstance(layer, ScaledAttention) or isinstance(layer, TalkingHeadAttn):
+    if not isinstance(layer, ScaledAttention) or layer.method is None:
         return attention
-    if layer.method is None:
+    # the method is part of CaiT's talking heads, and so in the map already
+    if isinstance(layer, ScaledTalkingHeads) and layer.is_mixed:
         return attention
     B, _, N, _ = attention.shape
     unit_vectors = torch.eye(N, dtype=attention.dtype, device=attention.device).expand(B, N, N)

@@ -11,7 +11,13 @@ Every other module is a method, and found by the registry. No module here import
 the sentences, models apply the equations.
 """
 
-from antioversmooth.methods.base import AttentionMethod, FeatureMethod, Method, Parameter
+from antioversmooth.methods.base import (
+    AttentionMethod,
+    FeatureMethod,
+    MeanMethod,
+    Method,
+    Parameter,
+)
 from antioversmooth.methods.family import Family
 from antioversmooth.methods.registry import (
     METHODS,
@@ -25,6 +31,7 @@ __all__ = [
     "AttentionMethod",
     "Family",
     "FeatureMethod",
+    "MeanMethod",
     "Method",
     "Parameter",
     "method_named",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from antioversmooth.methods.base import CLASS_TOKEN, AttentionMethod, Forms, Parameter, one_plus
+from antioversmooth.methods.base import CLASS_TOKEN, Forms, MeanMethod, Parameter, one_plus
 from antioversmooth.methods.family import Family
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _MASKS = {
 
 
 @dataclass(frozen=True)
-class AttnScale(AttentionMethod):
+class AttnScale(MeanMethod):
     """Scales the high-pass part of attention matrices."""
 
     name: ClassVar[str] = "attnscale"

@@ -3,7 +3,7 @@
 N tokens, H heads, C channels. A is the attention matrix [B, H, N, N] after its softmax, v the
 values of a head, m(.) the mean over tokens, A_LP = 11^T / N, so A_LP v = m(v). Two places exist:
 
-    AttentionMethod   y = c0 v + c1 A v - c3 m(v)              in front of the projection, per head
+    AttentionMethod   y = c0 v + c1 A v + c2 A A v - c3 m(v)   in front of the projection, per head
     FeatureMethod     X_hat = X + s DC[X] + t HC[X]            behind the projection, per channel
 
 A method gives its coefficients as functions of its parameters; `antioversmooth.models` folds them
@@ -16,13 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from antioversmooth.methods.family import Family
 from antioversmooth.methods.options import expected, options_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Coefficient: TypeAlias = "Tensor | float"
+"""One number for all heads, or one a head."""
 
 Forms = Mapping[Family, Mapping[str, Mapping[Any, str]]]
 """By family and field of `ModelConfig`: the sentence of each value."""
@@ -124,47 +127,77 @@ class Method:
 
 @dataclass(frozen=True)
 class AttentionMethod(Method):
-    """y = c0 v + c1 A v - c3 m(v); the parameters lie in the attention layer, one number a head.
+    """y = c0 v + c1 A v + c2 A A v; the parameters lie in the attention layer, one number a head.
 
-    The coefficients are elementwise in the parameters, which come expanded to channels, heads or
-    matrices.
+    A method defines the coefficients that it has. They are elementwise in the parameters, which
+    come expanded to channels, heads or matrices, and are float32 at least.
     """
 
     axis: ClassVar[str] = "head"
 
-    mask_aware: bool = False
-    """Swin: leave pairs that a shifted window masks out of m(v)."""
+    def own(self, *parameters: Tensor) -> Coefficient:
+        """c0, the share of each token's own value."""
+        return 0.0
 
-    def own(self, *parameters: Tensor) -> Tensor | float | None:
-        """c0, the share of each token's own value; None: none."""
-        return None
+    def attended(self, *parameters: Tensor) -> Coefficient:
+        """c1, the share of attention."""
+        return 1.0
+
+    def attended_twice(self, *parameters: Tensor) -> Coefficient:
+        """c2, the share of attention to attention outputs."""
+        return 0.0
 
     @property
     def has_own(self) -> bool:
         """Whether there is a c0."""
         return type(self).own is not AttentionMethod.own
 
-    def attended(self, *parameters: Tensor) -> Tensor | float:
-        """c1, in float32 at least."""
-        raise NotImplementedError
+    @property
+    def attends_twice(self) -> bool:
+        """Whether there is a c2."""
+        return type(self).attended_twice is not AttentionMethod.attended_twice
 
-    def mean(self, *parameters: Tensor) -> Tensor | float:
-        """c3."""
-        raise NotImplementedError
+    @property
+    def needs_values(self) -> bool:
+        """Whether it takes more than A v and m(v), which fold into the projection."""
+        return self.has_own or self.attends_twice
 
     def matrix(self, attention: Tensor, low_pass: Tensor, *parameters: Tensor) -> Tensor:
-        """c0 I + c1 A - c3 A_LP, for where the matrix itself is needed.
+        """c0 I + c1 A + c2 A A - c3 A_LP, for where the matrix itself is needed.
 
         Args:
             attention: A, [B, H, N, N].
             low_pass: A_LP, broadcastable to A; other rows where tokens are left out of the mean.
             parameters: Each [H, 1, 1].
         """
-        raise NotImplementedError
+        filtered: Tensor = self.attended(*parameters) * attention
+        if self.has_own:
+            identity = attention.new_ones(attention.shape[-1]).diag()
+            filtered = filtered + self.own(*parameters) * identity
+        if self.attends_twice:
+            filtered = filtered + self.attended_twice(*parameters) * (attention @ attention)
+        return filtered.to(attention.dtype)
 
     def textbook(self, attention: Tensor, low_pass: Tensor, *parameters: Tensor) -> Tensor:
         """The same as its paper writes it: the reference of tests, never called by a model."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class MeanMethod(AttentionMethod):
+    """The same with - c3 m(v)."""
+
+    mask_aware: bool = False
+    """Swin: leave pairs that a shifted window masks out of m(v)."""
+
+    def mean(self, *parameters: Tensor) -> Coefficient:
+        """c3."""
+        raise NotImplementedError
+
+    def matrix(self, attention: Tensor, low_pass: Tensor, *parameters: Tensor) -> Tensor:
+        """c0 I + c1 A + c2 A A - c3 A_LP."""
+        filtered = super().matrix(attention, low_pass, *parameters)
+        return (filtered - self.mean(*parameters) * low_pass).to(attention.dtype)
 
 
 @dataclass(frozen=True)

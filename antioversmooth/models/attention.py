@@ -7,12 +7,15 @@ where and what they were, and so do the keys of the state dict; `placement.py` s
 as torch.nn.utils.parametrize does.
 
 A value v is linear in the layer's input x, so m(v) = W_V m(x) + b_V: the mean over tokens is of x,
-and costs one read.
+and costs one read. A method that needs the values themselves has `qkv` deferred, too: timm's
+forward then takes queries, keys and values in place of x, and may be called again with other
+values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +28,7 @@ from torch import Tensor, nn
 
 from antioversmooth.config import Family
 from antioversmooth.errors import ModelError
-from antioversmooth.methods import AttentionMethod, FeatureMethod, Method, Parameter
+from antioversmooth.methods import AttentionMethod, FeatureMethod, MeanMethod, Method, Parameter
 from antioversmooth.models import scaling
 from antioversmooth.models.scaling import Projection
 
@@ -74,13 +77,12 @@ class ScaledAttention(nn.Module):
     features: BlockFeatures | None
     excluded: int
     """Leading tokens that no mean runs over."""
-    folded: bool
-    """Whether the AttentionMethod folds into the projection.
-
-    Otherwise it was applied to the attention matrix, by `ExplicitDropout` or by the mixing of
-    talking heads.
-    """
+    explicit: bool
+    """Whether the AttentionMethod is applied to the attention matrix, by `ExplicitDropout`."""
     family = Family.vit
+    defers_values = False
+    """Whether timm's forward computes the same from queries, keys and values as from its input,
+    where `qkv` returns that."""
     features_on_map = False
     """Whether the block applies the FeatureMethod, to the whole feature map."""
     # timm's attributes; None where there is a `v_proj` instead of `qkv`
@@ -99,17 +101,7 @@ class ScaledAttention(nn.Module):
         """
         self._require_form()
         _require_unmasked(**kwargs)
-        # [B, N, H * head_dim]: projection and dropout returned their input
-        output = super().forward(x, *args, **kwargs)
-        projection = self.projection
-        if self.method is not None and self.folded:
-            projection = scaling.fold_into_projection(
-                projection,
-                self.method,
-                self.method_parameters,
-                self.value(self.mean(x, *args, **kwargs)),
-                self.value(x) if self.method.has_own else None,
-            )
+        output, projection = self._attend(x, *args, **kwargs)
         if self.features is None or self.features_on_map:
             dropped: Tensor = self.proj_drop.drop(projection(output))
             return dropped
@@ -119,6 +111,48 @@ class ScaledAttention(nn.Module):
             dropped = self.proj_drop.drop(projection(output))
             return scaling.scale_features(dropped, s, t, self.mean(dropped))
         return scaling.fold_features(projection, s, t, self.mean(output))(output)
+
+    def _attend(self, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Projection]:
+        """The input of the projection, [B, N, H * head_dim], and the projection; one of the two has
+        the AttentionMethod in it."""
+        method = self.method
+        if method is not None and method.needs_values and not self.explicit:
+            return self._filtered(method, x, *args, **kwargs), self.projection
+        # projection and dropout return their input
+        output = super().forward(x, *args, **kwargs)
+        if method is None or self.explicit:
+            return output, self.projection
+        assert isinstance(method, MeanMethod)
+        mean_value = self.value(self.mean(x, *args, **kwargs))
+        return output, scaling.fold_into_projection(
+            self.projection, method, self.method_parameters, mean_value
+        )
+
+    def _filtered(self, method: AttentionMethod, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """The heads' values, filtered, side by side; [B, N, H * head_dim]."""
+        unprojected = super().forward
+        entering, value = self._split_values(x)
+
+        def attend(values: Tensor) -> Tensor:
+            inputs = entering
+            if values is not value:
+                inputs = torch.cat((entering[..., : -values.shape[-1]], values), -1)
+            attended: Tensor = unprojected(inputs, *args, **kwargs)
+            return attended
+
+        def mean(values: Tensor) -> Tensor:
+            return self.mean(values, *args, **kwargs)
+
+        parameters = scaling.by_channel(self.method_parameters, value.shape[-1])
+        return scaling.filter_values(attend, value, method, parameters, mean)
+
+    def _split_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The input of timm's forward, and v, heads side by side; v is its last part where `qkv` is
+        deferred."""
+        if not isinstance(self.qkv, DeferredLinear):
+            return x, self.value(x)
+        entering = F.linear(x, self.qkv.weight, self.qkv.bias)
+        return entering, entering[..., -entering.shape[-1] // 3 :]
 
     @property
     def method_parameters(self) -> list[Tensor]:
@@ -143,6 +177,17 @@ class ScaledAttention(nn.Module):
             yield self.features.method, self.features.block
 
     @property
+    def can_defer_values(self) -> bool:
+        """Whether timm's forward may be given queries, keys and values."""
+        return self.defers_values and self.qkv is not None
+
+    @property
+    def filters(self) -> bool:
+        """Whether the AttentionMethod acts on values and attention outputs, behind attention
+        dropout."""
+        return self.method is not None and not self.explicit
+
+    @property
     def projection(self) -> Projection:
         """W_O without any method."""
         return Projection(self.proj.weight, self.proj.bias)
@@ -163,15 +208,15 @@ class ScaledAttention(nn.Module):
         if self.method is None:
             return
         values = "v_proj" if self.qkv is None else "qkv"
-        if self.folded and not is_linear(getattr(self, values)):
+        if self.filters and not is_linear(getattr(self, values)):
             raise unsupported_layer(values, getattr(self, values))
-        if self.folded and self.training and self.attn_drop.p > 0:
+        if self.filters and self.training and self.attn_drop.p > 0:
             raise ModelError(
                 f"attention dropout was set to {self.attn_drop.p:g} after add_scaling, but"
                 f" {self.method.title} must be applied before it: build the model with"
                 " attn_drop_rate, then add_scaling"
             )
-        if not self.folded and getattr(self, "fused_attn", False):
+        if self.explicit and getattr(self, "fused_attn", False):
             raise ModelError(
                 f"fused attention was turned on after add_scaling, but {self.method.title} needs"
                 " the attention matrix here: leave it off, or remove_scaling first"
@@ -190,7 +235,7 @@ class ScaledAttention(nn.Module):
 
 def is_linear(layer: nn.Module) -> bool:
     """Whether a layer, parametrized and sharded ones included, is x @ weight.T + bias alone."""
-    return type(layer).forward is nn.Linear.forward
+    return type(layer).forward in (nn.Linear.forward, DeferredLinear.forward)
 
 
 def unsupported_layer(name: str, layer: nn.Module) -> ModelError:
@@ -233,9 +278,13 @@ class ExplicitDropout(nn.Dropout):
 class ScaledVitAttention(ScaledAttention, Attention):
     """ViT, DeiT, DeiT-III."""
 
+    defers_values = True
+
 
 class ScaledRopeAttention(ScaledAttention, AttentionRope):
     """EVA and ViT with rotary embeddings."""
+
+    defers_values = True
 
 
 class ScaledRelPosAttention(ScaledAttention, RelPosAttention):
@@ -275,7 +324,7 @@ class WindowMean(ScaledAttention):
     @property
     def excludes_masked(self) -> bool:
         """Whether pairs that a shifted window masks stay out of the mean."""
-        return self.method is not None and self.method.mask_aware
+        return isinstance(self.method, MeanMethod) and self.method.mask_aware
 
     def mean(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """[B * windows, N, C] -> [B * windows, 1 or N, C].
@@ -294,6 +343,8 @@ class WindowMean(ScaledAttention):
 
 class ScaledWindowAttention(WindowMean, swin_transformer.WindowAttention):
     """Swin."""
+
+    defers_values = True
 
 
 class ScaledWindowAttentionV2(WindowMean, swin_transformer_v2.WindowAttention):
@@ -358,9 +409,12 @@ class TalkingHeadProducts(TalkingHeadAttn):
             q @ k.transpose(-2, -1), self.proj_l.weight * self.scale, self.proj_l.bias
         )
         attention = self.attn_drop(_mix_heads(logits.softmax(dim=-1), *self.mixing(N)))
-        output: Tensor = (attention @ v).transpose(1, 2).reshape(B, N, C)
         # proj and proj_drop would return their input
-        return output
+        return self.products(attention, v).transpose(1, 2).reshape(B, N, C)
+
+    def products(self, attention: Tensor, value: Tensor) -> Tensor:
+        """M v; [B, H, N, N] and [B, H, N, d] -> [B, H, N, d]."""
+        return attention @ value
 
 
 def _mix_heads(attention: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -371,14 +425,36 @@ def _mix_heads(attention: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class ScaledTalkingHeads(ScaledAttention, TalkingHeadProducts):
-    """CaiT; the AttentionMethod comes after the mixing of heads, and folds into it."""
+    """CaiT; the AttentionMethod comes after the mixing of heads: it folds into it, or filters the
+    values by its matrix M, whose rows do not sum to one."""
 
     family = Family.cait
 
     def mixing(self, num_tokens: int) -> tuple[Tensor, Tensor]:
         weight, bias = super().mixing(num_tokens)
-        if self.method is None:
+        if not self.is_mixed:
             return weight, bias
+        assert isinstance(self.method, MeanMethod)
         return scaling.fold_into_mixing(
             weight, bias, self.method, self.method_parameters, num_tokens
         )
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the AttentionMethod folds into the mixing of heads."""
+        return self.method is not None and not self.method.needs_values
+
+    def products(self, attention: Tensor, value: Tensor) -> Tensor:
+        if self.method is None or self.is_mixed or self.explicit:
+            return super().products(attention, value)
+        per_head = [parameter[:, None, None] for parameter in self.method_parameters]
+        return scaling.filter_values(
+            attention.matmul, value, self.method, per_head, partial(scaling.token_mean, dim=-2)
+        )
+
+    @property
+    def filters(self) -> bool:
+        return super().filters and not self.is_mixed
+
+    def _attend(self, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Projection]:
+        return TalkingHeadProducts.forward(self, x), self.projection

@@ -2,23 +2,24 @@
 
 B images, N tokens, C channels, H heads; m(.) is the mean over tokens. It *is* the DC part,
 F^-1 diag(1, 0, ..., 0) F X (paper, section 2.4). The equations are in `antioversmooth.methods`:
-y = c0 v + c1 A v - c3 m(v) per head, and X_hat = X + s DC[X] + t HC[X] per channel.
+y = c0 v + c1 A v + c2 A A v - c3 m(v) per head, and X_hat = X + s DC[X] + t HC[X] per channel.
 
-Both are affine in what enters or leaves the projection W_O, apart from one term per image. So they
-cost next to nothing: the weights are scaled once a step, and no tensor of the features' size is
-written.
+With c1 and c3 alone, and with s and t, they are affine in what enters or leaves the projection W_O,
+apart from one term per image. So they cost next to nothing: the weights are scaled once a step, and
+no tensor of the features' size is written. With c0 and c2 the values are filtered in front of the
+projection, by the fused attention again: A A v is A (A v).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antioversmooth.methods import AttentionMethod
+from antioversmooth.methods import AttentionMethod, MeanMethod
 from antioversmooth.methods.base import one_plus
 
 
@@ -62,28 +63,55 @@ def scale_rows(weight: Tensor, factor: Tensor | float) -> Tensor:
 
 def fold_into_projection(
     projection: Projection,
-    method: AttentionMethod,
+    method: MeanMethod,
     parameters: Sequence[Tensor],
     mean_value: Tensor,
-    value: Tensor | None = None,
 ) -> Projection:
-    """c0 v + c1 A v - c3 m(v), folded into the projection that follows the attention output A v.
+    """c1 A v - c3 m(v), folded into the projection that follows the attention output A v.
 
     Args:
         projection: W_O; its inputs are the heads' channels, one head after the other.
         parameters: Of the method, each [H].
         mean_value: m(v), [B, 1, H * head_dim]; N rows instead of one where each query has a mean of
             its own.
-        value: v, [B, N, H * head_dim]; None for a method without c0.
     """
     weight, bias, _ = projection
-    per_channel = [p[:, None].expand(-1, weight.shape[1] // len(p)).reshape(-1) for p in parameters]
+    per_channel = by_channel(parameters, weight.shape[1])
     shift = F.linear(method.mean(*per_channel) * mean_value, weight).neg()
-    if value is not None:
-        own = method.own(*per_channel)
-        assert own is not None
-        shift = shift + F.linear(own * value, weight)
     return Projection((weight * method.attended(*per_channel)).to(weight.dtype), bias, shift)
+
+
+def by_channel(parameters: Sequence[Tensor], channels: int) -> list[Tensor]:
+    """Parameters of heads, each [H], for the heads' channels side by side, [H * head_dim]."""
+    return [p[:, None].expand(-1, channels // len(p)).reshape(-1) for p in parameters]
+
+
+def filter_values(
+    attend: Callable[[Tensor], Tensor],
+    value: Tensor,
+    method: AttentionMethod,
+    parameters: Sequence[Tensor],
+    mean: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """c0 v + A (c1 v + c2 A v) - c3 m(v).
+
+    Args:
+        attend: A v of values v.
+        value: v, of any layout.
+        parameters: Of the method, broadcastable to v.
+        mean: m(v) of values v.
+    """
+    attended, c1 = attend(value), method.attended(*parameters)
+    if method.attends_twice:
+        entering = c1 * value + method.attended_twice(*parameters) * attended
+        filtered = attend(entering.to(value.dtype))
+    else:
+        filtered = c1 * attended
+    if method.has_own:
+        filtered = filtered + method.own(*parameters) * value
+    if isinstance(method, MeanMethod):
+        filtered = filtered - method.mean(*parameters) * mean(value)
+    return filtered.to(value.dtype)
 
 
 def apply_to_matrix(
@@ -105,7 +133,7 @@ def apply_to_matrix(
 def fold_into_mixing(
     weight: Tensor,
     bias: Tensor,
-    method: AttentionMethod,
+    method: MeanMethod,
     parameters: Sequence[Tensor],
     num_tokens: int,
 ) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from timm.models.vision_transformer_relpos import RelPosAttention
 from torch import nn
 
 from antioversmooth.errors import ModelError
-from antioversmooth.methods import AttentionMethod, Family, Method
+from antioversmooth.methods import AttentionMethod, Family, MeanMethod, Method
 from antioversmooth.models import attention as scaled
 from antioversmooth.models.staged import StagedVisionTransformer
 
@@ -116,15 +116,10 @@ def require_supported(layer: Layer, method: Method) -> None:
             raise scaled.unsupported_layer(f"{name}.{part}", linear)
     if not isinstance(method, AttentionMethod):
         return
-    if method.mask_aware and attention.attn_drop.p > 0:
+    if isinstance(method, MeanMethod) and method.mask_aware and attention.attn_drop.p > 0:
         raise ModelError(
             f"{method.title} does not go into {name}: mask_aware and attention dropout exclude"
             " each other"
-        )
-    if method.has_own and isinstance(attention, TalkingHeadAttn):
-        raise ModelError(
-            f"{method.title} does not go into {name}: the mixing of talking heads cannot hold"
-            " the values themselves"
         )
 
 
@@ -141,15 +136,18 @@ def path_of(kind: type) -> str:
     return f"{kind.__module__}.{kind.__name__}"
 
 
-def folds(attention: Any) -> bool:
-    """Whether an AttentionMethod may fold into the projection, with nothing between the two."""
-    return not (
-        isinstance(attention, TalkingHeadAttn)
+def needs_matrix(attention: Any, method: AttentionMethod) -> bool:
+    """Whether a method can be applied to nothing but the attention matrix of a layer of ours."""
+    drops = attention.attn_drop.p > 0
+    if isinstance(attention, scaled.ScaledTalkingHeads):
+        return method.needs_values and drops
+    return (
         # dropout would fall on the rescaled entries
-        or attention.attn_drop.p > 0
+        drops
         or not isinstance(getattr(attention, "norm", nn.Identity()), nn.Identity)
         or getattr(attention, "gate", None) is not None
         or getattr(attention, "num_kv_groups", 1) > 1
+        or (method.attends_twice and not attention.can_defer_values)
     )
 
 

@@ -69,7 +69,7 @@ def test_it_goes_with_featscale_and_not_with_attnscale(
         add_methods(build("vit"), [AttnScale(), LearnedCentring()])
 
 
-@pytest.mark.parametrize("kind", ["vit", "deit_distilled", "eva_unfused", "swin", "swin_v2"])
+@pytest.mark.parametrize("kind", BUILDERS)
 @pytest.mark.parametrize("attention_dropout", [0.0, 0.2])
 def test_a_method_with_the_values_themselves_equals_its_textbook_form(
     build: Callable[..., nn.Module], images: Tensor, kind: str, attention_dropout: float
@@ -84,16 +84,6 @@ def test_a_method_with_the_values_themselves_equals_its_textbook_form(
         assert_equal_numbers(*found, 1e-12)
     with pytest.raises(ModelError, match=r"Differences of \S+\.attn .*cannot be folded"):
         remove_scaling(ours)
-
-
-def test_talking_heads_refuse_a_method_with_the_values_themselves(
-    build: Callable[..., nn.Module], images: Tensor
-):
-    model = build("cait")
-    before = model(images)
-    with pytest.raises(ModelError, match=r"Differences does not go into blocks\.0\.attn"):
-        add_method(model, "differences")
-    assert torch.equal(model(images), before)
 
 
 def test_it_is_removed_at_zero_folded_into_cait_and_refused_elsewhere(

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
-from antioversmooth.methods import AttentionMethod, Family, Parameter
+from antioversmooth.methods import AttentionMethod, Family, MeanMethod, Parameter
 from antioversmooth.methods.base import CLASS_TOKEN
 
 
 @dataclass(frozen=True)
-class LearnedCentring(AttentionMethod):
+class LearnedCentring(MeanMethod):
     """c is one scalar a head, `attn.centring` [H]; 0 is plain attention, 1 removes its mean."""
 
     name: ClassVar[str] = "learned_centring"
@@ -20,14 +21,8 @@ class LearnedCentring(AttentionMethod):
     parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("centring", "c", "share removed"),)
     forms: ClassVar = {Family.vit: {"class_token_in_mean": CLASS_TOKEN}}
 
-    def attended(self, *parameters: Tensor) -> float:
-        return 1.0
-
     def mean(self, *parameters: Tensor) -> Tensor:
         return parameters[0]
-
-    def matrix(self, attention: Tensor, low_pass: Tensor, *parameters: Tensor) -> Tensor:
-        return attention - parameters[0] * low_pass
 
     def textbook(self, attention: Tensor, low_pass: Tensor, *parameters: Tensor) -> Tensor:
         """(A - A_LP) + (1 - c) A_LP."""
@@ -47,11 +42,6 @@ class Differences(AttentionMethod):
     def attended(self, *parameters: Tensor) -> float:
         return -1.0
 
-    def mean(self, *parameters: Tensor) -> float:
-        return 0.0
-
-    def matrix(self, attention: Tensor, low_pass: Tensor, *parameters: Tensor) -> Tensor:
-        identity = attention.new_ones(attention.shape[-1]).diag()
-        return identity - attention
-
-    textbook = matrix
+    def textbook(self, attention: Tensor, low_pass: Tensor, *parameters: Tensor) -> Tensor:
+        """I - A."""
+        return torch.eye(attention.shape[-1]).to(attention) - attention

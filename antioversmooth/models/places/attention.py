@@ -15,6 +15,7 @@ from antioversmooth.models.places import layers
 
 def require_supported(model: nn.Module, method: AttentionMethod) -> None:
     """Raises ModelError where the method would not be exact in the model."""
+    supported.require_family(model, method)
     for layer in supported.self_attentions(model):
         supported.require_supported(layer, method)
 
@@ -29,7 +30,7 @@ def require_removable(model: nn.Module) -> None:
     """Raises ModelError where a method neither is off nor folds into CaiT's talking heads."""
     for layer in _holders(model):
         attention = layer.attention
-        if not isinstance(attention, scaled.ScaledTalkingHeads):
+        if not (isinstance(attention, scaled.ScaledTalkingHeads) and attention.is_mixed):
             layers.require_off(model, attention.method, attention, layer.name)
 
 
@@ -46,7 +47,10 @@ def _holders(model: nn.Module) -> list[supported.Layer]:
 def _place(attention: Any, method: AttentionMethod) -> None:
     attention.method = method
     layers.register(attention, method.parameters, attention.proj.weight, attention.num_heads)
-    if attention.folded or isinstance(attention, scaled.ScaledTalkingHeads):
+    attention.explicit = supported.needs_matrix(attention, method)
+    if not attention.explicit:
+        if method.needs_values and attention.can_defer_values:
+            attention.qkv.__class__ = scaled.DeferredLinear
         return
     # Swin-V2 builds the matrix always
     if hasattr(attention, "fused_attn"):
@@ -56,11 +60,13 @@ def _place(attention: Any, method: AttentionMethod) -> None:
 
 
 def _remove(attention: Any, model: Any) -> None:
-    if isinstance(attention, scaled.ScaledTalkingHeads):
+    if isinstance(attention, scaled.ScaledTalkingHeads) and attention.is_mixed:
         _fold_mixing(attention, model.get_submodule("patch_embed"))
     if isinstance(attention.attn_drop, scaled.ExplicitDropout):
         delattr(attention.attn_drop, "attention")
         attention.attn_drop.__class__ = nn.Dropout  # type: ignore[assignment]
+    if isinstance(attention.qkv, scaled.DeferredLinear):
+        attention.qkv.__class__ = nn.Linear  # type: ignore[assignment]
     if hasattr(attention, "was_fused"):
         attention.fused_attn = attention.was_fused
     method, attention.method = attention.method, None

@@ -12,7 +12,7 @@ from antioversmooth.methods import Method, Parameter
 from antioversmooth.models import attention as scaled
 from antioversmooth.models import supported
 
-_ATTRIBUTES = ("method", "features", "excluded", "folded", "was_fused")
+_ATTRIBUTES = ("method", "features", "excluded", "explicit", "was_fused")
 """Attributes of an attention layer that holds methods, besides parameters."""
 _STOCK = {
     placed: stock
@@ -34,13 +34,12 @@ def prepare(model: nn.Module, *, class_token_in_mean: bool) -> list[supported.La
 
 
 def _prepare(attention: Any, excluded: int) -> None:
-    folded = supported.folds(attention)
     # the modules themselves stay: their parameters, names and hooks, and references to them
     attention.__class__ = supported.ATTENTION[type(attention)]
     attention.proj.__class__ = scaled.DeferredLinear
     attention.proj_drop.__class__ = scaled.DeferredDropout
     attention.method = attention.features = None
-    attention.excluded, attention.folded = excluded, folded
+    attention.excluded, attention.explicit = excluded, False
 
 
 def register(
