@@ -75,6 +75,8 @@ class Method:
     """
     released: ClassVar[Mapping[str, str]] = {}
     """Released files, by backbone as in `models.entrypoints`."""
+    advice_on_weights: ClassVar[str] = ""
+    """For people whose weights do not fit: the names in files of the released code, for example."""
 
     @property
     def inseparable(self) -> int:

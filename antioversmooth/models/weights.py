@@ -23,6 +23,7 @@ from antioversmooth.errors import CheckpointError, and_more
 from antioversmooth.methods import parameter_names
 from antioversmooth.models.layouts import State, layout_of, prefixes
 from antioversmooth.models.load_report import LoadReport
+from antioversmooth.models.placement import methods_in
 from antioversmooth.models.state_files import StoredState, choose_part, read_state, several_states
 
 
@@ -296,7 +297,8 @@ def _misfit(
 ) -> CheckpointError:
     """The error about keys that do not fit; names six of each kind, counts others."""
     listed = "; it ".join(f"{what} {and_more(keys, 6)}" for what, keys in problems.items())
-    advice = advice or "choose the model that it is of"
+    of_methods = filter(None, (method.advice_on_weights for method in methods_in(model)))
+    advice = "; ".join([advice or "choose the model that it is of", *of_methods])
     return CheckpointError(
         f"{source} does not fit this {type(model).__name__}: it {listed}; {advice}"
     )
