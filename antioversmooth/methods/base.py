@@ -79,15 +79,20 @@ class Method:
     """For people whose weights do not fit: the names in files of the released code, for example."""
 
     @property
+    def is_off(self) -> bool:
+        """Whether its options leave every model as it is: a strength of zero."""
+        return False
+
+    @property
     def inseparable(self) -> int:
         """Consecutive samples of a batch that it computes together in training."""
         return 1
 
     def __post_init__(self) -> None:
-        for name in options_of(type(self)):
-            value = getattr(self, name)
-            if wanted := expected(type(self), name, value):
-                raise ValueError(f"{self.name}: {name}={value!r} is not possible: {wanted}")
+        for choice in fields(self):
+            value = getattr(self, choice.name)
+            if wanted := expected(type(self), choice.name, value):
+                raise ValueError(f"{self.name}: {choice.name}={value!r} is not possible: {wanted}")
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any], options: Mapping[str, Any]) -> Self:
@@ -150,6 +155,13 @@ class AttentionMethod(Method):
         return 0.0
 
     @property
+    def is_off(self) -> bool:
+        """Without parameters, whether its coefficients are those of plain attention."""
+        if self.parameters:
+            return False
+        return bool(self.own() == 0 and self.attended() == 1 and self.attended_twice() == 0)
+
+    @property
     def has_own(self) -> bool:
         """Whether there is a c0."""
         return type(self).own is not AttentionMethod.own
@@ -191,6 +203,11 @@ class MeanMethod(AttentionMethod):
 
     mask_aware: bool = False
     """Swin: leave pairs that a shifted window masks out of m(v)."""
+
+    @property
+    def is_off(self) -> bool:
+        """The same, c3 included."""
+        return super().is_off and bool(self.mean() == 0)
 
     def mean(self, *parameters: Tensor) -> Coefficient:
         """c3."""

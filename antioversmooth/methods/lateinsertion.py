@@ -23,6 +23,11 @@ class LateInsertion(TokenMethod):
     """Number of blocks that only patch tokens pass, or below 0 minus the number of the others: -2
     is 10 of 12 blocks. 0 is the plain model."""
 
+    @property
+    def is_off(self) -> bool:
+        """An entrance in front of all blocks."""
+        return self.at == 0
+
     def entrance(self, depth: int) -> int:
         """The option, from the end where it is below 0."""
         return self.at if self.at >= 0 else depth + self.at

@@ -43,6 +43,11 @@ class LossMethod(Method):
     is_exact_at_start: ClassVar[bool] = True
 
     @property
+    def is_off(self) -> bool:
+        """Without a weight that is not 0."""
+        return not self.weights
+
+    @property
     def weights(self) -> Mapping[str, float]:
         """Weight of each term whose weight is not 0, by its name."""
         raise NotImplementedError

@@ -19,3 +19,8 @@ class NormMethod(Method):
     """s, the strength; 0: the layer norm alone."""
     temperature: float = option(1.0, above(0))
     """tau, which divides the cosines."""
+
+    @property
+    def is_off(self) -> bool:
+        """A strength of zero."""
+        return self.scale == 0

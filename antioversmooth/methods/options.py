@@ -52,9 +52,15 @@ def differing(method: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def expected(method: type, name: str, value: Any) -> str:
-    """The right values of an option, in words; empty where its value is one."""
-    constraints = options_of(method)[name].metadata["constraints"]
-    kind = option_types(method)[name]
+    """The right values of a field of a method, in words; empty where its value is one.
+
+    Fields that are no options have their type alone, and those of other types their own check.
+    """
+    field = {field.name: field for field in dataclasses.fields(method)}[name]
+    constraints = field.metadata.get("constraints", ())
+    kind = typing.get_type_hints(method)[name]
+    if kind not in _KINDS:
+        return ""
     if not _is_of(kind, value):
         return _KINDS[kind]
     held = (

@@ -27,6 +27,11 @@ class RegisterTokens(TokenMethod):
     """Register tokens; 0 is the plain model."""
 
     @property
+    def is_off(self) -> bool:
+        """Without a token."""
+        return self.count == 0
+
+    @property
     def num_registers(self) -> int:
         """The option."""
         return self.count

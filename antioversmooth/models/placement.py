@@ -6,21 +6,26 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from antioversmooth.errors import ModelError
-from antioversmooth.methods import (
-    Method,
-    method_named,
-)
+from antioversmooth.methods import FeatureMethod, MeanMethod, Method, method_named
 from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.methods.featscale import FeatScale
+from antioversmooth.models import supported
 from antioversmooth.models.attention import ScaledAttention
-from antioversmooth.models.places import PLACERS, SWAP_THE_MODEL, placer_of
+from antioversmooth.models.places import PLACERS, SWAP_THE_MODEL, named, placer_of
 
 
 def add_method(
-    model: nn.Module, method: str, *, class_token_in_mean: bool = True, **options: Any
+    model: nn.Module,
+    method: str,
+    *,
+    layers: str | Sequence[str] | None = None,
+    layout: str | None = None,
+    images: Tensor | None = None,
+    class_token_in_mean: bool = True,
+    **options: Any,
 ) -> nn.Module:
     """Adds a method to a model and returns the same model.
 
@@ -28,20 +33,46 @@ def add_method(
 
     Args:
         model: A built model of timm: ViT, DeiT, BEiT, EVA, CaiT, Swin, Swin-V2 or kin; pre-trained
-            or not.
+            or not. With `layers` any model.
         method: A name of `methods.METHODS`; docs/methods/ has a page for each.
+        layers: Names of modules, or patterns (fnmatch) of names, for a method that needs the output
+            of a layer and nothing else: FeatScale, on what mixes tokens; LayerScale and ReZero, on
+            branches; ContraNorm, on norms. None: the places that the method has in timm's model.
+        layout: Of the outputs of `layers`, as timm names it: NLC, NCL, NHWC or NCHW; None: found by
+            one forward pass.
+        images: A batch for that pass; None: zeros of the size that the model is made for.
         class_token_in_mean: Whether means of ViT-like models run over class, distillation and
             register tokens too.
         options: Of the method, as in `model.method_options` of a spec.
 
     Raises:
         ModelError: The model has an unsupported layer, named in the message, is of a family that
-            the method is not defined for, or is data-parallel already; the model is unchanged.
+            the method is not defined for, or is data-parallel already; or the call would add
+            nothing. The model is unchanged.
         ValueError: No such method, or no such value of an option.
         TypeError: No such option.
     """
     chosen = method_named(method, **options)
-    return add_methods(model, [chosen], class_token_in_mean=class_token_in_mean)
+    if chosen.is_off:
+        raise ModelError(f"{chosen.title} with {options} adds nothing: the model would stay plain")
+    if not class_token_in_mean and (
+        layers is not None or not isinstance(chosen, MeanMethod | FeatureMethod)
+    ):
+        where = "named layers" if layers is not None else chosen.title
+        raise ModelError(f"class_token_in_mean has no effect on {where}: leave it at True")
+    if layers is not None:
+        _require_not_parallel(model)
+        names = [layers] if isinstance(layers, str) else layers
+        named.place(model, chosen, names, layout=layout, images=images)
+        return _record(model, [chosen])
+    if layout is not None or images is not None:
+        raise ModelError("layout and images are about named layers, and no layers are named")
+    try:
+        return add_methods(model, [chosen], class_token_in_mean=class_token_in_mean)
+    except supported.UnknownLayers as err:
+        if not named.goes_by_name(chosen):
+            raise
+        raise ModelError(f"{err}; or name the layers yourself: layers=[...]") from err
 
 
 def add_scaling(
@@ -84,11 +115,7 @@ def add_methods(
     if not methods:
         return model
     _require_distinct_places(methods)
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        raise ModelError(
-            "the model is in DistributedDataParallel already, which would not average the gradients"
-            " of the scales: add_method first"
-        )
+    _require_not_parallel(model)
     # tokens first: means over them ask in which layers they are
     order = list(PLACERS.values())
     placed = [(placer_of(method), method) for method in methods]
@@ -97,9 +124,22 @@ def add_methods(
         placer.require_supported(model, method)
     for placer, method in placed:
         placer.place(model, method, class_token_in_mean=class_token_in_mean)
+    return _record(model, methods)
+
+
+def _record(model: nn.Module, methods: Sequence[Method]) -> nn.Module:
+    """Notes at the model which methods it holds, and what has no weight decay."""
     vars(model)["placed_methods"] = (*methods_in(model), *methods)
     _exempt_from_weight_decay(model)
     return model
+
+
+def _require_not_parallel(model: nn.Module) -> None:
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise ModelError(
+            "the model is in DistributedDataParallel already, which would not average the gradients"
+            " of the scales: add_method first"
+        )
 
 
 def _require_distinct_places(methods: Sequence[Method]) -> None:
@@ -132,9 +172,10 @@ def remove_method(model: nn.Module) -> nn.Module:
         ModelError: Names a parameter that is not zero and does not fold, or a method that no value
             of its parameters turns off.
     """
-    for placer in PLACERS.values():
+    placers = [*PLACERS.values(), named]
+    for placer in placers:
         placer.require_removable(model)
-    for placer in PLACERS.values():
+    for placer in placers:
         placer.restore(model)
     for name in ("no_weight_decay", "placed_methods"):
         vars(model).pop(name, None)

@@ -37,6 +37,10 @@ MAP_BLOCKS: dict[type[nn.Module], type[nn.Module]] = {
 _WINDOWS = tuple(kind for kind, held in ATTENTION.items() if issubclass(held, scaled.WindowMean))
 
 
+class UnknownLayers(ModelError):
+    """A model whose layers are none of those that are known here."""
+
+
 class Layer(NamedTuple):
     """A self-attention layer in its block."""
 
@@ -58,7 +62,7 @@ def self_attentions(model: nn.Module) -> list[Layer]:
     ]
     if not found:
         kind = type(model).__name__
-        raise ModelError(
+        raise UnknownLayers(
             f"{kind} has no block with an attention layer `attn` to scale{_nearest(model)}"
         )
     return found
@@ -78,8 +82,12 @@ def _nearest(model: nn.Module) -> str:
 
 
 def require_family(model: nn.Module, method: Method) -> None:
-    """Raises ModelError where the method is not defined for the family of the model."""
-    families = {_family_of(layer.attention) for layer in self_attentions(model)}
+    """Raises ModelError where the method is not defined for the family of the model, or that is
+    none of those known here."""
+    layers = self_attentions(model)
+    for layer in layers:
+        _require_kinds(layer)
+    families = {_family_of(layer.attention) for layer in layers}
     if families - set(method.families):
         known = " and ".join(family.value for family in method.families)
         theirs = ", ".join(sorted(family.value for family in families))
@@ -97,9 +105,15 @@ def _family_of(attention: nn.Module) -> Family:
 
 def require_known(layer: Layer) -> None:
     """Raises ModelError, with the layer's name, where it is none of timm's that are known here."""
+    if isinstance(layer.attention, scaled.ScaledAttention):
+        raise ModelError(f"{layer.name} is scaled already; remove_method(model) undoes it")
+    _require_kinds(layer)
+
+
+def _require_kinds(layer: Layer) -> None:
     name, block, attention = layer
     if isinstance(attention, scaled.ScaledAttention):
-        raise ModelError(f"{name} is scaled already; remove_method(model) undoes it")
+        return
     _require_kind(name, attention, ATTENTION)
     if isinstance(attention, _WINDOWS):
         _require_kind(name.removesuffix(".attn"), block, MAP_BLOCKS)
@@ -126,7 +140,7 @@ def require_supported(layer: Layer, method: Method) -> None:
 def _require_kind(name: str, module: nn.Module, supported: Iterable[type]) -> None:
     if type(module) not in supported:
         paths = ", ".join(map(path_of, supported))
-        raise ModelError(
+        raise UnknownLayers(
             f"{name} is a {path_of(type(module))}, which is not supported; supported are {paths}"
         )
 

@@ -14,6 +14,7 @@ from antioversmooth.errors import ModelError
 from antioversmooth.methods.contranorm import ContraNorm
 from antioversmooth.models import add_method, remove_method
 from antioversmooth.models.contrast import spread
+from antioversmooth.models.placement import add_methods
 
 VIT = ["vit", "deit_distilled", "vit_registers", "deit3", "beit", "eva"]
 
@@ -73,7 +74,7 @@ def test_a_strength_of_zero_is_the_stock_model_to_the_bit(
     build: Callable[..., nn.Module], images: Tensor
 ) -> None:
     stock = build("vit")
-    model = add_method(copy.deepcopy(stock), "contranorm", scale=0.0)
+    model = add_methods(copy.deepcopy(stock), [ContraNorm(scale=0.0)])
     assert torch.equal(model(images), stock(images))
     plain = remove_method(model)
     assert [type(m) for m in plain.modules()] == [type(m) for m in stock.modules()]

@@ -48,12 +48,12 @@ def test_late_insertion_equals_its_textbook_form(build: Build, images: Tensor, k
 @pytest.mark.parametrize("training", [False, True])
 def test_late_insertion_at_0_is_the_plain_model(build: Build, images: Tensor, training: bool):
     stock = build("vit", pos_drop_rate=0.2, proj_drop_rate=0.2, drop_path_rate=0.2).train(training)
-    ours = add_method(copy.deepcopy(stock), "lateinsertion", at=0)
+    ours = add_methods(copy.deepcopy(stock), [LateInsertion(at=0)])
     assert_equal_numbers(gradients(ours, images), gradients(stock, images), 0)
 
 
 @pytest.mark.parametrize(
-    ("at", "prefix"), [(0, [1, 1, 1, 1]), (1, [0, 0, 1, 1]), (2, [0, 0, 0, 1]), (-1, [0, 0, 0, 1])]
+    ("at", "prefix"), [(1, [0, 0, 1, 1]), (2, [0, 0, 0, 1]), (-1, [0, 0, 0, 1])]
 )
 def test_the_analysis_knows_where_the_class_token_is(images: Tensor, at: int, prefix: list[int]):
     assert prefix_by_layer(images, "lateinsertion", at=at) == prefix

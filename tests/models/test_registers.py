@@ -14,7 +14,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from antioversmooth.errors import ModelError
+from antioversmooth.methods.registers import RegisterTokens
 from antioversmooth.models import add_method
+from antioversmooth.models.placement import add_methods
 
 Build = Callable[..., nn.Module]
 
@@ -37,7 +39,7 @@ def test_registers_equal_those_of_timm(build: Build, images: Tensor):
 
 def test_without_registers_the_model_is_the_plain_model(build: Build, images: Tensor):
     stock = build("vit")
-    ours = add_method(copy.deepcopy(stock), "registers", count=0)
+    ours = add_methods(copy.deepcopy(stock), [RegisterTokens(count=0)])
     assert_equal_numbers(gradients(ours, images), gradients(stock, images), 0)
 
 

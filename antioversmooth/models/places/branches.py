@@ -27,7 +27,7 @@ def require_supported(model: nn.Module, method: BranchMethod) -> None:
         if _has_layer_scale(block):
             raise ModelError(f"{refused}: it has LayerScale already")
         if type(block) is not SwinTransformerBlock and not _has_places(block):
-            raise ModelError(
+            raise supported.UnknownLayers(
                 f"{refused}, a {supported.path_of(type(block))}: it needs a block with the places"
                 " ls1 and ls2, as timm's ViT has, or one of timm's Swin"
             )

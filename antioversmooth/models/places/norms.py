@@ -18,8 +18,10 @@ def require_supported(model: nn.Module, method: NormMethod) -> None:
     """Raises ModelError, with the norm's name, where one is no layer norm of timm."""
     supported.require_family(model, method)
     for name, norm in _norms(model):
+        if norm is None:
+            raise supported.UnknownLayers(f"{method.title} does not go into {name}: there is none")
         if type(norm) is not LayerNorm:
-            raise ModelError(
+            raise supported.UnknownLayers(
                 f"{method.title} does not go into {name}, a {supported.path_of(type(norm))}: it"
                 f" replaces {supported.path_of(LayerNorm)}"
             )
@@ -51,10 +53,12 @@ def restore(model: nn.Module) -> None:
             norm.__class__ = LayerNorm  # type: ignore[assignment]
 
 
-def _norms(model: Any) -> Iterator[tuple[str, nn.Module]]:
-    """Those of blocks, and the final one where it precedes pooling."""
+def _norms(model: nn.Module) -> Iterator[tuple[str, nn.Module | None]]:
+    """Those of blocks, None where a block lacks one; and the final one, where it precedes
+    pooling."""
     for name, block, _ in supported.self_attentions(model):
         for norm in ("norm1", "norm2"):
-            yield f"{name.removesuffix('attn')}{norm}", block.get_submodule(norm)
-    if not isinstance(model.norm, nn.Identity):
-        yield "norm", model.norm
+            yield f"{name.removesuffix('attn')}{norm}", getattr(block, norm, None)
+    final = getattr(model, "norm", None)
+    if final is not None and not isinstance(final, nn.Identity):
+        yield "norm", final
