@@ -46,8 +46,9 @@ def option(
             has no effect (of a field without `identity_default`; default: its default); `path`,
             true for a path, which may come from the environment; `prose`, true for text that is
             shown to people, from which secrets are removed; `identified`, a function of the config
-            that gives the value that identifies a run; `formerly`, the key of a renamed field in
-            identities and in specs of runs before.
+            that gives the value that identifies a run; `training_only`, true for an option of a
+            method that changes nothing about what trained weights compute; `formerly`, the key of a
+            renamed field in identities and in specs of runs before.
     """
     metadata = {"constraints": constraints, "identity": identity, **metadata}
     if isinstance(default, (list, dict)):

@@ -130,7 +130,7 @@ def test_caits_attnscale_folds_into_a_plain_timm_model(
         (
             "deit_s12_attnscale",
             ["--spec", "deit_s12_featscale", *SMALL],
-            "its scales are those of another method",
+            "holds weights of a model with model.method=attnscale, and deit_s12_featscale has",
         ),
         ("deit_s12", ["--spec", "cait_xxs24", *SMALL], "does not fit this Cait: it lacks"),
         ("deit_s12", ["--average"], "holds no moving average"),

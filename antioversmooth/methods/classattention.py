@@ -29,7 +29,7 @@ class ClassAttention(TokenMethod):
     """Class-attention blocks."""
     replaces: int = option(1, at_least(0))
     """Self-attention blocks, the last ones, that make room for them."""
-    layer_scale: float = option(0.0, at_least(0))
+    layer_scale: float = option(0.0, at_least(0), training_only=True)
     """Start of LayerScale's factors in the class-attention blocks; 0: no LayerScale."""
 
     def entrance(self, depth: int) -> int:

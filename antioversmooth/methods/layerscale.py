@@ -26,7 +26,7 @@ class LayerScale(BranchMethod):
         Parameter("gamma", "g", "LayerScale's g, of both branches"),
     )
 
-    init: float = option(1.0e-5, above(0))
+    init: float = option(1.0e-5, above(0), training_only=True)
     """First value of g; published: 0.1 up to 18 layers, 1e-5 at 24, 1e-6 at 36. 0 is refused: timm
     reads it as no LayerScale, and ReZero starts at 0."""
 

@@ -12,7 +12,7 @@ from antioversmooth.methods.base import Method
 class MixingMethod(Method):
     """Three parameters of a layer: Theta [H, H], gain and shift of the norm, each [H]."""
 
-    group: int = option(32, at_least(1))
+    group: int = option(32, at_least(1), training_only=True)
     """Consecutive images of a batch that share the statistics of training."""
 
     @property

@@ -51,6 +51,22 @@ def differing(method: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def with_defaults(method: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, and those of the other options of the method."""
+    known = options_of(method) if method else {}
+    return {**{name: default_of(option) for name, option in known.items()}, **values}
+
+
+def acting(method: type | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of options that change what trained weights compute."""
+    known = options_of(method) if method else {}
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in known or not known[name].metadata.get("training_only")
+    }
+
+
 def expected(method: type, name: str, value: Any) -> str:
     """The right values of a field of a method, in words; empty where its value is one.
 

@@ -32,6 +32,9 @@ class LoadReport:
     """Values between the tensors of the source that are no tensors."""
     training: tuple[str, ...] = ()
     """State of the training that the weights come from; a run that starts from them has its own."""
+    assumed: tuple[str, ...] = ()
+    """Values of the row that change what the weights compute, and that the source does not
+    record."""
     classes: str = ""
     """How its classes were matched with those of the data; empty where they were not compared."""
 
@@ -45,6 +48,7 @@ class LoadReport:
             "not loaded, because they are no tensors": self.no_tensors,
             "not used, because training begins at its first step": self.training,
             "not in the source, left at their initial values": self.missing,
+            "not recorded with the weights, so as the row says": self.assumed,
         }
         listed = [f"{len(keys)} {what}: {', '.join(keys)}" for what, keys in groups.items() if keys]
         matched = [f"classes: {self.classes}"] if self.classes else []
@@ -65,6 +69,7 @@ class LoadReport:
             "ignored": self.ignored,
             "no_tensors": self.no_tensors,
             "missing": self.missing,
+            "assumed": self.assumed,
         }
         origin = {"key": self.key, "prefix": self.prefix, "classes": self.classes}
         return {

@@ -23,6 +23,9 @@ from antioversmooth.errors import CheckpointError, and_more
 from antioversmooth.models import pickles
 from antioversmooth.models.layouts import State, official_state, without_wrappers
 
+METADATA = "metadata"
+"""Key of strings about the weights, in a file of torch.save, as in the header of the others."""
+
 CLASSES = "classes"
 """Key of the names of the classes, in a file of torch.save and in the metadata of another."""
 
@@ -149,14 +152,28 @@ def _stored(
 
 
 def read_metadata(source: Path) -> dict[str, str]:
-    """Metadata of a `.safetensors` file; empty where it has none or cannot be read."""
+    """Metadata of a file of weights; empty where it has none or cannot be read."""
     if source.suffix != ".safetensors":
-        return {}
+        return _metadata_beside(source)
     try:
         with safetensors.safe_open(source, "pt") as file:
             return dict(file.metadata() or {})
     except (OSError, SafetensorError):
         return {}
+
+
+def _metadata_beside(source: Path) -> dict[str, str]:
+    """The strings that a file of torch.save holds beside its weights."""
+    if not source.is_file() or weight_files.is_index(source):
+        return {}
+    try:
+        content = _read(source)
+    except CheckpointError:
+        # raised again by the reader of its tensors
+        return {}
+    found = content.get(METADATA) if isinstance(content, dict) else None
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {key: value for key, value in pairs if isinstance(key, str) and isinstance(value, str)}
 
 
 def read_classes(source: Path) -> list[str] | None:
@@ -272,7 +289,8 @@ def save_weights(
     Args:
         target: `.safetensors` in timm's layout, or `.pth` in the official one, which the released
             code reads.
-        metadata: Strings for the header of a `.safetensors` file.
+        metadata: Strings about them: in the header of a `.safetensors` file, beside the weights
+            of a `.pth` file.
         classes: Names of the model's classes, in order, which either file records.
 
     Raises:
@@ -287,8 +305,10 @@ def save_weights(
         files.write_atomic(target, content)
     elif target.suffix == ".pth":
         buffer = io.BytesIO()
-        named = {CLASSES: list(classes)} if classes is not None else {}
-        torch.save({"model": official_state(model), **named}, buffer)
+        beside: dict[str, Any] = {METADATA: dict(metadata)} if metadata else {}
+        if classes is not None:
+            beside[CLASSES] = list(classes)
+        torch.save({"model": official_state(model), **beside}, buffer)
         files.write_atomic(target, buffer.getvalue())
     else:
         raise CheckpointError(f"{target}: weights are written as .safetensors or .pth")

@@ -24,7 +24,6 @@ from antioversmooth.models.placement import add_methods, scales
 from antioversmooth.models.state_files import save_weights
 from antioversmooth.models.weights import Purpose, load_weights
 from antioversmooth.reporting.table import deviations
-from antioversmooth.training.weights import recorded as recorded_weights
 from benchmarks.textbook import share_random_scales, textbook
 
 
@@ -136,10 +135,6 @@ def test_a_spec_that_names_it_builds_it_with_its_options_and_notes():
     assert model.blocks[0].attn.excluded == 1
     assert list(deviations.of_model(spec)) == [
         "DeiT's mean over tokens leaves the class token out; the released code includes it"
-    ]
-    assert recorded_weights._functional_fields(spec, scaled=True) == [
-        "num_heads",
-        "class_token_in_mean",
     ]
 
 

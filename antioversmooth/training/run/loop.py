@@ -11,6 +11,7 @@ from torch import nn
 from antioversmooth.datasets.classes import describe_difference
 from antioversmooth.datasets.images import Images
 from antioversmooth.errors import AttemptEnded, DataError
+from antioversmooth.models.state_files import METADATA
 from antioversmooth.runs.attempts import EndReason
 from antioversmooth.runs.metrics import (
     EMA_TOP1,
@@ -35,6 +36,7 @@ from antioversmooth.training.step.distillation import Teacher
 from antioversmooth.training.step.learner import Learner
 from antioversmooth.training.step.meter import Meter, MeterReading
 from antioversmooth.training.step.optimisation import learning_rates
+from antioversmooth.training.weights.recorded import record_of
 
 REASONS = {
     action: SUPERSEDED if action is StepAction.superseded else EndReason[action.name].value
@@ -126,6 +128,7 @@ class Trainer:
             **self.learner.state(),
             "id": self.run.id,
             "classes": self.classes,
+            METADATA: record_of(self.run.experiment.model),
             "step": self.step,
             "meter": self.meter.state(),
             "epoch_s": self.clock.epoch_s(),

@@ -27,6 +27,7 @@ from antioversmooth.training.weights.classes import (
     published_classes,
 )
 from antioversmooth.training.weights.initial import final_checkpoint, new_model
+from antioversmooth.training.weights.recorded import require_plain
 
 
 class Teacher:
@@ -172,6 +173,7 @@ def _model_of_file(path: Path, config: Experiment) -> tuple[Any, LoadReport]:
         )
     except RuntimeError as err:
         raise CheckpointError(f"recipe.teacher_model: timm has no model {name!r}") from err
+    require_plain(path, "name the run that trained them, recipe.teacher=run:NAME")
     return model, load_weights(model, path)
 
 

@@ -11,10 +11,9 @@ from antioversmooth.models import remove_method
 from antioversmooth.models.load_report import LoadReport
 from antioversmooth.models.state_files import save_weights
 from antioversmooth.models.weights import Purpose, load_timm
-from antioversmooth.runs import to_json
 from antioversmooth.training.weights.classes import published_classes, recorded_names
 from antioversmooth.training.weights.initial import new_model
-from antioversmooth.training.weights.recorded import run_of_target
+from antioversmooth.training.weights.recorded import record_of, run_of_target
 from antioversmooth.training.weights.trained import load_trained_weights
 
 
@@ -68,8 +67,7 @@ def _metadata(source: str, config: Experiment, folded: bool, average: bool) -> d
     return {
         "experiment": config.name,
         "title": config.title,
-        "model": json.dumps(to_json(config.model)),
-        "scaling_folded": json.dumps(folded),
+        **record_of(config.model, folded=folded),
         "moving_average": json.dumps(average),
         "source": Path(source).name,
     }

@@ -57,8 +57,8 @@ def load_initial_weights(
             classes are put into this order; one of others is not loaded. None: not compared.
 
     Raises:
-        CheckpointError: They are missing, or of another model; or the run trains nothing, and they
-            have a classifier of other classes or another form, or lack a parameter.
+        CheckpointError: They are missing, or of another model, method or form; or the run trains
+            nothing, and they have a classifier of other classes, or lack a parameter.
     """
     recipe = run.experiment.recipe
     purpose = Purpose.evaluation if recipe.epochs == 0 else Purpose.training
@@ -69,9 +69,8 @@ def load_initial_weights(
         report, known = load_timm(model, name, **options), published_classes(name)
     else:
         source = _initial_file(run)
-        if purpose is Purpose.evaluation:
-            require_same_function(source, run.experiment)
-        report = load_weights(model, source, **options)
+        assumed = require_same_function(source, run.experiment, purpose)
+        report = replace(load_weights(model, source, **options), assumed=assumed)
         known = known_classes(source, run.experiment.data.num_classes, classes or ())
     if classes is None or report.reset:
         return report

@@ -1,4 +1,8 @@
-"""The run and the model that weights were recorded with."""
+"""The run and the model that weights were recorded with.
+
+Runs, their checkpoints and the files that `convert` writes record the model: its method, and all
+options and forms that no name or shape of a tensor tells.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from antioversmooth.config import Experiment, ModelConfig, as_recorded
+from antioversmooth.config import Experiment, Family, ModelConfig, as_recorded
 from antioversmooth.errors import CheckpointError, ResultError
-from antioversmooth.methods import METHODS, method_of
+from antioversmooth.methods import METHODS, Method
 from antioversmooth.methods.losses import LossMethod
-from antioversmooth.methods.options import differing
+from antioversmooth.methods.options import acting, with_defaults
 from antioversmooth.models.state_files import read_metadata
+from antioversmooth.models.weights import Purpose
 from antioversmooth.runs import Run, to_json
 
 
@@ -32,44 +37,107 @@ def run_of_target(target: Path) -> Run:
     return Run.load(folder)
 
 
-def require_same_function(target: Path, config: Experiment) -> None:
-    """Raises CheckpointError if the weights' recorded model computes another function."""
-    recorded, asked = map(_shortened, (_recorded_model(target), to_json(config.model)))
-    fields = _functional_fields(config.model, scaled=recorded.get("method") == asked["method"])
-    if _leaves_no_trace(recorded) or _leaves_no_trace(asked):
+def record_of(model: ModelConfig, *, folded: bool = False) -> dict[str, str]:
+    """Metadata that record a model, with every option of its method.
+
+    Args:
+        folded: Whether the method was folded into the weights.
+    """
+    options = with_defaults(METHODS.get(model.method), model.method_options)
+    recorded = {**to_json(model), "method_options": options}
+    return {"model": json.dumps(recorded), "scaling_folded": json.dumps(folded)}
+
+
+def require_same_function(
+    target: Path, config: Experiment, purpose: Purpose = Purpose.evaluation
+) -> tuple[str, ...]:
+    """The values of the experiment that no record of the weights confirms.
+
+    Args:
+        purpose: To be trained further, weights of a plain model may get a method.
+
+    Raises:
+        CheckpointError: The weights' recorded model computes another function.
+    """
+    recorded, asked = _recorded_model(target), to_json(config.model)
+    _require_known_method(target, recorded)
+    theirs, ours = _acting_method(recorded), _acting_method(asked)
+    if not recorded:
+        return tuple(f"model.{key}={_as_override(_value(asked, key))}" for key in _own(ours, asked))
+    fields = ["num_heads"]
+    if theirs is ours:
+        fields += _own(ours, asked)
+    elif theirs or _leaves_no_trace(ours, purpose):
         fields += ["method", "method_options"]
-    differing = [key for key in fields if key in recorded and recorded[key] != asked[key]]
-    if differing:
+    _require_equal(target, recorded, asked, fields, config.name)
+    return ()
+
+
+def require_plain(target: Path, remedy: str) -> None:
+    """Raises CheckpointError where weights are recorded to be of a model with a method."""
+    recorded = _recorded_model(target)
+    _require_known_method(target, recorded)
+    if method := _acting_method(recorded):
+        raise CheckpointError(
+            f"{target} holds weights of a model with model.method={method.name}, and they are"
+            f" loaded into a model of timm without it: {remedy}"
+        )
+
+
+def _require_equal(
+    target: Path,
+    recorded: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    fields: list[str],
+    name: str,
+) -> None:
+    known = [key for key in fields if key in recorded]
+    different = [key for key in known if _value(recorded, key) != _value(asked, key)]
+    if different:
         theirs, ours = (
-            ", ".join(f"model.{key}={_as_override(model[key])}" for key in differing)
+            ", ".join(f"model.{key}={_as_override(_value(model, key))}" for key in different)
             for model in (recorded, asked)
         )
         raise CheckpointError(
-            f"{target} holds weights of a model with {theirs}, and {config.name} has {ours}: the"
+            f"{target} holds weights of a model with {theirs}, and {name} has {ours}: the"
             f" same weights would compute another function; set {theirs}"
         )
 
 
-def _leaves_no_trace(model: Mapping[str, Any]) -> bool:
-    """Whether the model's method changes what weights compute, and adds no parameter of its own."""
+def _require_known_method(target: Path, recorded: Mapping[str, Any]) -> None:
+    name = recorded.get("method", "none")
+    if name not in ("none", *METHODS):
+        raise CheckpointError(
+            f"{target} holds weights of a model with model.method={name}, which this version does"
+            " not have"
+        )
+
+
+def _acting_method(model: Mapping[str, Any]) -> type[Method] | None:
+    """The method of a recorded model, if it changes what weights compute."""
     method = METHODS.get(model.get("method", "none"))
-    return method is not None and not method.parameters and not issubclass(method, LossMethod)
+    return None if method and issubclass(method, LossMethod) else method
 
 
-def _shortened(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The model without options of its method that have their default."""
-    method, options = METHODS.get(model.get("method", "none")), model.get("method_options", {})
-    return {**model, "method_options": differing(method, options)} if model else {}
+def _leaves_no_trace(method: type[Method] | None, purpose: Purpose) -> bool:
+    """Whether weights of a plain model would be used with a method that they do not tell."""
+    return method is not None and not method.parameters and purpose is not Purpose.training
 
 
-def _functional_fields(model: ModelConfig, *, scaled: bool) -> list[str]:
-    """Fields that change what the weights of a model compute, but no name or shape of a tensor.
+def _own(method: type[Method] | None, model: Mapping[str, Any]) -> list[str]:
+    """Fields of a method that change what weights compute, but no name or shape of a tensor."""
+    if method is None:
+        return []
+    options = ["method_options"] if acting(method, with_defaults(method, {})) else []
+    return [*options, *method.forms.get(Family(model["family"]), {})]
 
-    Args:
-        scaled: Whether the weights include the model's scales.
-    """
-    method = method_of(model)
-    return ["num_heads", *(method.forms.get(model.family, {}) if scaled and method else {})]
+
+def _value(model: Mapping[str, Any], key: str) -> Any:
+    """A field of a recorded model; of options those alone that change what weights compute."""
+    if key != "method_options":
+        return model[key]
+    method = METHODS.get(model.get("method", "none"))
+    return acting(method, with_defaults(method, model.get(key, {})))
 
 
 def _as_override(value: Any) -> str:
@@ -77,7 +145,14 @@ def _as_override(value: Any) -> str:
 
 
 def _recorded_model(target: Path) -> dict[str, Any]:
-    """The model's config as recorded in the file's metadata or by the run; empty: unknown."""
+    """The model's config as recorded by the run or in the file's metadata; empty: unknown."""
+    in_run = target.is_dir() or target.parent.name == "checkpoints"
+    with suppress(CheckpointError, ResultError):
+        return dict(to_json(run_of_target(target).experiment.model)) if in_run else _of_file(target)
+    return _of_file(target)
+
+
+def _of_file(target: Path) -> dict[str, Any]:
     metadata = read_metadata(target)
     with suppress(ValueError, TypeError):
         known = metadata.keys() >= {"model", "scaling_folded"}
@@ -86,7 +161,4 @@ def _recorded_model(target: Path) -> dict[str, Any]:
             folded = json.loads(metadata["scaling_folded"]) is True
             model = as_recorded(ModelConfig, model)
             return {**model, "method": "none"} if folded else model
-    in_run = target.is_dir() or target.parent.name == "checkpoints"
-    with suppress(CheckpointError, ResultError):
-        return dict(to_json(run_of_target(target).experiment.model)) if in_run else {}
     return {}

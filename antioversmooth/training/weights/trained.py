@@ -7,6 +7,7 @@ a checkpoint in one, or a file of weights.
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -52,14 +53,15 @@ def load_trained_weights(
     Raises:
         CheckpointError: There are no such weights, or they are of another model.
     """
-    require_same_function(target, config)
+    assumed = require_same_function(target, config, purpose)
     if is_evaluation_only(target):
         if average:
             message = f"{target} trains nothing, so there is no moving average of its weights"
             raise CheckpointError(message)
         return load_initial_weights(model, run_of_target(target), recorded_names(target))
     source = weights_file(target)
-    return load_weights(model, source, purpose=purpose, average=average, key=key)
+    report = load_weights(model, source, purpose=purpose, average=average, key=key)
+    return replace(report, assumed=assumed)
 
 
 def is_evaluation_only(target: Path) -> bool:
