@@ -1,6 +1,9 @@
 """Methods against oversmoothing: one module each, found by everything else through METHODS.
 
 base        the interface: what a method computes, its parameters, options, forms and sentences
+branches    the kind of method that multiplies the branches of a block
+mixing      the kind of method that mixes the attention matrices of all heads
+norms       the kind of method in front of layer norms
 tokens      the kind of method that decides which tokens pass which blocks
 losses      the kind of method that adds terms to the training loss
 options     the options of a method, and what is wrong with a value
