@@ -117,15 +117,18 @@ def test_analyze_measures_a_timm_model_on_a_folder_of_images(
     found = json.loads((project / "vit_small.analysis" / "analysis.json").read_text())
     assert (found["num_images"], found["depth"]) == (3, 2)
     assert (found["weights"], found["data"]) == ("timm:vit_small", "the folder images")
+    assert found["selection"] == "3 of 4, evenly spaced by name"
+    assert len(found["checksums"]["sample"]) == 64
 
 
 def test_images_of_a_folder_are_spread_evenly_over_it(tmp_path: Path) -> None:
     for number in range(10):
         (tmp_path / f"{number}.png").touch()
     (tmp_path / "notes.txt").touch()
-    names = [path.stem for path in find_images(tmp_path, 4)]
+    names = [path.stem for path in find_images(tmp_path, 4)[0]]
     assert names == ["0", "3", "6", "9"]
-    assert len(find_images(tmp_path, 99)) == 10
+    found, total = find_images(tmp_path, 99)
+    assert len(found) == total == 10
 
 
 @pytest.mark.parametrize(

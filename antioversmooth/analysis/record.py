@@ -99,6 +99,13 @@ class Analysis:
     """How the data of the run of the weights differs from the images; empty if not, or unknown."""
     checksums: dict[str, str] = field(default_factory=dict)
     """Of the data set of the images; empty if unknown."""
+    selection: str = ""
+    """Which images of the data set: their number, of how many, and the rule; empty if unknown."""
+
+    @staticmethod
+    def evenly_spaced(count: int, total: int, order: str = "in their order") -> str:
+        """Value of `selection` for at most `count` of `total` images, evenly spaced."""
+        return f"{min(count, total):,} of {total:,}, evenly spaced {order}"
 
     @staticmethod
     def weights_name(file: str, sha256: str) -> str:
@@ -148,8 +155,12 @@ class Analysis:
         except ValueError:
             return None
         numbers = value["num_images"], value["depth"]
-        optional = {key: value[key] for key in ("data", "checksums") if key in value}
+        optional = {key: value[key] for key in _OF_IMAGES if key in value}
         return cls(value["title"], value["weights"], *numbers, measures, **optional)
+
+
+_OF_IMAGES: dict[str, Shape] = {"data": str, "checksums": {"*": str}, "selection": str}
+"""Fields about the images, which analyses of old versions lack."""
 
 
 def _shape() -> Shape:
@@ -157,7 +168,7 @@ def _shape() -> Shape:
     nested: list[Shape] = [float, [float], [[float]]]
     measures = {f"{name}?": {"*": nested[len(m.axes)]} for name, m in all_measures().items()}
     numbers = {"num_images": int, "depth": int}
-    data = {"data?": str, "checksums?": {"*": str}}
+    data = {f"{key}?": shape for key, shape in _OF_IMAGES.items()}
     return {"title": str, "weights": str, **numbers, **data, "measures": measures}
 
 

@@ -6,7 +6,7 @@ weights once, and stored in the run directory as `analysis/analysis.json`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from antioversmooth import spec
@@ -137,7 +137,11 @@ def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
     folder = run.dir / "analysis"
     wanted = _weights(run), min(num_images, run.experiment.data.num_val)
     found = Analysis.read(folder / "analysis.json")
-    of_others = found and describe_change(run.result() or {}, found.checksums)
+    of_others = found and (
+        describe_change(run.result() or {}, found.checksums)
+        or found.selection
+        not in ("", Analysis.evenly_spaced(num_images, run.experiment.data.num_val))
+    )
     if found is None or (found.weights, found.num_images) != wanted or of_others:
         # imports torch, which stored measures do not need
         from antioversmooth.training.weights.analyse import analyse
@@ -148,7 +152,8 @@ def analysed(run: Run, num_images: int = NUM_IMAGES) -> Analysis:
 
 
 def _images(runs: Sequence[Run], analyses: Sequence[Analysis]) -> Iterator[str]:
-    """Names the runs whose analysis is of other images than the run, or does not say of which."""
+    """Names the runs whose analysis is of other images than the run or than the other analyses, or
+    does not say of which."""
     pairs = list(zip(runs, analyses, strict=True))
     changes = [
         (run.name, found.checksums and describe_change(run.result() or {}, found.checksums))
@@ -156,8 +161,25 @@ def _images(runs: Sequence[Run], analyses: Sequence[Analysis]) -> Iterator[str]:
     ]
     if changed := [name for name, change in changes if change]:
         yield f"Analysed on other images than the run was measured on: {and_more(changed, 3)}."
+    yield from _apart({run.name: found for run, found in pairs})
     if unknown := [run.name for run, found in pairs if not found.checksums]:
         yield f"The images of the analysis are not recorded: {and_more(unknown, 3)}."
+
+
+def _apart(analyses: Mapping[str, Analysis]) -> Iterator[str]:
+    """Says that analyses are not all of the same images, as far as they record them.
+
+    Args:
+        analyses: By the names of their runs.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, found in analyses.items():
+        if found.checksums and found.selection:
+            data = ", ".join(f"{key} {sha[:12]}" for key, sha in sorted(found.checksums.items()))
+            groups.setdefault(f"{found.selection} ({data})", []).append(name)
+    if len(groups) > 1:
+        listed = "; ".join(f"{and_more(names, 3)}: {images}" for images, names in groups.items())
+        yield f"The analyses are not all of the same images, so do not compare them: {listed}."
 
 
 def _weights(run: Run) -> str:

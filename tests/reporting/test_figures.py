@@ -211,11 +211,12 @@ HEADS = replace(
 )
 
 
-def stored(run: Run, **sums: str) -> Analysis:
+def stored(run: Run, selection: str = "", **sums: str) -> Analysis:
     """An analysis of the final weights of a run, in its directory."""
     final = (run.result() or {})["checkpoint"]
     weights = Analysis.weights_name(final["file"], final["sha256"])
-    made = Analysis("", weights, 128, 2, {"attention/similarity": {1: [0.5]}}, checksums=sums)
+    measures = {"attention/similarity": {1: [0.5]}}
+    made = Analysis("", weights, 128, 2, measures, checksums=sums, selection=selection)
     made.write(run.dir / "analysis")
     return made
 
@@ -246,6 +247,55 @@ def test_an_analysis_of_other_images_than_the_run_is_measured_again_and_if_still
     found = figures.picture(HEADS, request_, [0], tmp_path)
     assert found is not None
     assert f"Analysed on other images than the run was measured on: {run.name}." in found.notes
+
+
+def test_an_analysis_of_another_selection_is_measured_again(
+    finish: Callable[..., list[Run]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from antioversmooth.training.weights import analyse as analysing
+
+    run = finish(["deit_s12"], data={"root": "/nowhere", **SUMS})[0]
+    usual = Analysis.evenly_spaced(128, run.experiment.data.num_val)
+    same = stored(run, usual, **SUMS)
+    assert figures.analysed(run) == same
+    stored(run, "128 of 2,000, the first", **SUMS)
+    monkeypatch.setattr(analysing, "analyse", lambda target, *, num_images: same)
+    assert figures.analysed(run) == same
+
+
+@pytest.mark.parametrize(
+    ("selection", "sums", "named"),
+    [
+        ("the first 128", SUMS, "deit_s12_attnscale seed 0: the first 128 (classes cccc"),
+        ("as usual", {**SUMS, "sample": "f" * 64}, "as usual (classes cccccccccccc, fingerprint"),
+    ],
+)
+def test_analyses_of_different_images_in_one_figure_are_named(
+    finish: Callable[..., list[Run]],
+    request_: Request,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    selection: str,
+    sums: dict[str, str],
+    named: str,
+) -> None:
+    rows = ["deit_s12", "deit_s12_attnscale"]
+    runs = finish(rows, data={"root": "/nowhere", **SUMS})
+    analyses = {run.dir: stored(run, "as usual", **SUMS) for run in runs}
+    monkeypatch.setattr(figures, "analysed", lambda run, num_images: analyses[run.dir])
+    both = replace(
+        HEADS,
+        rows=[FigureRow(row, row) for row in rows],
+        panels=[Panel(PanelKind.attention_similarity, rows=[])],
+    )
+    found = figures.picture(both, request_, [0], tmp_path)
+    assert found is not None
+    assert not any("same images" in note for note in found.notes)
+    analyses[runs[1].dir] = stored(runs[1], selection, **sums)
+    found = figures.picture(both, request_, [0], tmp_path)
+    assert found is not None
+    (note,) = [note for note in found.notes if "not all of the same images" in note]
+    assert named in note
 
 
 def test_a_figure_names_imported_runs_and_analyses_of_unknown_images(

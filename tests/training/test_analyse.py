@@ -49,6 +49,7 @@ def test_a_run_is_analysed_with_its_newest_weights(tiny_run: Callable[..., Run])
     again = Analysis.read(run.dir / "analysis" / "analysis.json")
     assert again is not None
     assert again.checksums == found.checksums
+    assert again.selection == f"40 of {config.data.num_val:,}, evenly spaced in their order"
     assert set(found.measures["scales/w"][1]) == {0.5}
     images = torch.cat(list(validation_batches(config, open_dataset(config.data).val, 40)))
     journaled = token_similarity(model, images).tokens

@@ -61,7 +61,14 @@ def analyse(target: Path, experiment: Experiment | None = None, *, num_images: i
     sums = dataset.checksums()
     changed = describe_change_of_weights(target, sums)
     loaded = report.lines()
-    return replace(analysis, data=data, loaded=loaded, changed=changed, checksums=dict(sums))
+    return replace(
+        analysis,
+        data=data,
+        loaded=loaded,
+        changed=changed,
+        checksums=dict(sums),
+        selection=Analysis.evenly_spaced(num_images, len(dataset.val.labels)),
+    )
 
 
 def _is_finite(value: Any) -> bool:

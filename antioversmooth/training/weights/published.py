@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -35,13 +36,18 @@ def analyse_published(tag: str, folder: Path, *, num_images: int) -> Analysis:
         DataError: There is no image, or one cannot be read.
         ModelError: Its attention layers are not measured.
     """
-    images = find_images(folder, num_images)
-    return analyse_model(
+    images, total = find_images(folder, num_images)
+    found = analyse_model(
         published_model(tag),
         images,
         title=tag,
         weights=f"timm:{tag}",
         data=f"the folder {folder.resolve().name}",
+    )
+    return replace(
+        found,
+        checksums={"sample": _checksum(images)},
+        selection=Analysis.evenly_spaced(num_images, total, "by name"),
     )
 
 
@@ -65,8 +71,9 @@ def analyse_model(
     return replace(found, data=data)
 
 
-def find_images(folder: Path, count: int) -> list[Path]:
-    """At most `count` image files below a folder, spread evenly over all of them by name.
+def find_images(folder: Path, count: int) -> tuple[list[Path], int]:
+    """At most `count` image files below a folder, spread evenly over all of them by name; and the
+    number of all.
 
     Raises:
         DataError: There is none.
@@ -75,7 +82,15 @@ def find_images(folder: Path, count: int) -> list[Path]:
     if not found:
         raise DataError(f"--data {folder}: holds no image; they end in {', '.join(EXTENSIONS)}")
     places = np.linspace(0, len(found) - 1, min(count, len(found)), dtype=int)
-    return [found[place] for place in places]
+    return [found[place] for place in places], len(found)
+
+
+def _checksum(images: Sequence[Path]) -> str:
+    """A sha256 over the content of images, in their order."""
+    content = hashlib.sha256()
+    for path in images:
+        content.update(hashlib.sha256(path.read_bytes()).digest())
+    return content.hexdigest()
 
 
 def image_batches(model: nn.Module, images: Sequence[Path]) -> Iterator[Tensor]:
