@@ -3,21 +3,25 @@
     python -m benchmarks.effects study profile=study --seeds 0,1,2,3,4 --page docs/study.md
 
 writes `results/study/study.effects.json`, and puts the table into the page, between two comments
-`<!-- study:begin -->` and `<!-- study:end -->`. Seeds that are not done are left out.
+`<!-- study:begin -->` and `<!-- study:end -->`. Seeds that are not done are left out, unless the
+file has them already: then nothing is written.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
+from antioversmooth.cli.main import run_main
 from antioversmooth.cli.parsers import seeds as to_seeds
 from antioversmooth.cli.requests import load_tables_request
-from antioversmooth.errors import UserError
+from antioversmooth.errors import UserError, and_more
 from antioversmooth.reporting.figures import analysed
 from antioversmooth.reporting.rendering.markdown import Block
 from antioversmooth.reporting.table.columns import signed
@@ -125,20 +129,52 @@ def _described(found: Difference, digits: int) -> str:
     return text if interval.contains_zero else f"**{text}**"
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    """Measures the runs of a table, and writes both files."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Measures the runs of a table, and writes both files; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.effects")
     parser.add_argument("words", nargs="+", metavar="TABLE|KEY=VALUE")
     parser.add_argument("--seeds", type=to_seeds, default=[0])
     parser.add_argument("--page", type=Path, help="a Markdown page with the two comments")
-    args = parser.parse_args(words)
+    return run_main(parser.prog, lambda: _write(parser.parse_args(words)))
+
+
+def _write(args: argparse.Namespace) -> int:
     request, results = load_tables_request(args.words)
-    rows = collect(request, args.seeds, results)
     name = request.tables[0].name
-    files.write_json(request.results(results) / f"{name}.effects.json", rows)
+    rows = collect(request, args.seeds, results)
+    target = request.results(results) / f"{name}.effects.json"
+    require_all_measured(json.loads(target.read_text()) if target.exists() else {}, rows, target)
+    table = markdown(rows)
     if args.page:
-        files.write_atomic(args.page, with_table(args.page.read_text(), name, markdown(rows)))
-    print(markdown(rows))
+        files.write_atomic(args.page, with_table(args.page.read_text(), name, table))
+    files.write_json(target, rows)
+    print(table)
+    return 0
+
+
+def require_all_measured(before: Mapping[str, Row], rows: Mapping[str, Row], source: Path) -> None:
+    """Refuses to replace measured runs by fewer ones.
+
+    Args:
+        before: The rows in the file.
+        rows: The rows that are done here.
+        source: The file.
+
+    Raises:
+        UserError: The file has a row or a seed that is not done here, or nothing is done.
+    """
+    absent = [
+        f"{name} seed {seed}"
+        for name, row in before.items()
+        for seed in row["seeds"].keys() - rows.get(name, {"seeds": {}})["seeds"].keys()
+    ]
+    if absent:
+        raise UserError(
+            f"{source} has runs that are not done here: {and_more(sorted(absent), 3)}; train them"
+            " or delete the file"
+        )
+    if not rows:
+        raise UserError("no run of this table is done: there is nothing to measure")
 
 
 def with_table(page: str, name: str, table: str) -> str:
@@ -154,4 +190,4 @@ def with_table(page: str, name: str, table: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -6,7 +6,7 @@ weights once, and stored in the run directory as `analysis/analysis.json`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from antioversmooth import spec
@@ -188,18 +188,32 @@ def _weights(run: Run) -> str:
     return str(run.experiment.recipe.init_from)
 
 
-def _spread(figure: Figure, seeds: Sequence[int]) -> Iterator[str]:
-    """Sentences on the seeds behind lines and bands."""
+def _spread(figure: Figure, rows: Sequence[FigureRow]) -> Iterator[str]:
+    """Sentences on the seeds behind lines and bands, which are those that are done."""
+    kinds = {panel.kind for panel in figure.panels}
+    sets = {tuple(row.by_seed) for row in rows}
+    seeds = sorted(set().union(*sets))
     if len(seeds) == 1:
         yield f"Seed {seeds[0]}."
         return
-    kinds = {panel.kind for panel in figure.panels}
-    listed = ", ".join(map(str, seeds))
-    yield f"Mean over n = {len(seeds)} seeds ({listed}); band: lowest to highest."
+    if len(sets) == 1:
+        yield f"Mean over {_listed(seeds)}; band: lowest to highest."
+    else:
+        by_row = "; ".join(f"{row.label}, {_listed(row.by_seed)}" for row in rows)
+        yield f"Means, and bands from lowest to highest: {by_row}."
     if PanelKind.token_similarity_difference in kinds:
         yield "Differences are between runs of the same seed."
+        first, *others = rows
+        if unpaired := [row.label for row in others if not row.by_seed.keys() & first.by_seed]:
+            yield f"No seed is shared with {first.label}: {', '.join(unpaired)}."
     if PanelKind.feature_scales in kinds:
         yield "FeatScale's band: 90 % of the channels of all seeds."
+
+
+def _listed(seeds: Collection[int]) -> str:
+    return (
+        f"n = {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'} ({', '.join(map(str, seeds))})"
+    )
 
 
 def _notes(
@@ -212,8 +226,11 @@ def _notes(
 ) -> Iterator[str]:
     if figure.caption:
         yield figure.caption
-    absent = [row.label for row in rows if len(row.seeds) < len(seeds)]
-    if absent:
+    if absent := [
+        f"{row.label} ({len(row.by_seed)} of {len(seeds)})"
+        for row in rows
+        if len(row.by_seed) < len(seeds)
+    ]:
         yield f"INCOMPLETE: not all seeds are done of {', '.join(absent)}."
     of_rows = [panel for panel in panels if not panel.layers]
     if any(len({curve.group for curve in panel.curves}) > 1 for panel in of_rows):
@@ -221,7 +238,7 @@ def _notes(
     images = max(seed.num_images for row in rows for seed in row.seeds)
     yield (
         f"{setting.data} ({setting.profile} profile), {images:,} validation images."
-        f" {' '.join(_spread(figure, seeds))}"
+        f" {' '.join(_spread(figure, [row for row in rows if row.by_seed]))}"
     )
     if published:
         yield from dict.fromkeys(

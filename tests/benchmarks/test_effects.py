@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from antioversmooth.cli.exit_codes import USER_ERROR
 from antioversmooth.errors import UserError
-from benchmarks.effects import DIGITS, LOSS, SCALES, markdown, with_table
+from benchmarks.effects import (
+    DIGITS,
+    LOSS,
+    SCALES,
+    main,
+    markdown,
+    require_all_measured,
+    with_table,
+)
 
 
 def test_a_row_has_the_means_of_its_seeds_and_their_differences_from_the_same_seeds() -> None:
@@ -50,3 +60,25 @@ def test_the_table_replaces_the_one_in_the_page_and_nothing_else() -> None:
     assert with_table(page, "trials", "| new |\n") == page.replace("old", "new")
     with pytest.raises(UserError, match="needs <!-- others:begin -->"):
         with_table(page, "others", "| new |\n")
+
+
+def test_measured_runs_are_never_replaced_by_fewer(tmp_path: Path) -> None:
+    two: dict[str, Any] = {"plain": {"seeds": {"0": {}, "1": {}}}}
+    one: dict[str, Any] = {"plain": {"seeds": {"0": {}}}}
+    require_all_measured(one, two, tmp_path)
+    with pytest.raises(UserError, match="not done here: plain seed 1; train"):
+        require_all_measured(two, one, tmp_path)
+    with pytest.raises(UserError, match="no run of this table is done"):
+        require_all_measured({}, {}, tmp_path)
+
+
+def test_without_runs_neither_the_page_nor_the_numbers_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- smoke:begin -->\n| 1 |\n<!-- smoke:end -->\n")
+    words = ["smoke", "profile=mini", f"cluster.results={tmp_path}/results"]
+    assert main([*words, "--page", str(page)]) == USER_ERROR
+    assert "no run of this table is done" in capsys.readouterr().err
+    assert "| 1 |" in page.read_text()
+    assert not list(tmp_path.rglob("*.effects.json"))

@@ -130,8 +130,26 @@ def test_nothing_is_drawn_before_a_row_is_done_and_missing_seeds_are_noted(
     finish(["deit_s12"])
     found = figures.picture(FIGURE, request_, [0], tmp_path)
     assert found is not None
-    assert found.notes[0] == "INCOMPLETE: not all seeds are done of deit_s12_attnscale."
+    assert found.notes[0] == "INCOMPLETE: not all seeds are done of deit_s12_attnscale (0 of 1)."
     assert len(found.panels[0].curves) == 1
+
+
+def test_a_figure_counts_the_seeds_that_are_drawn_and_names_a_row_without_a_shared_one(
+    request_: Request, finish: Callable[..., list[Run]], tmp_path: Path
+) -> None:
+    finish(["deit_s12"], seeds=(0,))
+    finish(["deit_s12_attnscale"], seeds=(1,))
+    panels = [Panel(PanelKind.token_similarity), Panel(PanelKind.token_similarity_difference)]
+    found = figures.picture(replace(FIGURE, panels=panels), request_, [0, 1, 2, 3], tmp_path)
+    assert found is not None
+    assert found.notes[0] == (
+        "INCOMPLETE: not all seeds are done of deit_s12 (1 of 4), deit_s12_attnscale (1 of 4)."
+    )
+    assert found.notes[2] == (
+        "MNIST-5k (mini profile), 128 validation images. Means, and bands from lowest to highest:"
+        " deit_s12, n = 1 seed (0); deit_s12_attnscale, n = 1 seed (1). Differences are"
+        " between runs of the same seed. No seed is shared with deit_s12: deit_s12_attnscale."
+    )
 
 
 def test_published_curves_never_stand_beside_other_data(

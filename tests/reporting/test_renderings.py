@@ -194,9 +194,17 @@ def test_csv_holds_full_precision(small: Document) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(-0.04, "+0.0"), (0.05, "+0.1"), (-1.26, "−1.3"), (0.0, "+0.0")]
+    ("value", "text"),
+    [
+        (-0.04, "−0.0"),
+        (0.06, "+0.1"),
+        (-1.26, "−1.3"),
+        (0.0, "+0.0"),
+        (-0.0, "+0.0"),
+        (-3e-15, "+0.0"),
+    ],
 )
-def test_signed(value: float, text: str) -> None:
+def test_the_sign_of_a_difference_survives_rounding(value: float, text: str) -> None:
     assert columns.signed(value, 1) == text
 
 

@@ -187,8 +187,10 @@ def sample(value: Row, digits: int) -> str:
 
 
 def signed(value: float, digits: int) -> str:
-    """A difference with its sign; never minus zero."""
-    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+    """A difference with its sign, which rounding to zero does not change: −0.04 is −0.0, so that an
+    interval from there on is seen to contain zero."""
+    # a sum that is zero but for its rounding errors is +0.0
+    return f"{round(value, 9) + 0.0:+.{digits}f}".replace("-", "−")
 
 
 def significant(value: float, digits: int, unit: float = 1.0) -> str:
