@@ -42,6 +42,7 @@ def test_a_wrong_value_is_named(
 @pytest.mark.parametrize(
     ("method", "options"),
     [
+        ("centred", {"strength": 0.0}),
         ("contranorm", {"scale": 0.0}),
         ("registers", {"count": 0}),
         ("lateinsertion", {"at": 0}),

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from antioversmooth.analysis.hooks import hook_attention
 from antioversmooth.errors import ModelError
+from antioversmooth.methods.centred import Centred
 from antioversmooth.models import add_method, remove_method
+from antioversmooth.models.placement import add_methods
 from benchmarks.textbook import share_random_scales, textbook
 
 
@@ -64,7 +66,7 @@ def test_a_strength_of_zero_is_the_stock_model(
     build: Callable[..., nn.Module], images: Tensor, kind: str
 ) -> None:
     stock = build(kind)
-    model = add_method(copy.deepcopy(stock), "centred", strength=0.0)
+    model = add_methods(copy.deepcopy(stock), [Centred(strength=0.0)])
     torch.testing.assert_close(model(images), stock(images))
 
 
