@@ -79,6 +79,8 @@ class ScaledAttention(nn.Module):
     """Leading tokens that no mean runs over."""
     explicit: bool
     """Whether the AttentionMethod is applied to the attention matrix, by `ExplicitDropout`."""
+    first_values: Tensor | None = None
+    """v0 of a ValueMethod, [B, N, C], for the time of a call of the block."""
     family = Family.vit
     defers_values = False
     """Whether timm's forward computes the same from queries, keys and values as from its input,
@@ -144,7 +146,7 @@ class ScaledAttention(nn.Module):
             return self.mean(values, *args, **kwargs)
 
         parameters = scaling.by_channel(self.method_parameters, value.shape[-1])
-        return scaling.filter_values(attend, value, method, parameters, mean)
+        return scaling.filter_values(attend, value, method, parameters, mean, self.first_values)
 
     def _split_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The input of timm's forward, and v, heads side by side; v is its last part where `qkv` is

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from antioversmooth.methods import AttentionMethod, MeanMethod
 from antioversmooth.methods.base import one_plus
+from antioversmooth.methods.values import ValueMethod
 
 
 class Projection(NamedTuple):
@@ -92,14 +93,16 @@ def filter_values(
     method: AttentionMethod,
     parameters: Sequence[Tensor],
     mean: Callable[[Tensor], Tensor],
+    first: Tensor | None = None,
 ) -> Tensor:
-    """c0 v + A (c1 v + c2 A v) - c3 m(v).
+    """c0 v + A (c1 v + c2 A v) - c3 m(v) + c4 v0.
 
     Args:
         attend: A v of values v.
         value: v, of any layout.
         parameters: Of the method, broadcastable to v.
         mean: m(v) of values v.
+        first: v0 of a ValueMethod, of the layout of v.
     """
     attended, c1 = attend(value), method.attended(*parameters)
     if method.attends_twice:
@@ -111,6 +114,9 @@ def filter_values(
         filtered = filtered + method.own(*parameters) * value
     if isinstance(method, MeanMethod):
         filtered = filtered - method.mean(*parameters) * mean(value)
+    if isinstance(method, ValueMethod):
+        assert first is not None, "the block has the values of the first layer"
+        filtered = filtered + method.first(*parameters) * first
     return filtered.to(value.dtype)
 
 

@@ -10,6 +10,7 @@ from antioversmooth.methods.losses import LossMethod
 from antioversmooth.methods.mixing import MixingMethod
 from antioversmooth.methods.norms import NormMethod
 from antioversmooth.methods.tokens import TokenMethod
+from antioversmooth.methods.values import ValueMethod
 from antioversmooth.models.places import (
     attention,
     branches,
@@ -18,10 +19,13 @@ from antioversmooth.models.places import (
     mixing,
     norms,
     tokens,
+    values,
 )
 
 PLACERS: dict[type[Method], ModuleType] = {
     TokenMethod: tokens,
+    # also an AttentionMethod
+    ValueMethod: values,
     AttentionMethod: attention,
     FeatureMethod: features,
     LossMethod: losses,
@@ -32,7 +36,7 @@ PLACERS: dict[type[Method], ModuleType] = {
 """Modules with `require_supported(model, method)`, `place(model, method, class_token_in_mean=...)`,
 `require_removable(model)` and `restore(model)`."""
 
-SWAP_THE_MODEL: tuple[type[Method], ...] = (TokenMethod, LossMethod)
+SWAP_THE_MODEL: tuple[type[Method], ...] = (TokenMethod, LossMethod, ValueMethod)
 """Kinds that give a model a class of their own, so that only one of them fits."""
 
 

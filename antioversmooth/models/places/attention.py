@@ -23,7 +23,7 @@ def require_supported(model: nn.Module, method: AttentionMethod) -> None:
 def place(model: Any, method: AttentionMethod, *, class_token_in_mean: bool) -> None:
     """Adds the method to every self-attention layer; its parameters are one number a head."""
     for layer in layers.prepare(model, class_token_in_mean=class_token_in_mean):
-        _place(layer.attention, method)
+        place_in(layer.attention, method)
 
 
 def require_removable(model: nn.Module) -> None:
@@ -44,7 +44,8 @@ def _holders(model: nn.Module) -> list[supported.Layer]:
     return [layer for layer in supported.scaled_layers(model) if layer.attention.method is not None]
 
 
-def _place(attention: Any, method: AttentionMethod) -> None:
+def place_in(attention: Any, method: AttentionMethod) -> None:
+    """Adds the method to one layer that is prepared."""
     attention.method = method
     layers.register(attention, method.parameters, attention.proj.weight, attention.num_heads)
     attention.explicit = supported.needs_matrix(attention, method)
