@@ -65,6 +65,15 @@ def test_compressed_files_are_the_same_data_set(root: Path, trees: Trees) -> Non
     assert np.array_equal(packed.train.labels, plain.train.labels)
 
 
+def test_a_file_that_is_there_plain_and_compressed_is_refused_with_both_names(
+    root: Path, trees: Trees
+) -> None:
+    path = root / "t10k-labels-idx1-ubyte"
+    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with pytest.raises(DataError, match=rf"both {path.name} and {path.name}\.gz"):
+        open_dataset(trees("idx", root))
+
+
 def test_another_beginning_of_the_names_can_be_given(root: Path, trees: Trees) -> None:
     for path in list(root.iterdir()):
         letters = path.name.replace("train", "emnist-letters-train").replace("t10k", "letters-test")

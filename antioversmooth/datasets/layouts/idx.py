@@ -34,7 +34,8 @@ def read_splits(config: DataConfig) -> tuple[list[str], dict[str, ArrayImages], 
     a stratified part of it; see `stratified_subset`.
 
     Raises:
-        DataError: A file is missing, damaged, or does not hold grey images or their labels.
+        DataError: A file is missing, damaged, there both plain and compressed, or does not hold
+            grey images or their labels.
     """
     digest = hashlib.sha256()
     content = {}
@@ -105,10 +106,15 @@ def _read(
 
 def _find(config: DataConfig, name: str) -> Path:
     folder = Path(config.root or "")
-    for path in (folder / name, folder / f"{name}.gz"):
-        if path.is_file():
-            return path
-    raise missing_data(config, f"there is no file {folder / name}, nor {name}.gz")
+    found = [path for path in (folder / name, folder / f"{name}.gz") if path.is_file()]
+    if not found:
+        raise missing_data(config, f"there is no file {folder / name}, nor {name}.gz")
+    if len(found) > 1:
+        raise DataError(
+            f"data.root: {folder} has both {name} and {name}.gz, which may differ; move one of them"
+            " out of the folder"
+        )
+    return found[0]
 
 
 def _content(path: Path) -> bytes:
