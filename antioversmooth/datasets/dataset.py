@@ -31,6 +31,7 @@ from antioversmooth.datasets.layouts import (
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.datasets.missing import missing_data
 from antioversmooth.datasets.passed_over import EXTENSIONS, PassedOver
+from antioversmooth.datasets.splits import KINDS, check_every_class, check_no_image_in_both
 from antioversmooth.errors import DataError
 
 SPLITS = ("train", "val")
@@ -166,11 +167,12 @@ def open_unchecked(config: DataConfig, *, anew: bool = False) -> ImageDataset:
         anew: Whether to list it again although its listing is cached.
 
     Raises:
-        DataError: It is missing, or a class has no images.
+        DataError: It is missing, a split has no image of a class, or both have the same image.
     """
     classes, splits, fingerprint = _open(config, SPLITS, anew=anew)
     dataset = ImageDataset(classes, splits["train"], splits["val"], fingerprint)
-    _check_every_class(config, dataset)
+    check_every_class(config, classes, splits, dataset.passed_over.note())
+    check_no_image_in_both(config, dataset.train, dataset.val)
     return dataset
 
 
@@ -246,25 +248,13 @@ def _advice(key: str, value: object, passed: PassedOver) -> str:
     return f"if this is the right data set, set data.{key}={value} (which makes it another run)"
 
 
-def _check_every_class(config: DataConfig, dataset: ImageDataset) -> None:
-    """Raises DataError where a class has no training image."""
-    counts = np.bincount(dataset.train.labels, minlength=len(dataset.classes))
-    empty = [dataset.classes[label] for label in np.flatnonzero(counts == 0).tolist()]
-    if empty:
-        raise DataError(
-            f"{config.root}: no training image of {len(empty)} class(es): {', '.join(empty[:5])}"
-            f"{dataset.passed_over.note()}"
-        )
-
-
 def _check_labels(config: DataConfig, split: str, images: Images, num_classes: int) -> None:
     if not len(images.labels):
         raise DataError(f"{config.root}: {split} has no image")
     for label in (images.labels.min(), images.labels.max()):
         if not 0 <= label < num_classes:
-            kind = {"train": "training", "val": "validation"}[split]
             raise DataError(
-                f"{config.root}: a {kind} image has label {label}, classes are 0 to"
+                f"{config.root}: a {KINDS[split]} image has label {label}, classes are 0 to"
                 f" {num_classes - 1}"
             )
 

@@ -65,6 +65,26 @@ def test_compressed_files_are_the_same_data_set(root: Path, trees: Trees) -> Non
     assert np.array_equal(packed.train.labels, plain.train.labels)
 
 
+@pytest.mark.parametrize(("prefix", "split"), [("train", "training"), ("t10k", "validation")])
+def test_a_split_that_lacks_a_class_is_refused(
+    prefix: str, split: str, root: Path, trees: Trees
+) -> None:
+    path = root / f"{prefix}-labels-idx1-ubyte"
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + bytes(label % 2 for label in content[8:]))
+    with pytest.raises(DataError, match=rf"no {split} image of 1 class\(es\): 2$"):
+        open_dataset(trees("idx", root))
+
+
+@pytest.mark.parametrize(("split", "of"), [("train", 12), ("val", 6)])
+def test_a_part_too_small_for_every_class_is_refused_by_its_number(
+    split: str, of: int, root: Path, trees: Trees
+) -> None:
+    message = rf"of 1 class\(es\): .; data.num_{split}=2 of the {of} in .*idx3-ubyte are too few"
+    with pytest.raises(DataError, match=message):
+        open_dataset(trees("idx", root, **{f"num_{split}": 2}))
+
+
 def test_a_file_that_is_there_plain_and_compressed_is_refused_with_both_names(
     root: Path, trees: Trees
 ) -> None:

@@ -190,3 +190,19 @@ def test_a_label_that_is_no_number_of_a_class_is_refused(
             archive.addfile(member, io.BytesIO(content))
     with pytest.raises(DataError, match=r"0.json has no label \(fine\)"):
         open_dataset(trees("webdataset", shards, label="fine"))
+
+
+def test_validation_shards_that_lack_a_class_between_others_are_refused(
+    shards: Path, trees: Trees
+) -> None:
+    for path in shards.glob("*val*.tar"):
+        with tarfile.open(path) as archive:
+            parts = {m.name: archive.extractfile(m).read() for m in archive}  # type: ignore[union-attr]
+        with tarfile.open(path, "w") as archive:
+            for name, content in parts.items():
+                changed = b"0" if name.endswith(".cls") and content == b"1" else content
+                member = tarfile.TarInfo(name)
+                member.size = len(changed)
+                archive.addfile(member, io.BytesIO(changed))
+    with pytest.raises(DataError, match=r"no validation image of 1 class\(es\): 1"):
+        open_dataset(trees("webdataset", shards))

@@ -27,6 +27,8 @@ class TableImages:
     """A datasets.Dataset with undecoded images."""
     labels: npt.NDArray[np.int64]
     source: str
+    fingerprint: str
+    """The library's, over the files and the rows of the table."""
 
     def read(self, index: int) -> bytes:
         image = self.table[index][IMAGE]
@@ -111,7 +113,7 @@ def _images(table: Any, label: str, source: str) -> TableImages:
         raise DataError(
             f"{source}: row {int(labels.argmin())} has no label ({label} is {labels.min()})"
         )
-    return TableImages(images, labels, source)
+    return TableImages(images, labels, source, table._fingerprint)
 
 
 def _class_numbers(splits: dict[str, TableImages]) -> list[str]:
