@@ -14,11 +14,11 @@ AntiOversmoothError
 
 from __future__ import annotations
 
-import difflib
 import os
 import pwd
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from pathlib import Path
 
 
@@ -145,9 +145,23 @@ FEW = 8
 """Names that a message lists; of more it lists the most similar."""
 
 
+def similar(word: str, known: Iterable[str], count: int = 2, cutoff: float = 0.6) -> list[str]:
+    """The names that resemble a word, the nearest first; those that differ in case alone win.
+
+    Args:
+        cutoff: Least similarity, as of difflib, between 0 and 1.
+    """
+    names: dict[str, list[str]] = {}
+    for name in known:
+        names.setdefault(name.lower(), []).append(name)
+    lower = word.lower()
+    near = [lower] if lower in names else get_close_matches(lower, names, count, cutoff)
+    return [name for found in near for name in names[found]][:count]
+
+
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """`did you mean a or b?`, or the known names where none is similar."""
-    return question(difflib.get_close_matches(word, known, n=2)) or there_are(known, word)
+    return question(similar(word, known)) or there_are(known, word)
 
 
 def question(close: Collection[str]) -> str:
@@ -158,7 +172,7 @@ def question(close: Collection[str]) -> str:
 def there_are(known: Collection[str], word: str = "") -> str:
     """The known names; of many the most similar to a word."""
     if word and len(known) > FEW:
-        nearest = difflib.get_close_matches(word, known, n=FEW // 2, cutoff=0.0)
+        nearest = similar(word, known, FEW // 2, cutoff=0.0)
         return f"there are {len(known)}, nearest to it {', '.join(nearest)}"
     return (
         f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"

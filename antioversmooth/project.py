@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from pathlib import Path
 
-from antioversmooth.errors import SpecError, UserError, question
+from antioversmooth.errors import SpecError, UserError, question, similar
 from antioversmooth.spec import fields
 
 
@@ -53,6 +52,6 @@ def _explain_missing(typed: Path, names: list[str]) -> str:
     key = re.split("[:=]", typed.name)[0]
     if key.partition(".")[0] in {"profile", *fields.sections()}:
         return f"is neither a spec nor an override; an override is one word: {key}=VALUE"
-    meant = question(difflib.get_close_matches(typed.stem, names, n=2))
+    meant = question(similar(typed.stem, names))
     places = "rows lie in experiments/, tables and figures in folders of it"
     return f"there is no such spec; {meant or places}"

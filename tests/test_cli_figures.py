@@ -136,6 +136,8 @@ def test_images_of_a_folder_are_spread_evenly_over_it(tmp_path: Path) -> None:
     [
         (["timm:vit_small"], "belongs to no data; name a folder of images: --data DIR"),
         (["timm:vit_small", "--data", "empty"], "--data empty: holds no image; they end in .jpg"),
+        (["timm:vit_small", "--data", "nowhere"], "--data nowhere: no such folder"),
+        (["timm:vit_small", "--data", "torn/1.png"], "--data torn/1.png: is a file, and a folder"),
         (["timm:vit_small", "--data", "torn"], "1.png cannot be read as an image"),
         (["timm:vit_small", "--data", "empty", "--spec", "deit_s12"], "leave --spec and overrides"),
         (["weights.pt", "--data", "empty"], "--data empty is for timm:TAG"),

@@ -7,12 +7,13 @@ handler of a command lies.
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
+
+from antioversmooth.errors import question, similar
 
 _SWEEP = "recipe.base_lr=5e-4,1e-3"
 
@@ -39,7 +40,7 @@ class Parser(argparse.ArgumentParser):
             return f"there is no option {option}; an override has no dashes: {override}"
         if option in ("-m", "--multirun"):
             return f"there is no option {option}; several values are enough: {_SWEEP}"
-        close = difflib.get_close_matches(option, self._option_string_actions, n=1)
+        close = similar(option, self._option_string_actions, 1)
         return f"there is no option {option}" + (f"; did you mean {close[0]}?" if close else "")
 
 
@@ -247,9 +248,8 @@ def _unknown_command(name: str) -> str:
         return f"which command? there are {', '.join(COMMANDS)}"
     if name in ("launch", "train", "run"):
         return f"there is no command `{name}`; launch.py trains"
-    close = difflib.get_close_matches(name, COMMANDS, n=2)
-    question = f"did you mean {' or '.join(f'`{match}`' for match in close)}?"
-    return f"there is no command `{name}`; {question if close else f'there are {len(COMMANDS)}'}"
+    meant = question(similar(name, COMMANDS))
+    return f"there is no command `{name}`; {meant or f'there are {len(COMMANDS)}'}"
 
 
 def _specs(parser: argparse.ArgumentParser, *, required: bool = True, kind: str = "SPEC") -> None:

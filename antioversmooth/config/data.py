@@ -146,8 +146,14 @@ class DataConfig(Config, section="data"):
 
     @property
     def image_side(self) -> int | None:
-        """Pixels along one side, where the source has images of one size; None: of any size."""
+        """Pixels along one side, where every data set of the source has the same; else None."""
         return _SIDES.get(self.source)
+
+    @property
+    def image_sizes(self) -> str:
+        """The sizes of the images of a source without `image_side`, in words."""
+        one = self.source is DataSource.idx
+        return "one size that its files alone say" if one else "any size"
 
 
 _SIDES = {DataSource.cifar100: 32, DataSource.mnist5k: 28, DataSource.digits: 8}

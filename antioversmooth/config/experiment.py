@@ -74,7 +74,8 @@ class Experiment(Config):
             return
         source = f"data.source={self.data.source.value}"
         if side is None:
-            expected = f"resized; {source} has images of any size, and padded takes one"
+            sizes = self.data.image_sizes
+            expected = f"resized; {source} has images of {sizes}, and padded takes a known one"
         else:
             expected = f"resized; padded needs model.image_size={side}, the size of {source}"
         also = ("data.source", "model.image_size")

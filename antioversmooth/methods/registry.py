@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Protocol
 
-from antioversmooth.errors import did_you_mean, question
+from antioversmooth.errors import did_you_mean, question, similar
 from antioversmooth.methods.base import Method
 
 
@@ -58,7 +57,7 @@ def method_named(name: str, **options: Any) -> Method:
         TypeError: The method has no such option.
     """
     if name not in METHODS:
-        hint = question(get_close_matches(name, METHODS, n=2))
+        hint = question(similar(name, METHODS))
         there_are = f"the methods are {', '.join(METHODS)}"
         raise ValueError(f"{name!r} is no method; {f'{hint} ' if hint else ''}{there_are}")
     known = [field.name for field in fields(METHODS[name])]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from enum import Enum
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from antioversmooth import weight_files
-from antioversmooth.errors import CheckpointError, and_more
+from antioversmooth.errors import CheckpointError, and_more, similar
 from antioversmooth.methods import parameter_names
 from antioversmooth.models.layouts import State, layout_of, prefixes
 from antioversmooth.models.load_report import LoadReport
@@ -102,7 +101,7 @@ def published_model(tag: str, **options: Any) -> nn.Module:
     """
     source = f"timm:{tag}"
     if not timm.is_model_pretrained(tag):
-        near = get_close_matches(tag, timm.list_pretrained(), n=3, cutoff=0.5)
+        near = similar(tag, timm.list_pretrained(), 3, cutoff=0.5)
         raise CheckpointError(
             f"{source}: timm has no weights of that name; similar names:"
             f" {', '.join(near) or 'none'}"
@@ -111,8 +110,9 @@ def published_model(tag: str, **options: Any) -> nn.Module:
         model: nn.Module = timm.create_model(tag, pretrained=True, **options)
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as err:
         raise CheckpointError(
-            f"{source} could not be loaded: {_first_line(err)}; fetch the file where there is a"
-            " network, and use file:<path>"
+            f"{source} could not be loaded: {_first_line(err)}; without a network, copy the folder"
+            " $HF_HOME (default: ~/.cache/huggingface) of a machine where timm has loaded it, and"
+            " set HF_HUB_OFFLINE=1"
         ) from err
     _require_finite(source, model.state_dict())
     return model

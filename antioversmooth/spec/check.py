@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import typing
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from enum import Enum
+from string import ascii_lowercase
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -153,7 +155,7 @@ class _Checker:
         if typing.get_origin(kind) is dict:
             return self.free(node, key)
         if element := element_type(kind):
-            return self.elements(node, element, key)
+            return self.elements(node, element, key, fields.field_of(schema, name))
         return self.scalar(node, kind, key, schema)
 
     def free(self, node: Node, key: str) -> object:
@@ -164,13 +166,11 @@ class _Checker:
         fits = [self.interpolation(child, key) is not _UNFIT for child in written]
         return node.plain() if all(fits) else _UNFIT
 
-    def elements(self, node: Node, kind: Any, key: str) -> object:
+    def elements(self, node: Node, kind: Any, key: str, field: Field[Any]) -> object:
         if _is_interpolation(node.value):
             return self.interpolation(node, key)
         if not isinstance(node.value, list):
-            is_mapping = isinstance(node.value, dict)
-            how = "[a, b], or a line with `- ` for each" if is_mapping else f"[{node.text}]"
-            return self.refuse(node.place, key, f"a list belongs here: write {how}")
+            return self.refuse(node.place, key, _no_list(node, fields.length(field)))
         read = [self.element(child, kind, f"{key}[{i}]") for i, child in enumerate(node.value)]
         return _UNFIT if any(value is _UNFIT for value in read) else read
 
@@ -203,6 +203,16 @@ class _Checker:
             reason = str(err).splitlines()[0]
             return self.refuse(node.place, key, f"`{node.value}` is no interpolation: {reason}")
         return node.value
+
+
+def _no_list(node: Node, length: int | None) -> str:
+    """The message for a value in the place of a list, of this length where it is fixed."""
+    if length is not None:
+        letters = ", ".join(ascii_lowercase[:length])
+        return f"a list of {length} values belongs here: write [{letters}]"
+    if isinstance(node.value, dict):
+        return "a list belongs here: write [a, b], or a line with `- ` for each"
+    return f"a list belongs here: write [{node.text or json.dumps(node.value)}]"
 
 
 def _is_interpolation(value: Any) -> bool:

@@ -141,6 +141,14 @@ def field_of(schema: type, key: str) -> dataclasses.Field[Any]:
     return next(field for field in fields if field.name == key.rpartition(".")[2])
 
 
+def length(field: dataclasses.Field[Any]) -> int | None:
+    """The length of a field's lists where it is fixed."""
+    for one in field.metadata.get("constraints", ()):
+        if "minItems" in one.keywords and one.keywords["minItems"] == one.keywords.get("maxItems"):
+            return int(one.keywords["minItems"])
+    return None
+
+
 def choices(field: dataclasses.Field[Any], kind: Any) -> list[str]:
     """The names that a field of this type may have; empty where they are not listed."""
     if isinstance(kind, type) and issubclass(kind, Enum):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
+
+from antioversmooth.errors import similar
 
 WIDEST = 120
 """Characters of a quoted line; a longer one is cut around its caret."""
@@ -63,11 +64,9 @@ class Problem:
 def alike(key: str, known: Collection[str]) -> list[str]:
     """Keys that may be meant: misspelt, of the same kind (`batch`: `global_batch`), or alike."""
     same_kind = [name for name in known if key.lower().split("_")[0] in name.split("_")]
-    return (
-        misspelt(key, known) or same_kind[:3] or difflib.get_close_matches(key.lower(), known, n=2)
-    )
+    return misspelt(key, known) or same_kind[:3] or similar(key, known)
 
 
 def misspelt(key: str, known: Collection[str]) -> list[str]:
     """The key from which one differs by a letter."""
-    return difflib.get_close_matches(key.lower(), known, n=1, cutoff=0.92)
+    return similar(key, known, 1, cutoff=0.92)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -10,9 +9,10 @@ from typing import Any
 
 from yaml.constructor import SafeConstructor
 
-from antioversmooth.errors import question
+from antioversmooth.errors import question, similar
 
 _TYPES = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_READ_AS = {int: "a number", float: "a number", bool: "true or false"}
 _TIMES = {
     **dict.fromkeys(("s", "sec", "second"), 1.0),
     **dict.fromkeys(("m", "min", "minute"), 60.0),
@@ -62,7 +62,7 @@ def complaint(
 def _wrong_choice(value: Any, written: str, choices: Sequence[str]) -> str | None:
     if value in choices:
         return None
-    meant = question(difflib.get_close_matches(str(value), choices, n=2))
+    meant = question(similar(str(value), choices))
     hint = f"; {meant}" if meant else ""
     return f"{written or value!r} is none of {', '.join(choices)}{hint}"
 
@@ -71,7 +71,11 @@ def _not_as_written(value: Any, written: str) -> str | None:
     """`no` becomes false and `010` eight before anybody sees the text."""
     if isinstance(value, str) or str(value) == written:
         return None
-    return f'{written} is read as {str(value).lower()}; for the text write "{written}"'
+    read = str(value).lower()
+    if not written:
+        # an item of a list on the command line, whose grammar keeps no text
+        return f"{read} is read as {_READ_AS[type(value)]}; write a text in quotes"
+    return f'{written} is read as {read}; for the text write "{written}"'
 
 
 def _no_number(value: Any, written: str, kind: type, name: str) -> str | None:
@@ -93,7 +97,7 @@ def _not_finite(value: float, written: str) -> str | None:
         return None if math.isfinite(value) else f"{written or value!r} is not a finite number"
     except OverflowError:
         # a whole number beyond every float
-        return f"{written[:20]}... is not a number that a computer can work with"
+        return f"{(written or str(value))[:20]}... is not a number that a computer can work with"
 
 
 def _no_number_in(text: str, wanted: str, kind: type, name: str) -> str | None:

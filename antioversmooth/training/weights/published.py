@@ -76,8 +76,11 @@ def find_images(folder: Path, count: int) -> tuple[list[Path], int]:
     number of all.
 
     Raises:
-        DataError: There is none.
+        DataError: There is none, or no such folder.
     """
+    if not folder.is_dir():
+        wrong = "is a file, and a folder belongs here" if folder.exists() else "no such folder"
+        raise DataError(f"--data {folder}: {wrong}")
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS)
     if not found:
         raise DataError(f"--data {folder}: holds no image; they end in {', '.join(EXTENSIONS)}")
