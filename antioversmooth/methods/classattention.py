@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from antioversmooth.constraints import at_least, option
 from antioversmooth.methods.family import Family
-from antioversmooth.methods.tokens import TokenMethod
+from antioversmooth.methods.tokens import TokenMethod, last_blocks, num_blocks
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ class ClassAttention(TokenMethod):
 
     def sentences(self, family: Family) -> Iterator[str]:
         """How many blocks there are."""
+        place = (
+            f"in place of {last_blocks(self.replaces)}" if self.replaces else "behind all blocks"
+        )
         yield (
-            f"Class attention: {self.blocks} of its blocks, in place of the last {self.replaces}"
-            f" blocks of self-attention, {'with' if self.layer_scale else 'without'} LayerScale"
+            f"Class attention: {num_blocks(self.blocks)} of it, {place} of self-attention,"
+            f" {'with' if self.layer_scale else 'without'} LayerScale"
         )

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from antioversmooth.constraints import option
 from antioversmooth.methods.family import Family
-from antioversmooth.methods.tokens import TokenMethod
+from antioversmooth.methods.tokens import TokenMethod, last_blocks, num_blocks
 
 
 @dataclass(frozen=True)
@@ -40,5 +40,5 @@ class LateInsertion(TokenMethod):
     def sentences(self, family: Family) -> Iterator[str]:
         """Where the class token enters."""
         if self.at:
-            blocks = f"behind {self.at}" if self.at > 0 else f"in front of the last {-self.at}"
-            yield f"Late insertion: the class token enters {blocks} blocks"
+            behind, before = f"behind {num_blocks(self.at)}", f"in front of {last_blocks(-self.at)}"
+            yield f"Late insertion: the class token enters {behind if self.at > 0 else before}"

@@ -38,7 +38,8 @@ class RegisterTokens(TokenMethod):
 
     def sentences(self, family: Family) -> Iterator[str]:
         """Measures over tokens that include registers."""
+        are = "token is" if self.count == 1 else "tokens are"
         yield (
-            f"{self.count} register tokens are in the similarity of all tokens and in DC and HC"
+            f"{self.count} register {are} in the similarity of all tokens and in DC and HC"
             " energy, and not in the similarity of patch tokens"
         )

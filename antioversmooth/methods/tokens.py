@@ -48,3 +48,13 @@ class TokenMethod(Method):
         """Registers and class attention have no form with a distillation token."""
         if distilled and (self.num_registers or self.num_class_blocks):
             yield "distillation_token", f"false with {self.title.lower()}"
+
+
+def num_blocks(number: int) -> str:
+    """The number of blocks in words: 1 block, 2 blocks."""
+    return f"{number} block" if number == 1 else f"{number} blocks"
+
+
+def last_blocks(number: int) -> str:
+    """The last blocks in words: the last block, the last 2 blocks."""
+    return "the last block" if number == 1 else f"the last {num_blocks(number)}"

@@ -208,6 +208,8 @@ def _table(runs: Sequence[dict[str, Any]]) -> Table:
             f"{run['lr']:.3g}",
             str(run["epochs"]),
             str(run["steps"]),
-            run["estimate"] if hours is None else f"{hours:,.2f} ({run['estimate']})",
+            run["estimate"]
+            if hours is None
+            else f"{totals.device_hours_text(hours)} ({run['estimate']})",
         )
     return table

@@ -121,11 +121,17 @@ def lines(totals: dict[str, Any]) -> list[str]:
     number = _counted(totals["runs"], "run")
     runs = f"total: {number}, {totals['done']:,} done, {totals['to_start']:,} to start"
     unknown, left = totals["not_estimated"], totals["device_hours_left"]
-    to_come = "" if left == totals["device_hours"] else f", {left:,.2f} of them still to come"
+    to_come = (
+        ""
+        if left == totals["device_hours"]
+        else f", {device_hours_text(left)} of them still to come"
+    )
     without = f"; {unknown:,} of the runs cannot be estimated" if unknown else ""
     found = [runs]
     if totals["device_hours"] or not unknown:
-        found.append(f"{totals['device_hours']:,.2f} device-hours in all{to_come}{without}")
+        found.append(
+            f"{device_hours_text(totals['device_hours'])} device-hours in all{to_come}{without}"
+        )
     else:
         found.append("device-hours: none of the runs can be estimated yet (doctor measures them)")
     if not totals["to_start"]:
@@ -134,12 +140,24 @@ def lines(totals: dict[str, Any]) -> list[str]:
         found.append(f"at least {_counted(totals['jobs'], 'job')}, by cluster.time_min")
     if unknown < totals["to_start"]:
         least = "at least " if unknown else ""
-        hours = (f"{value:,.1f} h {_at_a_time(n)}" for n, value in totals["wall_hours"].items())
+        hours = (f"{_time(value)} {_at_a_time(n)}" for n, value in totals["wall_hours"].items())
         queue = "" if totals["jobs"] is None else "; time in the queue comes on top"
         found.append(f"{least}{', '.join(hours)}{queue}")
     mib = totals["disk_bytes"] / 2**20
     disk = f"{mib / 1024:,.1f} GiB" if mib >= 1024 else f"{mib:,.0f} MiB"
     return [*found, f"about {disk} of disk for checkpoints and journals"]
+
+
+def device_hours_text(hours: float) -> str:
+    """Device-hours to a hundredth, without a unit; less is not rounded to nothing."""
+    return "under 0.01" if 0 < hours < 0.01 else f"{hours:,.2f}"
+
+
+def _time(hours: float) -> str:
+    """Hours to a tenth; minutes where they are less than one."""
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    return f"{60 * hours:.0f} min" if 60 * hours >= 1 else "under 1 min"
 
 
 def _counted(number: int, noun: str) -> str:

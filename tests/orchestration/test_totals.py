@@ -69,6 +69,23 @@ def test_totals_are_sums_of_rows_less_what_is_trained(seeds: Sequence[Run]) -> N
     assert "at least 11.0 h with 1 at a time, 8.0 h with all at once" in said
 
 
+@pytest.mark.parametrize(
+    ("hours", "devices", "time"),
+    [
+        (0.004, "under 0.01", "under 1 min"),
+        (0.02, "0.02", "1 min"),
+        (0.4, "0.40", "24 min"),
+        (1.25, "1.25", "1.2 h"),
+    ],
+)
+def test_short_runs_are_not_rounded_to_nothing(
+    seeds: Sequence[Run], hours: float, devices: str, time: str
+) -> None:
+    said = "\n".join(lines(totals([cost(seeds[0], hours), cost(seeds[1], None)], submits=False)))
+    assert f"{devices} device-hours in all; 1 of the runs cannot" in said
+    assert f"at least {time} with 1 at a time" in said
+
+
 def test_a_limit_on_jobs_at_a_time_is_the_one_that_is_told(seeds: Sequence[Run]) -> None:
     found = totals([cost(run, 1.0) for run in seeds], submits=True, at_a_time=2)
     assert found["wall_hours"] == {"2": 3.0}
