@@ -8,13 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from timm.data.auto_augment import AugmentOp, posterize
+from timm.data.auto_augment import AugmentOp
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from antioversmooth.config import DataConfig, DataSource, RecipeConfig
 from antioversmooth.errors import SpecError
-from antioversmooth.training.data import augmentation
 from antioversmooth.training.data.augmentation import (
     DevicePreprocessing,
     FastCrop,
@@ -158,7 +157,7 @@ def test_the_resampling_of_rand_augment_can_be_another_one() -> None:
         transform = train_transform(
             replace(recipe, rand_augment_interpolation=interpolation), COLOUR, 40
         )
-        (policy,) = (step for step in transform.transforms[2].transforms if hasattr(step, "ops"))
+        policy = transform.transforms[2]
         policy.ops = [operation for operation in policy.ops if operation.name in moves]
         assert len(policy.ops) == len(moves)
         seed_everything(3)
@@ -224,20 +223,15 @@ def test_an_unknown_interpolation_is_refused_with_the_known_ones(key: str) -> No
         replace(RECIPE, **{key: "bicubik"})
 
 
-def test_posterize_to_no_bits_gives_a_black_image() -> None:
-    assert np.asarray(augmentation._posterize(image(), 0)).max() == 0
-    assert np.array_equal(augmentation._posterize(image(), 3), posterize(image(), 3))
-
-
 def test_every_operation_of_the_recipe_works_at_full_magnitude_on_any_pillow() -> None:
     """DeiT's recipe draws magnitudes around 9, cut off at 10, where posterize asks for 0 bits."""
     transform = train_transform(RECIPE, COLOUR, 24)
-    (policy,) = (step for step in transform.transforms[2].transforms if hasattr(step, "ops"))
+    policy = transform.transforms[2]
     names = set()
     for operation in policy.ops:
         assert isinstance(operation, AugmentOp)
         operation.magnitude, operation.prob, operation.magnitude_std = 10, 1.0, 0
-        operation(image())
+        operation(np.array(image()))
         names.add(operation.name)
     assert "PosterizeIncreasing" in names
 
@@ -245,12 +239,8 @@ def test_every_operation_of_the_recipe_works_at_full_magnitude_on_any_pillow() -
 def test_a_hundred_thousand_augmentations_of_the_recipe_come_out_whole() -> None:
     """As the recipe draws them, on small images; some ask posterize for 0 bits, and those are
     black."""
-    (policy,) = (
-        step
-        for step in train_transform(RECIPE, COLOUR, 24).transforms[2].transforms
-        if hasattr(step, "ops")
-    )
-    small = image().resize((8, 8))
+    policy = train_transform(RECIPE, COLOUR, 24).transforms[2]
+    small = np.array(image().resize((8, 8)))
     seed_everything(0)
     black = 0
     for _ in range(100_000):

@@ -212,4 +212,6 @@ class FixedBatches:
 
 def _collate(items: Sequence[tuple[Tensor, int, int]]) -> Batch:
     images, labels, corrupt = zip(*items, strict=True)
-    return Batch(torch.stack(images), torch.tensor(labels), torch.tensor(corrupt))
+    # Views are [S, S, C] in memory. The device puts the channels first, in less time than a CPU.
+    together = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+    return Batch(together, torch.tensor(labels), torch.tensor(corrupt))
