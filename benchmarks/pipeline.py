@@ -8,7 +8,7 @@ files of about the size and the entropy of ImageNet's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,9 +20,11 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from antioversmooth.config import DataConfig, RecipeConfig
-from antioversmooth.datasets.images import FileImages, encode_names
+from antioversmooth.datasets.decoded import DecodedCache
+from antioversmooth.datasets.images import FileImages, Images, encode_names
 from antioversmooth.errors import DataError
 from antioversmooth.training.data.augmentation import Transform, train_transform
+from antioversmooth.training.data.caching import make_parts
 from antioversmooth.training.data.loading import ViewDataset
 from antioversmooth.training.data.sampling import View
 from antioversmooth.training.randomness import seed_everything
@@ -35,14 +37,30 @@ QUALITY = 91
 SIDE = 224
 """Pixels along one side of a view."""
 TIMM = "timm, float"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of our pipelines."""
+
+    repeats: int = 1
+    """Views of an image that follow one another, which one decode serves."""
+    interpolation: str | None = None
+    """`rand_augment_interpolation`."""
+    cached: bool = False
+    """Whether the images come from a decoded cache."""
+
+
 OURS = {
-    "ours": (1, None),
-    "ours, repeated augmentation": (3, None),
-    "ours, nearest": (1, "nearest"),
-    "ours, nearest, repeated augmentation": (3, "nearest"),
+    "ours": Variant(),
+    "ours, repeated augmentation": Variant(repeats=3),
+    "ours, nearest": Variant(interpolation="nearest"),
+    "ours, nearest, repeated augmentation": Variant(3, "nearest"),
+    "ours, decoded cache": Variant(cached=True),
+    "ours, decoded cache, nearest": Variant(1, "nearest", True),
 }
-"""Views of an image that follow one another, which one decode serves; and
-`rand_augment_interpolation`."""
+CACHE_SIDE = 256
+"""Short side of the images of the decoded cache, in pixels."""
 
 
 def write_photographs(folder: Path, number: int) -> FileImages:
@@ -84,11 +102,15 @@ def compare_pipelines(
     opened = {"torchvision": _torchvision_transform(), TIMM: _timm_transform(recipe)}
     usual = {name: partial(_each, images, how) for name, how in opened.items()}
     ours = {}
-    for name, (repeats, interpolation) in OURS.items():
+    cache = DecodedCache(images.root / "cache", images)
+    list(make_parts(cache, cache.parts, side=CACHE_SIDE, processes=0))
+    decoded = cache.open()
+    for name, variant in OURS.items():
         transform = train_transform(
-            replace(recipe, rand_augment_interpolation=interpolation), data, SIDE
+            replace(recipe, rand_augment_interpolation=variant.interpolation), data, SIDE
         )
-        ours[name] = partial(_views, images, transform, repeats)
+        source = decoded if variant.cached else images
+        ours[name] = partial(_views, source, transform, variant.repeats)
     return interleaved({**usual, **ours}, clock, rounds=rounds)
 
 
@@ -99,7 +121,7 @@ def _each(images: FileImages, transform: Callable[[Image.Image], object]) -> Non
             transform(image.convert("RGB"))
 
 
-def _views(images: FileImages, transform: Transform, repeats: int) -> None:
+def _views(images: Images, transform: Transform, repeats: int) -> None:
     views = ViewDataset(images, transform, seed=0)
     for number in range(len(views)):
         views[View(number, number // repeats)]

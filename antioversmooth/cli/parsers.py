@@ -103,6 +103,14 @@ def num_images(text: str) -> int:
     return number
 
 
+def share(text: str) -> tuple[int, int]:
+    """Number of a share, and of all shares."""
+    number, _, total = text.partition("/")
+    if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+        raise argparse.ArgumentTypeError(f"{text!r} is no share, as 3/8 for the third of eight")
+    return int(number), int(total)
+
+
 def folder(text: str) -> Path:
     """A folder to write to; it exists or can be made."""
     path = Path(text)
@@ -433,6 +441,18 @@ def _data(parser: argparse.ArgumentParser) -> None:
     )
     _flag(parser, "--anew", help="list the images again, although their listing is cached")
     _flag(parser, "--decode", help="decode every image, and name those that are damaged")
+    _flag(
+        parser,
+        "--build-cache",
+        help="check the parts of the decoded cache (data.cache), and make those that are missing",
+    )
+    parser.add_argument(
+        "--share",
+        type=share,
+        default=(1, 1),
+        metavar="I/N",
+        help="of --build-cache: the I-th of N shares, one for each job of an array",
+    )
     _flag(parser, "--json", help="a list, one value a data set")
 
 

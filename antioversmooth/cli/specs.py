@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from antioversmooth.cli.completion import completion_script
@@ -11,6 +12,8 @@ from antioversmooth.cli.exit_codes import FAILED, OK
 from antioversmooth.cli.requests import load_request, print_json
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets import dataset
+from antioversmooth.datasets.decoded import decoded_cache
+from antioversmooth.errors import DataError, SpecError
 from antioversmooth.orchestration import devices
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.spec.draft import draft
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 def data_command(args: Namespace) -> int:
     """Prints the facts of data sets, then raises DataError if they differ from the spec.
 
-    With `--decode` it decodes their images too, and fails if one is damaged.
+    With `--decode` it decodes their images too, and fails if one is damaged. With `--build-cache`
+    it makes what is missing of their decoded caches.
     """
     request, _ = load_request(args.specs)
     configs: list[DataConfig] = []
@@ -38,6 +42,8 @@ def data_command(args: Namespace) -> int:
         print_json(found)
     for config, facts in zip(configs, found, strict=True):
         dataset.check_facts(config, facts)
+    if args.build_cache:
+        _build_caches(configs, *args.share)
     if not args.decode:
         return OK
     inspections = [_decode(config) for config in configs]
@@ -69,6 +75,42 @@ def _decode(config: DataConfig) -> Inspection:
     ):
         inspection.add(image)
     return inspection
+
+
+def _build_caches(configs: Sequence[DataConfig], share: int, shares: int) -> None:
+    """Checks one share of the parts of each cache, and makes those that are missing or damaged.
+
+    Raises:
+        SpecError: A spec has no cache.
+        DataError: The cache cannot be written.
+    """
+    for config in configs:
+        if config.cache is None:
+            raise SpecError(
+                f"data.cache: {config.name} has no cache to build; set data.cache=256 for a short"
+                " side of 256 pixels, and data.cache_root for its folder"
+            )
+        _build_cache(config, config.cache, share, shares)
+
+
+def _build_cache(config: DataConfig, side: int, share: int, shares: int) -> None:
+    # imports torch
+    from antioversmooth.training.data.caching import make_parts
+
+    cache = decoded_cache(config, dataset.open_dataset(config))
+    missing = set(cache.missing())
+    mine = cache.parts[share - 1 :: shares]
+    damaged = cache.damaged([part for part in mine if part not in missing])
+    wanted = sorted({*damaged, *missing.intersection(mine)})
+    processes = max(1, devices.cpus() - 1)
+    try:
+        for done, _ in enumerate(make_parts(cache, wanted, side=side, processes=processes), 1):
+            print(f"cache        {done} of {len(wanted)} parts made", file=sys.stderr, flush=True)
+    except OSError as err:
+        raise DataError(f"data.cache_root: {cache.folder} cannot be written ({err})") from err
+    left = len(cache.missing())
+    state = f"{left} of {len(cache.parts)} parts are missing" if left else "whole"
+    print(f"cache        {cache.folder}: {len(wanted)} parts made, {state}", file=sys.stderr)
 
 
 def _lines(inspection: Inspection) -> list[str]:

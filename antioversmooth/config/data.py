@@ -84,12 +84,18 @@ class DataConfig(Config, section="data"):
     """Classes of the source that are the data set, by the names of their folders; empty: all. The
     images of others stay where they are, and are not used (image_folder, tar, webdataset,
     inaturalist)."""
+    cache: int | None = option(None, at_least(32), identity_default=None)
+    """Short side, in pixels, of training images that `data SPEC --build-cache` decoded and resized
+    once; crops are cut out of these. Null: out of the images as they are."""
+    cache_root: str | None = option(None, identity=False, path=True)
+    """Folder of the caches of all data sets, for `cache`; fast and large, as a node's own disk."""
     on_nodes_only: bool = option(False, identity=False)
     """Whether `root` is not there where runs are launched, only on the nodes: then the runs check
     it as they start."""
 
     def normalise(self) -> None:
         self.root = absolute(self.root) if self.root else None
+        self.cache_root = absolute(self.cache_root) if self.cache_root else None
         # their order has no meaning
         self.classes = sorted(self.classes)
 
@@ -119,6 +125,18 @@ class DataConfig(Config, section="data"):
         if self.classes and (self.source.in_memory or self.source is DataSource.huggingface):
             expected = f"empty: data.source={self.source.value} is used with all of its classes"
             yield Broken("classes", self.classes, expected, also=("source",))
+
+    @rule("cache", "source")
+    def _cache_of_image_files(self) -> Iterator[Broken]:
+        if self.cache is not None and self.source.in_memory:
+            expected = f"null: images of data.source={self.source.value} are decoded already"
+            yield Broken("cache", self.cache, expected, also=("source",))
+
+    @rule("cache_root", "cache")
+    def _folder_of_the_cache(self) -> Iterator[Broken]:
+        if self.cache is not None and self.cache_root is None:
+            expected = "a folder, since data.cache is set"
+            yield Broken("cache_root", self.cache_root, expected, also=("cache",))
 
     @rule("num_classes", "classes")
     def _as_many_classes_as_are_named(self) -> Iterator[Broken]:

@@ -149,8 +149,11 @@ def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
     else:
         # NumPy, for the names of a million files
         from antioversmooth.datasets.dataset import open_dataset
+        from antioversmooth.datasets.decoded import training_images
 
         there = open_dataset(data)
+        if not data.on_nodes_only or Path(data.cache_root or "").exists():
+            training_images(data, there)
         found = there.checksums() if begun else {}
     for run in begun:
         require_same_data(run, found)

@@ -13,6 +13,7 @@ from torch import nn
 
 from antioversmooth.analysis.similarity import token_similarity
 from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.datasets.decoded import training_images
 from antioversmooth.models.load_report import LoadReport
 from antioversmooth.runs import Run, require_same_data
 from antioversmooth.runs.metrics import (
@@ -98,7 +99,7 @@ def _train(attempt: Attempt, stop: StopRequest, failures: Connection) -> None:
         trainer = Trainer(
             attempt,
             model,
-            dataset.train,
+            training_images(config.data, dataset),
             classes=dataset.classes,
             teacher=teacher,
             loaders=loaders,

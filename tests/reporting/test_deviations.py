@@ -40,6 +40,11 @@ def notes(experiments: Path, row: str, *overrides: str) -> str:
             ["recipe.method_lr_factor=30"],
             "The learning rate of the method's parameters is 30 times that of the others",
         ),
+        (
+            "deit_s12",
+            ["data.cache=256", "data.cache_root=/caches"],
+            "cut out of images that were resized before, to a short side of 256 pixels (deit_s12)",
+        ),
         ("cait_s24_featscale", [], "Starts from timm:cait_s24_224.fb_dist_in1k, a distilled model"),
         (
             "eval_released_swin_s",

@@ -30,6 +30,11 @@ def of_row(experiment: Experiment) -> Iterator[str]:
             f"The learning rate of the method's parameters is {recipe.method_lr_factor:g} times"
             " that of the others, as docs/mini.md explains"
         )
+    if recipe.epochs and experiment.data.cache is not None:
+        yield (
+            "Training crops are cut out of images that were resized before, to a short side of"
+            f" {experiment.data.cache} pixels"
+        )
     at_paper_size = experiment.profile == "imagenet"
     if at_paper_size and recipe.epochs and recipe.mixes:
         yield (

@@ -17,6 +17,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from antioversmooth.datasets.decoded import DecodedImages
 from antioversmooth.datasets.images import ArrayImages, Images
 
 SIMPLE_COLOURS = {"Gray", "YCbCr"}
@@ -42,6 +43,8 @@ def open_image(images: Images, index: int) -> Tensor:
     """
     if isinstance(images, ArrayImages):
         return torch.from_numpy(images.pixels[index])
+    if isinstance(images, DecodedImages):
+        return torch.from_numpy(images.pixels(index)).permute(2, 0, 1)
     return decode(images.read(index))
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 
 from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.datasets.decoded import training_images
 from antioversmooth.datasets.images import ArrayImages
 from antioversmooth.finding import Finding, Place
 from antioversmooth.training.data.loading import OK, Batch, Loaders
@@ -60,7 +61,8 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
     torch.set_num_threads(1)
     try:
         speed, unreadable = _measure(
-            loaders.training(dataset.train, micro_batches), context.request.measure_s
+            loaders.training(training_images(config.data, dataset), micro_batches),
+            context.request.measure_s,
         )
     finally:
         torch.set_num_threads(threads)

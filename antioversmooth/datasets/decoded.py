@@ -1,0 +1,169 @@
+"""The decoded cache: training images as bytes, resized once to a stated short side.
+
+A training that reads it decodes no image file, which is half of the time of a view. Its folder is
+named by the images' checksums and the side. It holds parts of `PART` images: the bytes of
+one image after the other, and beside them their shapes and a sha256. A part without these is not
+whole, and is made again; so any number of jobs can make the parts, and be killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from antioversmooth import files
+from antioversmooth.config import DataConfig
+from antioversmooth.datasets.dataset import ImageDataset
+from antioversmooth.datasets.images import ArrayImages, EncodedImages, Images
+from antioversmooth.errors import DataError
+
+PART = 512
+"""Images of a part: 130 MB at a short side of 256."""
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """Images whose pixels lie in files of bytes, and are mapped into memory as they are read."""
+
+    originals: EncodedImages
+    folder: Path
+    shapes: npt.NDArray[np.int64]
+    """Height and width of each image; 0 where the original could not be read."""
+    starts: npt.NDArray[np.int64]
+    """First byte of each image in the file of its part."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Class of each image. Shape: [number of images]."""
+        return self.originals.labels
+
+    def name(self, index: int) -> str:
+        """Path of the original, for messages."""
+        return self.originals.name(index)
+
+    def read(self, index: int) -> bytes:
+        """The bytes of the original's file."""
+        return self.originals.read(index)
+
+    def pixels(self, index: int) -> npt.NDArray[np.uint8]:
+        """[height, width, 3]; only what is read of it comes into memory.
+
+        Raises:
+            OSError: The original could not be read, or the cache cannot.
+        """
+        height, width = self.shapes[index].tolist()
+        if not height:
+            raise OSError(f"{self.name(index)} could not be read when the cache was made")
+        path = _pixel_file(self.folder, index // PART)
+        # A copy on writing: torch takes no memory that cannot be written.
+        return np.memmap(path, np.uint8, "c", int(self.starts[index]), (height, width, 3))
+
+
+@dataclass(frozen=True)
+class DecodedCache:
+    """The cache of a data set's training images, which may be whole or not."""
+
+    folder: Path
+    images: EncodedImages
+
+    @property
+    def parts(self) -> range:
+        """Numbers of its parts."""
+        return range(-(-len(self.images.labels) // PART))
+
+    def indices(self, part: int) -> range:
+        """The images of a part."""
+        return range(part * PART, min((part + 1) * PART, len(self.images.labels)))
+
+    def missing(self) -> list[int]:
+        """Parts that were not made, or whose file has another size than their shapes say."""
+        return [part for part in self.parts if self._shapes(part) is None]
+
+    def damaged(self, parts: Sequence[int]) -> Iterator[int]:
+        """Those of some parts whose bytes have another sum than when they were made."""
+        for part in parts:
+            record = files.read_mapping(_record_file(self.folder, part))
+            if record.get("sha256") != files.sha256(_pixel_file(self.folder, part)):
+                yield part
+
+    def write(self, part: int, pixels: Sequence[npt.NDArray[np.uint8]]) -> None:
+        """Writes a part; an image that cannot be read is an array without pixels.
+
+        Raises:
+            OSError: The file system refuses.
+        """
+        content = b"".join(image.tobytes() for image in pixels)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        files.write_atomic(_pixel_file(self.folder, part), content)
+        shapes = [list(image.shape[:2]) for image in pixels]
+        record = {"sha256": hashlib.sha256(content).hexdigest(), "shapes": shapes}
+        files.write_json(_record_file(self.folder, part), record)
+
+    def open(self) -> DecodedImages:
+        """The images of a whole cache.
+
+        Raises:
+            DataError: Parts of it are missing.
+        """
+        found = [self._shapes(part) for part in self.parts]
+        whole = [shapes for shapes in found if shapes is not None]
+        if len(whole) < len(found):
+            raise DataError(
+                f"data.cache: {len(found) - len(whole)} of {len(found)} parts are missing in"
+                f" {self.folder}; make them with `antioversmooth data SPEC --build-cache`, or set"
+                " data.cache=null, which is another run"
+            )
+        starts = [np.cumsum([0, *_sizes(shapes)[:-1].tolist()]) for shapes in whole]
+        return DecodedImages(
+            self.images, self.folder, np.concatenate(whole), np.concatenate(starts)
+        )
+
+    def _shapes(self, part: int) -> npt.NDArray[np.int64] | None:
+        """Height and width of the images of a whole part."""
+        recorded = files.read_mapping(_record_file(self.folder, part)).get("shapes", [])
+        shapes = np.array(recorded, np.int64).reshape(-1, 2)
+        path = _pixel_file(self.folder, part)
+        if len(shapes) != len(self.indices(part)) or not path.is_file():
+            return None
+        return shapes if path.stat().st_size == int(_sizes(shapes).sum()) else None
+
+
+def _sizes(shapes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Bytes of each image."""
+    sizes: npt.NDArray[np.int64] = shapes.prod(axis=1) * 3
+    return sizes
+
+
+def _pixel_file(folder: Path, part: int) -> Path:
+    return folder / f"{part:06d}.pixels"
+
+
+def _record_file(folder: Path, part: int) -> Path:
+    return folder / f"{part:06d}.json"
+
+
+def decoded_cache(config: DataConfig, dataset: ImageDataset) -> DecodedCache:
+    """The place of a data set's cache, by `data.cache` and `data.cache_root`."""
+    # the rules of the config refuse a cache of arrays, and one without a folder
+    assert not isinstance(dataset.train, ArrayImages)
+    assert config.cache_root is not None
+    key = f"{dataset.fingerprint}:{dataset.sample_checksum()}:{config.cache}"
+    name = hashlib.sha256(os.fsencode(key)).hexdigest()[:16]
+    return DecodedCache(Path(config.cache_root) / f"{name}-{config.cache}", dataset.train)
+
+
+def training_images(config: DataConfig, dataset: ImageDataset) -> Images:
+    """The training images of a spec: those of the data set, or of its cache.
+
+    Raises:
+        DataError: The cache is not whole.
+    """
+    if config.cache is None:
+        return dataset.train
+    return decoded_cache(config, dataset).open()

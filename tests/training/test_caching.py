@@ -1,0 +1,154 @@
+"""The decoded cache: what it holds, how it is made, and what a training reads from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from antioversmooth import cli
+from antioversmooth.datasets import decoded
+from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.datasets.decoded import DecodedCache, decoded_cache, training_images
+from antioversmooth.datasets.images import FileImages, encode_names
+from antioversmooth.errors import DataError
+from antioversmooth.runs import Run
+from antioversmooth.training.data.caching import make_parts, shortened
+from antioversmooth.training.data.decoding import open_image
+
+SIDE = 32
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FileImages:
+    """Five images of several sizes, the fourth damaged; two a part."""
+    monkeypatch.setattr(decoded, "PART", 2)
+    generator = np.random.default_rng(0)
+    names = [f"{number}.png" for number in range(5)]
+    for name, (height, width) in zip(
+        names, [(64, 96), (90, 40), (20, 50), (9, 9), (32, 33)], strict=True
+    ):
+        pixels = generator.integers(0, 256, (height, width, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name)
+    (tmp_path / "3.png").write_bytes(b"no image")
+    return FileImages(tmp_path, encode_names(names), np.arange(5))
+
+
+@pytest.fixture
+def cache(images: FileImages, tmp_path: Path) -> DecodedCache:
+    return DecodedCache(tmp_path / "cache", images)
+
+
+def made(cache: DecodedCache) -> list[int]:
+    return list(make_parts(cache, cache.missing(), side=SIDE, processes=0))
+
+
+def test_it_holds_the_images_at_their_short_side_and_small_ones_as_they_are(
+    cache: DecodedCache, images: FileImages
+) -> None:
+    assert made(cache) == [0, 1, 2]
+    opened = cache.open()
+    assert [opened.pixels(index).shape[:2] for index in (0, 1, 2, 4)] == [
+        (32, 48),
+        (72, 32),
+        (20, 50),
+        (32, 33),
+    ]
+    for index in (0, 1, 2, 4):
+        expected = shortened(open_image(images, index), SIDE)
+        assert torch.equal(open_image(opened, index), expected)
+    assert torch.equal(open_image(opened, 2), open_image(images, 2))
+    assert opened.labels.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_resizing_is_pillows_within_a_level() -> None:
+    ramp = np.stack([*np.meshgrid(np.arange(120), np.arange(90)), np.full((90, 120), 7)], 2)
+    image = Image.fromarray(ramp.astype(np.uint8))
+    expected = np.asarray(image.resize((43, 32), Image.Resampling.BICUBIC)).astype(int)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    found = shortened(pixels, SIDE).permute(1, 2, 0).numpy().astype(int)
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 1
+
+
+def test_an_image_that_could_not_be_read_is_an_error_where_it_is_read(cache: DecodedCache) -> None:
+    made(cache)
+    with pytest.raises(OSError, match=r"3\.png could not be read when the cache was made"):
+        open_image(cache.open(), 3)
+
+
+def test_parts_that_are_torn_or_missing_are_made_again_and_no_others(cache: DecodedCache) -> None:
+    made(cache)
+    whole = {path.name: path.read_bytes() for path in cache.folder.iterdir()}
+    (cache.folder / "000000.pixels").write_bytes(b"torn")
+    (cache.folder / "000002.json").unlink()
+    with pytest.raises(DataError, match=r"2 of 3 parts are missing.*--build-cache"):
+        cache.open()
+    assert made(cache) == [0, 2]
+    assert {path.name: path.read_bytes() for path in cache.folder.iterdir()} == whole
+
+
+def test_bytes_that_changed_are_found_by_their_sum(cache: DecodedCache) -> None:
+    made(cache)
+    path = cache.folder / "000001.pixels"
+    content = bytearray(path.read_bytes())
+    content[5] ^= 1
+    path.write_bytes(content)
+    assert cache.missing() == []
+    assert list(cache.damaged(cache.parts)) == [1]
+
+
+def test_the_command_makes_shares_which_together_are_the_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoded, "PART", 2)
+    for number in range(8):
+        split = "train" if number < 6 else "val"
+        path = tmp_path / "trees" / split / ("ash", "birch")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 50), (number, 0, 0)).save(path)
+    given = [
+        "data",
+        "deit_s12",
+        f"data.root={tmp_path / 'trees'}",
+        f"data.cache_root={tmp_path / 'caches'}",
+        "data.num_classes=2",
+        "data.num_train=6",
+        "data.num_val=2",
+        "recipe.global_batch=2",
+        "recipe.mix_group=2",
+    ]
+    assert cli.main([*given, "--build-cache"]) == 2
+    assert "data.cache: ImageNet-1k has no cache to build" in capsys.readouterr().err
+    given += ["data.cache=32", "--build-cache"]
+    assert cli.main([*given, "--share", "2/2"]) == 0
+    assert "1 parts made, 2 of 3 parts are missing" in capsys.readouterr().err
+    assert cli.main([*given, "--share", "1/2"]) == 0
+    assert "2 parts made, whole" in capsys.readouterr().err
+    assert cli.main(given) == 0
+    assert "0 parts made, whole" in capsys.readouterr().err
+    (folder,) = (tmp_path / "caches").iterdir()
+    shapes = json.loads((folder / "000000.json").read_text())["shapes"]
+    assert shapes == [[40, 32], [40, 32]]
+
+
+def test_a_training_reads_the_cache_once_it_is_whole(folder_run: Callable[..., Run]) -> None:
+    """It has other pixels, so it is another run; a cache that is missing is said at the start."""
+    plain = folder_run()
+    config = plain.experiment.data
+    run = folder_run("data.cache=32", f"data.cache_root={Path(config.root or '') / 'caches'}")
+    assert run.id != plain.id
+    data = run.experiment.data
+    dataset = open_dataset(data)
+    assert training_images(config, dataset) is dataset.train
+    with pytest.raises(DataError, match=r"parts are missing in .*; make them with"):
+        training_images(data, dataset)
+    cache = decoded_cache(data, dataset)
+    list(make_parts(cache, cache.parts, side=32, processes=0))
+    found = training_images(data, dataset)
+    assert torch.equal(open_image(found, 1), shortened(open_image(dataset.train, 1), 32))
