@@ -74,6 +74,7 @@ def test_moves_are_pillows_to_the_bit(name: str, monkeypatch: pytest.MonkeyPatch
         ("Solarize", [(0,), (1,), (26,), (128,), (255,), (256,)]),
         ("SolarizeAdd", [(0,), (1,), (99,), (110,), (128,)]),
         ("Posterize", [(1,), (2,), (4,), (7,), (8,)]),
+        ("Sharpness", [(0.1,), (0.19,), (0.5,), (1.0,), (1.37,), (1.81,), (1.9,)]),
         ("Equalize", [()]),
         ("ColorIncreasing", [(1.8,)]),
     ],
