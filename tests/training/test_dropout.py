@@ -3,6 +3,7 @@ draws its own."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from processes import tiny
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from antioversmooth.runs import Run
 from antioversmooth.training.step.dropout import (
@@ -19,7 +21,6 @@ from antioversmooth.training.step.dropout import (
     IndexedDropout,
     IndexedDropouts,
     IndexedDropPath,
-    dropout_mask,
 )
 from antioversmooth.training.weights.initial import new_model
 
@@ -76,8 +77,9 @@ def forward_passes(
     first = len(images)
     for size in sizes:
         first -= size
-        dropouts.set_samples(step, first, size)
-        found.insert(0, model(images[first : first + size]))
+        part = images[first : first + size]
+        dropouts.draw(step, first, part)
+        found.insert(0, model(part))
     return torch.cat(found)
 
 
@@ -116,7 +118,6 @@ def test_no_layer_is_left_that_draws_for_the_pass(
     drops = [m for m in model.modules() if getattr(m, "p", 0) > 0 or getattr(m, "drop_prob", 0) > 0]
     assert all(isinstance(module, IndexedDropout | IndexedDropPath) for module in drops)
     assert {type(module) for module in drops} == {IndexedDropout, IndexedDropPath}
-    assert len({module.layer for module in drops}) == len(drops)
     before = torch.get_rng_state()
     forward_passes(
         model, dropouts, torch.randn(BATCH, 1, 8, 8, generator=torch.Generator()), [BATCH]
@@ -138,8 +139,8 @@ def test_dropout_zeroes_elements_at_its_rate_and_scales_the_others(
     recipe_of: Callable[..., Run],
 ) -> None:
     layer, dropouts = indexed(nn.Dropout(0.2), recipe_of)
-    dropouts.set_samples(7, 0, BATCH)
     x = torch.rand(BATCH, 50, 40, requires_grad=True)
+    dropouts.draw(7, 0, x)
     out = layer(x)
     gone = out == 0
     # 48,000 draws: five standard deviations
@@ -175,7 +176,7 @@ def test_drop_path_drops_samples_at_its_rate_and_scales_the_others(
     x = torch.rand(BATCH, 3, 2) + 0.1
     kept_samples = []
     for step in range(400):
-        dropouts.set_samples(step, 0, BATCH)
+        dropouts.draw(step, 0, x)
         out = layer(x)
         gone = (out == 0).flatten(1)
         assert torch.equal(gone.all(1), gone.any(1))
@@ -205,11 +206,45 @@ def test_both_branches_of_a_cait_block_have_a_draw_of_their_own(
     assert len({tuple(gone.tolist()) for gone in seen}) == 4
 
 
-def test_what_is_drawn_is_an_operation_that_compilers_may_trust() -> None:
-    """Its shape is what it says, it changes nothing, and the same arguments give the same."""
-    arguments = (torch.tensor([0, 3, 5, 6]), 2, 4, (12, 3), 0.5, torch.bool, torch.device("cpu"))
-    torch.library.opcheck(dropout_mask, arguments)
-    assert torch.equal(dropout_mask(*arguments), dropout_mask(*arguments))
+class Draws(TorchDispatchMode):
+    """Counts what is drawn, by the name of the operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name.removeprefix("aten::")
+        self.counted[name] += name.startswith(("bernoulli", "normal", "uniform", "random", "rand"))
+        return func(*args, **(kwargs or {}))
+
+
+def test_all_masks_of_a_pass_are_drawn_before_it_once_a_group(
+    model_with_dropouts: Callable[..., tuple[nn.Module, IndexedDropouts]],
+) -> None:
+    """However many layers the model has: here dropout and attention dropout have a rate each."""
+    model, dropouts = model_with_dropouts("deit_s12", "recipe.attention_dropout=0.1")
+    images = torch.randn(BATCH, 1, 8, 8)
+    dropouts.draw(0, 0, images)
+    with Draws() as drawn:
+        dropouts.draw(1, 0, images)
+        assert drawn.counted.total() == drawn.counted["bernoulli_"] == 2 * BATCH // GROUP
+        model(images)
+        assert drawn.counted.total() == 2 * BATCH // GROUP
+
+
+def test_masks_of_two_layers_of_a_shape_have_nothing_in_common(
+    model_with_dropouts: Callable[..., tuple[nn.Module, IndexedDropouts]],
+) -> None:
+    _, dropouts = model_with_dropouts("deit_s12", "recipe.dropout=0.5", "model.embed_dim=64")
+    dropouts.draw(0, 0, torch.randn(BATCH, 1, 8, 8))
+    masks = [layer.mask.flatten() for layer in dropouts.dropouts]
+    shape = max({len(mask) for mask in masks}, key=[len(mask) for mask in masks].count)
+    alike = torch.stack([mask for mask in masks if len(mask) == shape])
+    assert len(alike) >= 3
+    correlation = torch.corrcoef(alike) - torch.eye(len(alike))
+    # at least 7,680 draws each: five standard deviations
+    assert correlation.abs().max() < 0.06
 
 
 @pytest.mark.parametrize("name", ["deit_s12", "cait_s24"])

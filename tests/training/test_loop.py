@@ -16,12 +16,12 @@ from outcomes import wait_for_step
 from torch import Tensor
 
 from antioversmooth import files
-from antioversmooth.errors import AttemptEnded, DataError
+from antioversmooth.errors import AttemptEnded, CheckpointError, DataError
 from antioversmooth.orchestration import preflight
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.attempts import EndReason
 from antioversmooth.runs.metrics import TRAIN_LOSS, VAL_TOP1
-from antioversmooth.training.run import loop
+from antioversmooth.training.run import checkpoint, loop
 from antioversmooth.training.run.signals import StepAction
 from antioversmooth.training.step import distillation, learner
 from antioversmooth.training.train import train
@@ -200,6 +200,30 @@ def test_a_torn_checkpoint_is_passed_over_and_named(tiny_run: Callable[..., Run]
         5,
         5,
     ]
+
+
+def test_a_run_does_not_go_on_with_other_draws_than_it_began_with(
+    tiny_run: Callable[..., Run],
+) -> None:
+    """As code before checkpoints said which they are; a run that is at its end has none to make."""
+    with pytest.raises(AttemptEnded):
+        train(tiny_run("runtime.max_steps=5"))
+    run = tiny_run()
+    _forget_draws(run)
+    with pytest.raises(CheckpointError, match=r"in another way \(version 1, here 2\)"):
+        train(run)
+    assert last_end(run)["step"] == 5
+    finished = tiny_run("recipe.epochs=1")
+    train(finished)
+    _forget_draws(finished)
+    train(finished)
+
+
+def _forget_draws(run: Run) -> None:
+    newest = run.checkpoints()[0]
+    state = checkpoint.load_state(newest.path)
+    assert state.pop("draws") == 2
+    checkpoint.save_state(newest, state)
 
 
 def test_the_last_two_checkpoints_and_the_best_are_kept(tiny_run: Callable[..., Run]) -> None:

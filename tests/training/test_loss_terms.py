@@ -187,7 +187,7 @@ def test_terms_are_float32_where_the_model_runs_in_half_precision(with_method: M
     run = with_method("patchdiversity")
     learner = learner_of(run)
     images = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    learner.dropouts.set_samples(0, 0, 16)
+    learner.dropouts.draw(0, 0, images)
     with torch.autocast("cpu", torch.bfloat16):
         _, tokens = learner.terms.separate(learner.model.train()(images))
     assert tokens.logits.dtype is torch.bfloat16

@@ -42,8 +42,9 @@ def passes(model: Callable[[Tensor], Tensor], dropouts: IndexedDropouts, size: i
     images = torch.randn(BATCH, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     found = []
     for first in range(0, BATCH, size):
-        dropouts.set_samples(3, first, size)
-        found.append(model(images[first : first + size]))
+        part = images[first : first + size]
+        dropouts.draw(3, first, part)
+        found.append(model(part))
     return torch.cat(found)
 
 

@@ -6,7 +6,7 @@ Shapes: B images, C channels, S pixels along a side.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data.auto_augment import RandAugment
-from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import (
     RandomResizedCropAndInterpolation,
     str_to_pil_interp,
@@ -26,9 +25,9 @@ from torchvision.transforms.functional import to_pil_image
 from torchvision.transforms.v2.functional import resize
 
 from antioversmooth.config import DataConfig, RecipeConfig
+from antioversmooth.training.data.erasing import Erasing
 from antioversmooth.training.data.operations import Operation, operation_of, with_pillow
 from antioversmooth.training.data.shifts import Pixels
-from antioversmooth.training.randomness import seed_everything, seed_for
 
 Transform = Callable[[Tensor], Tensor]
 """From a decoded image [1 or 3, height, width] to a view [C, S, S]; both uint8."""
@@ -213,31 +212,18 @@ class DevicePreprocessing:
         device: torch.device,
         recipe: RecipeConfig | None = None,
     ) -> None:
-        self.seed = seed
         self.device = device
         self.mean = 255 * torch.tensor(data.mean, device=device).view(1, -1, 1, 1)
         self.std = 255 * torch.tensor(data.std, device=device).view(1, -1, 1, 1)
-        self.erasing = _erasing(recipe, device) if recipe and recipe.random_erasing else None
+        self.erasing = Erasing(recipe, seed=seed) if recipe and recipe.random_erasing else None
 
     def normalise(self, images: Tensor) -> Tensor:
         """[B, C, S, S] uint8, on any device and in any order in memory -> float32 on this one."""
         planes = images.to(self.device, non_blocking=True).contiguous()
         return (planes.float() - self.mean) / self.std
 
-    def training(self, images: Tensor, views: Sequence[int]) -> Tensor:
-        """Normalised and erased images; the numbers in `views` seed the erasing."""
+    def training(self, images: Tensor, first_view: int) -> Tensor:
+        """Normalised and erased images; the numbers of their views, which follow one another from
+        `first_view`, decide on the erasing."""
         normalised = self.normalise(images)
-        if self.erasing is not None:
-            for image, view in zip(normalised, views, strict=True):
-                seed_everything(seed_for(self.seed, "erase", view))
-                self.erasing(image)
-        return normalised
-
-
-def _erasing(recipe: RecipeConfig, device: torch.device) -> RandomErasing:
-    return RandomErasing(
-        recipe.random_erasing,
-        mode=recipe.erasing_mode,
-        max_count=recipe.erasing_count,
-        device=device,
-    )
+        return normalised if self.erasing is None else self.erasing(normalised, first_view)

@@ -28,6 +28,7 @@ from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.runs.code import PACKAGES, installed_packages, running_code
 from antioversmooth.runs.lock import TRAINING_LOCK, hold_lock
 from antioversmooth.runs.metrics import TOKEN_SIMILARITY, VAL_TOP1
+from antioversmooth.training.randomness import DRAWS
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.run.checkpoint import Flaw
 from antioversmooth.training.run.distributed import Ranks
@@ -270,6 +271,7 @@ def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
         "device": ranks.device_name,
         "device_type": ranks.device.type,
         "compile": run.experiment.runtime.compile.value,
+        "draws": DRAWS,
         "commit": intent.get("commit"),
         "snapshot": code,
         "snapshot_path": str(folder),

@@ -10,7 +10,7 @@ from torch import nn
 
 from antioversmooth.datasets.classes import describe_difference
 from antioversmooth.datasets.images import Images
-from antioversmooth.errors import AttemptEnded, DataError
+from antioversmooth.errors import AttemptEnded, CheckpointError, DataError
 from antioversmooth.models.state_files import METADATA
 from antioversmooth.runs.attempts import EndReason
 from antioversmooth.runs.metrics import (
@@ -28,6 +28,7 @@ from antioversmooth.runs.result import epoch_records
 from antioversmooth.training.data.loading import OK, Batch, Loaders, check_unreadable
 from antioversmooth.training.data.sampling import MicroBatches
 from antioversmooth.training.evaluator import Evaluator
+from antioversmooth.training.randomness import DRAWS
 from antioversmooth.training.run.attempt import SUPERSEDED, Attempt, is_full
 from antioversmooth.training.run.checkpoint import CheckpointWriter, State
 from antioversmooth.training.run.clock import EpochClock
@@ -113,10 +114,19 @@ class Trainer:
 
         Raises:
             DataError: It was trained on other classes.
+            CheckpointError: It was trained with other draws, and there are steps to go.
         """
         names = state.get("classes", self.classes)
         if names != self.classes:
             raise DataError(describe_difference(self.classes, names))
+        began_with = state.get("draws", 1)
+        if began_with != DRAWS and self.step < self.config.total_steps:
+            raise CheckpointError(
+                f"{self.run.name} was begun by code that draws masks, erased rectangles and factors"
+                f" of drop path in another way (version {began_with}, here {DRAWS}): its numbers"
+                " would change at this step. Go on with the code that began it (the snapshot in"
+                f" {self.run.attempts_path.name}), or delete {self.run.dir} and begin again"
+            )
         self.learner.load_state(state)
         self.meter.load_state(state["meter"])
         self.clock = EpochClock(state["epoch_s"])
@@ -129,6 +139,7 @@ class Trainer:
             "id": self.run.id,
             "classes": self.classes,
             METADATA: record_of(self.run.experiment.model),
+            "draws": DRAWS,
             "step": self.step,
             "meter": self.meter.state(),
             "epoch_s": self.clock.epoch_s(),

@@ -1,17 +1,20 @@
 """Dropout and drop path by sample: masks do not depend on the micro-batch or the rank of a sample.
 
-timm's layers draw one mask for the batch that they get. Here masks are drawn for fixed groups of
-the global batch, each seeded by the run's seed, the step, the layer and the number of the group,
-and a micro-batch takes the rows of its samples. A custom operator without state draws them: a block
-that is recomputed draws the same mask again, and torch.compile accepts the operator.
+timm's layers draw one mask for the batch that they get, each at its turn. Here all masks of a
+forward pass are drawn before it: those of dropout for fixed groups of the global batch, each seeded
+by the run's seed, the step and the number of the group; the factors of drop path for each sample,
+by the run's seed and the number of its view. The layers only multiply: a block that is computed
+again meets the same mask, and torch.compile sees tensors.
 """
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from timm.layers.drop import DropPath
 from timm.models.cait import LayerScaleBlock
@@ -20,35 +23,63 @@ from torch import Tensor, nn
 from antioversmooth.config import RecipeConfig
 from antioversmooth.models.attention import DeferredDropout, ExplicitDropout
 from antioversmooth.models.reattention import MixingDropout
-from antioversmooth.training.randomness import seed_for
+from antioversmooth.training.randomness import generator_on, rows_by_group, seed_for, uniform
+
+ALIGNMENT = 16
+"""Elements that the mask of a layer is padded to, so that each starts at an address which fast
+kernels can read."""
 
 
 class IndexedDropouts:
-    """The dropout and drop path layers of a model, replaced by layers that draw by sample.
+    """The dropout and drop path layers of a model, replaced by layers whose draws are made before.
 
     The new layers have the names and parameters of the old ones. Layers with attention dropout take
     timm's explicit path, since fused attention draws within its kernel.
     """
 
     def __init__(self, model: nn.Module, recipe: RecipeConfig, *, seed: int) -> None:
-        self.sample_index = torch.tensor([seed, 0, 0, 0])
-        for layer, module in enumerate(_dropping_layers(model)):
+        self.model, self.seed, self.global_batch = model, seed, recipe.global_batch
+        # a micro-batch of mixed images holds whole groups
+        self.group = max(1, recipe.mix_group)
+        layers = list(_dropping_layers(model))
+        for module in layers:
             module.__class__ = _INDEXED[type(module)]
-            module.sample_index, module.layer = self.sample_index, layer
-            # Drop path draws one number a sample, cheap enough for the whole batch. Dropout draws
-            # for groups; a micro-batch of mixed images holds whole ones.
-            module.group = (
-                recipe.global_batch if isinstance(module, DropPath) else max(1, recipe.mix_group)
-            )
+        self.dropouts = [module for module in layers if isinstance(module, IndexedDropout)]
+        self.paths = DropPathFactors([m for m in layers if isinstance(m, IndexedDropPath)])
+        self.masks: list[DropoutMasks] = []
+        self._planned_for: torch.Size | None = None
         attentions: list[Any] = [
             module for module in model.modules() if getattr(module, "fused_attn", False)
         ]
         for attention in attentions:
             attention.fused_attn = _rate(attention.attn_drop) == 0
 
-    def set_samples(self, step: int, first: int, count: int) -> None:
-        """Sets the next forward pass's samples: `count` of a step's global batch, from `first`."""
-        self.sample_index[1:] = torch.tensor([step, first, count])
+    def draw(self, step: int, first: int, images: Tensor) -> None:
+        """Makes the draws of the next forward pass, of `images` [B, C, S, S].
+
+        Those of the pass before are overwritten, so its backward pass must be over.
+
+        Args:
+            first: Position of the first image in the step's global batch.
+        """
+        if images.shape != self._planned_for:
+            self._plan(images)
+        if self.paths.layers:
+            first_view = step * self.global_batch + first
+            self.paths.fill(self.seed, range(first_view, first_view + len(images)))
+        for number, masks in enumerate(self.masks):
+            masks.fill(first, self.group, (self.seed, "dropout", step, number))
+
+    def _plan(self, images: Tensor) -> None:
+        """Makes room for the draws of passes with images of this shape."""
+        self._planned_for = images.shape
+        self.paths.make_room(images)
+        shapes = _mask_shapes(self.model, images.shape) if self.dropouts else {}
+        called = [(self.dropouts[number], shape) for number, shape in sorted(shapes.items())]
+        self.masks = [
+            DropoutMasks([of for of in called if of[0].p == rate], 1 - rate, images)
+            for rate in sorted({layer.p for layer, _ in called})
+        ]
 
 
 def _dropping_layers(model: nn.Module) -> Iterator[Any]:
@@ -65,49 +96,88 @@ def _rate(module: Any) -> float:
     return float(module.drop_prob) if isinstance(module, DropPath) else 0.0
 
 
-@cache
-def _generator(device: torch.device) -> torch.Generator:
-    return torch.Generator(device)
+def _mask_shapes(model: nn.Module, images_shape: torch.Size) -> dict[int, tuple[int, ...]]:
+    """The shape of what each dropout layer drops from, by the layer's number; [B, ...].
+
+    Where the layer sees the windows of an image as samples, [B, windows, ...]. Nothing is computed:
+    a copy of the model runs on the meta device.
+    """
+    shapes: dict[int, tuple[int, ...]] = {}
+    samples = images_shape[0]
+
+    def note(layer: IndexedDropout, x: Tensor) -> Tensor:
+        rows = len(x) // samples
+        shapes[numbers[layer]] = (samples, *([rows] if rows > 1 else []), *x.shape[1:])
+        return x
+
+    shadow = copy.deepcopy(model).to("meta").requires_grad_(False).train()
+    layers = [module for module in shadow.modules() if isinstance(module, IndexedDropout)]
+    numbers = {layer: number for number, layer in enumerate(layers)}
+    for layer in layers:
+        layer.product = note.__get__(layer)  # type: ignore[method-assign]
+    for module in shadow.modules():
+        if isinstance(module, IndexedDropPath):
+            module.eval()
+    shadow(torch.empty(images_shape, device="meta"))
+    return shapes
 
 
-@torch.library.custom_op("antioversmooth::kept", mutates_args=())
-def dropout_mask(
-    sample_index: Tensor,
-    layer: int,
-    group: int,
-    shape: Sequence[int],
-    keep: float,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Tensor:
-    """1 with probability `keep`, else 0, drawn for the samples of a forward pass. Shape: `shape`.
+class DropoutMasks:
+    """The masks of all dropout layers of one rate, which lie in one tensor sample by sample.
 
     Args:
-        sample_index: Seed, step, first sample in the global batch, number of samples; [4] on the
-            CPU, where reading it waits for no device.
-        layer: Number of the layer.
-        group: Samples that share a draw.
-        shape: The first dimension holds the samples, each with all of its windows.
+        layers: The layers, each with the shape of its mask.
+        keep: Probability that an element stays.
+        images: Those of a forward pass, for their number and device.
     """
-    seed, step, first, samples = sample_index.tolist()
-    rows = shape[0] // samples
-    groups = range(first // group, (first + samples - 1) // group + 1)
-    drawn = torch.empty((len(groups) * group * rows, *shape[1:]), dtype=dtype, device=device)
-    generator = _generator(device)
-    for number, part in zip(groups, drawn.split(group * rows), strict=True):
-        generator.manual_seed(seed_for(seed, "dropout", step, layer, number))
-        part.bernoulli_(keep, generator=generator)
-    if len(drawn) == shape[0]:
-        return drawn
-    start = (first - groups[0] * group) * rows
-    return drawn[start : start + shape[0]].clone()
+
+    def __init__(
+        self,
+        layers: Sequence[tuple[IndexedDropout, tuple[int, ...]]],
+        keep: float,
+        images: Tensor,
+    ) -> None:
+        self.keep = keep
+        sizes = [math.prod(shape[1:]) for _, shape in layers]
+        padded = [-(-size // ALIGNMENT) * ALIGNMENT for size in sizes]
+        # a GPU reads one byte an element; a CPU multiplies fastest by what lies there as numbers
+        dtype = torch.bool if images.is_cuda else torch.float32
+        self.drawn = torch.empty(len(images), sum(padded), dtype=dtype, device=images.device)
+        parts = self.drawn.split(padded, dim=1)
+        for (layer, shape), part, size in zip(layers, parts, sizes, strict=True):
+            layer.mask = part[:, :size].unflatten(1, shape[1:])
+
+    def fill(self, first: int, group: int, seed: tuple[int, str, int, int]) -> None:
+        """Draws the masks of the samples from position `first` of the global batch on."""
+        generator = generator_on(self.drawn.device)
+
+        def fill(number: int, part: Tensor) -> None:
+            generator.manual_seed(seed_for(*seed, number))
+            part.bernoulli_(self.keep, generator=generator)
+
+        rows_by_group(first, self.drawn, group, fill)
+        if self.drawn.dtype is not torch.bool:
+            self.drawn.div_(self.keep)
 
 
-dropout_mask.register_fake(
-    lambda sample_index, layer, group, shape, keep, dtype, device: torch.empty(
-        shape, dtype=dtype, device=device
-    )
-)
+class DropPathFactors:
+    """The factors of all drop path layers: 0, or 1 / keep, one number a layer and sample."""
+
+    def __init__(self, layers: Sequence[IndexedDropPath]) -> None:
+        self.layers = layers
+        self.keep = 1 - np.array([layer.drop_prob for layer in layers])
+
+    def make_room(self, images: Tensor) -> None:
+        """Makes room for passes of as many images, on their device."""
+        self.factors = images.new_empty(len(self.layers), len(images), dtype=torch.float32)
+        for layer, factors in zip(self.layers, self.factors, strict=True):
+            layer.factors = factors
+
+    def fill(self, seed: int, views: Sequence[int]) -> None:
+        """Draws the factors of samples by the numbers of their views."""
+        kept = uniform(seed, "drop path", views, len(self.layers)) < self.keep
+        factors = torch.from_numpy((kept / self.keep).T.astype(np.float32))
+        self.factors.copy_(factors, non_blocking=True)
 
 
 class FusedDropout(torch.autograd.Function):
@@ -126,33 +196,27 @@ class FusedDropout(torch.autograd.Function):
         return torch.ops.aten.native_dropout_backward(gradient, mask, ctx.factor), None, None
 
 
-class Indexed(nn.Module):
-    """Mixed into a layer that draws by sample; `IndexedDropouts` sets the attributes."""
+class IndexedDropout(nn.Dropout):
+    """Dropout by sample; `DropoutMasks` sets the mask."""
 
-    sample_index: Tensor
-    layer: int
-    group: int
-
-    def draw(self, x: Tensor, shape: Sequence[int], keep: float, dtype: torch.dtype) -> Tensor:
-        """The mask of this layer for an input."""
-        mask: Tensor = dropout_mask(
-            self.sample_index, self.layer, self.group, shape, keep, dtype, x.device
-        )
-        return mask
-
-
-class IndexedDropout(Indexed, nn.Dropout):
-    """Dropout by sample."""
+    mask: Tensor
+    """[B, ...], or [B, windows, ...] of a layer that sees the windows of an image as samples: 1 or
+    0; on a CPU, divided by the probability of 1."""
 
     def forward(self, input: Tensor) -> Tensor:
         """[B or B * windows, ...] -> the same."""
-        if not self.training:
-            return input
-        keep = 1 - self.p
-        if not input.is_cuda:
-            return input * self.draw(input, input.shape, keep, input.dtype).div_(keep)
-        mask = self.draw(input, input.shape, keep, torch.bool)
-        result: Tensor = FusedDropout.apply(input, mask, 1 / keep)
+        return self.product(input) if self.training else input
+
+    def product(self, x: Tensor) -> Tensor:
+        """The input, dropped from."""
+        if self.mask.ndim > x.ndim:
+            return self._masked(x.unflatten(0, self.mask.shape[:2])).flatten(0, 1)
+        return self._masked(x)
+
+    def _masked(self, x: Tensor) -> Tensor:
+        if self.mask.dtype is not torch.bool:
+            return x * self.mask
+        result: Tensor = FusedDropout.apply(x, self.mask, 1 / (1 - self.p))
         return result
 
 
@@ -168,16 +232,17 @@ class IndexedMixingDropout(MixingDropout, IndexedDropout):
     """Dropout on an attention matrix whose heads are mixed."""
 
 
-class IndexedDropPath(Indexed, DropPath):
-    """Drop path by sample."""
+class IndexedDropPath(DropPath):
+    """Drop path by sample; `DropPathFactors` sets the factors."""
+
+    factors: Tensor
+    """[B]"""
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] -> the same."""
         if not self.training:
             return x
-        keep = 1 - self.drop_prob
-        shape = (len(x), *[1] * (x.ndim - 1))
-        return x * self.draw(x, shape, keep, x.dtype).div_(keep)
+        return x * self.factors.to(x.dtype).view(-1, *[1] * (x.ndim - 1))
 
 
 class TwoPathBlock(LayerScaleBlock):

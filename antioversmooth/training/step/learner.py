@@ -87,7 +87,8 @@ class Learner:
 
     def train_step(self, step: int, batches: Iterator[Batch]) -> StepLosses:
         """Takes one optimizer step, on this rank's next micro-batches in `batches`."""
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         self.schedule.set(step)
         total = torch.zeros(1 + len(self.terms.names), device=self.ranks.device)
         accumulation_steps = self.micro_batches.accumulation_steps
@@ -104,14 +105,13 @@ class Learner:
 
     def _losses(self, step: int, offset: int, batch: Batch) -> list[Tensor]:
         """Loss and its terms, of the micro-batch at `offset` of the step's global batch."""
-        size = self.micro_batches.size
         first_view = step * self.recipe.global_batch + offset
-        images = self.preprocessing.training(batch.images, range(first_view, first_view + size))
+        images = self.preprocessing.training(batch.images, first_view)
         labels = batch.labels.to(self.ranks.device, non_blocking=True)
         images, targets = self.mixing(images, labels, first_view)
         with autocast(self.ranks.device, self.recipe.precision):
             teacher_logits = None if self.teacher is None else self.teacher(images)
-            self.dropouts.set_samples(step, offset, size)
+            self.dropouts.draw(step, offset, images)
             outputs, tokens = self.terms.separate(self._forward(images))
         loss = self.criterion(outputs, targets, teacher_logits)
         if tokens is None:

@@ -106,8 +106,28 @@ class Schedule:
         return float(self.optimizer.param_groups[0]["lr"])
 
 
-def build_ema(model: nn.Module, recipe: RecipeConfig) -> ModelEmaV3 | None:
+class MovingAverage(ModelEmaV3):
+    """timm's moving average of the weights, whose tensors are listed once, not at every step.
+
+    Every tensor of a model stays the same object: steps and checkpoints write into it.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        super().__init__(model, decay=decay, foreach=True)
+        pairs = list(
+            zip(self.module.state_dict().values(), model.state_dict().values(), strict=True)
+        )
+        self._averaged = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    def apply_update_(self, model: nn.Module, decay: float) -> None:
+        """Moves the average towards the weights of the model."""
+        averages, values = map(list, zip(*self._averaged, strict=True))
+        torch._foreach_lerp_(averages, values, weight=1 - decay)
+        for average, value in self._copied:
+            average.copy_(value)
+
+
+def build_ema(model: nn.Module, recipe: RecipeConfig) -> MovingAverage | None:
     """Moving average of the weights, updated by one fused operation; None without `ema_decay`."""
-    if recipe.ema_decay is None:
-        return None
-    return ModelEmaV3(model, decay=recipe.ema_decay, foreach=True)
+    return None if recipe.ema_decay is None else MovingAverage(model, recipe.ema_decay)
