@@ -15,7 +15,7 @@ from antioversmooth.project import find_root
 from benchmarks.markdown_report import input_markdown, markdown
 from benchmarks.ratio_chart import draw
 from benchmarks.size import size_costs
-from benchmarks.suite import QUICK, Effort, measure, measure_input
+from benchmarks.suite import QUICK, Effort, measure, measure_host, measure_input
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--input", action="store_true", help="print the table of the input pipelines only"
     )
     parser.add_argument(
-        "--only", choices=["size"], help="measure this part anew; the others stay as they were"
+        "--only",
+        choices=["size", "host"],
+        help="measure this part anew; the others stay as they were",
     )
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder to write to; default: results/"
@@ -58,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if args.only:
         before = files.read_mapping(folder / "bench.json")
-        measured = {**before, "size": size_costs(root, effort.size)}
+        torch.set_num_threads(1)
+        part = size_costs(root, effort.size) if args.only == "size" else measure_host(root, effort)
+        measured = {**before, args.only: part}
     else:
         measured = measure(root, effort, args.device)
     files.write_json(folder / "bench.json", measured)

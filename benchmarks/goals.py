@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import host
 from benchmarks.mlflow_sync import FIRST
 from benchmarks.models import PLAIN
 from benchmarks.pipeline import OURS, TIMM
@@ -22,6 +23,8 @@ _LIMITS = {
 """Multiples of timm's own model: saved for backward, moved per step, time of a step."""
 ATTENTION_LIMIT = 1.05
 """Forward pass of DeiT's attention layer, as a multiple of timm's."""
+HOST_LIMIT = 1.15
+"""Host time of a whole step, as a multiple of a plain step of timm's model."""
 SYNC_LIMIT_S = 60.0
 """On two cores, into SQLite."""
 TABLE_LIMIT_S = 2.0
@@ -73,6 +76,12 @@ def goals(measured: dict[str, Any]) -> list[Goal]:
     found += [
         Goal(f"attention layer, {s}: forward", layer[s], ATTENTION_LIMIT)
         for s in dict.fromkeys(scaling for _, scaling in _LIMITS)
+    ]
+    found += [
+        Goal(f"host, {name}{wrapped}", ratio, HOST_LIMIT)
+        for wrapped, times in measured.get("host", {}).items()
+        for name, ratio in relative(times, host.STOCK).items()
+        if name != host.STOCK
     ]
     speed = speeds(measured)
     mirrored = spread(measured["mirror"][FIRST])

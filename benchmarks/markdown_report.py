@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import size
+from benchmarks import host, size
 from benchmarks.goals import exact, goals, speeds
 from benchmarks.models import PLAIN
 from benchmarks.timing import Spread, relative, spread
+
+HOST_TITLE = (
+    "Host: a step of 8 images of two tokens, 24 layers; timm's is forward, backward and AdamW alone"
+)
 
 
 def markdown(measured: dict[str, Any]) -> str:
@@ -35,6 +39,7 @@ def markdown(measured: dict[str, Any]) -> str:
             "DeiT-S's attention layer alone, multiples of timm's own",
             _attention(measured["attention"]),
         ),
+        *([_section(HOST_TITLE, _host(measured["host"]))] if "host" in measured else []),
         _section("Input, one core", _pipeline(measured)),
         _section("Start, checkpoints, MLflow, tables and listings", _start(measured)),
         *([_section("Size", size.rows(measured["size"]))] if "size" in measured else []),
@@ -80,6 +85,15 @@ def _attention(times: dict[str, Any]) -> Iterator[list[str]]:
     forward, both = relative(times["forward_s"], PLAIN), relative(times["backward_s"], PLAIN)
     for name in forward:
         yield [name, _spread(forward[name]), _spread(both[name])]
+
+
+def _host(times: dict[str, Any]) -> Iterator[list[str]]:
+    yield ["", "host time of a step", "multiple of timm's"]
+    for wrapped, rounds in times.items():
+        ratios = relative(rounds, host.STOCK)
+        for name, seconds in rounds.items():
+            median = f"{1000 * spread(seconds).median:.1f} ms"
+            yield [f"{name}{wrapped}", median, _spread(ratios[name])]
 
 
 def _pipeline(measured: dict[str, Any]) -> Iterator[list[str]]:

@@ -17,7 +17,7 @@ import torchvision
 
 from antioversmooth import spec
 from antioversmooth.training.run.distributed import processor_name
-from benchmarks import listings, mlflow_sync, models, pipeline, size, startup, table_command
+from benchmarks import host, listings, mlflow_sync, models, pipeline, size, startup, table_command
 from benchmarks.timing import cpu_clock, cuda_clock
 
 
@@ -31,6 +31,9 @@ class Effort:
     attention_rounds: int = 20
     images: int = 40
     """JPEG files, and training views a round."""
+    host_rounds: int = 40
+    """Rounds of steps of tiny tensors."""
+    host_overrides: tuple[str, ...] = ()
     pipeline_rounds: int = 9
     start_rounds: int = 2
     sync: mlflow_sync.SyncLoad = mlflow_sync.LOAD
@@ -46,6 +49,8 @@ QUICK = Effort(
     rounds=2,
     attention_rounds=2,
     images=4,
+    host_rounds=2,
+    host_overrides=("model.depth=2",),
     pipeline_rounds=2,
     start_rounds=1,
     sync=mlflow_sync.QUICK_LOAD,
@@ -78,6 +83,7 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
         "rounds": effort.rounds,
         "models": compared,
         "attention": attention,
+        "host": measure_host(project, effort),
         "pipeline": measure_input(project, effort),
         "start": startup.first_steps(project, rounds=effort.start_rounds),
         "mirror": mlflow_sync.sync_times(project, effort.sync),
@@ -88,6 +94,11 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
             project, effort.cases[0].tag, rounds=effort.start_rounds
         ),
     }
+
+
+def measure_host(project: Path, effort: Effort) -> dict[str, Any]:
+    """The measurements of the host's time."""
+    return host.host_times(project, rounds=effort.host_rounds, overrides=effort.host_overrides)
 
 
 def measure_input(project: Path, effort: Effort) -> dict[str, Any]:

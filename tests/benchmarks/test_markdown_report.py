@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.goals import goals
+from benchmarks.host import DDP, STOCK
 from benchmarks.markdown_report import markdown
 from benchmarks.mlflow_sync import FIRST
 from benchmarks.models import PLAIN, SCALINGS
@@ -37,6 +38,10 @@ def measured() -> dict[str, Any]:
             "whole": 9,
             "black": 1,
         },
+        "host": {
+            "": {STOCK: [1.0, 1.0], "deit_s24": [1.1, 1.1]},
+            DDP: {STOCK: [1.0, 1.0], "deit_s24": [1.3, 1.3]},
+        },
         "start": {"import torch": [2.0]},
         "checkpoint": {"training waits": [0.1]},
         "mirror": {FIRST: [30.0]},
@@ -53,8 +58,9 @@ def test_goals_that_ask_for_less_than_plain_are_missed_by_what_equals_it(measure
 def test_the_report_names_the_machine_and_says_which_goals_are_missed(measured: dict[str, Any]):
     text = markdown(json.loads(json.dumps(measured)))
     assert "processor abacus" in text
-    assert text.count("**missed**") == 6
+    assert text.count("**missed**") == 7
     assert "| ours | 4 | 2.000 |" in text
+    assert "| deit_s24, DDP | 1000.0 ms | 1.300 |" in text
     assert "| listing 26,000 images, image folder: first time | 0.300 |" in text
     assert "exact, for a step of 8 images" in text
     assert "peak memory and times are of 1." in text
