@@ -52,7 +52,7 @@ def measured() -> dict[str, Any]:
 
 def test_goals_that_ask_for_less_than_plain_are_missed_by_what_equals_it(measured: dict[str, Any]):
     missed = {goal.name.partition(",")[0] for goal in goals(measured) if not goal.reached}
-    assert missed == {"CaiT-S24"}
+    assert missed == {"CaiT-S24", "host"}
 
 
 def test_the_report_names_the_machine_and_says_which_goals_are_missed(measured: dict[str, Any]):
@@ -60,7 +60,7 @@ def test_the_report_names_the_machine_and_says_which_goals_are_missed(measured: 
     assert "processor abacus" in text
     assert text.count("**missed**") == 7
     assert "| ours | 4 | 2.000 |" in text
-    assert "| deit_s24, DDP | 1000.0 ms | 1.300 |" in text
+    assert "| deit_s24, DDP | 1300.0 ms | 1.300 |" in text
     assert "| listing 26,000 images, image folder: first time | 0.300 |" in text
     assert "exact, for a step of 8 images" in text
     assert "peak memory and times are of 1." in text

@@ -199,6 +199,31 @@ def test_ranks_compile_each_their_own_and_agree(
     assert compiled == pytest.approx(eager, abs=1e-6, rel=0)
 
 
+@pytest.mark.parametrize(("name", "kinds"), [("deit_s12_attnscale", 2), ("cait_s24_attnscale", 3)])
+def test_blocks_of_a_kind_are_compiled_once_for_all_steps_and_never_for_evaluation(
+    tiny_run: Callable[..., Run], name: str, kinds: int
+) -> None:
+    """Five blocks of DeiT, of which the first has no drop path. Five of CaiT, and two of class
+    attention, of which the first reads the class token itself."""
+    run = tiny_run("model.depth=5", "model.class_depth=2", name=name)
+    torch.compiler.reset()
+    learner = made_learner(run, Compiler.aot_eager)
+    source = batches(run, learner)
+    given = [next(source) for _ in range(6)]
+    counted = torch._dynamo.utils.counters
+    counted.clear()
+    graphs = []
+    for step in range(3):
+        learner.train_step(step, iter(given[2 * step :]))
+        graphs.append(counted["stats"]["unique_graphs"])
+    assert graphs == [kinds] * 3
+    assert not counted["graph_break"]
+    with torch.no_grad():
+        learner.model.eval()(torch.zeros(3, 1, 8, 8))
+        copy.deepcopy(learner.model).eval()(torch.zeros(2, 1, 8, 8))
+    assert counted["stats"]["unique_graphs"] == kinds
+
+
 @pytest.mark.slow
 def test_generated_code_computes_the_same_step(compiled_losses: Callable[..., list[float]]) -> None:
     small = ("runtime.gradient_checkpointing=true", "model.depth=1")
@@ -228,7 +253,7 @@ class NoWaiting(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def made_learner(run: Run) -> Learner:
+def made_learner(run: Run, compiler: Compiler = Compiler.none) -> Learner:
     config = run.experiment
     order = SampleOrder(config.data.num_train, config.recipe.global_batch, seed=0)
     micro_batches = MicroBatches(order, config.recipe.global_batch // 2, 2, 0, 0, 9)
@@ -240,7 +265,7 @@ def made_learner(run: Run) -> Learner:
         micro_batches,
         ALONE,
         teacher=None,
-        compiler=Compiler.none,
+        compiler=compiler,
         seed=0,
     )
 

@@ -67,7 +67,7 @@ class Erasing:
         return low.astype(np.int32), (low + sides).astype(np.int32)
 
     def _contents(self, images: Tensor, first_view: int) -> Sequence[Tensor]:
-        """What each rectangle is filled with, broadcastable to the images."""
+        """The content of each rectangle, broadcastable to the images."""
         if self.mode == "const":
             return [images.new_zeros(())] * self.count
         number, channels, side, _ = images.shape

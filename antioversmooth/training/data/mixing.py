@@ -101,7 +101,7 @@ class Mixing:
         return PatchTargets(own, self._partners(own), F.avg_pool2d(share, patch_size).flatten(1))
 
     def _partners(self, values: Tensor) -> Tensor:
-        """What belongs to each image's partner: groups are mixed with themselves, reversed."""
+        """The values of each image's partner: groups are mixed with themselves, reversed."""
         groups: Tensor = values.unflatten(0, (-1, self.recipe.mix_group))
         return groups.flip(1).flatten(0, 1)
 

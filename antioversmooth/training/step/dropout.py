@@ -38,7 +38,7 @@ class IndexedDropouts:
     """
 
     def __init__(self, model: nn.Module, recipe: RecipeConfig, *, seed: int) -> None:
-        self.model, self.seed, self.global_batch = model, seed, recipe.global_batch
+        self.seed, self.global_batch = seed, recipe.global_batch
         # a micro-batch of mixed images holds whole groups
         self.group = max(1, recipe.mix_group)
         layers = list(_dropping_layers(model))
@@ -53,6 +53,8 @@ class IndexedDropouts:
         ]
         for attention in attentions:
             attention.fused_attn = _rate(attention.attn_drop) == 0
+        # of the model as it is now, before anybody compiles it
+        self.shapes = copy.deepcopy(model).to("meta") if self.dropouts else None
 
     def draw(self, step: int, first: int, images: Tensor) -> None:
         """Makes the draws of the next forward pass, of `images` [B, C, S, S].
@@ -74,7 +76,7 @@ class IndexedDropouts:
         """Makes room for the draws of passes with images of this shape."""
         self._planned_for = images.shape
         self.paths.make_room(images)
-        shapes = _mask_shapes(self.model, images.shape) if self.dropouts else {}
+        shapes = {} if self.shapes is None else _mask_shapes(self.shapes, images.shape)
         called = [(self.dropouts[number], shape) for number, shape in sorted(shapes.items())]
         self.masks = [
             DropoutMasks([of for of in called if of[0].p == rate], 1 - rate, images)
@@ -99,8 +101,10 @@ def _rate(module: Any) -> float:
 def _mask_shapes(model: nn.Module, images_shape: torch.Size) -> dict[int, tuple[int, ...]]:
     """The shape of what each dropout layer drops from, by the layer's number; [B, ...].
 
-    Where the layer sees the windows of an image as samples, [B, windows, ...]. Nothing is computed:
-    a copy of the model runs on the meta device.
+    Where the layer sees the windows of an image as samples, [B, windows, ...].
+
+    Args:
+        model: On the meta device, where nothing is computed.
     """
     shapes: dict[int, tuple[int, ...]] = {}
     samples = images_shape[0]
@@ -110,15 +114,15 @@ def _mask_shapes(model: nn.Module, images_shape: torch.Size) -> dict[int, tuple[
         shapes[numbers[layer]] = (samples, *([rows] if rows > 1 else []), *x.shape[1:])
         return x
 
-    shadow = copy.deepcopy(model).to("meta").requires_grad_(False).train()
-    layers = [module for module in shadow.modules() if isinstance(module, IndexedDropout)]
+    model.train()
+    layers = [module for module in model.modules() if isinstance(module, IndexedDropout)]
     numbers = {layer: number for number, layer in enumerate(layers)}
     for layer in layers:
         layer.product = note.__get__(layer)  # type: ignore[method-assign]
-    for module in shadow.modules():
+    for module in model.modules():
         if isinstance(module, IndexedDropPath):
             module.eval()
-    shadow(torch.empty(images_shape, device="meta"))
+    model(torch.empty(images_shape, device="meta"))
     return shapes
 
 

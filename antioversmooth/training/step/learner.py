@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from antioversmooth.training.data.mixing import Mixing
 from antioversmooth.training.data.sampling import MicroBatches
 from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.run.distributed import Ranks
+from antioversmooth.training.step.compilation import compile_blocks
 from antioversmooth.training.step.distillation import Criterion, Teacher
 from antioversmooth.training.step.dropout import IndexedDropouts
 from antioversmooth.training.step.optimisation import Schedule, build_ema, build_optimizer
@@ -47,8 +48,8 @@ class Learner:
         model: With its initial weights, on the device.
         micro_batches: This rank's part of each global batch.
         teacher: None: the model learns from the labels only.
-        compiler: Compiles the forward and backward pass; `model` itself, its moving average and its
-            checkpoints stay uncompiled.
+        compiler: Compiles the blocks' forward and backward pass; evaluation, the moving average and
+            checkpoints stay as they are.
     """
 
     def __init__(
@@ -81,9 +82,9 @@ class Learner:
         self.mixing = Mixing(recipe, data.num_classes, seed=seed)
         self.dropouts = IndexedDropouts(model, recipe, seed=seed)
         self.statistics = RunningStatistics(model, ranks)
-        self._parallel = _parallel(model, ranks)
         check_compiler(compiler, on_gpu=ranks.device.type == "cuda")
-        self._forward = _compiled(self._parallel, compiler)
+        compile_blocks(model, compiler)
+        self._forward = _parallel(model, ranks)
 
     def train_step(self, step: int, batches: Iterator[Batch]) -> StepLosses:
         """Takes one optimizer step, on this rank's next micro-batches in `batches`."""
@@ -141,8 +142,8 @@ class Learner:
 
     def _no_sync(self, accumulating: bool) -> AbstractContextManager[None]:
         """DDP's `no_sync` while accumulating: only the last micro-batch exchanges gradients."""
-        if accumulating and isinstance(self._parallel, DistributedDataParallel):
-            return self._parallel.no_sync()
+        if accumulating and isinstance(self._forward, DistributedDataParallel):
+            return self._forward.no_sync()
         return nullcontext()
 
     def has_finite_weights(self) -> bool:
@@ -180,10 +181,3 @@ def _parallel(model: nn.Module, ranks: Ranks) -> nn.Module:
         # buffers that training changes are equal on all ranks (RunningStatistics)
         forward_sync_buffers=False,
     )
-
-
-def _compiled(model: nn.Module, compiler: Compiler) -> Callable[[Tensor], Any]:
-    if compiler is Compiler.none:
-        return model
-    compiled: Callable[[Tensor], Any] = torch.compile(model, backend=compiler.value, dynamic=False)
-    return compiled
