@@ -14,20 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from antioversmooth.methods import METHODS, AttentionMethod, FeatureMethod
-from antioversmooth.methods.values import ValueMethod
 from antioversmooth.models.placement import add_method
 from benchmarks.textbook import share_random_scales, textbook
 from benchmarks.timing import Clock, Times, interleaved, peak_bytes
 from benchmarks.traffic import step_traffic
 
 PLAIN = "plain"
-SCALINGS = tuple(
-    name
-    for name, method in METHODS.items()
-    if issubclass(method, (AttentionMethod, FeatureMethod)) and not issubclass(method, ValueMethod)
-)
-"""Methods with an explicit form to stand beside: those of single attention layers."""
+SCALINGS = ("attnscale", "featscale")
+"""The paper's methods, each beside its explicit form in every family."""
 EXACT_IMAGES = 8
 """Images of the step whose bytes are counted, as where test_traffic.py holds DeiT's goals.
 

@@ -48,23 +48,26 @@ def draw(measured: dict[str, Any], folder: Path) -> list[Path]:
 def _bars(plot: Axes, groups: dict[str, dict[str, Spread]]) -> None:
     """One group for each backbone, bars from 1 on; whiskers over the middle half of the rounds."""
     names = [name for name in next(iter(groups.values())) if name != PLAIN]
+    width = 0.8 / len(names)
     for index, name in enumerate(names):
         found = [ratios[name] for ratios in groups.values()]
         whiskers = [
             [max(f.median - f.low, 0) for f in found],
             [max(f.high - f.median, 0) for f in found],
         ]
-        places = [group + 0.2 * (index - 1.5) for group in range(len(groups))]
+        places = [group + width * (index - (len(names) - 1) / 2) for group in range(len(groups))]
         heights = [f.median - 1 for f in found]
-        colour = COLOURS[index]
         plot.bar(
             places,
             heights,
-            0.18,
+            0.9 * width,
             bottom=1,
             yerr=whiskers,
             label=name,
-            color=colour,
+            # a method beside its explicit form, which is hatched
+            color=COLOURS[index // 2 % len(COLOURS)],
+            hatch="///" if index % 2 else None,
+            edgecolor="white",
             ecolor="#444444",
         )
     plot.axhline(1, color="black", linewidth=1)
