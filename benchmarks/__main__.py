@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,7 +16,21 @@ from antioversmooth.project import find_root
 from benchmarks.markdown_report import input_markdown, markdown
 from benchmarks.ratio_chart import draw
 from benchmarks.size import size_costs
-from benchmarks.suite import QUICK, Effort, measure, measure_host, measure_input
+from benchmarks.suite import (
+    QUICK,
+    Effort,
+    measure,
+    measure_host,
+    measure_input,
+    measure_methods,
+)
+
+_PARTS: dict[str, Callable[[Path, Effort], dict[str, Any]]] = {
+    "size": lambda root, effort: size_costs(root, effort.size),
+    "host": measure_host,
+    "methods": measure_methods,
+}
+"""Parts that `--only` measures anew."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--only",
-        choices=["size", "host"],
+        choices=[*_PARTS],
         help="measure this part anew; the others stay as they were",
     )
     parser.add_argument(
@@ -61,8 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.only:
         before = files.read_mapping(folder / "bench.json")
         torch.set_num_threads(1)
-        part = size_costs(root, effort.size) if args.only == "size" else measure_host(root, effort)
-        measured = {**before, args.only: part}
+        measured = {**before, args.only: _PARTS[args.only](root, effort)}
     else:
         measured = measure(root, effort, args.device)
     files.write_json(folder / "bench.json", measured)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import host, size
+from benchmarks import host, methods, size
 from benchmarks.goals import exact, goals, speeds
 from benchmarks.models import PLAIN
 from benchmarks.timing import Spread, relative, spread
 
+METHODS_TITLE = "Methods: a whole step of 4 images, DeiT-S of 12 layers, one CPU thread"
 HOST_TITLE = (
     "Host: a step of 8 images of two tokens, 24 layers; timm's is forward, backward and AdamW alone"
 )
@@ -38,6 +39,11 @@ def markdown(measured: dict[str, Any]) -> str:
         _section(
             "DeiT-S's attention layer alone, multiples of timm's own",
             _attention(measured["attention"]),
+        ),
+        *(
+            [_section(METHODS_TITLE, _methods(measured["methods"]))]
+            if "methods" in measured
+            else []
         ),
         *([_section(HOST_TITLE, _host(measured["host"]))] if "host" in measured else []),
         _section("Input, one core", _pipeline(measured)),
@@ -87,6 +93,12 @@ def _attention(times: dict[str, Any]) -> Iterator[list[str]]:
         yield [name, _spread(forward[name]), _spread(both[name])]
 
 
+def _methods(times: dict[str, Any]) -> Iterator[list[str]]:
+    yield ["", "a training step", f"multiple of {methods.BACKBONE}'s"]
+    for name, ratio in relative(times, methods.BACKBONE).items():
+        yield [name, f"{spread(times[name]).median:.2f} s", _spread(ratio)]
+
+
 def _host(times: dict[str, Any]) -> Iterator[list[str]]:
     yield ["", "host time of a step", "multiple of timm's"]
     for wrapped, rounds in times.items():
@@ -94,6 +106,10 @@ def _host(times: dict[str, Any]) -> Iterator[list[str]]:
         for name, seconds in rounds.items():
             median = f"{1000 * spread(seconds).median:.1f} ms"
             yield [f"{name}{wrapped}", median, _spread(ratios[name])]
+
+
+_PARTS = {"methods": (METHODS_TITLE, _methods), "host": (HOST_TITLE, _host)}
+"""Sections that a measurement of before may lack."""
 
 
 def _pipeline(measured: dict[str, Any]) -> Iterator[list[str]]:

@@ -17,7 +17,17 @@ import torchvision
 
 from antioversmooth import spec
 from antioversmooth.training.run.distributed import processor_name
-from benchmarks import host, listings, mlflow_sync, models, pipeline, size, startup, table_command
+from benchmarks import (
+    host,
+    listings,
+    methods,
+    mlflow_sync,
+    models,
+    pipeline,
+    size,
+    startup,
+    table_command,
+)
 from benchmarks.timing import cpu_clock, cuda_clock
 
 
@@ -34,6 +44,7 @@ class Effort:
     host_rounds: int = 40
     """Rounds of steps of tiny tensors."""
     host_overrides: tuple[str, ...] = ()
+    method_overrides: tuple[str, ...] = ()
     pipeline_rounds: int = 9
     start_rounds: int = 2
     sync: mlflow_sync.SyncLoad = mlflow_sync.LOAD
@@ -51,6 +62,7 @@ QUICK = Effort(
     images=4,
     host_rounds=2,
     host_overrides=("model.depth=2",),
+    method_overrides=("model.image_size=32", "model.embed_dim=24", "model.depth=3"),
     pipeline_rounds=2,
     start_rounds=1,
     sync=mlflow_sync.QUICK_LOAD,
@@ -83,6 +95,7 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
         "rounds": effort.rounds,
         "models": compared,
         "attention": attention,
+        "methods": measure_methods(project, effort),
         "host": measure_host(project, effort),
         "pipeline": measure_input(project, effort),
         "start": startup.first_steps(project, rounds=effort.start_rounds),
@@ -94,6 +107,11 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
             project, effort.cases[0].tag, rounds=effort.start_rounds
         ),
     }
+
+
+def measure_methods(project: Path, effort: Effort) -> dict[str, Any]:
+    """The measurements of every method's step."""
+    return methods.step_times(project, rounds=effort.rounds, overrides=effort.method_overrides)
 
 
 def measure_host(project: Path, effort: Effort) -> dict[str, Any]:
