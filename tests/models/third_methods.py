@@ -18,6 +18,7 @@ class LearnedCentring(MeanMethod):
 
     name: ClassVar[str] = "learned_centring"
     title: ClassVar[str] = "Learned centring"
+    is_exact_at_start: ClassVar[bool] = True
     parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("centring", "c", "share removed"),)
     forms: ClassVar = {Family.vit: {"class_token_in_mean": CLASS_TOKEN}}
 

@@ -58,7 +58,7 @@ def require_off(model: nn.Module, method: Method, owner: nn.Module, prefix: str)
         prefix: The name of that module.
     """
     keys = [f"{prefix}.{p.name}" for p in method.parameters if getattr(owner, p.name).any()]
-    if method.parameters and not keys:
+    if method.parameters and method.is_exact_at_start and not keys:
         return
     what = f"{keys[0]} is not zero and" if keys else f"{method.title} of {prefix}"
     raise ModelError(
