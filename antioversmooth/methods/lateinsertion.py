@@ -33,9 +33,10 @@ class LateInsertion(TokenMethod):
         return self.at if self.at >= 0 else depth + self.at
 
     def misfits(self, depth: int, *, distilled: bool) -> Iterator[tuple[str, str]]:
-        """One block at least sees the class token."""
-        if not -depth <= self.at < depth:
-            yield "method_options.at", f"from -{depth} to {depth - 1}, of {depth} blocks"
+        """One block at least sees the class token, and one does not; 0 alone is the plain model."""
+        if not -depth < self.at < depth:
+            possible = f"from {1 - depth} to {depth - 1}, of {num_blocks(depth)}"
+            yield "method_options.at", f"{possible}, and 0 is the plain model"
 
     def sentences(self, family: Family) -> Iterator[str]:
         """Where the class token enters."""

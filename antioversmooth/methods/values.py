@@ -5,6 +5,7 @@ The first layer itself is plain attention.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -21,6 +22,11 @@ class ValueMethod(AttentionMethod):
 
     # Swin's widths, windows and shifts change from layer to layer
     families: ClassVar[tuple[Family, ...]] = (Family.vit,)
+
+    def misfits(self, depth: int, *, distilled: bool) -> Iterator[tuple[str, str]]:
+        """The first block has no term."""
+        if depth < 2:
+            yield "depth", f"at least 2 with {self.title}, which leaves the first block as it is"
 
     @property
     def needs_values(self) -> bool:

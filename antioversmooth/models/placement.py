@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from antioversmooth.errors import ModelError
-from antioversmooth.methods import FeatureMethod, MeanMethod, Method, method_named
+from antioversmooth.methods import METHODS, FeatureMethod, MeanMethod, Method, method_named
 from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.methods.featscale import FeatScale
 from antioversmooth.models import supported
 from antioversmooth.models.attention import ScaledAttention
-from antioversmooth.models.places import PLACERS, SWAP_THE_MODEL, named, placer_of
+from antioversmooth.models.named import named_of
+from antioversmooth.models.places import PLACERS, exclusive_kinds, named, placer_of
 
 
 def add_method(
@@ -50,8 +51,11 @@ def add_method(
             the method is not defined for, or is data-parallel already; or the call would add
             nothing. The model is unchanged.
         ValueError: No such method, or no such value of an option.
-        TypeError: No such option.
+        TypeError: No such option; or `model` is no module, or `method` no name.
     """
+    _require_module(model)
+    if not isinstance(method, str):
+        raise TypeError(f"method is {_shown(method)}, not a name: one of {', '.join(METHODS)}")
     chosen = method_named(method, **options)
     if chosen.is_off:
         raise ModelError(f"{chosen.title} with {options} adds nothing: the model would stay plain")
@@ -114,7 +118,8 @@ def add_methods(
     """Does the work of `add_method`, with methods as objects: at most one of each kind, or none."""
     if not methods:
         return model
-    _require_distinct_places(methods)
+    _require_module(model)
+    _require_free_places(model, methods)
     _require_not_parallel(model)
     # tokens first: means over them ask in which layers they are
     order = list(PLACERS.values())
@@ -142,11 +147,37 @@ def _require_not_parallel(model: nn.Module) -> None:
         )
 
 
-def _require_distinct_places(methods: Sequence[Method]) -> None:
-    for kinds in (*((kind,) for kind in PLACERS), SWAP_THE_MODEL):
-        titles = [method.title for method in methods if isinstance(method, kinds)]
+def _require_module(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model is {_shown(model)}, not a model: build one first, as by timm.create_model"
+        )
+
+
+def _shown(value: object) -> str:
+    """A wrong argument in a message: None, the text 'deit', or a class."""
+    if value is None or isinstance(value, str):
+        return repr(value)
+    kind = value if isinstance(value, type) else type(value)
+    return f"{'the class' if kind is value else 'a'} {kind.__name__}"
+
+
+def _require_free_places(model: nn.Module, methods: Sequence[Method]) -> None:
+    """Raises ModelError where two methods, those in the model included, go into one place."""
+    by_name = [hook.method for module in model.modules() for hook in named_of(module)]
+    held = [one for one in methods_in(model) if not any(one is other for other in by_name)]
+    for kinds in exclusive_kinds(model):
+        titles, there = (
+            [method.title for method in some if isinstance(method, kinds)]
+            for some in (methods, held)
+        )
         if len(titles) > 1:
             raise ModelError(f"{' and '.join(titles)} go into the same place: choose one")
+        if titles and there:
+            other = "" if titles[0] in there else f", and {titles[0]} goes into the same place"
+            raise ModelError(
+                f"the model has {' and '.join(there)} already{other}: begin with a plain model"
+            )
 
 
 def methods_in(model: nn.Module) -> tuple[Method, ...]:
@@ -171,7 +202,9 @@ def remove_method(model: nn.Module) -> nn.Module:
     Raises:
         ModelError: Names a parameter that is not zero and does not fold, or a method that no value
             of its parameters turns off.
+        TypeError: `model` is no module.
     """
+    _require_module(model)
     placers = [*PLACERS.values(), named]
     for placer in placers:
         placer.require_removable(model)

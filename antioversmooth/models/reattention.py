@@ -46,21 +46,24 @@ class HeadMixing(nn.Module):
         self.register_buffer("pending", torch.zeros(2 * num_heads + 1), persistent=False)
 
     def forward(self, attention: Tensor) -> Tensor:
-        """[B, H, N, N] -> the same.
+        """[B, H, N, N] -> the same, in the same type.
 
         Raises:
             ModelError: In training, B is not a multiple of `group`.
         """
         with _without_autocast(attention.device):
-            attention = attention.to(torch.promote_types(attention.dtype, torch.float32))
-            theta = self.theta.to(attention.dtype)
-            mixed = (theta @ attention.flatten(2)).view_as(attention)
-            if not self.training:
-                running = self.running_mean[:, None, None], self.running_var[:, None, None]
-                return self._normalised(mixed, *running)
-            self._require_whole_groups(len(mixed))
-            groups = mixed.unflatten(0, (-1, self.group))
-            return self._normalised(groups, *self._statistics(groups)).flatten(0, 1)
+            precise = attention.to(torch.promote_types(attention.dtype, torch.float32))
+            return self._mixed(precise).to(attention.dtype)
+
+    def _mixed(self, attention: Tensor) -> Tensor:
+        theta = self.theta.to(attention.dtype)
+        mixed = (theta @ attention.flatten(2)).view_as(attention)
+        if not self.training:
+            running = self.running_mean[:, None, None], self.running_var[:, None, None]
+            return self._normalised(mixed, *running)
+        self._require_whole_groups(len(mixed))
+        groups = mixed.unflatten(0, (-1, self.group))
+        return self._normalised(groups, *self._statistics(groups)).flatten(0, 1)
 
     def _require_whole_groups(self, images: int) -> None:
         if images % self.group:
@@ -70,8 +73,11 @@ class HeadMixing(nn.Module):
             )
 
     def _normalised(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        scale = self.gain[:, None, None] * (variance + self.eps).rsqrt()
-        return x * scale + (self.shift[:, None, None] - mean * scale)
+        gain, shift, mean, variance = (
+            values.to(x.dtype) for values in (self.gain, self.shift, mean, variance)
+        )
+        scale = gain[:, None, None] * (variance + self.eps).rsqrt()
+        return x * scale + (shift[:, None, None] - mean * scale)
 
     def _statistics(self, groups: Tensor) -> tuple[Tensor, Tensor]:
         """Means and variances, [G, 1, H, 1, 1], of groups [G, B / G, H, N, N]; notes them."""

@@ -14,17 +14,31 @@ in the plain model. With an entrance of 0 and no class attention the model is th
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from functools import partial
 from typing import Any
 
 import torch
+from timm.layers import Attention, LayerNorm, LayerNormFp32, Mlp, RmsNorm, RmsNormFp32
 from timm.models.cait import LayerScaleBlockClassAttn
 from timm.models.deit import VisionTransformerDistilled
-from timm.models.vision_transformer import VisionTransformer, init_weights_vit_timm
+from timm.models.vision_transformer import Block, VisionTransformer, init_weights_vit_timm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from antioversmooth.errors import ModelError
+
+_NORMS = (LayerNorm, LayerNormFp32, nn.LayerNorm, RmsNorm, RmsNormFp32)
+_PARTS: dict[str, tuple[type[nn.Module], ...]] = {
+    "norm1": _NORMS,
+    "norm2": _NORMS,
+    "attn.q_norm": (nn.Identity,),
+    "attn.k_norm": (nn.Identity,),
+    "attn.norm": (nn.Identity,),
+    "mlp": (Mlp,),
+    "mlp.norm": (nn.Identity,),
+}
+"""Parts of a block of timm, with their classes where a block of class attention has the like."""
 
 
 class StagedVisionTransformer(VisionTransformer):
@@ -86,9 +100,60 @@ class ClassAttentionTransformer(StagedVisionTransformer):
             prefix = block(patches, prefix)
         return torch.cat((prefix, patches), 1)
 
+    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
+        """Replaces the classifier.
+
+        Raises:
+            ModelError: It would read no class token.
+        """
+        require_class_token_read(self.global_pool if global_pool is None else global_pool)
+        super().reset_classifier(num_classes, global_pool)
+
+
+def require_class_token_read(global_pool: str) -> None:
+    """Raises ModelError where the features of a model are not its class token."""
+    if global_pool not in ("token", ""):
+        raise ModelError(
+            f"only the class token passes class attention, and the classifier reads"
+            f" global_pool={global_pool!r}: build the model with global_pool='token'"
+        )
+
+
+def require_plain_block(model: VisionTransformer) -> None:
+    """Raises ModelError, with the part's name, where a block of class attention cannot be like the
+    first block of the model."""
+    block: Any = model.blocks[0]
+    if type(block) is not Block:
+        raise _another_form("blocks.0", block)
+    attention: Any = block.attn
+    if not isinstance(attention, Attention):
+        raise _another_form("blocks.0.attn", attention)
+    for name, kinds in _PARTS.items():
+        part = block.get_submodule(name)
+        if type(part) not in kinds:
+            raise _another_form(f"blocks.0.{name}", part)
+    norms: tuple[Any, ...] = (block.norm1, block.norm2)
+    for norm in norms:
+        if norm.state_dict().keys() != type(norm)(1).state_dict().keys():
+            raise ModelError("class attention has norms with all their parameters")
+    if attention.gate is not None:
+        raise ModelError("class attention has no gate, and blocks.0.attn has one")
+    projections: list[Any] = [block.get_submodule(name) for name in ("attn.proj", "mlp.fc1")]
+    if any(linear.bias is None for linear in projections):
+        raise ModelError("class attention has a bias in each projection, and blocks.0 has none")
+
+
+def _another_form(name: str, part: object) -> ModelError:
+    return ModelError(
+        f"{name} is a {type(part).__module__}.{type(part).__name__}, and blocks of class attention"
+        " have none; where a method put it there, add class attention first"
+    )
+
 
 def class_attention_block(model: VisionTransformer, layer_scale: float) -> LayerScaleBlockClassAttn:
     """A block of class attention of the model's sizes, without any dropout, as in CaiT's code.
+
+    The model's blocks have the form that `require_plain_block` asks for.
 
     Args:
         layer_scale: Start of LayerScale's factors; 0: no LayerScale.
@@ -100,6 +165,7 @@ def class_attention_block(model: VisionTransformer, layer_scale: float) -> Layer
         stock.attn.num_heads,
         mlp_ratio=stock.mlp.fc1.out_features / model.embed_dim,
         qkv_bias=stock.attn.qkv.bias is not None,
+        act_layer=partial(deepcopy, stock.mlp.act),  # type: ignore[arg-type]
         norm_layer=partial(norm, eps=stock.norm1.eps),  # type: ignore[arg-type]
         init_values=layer_scale or 1.0,
         device=stock.norm1.weight.device,

@@ -14,6 +14,7 @@ from torch import nn
 from antioversmooth.errors import ModelError
 from antioversmooth.methods import AttentionMethod, Family, MeanMethod, Method
 from antioversmooth.models import attention as scaled
+from antioversmooth.models.branches import BranchedSwinBlock
 from antioversmooth.models.staged import StagedVisionTransformer
 
 ATTENTION: dict[type[nn.Module], type[scaled.ScaledAttention]] = {
@@ -115,7 +116,7 @@ def _require_kinds(layer: Layer) -> None:
     if isinstance(attention, scaled.ScaledAttention):
         return
     _require_kind(name, attention, ATTENTION)
-    if isinstance(attention, _WINDOWS):
+    if isinstance(attention, _WINDOWS) and not isinstance(block, BranchedSwinBlock):
         _require_kind(name.removesuffix(".attn"), block, MAP_BLOCKS)
 
 

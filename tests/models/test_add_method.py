@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import timm
@@ -11,7 +12,8 @@ from torch import nn
 
 from antioversmooth.errors import ModelError
 from antioversmooth.methods import METHODS
-from antioversmooth.models import add_method
+from antioversmooth.methods.attnscale import AttnScale
+from antioversmooth.models import add_method, add_scaling, remove_method
 
 Build = Callable[..., nn.Module]
 
@@ -22,6 +24,33 @@ def test_an_unknown_method_is_refused_with_the_list_and_the_nearest(build: Build
     assert all(name in str(caught.value) for name in METHODS)
     with pytest.raises(ValueError, match="'none' is no method; the methods are attnscale"):
         add_method(build("vit"), "none")
+
+
+@pytest.mark.parametrize(
+    ("method", "shown"),
+    [
+        (None, "None"),
+        (3, "a int"),
+        (AttnScale(), "a AttnScale"),
+        (AttnScale, "the class AttnScale"),
+        (["attnscale"], "a list"),
+    ],
+)
+def test_a_method_that_is_no_name_is_refused(build: Build, method: Any, shown: str) -> None:
+    with pytest.raises(TypeError, match=f"method is {shown}, not a name: one of attnscale, "):
+        add_method(build("vit"), method)
+
+
+@pytest.mark.parametrize("model", ["deit_small_patch16_224", None, nn.Linear])
+def test_a_model_that_is_none_is_refused(model: Any) -> None:
+    for call in (
+        lambda: add_method(model, "attnscale"),
+        lambda: add_method(model, "featscale", layers=["blocks.0"]),
+        lambda: add_scaling(model, attnscale=True),
+        lambda: remove_method(model),
+    ):
+        with pytest.raises(TypeError, match="not a model: build one first"):
+            call()
 
 
 @pytest.mark.parametrize(

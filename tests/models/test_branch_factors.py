@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -154,3 +155,14 @@ def test_a_start_of_zero_is_refused() -> None:
     """timm reads it as no LayerScale."""
     with pytest.raises(ValueError, match=r"init=0\.0 is not possible: above 0"):
         add_method(BUILDERS["vit"](), "layerscale", init=0.0)
+
+
+def test_a_branch_without_a_linear_end_is_refused_and_the_model_stays(
+    build: Callable[..., nn.Module],
+) -> None:
+    model: Any = build("vit")
+    model.blocks[1].mlp = nn.Identity()
+    before = [type(module) for module in model.modules()]
+    with pytest.raises(ModelError, match=r"blocks\.1.* no linear layer mlp\.fc2"):
+        add_method(model, "layerscale")
+    assert [type(module) for module in model.modules()] == before

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
+from backbones import TINY, randomised
 from comparison import assert_equal_numbers, gradients
 from stages import Textbook, prefix_by_layer, vit_spec
+from timm.layers import QuickGELU, RmsNorm, SwiGLU, SwiGLUPacked
+from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from torch import Tensor, nn
 
 from antioversmooth.errors import ModelError
@@ -79,8 +83,75 @@ def test_the_analysis_leaves_class_attention_out(images: Tensor):
         ("deit_distilled", {}, "distillation_token should be false"),
         ("vit_no_class_token", {}, "it has no class token"),
         ("swin", {}, "SwinTransformer"),
+        ("vit_parallel", {}, "blocks.0 is a .*ParallelThingsBlock"),
     ],
 )
 def test_other_models_are_refused(build: Build, kind: str, options: Any, message: str):
+    assert_refused(build(kind), message, **options)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"global_pool": "avg"}, "global_pool='avg': build the model with global_pool='token'"),
+        ({"global_pool": "max"}, "global_pool='max'"),
+        ({"global_pool": "map"}, "global_pool='map'"),
+        ({"qk_norm": True}, "blocks.0.attn.q_norm is a .*LayerNorm"),
+        ({"scale_attn_norm": True}, "blocks.0.attn.norm is a .*LayerNorm"),
+        ({"scale_mlp_norm": True}, "blocks.0.mlp.norm is a .*LayerNorm"),
+        ({"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}, "blocks.0.mlp is a .*GluMlp"),
+        ({"mlp_layer": SwiGLU}, "blocks.0.mlp is a .*SwiGLU"),
+        ({"attn_layer": "diff"}, "blocks.0.attn is a .*DiffAttention"),
+        ({"proj_bias": False}, "has a bias in each projection"),
+        ({"norm_layer": partial(nn.LayerNorm, eps=1e-6, bias=False)}, "norms with all"),
+        ({"block_fn": ResPostBlock}, "blocks.0 is a .*ResPostBlock"),
+    ],
+)
+def test_a_form_that_its_blocks_lack_is_refused(form: dict[str, Any], message: str) -> None:
+    assert_refused(VisionTransformer(**TINY, **form), message)
+
+
+def test_a_gate_is_refused(build: Build) -> None:
+    model: Any = build("vit")
+    model.blocks[0].attn.gate = nn.Linear(24, 24)
+    assert_refused(model, "has no gate")
+
+
+def test_a_norm_that_a_method_changed_is_refused(build: Build) -> None:
+    model = add_method(build("vit"), "contranorm")
+    assert_refused(model, "SpreadingNorm.* add class attention first")
+
+
+def assert_refused(model: nn.Module, message: str, **options: Any) -> None:
+    """It stays as it was."""
+    before = [type(module) for module in model.modules()]
     with pytest.raises(ModelError, match=message):
-        add_method(build(kind), "classattention", **options)
+        add_method(model, "classattention", **options)
+    assert [type(module) for module in model.modules()] == before
+
+
+@pytest.mark.parametrize("form", [{"act_layer": QuickGELU}, {"norm_layer": RmsNorm}])
+def test_its_blocks_have_activation_and_norms_of_the_model(form: dict[str, Any]) -> None:
+    model: Any = add_method(VisionTransformer(**TINY, **form), "classattention")
+    block, added = model.blocks[0], model.blocks_token_only[0]
+    for part in ("mlp.act", "norm1", "norm2", "mlp"):
+        assert type(added.get_submodule(part)) is type(block.get_submodule(part))
+
+
+def test_a_pooling_that_leaves_the_class_token_out_is_refused_afterwards(build: Build) -> None:
+    model: Any = add_method(build("vit"), "classattention")
+    with pytest.raises(ModelError, match="global_pool='avg'"):
+        model.reset_classifier(3, "avg")
+    model.reset_classifier(3)
+    assert model.head.out_features == 3
+
+
+@pytest.mark.parametrize("method", ["lateinsertion", "registers"])
+def test_other_tokens_act_on_pooled_patches_through_attention(images: Tensor, method: str) -> None:
+    torch.manual_seed(0)
+    stock = randomised(VisionTransformer(**TINY, global_pool="avg")).eval()
+    options = {"at": 1} if method == "lateinsertion" else {}
+    model: Any = add_method(copy.deepcopy(stock), method, **options)
+    model(images).sum().backward()
+    added = model.cls_token if method == "lateinsertion" else model.reg_token
+    assert added.grad.abs().max() > 0

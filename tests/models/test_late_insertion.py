@@ -87,7 +87,8 @@ def test_it_comes_before_methods_whose_means_leave_tokens_out(build: Build):
 @pytest.mark.parametrize(
     ("kind", "at", "message"),
     [
-        ("vit", 2, "method_options.at should be from -2 to 1, of 2 blocks"),
+        ("vit", 2, "method_options.at should be from -1 to 1, of 2 blocks, and 0 is the plain"),
+        ("vit", -2, "method_options.at should be from -1 to 1"),
         ("vit_no_class_token", 1, "it has no class token"),
         ("vit_registers", 1, "it has 3 registers"),
         ("cait", 1, "Cait"),

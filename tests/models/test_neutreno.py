@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from backbones import TINY
 from comparison import assert_equal_numbers, gradients
 from stages import Textbook
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from antioversmooth.errors import ModelError
@@ -132,3 +134,9 @@ def test_it_goes_with_featscale(build: Build, images: Tensor) -> None:
     before = add_method(build("vit"), "neutreno")(images)
     model = add_methods(build("vit"), [NeuTRENO(), FeatScale()])
     torch.testing.assert_close(model(images), before)
+
+
+def test_a_single_block_has_no_place_for_it() -> None:
+    model = VisionTransformer(**{**TINY, "depth": 1})
+    with pytest.raises(ModelError, match="depth should be at least 2 with NeuTRENO"):
+        add_method(model, "neutreno")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from comparison import assert_equal_numbers, gradients
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from antioversmooth.errors import ModelError
@@ -160,3 +161,11 @@ def test_models_that_do_not_return_patches_are_refused(build: Build, kind: str):
     model = build(kind)
     with pytest.raises(ModelError, match=type(model).__name__):
         add_method(model, "patchdiversity")
+
+
+def test_a_head_that_is_not_linear_is_refused_and_the_model_stays(build: Build) -> None:
+    model: Any = build("vit")
+    model.head = nn.Sequential(model.head)
+    with pytest.raises(ModelError, match=r"its head is a .*Sequential, not a linear layer"):
+        add_method(model, "patchdiversity", own_head=True)
+    assert type(model) is VisionTransformer

@@ -194,3 +194,34 @@ def test_other_families_are_refused_by_name(
 def test_it_cannot_be_removed(build: Callable[..., nn.Module]) -> None:
     with pytest.raises(ModelError, match=r"blocks\.0\.attn\.mixing\.theta .*cannot be folded"):
         remove_method(add_method(build("vit"), "reattention"))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_model_in_half_precision_computes_the_same_up_to_its_rounding(
+    build: Callable[..., nn.Module], images: Tensor, dtype: torch.dtype, training: bool
+) -> None:
+    model = add_method(build("vit"), "reattention", group=1).train(training)
+    half = copy.deepcopy(model).to(dtype)
+    found = half(images.to(dtype))
+    assert found.dtype == dtype
+    # rounding of 8 or 11 bits through two blocks
+    torch.testing.assert_close(found.float(), model(images), rtol=0, atol=0.15)
+    found.sum().backward()
+    assert all(p.grad.isfinite().all() for p in scales(half).values())
+
+
+def test_half_precision_rounds_the_map_once() -> None:
+    """Mixing and norm are in float32, whatever the type of the parameters."""
+    mixing = randomised_half(HeadMixing(3, group=2)).eval()
+    attention = (torch.randn(2, 3, 9, 9) * 2).softmax(-1).bfloat16()
+    expected = copy.deepcopy(mixing).float()(attention.float())
+    assert torch.equal(mixing(attention), expected.bfloat16())
+
+
+def randomised_half(mixing: HeadMixing) -> HeadMixing:
+    """Rounded to bfloat16."""
+    with torch.no_grad():
+        for values in (*mixing.parameters(), mixing.running_mean):
+            values.add_(torch.randn_like(values) * 0.3)
+    return mixing.bfloat16()

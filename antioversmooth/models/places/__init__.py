@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from torch import nn
+
 from antioversmooth.methods.base import AttentionMethod, FeatureMethod, Method
 from antioversmooth.methods.branches import BranchMethod
 from antioversmooth.methods.losses import LossMethod
@@ -21,6 +23,7 @@ from antioversmooth.models.places import (
     tokens,
     values,
 )
+from antioversmooth.models.supported import MAP_BLOCKS
 
 PLACERS: dict[type[Method], ModuleType] = {
     TokenMethod: tokens,
@@ -36,8 +39,19 @@ PLACERS: dict[type[Method], ModuleType] = {
 """Modules with `require_supported(model, method)`, `place(model, method, class_token_in_mean=...)`,
 `require_removable(model)` and `restore(model)`."""
 
-SWAP_THE_MODEL: tuple[type[Method], ...] = (TokenMethod, LossMethod, ValueMethod)
-"""Kinds that give a model a class of their own, so that only one of them fits."""
+_SWAP_THE_MODEL: tuple[type[Method], ...] = (TokenMethod, LossMethod, ValueMethod)
+"""Kinds that give a model a class of their own."""
+_CHANGE_THE_MAP: tuple[type[Method], ...] = (AttentionMethod, MixingMethod)
+"""Kinds that put something in place of the attention matrix, its running statistics included."""
+_SWAP_SWIN_BLOCKS: tuple[type[Method], ...] = (FeatureMethod, BranchMethod)
+"""Kinds that give a block with windows a class of their own."""
+
+
+def exclusive_kinds(model: nn.Module) -> list[tuple[type[Method], ...]]:
+    """Groups of kinds that have one place in a model, so that one method of each group fits."""
+    groups = [*((kind,) for kind in PLACERS), _SWAP_THE_MODEL, _CHANGE_THE_MAP]
+    has_windows = any(isinstance(module, tuple(MAP_BLOCKS)) for module in model.modules())
+    return [*groups, _SWAP_SWIN_BLOCKS] if has_windows else groups
 
 
 def placer_of(method: Method) -> ModuleType:

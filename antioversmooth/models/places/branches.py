@@ -31,6 +31,8 @@ def require_supported(model: nn.Module, method: BranchMethod) -> None:
                 f"{refused}, a {supported.path_of(type(block))}: it needs a block with the places"
                 " ls1 and ls2, as timm's ViT has, or one of timm's Swin"
             )
+        if getattr(getattr(getattr(block, "mlp", None), "fc2", None), "weight", None) is None:
+            raise supported.UnknownLayers(f"{refused}: it has no linear layer mlp.fc2")
 
 
 def place(model: nn.Module, method: BranchMethod, **_: bool) -> None:
@@ -59,9 +61,9 @@ def restore(model: nn.Module) -> None:
 
 
 def _add(block: Any, method: BranchMethod, name: str) -> None:
+    weight = block.mlp.fc2.weight
     if isinstance(block, SwinTransformerBlock):
         block.__class__ = BranchedSwinBlock
-    weight = block.mlp.fc2.weight
     size = len(weight) if method.per_channel else 1
     for place in _ENDS:
         block.add_module(place, BranchFactor(name, weight.new_full((size,), method.start)))

@@ -10,6 +10,7 @@ from torch import nn
 from antioversmooth.errors import ModelError
 from antioversmooth.methods.losses import LossMethod
 from antioversmooth.models.patches import PatchVisionTransformer
+from antioversmooth.models.supported import path_of
 
 
 def require_supported(model: Any, method: LossMethod) -> None:
@@ -19,14 +20,17 @@ def require_supported(model: Any, method: LossMethod) -> None:
         raise ModelError(f"{refused}: it is defined for timm's VisionTransformer alone")
     if method.classifies_patches and model.num_classes == 0:
         raise ModelError(f"{refused}: it has no classes")
+    if method.has_own_head and not isinstance(model.head, nn.Linear):
+        kind = path_of(type(model.head))
+        raise ModelError(f"{refused}: its head is a {kind}, not a linear layer")
 
 
 def place(model: Any, method: LossMethod, **_: bool) -> None:
     """Lets a supported model return its patch tokens, and gives them a classifier."""
-    model.__class__ = PatchVisionTransformer
-    model.loss_method = method
     if method.has_own_head:
-        model.add_patch_head()
+        PatchVisionTransformer.add_patch_head(model)
+    model.loss_method = method
+    model.__class__ = PatchVisionTransformer
 
 
 def require_removable(model: nn.Module) -> None:

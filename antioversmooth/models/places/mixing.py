@@ -16,12 +16,11 @@ def require_supported(model: nn.Module, method: MixingMethod) -> None:
     """Raises ModelError, with the layer's name, where heads cannot be mixed."""
     supported.require_family(model, method)
     for name, _, attention in supported.self_attentions(model):
-        refused = f"{method.title} does not go into {name}"
-        if type(attention) not in supported.ATTENTION:
-            path = supported.path_of(type(attention))
-            raise ModelError(f"{refused}, a {path}, which is not supported")
         if type(attention.attn_drop) is not nn.Dropout:
-            raise ModelError(f"{refused}, whose heads are mixed already")
+            raise ModelError(
+                f"{method.title} does not go into {name}, whose attn_drop is a"
+                f" {supported.path_of(type(attention.attn_drop))}"
+            )
 
 
 def place(model: nn.Module, method: MixingMethod, **_: bool) -> None:

@@ -17,6 +17,8 @@ from antioversmooth.models.staged import (
     StagedDistilledTransformer,
     StagedVisionTransformer,
     class_attention_block,
+    require_class_token_read,
+    require_plain_block,
 )
 
 _STAGED: dict[type[nn.Module], type[StagedVisionTransformer]] = {
@@ -42,6 +44,12 @@ def require_supported(model: Any, method: TokenMethod) -> None:
         )
     if model.num_reg_tokens:
         raise ModelError(f"{refused}: it has {model.num_reg_tokens} registers")
+    if method.num_class_blocks:
+        try:
+            require_class_token_read(model.global_pool)
+            require_plain_block(model)
+        except ModelError as err:
+            raise ModelError(f"{refused}: {err}") from err
 
 
 def place(model: Any, method: TokenMethod, **_: bool) -> None:
@@ -51,15 +59,16 @@ def place(model: Any, method: TokenMethod, **_: bool) -> None:
         _add_registers(model, method.num_registers)
     if method.entrance(depth) == 0:
         return
-    model.entrance = method.entrance(depth)
     if method.num_class_blocks == 0:
+        model.entrance = method.entrance(depth)
         model.__class__ = _STAGED[type(model)]
         return
-    model.__class__ = ClassAttentionTransformer
     added = [
         class_attention_block(model, method.class_layer_scale)
         for _ in range(method.num_class_blocks)
     ]
+    model.entrance = method.entrance(depth)
+    model.__class__ = ClassAttentionTransformer
     model.blocks_token_only = nn.ModuleList(added).train(model.training)
     remaining = method.num_blocks(depth)
     model.blocks, model.feature_info = model.blocks[:remaining], model.feature_info[:remaining]

@@ -26,6 +26,8 @@ def require_supported(model: Any, method: ValueMethod) -> None:
     if type(model) not in _CLASSES:
         names = " and ".join(kind.__name__ for kind in _CLASSES)
         raise ModelError(f"{refused}: it is defined for timm's {names}")
+    for field, expected in method.misfits(len(model.blocks), distilled=False):
+        raise ModelError(f"{refused}: {field} should be {expected}")
     attention.require_supported(model, method)
     for name, block, layer in supported.self_attentions(model):
         if type(block) is not Block:
