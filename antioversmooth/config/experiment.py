@@ -20,7 +20,7 @@ from antioversmooth.constraints import (
     matches,
     option,
 )
-from antioversmooth.methods import METHODS
+from antioversmooth.methods import METHODS, MeanMethod
 from antioversmooth.methods.losses import LossMethod
 
 
@@ -59,11 +59,20 @@ class Experiment(Config):
             key, value = "recipe.global_batch", self.recipe.global_batch
             yield Broken(key, value, expected, also=("data.num_train",))
 
-    @rule("model.mask_aware", "model.method", "recipe.attention_dropout")
-    def _no_dropout_on_masked_attnscale(self) -> Iterator[Broken]:
-        masked = self.model.mask_aware and self.model.method == "attnscale"
-        if masked and self.recipe.attention_dropout != 0:
-            expected = "0 with model.mask_aware, whose AttnScale has no form that dropout falls on"
+    @rule(
+        "model.family",
+        "model.mask_aware",
+        "model.method",
+        "model.method_options",
+        "recipe.attention_dropout",
+    )
+    def _no_dropout_on_masked_means(self) -> Iterator[Broken]:
+        method = self.model.sound_method
+        masked = isinstance(method, MeanMethod) and method.mask_aware
+        if method and masked and self.recipe.attention_dropout != 0:
+            expected = (
+                f"0 with model.mask_aware, whose {method.title} has no form that dropout falls on"
+            )
             key, value = "recipe.attention_dropout", self.recipe.attention_dropout
             yield Broken(key, value, expected, also=("model.mask_aware",))
 

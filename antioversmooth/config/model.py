@@ -91,8 +91,8 @@ class ModelConfig(Config, section="model"):
     """ViT: whether the DC part is the mean over class and patch tokens (released) or over patch
     tokens only."""
     mask_aware: bool = option(False, identity=_has_form("mask_aware"))
-    """Swin AttnScale: leave pairs that a shifted window masks out of the mean (released code:
-    included)."""
+    """Swin, methods with a mean over tokens: leave pairs that a shifted window masks out of it
+    (released code: included)."""
     distillation_token: bool = option(False, identity_default=False)
     """ViT: a distillation token in addition to the class token, each with a classifier; evaluation
     averages the two."""
@@ -161,6 +161,11 @@ class ModelConfig(Config, section="model"):
             wanted = f"{method.title if method else 'model.method=none'} has no such option"
             if method and name in known:
                 wanted = expected(method, name, value)
+            elif others := [one.title for one in METHODS.values() if name in options_of(one)]:
+                wanted += (
+                    f", but {' and '.join(others)}; method={self.method}, in the defaults or as an"
+                    " override, chooses a method with its options"
+                )
             elif known:
                 wanted += f"; {did_you_mean(name, known)}"
             if wanted:
@@ -179,6 +184,12 @@ class ModelConfig(Config, section="model"):
     def sound_method(self) -> Method | None:
         """The method; None for none, and where its options are wrong."""
         return None if any(self._the_method_has_the_options()) else method_of(self)
+
+    @property
+    def canonical_options(self) -> dict[str, Any]:
+        """The options of a sound method, in the one spelling of those that compute the same."""
+        method = self.sound_method
+        return method.canonical(self.depth) if method else {}
 
     @property
     def num_tokens(self) -> int:

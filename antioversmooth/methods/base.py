@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeAlias
 
 from antioversmooth.methods.family import Family
-from antioversmooth.methods.options import expected, options_of
+from antioversmooth.methods.options import default_of, expected, options_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,6 +87,22 @@ class Method:
     def inseparable(self) -> int:
         """Consecutive samples of a batch that it computes together in training."""
         return 1
+
+    @property
+    def idle_options(self) -> tuple[str, ...]:
+        """Options that have no effect beside the values of the others."""
+        return ()
+
+    def canonical(self, depth: int) -> dict[str, Any]:
+        """All its options, in the one spelling of those that compute the same.
+
+        Args:
+            depth: Number of self-attention blocks.
+        """
+        return {
+            name: default_of(option) if name in self.idle_options else getattr(self, name)
+            for name, option in options_of(type(self)).items()
+        }
 
     def __post_init__(self) -> None:
         for choice in fields(self):

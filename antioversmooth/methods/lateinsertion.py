@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from antioversmooth.constraints import option
 from antioversmooth.methods.family import Family
@@ -31,6 +31,10 @@ class LateInsertion(TokenMethod):
     def entrance(self, depth: int) -> int:
         """The option, from the end where it is below 0."""
         return self.at if self.at >= 0 else depth + self.at
+
+    def canonical(self, depth: int) -> dict[str, Any]:
+        """Counted from the end, but for the plain model."""
+        return {"at": self.entrance(depth) and self.entrance(depth) - depth}
 
     def misfits(self, depth: int, *, distilled: bool) -> Iterator[tuple[str, str]]:
         """One block at least sees the class token, and one does not; 0 alone is the plain model."""

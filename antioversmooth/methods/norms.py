@@ -24,3 +24,8 @@ class NormMethod(Method):
     def is_off(self) -> bool:
         """A strength of zero."""
         return self.scale == 0
+
+    @property
+    def idle_options(self) -> tuple[str, ...]:
+        """The temperature of no strength."""
+        return ("temperature",) if self.is_off else ()

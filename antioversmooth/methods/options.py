@@ -6,6 +6,7 @@ A spec gives them in `model.method_options`, a call of `add_method` as keywords.
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from antioversmooth.constraints import all_expected
 
 _KINDS = {
     int: "a whole number",
-    float: "a number",
+    float: "a finite number",
     bool: "true or false",
     str: "text",
     list[int]: "a list of whole numbers",
@@ -92,4 +93,14 @@ def _is_of(kind: Any, value: Any) -> bool:
         return isinstance(value, list) and all(_is_of(int, part) for part in value)
     if isinstance(value, bool):
         return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+    if kind is float:
+        return isinstance(value, (int, float)) and _is_finite(value)
+    return isinstance(value, kind)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # a whole number beyond all floats
+        return False

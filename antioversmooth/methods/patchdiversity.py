@@ -57,6 +57,11 @@ class PatchDiversity(LossMethod):
         """With the mixing term, as the option says."""
         return self.classifies_patches and self.own_head
 
+    @property
+    def idle_options(self) -> tuple[str, ...]:
+        """The classifier of no mixing term."""
+        return () if self.classifies_patches else ("own_head",)
+
     def terms(self, tokens: PatchTokens, targets: PatchTargets | None) -> dict[str, Tensor]:
         """The terms that are on."""
         found = {}

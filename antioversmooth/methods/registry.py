@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from antioversmooth.errors import did_you_mean, question, similar
 from antioversmooth.methods.base import Method
+from antioversmooth.methods.family import Family
 
 
 def _discovered() -> dict[str, type[Method]]:
@@ -39,14 +40,21 @@ METHODS: dict[str, type[Method]] = _discovered()
 class _Chosen(Protocol):
     """The part of `ModelConfig` that chooses a method."""
 
+    family: Family
     method: str
     method_options: dict[str, Any]
 
 
 def method_of(config: _Chosen) -> Method | None:
-    """The method that `model.method` names, with its options from the spec; None for none."""
+    """The method that `model.method` names, with its options from the spec; None for none.
+
+    Fields that choose no form of it in the family have no effect.
+    """
     method = METHODS.get(config.method)
-    return None if method is None else method.from_fields(vars(config), config.method_options)
+    if method is None:
+        return None
+    acting = {key: vars(config)[key] for key in method.forms.get(config.family, {})}
+    return method.from_fields(acting, config.method_options)
 
 
 def method_named(name: str, **options: Any) -> Method:
