@@ -60,10 +60,10 @@ def identity_fields(
         default = field.metadata.get("identity_default", MISSING)
         if part is False or (default is not MISSING and to_json(value) == default):
             continue
-        if not (_holds(part, config) and _holds(field.metadata.get("acts_in", True), whole)):
+        if not has_effect(field, config, whole):
             if default is not MISSING:
                 continue
-            value = _without_effect(field)
+            value = without_effect(field)
         key = field.name if names_of_today else field.metadata.get("formerly", field.name)
         if dataclasses.is_dataclass(value):
             result[key] = identity_fields(value, whole, names_of_today=names_of_today)
@@ -72,11 +72,19 @@ def identity_fields(
     return result
 
 
+def has_effect(field: dataclasses.Field[Any], config: Any, experiment: Any) -> bool:
+    """Whether an identifying field of a config acts beside the values of others."""
+    metadata = field.metadata
+    return _holds(metadata.get("identity", True), config) and _holds(
+        metadata.get("acts_in", True), experiment
+    )
+
+
 def _holds(condition: bool | Callable[[Any], bool], config: Any) -> bool:
     return condition(config) if callable(condition) else condition
 
 
-def _without_effect(field: dataclasses.Field[Any]) -> Any:
+def without_effect(field: dataclasses.Field[Any]) -> Any:
     """The value of a field in an identity where it has no effect."""
     if "without_effect" in field.metadata:
         return field.metadata["without_effect"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -37,7 +38,7 @@ class Request:
     changes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The overrides of single rows, which their tables or sweeps say, by the name of the row."""
     notes: Sequence[str] = ()
-    """Sentences about what a user may not expect of a sweep."""
+    """Sentences about what a user may not expect: of a sweep, of settings without an effect."""
     differences: tuple[str, ...] = ()
     """Parts of names that tell what a sweep changes; empty where it is none."""
 
@@ -167,6 +168,7 @@ def load(paths: Sequence[Path], overrides: Sequence[str] = ()) -> Request:
         experiments = loader.rows(asked_for)
         changes = {row.name: row.overrides for row in asked_for if row.overrides}
     loader.finish()
+    notes = [*notes, *loader.notes]
     return Request(experiments, tables, folder, tuple(overrides), changes, notes, differences)
 
 
@@ -298,6 +300,9 @@ class _Loader:
         """By problem the specs that have it: a group's file is part of many."""
         self.absent: list[SpecError] = []
         self.readers: dict[Path, Rows] = {}
+        self.idle: dict[str, Counter[str]] = {}
+        """How often each setting had no effect in a row, by the name of the row."""
+        self.loads: Counter[str] = Counter()
 
     def existing(self, paths: Iterable[Path], *wanted: str) -> list[Path]:
         """The files behind paths, those that exist and are of a wanted kind."""
@@ -331,7 +336,22 @@ class _Loader:
             self.readers[folder] = Rows(folder, self.overrides)
         rows = self.readers[folder]
         rows = rows.changed(overrides, source) if overrides else rows
-        return self.keep(rows.load(row.path), row.path)
+        found = rows.load(row.path)
+        self.loads[row.name] += 1
+        self.idle.setdefault(row.name, Counter()).update(found.idle)
+        return self.keep((found.experiment, found.problems), row.path)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences about settings that have no effect in a row, in whatever combination."""
+        rows: dict[str, list[str]] = {}
+        for row, counts in self.idle.items():
+            for setting, count in counts.items():
+                if count == self.loads[row]:
+                    rows.setdefault(setting, []).append(row)
+        return [
+            f"{and_more(names, 3)}: {setting} without effect" for setting, names in rows.items()
+        ]
 
     def sweep(
         self, asked_for: Sequence[_Asked], axes: Sequence[Axis], overrides: Sequence[str]

@@ -11,7 +11,7 @@ from pathlib import Path
 from antioversmooth.config import MISSING, Experiment
 from antioversmooth.errors import did_you_mean
 from antioversmooth.runs import ORIGINS
-from antioversmooth.spec import check, commandline, defaults, fields, source
+from antioversmooth.spec import check, commandline, defaults, fields, idle, source
 from antioversmooth.spec.build import to_config
 from antioversmooth.spec.problems import Place, Problem
 from antioversmooth.spec.source import Node
@@ -39,10 +39,9 @@ class Rows:
         other.line = self.line.after(commandline.read_overrides(changes, self.folder, source))
         return other
 
-    def load(self, path: Path) -> tuple[Experiment | None, list[Problem]]:
-        """The experiment of a row, or all that is wrong with it."""
-        row = Row(self, path)
-        return row.experiment, row.problems
+    def load(self, path: Path) -> Row:
+        """A row: its experiment, or all that is wrong with it."""
+        return Row(self, path)
 
     def _checked(self, layer: defaults.Layer) -> check.Reading:
         """The keys of one file of a row."""
@@ -63,16 +62,21 @@ class Row:
         self.top = rows.read(path).top
         self.walk = defaults.walk(path, rows.line, rows.read)
         self.reading = check.Reading(problems=[*rows.line.problems, *self.walk.problems])
+        given: dict[str, Place] = {}
         for layer in self.walk.layers:
-            self.reading.add(rows.checked(layer))
+            self.reading.add(keys := rows.checked(layer))
+            given |= keys.places if layer.path == path else {}
         for setting in rows.line.settings:
-            self.reading.add(check.check(setting, Experiment, partial=True))
+            self.reading.add(keys := check.check(setting, Experiment, partial=True))
+            given |= keys.places
         if not self.walk.problems:
             self.refuse_missing()
         self.refuse_mismatches()
         self.reading.content["name"] = path.stem
         self.experiment = to_config(Experiment, self.reading, self.top)
         """None where the row has problems."""
+        self.idle = [*idle.settings(self.experiment, given)] if self.experiment else []
+        """What its own file and the overrides say without an effect."""
 
     @property
     def problems(self) -> list[Problem]:

@@ -191,7 +191,10 @@ class Sweep:
             needed = self.of_spec.get((name, combination)) if kind == "run" else None
             if needed and name not in chain:
                 before.append(self._science(needed, combination, (*chain, name)))
-        return json.dumps([identity_fields(experiment), before], sort_keys=True)
+        science = identity_fields(experiment)
+        # an identity keeps the spelling, which finished runs have
+        science["model"]["method_options"] = experiment.model.canonical_options
+        return json.dumps([science, before], sort_keys=True)
 
     def _rows(
         self, row: TableRow, made_of: Mapping[str, Mapping[Combination, Variant]]

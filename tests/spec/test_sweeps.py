@@ -142,6 +142,59 @@ def test_combinations_without_an_effect_are_one_row_and_counted(experiments: Pat
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        ("deit_s12_gfsa model.class_token_in_mean=false", "class_token_in_mean=false"),
+        ("deit_s12_contranorm model.scaling_variant=paper", "scaling_variant=paper"),
+        ("deit_s12 recipe.distillation_tau=3", "distillation_tau=3.0"),
+        (
+            "deit_s12_patchdiversity model.method_options.mixing=0"
+            " model.method_options.own_head=false",
+            "own_head=false",
+        ),
+    ],
+)
+def test_a_setting_without_an_effect_is_noted(words: str, note: str, experiments: Path) -> None:
+    (found,) = swept(experiments, words).notes
+    assert found.startswith(f"{words.split()[0]}: ")
+    assert found.endswith(f"{note} without effect")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "deit_s12_gfsa model.class_token_in_mean=true",
+        "deit_s12_attnscale model.class_token_in_mean=false",
+        "deit_s12 model.method=none,attnscale model.class_token_in_mean=false",
+        "table2 sota released smoke",
+    ],
+)
+def test_a_setting_that_acts_somewhere_is_not_noted(words: str, experiments: Path) -> None:
+    assert not [note for note in swept(experiments, words).notes if "without effect" in note]
+
+
+def test_a_spec_that_says_what_has_no_effect_is_noted(copy: Path) -> None:
+    path = copy / "deit_s12_gfsa.yaml"
+    path.write_text(f"{path.read_text()}model:\n  class_token_in_mean: false\n")
+    (note,) = load([path], [MINI]).notes
+    assert note == "deit_s12_gfsa: model.class_token_in_mean=false without effect"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "deit_s12_lateinsertion model.method_options.at=-2,10",
+        "deit_s12_lateinsertion model.method_options.at=0,-12",
+        "deit_s12_patchdiversity model.method_options.mixing=0"
+        " model.method_options.own_head=true,false",
+        "deit_s12_contranorm model.method_options.scale=0 model.method_options.temperature=1,2",
+    ],
+)
+def test_options_that_compute_the_same_are_one_row(words: str, experiments: Path) -> None:
+    assert len(swept(experiments, words).experiments) == 1
+
+
 @pytest.mark.parametrize("before", ["", "cait_s24 "])
 def test_a_row_starts_from_the_run_that_its_overrides_alone_would_start_from(
     before: str, experiments: Path
