@@ -49,17 +49,18 @@ def recorded(tiny_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Path
 @pytest.mark.parametrize(
     ("theirs", "ours", "named"),
     [
-        ((PLAIN,), (LATE, AT_1), "set model.method=none, model.method_options={}"),
-        ((LATE, AT_1), (PLAIN,), 'set model.method=lateinsertion, model.method_options={"at": 1}'),
-        ((LATE, AT_1), (LATE,), 'set model.method_options={"at": 1}'),
-        ((GFSA, ORDER_3), (GFSA,), 'set model.method_options={"order": 3}'),
-        ((GFSA,), (ATTNSCALE,), 'set model.method=gfsa, model.method_options={"order": 4}'),
-        ((GFSA,), (PLAIN,), 'set model.method=gfsa, model.method_options={"order": 4}'),
+        ((PLAIN,), (LATE, AT_1), "set method=none"),
+        ((LATE, AT_1), (PLAIN,), "set method=lateinsertion model.method_options.at=1"),
+        ((LATE, AT_1), (LATE,), "set model.method_options.at=1"),
+        ((GFSA, ORDER_3), (GFSA,), "set model.method_options.order=3"),
+        ((GFSA,), (ATTNSCALE,), "set method=gfsa model.method_options.order=4"),
+        ((GFSA,), (PLAIN,), "set method=gfsa model.method_options.order=4"),
+        ((ATTNSCALE,), (GFSA,), "set method=attnscale"),
         ((FEATSCALE, PAPER), (FEATSCALE,), "set model.scaling_variant=paper"),
         (
             (CONTRAST, SCALE_3),
             (CONTRAST,),
-            'set model.method_options={"scale": 0.3, "temperature": 1.0}',
+            "set model.method_options.scale=0.3 model.method_options.temperature=1.0",
         ),
     ],
 )
@@ -103,7 +104,7 @@ def test_a_checkpoint_records_its_model_wherever_it_lies(
     alone = tmp_path / "copied.pt"
     shutil.copy(run.checkpoints()[-1].path, alone)
     assert require_same_function(alone, run.experiment) == ()
-    with pytest.raises(CheckpointError, match=r'method_options=\{"scale": 0\.3'):
+    with pytest.raises(CheckpointError, match=r"method_options\.scale=0\.3"):
         evaluate_weights(alone, tiny_run(CONTRAST).experiment)
     with pytest.raises(CheckpointError, match=r"contranorm, .* into a model of timm without it"):
         require_plain(alone, "name the run")
@@ -114,7 +115,7 @@ def test_what_no_record_says_is_reported_and_counted(tiny_run: Callable[..., Run
     model = new_model(config, seed=0)
     torch.save(model.state_dict(), tmp_path / "w.pth")
     report = load_trained_weights(model, tmp_path / "w.pth", config)
-    line = 'not recorded with the weights, so as the row says: model.method_options={"order": 3}'
+    line = "not recorded with the weights, so as the row says: model.method_options.order=3"
     assert f"1 {line}" in report.lines()
     assert report.counts()["assumed"] == 1
 
@@ -134,6 +135,38 @@ def test_an_option_with_its_default_value_is_the_same_function(
     recorded: Callable[..., Path], tiny_run: Callable[..., Run]
 ):
     require_same_function(recorded(LATE, AT_DEFAULT), tiny_run(LATE).experiment)
+
+
+@pytest.mark.parametrize(("theirs", "ours"), [(-1, 1), (1, -1), (0, -2)])
+def test_one_entrance_counted_from_either_end_is_one_function(
+    recorded: Callable[..., Path], tiny_run: Callable[..., Run], theirs: int, ours: int
+):
+    weights, row = ((LATE, f"model.method_options={{at: {at}}}") for at in (theirs, ours))
+    require_same_function(recorded(*weights), tiny_run(*row).experiment)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "row"),
+    [
+        ((LATE, AT_1), "deit_s12_gfsa"),
+        ((CONTRAST, SCALE_3), "deit_s12_gfsa"),
+        ((GFSA, ORDER_3), "deit_s12"),
+        ((PLAIN,), "deit_s12_contranorm"),
+        (("model.method=registers", "model.method_options={count: 1}"), "deit_s12_registers"),
+    ],
+)
+def test_the_advice_can_be_typed_and_is_followed(
+    recorded: Callable[..., Path],
+    tiny_run: Callable[..., Run],
+    theirs: tuple[str, ...],
+    row: str,
+):
+    weights = recorded(*theirs)
+    config = tiny_run(name=row).experiment
+    with pytest.raises(CheckpointError) as caught:
+        require_same_function(weights, config)
+    words = str(caught.value).rpartition("; set ")[2].split()
+    require_same_function(weights, tiny_run(*words, name=row).experiment)
 
 
 def test_a_loss_in_training_is_no_other_function(

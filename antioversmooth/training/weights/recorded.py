@@ -7,7 +7,8 @@ options and forms that no name or shape of a tensor tells.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def require_same_function(
     _require_known_method(target, recorded)
     theirs, ours = _acting_method(recorded), _acting_method(asked)
     if not recorded:
-        return tuple(f"model.{key}={_as_override(_value(asked, key))}" for key in _own(ours, asked))
+        return tuple(_overrides(asked, _own(ours, asked)))
     fields = ["num_heads"]
     if theirs is ours:
         fields += _own(ours, asked)
@@ -92,15 +93,15 @@ def _require_equal(
     name: str,
 ) -> None:
     known = [key for key in fields if key in recorded]
-    different = [key for key in known if _value(recorded, key) != _value(asked, key)]
+    depth = asked["depth"]
+    different = [key for key in known if _acts(recorded, key, depth) != _acts(asked, key, depth)]
     if different:
-        theirs, ours = (
-            ", ".join(f"model.{key}={_as_override(_value(model, key))}" for key in different)
-            for model in (recorded, asked)
-        )
+        theirs, ours = ([*_overrides(model, different)] for model in (recorded, asked))
+        # as a choice of the group, which brings no options of another method
+        remedy = " ".join(re.sub(r"^model\.method=", "method=", text) for text in theirs)
         raise CheckpointError(
-            f"{target} holds weights of a model with {theirs}, and {name} has {ours}: the"
-            f" same weights would compute another function; set {theirs}"
+            f"{target} holds weights of a model with {', '.join(theirs)}, and {name} has"
+            f" {', '.join(ours)}: the same weights would compute another function; set {remedy}"
         )
 
 
@@ -140,8 +141,29 @@ def _value(model: Mapping[str, Any], key: str) -> Any:
     return acting(method, with_defaults(method, model.get(key, {})))
 
 
-def _as_override(value: Any) -> str:
-    return json.dumps(value).strip('"')
+def _acts(model: Mapping[str, Any], key: str, depth: int) -> Any:
+    """The same, with options in the one spelling of those that compute the same."""
+    value = _value(model, key)
+    method = METHODS.get(model.get("method", "none"))
+    if key == "method_options" and method:
+        # options of another version, or of nobody, are compared as they are
+        with suppress(ValueError, TypeError):
+            return acting(method, method(**model.get(key, {})).canonical(depth))
+    return value
+
+
+def _overrides(model: Mapping[str, Any], keys: list[str]) -> Iterator[str]:
+    """Fields of a recorded model as overrides of a command line, one for each option."""
+    for key in keys:
+        value = _value(model, key)
+        parts = {f"{key}.{k}": v for k, v in value.items()} if key == "method_options" else None
+        for name, part in ({key: value} if parts is None else parts).items():
+            yield f"model.{name}={_text(part)}"
+
+
+def _text(value: Any) -> str:
+    is_word = isinstance(value, str) and re.fullmatch(r"[\w.-]+", value)
+    return value if is_word else json.dumps(value, separators=(",", ":"))
 
 
 def _recorded_model(target: Path) -> dict[str, Any]:
