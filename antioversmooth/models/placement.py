@@ -9,9 +9,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from antioversmooth.errors import ModelError
-from antioversmooth.methods import METHODS, FeatureMethod, MeanMethod, Method, method_named
+from antioversmooth.methods import (
+    METHODS,
+    Family,
+    FeatureMethod,
+    MeanMethod,
+    Method,
+    method_named,
+)
 from antioversmooth.methods.attnscale import AttnScale
-from antioversmooth.methods.featscale import FeatScale
+from antioversmooth.methods.featscale import FeatScale, ScalingVariant
 from antioversmooth.models import supported
 from antioversmooth.models.attention import ScaledAttention
 from antioversmooth.models.named import named_of
@@ -64,6 +71,7 @@ def add_method(
     ):
         where = "named layers" if layers is not None else chosen.title
         raise ModelError(f"class_token_in_mean has no effect on {where}: leave it at True")
+    _require_means_with_forms(model, chosen, class_token_in_mean=class_token_in_mean)
     if layers is not None:
         _require_not_parallel(model)
         names = [layers] if isinstance(layers, str) else layers
@@ -100,15 +108,23 @@ def add_scaling(
             1 + t).
 
     Raises:
-        ModelError: As of `add_method`; or neither of the two is asked for.
+        ModelError: As of `add_method`; or neither of the two is asked for, or a form of the other.
         ValueError: No such variant.
     """
+    _require_module(model)
     if not attnscale and not featscale:
         raise ModelError(
             "add_scaling adds attnscale=True, featscale=True or both, and neither is asked for"
         )
+    if mask_aware and not attnscale:
+        raise ModelError("mask_aware is a form of AttnScale, which is not asked for")
     chosen: list[Method] = [AttnScale(mask_aware=mask_aware)] if attnscale else []
-    chosen += [FeatScale(variant=variant)] if featscale else []
+    scaled = FeatScale(variant=variant)
+    if not featscale and ScalingVariant(variant) is not ScalingVariant.released:
+        raise ModelError("variant is a form of FeatScale, which is not asked for")
+    chosen += [scaled] if featscale else []
+    for method in chosen:
+        _require_means_with_forms(model, method, class_token_in_mean=class_token_in_mean)
     return add_methods(model, chosen, class_token_in_mean=class_token_in_mean)
 
 
@@ -160,6 +176,23 @@ def _shown(value: object) -> str:
         return repr(value)
     kind = value if isinstance(value, type) else type(value)
     return f"{'the class' if kind is value else 'a'} {kind.__name__}"
+
+
+def _require_means_with_forms(
+    model: nn.Module, method: Method, *, class_token_in_mean: bool
+) -> None:
+    """Raises ModelError for a form of the mean over tokens that the model does not have."""
+    families = supported.families_of(model)
+    if isinstance(method, MeanMethod) and method.mask_aware and families - {Family.swin}:
+        raise ModelError(
+            f"mask_aware has no effect on {type(model).__name__}: only Swin masks pairs of tokens;"
+            " leave it at False"
+        )
+    if not class_token_in_mean and families and Family.vit not in families:
+        raise ModelError(
+            f"class_token_in_mean has no effect on {type(model).__name__}, which has no class token"
+            " where the mean is taken: leave it at True"
+        )
 
 
 def _require_free_places(model: nn.Module, methods: Sequence[Method]) -> None:

@@ -88,7 +88,7 @@ def require_family(model: nn.Module, method: Method) -> None:
     layers = self_attentions(model)
     for layer in layers:
         _require_kinds(layer)
-    families = {_family_of(layer.attention) for layer in layers}
+    families = families_of(model)
     if families - set(method.families):
         known = " and ".join(family.value for family in method.families)
         theirs = ", ".join(sorted(family.value for family in families))
@@ -96,6 +96,14 @@ def require_family(model: nn.Module, method: Method) -> None:
             f"{method.title} is defined for the family {known} only, and this"
             f" {type(model).__name__} is of {theirs}"
         )
+
+
+def families_of(model: nn.Module) -> set[Family]:
+    """The families of a model's self-attention layers; none where it has no layers of that name."""
+    try:
+        return {_family_of(layer.attention) for layer in self_attentions(model)}
+    except UnknownLayers:
+        return set()
 
 
 def _family_of(attention: nn.Module) -> Family:

@@ -56,7 +56,11 @@ def test_a_model_that_is_none_is_refused(model: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("contranorm", {"scale": "x"}, "contranorm: scale='x' is not possible: a number"),
+        ("contranorm", {"scale": "x"}, "contranorm: scale='x' is not possible: a finite number"),
+        ("contranorm", {"scale": float("inf")}, "scale=inf is not possible: a finite number"),
+        ("contranorm", {"scale": float("nan")}, "scale=nan is not possible: a finite number"),
+        ("layerscale", {"init": float("inf")}, "init=inf is not possible: a finite number"),
+        ("layerscale", {"init": 10**400}, "is not possible: a finite number"),
         ("contranorm", {"scale": -1.0}, "scale=-1.0 is not possible: at least 0"),
         ("attnscale", {"mask_aware": 0.3}, "mask_aware=0.3 is not possible: true or false"),
     ],
@@ -88,6 +92,18 @@ def test_a_call_that_adds_nothing_is_refused(
 def test_a_setting_without_an_effect_is_refused(build: Build) -> None:
     with pytest.raises(ModelError, match="class_token_in_mean has no effect on ContraNorm"):
         add_method(build("vit"), "contranorm", class_token_in_mean=False)
+    for method in ("attnscale", "centred"):
+        with pytest.raises(ModelError, match="mask_aware has no effect on VisionTransformer"):
+            add_method(build("vit"), method, mask_aware=True)
+        for backbone in ("swin", "cait"):
+            with pytest.raises(ModelError, match="class_token_in_mean has no effect on"):
+                add_method(build(backbone), method, class_token_in_mean=False)
+    with pytest.raises(ModelError, match="mask_aware has no effect on VisionTransformer"):
+        add_scaling(build("vit"), attnscale=True, mask_aware=True)
+    with pytest.raises(ModelError, match="mask_aware is a form of AttnScale"):
+        add_scaling(build("swin"), featscale=True, mask_aware=True)
+    with pytest.raises(ModelError, match="variant is a form of FeatScale"):
+        add_scaling(build("vit"), attnscale=True, variant="paper")
     with pytest.raises(ModelError, match="no layers are named"):
         add_method(build("vit"), "featscale", layout="NLC")
 
