@@ -158,6 +158,11 @@ class AttentionMethod(Method):
 
     axis: ClassVar[str] = "head"
 
+    def constants(self, num_heads: int) -> list[list[float]]:
+        """Numbers of each head that are not trained; coefficients get them behind the parameters,
+        in the same shapes."""
+        return []
+
     def own(self, *parameters: Tensor) -> Coefficient:
         """c0, the share of each token's own value."""
         return 0.0

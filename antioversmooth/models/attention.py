@@ -79,6 +79,8 @@ class ScaledAttention(nn.Module):
     """Leading tokens that no mean runs over."""
     explicit: bool
     """Whether the AttentionMethod is applied to the attention matrix, by `ExplicitDropout`."""
+    method_constants: Tensor
+    """Constants of the AttentionMethod, [count, H], where it has any: a buffer, not saved."""
     first_values: Tensor | None = None
     """v0 of a ValueMethod, [B, N, C], for the time of a call of the block."""
     family = Family.vit
@@ -158,15 +160,16 @@ class ScaledAttention(nn.Module):
 
     @property
     def method_parameters(self) -> list[Tensor]:
-        """Parameters of the AttentionMethod, each [H]."""
+        """Parameters and constants of the AttentionMethod, each [H]."""
         assert self.method is not None
-        return [getattr(self, parameter.name) for parameter in self.method.parameters]
+        trained = [getattr(self, parameter.name) for parameter in self.method.parameters]
+        return [*trained, *getattr(self, "method_constants", ())]
 
     def acting_parameters(self) -> list[tuple[Parameter, Tensor]]:
         """Parameters of all methods of this layer and its block, with their values as they act."""
         found: list[tuple[Parameter, Tensor]] = []
         if self.method is not None:
-            found += zip(self.method.parameters, self.method_parameters, strict=True)
+            found += [(p, getattr(self, p.name)) for p in self.method.parameters]
         if self.features is not None:
             found += zip(self.features.method.parameters, self.features.scales(), strict=True)
         return found

@@ -47,7 +47,12 @@ def _holders(model: nn.Module) -> list[supported.Layer]:
 def place_in(attention: Any, method: AttentionMethod) -> None:
     """Adds the method to one layer that is prepared."""
     attention.method = method
-    layers.register(attention, method.parameters, attention.proj.weight, attention.num_heads)
+    weight, num_heads = attention.proj.weight, attention.num_heads
+    layers.register(attention, method.parameters, weight, num_heads)
+    if constants := method.constants(num_heads):
+        attention.register_buffer(
+            "method_constants", weight.new_tensor(constants), persistent=False
+        )
     attention.explicit = supported.needs_matrix(attention, method)
     if not attention.explicit:
         if method.needs_values and attention.can_defer_values:
@@ -70,6 +75,7 @@ def _remove(attention: Any, model: Any) -> None:
         attention.qkv.__class__ = nn.Linear  # type: ignore[assignment]
     if hasattr(attention, "was_fused"):
         attention.fused_attn = attention.was_fused
+    attention._buffers.pop("method_constants", None)
     method, attention.method = attention.method, None
     layers.release(attention, method, attention)
 
