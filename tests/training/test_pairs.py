@@ -16,7 +16,8 @@ from antioversmooth.training.step.dropout import IndexedDropout, IndexedDropouts
 from antioversmooth.training.weights.initial import new_model
 
 ROWS = {
-    "vit": ("deit_s12",),
+    # late insertion leaves its last two blocks to all tokens
+    "vit": ("deit_s12", "model.depth=3"),
     "cait": ("cait_s24", "model.class_depth=1"),
     "swin": (
         "swin_s",
