@@ -66,7 +66,7 @@ def test_a_dry_run_says_the_wall_time_with_at_most_so_many_jobs(
 ) -> None:
     launch("deit_s12", "--seeds=0,1,2", "--max-queued=2", "--dry-run")
     said = capsys.readouterr().out
-    assert "h with 2 at a time; time in the queue comes on top" in said
+    assert " with 2 at a time; time in the queue comes on top" in said
     assert "all at once" not in said
 
 
