@@ -25,8 +25,8 @@ from antioversmooth.training.weights.trained import load_trained_weights
 
 PLAIN, LATE = "model.method=none", "model.method=lateinsertion"
 AT_1, AT_DEFAULT = "model.method_options={at: 1}", "model.method_options={at: -2}"
-# late insertion at -2 needs a block more than the tiny model has
-DEPTH_3 = "model.depth=3"
+# the tiny model has two blocks, in which late insertion at -2 is the plain model
+DEPTH_4 = "model.depth=4"
 
 
 CONTRAST, GFSA = "model.method=contranorm", "model.method=gfsa"
@@ -53,7 +53,7 @@ def recorded(tiny_run: Callable[..., Run], tmp_path: Path) -> Callable[..., Path
     [
         ((PLAIN,), (LATE, AT_1), "set method=none"),
         ((LATE, AT_1), (PLAIN,), "set method=lateinsertion model.method_options.at=1"),
-        ((LATE, AT_1, DEPTH_3), (LATE, DEPTH_3), "set model.method_options.at=1"),
+        ((LATE, AT_1, DEPTH_4), (LATE, DEPTH_4), "set model.method_options.at=1"),
         ((GFSA, ORDER_3), (GFSA,), "set model.method_options.order=3"),
         ((GFSA,), (ATTNSCALE,), "set method=gfsa model.method_options.order=4"),
         ((GFSA,), (PLAIN,), "set method=gfsa model.method_options.order=4"),
@@ -136,7 +136,7 @@ def test_a_method_that_is_not_known_here_is_named(
 def test_an_option_with_its_default_value_is_the_same_function(
     recorded: Callable[..., Path], tiny_run: Callable[..., Run]
 ):
-    require_same_function(recorded(LATE, AT_DEFAULT, DEPTH_3), tiny_run(LATE, DEPTH_3).experiment)
+    require_same_function(recorded(LATE, AT_DEFAULT, DEPTH_4), tiny_run(LATE, DEPTH_4).experiment)
 
 
 @pytest.mark.parametrize(("theirs", "ours"), [(-1, 1), (1, -1)])
