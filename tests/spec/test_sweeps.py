@@ -185,7 +185,6 @@ def test_a_spec_that_says_what_has_no_effect_is_noted(copy: Path) -> None:
     "words",
     [
         "deit_s12_lateinsertion model.method_options.at=-2,10",
-        "deit_s12_lateinsertion model.method_options.at=0,-12",
         "deit_s12_patchdiversity model.method_options.mixing=0"
         " model.method_options.own_head=true,false",
         "deit_s12_contranorm model.method_options.scale=0 model.method_options.temperature=1,2",
