@@ -22,7 +22,7 @@ from antioversmooth.constraints import (
 
 CONFIDENCES = ("V", "Q", "C", "M", "D")
 """V: seen verbatim; Q: quoted by a named follow-up; C: computed; M: from memory; D: derived."""
-EXTRA_COLUMNS = ("similarity", "train_loss", "step_cost", "added_parameters")
+EXTRA_COLUMNS = ("similarity", "train_loss", "step_time", "added_macs", "added_parameters")
 """Columns that a table has only where its spec names them; docs/results.md describes them."""
 
 
@@ -97,7 +97,7 @@ class Table(Config):
     related: list[str] = option([], each(file_name()))
     """Names of other tables, which its page links to."""
     columns: list[str] = option([], each(one_of(*EXTRA_COLUMNS)), distinct("column"))
-    """Further columns: similarity, train_loss, step_cost, added_parameters."""
+    """Further columns: similarity, train_loss, step_time, added_macs, added_parameters."""
 
     @rule("rows", "rows[].experiment", "rows[].name")
     def _each_row_once(self) -> Iterator[Broken]:

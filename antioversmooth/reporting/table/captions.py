@@ -33,11 +33,11 @@ EXTRA = {
         " definition; lower is less smooth."
     ),
     "train_loss": "Training loss: mean over the steps of the last epoch.",
-    "step_cost": (
+    "step_time": (
         "Step time: training time per image above that of the baseline's run of the same seed on"
-        " the same kind of device; it contains what else the machine did. MACs: multiply-adds of"
-        " a forward pass, which are exact."
+        " the same kind of device; it contains what else the machine did."
     ),
+    "added_macs": "MACs: multiply-adds of a forward pass above the baseline's, which are exact.",
     "added_parameters": "Params: above the baseline's.",
 }
 """A sentence on each of the extra columns."""

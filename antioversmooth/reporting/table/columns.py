@@ -414,7 +414,7 @@ COLUMNS = [
         text=lambda value, digits: difference(value, 0),
         sort="mean",
         csv=_difference_csv("step_time_percent"),
-        extra="step_cost",
+        extra="step_time",
         beside_baseline=True,
     ),
     Column(
@@ -424,7 +424,7 @@ COLUMNS = [
         text=lambda value, digits: signed(value, 1),
         sort="",
         csv={"added_macs_percent": ""},
-        extra="step_cost",
+        extra="added_macs",
         beside_baseline=True,
     ),
     Column(
