@@ -48,6 +48,6 @@ class Centred(MeanMethod):
     def sentences(self, family: Family) -> Iterator[str]:
         """The strength, and that there is neither released code nor a published run."""
         yield (
-            f"centred attention has strength {self.strength:g} in all layers; no code was released,"
+            f"Centred attention has strength {self.strength:g} in all layers; no code was released,"
             " and no run on ImageNet published"
         )

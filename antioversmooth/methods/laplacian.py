@@ -63,6 +63,6 @@ class Laplacian(AttentionMethod):
     def sentences(self, family: Family) -> Iterator[str]:
         """The share of heads, which the source leaves open as far as it was read."""
         yield (
-            f"a share of {self.heads:g} of each layer's heads is Laplacian, a choice made here: the"
+            f"A share of {self.heads:g} of each layer's heads is Laplacian, a choice made here: the"
             " number in the paper's runs was not seen"
         )

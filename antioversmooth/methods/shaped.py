@@ -61,7 +61,7 @@ class Shaped(MeanMethod):
     def sentences(self, family: Family) -> Iterator[str]:
         """Differences to the source: the start of queries, and the residual connections."""
         yield (
-            "shaped attention starts at alpha = beta = gamma = 1 beside timm's start of queries and"
+            "Shaped attention starts at alpha = beta = gamma = 1 beside timm's start of queries and"
             " a residual connection around attention; its source starts queries at zero, without"
             " that connection"
         )
