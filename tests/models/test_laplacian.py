@@ -17,8 +17,13 @@ from antioversmooth.models import add_method, remove_method
 from benchmarks.textbook import share_random_scales, textbook
 
 
-@pytest.mark.parametrize("kind", BUILDERS)
-@pytest.mark.parametrize(("heads", "attention_dropout"), [(0.5, 0.0), (1.0, 0.2)])
+@pytest.mark.parametrize(
+    ("kind", "heads", "attention_dropout"),
+    [
+        *((kind, 0.5, 0.0) for kind in BUILDERS),
+        *((kind, 1.0, 0.2) for kind in ("vit", "cait", "swin")),
+    ],
+)
 def test_outputs_and_gradients_equal_the_equation(
     build: Callable[..., nn.Module],
     images: Tensor,
