@@ -8,7 +8,7 @@ from math import lcm
 
 from antioversmooth.config.cluster import ClusterConfig
 from antioversmooth.config.data import DataConfig
-from antioversmooth.config.model import ModelConfig
+from antioversmooth.config.model import METHOD_FIELDS, ModelConfig
 from antioversmooth.config.recipe import RecipeConfig
 from antioversmooth.config.rules import Broken, Config, rule
 from antioversmooth.config.runtime import RuntimeConfig
@@ -22,6 +22,8 @@ from antioversmooth.constraints import (
 )
 from antioversmooth.methods import METHODS, MeanMethod
 from antioversmooth.methods.losses import LossMethod
+
+_METHOD = tuple(f"model.{name}" for name in METHOD_FIELDS)
 
 
 @dataclass
@@ -60,10 +62,7 @@ class Experiment(Config):
             yield Broken(key, value, expected, also=("data.num_train",))
 
     @rule(
-        "model.family",
-        "model.mask_aware",
-        "model.method",
-        "model.method_options",
+        *_METHOD,
         "recipe.attention_dropout",
     )
     def _no_dropout_on_masked_means(self) -> Iterator[Broken]:
@@ -98,8 +97,7 @@ class Experiment(Config):
             yield Broken("recipe.cutmix_minmax", shares, expected, also=("model.image_size",))
 
     @rule(
-        "model.method",
-        "model.method_options",
+        *_METHOD,
         "recipe.epochs",
         "recipe.mix_prob",
         "recipe.cutmix",

@@ -31,6 +31,17 @@ def _has_form(field: str) -> Callable[[ModelConfig], bool]:
     )
 
 
+METHOD_FIELDS = (
+    "family",
+    "method",
+    "method_options",
+    "scaling_variant",
+    "class_token_in_mean",
+    "mask_aware",
+)
+"""Fields that choose a method and its form: what `ModelConfig.sound_method` reads."""
+
+
 @dataclass
 class ModelConfig(Config, section="model"):
     """A timm backbone of a given size, and the method in it."""
@@ -171,7 +182,7 @@ class ModelConfig(Config, section="model"):
             if wanted:
                 yield Broken(f"method_options.{name}", value, wanted, also=("method",))
 
-    @rule("method", "method_options", "depth", "distillation_token")
+    @rule(*METHOD_FIELDS, "depth", "distillation_token")
     def _the_method_goes_with_the_backbone(self) -> Iterator[Broken]:
         method = self.sound_method
         misfits = method.misfits(self.depth, distilled=self.distillation_token) if method else ()

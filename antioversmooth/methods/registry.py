@@ -53,7 +53,7 @@ def method_of(config: _Chosen) -> Method | None:
     method = METHODS.get(config.method)
     if method is None:
         return None
-    acting = {key: vars(config)[key] for key in method.forms.get(config.family, {})}
+    acting = {key: getattr(config, key) for key in method.forms.get(config.family, {})}
     return method.from_fields(acting, config.method_options)
 
 
