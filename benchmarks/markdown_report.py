@@ -23,6 +23,7 @@ def markdown(measured: dict[str, Any]) -> str:
     parts = [
         "# Speed and memory, side by side",
         f"Rendered from `bench.json` by `make bench`. {machine}.",
+        *_measured_again(measured.get("again", {})),
         (
             "Times are of one CPU thread (or of the GPU), variants interleaved and rotated within"
             " each round; a ratio is taken within a round and given as its median, with the middle"
@@ -57,6 +58,13 @@ def markdown(measured: dict[str, Any]) -> str:
 def input_markdown(found: dict[str, Any]) -> str:
     """The table of the input pipelines alone."""
     return _section("Input, one core", _pipeline({"pipeline": found}))
+
+
+def _measured_again(machines: dict[str, Any]) -> Iterator[str]:
+    """Says which parts `--only` measured later, when, and beside how much other work."""
+    if machines:
+        parts = [f"{part} {one['measured']}, load {one['load']}" for part, one in machines.items()]
+        yield f"Measured again alone: {'; '.join(parts)}."
 
 
 def _section(title: str, rows: Iterator[list[str]]) -> str:

@@ -76,7 +76,7 @@ class Row:
         self.experiment = to_config(Experiment, self.reading, self.top)
         """None where the row has problems."""
         self.idle = [*idle.settings(self.experiment, given)] if self.experiment else []
-        """What its own file and the overrides say without an effect."""
+        """Settings of its own file and of the overrides that have no effect."""
 
     @property
     def problems(self) -> list[Problem]:

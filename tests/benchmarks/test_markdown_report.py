@@ -74,3 +74,12 @@ def test_a_measure_that_the_system_lacks_is_a_dash(measured: dict[str, Any]):
 
 def test_the_chart_is_written_twice(measured: dict[str, Any], tmp_path: Path):
     assert [path.stat().st_size > 0 for path in draw(measured, tmp_path)] == [True, True]
+
+
+def test_parts_that_were_measured_again_are_named_with_their_date_and_load(
+    measured: dict[str, Any],
+) -> None:
+    assert "Measured again" not in markdown(measured)
+    again = {"host": {"measured": "2026-11-29 10:19 UTC", "load": 0.3}}
+    said = "Measured again alone: host 2026-11-29 10:19 UTC, load 0.3."
+    assert said in markdown({**measured, "again": again})

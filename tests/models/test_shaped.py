@@ -45,7 +45,7 @@ def test_the_class_token_may_stay_out_of_the_mean(
 
 
 def own_values(layer: nn.Module, x: Tensor) -> Tensor:
-    """What the layer gives if each token attends to itself alone; [B, N, C]."""
+    """Output of the layer where each token attends to itself alone; [B, N, C]."""
     channels = x.shape[-1]
     qkv, proj = layer.qkv, layer.proj
     value = nn.functional.linear(x, qkv.weight[-channels:], qkv.bias[-channels:])

@@ -55,7 +55,7 @@ Change = Callable[[nn.Module], object]
 
 @dataclass
 class Traced:
-    """What a step did."""
+    """Operations of a traced step."""
 
     products: Counter[tuple[str, torch.dtype]] = field(default_factory=Counter)
     """Matrix products and convolutions, by operation and by the type of its first two operands."""
