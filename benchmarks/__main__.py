@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         measured = measure(root, effort, args.device)
     files.write_json(folder / "bench.json", measured)
     files.write_atomic(folder / "bench.md", markdown(measured))
-    written = [folder / "bench.json", folder / "bench.md", *draw(measured, folder)]
+    written = [folder / "bench.json", folder / "bench.md", draw(measured, folder)]
     print(f"written: {', '.join(map(str, written))}", file=sys.stderr)
     return 0
 

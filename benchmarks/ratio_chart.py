@@ -27,8 +27,8 @@ _PANELS: dict[str, Callable[[dict[str, Any]], dict[str, Spread]]] = {
 }
 
 
-def draw(measured: dict[str, Any], folder: Path) -> list[Path]:
-    """Writes bench.svg and bench.png; returns their paths."""
+def draw(measured: dict[str, Any], folder: Path) -> Path:
+    """Writes bench.svg; returns its path."""
     with style.context(STYLE):
         figure = Figure(figsize=(10.5, 3.6), layout="constrained")
         plots = figure.subplots(1, len(_PANELS), sharey=True)
@@ -37,12 +37,9 @@ def draw(measured: dict[str, Any], folder: Path) -> list[Path]:
             plot.set_title(title)
         plots[0].set_ylabel("multiple of timm's own model")
         figure.legend(*plots[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-        paths = [folder / "bench.svg", folder / "bench.png"]
-        for path in paths:
-            figure.savefig(
-                path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None
-            )
-    return paths
+        path = folder / "bench.svg"
+        figure.savefig(path, metadata={"Date": None})
+    return path
 
 
 def _bars(plot: Axes, groups: dict[str, dict[str, Spread]]) -> None:
