@@ -7,6 +7,7 @@ and Markdown begin with `visible` too; each is in the module of its format.
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,15 +85,43 @@ def csv_cell(value: Any) -> Any:
     return text
 
 
+_SENTENCE = re.compile(r"^\w.*", re.MULTILINE)
+"""A line that begins with a word: no row of a table, no script, no JSON."""
+
+
+def wrapped(text: str, width: int) -> str:
+    """The text with sentences broken between words at a width; a longer word stays whole.
+
+    Lines that begin with a blank or a sign stay as they are, and so does what stands in backquotes.
+    """
+
+    def wrap(line: re.Match[str]) -> str:
+        if len(line[0]) <= width:
+            return line[0]
+        rows = [""]
+        for word in re.findall(r"(?:`[^`]*`|\S)+", line[0]):
+            joined = f"{rows[-1]} {word}" if rows[-1] else word
+            rows[-1:] = [joined] if len(joined) <= width else [rows[-1], word]
+        return "\n".join(filter(None, rows))
+
+    return _SENTENCE.sub(wrap, text)
+
+
 class VisibleStream:
-    """A text stream that writes only visible text; everything else is that of the stream."""
+    """A text stream that writes only visible text; everything else is that of the stream.
+
+    On a terminal, sentences break between words.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
 
     def write(self, text: str) -> int:
         """Writes the visible text; returns the number of characters of the text."""
-        self.stream.write(visible(text))
+        shown = visible(text)
+        if self.stream.isatty():
+            shown = wrapped(shown, shutil.get_terminal_size().columns)
+        self.stream.write(shown)
         return len(text)
 
     def writelines(self, lines: Any) -> None:

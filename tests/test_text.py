@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from antioversmooth.text import csv_cell, one_line, open_console, visible, visible_output
+from antioversmooth.text import csv_cell, one_line, open_console, visible, visible_output, wrapped
 
 HOSTILE = (
     "\x1b]0;title\x07",
@@ -98,3 +98,22 @@ def test_a_console_reads_no_markup_in_any_text_of_a_table(text: str) -> None:
     for part in ("head", "title", "caption", "cell", "line"):
         assert f"{part} {text}" in out.getvalue()
     assert "\x1b" not in out.getvalue()
+
+
+def test_a_sentence_breaks_between_words_and_a_long_word_stays_whole() -> None:
+    path = "/scratch/" + "a" * 30
+    text = f"the run of {path} has ended, and `launch.py --follow deit_s12` goes on"
+    lines = wrapped(text, 24).split("\n")
+    assert [word for line in lines for word in line.split(" ")] == text.split(" ")
+    assert path in lines
+    assert "`launch.py --follow deit_s12`" in lines
+    assert all(
+        len(line) <= 24 or len(line) == len(line.strip("`")) + 2 or line == path for line in lines
+    )
+
+
+@pytest.mark.parametrize(
+    "line", ["    srun a b c d e f g", "| a | b | c | d | e |", "#SBATCH -N 2 -n 3 -c 4"]
+)
+def test_what_is_no_sentence_stays_as_it_is(line: str) -> None:
+    assert wrapped(line, 10) == line

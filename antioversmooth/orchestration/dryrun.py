@@ -176,12 +176,12 @@ def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> 
     console.print(_table(plan["runs"]))
     print("\n  ".join(totals.lines(plan["totals"])), file=stream)
     for line in plan["changed_data"]:
-        console.print(line)
+        print(line, file=stream)
     if plan["refused"]:
-        console.print(f"A launch would be refused: {plan['refused']}")
+        print(f"A launch would be refused: {plan['refused']}", file=stream)
     shown = scripts.all_scripts if all_scripts else scripts.one_of_each_shape
     for text in shown(plan["runs"]):
-        print(text, file=stream)
+        console.print(text, soft_wrap=True)
 
 
 def _name(run: dict[str, Any]) -> str:
