@@ -11,7 +11,7 @@ WORKERS ?= 2
 PAPER_FIGURES := $(addprefix experiments/figures/,teaser.yaml $(addsuffix _deit_s24.yaml,similarity spectra layers heads bounds scales))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-paper test test-slurm chaos slurm-shell check format smoke bench check-gpu pretrained study figures ui docs lock
+.PHONY: help setup reproduce-paper test test-slurm docs-run chaos slurm-shell check format smoke bench check-gpu pretrained study figures ui docs lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -54,6 +54,9 @@ test: .venv/.installed ## run every test that needs no SLURM
 
 test-slurm: .venv/.installed ## run the tests on a private SLURM (Linux, Debian's packages)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m slurm tests/slurm -o faulthandler_timeout=1200 $(ARGS)
+
+docs-run: .venv/.installed ## run the commands of docs/ that are marked as runnable
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q tests/test_docs_run.py $(ARGS)
 
 chaos: .venv/.installed ## strike local launches with ROUNDS= random signals; each run must end bit-equal
 	@OMP_NUM_THREADS=1 CHAOS_ROUNDS=$(or $(ROUNDS),60) CHAOS_SEED=$(or $(SEED),0) $(PY) -m pytest -s -p no:cacheprovider -o faulthandler_timeout=0 tests/training/test_random_signals.py $(ARGS)

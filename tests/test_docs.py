@@ -12,7 +12,8 @@ import pytest
 from antioversmooth.cli import parsers
 
 PROJECT = Path(__file__).parents[1]
-PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted(PROJECT.glob("docs/*.md"))]
+DOCS = [page for page in sorted(PROJECT.glob("docs/**/*.md")) if "_build" not in page.parts]
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *DOCS]
 COMMANDS = re.compile(r"(?:(?:\S*python|torchrun) -m )?antioversmooth (?P<words>.*)")
 LAUNCHES = re.compile(r"(?:\S*python )?launch\.py (?P<words>.*)")
 OWN_FOLDERS = (
@@ -37,9 +38,12 @@ ROOMS = (
 
 
 def code(text: str) -> Iterator[str]:
-    """Lines of indented code blocks without their comments, and inline code."""
+    """Commands of `sh` blocks and indented blocks without their comments, and inline code."""
+    fence = ""
     for line in text.replace("\\\n", " ").splitlines():
-        if line.startswith("    "):
+        if line.startswith("```"):
+            fence = "" if fence else line
+        elif fence.startswith("```sh") or line.startswith("    "):
             yield re.split(r"\s+# ", line.strip())[0]
         else:
             yield from (span.replace("\\|", "|") for span in re.findall(r"`([^`\n]+)`", line))
