@@ -26,6 +26,7 @@ from antioversmooth.errors import DataError
 from antioversmooth.training.data.augmentation import Transform, train_transform
 from antioversmooth.training.data.caching import make_parts
 from antioversmooth.training.data.loading import ViewDataset
+from antioversmooth.training.data.memory import reuse_memory
 from antioversmooth.training.data.sampling import View
 from antioversmooth.training.randomness import seed_everything
 from benchmarks.timing import Clock, Times, interleaved
@@ -99,6 +100,8 @@ def compare_pipelines(
     images: FileImages, recipe: RecipeConfig, data: DataConfig, clock: Clock, *, rounds: int
 ) -> Times:
     """Seconds that one image after another takes, all of `images` a round, in each pipeline."""
+    # as a loading process does; it is the same process for all pipelines
+    reuse_memory()
     opened = {"torchvision": _torchvision_transform(), TIMM: _timm_transform(recipe)}
     usual = {name: partial(_each, images, how) for name, how in opened.items()}
     ours = {}

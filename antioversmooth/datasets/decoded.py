@@ -29,7 +29,7 @@ PART = 512
 
 @dataclass(frozen=True)
 class DecodedImages:
-    """Images whose pixels lie in files of bytes, and are mapped into memory as they are read."""
+    """Images whose pixels lie in files of bytes."""
 
     originals: EncodedImages
     folder: Path
@@ -52,7 +52,7 @@ class DecodedImages:
         return self.originals.read(index)
 
     def pixels(self, index: int) -> npt.NDArray[np.uint8]:
-        """[height, width, 3]; only what is read of it comes into memory.
+        """[height, width, 3].
 
         Raises:
             OSError: The original could not be read, or the cache cannot.
@@ -60,9 +60,14 @@ class DecodedImages:
         height, width = self.shapes[index].tolist()
         if not height:
             raise OSError(f"{self.name(index)} could not be read when the cache was made")
+        pixels = np.empty((height, width, 3), np.uint8)
         path = _pixel_file(self.folder, index // PART)
-        # A copy on writing: torch takes no memory that cannot be written.
-        return np.memmap(path, np.uint8, "c", int(self.starts[index]), (height, width, 3))
+        # Read, not mapped into memory: each page of a map costs more than the copy of its bytes.
+        with path.open("rb", buffering=0) as file:
+            file.seek(int(self.starts[index]))
+            if file.readinto(pixels.data) != pixels.nbytes:
+                raise OSError(f"{path} ends before the pixels of {self.name(index)} do")
+        return pixels
 
 
 @dataclass(frozen=True)

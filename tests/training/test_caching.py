@@ -82,6 +82,16 @@ def test_an_image_that_could_not_be_read_is_an_error_where_it_is_read(cache: Dec
         open_image(cache.open(), 3)
 
 
+def test_a_file_that_is_cut_off_is_an_error_where_its_end_is_read(cache: DecodedCache) -> None:
+    made(cache)
+    opened = cache.open()
+    path = cache.folder / "000000.pixels"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert open_image(opened, 0).shape == (3, 32, 48)
+    with pytest.raises(OSError, match=r"000000\.pixels ends before the pixels of .*1\.png do"):
+        open_image(opened, 1)
+
+
 def test_parts_that_are_torn_or_missing_are_made_again_and_no_others(cache: DecodedCache) -> None:
     made(cache)
     whole = {path.name: path.read_bytes() for path in cache.folder.iterdir()}

@@ -35,13 +35,14 @@ def operation(name: str, resample: object = BICUBIC) -> AugmentOp:
 
 
 def pictures() -> list[Pixels]:
-    """Noise, two grey levels, a white half, a wide and a high image."""
+    """Noise, two grey levels, a white half, noise of few levels, a wide and a high image."""
     generator = np.random.default_rng(0)
     noise = generator.integers(0, 256, (48, 48, 3), np.uint8)
     half = noise.copy()
     half[:, 20:] = 255
+    narrow = noise // 2 + 30
     wide = generator.integers(0, 256, (5, 60, 3), np.uint8)
-    return [noise, noise & 128, half, wide, np.ascontiguousarray(wide.transpose(1, 0, 2))]
+    return [noise, noise & 128, half, narrow, wide, np.ascontiguousarray(wide.transpose(1, 0, 2))]
 
 
 def differences(name: str, *values: float) -> int:
@@ -75,6 +76,9 @@ def test_moves_are_pillows_to_the_bit(name: str, monkeypatch: pytest.MonkeyPatch
         ("SolarizeAdd", [(0,), (1,), (99,), (110,), (128,)]),
         ("Posterize", [(1,), (2,), (4,), (7,), (8,)]),
         ("Sharpness", [(0.1,), (0.19,), (0.5,), (1.0,), (1.37,), (1.81,), (1.9,)]),
+        ("Brightness", [(0.1,), (0.37,), (1.0,), (1.37,), (1.9,)]),
+        ("ContrastIncreasing", [(0.1,), (0.37,), (1.0,), (1.37,), (1.9,)]),
+        ("AutoContrast", [()]),
         ("Equalize", [()]),
         ("ColorIncreasing", [(1.8,)]),
     ],

@@ -22,6 +22,7 @@ from antioversmooth.runs import machine
 from antioversmooth.training.data import augmentation
 from antioversmooth.training.data.augmentation import Transform
 from antioversmooth.training.data.decoding import open_image
+from antioversmooth.training.data.memory import reuse_memory
 from antioversmooth.training.data.sampling import MicroBatches, View
 from antioversmooth.training.data.workers import NOT_OF_AN_IMAGE, start_worker
 from antioversmooth.training.randomness import seed_everything, seed_for
@@ -166,6 +167,8 @@ class Loaders:
         workers = machine.loading_processes(
             self.runtime.workers, self.cpus, self.image_size, in_memory=in_memory
         )
+        if not workers:
+            reuse_memory()
         if workers and len(batches):
             self._check_machine(workers, batches)
         return DataLoader(

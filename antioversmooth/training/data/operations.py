@@ -104,6 +104,38 @@ def sharpness(pixels: Pixels, factor: float, **_: object) -> Pixels:
     return result
 
 
+def brightness(pixels: Pixels, factor: float, **_: object) -> Pixels:
+    """Goes from black, at factor 0, past the image itself, at 1."""
+    return _blended(pixels, 0, factor)
+
+
+def contrast(pixels: Pixels, factor: float, **_: object) -> Pixels:
+    """Goes from the mean of its grey levels, at factor 0, past the image itself, at 1."""
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    return _blended(pixels, int(grey.mean() + 0.5), factor)
+
+
+def _blended(pixels: Pixels, level: int, factor: float) -> Pixels:
+    """Goes from a grey level, at factor 0, past the pixels, at 1; in float32, as Pillow does."""
+    blended = pixels.astype(np.float32)
+    if level:
+        blended -= np.float32(level)
+    blended *= np.float32(factor)
+    if level:
+        blended += np.float32(level)
+    return np.clip(blended, 0, 255, out=blended).astype(np.uint8)
+
+
+def autocontrast(pixels: Pixels, **_: object) -> Pixels:
+    """Stretches each channel to all levels; most photographs have these already."""
+    rows = pixels.reshape(len(pixels), -1)
+    darkest = rows.min(axis=0).reshape(-1, pixels.shape[-1]).min(axis=0)
+    brightest = rows.max(axis=0).reshape(-1, pixels.shape[-1]).max(axis=0)
+    if not darkest.any() and (brightest == 255).all():
+        return pixels
+    return _with_pillow(auto_augment.auto_contrast, pixels)
+
+
 _MOVES: dict[object, Operation] = {
     auto_augment.shear_x: shifts.shear_x,
     auto_augment.shear_y: shifts.shear_y,
@@ -116,4 +148,7 @@ _POINTS: dict[object, Operation] = {
     auto_augment.solarize_add: solarize_add,
     auto_augment.posterize: posterize,
     auto_augment.sharpness: sharpness,
+    auto_augment.brightness: brightness,
+    auto_augment.contrast: contrast,
+    auto_augment.auto_contrast: autocontrast,
 }

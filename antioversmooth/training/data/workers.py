@@ -18,6 +18,7 @@ import torch
 
 from antioversmooth.errors import LaunchError
 from antioversmooth.runs import machine
+from antioversmooth.training.data.memory import reuse_memory
 
 MOST_CHARACTERS = 1000
 """Length of a reason, which a pipe passes on in one piece."""
@@ -26,7 +27,7 @@ NOT_OF_AN_IMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def start_worker(failures: Connection | None, _: int) -> None:
-    """Prepares a loading process: its signals, and its end where one of its threads fails.
+    """Prepares a loading process: memory, signals, and its end where one of its threads fails.
 
     It ignores signals, which schedulers send to all processes: its parent stops it. A thread of it
     sends each batch; where that fails, Python prints the error, and the batch would be waited for
@@ -36,6 +37,7 @@ def start_worker(failures: Connection | None, _: int) -> None:
         failures: Where it writes the reason of its end; None: only into the log.
     """
     torch.set_num_threads(1)
+    reuse_memory()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
