@@ -74,32 +74,45 @@ def _group_of_one() -> Iterator[None]:
         yield
 
 
+def noise(row: Experiment, device: torch.device) -> Batch:
+    """A global batch of noise, as a loader delivers it for a device."""
+    shape = (row.recipe.global_batch, row.data.in_channels, *2 * (row.model.image_size,))
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    labels = torch.randint(0, row.data.num_classes, shape[:1])
+    if device.type == "cuda":
+        images, labels = images.pin_memory(), labels.pin_memory()
+    return Batch(images, labels, torch.full(shape[:1], OK))
+
+
 class OurStep:
-    """`Learner.train_step` of a row; the batch is there already.
+    """`Learner.train_step` of a row; the batch is there already, in the host's memory.
 
     Args:
         ranks: As the learner sees it; of two, it wraps the model, and takes half a batch.
     """
 
-    def __init__(self, row: Experiment, *, ranks: int, compiler: Compiler = Compiler.none) -> None:
+    def __init__(
+        self,
+        row: Experiment,
+        *,
+        ranks: int,
+        compiler: Compiler = Compiler.none,
+        device: torch.device = _CPU,
+    ) -> None:
         number = row.recipe.global_batch
-        side, channels = row.model.image_size, row.data.in_channels
+        self.batch, self.steps = noise(row, device), count()
         # half of a batch is one mixing group
         row = replace(row, recipe=replace(row.recipe, global_batch=number * ranks))
         self.learner = Learner(
-            new_model(row, seed=0),
+            new_model(row, seed=0).to(device),
             row.recipe,
             row.data,
             MicroBatches(SampleOrder.of(row, seed=0), number, 1, 0, 0, 1),
-            Ranks(RankInfo(0, ranks, 0, ranks, "torchrun" if ranks > 1 else "alone"), _CPU, None),
+            Ranks(RankInfo(0, ranks, 0, ranks, "torchrun" if ranks > 1 else "alone"), device, None),
             teacher=None,
             compiler=compiler,
             seed=0,
         )
-        images = torch.randint(0, 256, (number, channels, side, side), dtype=torch.uint8)
-        labels = torch.randint(0, row.data.num_classes, (number,))
-        self.batch = Batch(images, labels, torch.full((number,), OK))
-        self.steps = count()
 
     def __call__(self) -> None:
         """One step."""

@@ -1,36 +1,174 @@
-"""The check on a GPU, rehearsed on a CPU."""
+"""The check of a machine with a GPU, rehearsed on a CPU."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import multiprocessing
+import re
+import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from antioversmooth import spec
-from benchmarks import gpu
+from antioversmooth import files
+from antioversmooth.errors import AttemptEnded
+from antioversmooth.runs import Run
+from antioversmooth.training.train import train
+from benchmarks.gpu import __main__, compilation, ranks, report, resume, steps, tests
+from benchmarks.gpu.parts import BACKBONES, PARTS, TIMM, Part, run_part
 
-EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-SMALL = ("model.depth=1", "model.embed_dim=16", "model.num_heads=2", "recipe.mix_group=2")
+PROJECT = Path(__file__).parents[2]
+LOOPS = [
+    TIMM,
+    "ours",
+    "ours, attnscale",
+    "textbook, attnscale",
+    "ours, featscale",
+    "textbook, featscale",
+]
 
 
-@pytest.mark.parametrize(("row", "loops"), [("deit_s24", 2), ("deit_s24_featscale", 3)])
-def test_each_loop_of_a_row_is_measured_and_has_a_line(row: str, loops: int) -> None:
-    effort = replace(gpu.REHEARSAL, batch=4, overrides=(*gpu.TINY, *SMALL))
-    config = spec.load_experiment(EXPERIMENTS / f"{row}.yaml", gpu.overrides_of(effort))
-    found = gpu.compare(config, effort, torch.device("cpu"))
-    assert len(found) == loops
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (steps, ranks, resume, compilation):
+        monkeypatch.setattr(module, "the_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr("benchmarks.gpu.parts.PRELOADED", [])
+
+
+def ended(found: dict[str, Any], state: str = "done", message: str = "") -> dict[str, Any]:
+    """A part as `run_part` returns it."""
+    return {"state": state, "seconds": 3.0, "limit_s": 9.0, "found": found, "message": message}
+
+
+def test_the_whole_check_takes_eight_minutes_at_most() -> None:
+    assert sum(part.limit_s for part in PARTS.values()) <= 8 * 60
+
+
+def test_a_part_that_fails_or_hangs_is_ended_and_loses_nothing(tmp_path: Path) -> None:
+    failed = run_part(Part("gpu_parts", "fails", 60), tmp_path)
+    assert (failed["state"], failed["found"]) == ("failed", {"first": 1})
+    assert failed["message"].endswith("RuntimeError: the device is lost")
+    hanging = run_part(Part("gpu_parts", "hangs", 3), tmp_path)
+    assert (hanging["state"], hanging["found"]) == ("out of time", {"first": 2})
+    time.sleep(2)
+    assert not (tmp_path / "late").exists()
+    said = report.problems({"machine": ended({}), "resume": failed, "ranks": hanging})
+    assert said[0].startswith("resume: failed after")
+    assert "(RuntimeError: the device is lost); 1 findings until then" in said[0]
+    assert said[1].startswith("ranks: out of time after 3 s; 1 findings until then")
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_loop_is_timed_and_has_a_line(backbone: str) -> None:
+    found = dict(steps.compare_loops(PROJECT, BACKBONES[backbone]))
+    assert list(found) == LOOPS
     assert all(min(loop["step_s"]) > 0 for loop in found.values())
-    resume = {"repeated": {"differ": 0, "of": 9}}
-    text = gpu.markdown({"machine": {"device": "a CPU"}, "rows": {row: found}, "resume": resume})
-    assert text.count(f"| {row} |") == loops
-    assert "0 of 9 values differ" in text
+    text = report.markdown({"machine": ended({}), backbone: ended(found)})
+    assert [f"| {backbone} | {name} |" in text for name in LOOPS] == [True] * len(LOOPS)
+
+
+def test_loops_take_the_images_of_a_device_in_the_recipe() -> None:
+    for row, images in steps.BATCHES.items():
+        config = steps.load(PROJECT, row, "attnscale", steps.Effort())
+        assert config.recipe.global_batch == images
+        assert config.recipe.epochs > 0
+        assert config.model.image_size == 224
+
+
+def test_a_compiled_step_has_its_graphs_counted() -> None:
+    found = dict(compilation.compile_step(PROJECT, "deit_s24", "attnscale"))
+    # the first block has no drop path
+    assert found["compilation"].pop("first_s") > 0
+    assert found["compilation"] == {"graphs": 2, "again": 0, "breaks": 0}
+    assert found["step"]["images_per_s"] > 0
+
+
+# Python's, about a fork of a process with threads: of torch's, which a rank does not use
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_one_rank_and_two_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked = multiprocessing.get_context("fork")
+    # torch is imported here already
+    monkeypatch.setattr(ranks.multiprocessing, "get_context", lambda _: forked)
+    found = dict(ranks.compare_ranks(PROJECT))
+    assert not report.problems({"ranks": ended(found)})
+    losses = [loss for loss, _ in found["steps"]["1"]]
+    assert len(set(losses)) == ranks.STEPS
+    found["loss"] = 2e-4
+    assert report.problems({"ranks": ended(found)}) == [
+        "ranks: loss of two ranks differs by 2.0e-04, more than 1e-04"
+    ]
+
+
+def test_runs_are_compared_with_one_that_ran_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = []
+
+    def train_here(run: Run, *, deterministic: bool) -> None:
+        assert deterministic
+        with suppress(AttemptEnded):
+            train(run)
+        attempts.append(run.dir)
+
+    monkeypatch.setattr(resume, "train", train_here)
+    found = dict(resume.compare_resumed(PROJECT))
+    assert list(found) == ["deterministic kernels, repeated", "deterministic kernels, resumed"]
+    assert all(counts["differ"] == 0 < counts["of"] for counts in found.values())
+    assert (len(attempts), len(set(attempts))) == (4, 3)
 
 
 def test_checkpoints_are_compared_value_by_value_but_for_times() -> None:
     left = {"model": {"w": torch.ones(3)}, "step": 5, "epoch_s": 1.0}
     right = {"model": {"w": torch.ones(3)}, "step": 5, "epoch_s": 2.0}
-    assert gpu.differing(left, right) == {"differ": 0, "of": 2}
+    assert resume.differing(left, right) == {"differ": 0, "of": 2}
     right["model"] = {"w": torch.tensor([1.0, 1.0, 1.5])}
-    assert gpu.differing(left, {**right, "scaler": 1}) == {"differ": 2, "of": 3}
+    assert resume.differing(left, {**right, "scaler": 1}) == {"differ": 2, "of": 3}
+
+
+def test_default_kernels_must_resume_exactly_only_where_they_repeat_exactly() -> None:
+    same, other = {"differ": 0, "of": 9}, {"differ": 4, "of": 9}
+
+    def said(repeated: dict[str, int], exact: dict[str, int]) -> list[str]:
+        names = ("deterministic kernels, resumed", "default kernels, repeated")
+        found = {names[0]: exact, names[1]: repeated, "default kernels, resumed": other}
+        return report.problems({"resume": ended(found)})
+
+    assert not said(repeated=other, exact=same)
+    assert len(said(repeated=same, exact=same)) == 1
+    assert len(said(repeated=other, exact=other)) == 1
+
+
+def test_failed_tests_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "test_three.py"
+    path.write_text(
+        "import pytest\npytestmark = pytest.mark.gpu\n"
+        "def test_good(): pass\n"
+        "def test_bad(): assert 0\n"
+        "@pytest.mark.skip(reason='no')\ndef test_none(): pass\n"
+    )
+    monkeypatch.setattr(tests, "FILE", str(path))
+    found = dict(tests.run_tests(PROJECT))
+    counts = {"tests": 3, "failures": 1, "errors": 0, "skipped": 1}
+    assert found == {**counts, "failed": ["test_bad"]}
+    assert report.problems({"tests": ended(found)}) == ["tests: test_bad failed"]
+
+
+def test_all_tests_of_a_gpu_are_those_that_the_check_runs() -> None:
+    marked = re.compile(r"mark\.gpu\b")
+    # this file marks the tests that it writes
+    paths = [path for path in (PROJECT / "tests").rglob("*.py") if path != Path(__file__)]
+    found = [path for path in paths if marked.search(path.read_text())]
+    assert found == [PROJECT / tests.FILE]
+
+
+def test_a_problem_makes_the_exit_code_and_the_result_is_written_under_the_cards_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {TIMM: {"error": "CUDA out of memory."}}
+    measured = {"machine": ended({"gpu": "NVIDIA H200"}), "Swin-S": ended(found)}
+    monkeypatch.setattr(__main__, "run_all", lambda root, names: measured)
+    assert __main__.main(["--output", str(tmp_path)]) == 1
+    assert files.read_json(tmp_path / "nvidia-h200.json") == measured
+    assert "- Swin-S: timm: CUDA out of memory." in (tmp_path / "nvidia-h200.md").read_text()
+    measured["Swin-S"]["found"].clear()
+    assert __main__.main(["--output", str(tmp_path)]) == 0

@@ -8,7 +8,6 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from antioversmooth.runs import Run
 from antioversmooth.runs.journal import Record
@@ -66,11 +65,3 @@ def test_system_metrics_do_not_change_a_result(tiny_run: MakeRun) -> None:
     train(alone)
     assert not samples(alone)
     assert [found for found in science(alone) if found[1:] != (None, None, None)] == with_samples
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_each_gpu_of_the_process_is_measured() -> None:
-    found = system.sample_system(gpus=torch.cuda.device_count())
-    assert 0 <= found["system/gpu_0_utilization_percentage"] <= 100
-    assert found["system/gpu_0_memory_usage_megabytes"] > 0
