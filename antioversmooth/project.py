@@ -1,11 +1,13 @@
-"""The project's folder, which holds `experiments/` and `results/`, and specs by name."""
+"""The project's folder, which holds `experiments/` and `results/`; specs by name; a new project."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-from antioversmooth.errors import SpecError, UserError, question, similar
+from antioversmooth import files, installation
+from antioversmooth.errors import SpecError, UserError, and_more, question, similar
 from antioversmooth.spec import fields
 
 
@@ -19,11 +21,72 @@ def find_root(start: Path | None = None) -> Path:
         UserError: There is no such folder.
     """
     start = (start or Path.cwd()).absolute()
-    for folder in (start, *start.parents):
-        if (folder / "experiments").is_dir():
-            return folder
+    if found := _root(start):
+        return found
     message = f"no folder from {start} upwards contains experiments/"
-    raise UserError(f"{message}; run this inside a checkout of the project")
+    raise UserError(f"{message}: `antioversmooth init DIR` makes a project; run this in it")
+
+
+def _root(start: Path) -> Path | None:
+    return next((one for one in (start, *start.parents) if (one / "experiments").is_dir()), None)
+
+
+def readable_root() -> Path:
+    """As `find_root`; where there is no project, the folder of the specs in the package.
+
+    For commands that write nothing beside specs.
+    """
+    return _root(Path.cwd()) or installation.own_project()
+
+
+_PROGRAM = "python launch.py"
+"""How the comments of specs name the program of a checkout."""
+
+
+def make_project(folder: Path) -> list[Path]:
+    """Makes a project folder: the specs of the package, a Makefile, .gitignore, a site profile.
+
+    Files that are there with the same content are left as they are.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        UserError: Another file is there already; then nothing is written.
+    """
+    contents = {folder / name: text for name, text in _project_files()}
+    there = [path for path in contents if path.exists() or path.is_symlink()]
+    other = [path for path in there if not path.is_file() or path.read_bytes() != contents[path]]
+    if other:
+        names = and_more([str(path.relative_to(folder)) for path in other], 3)
+        raise UserError(
+            f"{folder} has its own {names}: nothing was written; name a new folder, or move these"
+        )
+    missing = [path for path in contents if path not in there]
+    for path in missing:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_atomic(path, contents[path].decode())
+    return missing
+
+
+def _project_files() -> Iterator[tuple[Path, bytes]]:
+    """Path in a new project, and content, of each of its files."""
+    own = installation.own_project()
+    for path in sorted(own.glob("experiments/**/*.yaml")):
+        # a profile that a checkout keeps to itself
+        if not path.name.startswith("local-"):
+            text = path.read_text(encoding="utf-8").replace(_PROGRAM, "antioversmooth launch")
+            yield path.relative_to(own), text.encode()
+    for name, place in _TEMPLATES.items():
+        yield Path(place), (installation.TEMPLATE / name).read_bytes()
+
+
+_TEMPLATES = {
+    "Makefile": "Makefile",
+    "gitignore": ".gitignore",
+    "my_site.yaml": "experiments/cluster/my_site.yaml",
+}
+"""Path in a new project, by the name of the template."""
 
 
 def find_spec(text: str, root: Path) -> Path:

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     if kind == "command":
         code = run_command(words)
     elif kind == "launch":
-        code = run_launch(words, project=Path.cwd(), description="")
+        code = run_launch(words, project=Path.cwd())
     else:
         before, code = _tick(words), 0
     after = os.times()

@@ -193,11 +193,11 @@ def test_seeds_are_different_whole_numbers(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "antioversmooth: which command? there are doctor, status, why,"),
+        ([], "antioversmooth: which command? there are init, launch, doctor, status, why,"),
         (["tabel"], "antioversmooth: there is no command `tabel`; did you mean `table`?"),
         (
-            ["launch", "table2"],
-            "antioversmooth: there is no command `launch`; launch.py trains",
+            ["train", "table2"],
+            "antioversmooth: there is no command `train`; `launch` trains",
         ),
         (
             ["table", "table2", "--allow-partail"],

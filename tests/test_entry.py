@@ -18,8 +18,8 @@ LAUNCH = ["launch.py", "experiments/tables/table2.yaml", "profile=mini", "--dry-
 STATUS = ["-m", "antioversmooth", "status", "table2", "profile=mini"]
 BEFORE_WORK = (
     "launch.py", "antioversmooth/__init__.py", "antioversmooth/__main__.py",
-    "antioversmooth/errors.py", "antioversmooth/files.py", "antioversmooth/cli/__init__.py",
-    "antioversmooth/cli/main.py", "antioversmooth/cli/parsers.py",
+    "antioversmooth/errors.py", "antioversmooth/files.py", "antioversmooth/installation.py",
+    "antioversmooth/cli/__init__.py", "antioversmooth/cli/main.py", "antioversmooth/cli/parsers.py",
     "antioversmooth/cli/exit_codes.py",
 )  # fmt: skip
 """Files that are loaded before the version of Python is checked."""

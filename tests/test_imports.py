@@ -19,6 +19,7 @@ BASE = {
     "errors",
     "files",
     "finding",
+    "installation",
     "methods",
     "redact",
     "shapes",
@@ -30,17 +31,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "finding": {"errors", "shapes"},
+    "installation": set(),
     "redact": set(),
     "shapes": set(),
     "text": set(),
     "weight_files": {"errors", "files"},
     "constraints": set(),
     "config": {"constraints", "errors", "methods"},
-    "project": {"errors", "spec"},
+    "project": {"errors", "files", "installation", "spec"},
     "runs": BASE,
     "spec": BASE | {"runs"},
     "methods": {"constraints", "errors"},
-    "datasets": {"config", "errors", "files"},
+    "datasets": {"config", "errors", "files", "installation"},
     "orchestration": BASE | {"runs", "spec", "datasets"},
     # of analysis only modules that need no torch
     "reporting": BASE | {"runs", "spec", "datasets", "methods", "analysis"},
@@ -196,7 +198,16 @@ def test_help_loads_argparse_and_of_ours_only_what_parses(words: list[str]) -> N
     loaded = loaded_by(*words)
     assert not loaded & (HEAVY | {"hydra", "omegaconf", "rich", "yaml"})
     ours = {name.partition(".")[2] for name in loaded if name.startswith("antioversmooth.")}
-    parsing = {"cli", "cli.main", "cli.parsers", "cli.exit_codes", "errors", "files", "text"}
+    parsing = {
+        "cli",
+        "cli.main",
+        "cli.parsers",
+        "cli.exit_codes",
+        "errors",
+        "files",
+        "installation",
+        "text",
+    }
     assert ours == parsing
 
 

@@ -246,7 +246,7 @@ def test_a_sweep_is_planned_and_saved_right_before_its_runs_start(
     row = str(tmp_path / "experiments" / "deit_s12.yaml")
     words = [*mini, "--dry-run", "--json"]
     sweep = ["recipe.base_lr=1e-3,2e-3", "--save-table", "mine"]
-    assert start([row, *sweep, *words], project=tmp_path, description="") == 0
+    assert start([row, *sweep, *words], project=tmp_path) == 0
     said = capsys.readouterr()
     path = tmp_path / "experiments" / "tables" / "mine.yaml"
     assert f"The table would be saved as {path}" in said.err
@@ -254,14 +254,14 @@ def test_a_sweep_is_planned_and_saved_right_before_its_runs_start(
     swept = json.loads(said.out)["runs"]
     assert [run["row"] for run in swept] == ["deit_s12-base_lr_0.001", "deit_s12-base_lr_0.002"]
     monkeypatch.setattr("antioversmooth.cli.launch.MANY_RUNS", 1)
-    assert start([row, *sweep, *mini], project=tmp_path, description="") == 2
+    assert start([row, *sweep, *mini], project=tmp_path) == 2
     assert "this starts 2 runs; add --yes to start them" in capsys.readouterr().err
     assert not path.exists()
     # a launch starts nothing here, but is past all checks
     monkeypatch.setattr(LocalBackend, "launch", lambda *_: Launched({}, interrupted=True))
-    start([row, *sweep, *mini, "--yes", "--backend=local"], project=tmp_path, description="")
+    start([row, *sweep, *mini, "--yes", "--backend=local"], project=tmp_path)
     assert f"Saved: {path}" in capsys.readouterr().out
-    assert start(["mine", *words], project=tmp_path, description="") == 0
+    assert start(["mine", *words], project=tmp_path) == 0
     saved = json.loads(capsys.readouterr().out)["runs"]
     assert [(run["id"], run["dir"]) for run in saved] == [(run["id"], run["dir"]) for run in swept]
 

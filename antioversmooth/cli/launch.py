@@ -1,4 +1,4 @@
-"""Handler of launch.py: plan, check, start, report."""
+"""Handler of `launch`: plan, check, start, report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from antioversmooth.orchestration.monitor import view
 from antioversmooth.orchestration.notify import events
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.slurm.mirroring import mirroring
-from antioversmooth.project import find_spec
+from antioversmooth.project import find_root, find_spec
 from antioversmooth.reporting import evaluations
 from antioversmooth.reporting.publish import publish
 from antioversmooth.reporting.table.document import Document
@@ -33,8 +33,13 @@ from antioversmooth.spec import Request
 from antioversmooth.spec.save import TableFile, table_file
 
 
-def launch_command(args: Namespace, project: Path) -> int:
-    """Starts the runs that are not done, reports all of them, and publishes their tables."""
+def launch_command(args: Namespace, project: Path | None = None) -> int:
+    """Starts the runs that are not done, reports all of them, and publishes their tables.
+
+    Args:
+        project: Default: the project around the working directory.
+    """
+    project = project or find_root()
     # with --json, stdout is for programs
     out = sys.stderr if args.json else sys.stdout
     results = project / "results"

@@ -14,14 +14,13 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from antioversmooth import files
+from antioversmooth import files, installation
 from antioversmooth.cli import parsers
 from antioversmooth.cli.exit_codes import CLOSED_PIPE, INTERRUPTED, USER_ERROR
 from antioversmooth.errors import ResultError, UserError, error_message
 from antioversmooth.text import visible_output
 
 OLDEST_PYTHON = (3, 11)
-SETUP = "run `make setup`, then `. .venv/bin/activate`"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,15 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_main(f"antioversmooth {name}", lambda: handler(name)(args))
 
 
-def launch(arguments: Sequence[str] | None, *, project: Path, description: str) -> int:
-    """Runs launch.py; returns its exit code.
+def launch(arguments: Sequence[str] | None, *, project: Path) -> int:
+    """Runs `launch` in a project; returns its exit code.
 
     Args:
         project: Folder that holds `experiments/` and `results/`.
-        description: For `--help`.
     """
-    args = parsers.parse_launch(arguments, description)
-    return run_main("launch.py", lambda: _handlers("launch").launch_command(args, project))
+    args = parsers.parse_launch(arguments)
+    return run_main(parsers.LAUNCH, lambda: _handlers("launch").launch_command(args, project))
 
 
 def handler(command: str) -> Callable[[Namespace], int]:
@@ -66,7 +64,8 @@ def run_main(program: str, work: Callable[[], int]) -> int:
 def _run(program: str, work: Callable[[], int]) -> int:
     if sys.version_info[:2] < OLDEST_PYTHON:
         version = sys.version.split()[0]
-        return _user_error(program, f"Python {version} ({sys.executable}) is too old: {SETUP}")
+        right = installation.remedy() if installation.is_checkout() else "Python 3.11 is needed"
+        return _user_error(program, f"Python {version} ({sys.executable}) is too old: {right}")
     try:
         code = work()
         # raises BrokenPipeError here, where it is caught, rather than when Python exits
@@ -86,7 +85,7 @@ def _run(program: str, work: Callable[[], int]) -> int:
         if (err.name or "antioversmooth").partition(".")[0] == "antioversmooth":
             raise
         absent = f"{err.name} is not installed for this Python ({sys.executable})"
-        return _user_error(program, f"{absent}: {SETUP}")
+        return _user_error(program, f"{absent}: {installation.remedy(err.name or '')}")
     except (UserError, ResultError, OSError) as err:
         # OSError: no space, no permission; the message names the file
         return _user_error(program, error_message(err))

@@ -1,7 +1,7 @@
 """The arguments of both programs and of every command, and what an argument may be.
 
-Needs argparse alone, so that `--help` is fast. `COMMANDS` says in which module of this folder the
-handler of a command lies.
+Needs the standard library alone, so that `--help` is fast. `COMMANDS` says in which module of this
+folder the handler of a command lies.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from antioversmooth import installation
 from antioversmooth.errors import question, similar
 
 _SWEEP = "recipe.base_lr=5e-4,1e-3"
@@ -119,12 +120,15 @@ def folder(text: str) -> Path:
     return path
 
 
-# -- launch.py -------------------------------------------------------------------------------------
+# -- launch ----------------------------------------------------------------------------------------
+
+LAUNCH = "launch.py"
+"""The program of a checkout that is the command `launch`."""
 
 
-def parse_launch(arguments: Sequence[str] | None, description: str = "") -> argparse.Namespace:
-    """Parses launch.py's arguments; `overrides` also holds the options that are short for one."""
-    parser = launch_parser(description)
+def parse_launch(arguments: Sequence[str] | None, program: str = LAUNCH) -> argparse.Namespace:
+    """Parses a launch's arguments; `overrides` also holds the options that are short for one."""
+    parser = launch_parser(program)
     args = parser.parse(arguments)
     args.specs, overrides = split_overrides(args.specs)
     args.overrides = [*option_overrides(args), *overrides]
@@ -167,11 +171,29 @@ def _resources(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def launch_parser(description: str = "") -> Parser:
-    """The parser of launch.py."""
+_ABOUT_LAUNCH = """Trains rows and tables of experiments, on SLURM or on this machine.
+
+    {program} experiments/cait_s24_featscale.yaml --nodes 2
+    {program} experiments/tables/table2.yaml profile=mini --seeds 0,1,2
+
+Finished runs are skipped and stopped runs resume: repeat the same command to continue.
+Exit codes: 0 all done (or submitted), 1 a run failed, 2 an error that you can fix, 3 incomplete,
+130 interrupted, 141 the reader of the output has left (`| head`).
+"""
+
+
+def launch_parser(program: str = LAUNCH) -> Parser:
+    """The parser of a launch."""
     parser = Parser(
-        "launch.py", description=description, formatter_class=argparse.RawTextHelpFormatter
+        program,
+        description=_ABOUT_LAUNCH.format(program=program),
+        formatter_class=argparse.RawTextHelpFormatter,
     )
+    _launch(parser)
+    return parser
+
+
+def _launch(parser: argparse.ArgumentParser) -> None:
     specs_help = "rows, tables, and overrides of their specs"
     parser.add_argument("specs", nargs="+", metavar="SPEC|KEY=VALUE", help=specs_help)
     where = parser.add_argument_group("where")
@@ -213,7 +235,6 @@ def launch_parser(description: str = "") -> Parser:
     _flag(how, "--yes", help="do not ask before submitting, or before more than 1,000 runs")
     _flag(how, "--prune", help="SLURM: cancel jobs of rows that were edited since, or removed")
     _flag(how, "--json", help="the plan or the outcome as JSON; progress goes to stderr")
-    return parser
 
 
 # -- antioversmooth COMMAND ------------------------------------------------------------------------
@@ -236,16 +257,24 @@ def parse_command(arguments: Sequence[str] | None) -> tuple[str, argparse.Namesp
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description=f"Works with runs and their results.\n\ncommands:\n{listed}",
     )
+    _flag(parser, "--version", help="print the versions of this package, Python, torch and timm")
     parser.add_argument("command", metavar="COMMAND", nargs="?", default="")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...")
     args = parser.parse_args(arguments)
+    if args.version:
+        print(installation.versions())
+        parser.exit()
     if args.command not in COMMANDS:
         parser.error(_unknown_command(args.command))
+    if args.command == "launch":
+        return args.command, parse_launch(args.arguments, "antioversmooth launch")
     return args.command, command_parser(args.command).parse(args.arguments)
 
 
 def command_parser(name: str) -> Parser:
     """The parser of one command."""
+    if name == "launch":
+        return launch_parser(f"antioversmooth {name}")
     parser = Parser(f"antioversmooth {name}", description=COMMANDS[name].help)
     COMMANDS[name].add_arguments(parser)
     return parser
@@ -254,8 +283,8 @@ def command_parser(name: str) -> Parser:
 def _unknown_command(name: str) -> str:
     if not name:
         return f"which command? there are {', '.join(COMMANDS)}"
-    if name in ("launch", "train", "run"):
-        return f"there is no command `{name}`; launch.py trains"
+    if name in ("train", "run"):
+        return f"there is no command `{name}`; `launch` trains"
     meant = question(similar(name, COMMANDS))
     return f"there is no command `{name}`; {meant or f'there are {len(COMMANDS)}'}"
 
@@ -554,6 +583,11 @@ def _schema(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _init(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=folder, metavar="DIR", help="made if it is not there")
+    _flag(parser, "--json", help=WRITTEN_FILES)
+
+
 def _new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="ROW", help="name of the new row")
     parser.add_argument(
@@ -567,6 +601,8 @@ def _completion(parser: argparse.ArgumentParser) -> None:
 
 
 COMMANDS: dict[str, Command] = {
+    "init": Command("make a project folder: specs, Makefile, a site profile", "specs", _init),
+    "launch": Command("train the rows of specs, on SLURM or on this machine", "launch", _launch),
     "doctor": Command("check whether runs will work here, before they start", "doctor", _doctor),
     "status": Command("the state of each run, its progress and its cost", "runs", _status),
     "why": Command("what happened to a run last, and what will happen next", "runs", _why),

@@ -11,7 +11,7 @@ from antioversmooth import files, spec
 from antioversmooth.cli.parsers import split_overrides
 from antioversmooth.config import Experiment, Table
 from antioversmooth.errors import SpecError
-from antioversmooth.project import find_root, find_spec
+from antioversmooth.project import find_root, find_spec, readable_root
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 
@@ -82,7 +82,7 @@ def load_run(words: Sequence[str], seed: int) -> Run:
 def load_row(name: str | None, overrides: Sequence[str]) -> Experiment | None:
     """The row that `--spec` names; None where it is that of the run that the weights belong to."""
     if name:
-        return spec.load_experiment(find_spec(name, find_root()), overrides)
+        return spec.load_experiment(find_spec(name, readable_root()), overrides)
     if overrides:
         message = "changes a row, and none is named; add --spec ROW"
         raise SpecError(message, where=" ".join(overrides))

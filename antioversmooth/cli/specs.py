@@ -1,7 +1,8 @@
-"""Handlers of the commands about specs: data, schema, new, completion."""
+"""Handlers of the commands about specs: init, data, schema, new, completion."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from antioversmooth.datasets import dataset
 from antioversmooth.datasets.decoded import decoded_cache
 from antioversmooth.errors import DataError, SpecError
 from antioversmooth.orchestration import devices
-from antioversmooth.project import find_root, find_spec
+from antioversmooth.project import find_root, find_spec, make_project
 from antioversmooth.spec.draft import draft
 from antioversmooth.spec.schema import json_schema
 from antioversmooth.text import one_line, open_console
@@ -148,6 +149,19 @@ def _as_json(inspection: Inspection) -> dict[str, object]:
 def schema_command(args: Namespace) -> int:
     """Prints the JSON Schema of a kind of spec."""
     print_json(json_schema(args.kind))
+    return OK
+
+
+def init_command(args: Namespace) -> int:
+    """Makes a project folder, and says how to begin in it."""
+    written = make_project(args.folder)
+    if args.json:
+        print_json([str(path) for path in written])
+        return OK
+    folder = shlex.quote(str(args.folder))
+    print(f"{args.folder}: {len(written)} files written")
+    print("experiments/ holds rows, tables and figures; edit cluster/my_site.yaml there for SLURM")
+    print(f"begin with: cd {folder} && antioversmooth launch smoke profile=mini --dry-run")
     return OK
 
 

@@ -1,4 +1,5 @@
 """A copy of the code as it is now, uncommitted work included, which the runs of a launch import.
+The code of a checkout and an installed package are copied alike.
 
 What runs is what was launched, whatever is edited while a job waits. A snapshot is named by its
 content, so runs that were launched from the same code share one, and a table can say whether its
@@ -14,7 +15,6 @@ results/snapshots/<id>/
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from antioversmooth import files
 from antioversmooth.errors import LaunchError, and_more
+from antioversmooth.installation import built, files_in_git, git
 from antioversmooth.redact import redact
 from antioversmooth.runs.code import (
     NO_BYTE_CODE,
@@ -45,7 +46,8 @@ class Snapshot:
     path: Path
     """Folder to put on the import path."""
     commit: str | None
-    """Commit that is checked out now; None outside of git."""
+    """Commit that is checked out now, or that the installed package was built from; None where
+    neither is known."""
     dirty: bool
     """Whether the code differs from that commit."""
 
@@ -61,7 +63,7 @@ def take(results: Path, project: Path = PROJECT) -> Snapshot:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".", suffix=".tmp") as temporary:
         # unlike the temporary folder, it has the modes that the user's umask gives
         copy = Path(temporary, "code")
-        known = _files_in_git(project)
+        known = files_in_git(project)
         sources = _own_files(project, known)
         for source in sources:
             (copy / source).parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +72,7 @@ def take(results: Path, project: Path = PROJECT) -> Snapshot:
         expected = checksums(copy, sources)
         snapshot = _describe(expected, results, project, known)
         plain = ("--no-color", "--no-ext-diff", "--no-textconv")
-        diff = _git(project, "diff", *plain, "HEAD", "--", *map(str, sources))
+        diff = known and git(project, "diff", *plain, "HEAD", "--", *map(str, sources))
         _annotate(snapshot, copy, redact(diff or ""))
         _publish(copy, snapshot.path)
     _require_unaltered(snapshot, expected)
@@ -79,7 +81,7 @@ def take(results: Path, project: Path = PROJECT) -> Snapshot:
 
 def describe(results: Path, project: Path = PROJECT) -> Snapshot:
     """Returns the same as `take`, and writes nothing."""
-    known = _files_in_git(project)
+    known = files_in_git(project)
     expected = checksums(project, _own_files(project, known))
     snapshot = _describe(expected, results, project, known)
     if snapshot.path.exists():
@@ -92,9 +94,11 @@ def _describe(
 ) -> Snapshot:
     digest = code_id(expected)
     dirty, commit = False, None
-    if known is not None:
-        dirty = bool(_git(project, "status", "--porcelain", "--", *expected))
-        commit = _git(project, "rev-parse", "HEAD")
+    if record := built(project / "antioversmooth"):
+        dirty, commit = record.dirty or digest != record.code, record.commit
+    elif known is not None:
+        dirty = bool(git(project, "status", "--porcelain", "--", *expected))
+        commit = git(project, "rev-parse", "HEAD")
     return Snapshot(digest, results / "snapshots" / digest, commit, dirty)
 
 
@@ -102,7 +106,7 @@ def _own_files(project: Path, known: Set[Path] | None) -> list[Path]:
     """The modules that jobs can import.
 
     Args:
-        known: See `_files_in_git`.
+        known: See `files_in_git`.
 
     Raises:
         LaunchError: The content of one comes from outside of the project, or git ignores it: it
@@ -122,17 +126,6 @@ def _own_files(project: Path, known: Set[Path] | None) -> list[Path]:
             f" {problem}; make it a file of the project that git does not ignore"
         )
     return sources
-
-
-def _files_in_git(project: Path) -> set[Path] | None:
-    """The tracked files of the package, and new ones that are not ignored.
-
-    None where git does not track the project: also where a repository around it, such as that of
-    the folder that a virtual environment lies in, ignores it.
-    """
-    listed = _git(project, "ls-files", "-z", "-co", "--exclude-standard", "--", "antioversmooth")
-    known = {Path(name) for name in (listed or "").split("\0") if name}
-    return known if Path("antioversmooth/__init__.py") in known else None
 
 
 def _annotate(snapshot: Snapshot, copy: Path, diff: str) -> None:
@@ -168,14 +161,3 @@ def _require_unaltered(snapshot: Snapshot, expected: Mapping[str, str]) -> None:
         " came or went since it was copied, and runs would run other code under its id; move it"
         " away when no job runs from it, and launch again: that copies the code anew"
     )
-
-
-def _git(project: Path, *arguments: str) -> str | None:
-    """Output of a git command; None where there is no git, no repository or no commit."""
-    command = ["git", *arguments]
-    try:
-        answer = subprocess.run(command, cwd=project, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    # files have any encoding
-    return answer.stdout.decode(errors="replace").strip()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from layouts import CLASSES, split_of
 
+from antioversmooth import installation
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.datasets.layouts import huggingface
@@ -98,7 +99,8 @@ def test_the_extra_is_named_where_the_library_is_missing(
     tmp_path: Path, trees: Trees, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
-    with pytest.raises(DataError, match=r"pip install -e '.\[huggingface\]'"):
+    monkeypatch.setattr(installation, "is_checkout", lambda: False)
+    with pytest.raises(DataError, match=r'pip install "antioversmooth\[huggingface\]"'):
         open_dataset(trees("huggingface", tmp_path))
 
 

@@ -346,6 +346,22 @@ def test_a_repository_around_that_ignores_the_project_is_not_its_history(
     assert (created.commit, created.dirty) == (None, False)
 
 
+def test_the_commit_of_an_installed_package_is_that_of_its_build(
+    project: Path, tmp_path: Path
+) -> None:
+    """Although its environment lies in a repository that tracks all files."""
+    code = snapshot.describe(tmp_path / "results", project).id
+    record = {"commit": "c0ffee", "dirty": False, "code": code}
+    (project / "antioversmooth" / "_built.json").write_text(json.dumps(record))
+    commit_all(tmp_path)
+    created = snapshot.take(tmp_path / "results", project)
+    assert (created.id, created.commit, created.dirty) == (code, "c0ffee", False)
+    (project / "antioversmooth" / "models" / "scaling.py").write_text("omega = 1\n")
+    altered = snapshot.take(tmp_path / "results", project)
+    assert (altered.commit, altered.dirty) == ("c0ffee", True)
+    assert (altered.path / "uncommitted.diff").read_text() == ""
+
+
 @pytest.mark.parametrize("kind", ["worktree", "submodule", "folder"])
 def test_the_commit_is_that_of_the_repository_that_tracks_the_project(
     kind: str, project: Path, tmp_path: Path

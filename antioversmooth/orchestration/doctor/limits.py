@@ -128,7 +128,7 @@ def acceptance(site: Site) -> Iterator[Finding]:
         yield found_on_login("sbatch --test-only", Level.warning, text, advice)
     elif refusal:
         text = f"SLURM would refuse a job of this profile: {refusal}"
-        advice = "change the profile; `launch.py --dry-run` shows the script"
+        advice = "change the profile; a launch with --dry-run shows the script"
         yield found_on_login("sbatch --test-only", Level.wrong, text, advice)
     else:
         text = "SLURM would accept a job of this profile"

@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from antioversmooth.background import background_thread
@@ -27,11 +28,16 @@ def mirroring(
 ) -> Iterator[None]:
     """Syncs repeatedly in processes of its own, so that slow tracking delays nothing.
 
+    Without MLflow it does nothing; the end of a launch says so.
+
     Args:
         arguments: What to sync, as on the command line: specs, overrides, `--seeds`.
         say: Shows a line, from another thread: the first failure, the recovery, and at the end of
             the block the failure of the last sync.
     """
+    if find_spec("mlflow") is None:
+        yield
+        return
     # weights wait until the end
     command = [sys.executable, "-m", "antioversmooth", "sync", "--no-models", *arguments]
     problem = ""

@@ -1,0 +1,84 @@
+"""A new project folder, and the specs that a command reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from antioversmooth import cli, installation, spec
+from antioversmooth.project import find_root, make_project, readable_root
+
+PROJECT = Path(__file__).parent.parent
+
+
+def test_a_new_project_has_every_spec_of_the_package_and_they_compose(tmp_path: Path) -> None:
+    folder = tmp_path / "a new folder" / "project"
+    make_project(folder)
+    own = {path.relative_to(PROJECT) for path in (PROJECT / "experiments").rglob("*.yaml")}
+    made = {path.relative_to(folder) for path in (folder / "experiments").rglob("*.yaml")}
+    assert {path for path in own if not path.name.startswith("local-")} < made
+    assert find_root(folder / "experiments" / "tables") == folder
+    request = spec.load([folder / "experiments/tables/smoke.yaml"], ["cluster=my_site"])
+    assert request.experiments[0].cluster.name == "my_site"
+
+
+def test_a_new_project_names_no_program_that_it_lacks(tmp_path: Path) -> None:
+    make_project(tmp_path)
+    assert not (tmp_path / "launch.py").exists()
+    for path in filter(Path.is_file, tmp_path.rglob("*")):
+        assert "python launch.py" not in path.read_text(), path
+
+
+def test_a_folder_with_a_file_of_that_name_is_refused_and_left_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "Makefile").write_text("all:\n")
+    assert cli.main(["init", str(tmp_path)]) == 2
+    assert "has its own Makefile: nothing was written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]
+
+
+def test_an_interrupted_init_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = make_project(tmp_path)
+    (tmp_path / "experiments/deit_s12.yaml").unlink()
+    assert cli.main(["init", str(tmp_path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == [str(tmp_path / "experiments/deit_s12.yaml")]
+    assert make_project(tmp_path) == []
+    assert tmp_path / ".gitignore" in written
+
+
+def test_commands_that_only_read_find_the_specs_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (readable_root() / "experiments/deit_s12.yaml").is_file()
+    (tmp_path / "experiments").mkdir()
+    assert readable_root() == tmp_path
+
+
+def test_outside_of_a_project_the_way_to_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["launch", "smoke", "--dry-run"]) == 2
+    assert "`antioversmooth init DIR` makes a project" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("mlflow.entities", "tracking"), ("mlxtend", "mini"), ("rich", "train")]
+)
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(
+    module: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installation, "is_checkout", lambda: False)
+    assert installation.remedy(module) == f'run `pip install "antioversmooth[{extra}]"`'
+
+
+def test_the_version_of_a_checkout_names_its_commit(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    commit = installation.git(PROJECT, "rev-parse", "HEAD") or "unknown"
+    assert f"commit {commit}" in capsys.readouterr().out
