@@ -216,25 +216,31 @@ def test_significant(value: int, text: str) -> None:
 
 
 def test_the_page_draws_gains_with_intervals_beside_the_papers_on_one_axis() -> None:
-    gains = [Gain("a" * 60, 1.5, (-1.0, 4.0), 1.1), Gain("b", -2.0, None, None)]
+    gains = [Gain("a" * 70, 1.5, (-1.0, 4.0), 1.1), Gain("b", -2.0, None, None)]
     chart = gain_chart(gains)
     assert (chart.x.low, chart.x.high) == (-2.0, 4.0)
     assert [label for _, label in chart.ticks()] == ["-2", "0", "2", "4"]
     middle = chart.x.at(1.0)
     assert middle == pytest.approx((chart.x.at(-2.0) + chart.x.at(4.0)) / 2)
     assert chart.left < chart.x.at(-2.0) < chart.x.at(4.0) < chart.width
-    assert chart.gains[0].label == "a" * 39 + "…"
+    assert chart.gains[0].label == "a" * 59 + "…"
     assert gain_chart([Gain("small", 0.3, (0.2, 0.4), None)]).x.low == 0, "0 is always there"
 
 
-def test_gains_are_drawn_where_one_has_an_interval(small: Document) -> None:
+def test_gains_are_drawn_above_the_table_with_their_interval_where_there_is_one(
+    small: Document,
+) -> None:
     drawn = page.render(small)
     assert drawn.count('<line class="interval s0" x1=') == 1
     assert drawn.count('<circle class="hollow s1" cx="') == 2, "the paper's gain, and the legend"
     for row in small["rows"]:
         if row["gain"]:
             row["gain"]["interval"] = None
-    assert "Gain of each row over its baseline" not in page.render(small)
+    undecided = page.render(small)
+    assert "interval s0" not in undecided.partition('<ul class="legend">')[0]
+    assert "gain, one seed: no interval" in undecided
+    places = [undecided.index(part) for part in ("Gain of each row", "Accuracy after", "<table")]
+    assert places == sorted(places)
 
 
 def test_the_readme_block_is_replaced_and_nothing_else(small: Document, tmp_path: Path) -> None:

@@ -113,8 +113,8 @@ class Gain:
     """The paper's gain; None where it has none."""
 
 
-LINE_HEIGHT, LABEL_WIDTH, LABEL_LENGTH = 24, 250, 40
-"""Pixels of a row and of its label, and characters of the label."""
+LINE_HEIGHT, LABEL_LENGTH = 36, 60
+"""Pixels of a row with its label above the line, and characters of the label."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ class GainChart:
     x: Axis
     top: int = TOP
     line_height: int = LINE_HEIGHT
-    left: int = LABEL_WIDTH
-    width: int = LABEL_WIDTH + WIDTH - LEFT
+    left: int = RIGHT
+    width: int = WIDTH
 
     @property
     def bottom(self) -> int:
@@ -155,8 +155,8 @@ def gain_chart(gains: Sequence[Gain]) -> GainChart:
         values += [gain.mean, *(gain.interval or ())]
         values += [] if gain.paper is None else [gain.paper]
     shown = [replace(gain, label=shorten(gain.label, LABEL_LENGTH)) for gain in gains]
-    width = GainChart.width
-    return GainChart(shown, _axis(values, LABEL_WIDTH + RIGHT, width - RIGHT))
+    # a circle at an end is not cut off
+    return GainChart(shown, _axis(values, 2 * RIGHT, WIDTH - 2 * RIGHT))
 
 
 def shorten(text: str, length: int) -> str:

@@ -1,4 +1,4 @@
-"""A table as one self-contained HTML file: sortable, with curves and the provenance of each row."""
+"""A table as one HTML file: gains and curves, then the rows with their provenance."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ from antioversmooth.reporting.table.document import Document
 def render(document: Document) -> str:
     """The whole page. It fetches nothing, and its content security policy forbids to."""
     columns = cells.shown_columns(document)
+    # what the table is, behind the warning that rows of it are missing
+    first = 1 if document["complete"] else 2
     return html.render(
         "page.html",
         document=document,
+        first=document["caption"][:first],
+        explanation=document["caption"][first:],
         columns=list(zip(columns, cells.headings(document, columns), strict=True)),
         rows=[_row(document, columns, row) for row in document["rows"]],
         gains=_gains(document),
@@ -59,7 +63,7 @@ def _kind(row: Row) -> str:
 
 
 def _gains(document: Document) -> GainChart | None:
-    """The gains of all rows; None where no gain has an interval, and says little."""
+    """The gains of all rows; None where there are none."""
     rows = {row.get("row") or row["experiment"]: row for row in document["rows"]}
     gains = []
     for row in document["rows"]:
@@ -70,7 +74,7 @@ def _gains(document: Document) -> GainChart | None:
             paper = None if None in published else published[0] - published[1]
             label = ", ".join(filter(None, [row["label"], row["group"]]))
             gains.append(Gain(label, row["gain"]["mean"], interval, paper))
-    return gain_chart(gains) if any(gain.interval for gain in gains) else None
+    return gain_chart(gains) if gains else None
 
 
 def _accuracy(row: Row) -> list[Points]:
