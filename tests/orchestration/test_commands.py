@@ -198,7 +198,7 @@ def test_a_copy_of_another_run_shows_none_of_its_numbers_and_is_not_launched(
     assert str(project) not in row.problem
     before = {path: path.read_bytes() for path in copied.dir.rglob("*") if path.is_file()}
     for command in (["--backend=local"], ["--backend=slurm", "--yes"]):
-        assert launch([*words, *command], project=project, description="") == 2
+        assert launch([*words, *command], project=project) == 2
         assert reason in capsys.readouterr().err
     assert {path: path.read_bytes() for path in before} == before
     assert cli.main(["why", *words]) == 0

@@ -137,7 +137,7 @@ def test_a_plan_of_twice_the_runs_opens_twice_the_files_and_lists_the_folder_of_
         listed.clear()
         arguments = [*MINI, "--backend=slurm", "--dry-run", "--json", *_seeds(count)]
         with counted_opens(project / "results") as counts, counted_comparisons() as pairs:
-            assert launch(arguments, project=project, description="") == 0
+            assert launch(arguments, project=project) == 0
         assert len(pairs) <= 4 * count
         opened.append(counts.total())
         listings.append(listed.count("deit_s12"))

@@ -98,7 +98,7 @@ def test_a_plan_opens_each_file_of_a_run_once(
     run: Run = request.getfixturevalue(state)
     arguments = [*MINI, "--backend=local", "--dry-run"]
     with counted_opens(run.dir) as counts:
-        assert launch(arguments, project=tmp_path, description="") == 0
+        assert launch(arguments, project=tmp_path) == 0
     assert counts["attempts.jsonl"] == 1
     assert max(counts.values()) == 1, counts
 

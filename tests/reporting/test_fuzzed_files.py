@@ -148,7 +148,7 @@ def begin(project: Project) -> None:
 
 def dry_run(project: Project) -> int:
     words = ["small", "--dry-run", "--backend", "local"]
-    return call(*words, program=lambda it: launch(it, project=project.root, description=""))[0]
+    return call(*words, program=lambda it: launch(it, project=project.root))[0]
 
 
 def require_true_numbers(project: Project) -> None:
