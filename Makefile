@@ -11,7 +11,7 @@ WORKERS ?= 2
 PAPER_FIGURES := $(addprefix experiments/figures/,teaser.yaml $(addsuffix _deit_s24.yaml,similarity spectra layers heads bounds scales))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-paper test test-slurm docs-run chaos slurm-shell check format smoke bench check-gpu pretrained study figures ui docs lock
+.PHONY: help setup reproduce-paper test test-slurm docs-run chaos slurm-shell check format smoke bench bench-peers check-gpu pretrained study figures ui docs lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
@@ -69,6 +69,9 @@ smoke: .venv/.installed ## run two rows of the mini table, from spec to table, i
 
 bench: .venv/.installed ## compare speed and memory with timm's: results/bench.md
 	@OMP_NUM_THREADS=1 $(PY) -m benchmarks $(ARGS)
+
+bench-peers: .venv/.installed ## compare whole trainings and commands with other programs: results/peers.md
+	@OMP_NUM_THREADS=1 $(PY) -m benchmarks.peers $(ARGS)
 
 check-gpu: .venv/.installed ## check a machine with a GPU, in 8 minutes: tests, exactness, speed: results/gpu/
 	@$(PY) -m benchmarks.gpu $(ARGS)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from benchmarks import host, methods, size
-from benchmarks.goals import exact, goals, speeds
+from benchmarks.goals import Goal, exact, goals, speeds
 from benchmarks.models import PLAIN
 from benchmarks.timing import Spread, relative, spread
 
@@ -34,30 +34,26 @@ def markdown(measured: dict[str, Any]) -> str:
             " scaled and multiplied. Scales are not zero."
         ),
         *(
-            _section(f"{name}, multiples of timm's own", _model(case))
+            section(f"{name}, multiples of timm's own", _model(case))
             for name, case in measured["models"].items()
         ),
-        _section(
+        section(
             "DeiT-S's attention layer alone, multiples of timm's own",
             _attention(measured["attention"]),
         ),
-        *(
-            [_section(METHODS_TITLE, _methods(measured["methods"]))]
-            if "methods" in measured
-            else []
-        ),
-        *([_section(HOST_TITLE, _host(measured["host"]))] if "host" in measured else []),
-        _section("Input, one core", _pipeline(measured)),
-        _section("Start, checkpoints, MLflow, tables and listings", _start(measured)),
-        *([_section("Size", size.rows(measured["size"]))] if "size" in measured else []),
-        _section("Goals", _goals(measured)),
+        *([section(METHODS_TITLE, _methods(measured["methods"]))] if "methods" in measured else []),
+        *([section(HOST_TITLE, _host(measured["host"]))] if "host" in measured else []),
+        section("Input, one core", _pipeline(measured)),
+        section("Start, checkpoints, MLflow, tables and listings", _start(measured)),
+        *([section("Size", size.rows(measured["size"]))] if "size" in measured else []),
+        section("Goals", goal_rows(goals(measured))),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def input_markdown(found: dict[str, Any]) -> str:
     """The table of the input pipelines alone."""
-    return _section("Input, one core", _pipeline({"pipeline": found}))
+    return section("Input, one core", _pipeline({"pipeline": found}))
 
 
 def _measured_again(machines: dict[str, Any]) -> Iterator[str]:
@@ -67,7 +63,8 @@ def _measured_again(machines: dict[str, Any]) -> Iterator[str]:
         yield f"Measured again alone: {'; '.join(parts)}."
 
 
-def _section(title: str, rows: Iterator[list[str]]) -> str:
+def section(title: str, rows: Iterator[list[str]]) -> str:
+    """A heading and a table, whose first row is its head."""
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]
     return f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -79,7 +76,7 @@ def _model(case: dict[str, Any]) -> Iterator[list[str]]:
     for name in case["step_s"]:
         measures = (case["peak_bytes"], case["saved_bytes"], case["moved_bytes"])
         ratios = [f"{exact(m, name).median:.3f}" if m[name] else "-" for m in measures]
-        yield [name, _spread(forward[name]), _spread(step[name]), *ratios]
+        yield [name, spread_text(forward[name]), spread_text(step[name]), *ratios]
     seconds = [
         f"{spread(case[key][PLAIN]).median / case['images']:.3f} s"
         for key in ("forward_s", "step_s")
@@ -98,13 +95,13 @@ def _attention(times: dict[str, Any]) -> Iterator[list[str]]:
     yield ["", "forward", "forward and backward"]
     forward, both = relative(times["forward_s"], PLAIN), relative(times["backward_s"], PLAIN)
     for name in forward:
-        yield [name, _spread(forward[name]), _spread(both[name])]
+        yield [name, spread_text(forward[name]), spread_text(both[name])]
 
 
 def _methods(times: dict[str, Any]) -> Iterator[list[str]]:
     yield ["", "a training step", f"multiple of {methods.BACKBONE}'s"]
     for name, ratio in relative(times, methods.BACKBONE).items():
-        yield [name, f"{spread(times[name]).median:.2f} s", _spread(ratio)]
+        yield [name, f"{spread(times[name]).median:.2f} s", spread_text(ratio)]
 
 
 def _host(times: dict[str, Any]) -> Iterator[list[str]]:
@@ -113,7 +110,7 @@ def _host(times: dict[str, Any]) -> Iterator[list[str]]:
         ratios = relative(rounds, host.STOCK)
         for name, seconds in rounds.items():
             median = f"{1000 * spread(seconds).median:.1f} ms"
-            yield [f"{name}{wrapped}", median, _spread(ratios[name])]
+            yield [f"{name}{wrapped}", median, spread_text(ratios[name])]
 
 
 _PARTS = {"methods": (METHODS_TITLE, _methods), "host": (HOST_TITLE, _host)}
@@ -129,7 +126,7 @@ def _pipeline(measured: dict[str, Any]) -> Iterator[list[str]]:
     ]
     ratios = speeds(measured)
     for name, seconds in found["round_s"].items():
-        yield [name, f"{found['images'] / spread(seconds).median:.0f}", _spread(ratios[name])]
+        yield [name, f"{found['images'] / spread(seconds).median:.0f}", spread_text(ratios[name])]
     black = f"{found['black']:,} of them black, as posterize to 0 bits makes them"
     yield [
         "*views of DeiT's recipe that came out whole*",
@@ -141,21 +138,23 @@ def _pipeline(measured: dict[str, Any]) -> Iterator[list[str]]:
 def _start(measured: dict[str, Any]) -> Iterator[list[str]]:
     yield ["", "seconds"]
     for name, seconds in {**measured["start"], **measured["checkpoint"]}.items():
-        yield [name, _spread(spread(seconds))]
+        yield [name, spread_text(spread(seconds))]
     later = {**measured["mirror"], **measured["table"], **measured["listing"]}
-    yield from ([name, _spread(spread(seconds))] for name, seconds in later.items())
+    yield from ([name, spread_text(spread(seconds))] for name, seconds in later.items())
 
 
-def _goals(measured: dict[str, Any]) -> Iterator[list[str]]:
+def goal_rows(found: Iterable[Goal]) -> Iterator[list[str]]:
+    """Rows of a table of goals, with its head: what was measured, the limit and the verdict."""
     yield ["", "measured", "goal", ""]
-    for goal in goals(measured):
+    for goal in found:
         verdict = "reached" if goal.reached else "**missed**"
         sign = "≤" if goal.at_most else "≥"
         noise = "" if goal.is_clear else ", within the noise"
-        yield [goal.name, _spread(goal.measured), f"{sign} {goal.limit:.2f}", verdict + noise]
+        yield [goal.name, spread_text(goal.measured), f"{sign} {goal.limit:.2f}", verdict + noise]
 
 
-def _spread(found: Spread) -> str:
+def spread_text(found: Spread) -> str:
+    """A median with the middle half of the rounds."""
     if found.low == found.high:
         return f"{found.median:.3f}"
     return f"{found.median:.2f} ({found.low:.2f} to {found.high:.2f})"

@@ -62,14 +62,18 @@ def time_process(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     exit_code: int = 0,
+    limit_s: float | None = None,
 ) -> tuple[float, float]:
     """Seconds of a process and its children: of CPU, and by the clock.
 
     Raises:
         RuntimeError: It ends with another exit code than expected.
+        TimeoutExpired: It did not end within `limit_s` seconds.
     """
     start, before = time.perf_counter(), os.times()
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=True, timeout=limit_s
+    )
     wall, after = time.perf_counter() - start, os.times()
     if done.returncode != exit_code:
         raise RuntimeError(f"{command} ended with {done.returncode}: {done.stderr}")
