@@ -82,7 +82,7 @@ def test_cpu_seconds_lie_between_readings() -> None:
 
 
 def test_a_process_and_its_children_are_watched(tmp_path: Path) -> None:
-    child = "import time\\nheld = bytearray(2**25)\\nwhile time.process_time() < 0.3: pass"
+    child = "import time\nheld = bytearray(2**25)\nwhile time.process_time() < 0.6: pass"
     words = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     found = watch(
         [sys.executable, "-c", words],
