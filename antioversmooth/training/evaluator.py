@@ -86,11 +86,24 @@ class Evaluator:
         self.preprocessing = DevicePreprocessing(experiment.data, seed=0, device=ranks.device)
 
     def __call__(self, model: nn.Module) -> Evaluation:
+        """The evaluation of one model."""
+        return self.each([model])[0]
+
+    def each(self, models: Sequence[nn.Module]) -> list[Evaluation]:
+        """The evaluations of several models in one pass over the images, each read once."""
         started = time.perf_counter()
-        sums, unreadable = self._sums(model)
-        images, top1, top5, loss = self.ranks.sum(sums)
-        total = images.sum()
+        sums, unreadable = self._sums(models)
+        summed = self.ranks.sum(sums)
+        total = summed[0, 0].sum()
         names = self._names(unreadable) if total < len(self.images.labels) else []
+        images_per_s = float(total) / (time.perf_counter() - started)
+        return [self._evaluation(one, images_per_s, tuple(names)) for one in summed]
+
+    def _evaluation(
+        self, sums: Tensor, images_per_s: float, unreadable: tuple[str, ...]
+    ) -> Evaluation:
+        images, top1, top5, loss = sums
+        total = images.sum()
         if not loss.sum().isfinite():
             raise CheckpointError(
                 f"the loss on the validation images of {self.data.name} is not a finite number: the"
@@ -103,8 +116,8 @@ class Evaluator:
             loss=float(loss.sum() / total),
             per_class=(100 * top1 / images).tolist(),
             num_images=int(total),
-            images_per_s=float(total) / (time.perf_counter() - started),
-            unreadable=tuple(names),
+            images_per_s=images_per_s,
+            unreadable=unreadable,
             device=self.ranks.device_name,
         )
 
@@ -115,13 +128,15 @@ class Evaluator:
         return names
 
     @torch.no_grad()
-    def _sums(self, model: nn.Module) -> tuple[Tensor, list[int]]:
-        """Sums by class of the images, [4, num_classes], and the indices of unreadable images.
+    def _sums(self, models: Sequence[nn.Module]) -> tuple[Tensor, list[int]]:
+        """Sums by class of the images, [models, 4, num_classes], and indices of unreadable images.
 
-        The rows are: images, top-1 hits, top-5 hits, loss.
+        The four are: images, top-1 hits, top-5 hits, loss.
         """
-        model.eval()
-        sums = torch.zeros(4, self.num_classes, dtype=torch.float64, device=self.ranks.device)
+        for model in models:
+            model.eval()
+        shape = len(models), 4, self.num_classes
+        sums = torch.zeros(shape, dtype=torch.float64, device=self.ranks.device)
         unreadable: list[int] = []
         for batch in self.batches:
             self.ranks.progress.mark()
@@ -129,17 +144,22 @@ class Evaluator:
             readable = batch.corrupt == OK
             unreadable += batch.corrupt[~readable].tolist()
             labels = batch.labels.to(self.ranks.device, non_blocking=True)
-            with autocast(self.ranks.device, self.precision):
-                logits = model(self.preprocessing.normalise(batch.images))
-            if self.columns is not None:
-                logits = logits[:, self.columns]
             counted = readable.to(self.ranks.device, non_blocking=True)
-            sums.index_add_(1, labels, _scores(logits.float(), labels) * counted)
+            images = self.preprocessing.normalise(batch.images)
+            for model, of_model in zip(models, sums, strict=True):
+                scores = _scores(self._logits(model, images), labels)
+                of_model.index_add_(1, labels, scores * counted)
         return sums, unreadable
+
+    def _logits(self, model: nn.Module, images: Tensor) -> Tensor:
+        """[B, classes of the images]."""
+        with autocast(self.ranks.device, self.precision):
+            logits: Tensor = model(images)
+        return (logits if self.columns is None else logits[:, self.columns]).float()
 
 
 def _scores(logits: Tensor, labels: Tensor) -> Tensor:
-    """The rows of `Evaluator._sums` for each image; [4, B]."""
+    """The four of `Evaluator._sums` for each image; [4, B]."""
     best = logits.topk(min(5, logits.shape[1])).indices
     hits = best == labels[:, None]
     loss = F.cross_entropy(logits, labels, reduction="none")

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import processes
 import pytest
@@ -51,6 +52,27 @@ def test_accuracy_and_loss_are_those_of_the_logits(tiny_run: Callable[..., Run])
     assert measured.loss == pytest.approx(F.cross_entropy(logits, labels).item(), abs=1e-6)
     zeros = (ranks[labels == 0] == 0).double().mean().item()
     assert measured.per_class[0] == pytest.approx(100 * zeros, abs=1e-9)
+
+
+def test_several_models_are_evaluated_in_one_pass_as_each_is_alone(
+    tiny_run: Callable[..., Run],
+) -> None:
+    run = tiny_run("runtime.eval_batch=100")
+    models = [new_model(run.experiment, seed) for seed in (0, 1)]
+    alone = [evaluator(run)(model).metrics() for model in models]
+    both = evaluator(run)
+    passes: list[int] = []
+    batches = both.batches
+
+    class Counted:
+        def __iter__(self) -> Iterator[Any]:
+            passes.append(1)
+            return iter(batches)
+
+    both.batches = Counted()  # type: ignore[assignment]
+    assert [found.metrics() for found in both.each(models)] == alone
+    assert alone[0] != alone[1]
+    assert len(passes) == 1
 
 
 def test_the_shares_of_all_ranks_are_the_split_once(tiny_run: Callable[..., Run]) -> None:

@@ -228,12 +228,13 @@ class Trainer:
         Args:
             measured: Other metrics of the epoch.
         """
-        evaluation = self.evaluator(self.learner.model)
+        ema = self.learner.ema
+        averages = [] if ema is None else [ema.module]
+        evaluation, *of_averages = self.evaluator.each([self.learner.model, *averages])
         if evaluation.unreadable and self.ranks.is_main:
             self.attempt.note_unreadable(evaluation.unreadable)
         metrics = evaluation.metrics()
-        if self.learner.ema is not None:
-            average = self.evaluator(self.learner.ema.module)
+        for average in of_averages:
             metrics |= {EMA_TOP1: average.top1, EMA_TOP5: average.top5}
         epoch = self.step // self.config.steps_per_epoch
         self.attempt.record(self.step, epoch=epoch, **metrics, **(measured or {}))
