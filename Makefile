@@ -1,5 +1,6 @@
 # Every target runs a command that you could type yourself; `make help` lists the targets.
 #   PYTHON=    interpreter for .venv (3.11 to 3.13)        SEEDS=0,1,2   seeds of every row
+#   CPU=1      of setup: PyTorch's CPU build, for Linux without a GPU
 #   IMAGENET=  ImageNet folder: the full reproduction      ARGS=         further arguments
 SHELL := /bin/sh
 PY := .venv/bin/python
@@ -11,13 +12,13 @@ WORKERS ?= 2
 PAPER_FIGURES := $(addprefix experiments/figures/,teaser.yaml $(addsuffix _deit_s24.yaml,similarity spectra layers heads bounds scales))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce-paper test test-slurm docs-run chaos slurm-shell check format smoke bench bench-peers check-gpu pretrained study figures ui docs lock
+.PHONY: help setup reproduce-paper test test-pythons test-slurm docs-run chaos slurm-shell check format smoke bench bench-peers check-gpu pretrained study figures ui docs lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z%-]*\):.*## /  make \1\t/p' Makefile | expand -t 28
 
 .venv/.installed: pyproject.toml requirements.lock
-	@PYTHON=$(PYTHON) scripts/setup.sh
+	@PYTHON=$(PYTHON) CPU=$(CPU) scripts/setup.sh
 
 setup: .venv/.installed ## create .venv once; the other targets do this when needed
 
@@ -51,6 +52,9 @@ ui: .venv/.installed ## open MLflow on all runs, and keep it up to date
 
 test: .venv/.installed ## run every test that needs no SLURM
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not slurm" $(ARGS)
+
+test-pythons: ## set up each of Python 3.11, 3.12 and 3.13 in build/, and test it
+	@CPU=$(CPU) WORKERS=$(WORKERS) PYTHONS="$(PYTHONS)" ARGS="$(ARGS)" scripts/test_pythons.sh
 
 test-slurm: .venv/.installed ## run the tests on a private SLURM (Linux, Debian's packages)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m slurm tests/slurm -o faulthandler_timeout=1200 $(ARGS)

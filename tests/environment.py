@@ -104,6 +104,7 @@ def _required(package: metadata.Distribution, extras: Sequence[str]) -> list[met
             # an extra that stands for others of its own package
             needed = package if name == package.name else metadata.distribution(name)
             if needed is not package:
+                assert one.specifier.contains(needed.version, prereleases=True), text
                 found[name] = needed
             for key in {(name, wanted) for wanted in ("", *one.extras)} - seen:
                 seen.add(key)

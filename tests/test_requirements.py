@@ -29,32 +29,90 @@ def test_every_package_of_the_lock_has_one_version_and_checksums_of_its_files() 
     assert "://" not in text
 
 
-@pytest.mark.parametrize("altered", [False, True])
-def test_set_up_refuses_a_package_that_is_not_the_one_of_the_lock(
-    altered: bool, tmp_path: Path
-) -> None:
-    wheel = tmp_path / "wheels/tiny-1.0-py3-none-any.whl"
-    wheel.parent.mkdir()
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new virtual environment, which takes longer to make than to copy."""
+    made = tmp_path_factory.mktemp("environment") / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", str(made)], check=True)
+    return made
+
+
+@pytest.fixture
+def project(environment: Path, tmp_path: Path) -> Path:
+    """A folder that can be set up, without a lock, packages and a project."""
+    shutil.copytree(environment, tmp_path / ".venv", symlinks=True)
+    shutil.copytree(PROJECT / "scripts", tmp_path / "scripts")
+    return tmp_path
+
+
+def make_wheel(folder: Path, name: str, version: str) -> str:
+    """Writes an empty wheel; returns its line of a lock."""
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    wheel.parent.mkdir(exist_ok=True)
+    about = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(wheel, "w") as file:
-        about = "tiny-1.0.dist-info"
-        file.writestr("tiny.py", "")
-        file.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        file.writestr(f"{name}.py", "")
+        file.writestr(
+            f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
         file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         file.writestr(f"{about}/RECORD", "")
-    checksum = "0" * 64 if altered else hashlib.sha256(wheel.read_bytes()).hexdigest()
-    (tmp_path / "requirements.lock").write_text(f"tiny==1.0 --hash=sha256:{checksum}\n")
-    shutil.copytree(PROJECT / "scripts", tmp_path / "scripts")
+    checksum = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return f"{name}=={version} --hash=sha256:{checksum}\n"
+
+
+def set_up(project: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs set-up in a folder with a lock and no project; packages come from `wheels/` alone."""
     environment = {**os.environ, "PYTHON": sys.executable, "PIP_CONFIG_FILE": os.devnull}
-    environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheel.parent)}
+    environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(project / "wheels"), **variables}
     done = subprocess.run(
-        ["sh", "scripts/setup.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True
+        ["sh", "scripts/setup.sh"], cwd=project, env=environment, capture_output=True, text=True
     )
+    # there is no project in this folder
     assert done.returncode == 2
-    installed = list((tmp_path / ".venv").rglob("site-packages/tiny.py"))
-    if altered:
-        assert not installed
-        assert "a package differs from the one of requirements.lock" in done.stderr
+    return done
+
+
+def installed(project: Path) -> set[str]:
+    """The modules of `make_wheel` that are installed, of those that tests ask for."""
+    asked = ("tiny", "torch", "torchvision", "triton", "nvidia_ml_py")
+    return {name for name in asked if list((project / ".venv").rglob(f"site-packages/{name}.py"))}
+
+
+@pytest.mark.parametrize("altered", [False, True])
+def test_set_up_refuses_a_package_that_is_not_the_one_of_the_lock(
+    altered: bool, project: Path
+) -> None:
+    line = make_wheel(project / "wheels", "tiny", "1.0")
+    line = f"tiny==1.0 --hash=sha256:{'0' * 64}\n" if altered else line
+    (project / "requirements.lock").write_text(line)
+    done = set_up(project)
+    assert installed(project) == (set() if altered else {"tiny"})
+    assert ("a package differs from the one of requirements.lock" in done.stderr) is altered
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyTorch has no other build")
+@pytest.mark.parametrize("offered", [True, False])
+def test_set_up_without_cuda_takes_the_cpu_build_and_leaves_out_what_only_cuda_needs(
+    offered: bool, project: Path
+) -> None:
+    names = ("tiny", "torch", "torchvision", "triton", "nvidia_ml_py")
+    lines = [make_wheel(project / "wheels", name, "1.0") for name in names]
+    (project / "requirements.lock").write_text("".join(lines).replace("_", "-"))
+    for name in ("torch", "torchvision") if offered else ():
+        make_wheel(project / "wheels", name, "1.0+cpu")
+    done = set_up(project, CPU="1")
+    if offered:
+        assert installed(project) == {"tiny", "torch", "torchvision", "nvidia_ml_py"}
+        assert list((project / ".venv").rglob("torch-1.0+cpu.dist-info"))
     else:
-        # there is no project in this folder
-        assert installed
-        assert "differs" not in done.stderr
+        assert not installed(project)
+        assert "no index offers this version of PyTorch's CPU build" in done.stderr
+
+
+def test_set_up_behind_a_proxy_that_refuses_says_so(project: Path) -> None:
+    (project / "requirements.lock").write_text(f"tiny==1.0 --hash=sha256:{'0' * 64}\n")
+    variables = {"PIP_NO_INDEX": "0", "https_proxy": "http://127.0.0.1:9"}
+    done = set_up(project, PIP_INDEX_URL="https://localhost/simple", **variables)
+    assert "cannot reach the package index" in done.stderr
+    assert "the proxy that https_proxy names" in done.stderr
