@@ -21,6 +21,7 @@ from benchmarks.suite import (
     Effort,
     machine,
     measure,
+    measure_compiled,
     measure_host,
     measure_input,
     measure_methods,
@@ -29,6 +30,7 @@ from benchmarks.suite import (
 _PARTS: dict[str, Callable[[Path, Effort], dict[str, Any]]] = {
     "size": lambda root, effort: size_costs(root, effort.size),
     "host": measure_host,
+    "compiled": measure_compiled,
     "methods": measure_methods,
 }
 """Parts that `--only` measures anew."""

@@ -51,10 +51,7 @@ def host_times(root: Path, *, rounds: int, overrides: tuple[str, ...] = ()) -> d
     fused AdamW. The others: a whole step of this project, which also normalises, erases, mixes and
     keeps the moving average.
     """
-    rows = {
-        name: spec.load_experiment(root / "experiments" / f"{name}.yaml", [*_TINY, *overrides])
-        for name in ROWS
-    }
+    rows = tiny_rows(root, overrides)
     alone = {name: OurStep(row, ranks=1) for name, row in rows.items()}
     found = {"": interleaved({STOCK: StockStep(rows[ROWS[0]]), **alone}, cpu_clock, rounds=rounds)}
     with _group_of_one():
@@ -62,6 +59,14 @@ def host_times(root: Path, *, rounds: int, overrides: tuple[str, ...] = ()) -> d
         stock = StockStep(rows[ROWS[0]], wrap=True)
         found[DDP] = interleaved({STOCK: stock, **wrapped}, cpu_clock, rounds=rounds)
     return found
+
+
+def tiny_rows(root: Path, overrides: tuple[str, ...]) -> dict[str, Experiment]:
+    """The rows with all their layers and tiny tensors, by name."""
+    return {
+        name: spec.load_experiment(root / "experiments" / f"{name}.yaml", [*_TINY, *overrides])
+        for name in ROWS
+    }
 
 
 @contextmanager
@@ -120,14 +125,15 @@ class OurStep:
 
 
 class StockStep:
-    """Forward and backward pass of timm's model, and fused AdamW.
+    """Forward and backward pass of timm's model, without the row's method, and fused AdamW.
 
     Args:
         wrap: Whether DistributedDataParallel is around the model.
     """
 
     def __init__(self, row: Experiment, *, wrap: bool = False) -> None:
-        model = new_model(row, seed=0).train()
+        plain = replace(row.model, method="none", method_options={})
+        model = new_model(replace(row, model=plain), seed=0).train()
         self.model: nn.Module = model
         if wrap:
             self.model = DistributedDataParallel(model, gradient_as_bucket_view=True)

@@ -6,10 +6,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from benchmarks import host, methods, size
+from benchmarks.compiled import COMPILED
 from benchmarks.goals import Goal, exact, goals, speeds
 from benchmarks.models import PLAIN
 from benchmarks.timing import Spread, relative, spread
 
+COMPILED_TITLE = (
+    "Host, blocks compiled: the same step with `runtime.compile`, beside timm's without it"
+)
 METHODS_TITLE = "Methods: a whole step of 4 images, DeiT-S of 12 layers, one CPU thread"
 HOST_TITLE = (
     "Host: a step of 8 images of two tokens, 24 layers; timm's is forward, backward and AdamW alone"
@@ -41,8 +45,11 @@ def markdown(measured: dict[str, Any]) -> str:
             "DeiT-S's attention layer alone, multiples of timm's own",
             _attention(measured["attention"]),
         ),
-        *([section(METHODS_TITLE, _methods(measured["methods"]))] if "methods" in measured else []),
-        *([section(HOST_TITLE, _host(measured["host"]))] if "host" in measured else []),
+        *(
+            section(title, rows(measured[part]))
+            for part, (title, rows) in _PARTS.items()
+            if part in measured
+        ),
         section("Input, one core", _pipeline(measured)),
         section("Start, checkpoints, MLflow, tables and listings", _start(measured)),
         *([section("Size", size.rows(measured["size"]))] if "size" in measured else []),
@@ -113,7 +120,33 @@ def _host(times: dict[str, Any]) -> Iterator[list[str]]:
             yield [f"{name}{wrapped}", median, spread_text(ratios[name])]
 
 
-_PARTS = {"methods": (METHODS_TITLE, _methods), "host": (HOST_TITLE, _host)}
+def _compiled(rows: dict[str, Any]) -> Iterator[list[str]]:
+    yield [
+        "",
+        "backend",
+        "first step",
+        "graphs",
+        "graphs of later steps",
+        "graph breaks",
+        "host time of a step",
+        "multiple of timm's",
+    ]
+    for name, found in rows.items():
+        counts = [str(found[key]) for key in ("graphs", "again", "breaks")]
+        line = [name, found["backend"], f"{found['first_s']:.0f} s", *counts]
+        if "step_s" in found:
+            median = spread(found["step_s"][COMPILED]).median
+            ratio = relative(found["step_s"], host.STOCK)[COMPILED]
+            yield [*line, f"{1000 * median:.1f} ms", spread_text(ratio)]
+        else:
+            yield [*line, "-", "-"]
+
+
+_PARTS = {
+    "methods": (METHODS_TITLE, _methods),
+    "host": (HOST_TITLE, _host),
+    "compiled": (COMPILED_TITLE, _compiled),
+}
 """Sections that a measurement of before may lack."""
 
 

@@ -18,6 +18,7 @@ import torchvision
 from antioversmooth import spec
 from antioversmooth.training.run.distributed import processor_name
 from benchmarks import (
+    compiled,
     host,
     listings,
     methods,
@@ -97,6 +98,7 @@ def measure(project: Path, effort: Effort, device: torch.device) -> dict[str, An
         "attention": attention,
         "methods": measure_methods(project, effort),
         "host": measure_host(project, effort),
+        "compiled": measure_compiled(project, effort),
         "pipeline": measure_input(project, effort),
         "start": startup.first_steps(project, rounds=effort.start_rounds),
         "mirror": mlflow_sync.sync_times(project, effort.sync),
@@ -117,6 +119,13 @@ def measure_methods(project: Path, effort: Effort) -> dict[str, Any]:
 def measure_host(project: Path, effort: Effort) -> dict[str, Any]:
     """The measurements of the host's time."""
     return host.host_times(project, rounds=effort.host_rounds, overrides=effort.host_overrides)
+
+
+def measure_compiled(project: Path, effort: Effort) -> dict[str, Any]:
+    """The measurements of compiled steps."""
+    return compiled.compiled_steps(
+        project, rounds=effort.host_rounds, overrides=effort.host_overrides
+    )
 
 
 def measure_input(project: Path, effort: Effort) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from antioversmooth.training.run.distributed import RankInfo, Ranks
 from antioversmooth.training.step.learner import Learner
 from antioversmooth.training.weights.initial import new_model
 from benchmarks.gpu.machine import the_device
-from benchmarks.gpu.parts import Finding
+from benchmarks.gpu.parts import PRELOADED, Finding
 
 ROW = "deit_s12_featscale"
 WORLD_SIZES = (1, 2)
@@ -58,7 +58,7 @@ def compare_ranks(root: Path) -> Iterator[Finding]:
 def _steps(row: Experiment, world_size: int) -> list[tuple[float, float]]:
     """Loss and norm of the gradient of each step."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
         arguments = [(row, rank, world_size, Path(folder)) for rank in range(world_size)]
         processes = [context.Process(target=_rank, args=given) for given in arguments]
