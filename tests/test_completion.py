@@ -108,6 +108,7 @@ def test_commands_are_completed(complete: Complete) -> None:
 def test_options_are_completed(complete: Complete) -> None:
     assert complete("antioversmooth ui --p") == ["--port"]
     assert complete("launch.py deit_s12 --d") == ["--detach", "--dry-run"]
+    assert complete("antioversmooth launch deit_s12 --d") == ["--detach", "--dry-run"]
 
 
 def test_choices_are_completed(complete: Complete) -> None:

@@ -61,7 +61,8 @@ def test_an_installed_package_does_all_that_a_checkout_does(wheel: Path, folder:
     (project / "experiments/tables/tiny.yaml").write_text(TINY)
     tiny = ("tiny", "profile=mini")
     # no jobs: this machine's SLURM may be a real one
-    env.run(project, "antioversmooth", "launch", *tiny, "--backend=local")
+    launched = env.run(project, "antioversmooth", "launch", *tiny, "--backend=local")
+    assert 'not installed: run `pip install "antioversmooth[tracking]"`' in launched.stdout
     assert_launched_from_the_built_code(env, project)
     states = json.loads(env.run(project, "antioversmooth", "status", *tiny, "--json").stdout)
     assert [run["state"] for run in states] == ["done", "done"]

@@ -38,8 +38,8 @@ class Packaged:
         path = Path(spec.origin).parent / self.file
         if not path.is_file():
             raise DataError(
-                f"the installed {self.package} has no {self.file}; install the version that"
-                " pyproject.toml names"
+                f"the installed {self.package} has no {self.file};"
+                f" {installation.remedy(self.package)}"
             )
         return path
 

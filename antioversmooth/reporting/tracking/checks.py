@@ -11,11 +11,13 @@ import re
 import sqlite3
 from contextlib import closing
 from http.client import HTTPException, InvalidURL
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
 from antioversmooth.errors import TrackingError
+from antioversmooth.installation import remedy
 from antioversmooth.redact import redact
 
 ANSWER_S = 10.0
@@ -43,10 +45,15 @@ def require_usable(uri: str) -> None:
     """Asks a server, or opens a SQLite file, as MLflow will; other stores are left to MLflow.
 
     Raises:
-        TrackingError: MLflow cannot keep its store at this path.
+        TrackingError: MLflow is not installed, or cannot keep its store at this path.
         OSError: The server does not answer, or the path is a folder.
         sqlite3.Error: The file is damaged, locked, or not to be written.
     """
+    if find_spec("mlflow") is None:
+        raise TrackingError(
+            f"MLflow is not installed: {remedy('mlflow')}. Run directories and tables are complete"
+            " without it"
+        )
     if is_server(uri):
         _ask_server(uri)
     elif uri.startswith("sqlite:"):

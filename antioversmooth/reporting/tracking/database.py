@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antioversmooth.errors import LaunchError, TrackingError, error_message
-from antioversmooth.installation import remedy
 from antioversmooth.redact import redact
 from antioversmooth.reporting.tracking import checks
 from antioversmooth.reporting.tracking.checks import is_server, without_credentials
@@ -167,7 +166,6 @@ _ADVICE = {
     "is full|No space|quota": "free some space, and run `antioversmooth sync`",
     r"\b40[13]\b": "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or a token",
     r"\b404\b|JSON|no web server": "another program answers at MLFLOW_TRACKING_URI: correct it",
-    "No module named 'mlflow": remedy("mlflow"),
     "No module named": f"install that driver, or {_ELSEWHERE}",
     "No such file|folder|directory|filesystem|unsupported|databricks": _ELSEWHERE,
 }
