@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,13 @@ from antioversmooth import files
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.attempts import EndReason
-from antioversmooth.runs.code import PACKAGES, checksums, code_id, source_files
+from antioversmooth.runs.code import (
+    PACKAGES,
+    checksums,
+    code_id,
+    installed_packages,
+    source_files,
+)
 from antioversmooth.training.run.attempt import SUPERSEDED, end_of, opened
 from antioversmooth.training.run.distributed import RankInfo, Ranks
 
@@ -102,3 +109,8 @@ def test_the_start_record_names_the_code_that_runs_and_the_versions_that_move_nu
     assert attempt.start["packages"].keys() == PACKAGES
     assert attempt.start["packages"]["torch"] == torch.__version__.partition("+")[0]
     assert attempt.start["packages"]["timm"] == timm.__version__
+
+
+def test_packages_have_the_names_and_versions_of_their_metadata() -> None:
+    packages = {one.name: one.version for one in reversed([*importlib.metadata.distributions()])}
+    assert installed_packages() == dict(sorted(packages.items()))

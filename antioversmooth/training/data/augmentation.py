@@ -219,8 +219,9 @@ class DevicePreprocessing:
 
     def normalise(self, images: Tensor) -> Tensor:
         """[B, C, S, S] uint8, on any device and in any order in memory -> float32 on this one."""
-        planes = images.to(self.device, non_blocking=True).contiguous()
-        return (planes.float() - self.mean) / self.std
+        planes = images.to(self.device, non_blocking=True)
+        floats = planes.to(torch.float32, memory_format=torch.contiguous_format)
+        return floats.sub_(self.mean).div_(self.std)
 
     def training(self, images: Tensor, first_view: int) -> Tensor:
         """Normalised and erased images; the numbers of their views, which follow one another from
