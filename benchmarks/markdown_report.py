@@ -156,15 +156,20 @@ def _pipeline(measured: dict[str, Any]) -> Iterator[list[str]]:
         "",
         "views a second",
         f"multiple of timm's ({found['mean_bytes'] / 1024:.0f} KiB JPEGs, 500 x 375)",
+        "grey levels from `ours`, mean (99th percentile)",
     ]
+    apart = found.get("grey_levels", {})
     ratios = speeds(measured)
     for name, seconds in found["round_s"].items():
-        yield [name, f"{found['images'] / spread(seconds).median:.0f}", spread_text(ratios[name])]
+        rate = f"{found['images'] / spread(seconds).median:.0f}"
+        levels = "{mean:.1f} ({percentile_99})".format(**apart[name]) if name in apart else ""
+        yield [name, rate, spread_text(ratios[name]), levels]
     black = f"{found['black']:,} of them black, as posterize to 0 bits makes them"
     yield [
         "*views of DeiT's recipe that came out whole*",
         f"{found['whole']:,} of {found['augmentations']:,}",
         black,
+        "",
     ]
 
 

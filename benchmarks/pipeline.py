@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from antioversmooth.config import DataConfig, RecipeConfig
+from antioversmooth.config import FAST, DataConfig, RecipeConfig
 from antioversmooth.datasets.decoded import DecodedCache
 from antioversmooth.datasets.images import FileImages, Images, encode_names
 from antioversmooth.errors import DataError
@@ -48,8 +48,14 @@ class Variant:
     """Views of an image that follow one another, which one decode serves."""
     interpolation: str | None = None
     """`rand_augment_interpolation`."""
+    policy: str = "exact"
+    """`policy`."""
     cached: bool = False
     """Whether the images come from a decoded cache."""
+
+    def recipe(self, recipe: RecipeConfig) -> RecipeConfig:
+        """A recipe in this variant."""
+        return replace(recipe, rand_augment_interpolation=self.interpolation, policy=self.policy)
 
 
 OURS = {
@@ -57,8 +63,10 @@ OURS = {
     "ours, repeated augmentation": Variant(repeats=3),
     "ours, nearest": Variant(interpolation="nearest"),
     "ours, nearest, repeated augmentation": Variant(3, "nearest"),
+    "ours, fast": Variant(policy=FAST),
+    "ours, fast, repeated augmentation": Variant(3, policy=FAST),
     "ours, decoded cache": Variant(cached=True),
-    "ours, decoded cache, nearest": Variant(1, "nearest", True),
+    "ours, decoded cache, fast": Variant(policy=FAST, cached=True),
 }
 CACHE_SIDE = 256
 """Short side of the images of the decoded cache, in pixels."""
@@ -109,9 +117,7 @@ def compare_pipelines(
     list(make_parts(cache, cache.parts, side=CACHE_SIDE, processes=0))
     decoded = cache.open()
     for name, variant in OURS.items():
-        transform = train_transform(
-            replace(recipe, rand_augment_interpolation=variant.interpolation), data, SIDE
-        )
+        transform = train_transform(variant.recipe(recipe), data, SIDE)
         source = decoded if variant.cached else images
         ours[name] = partial(_views, source, transform, variant.repeats)
     return interleaved({**usual, **ours}, clock, rounds=rounds)
@@ -126,8 +132,7 @@ def _each(images: FileImages, transform: Callable[[Image.Image], object]) -> Non
 
 def _views(images: Images, transform: Transform, repeats: int) -> None:
     views = ViewDataset(images, transform, seed=0)
-    for number in range(len(views)):
-        views[View(number, number // repeats)]
+    views.__getitems__([View(number, number // repeats) for number in range(len(views))])
 
 
 def _timm_transform(recipe: RecipeConfig) -> Callable[[Image.Image], object]:

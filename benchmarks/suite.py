@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from antioversmooth import spec
 from antioversmooth.training.run.distributed import processor_name
 from benchmarks import (
     compiled,
+    grey_levels,
     host,
     listings,
     methods,
@@ -54,6 +55,8 @@ class Effort:
     size: size.SizeLoad = size.LOAD
     augmentations: int = 100_000
     """Views of the training recipe that must come out whole."""
+    compared_views: int = 4
+    """Views of each image whose pixels are compared with the exact policy's."""
 
 
 QUICK = Effort(
@@ -71,6 +74,7 @@ QUICK = Effort(
     listing=listings.QUICK_LOAD,
     size=size.QUICK_LOAD,
     augmentations=100,
+    compared_views=1,
 )
 
 
@@ -138,7 +142,15 @@ def measure_input(project: Path, effort: Effort) -> dict[str, Any]:
             images, row.recipe, row.data, cpu_clock, rounds=effort.pipeline_rounds
         )
         made = pipeline.made_views(images, row.recipe, row.data, number=effort.augmentations)
-    return {"images": effort.images, "mean_bytes": size, "round_s": times, **made}
+        apart = grey_levels.differences(images, row.recipe, row.data, views=effort.compared_views)
+    levels = {name: asdict(found) for name, found in apart.items()}
+    return {
+        "images": effort.images,
+        "mean_bytes": size,
+        "round_s": times,
+        **made,
+        "grey_levels": levels,
+    }
 
 
 def machine(device: torch.device) -> dict[str, Any]:

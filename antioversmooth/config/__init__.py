@@ -22,6 +22,7 @@ from antioversmooth.config.experiment import Experiment
 from antioversmooth.config.figure import Figure, FigureRow, Panel, PanelKind, ReferenceCurve
 from antioversmooth.config.model import Initialisation, ModelConfig
 from antioversmooth.config.recipe import (
+    FAST,
     CutmixBox,
     Distillation,
     Precision,
@@ -37,6 +38,7 @@ from antioversmooth.methods import Family
 from antioversmooth.methods.featscale import ScalingVariant
 
 __all__ = [
+    "FAST",
     "MISSING",
     "ClusterConfig",
     "Compiler",

@@ -64,6 +64,9 @@ class Precision(Enum):
 
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+_NEAREST = "nearest"
+FAST = "fast"
+"""A value of `recipe.policy`."""
 """Resampling that both Pillow and torchvision's kernels know."""
 _RANDOM = "random"
 """Resampling of training views that is bilinear or bicubic, drawn anew for each."""
@@ -218,13 +221,20 @@ class RecipeConfig(Config, section="recipe"):
         one_of(*_INTERPOLATIONS),
         identity=lambda recipe: (
             recipe.rand_augment is not None
-            and recipe.rand_augment_interpolation != recipe.interpolation
+            and recipe.rand_augment_interpolation
+            != (_NEAREST if recipe.policy == FAST else recipe.interpolation)
         ),
         identity_default=None,
     )
-    """Resampling in `rand_augment`'s rotations, shears and translations; null: as `interpolation`.
-    nearest, the default of torchvision's RandAugment, makes views in three quarters of the time,
-    and is another recipe."""
+    """Resampling in `rand_augment`'s rotations, shears and translations; null: as `interpolation`,
+    or nearest with `policy: fast`. nearest, the default of torchvision's RandAugment, makes views
+    in three quarters of the time, and is another recipe."""
+    policy: str = option("exact", one_of("exact", FAST), identity_default="exact")
+    """Pixels of training views. exact: of timm's transforms, whatever makes them. fast: near
+    these, in less time: the
+    colours of JPEGs are decoded without smoothing, and JPEGs at a half, a quarter or an eighth
+    of their size where a crop then has twice the pixels of a view along each side or more;
+    `rand_augment` moves the nearest pixels. docs/data.md has the difference in grey levels."""
     color_jitter: float = option(
         0.4, at_least(0), identity=lambda recipe: "3a" in (recipe.rand_augment or "3a")
     )
@@ -386,6 +396,12 @@ class RecipeConfig(Config, section="recipe"):
     def resizes(self) -> bool:
         """Whether images are resized to the model's input."""
         return self.crop == "resized"
+
+    @property
+    def moves_by(self) -> str | None:
+        """Resampling in `rand_augment`; None: as `interpolation`."""
+        default = _NEAREST if self.policy == FAST else None
+        return self.rand_augment_interpolation or default
 
     @property
     def has_cutmix(self) -> bool:

@@ -53,7 +53,9 @@ class FileImages:
 
     def read(self, index: int) -> bytes:
         if not self.archives:
-            return Path(self.name(index)).read_bytes()
+            # without Path and a buffer, which take a third of the time of a read
+            with open(self.name(index), "rb", buffering=0) as file:
+                return file.readall()
         archive, offset, size = (int(value) for value in self.ranges[index])
         # Opened for each image, as a file of its own would be: an open file cannot be passed to
         # another process.
@@ -63,7 +65,7 @@ class FileImages:
     def name(self, index: int) -> str:
         inside = os.fsdecode(self.names[index])
         if not self.archives:
-            return str(self.root / inside)
+            return os.path.join(self.root, inside)
         return f"{self.root / self.archives[self.ranges[index, 0]]}:{inside}"
 
 

@@ -43,7 +43,12 @@ def notes(experiments: Path, row: str, *overrides: str) -> str:
         (
             "deit_s12",
             ["data.cache=256", "data.cache_root=/caches"],
-            "cut out of images that were resized before, to a short side of 256 pixels (deit_s12)",
+            "cut out of images that were resized before, to a short side of 256 pixels (at 256",
+        ),
+        (
+            "deit_s12",
+            ["recipe.policy=fast"],
+            "by the fast policy, whose pixels are near those of the exact one (views of 500 x 375",
         ),
         ("cait_s24_featscale", [], "Starts from timm:cait_s24_224.fb_dist_in1k, a distilled model"),
         (

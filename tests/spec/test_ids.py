@@ -89,6 +89,11 @@ SAME = {
         "recipe.rand_augment=null",
         "recipe.rand_augment=null recipe.rand_augment_interpolation=nearest",
     ),
+    "interpolation as of the fast policy": (
+        "deit_s12",
+        "recipe.rand_augment=rand-m9 recipe.policy=fast",
+        "recipe.rand_augment=rand-m9 recipe.policy=fast recipe.rand_augment_interpolation=nearest",
+    ),
     "interpolation as of the crops": (
         "deit_s12",
         "recipe.rand_augment=rand-m9",
@@ -145,6 +150,12 @@ SAME = {
 """A row, and two spellings of one science as overrides."""
 
 DIFFERENT = {
+    "pixels near the exact ones": ("deit_s12", "", "recipe.policy=fast"),
+    "moves of the fast policy": (
+        "deit_s12",
+        "recipe.rand_augment=rand-m9 recipe.policy=fast",
+        "recipe.rand_augment=rand-m9 recipe.policy=fast recipe.rand_augment_interpolation=bicubic",
+    ),
     "the variant of FeatScale": ("deit_s12_featscale", "", "model.scaling_variant=paper"),
     "the mean of a scaling": ("deit_s12_attnscale", "", "model.class_token_in_mean=false"),
     "masks of AttnScale": ("swin_s_attnscale", "", "model.mask_aware=true"),

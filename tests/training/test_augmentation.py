@@ -157,7 +157,7 @@ def test_the_resampling_of_rand_augment_can_be_another_one() -> None:
         transform = train_transform(
             replace(recipe, rand_augment_interpolation=interpolation), COLOUR, 40
         )
-        policy = transform.transforms[2]
+        policy = transform.steps[0]
         policy.ops = [operation for operation in policy.ops if operation.name in moves]
         assert len(policy.ops) == len(moves)
         seed_everything(3)
@@ -226,7 +226,7 @@ def test_an_unknown_interpolation_is_refused_with_the_known_ones(key: str) -> No
 def test_every_operation_of_the_recipe_works_at_full_magnitude_on_any_pillow() -> None:
     """DeiT's recipe draws magnitudes around 9, cut off at 10, where posterize asks for 0 bits."""
     transform = train_transform(RECIPE, COLOUR, 24)
-    policy = transform.transforms[2]
+    policy = transform.steps[0]
     names = set()
     for operation in policy.ops:
         assert isinstance(operation, AugmentOp)
@@ -239,7 +239,7 @@ def test_every_operation_of_the_recipe_works_at_full_magnitude_on_any_pillow() -
 def test_a_hundred_thousand_augmentations_of_the_recipe_come_out_whole() -> None:
     """As the recipe draws them, on small images; some ask posterize for 0 bits, and those are
     black."""
-    policy = train_transform(RECIPE, COLOUR, 24).transforms[2]
+    policy = train_transform(RECIPE, COLOUR, 24).steps[0]
     small = np.array(image().resize((8, 8)))
     seed_everything(0)
     black = 0

@@ -6,7 +6,7 @@ Shapes: B images, C channels, S pixels along a side.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,19 +24,62 @@ from torchvision.transforms import Compose, InterpolationMode, RandomCrop, Rando
 from torchvision.transforms.functional import to_pil_image
 from torchvision.transforms.v2.functional import resize
 
-from antioversmooth.config import DataConfig, RecipeConfig
+from antioversmooth.config import FAST, DataConfig, RecipeConfig
 from antioversmooth.training.data.erasing import Erasing
 from antioversmooth.training.data.operations import Operation, operation_of, with_pillow
 from antioversmooth.training.data.shifts import Pixels
+from antioversmooth.training.randomness import seed_everything
 
 Transform = Callable[[Tensor], Tensor]
 """From a decoded image [1 or 3, height, width] to a view [C, S, S]; both uint8."""
+DIVISORS = (1, 2, 4, 8)
+"""By which libjpeg decodes an image in less time than whole."""
 PADDING = 4
 """Black pixels on each side of an image, before `recipe.crop: padded` crops it: the released
 code's."""
 
 
-def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> Transform:
+class TrainTransform:
+    """From a decoded image [1 or 3, height, width] to a training view [C, S, S]; both uint8.
+
+    Args:
+        fast: Whether images may be those of `open_fast`.
+    """
+
+    def __init__(
+        self, crop: Callable[..., Pixels], steps: Sequence[Operation], *, fast: bool
+    ) -> None:
+        self.crop, self.steps = crop, steps
+        self.fast = fast
+
+    def __call__(self, pixels: Tensor, size: tuple[int, int] | None = None) -> Tensor:
+        """A view, drawn from the global generators.
+
+        Args:
+            size: Height and width of the image before its decoder divided it.
+        """
+        coloured = pixels.expand(3, -1, -1)
+        view = self.crop(coloured) if size is None else self.crop(coloured, size)
+        for step in self.steps:
+            view = step(view)
+        return torch.from_numpy(view).permute(2, 0, 1)
+
+    def divisor(self, seed: int, height: int, width: int) -> int:
+        """By which the decoder may divide an image, whose crop is then still twice the view.
+
+        Args:
+            seed: Of the view.
+        """
+        assert isinstance(self.crop, FastCrop)
+        least = 2 * max(self.crop.crop.size)
+        if min(height, width) < 2 * least:
+            return 1
+        seed_everything(seed)
+        _, _, box_height, box_width = self.crop.box(height, width)
+        return max(by for by in DIVISORS if by == 1 or by * least <= min(box_height, box_width))
+
+
+def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> TrainTransform:
     """Crop, flip and augmentation of a training view, drawn from the global generators.
 
     Images with one channel are augmented as grey RGB, which all of timm's operations accept.
@@ -53,12 +96,11 @@ def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> 
         use_prefetcher=True,
         separate=True,
     )
-    return _composed(
-        _as_rgb,
+    steps = [_on_arrays(step, recipe.moves_by) for step in augment.transforms]
+    return TrainTransform(
         _crop(crop.transforms[0], recipe, image_size),
-        *(_on_arrays(step, recipe.rand_augment_interpolation) for step in augment.transforms),
-        partial(_in_channels, data.in_channels),
-        _to_tensor,
+        [*steps, partial(_in_channels, data.in_channels)],
+        fast=recipe.policy == FAST and recipe.resizes,
     )
 
 
@@ -75,6 +117,8 @@ def _on_arrays(step: Callable[..., Any], interpolation: str | None) -> Operation
         return with_pillow(step)
     for operation in step.ops:
         operation.aug_fn = operation_of(operation)
+    # NumPy, which chooses among them, makes an array of a list each time
+    step.ops = np.array(step.ops, dtype=object)
     return step
 
 
@@ -107,10 +151,6 @@ def is_random(recipe: RecipeConfig) -> bool:
     )
 
 
-def _as_rgb(pixels: Tensor) -> Tensor:
-    return pixels.expand(3, -1, -1)
-
-
 def _to_channels(channels: int) -> Callable[[Image.Image], Image.Image]:
     # a partial, since worker processes may need to pickle it
     return partial(_in_mode, {1: "L", 3: "RGB"}[channels])
@@ -125,11 +165,6 @@ def _in_channels(channels: int, pixels: Pixels) -> Pixels:
     if channels == 3:
         return pixels
     return np.array(Image.fromarray(pixels).convert("L"))[..., None]
-
-
-def _to_tensor(pixels: Pixels) -> Tensor:
-    """[S, S, C] -> [C, S, S], which lies in memory as it did."""
-    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def _to_array(pixels: Tensor) -> Pixels:
@@ -172,15 +207,32 @@ class FastCrop:
         self.crop = crop
         self.flip = flip
 
-    def __call__(self, pixels: Tensor) -> Pixels:
-        """[3, height, width] uint8 -> [S, S, 3] uint8."""
-        upper, left, height, width = self.crop.get_params(pixels, self.crop.scale, self.crop.ratio)
+    def __call__(self, pixels: Tensor, size: tuple[int, int] | None = None) -> Pixels:
+        """[3, height, width] uint8 -> [S, S, 3] uint8.
+
+        Args:
+            size: Height and width of the image that the box is drawn for, where it is another; the
+                box is that part of `pixels`.
+        """
+        whole = size or (pixels.shape[-2], pixels.shape[-1])
+        upper, left, height, width = self.box(*whole)
+        rows = _part(upper, height, whole[0], pixels.shape[-2])
+        columns = _part(left, width, whole[1], pixels.shape[-1])
         # The kernels are fastest on channels-last pixels, which PIL images have anyway.
-        box = pixels[None, :, upper : upper + height, left : left + width]
+        box = pixels[None, :, rows, columns]
         resized = self._resized(box.contiguous(memory_format=torch.channels_last))
         if self.flip > 0 and torch.rand(1) < self.flip:
             resized = resized.flip(-1)
         return _to_array(resized[0])
+
+    def box(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """First row, first column, height and width of the crop of an image, drawn anew."""
+        # timm asks the image for its size alone
+        image = torch.empty(1, 1).expand(height, width)
+        drawn: tuple[int, int, int, int] = self.crop.get_params(
+            image, self.crop.scale, self.crop.ratio
+        )
+        return drawn
 
     def _resized(self, box: Tensor) -> Tensor:
         interpolation, size = self._interpolation(), list(self.crop.size)
@@ -195,6 +247,13 @@ class FastCrop:
         """timm's, which of several is drawn after the box."""
         known = self.crop.interpolation
         return random.choice(known) if isinstance(known, tuple) else known
+
+
+def _part(first: int, length: int, whole: int, pixels: int) -> slice:
+    """The part of a side, which has `pixels` where the whole has `whole`, to the nearest pixel."""
+    return slice(
+        *((2 * place * pixels + whole) // (2 * whole) for place in (first, first + length))
+    )
 
 
 class DevicePreprocessing:

@@ -22,6 +22,7 @@ from antioversmooth.training.data.shifts import Pixels
 
 Operation = Callable[..., Pixels]
 """From an array to another; it never writes to the first."""
+LEVELS = 256
 SMALL = 3 * 64 * 64
 """Bytes of an image below which Pillow moves it in less time."""
 
@@ -111,8 +112,9 @@ def brightness(pixels: Pixels, factor: float, **_: object) -> Pixels:
 
 def contrast(pixels: Pixels, factor: float, **_: object) -> Pixels:
     """Goes from the mean of its grey levels, at factor 0, past the image itself, at 1."""
-    grey = np.asarray(Image.fromarray(pixels).convert("L"))
-    return _blended(pixels, int(grey.mean() + 0.5), factor)
+    counts = Image.fromarray(pixels).convert("L").histogram()
+    total = sum(level * count for level, count in enumerate(counts))
+    return _blended(pixels, int(total / pixels[..., 0].size + 0.5), factor)
 
 
 def _blended(pixels: Pixels, level: int, factor: float) -> Pixels:
@@ -127,13 +129,28 @@ def _blended(pixels: Pixels, level: int, factor: float) -> Pixels:
 
 
 def autocontrast(pixels: Pixels, **_: object) -> Pixels:
-    """Stretches each channel to all levels; most photographs have these already."""
+    """Stretches each channel to all levels; many photographs have these already."""
+    channels = pixels.shape[-1]
     rows = pixels.reshape(len(pixels), -1)
-    darkest = rows.min(axis=0).reshape(-1, pixels.shape[-1]).min(axis=0)
-    brightest = rows.max(axis=0).reshape(-1, pixels.shape[-1]).max(axis=0)
+    darkest = rows.min(axis=0).reshape(-1, channels).min(axis=0).astype(np.float64)
+    brightest = rows.max(axis=0).reshape(-1, channels).max(axis=0).astype(np.float64)
     if not darkest.any() and (brightest == 255).all():
         return pixels
-    return _with_pillow(auto_augment.auto_contrast, pixels)
+    scale = 255 / np.maximum(brightest - darkest, 1)
+    offset = -darkest * scale
+    # a channel of one level stays as it is
+    scale, offset = np.where(brightest > darkest, (scale, offset), ([1.0], [0.0]))
+    tables = np.arange(LEVELS) * scale[:, None] + offset[:, None]
+    return _looked_up(pixels, np.clip(tables, 0, 255).astype(np.uint8))
+
+
+def _looked_up(pixels: Pixels, tables: Pixels) -> Pixels:
+    """The levels of each channel replaced by those of its table; tables: [C, 256]."""
+    starts = np.arange(len(tables), dtype=np.uint16) * np.uint16(LEVELS)
+    rows = pixels.reshape(len(pixels), -1)
+    places = rows + np.tile(starts, pixels.shape[1])
+    found: Pixels = np.take(tables.ravel(), places, mode="clip").reshape(pixels.shape)
+    return found
 
 
 _MOVES: dict[object, Operation] = {
