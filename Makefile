@@ -54,7 +54,7 @@ test: .venv/.installed ## run every test that needs no SLURM
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal -m "not slurm" $(ARGS)
 
 test-pythons: ## set up each of Python 3.11, 3.12 and 3.13 in build/, and test it
-	@CPU=$(CPU) WORKERS=$(WORKERS) PYTHONS="$(PYTHONS)" ARGS="$(ARGS)" scripts/test_pythons.sh
+	@scripts/test_pythons.sh
 
 test-slurm: .venv/.installed ## run the tests on a private SLURM (Linux, Debian's packages)
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m slurm tests/slurm -o faulthandler_timeout=1200 $(ARGS)

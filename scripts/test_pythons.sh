@@ -13,13 +13,14 @@ find_python() {
 
 number() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
 
+# Sets `outcome`.
 try() {
     venv=build/python$(number "$1")
     PYTHON=$1 VENV=$venv scripts/setup.sh || { outcome="set-up failed"; return; }
-    # one word for each argument
-    # shellcheck disable=SC2086
+    # quotes in ARGS hold words together, as in the other targets
+    eval "set -- ${ARGS:-}"
     OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -n "${WORKERS:-2}" --dist worksteal \
-        -m "not slurm" ${ARGS:-} && outcome=passed || outcome="tests failed"
+        -m "not slurm" "$@" && outcome=passed || outcome="tests failed"
 }
 
 report='' status=0

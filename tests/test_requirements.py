@@ -116,3 +116,17 @@ def test_set_up_behind_a_proxy_that_refuses_says_so(project: Path) -> None:
     done = set_up(project, PIP_INDEX_URL="https://localhost/simple", **variables)
     assert "cannot reach the package index" in done.stderr
     assert "the proxy that https_proxy names" in done.stderr
+
+
+def test_a_python_that_cannot_be_tested_is_named_and_no_success(project: Path) -> None:
+    environment = {**os.environ, "PYTHONS": "/nowhere/python3.12"}
+    done = subprocess.run(
+        ["sh", "scripts/test_pythons.sh"],
+        cwd=project,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stdout.endswith("/nowhere/python3.12: set-up failed\n")
+    assert "PYTHON=/nowhere/python3.12 is not a Python 3.11, 3.12 or 3.13" in done.stderr
