@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from outcomes import losses
 from PIL import Image
 
 from antioversmooth import cli
@@ -17,9 +18,10 @@ from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.datasets.decoded import DecodedCache, decoded_cache, training_images
 from antioversmooth.datasets.images import FileImages, encode_names
 from antioversmooth.errors import DataError
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, RunRecord, RunState
 from antioversmooth.training.data.caching import make_parts, shortened
 from antioversmooth.training.data.decoding import open_image
+from antioversmooth.training.train import train
 
 SIDE = 32
 
@@ -145,6 +147,40 @@ def test_the_command_makes_shares_which_together_are_the_cache(
     (folder,) = (tmp_path / "caches").iterdir()
     shapes = json.loads((folder / "000000.json").read_text())["shapes"]
     assert shapes == [[40, 32], [40, 32]]
+
+
+def test_a_run_from_a_cache_of_two_shares_is_the_run_from_its_images(
+    folder_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The images are smaller than the cache's side: their pixels are the same, and all losses."""
+    monkeypatch.setattr(decoded, "PART", 4)
+    plain = folder_run()
+    root = Path(plain.experiment.data.root or "")
+    cached = folder_run("data.cache=32", f"data.cache_root={root / 'caches'}")
+    data = cached.experiment.data
+    with pytest.raises(DataError, match=r"data\.cache: 6 of 6 parts are missing"):
+        train(cached)
+    cache = decoded_cache(data, open_dataset(data))
+    for share in (1, 0):
+        list(make_parts(cache, cache.parts[share::2], side=32, processes=0))
+    pixels = cache.folder / "000003.pixels"
+    whole = pixels.read_bytes()
+    pixels.write_bytes(whole[:-1])
+    with pytest.raises(DataError, match=r"1 of 6 parts are missing"):
+        train(cached)
+    pixels.write_bytes(whole)
+    train(cached)
+    train(plain)
+    assert losses(cached) == losses(plain)
+    assert RunRecord.read(cached).status.state is RunState.done
+    # other images have another fingerprint, or another sum: the cache is not theirs
+    (root / "train" / "ash" / "ash0.png").write_bytes(
+        (root / "train" / "birch" / "birch0.png").read_bytes()
+    )
+    assert decoded_cache(data, open_dataset(data)).folder != cache.folder
+    other = folder_run("data.cache=32", f"data.cache_root={root / 'caches'}", "recipe.hflip=0.4")
+    with pytest.raises(DataError, match=r"6 of 6 parts are missing"):
+        train(other)
 
 
 def test_a_training_reads_the_cache_once_it_is_whole(folder_run: Callable[..., Run]) -> None:

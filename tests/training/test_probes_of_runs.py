@@ -20,7 +20,7 @@ from antioversmooth.errors import DataError
 from antioversmooth.finding import Finding, Level, Place
 from antioversmooth.runs import Run
 from antioversmooth.training.data.sampling import MicroBatches
-from antioversmooth.training.probes import catalogue, loading, network, steps
+from antioversmooth.training.probes import catalogue, inputs, loading, network, steps
 from antioversmooth.training.probes.context import Context, ok
 from antioversmooth.training.probes.guarded import run_probe
 from antioversmooth.training.probes.inspection import trained
@@ -216,6 +216,41 @@ def test_a_bottleneck_of_loading_says_how_many_cpus_a_device_needs(
     assert finding.values["images_per_s"] == 2 * 70
     assert f"{math.ceil(1000 / 70) + 1} CPUs" in finding.advice
     assert steps.describe(run, ranks, batches, 8 / 100, (0, 2**30), 70.0).level is Level.ok
+
+
+def test_ways_of_input_are_measured_and_the_first_that_is_fast_enough_is_named(
+    about: Callable[[Run], Context], folder_run: Callable[..., Run]
+) -> None:
+    rank = about(folder_run("runtime.device_batch=8"))
+    list(loading.look_at_data(rank))
+    list(loading.look_at_decoding(rank))
+    assert rank.established.rates.keys() == inputs.SETTINGS.keys()
+    assert min(rank.established.rates.values()) > 0
+    speed, ways, choice = steps.look(rank)
+    assert (speed.check, ways.check) == (TRAINING_SPEED, "ways of input")
+    assert choice.level is Level.ok
+
+
+@pytest.mark.parametrize(
+    ("images_per_s", "expected"),
+    [
+        (100.0, "exact policy (recipe.policy=exact) on the 8 cores that load: no other is needed"),
+        (450.0, "fast policy (recipe.policy=fast) on the 8"),
+        (800.0, "decoded cache (data.cache=256) on the 8 cores that load: those before it are too"),
+        (1600.0, "decoded cache, fast policy (data.cache=256 recipe.policy=fast) on the 8 cores"),
+        (1700.0, "comes nearest, with 3,200 of 3,400 images/s"),
+    ],
+)
+def test_the_input_that_pays_follows_from_rates_devices_and_cores(
+    images_per_s: float, expected: str
+) -> None:
+    """Two devices with four loading processes each; the slower rank counts."""
+    slow = dict(zip(inputs.SETTINGS, (100.0, 120.0, 200.0, 400.0), strict=True))
+    measured = [slow, {way: 2 * rate for way, rate in slow.items()}]
+    ways, choice = inputs.describe(measured, images_per_s=images_per_s, devices=2, workers=4)
+    assert expected in choice.text
+    cores = 2 * images_per_s / 100
+    assert f"2 x {images_per_s:,.0f} images/s: exact policy 100, {cores:.1f} cores" in ways.text
 
 
 def test_data_is_probed_once_for_runs_that_read_it_alike(make_run: Callable[..., Run]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,8 @@ class Established:
     dataset: ImageDataset | None = None
     views_per_s: float | None = None
     """Views that one core makes in a second."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """The same, by the way of making them; empty where the images are arrays."""
 
 
 @dataclass(frozen=True)

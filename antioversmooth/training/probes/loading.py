@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import torch
@@ -15,6 +16,7 @@ from antioversmooth.datasets.images import ArrayImages
 from antioversmooth.finding import Finding, Place
 from antioversmooth.training.data.loading import OK, Batch, Loaders
 from antioversmooth.training.data.sampling import MicroBatches
+from antioversmooth.training.probes import inputs
 from antioversmooth.training.probes.context import Context, ok, warning
 
 FEWEST = 3
@@ -45,7 +47,7 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
     """Makes training views in this process, as a loading process does, all ranks at once."""
     assert context.run is not None
     config, dataset = context.run.experiment, context.established.dataset
-    context.established.views_per_s = None
+    context.established.views_per_s, context.established.rates = None, {}
     if dataset is None:
         return
     in_process = replace(config, runtime=replace(config.runtime, workers=0))
@@ -64,6 +66,11 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
             loaders.training(training_images(config.data, dataset), micro_batches),
             context.request.measure_s,
         )
+        if not isinstance(dataset.train, ArrayImages) and config.recipe.resizes:
+            seconds = context.request.measure_s / len(inputs.SETTINGS)
+            # where there is no room for temporary files, runs train all the same
+            with suppress(OSError):
+                context.established.rates = inputs.rates(config, dataset.train, seconds)
     finally:
         torch.set_num_threads(threads)
     context.established.views_per_s = speed

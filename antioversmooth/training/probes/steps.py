@@ -21,6 +21,7 @@ from antioversmooth.finding import Finding, Place
 from antioversmooth.runs import Run, machine
 from antioversmooth.training.data.loading import OK, Batch
 from antioversmooth.training.data.sampling import MicroBatches
+from antioversmooth.training.probes import inputs
 from antioversmooth.training.probes.context import Context, ok, warning, wrong
 from antioversmooth.training.probes.request import TRAINING_SPEED, Speed
 from antioversmooth.training.run.distributed import Ranks
@@ -57,10 +58,19 @@ def look(context: Context) -> Iterator[Finding]:
     yield from remarks
     peaks = context.exchange.gather(_peak_bytes(ranks))
     loading = context.exchange.gather(context.established.views_per_s)
+    rates = context.exchange.gather(context.established.rates)
     if ranks.is_main:
         slowest = None if None in loading else min(loading)
         peak = max(device for device, _ in peaks), max(host for _, host in peaks)
-        yield describe(run, ranks, micro_batches, step_s, peak, slowest)
+        speed = describe(run, ranks, micro_batches, step_s, peak, slowest)
+        yield speed
+        if all(rates):
+            yield from inputs.describe(
+                rates,
+                images_per_s=speed.values["step_images_per_s"],
+                devices=ranks.world_size,
+                workers=speed.values["workers"],
+            )
 
 
 def _measure(
