@@ -50,7 +50,7 @@ def _ending(part: dict[str, Any]) -> str:
 def _problems_of(name: str, found: dict[str, Any]) -> Iterator[str]:
     if name == "tests":
         yield from (f"{test} failed" for test in found.get("failed", ()))
-        if found.get("tests") == found.get("skipped"):
+        if "tests" in found and found["tests"] == found["skipped"]:
             yield "no test ran"
     elif name == "resume":
         yield from _not_resumed(found)

@@ -39,6 +39,12 @@ STEPS = 3
 BETWEEN_DEVICES = 1e-3
 
 
+@pytest.fixture(autouse=True)
+def _full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions in float32, where cuDNN would take TF32."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.fixture
 def losses(make_run: Callable[..., Run]) -> Callable[..., list[float]]:
     """Losses of the first steps of a row's tiny model, its batches made of so many passes."""
