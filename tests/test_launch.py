@@ -200,6 +200,27 @@ def test_a_dry_run_shows_the_batch_script_without_slurm(
     assert "A launch would be refused: data.root" in said
 
 
+def test_memory_of_gpus_is_shown_chosen_for_and_refused(
+    launch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("deit_s12", "deit_s12_distilled")
+    rows = [str(PROJECT / "experiments" / f"{name}.yaml") for name in names]
+    arguments = [*rows, "--backend=slurm", "--gpus-per-node=4", f"cluster.results={tmp_path}"]
+    launch.main([*arguments, "cluster.gpu_mem_gb=8", "--dry-run", "--json"])
+    known, unknown = json.loads(capsys.readouterr().out)["runs"]
+    assert (known["device_batch"], known["accumulation"]) == (128, 2)
+    assert 4.5 < known["peak_memory_bytes"] / 2**30 < 5
+    assert (unknown["device_batch"], unknown["peak_memory_bytes"]) == (256, None)
+    assert launch.main([*arguments, "cluster.gpu_mem_gb=2", "--dry-run"]) == 2
+    said = " ".join(capsys.readouterr().out.split())
+    assert "4 x 32 x 8 = 1024" in said
+    assert "GPU memory is not known because of recipe.teacher: deit_s12_distilled" in said
+    assert "A launch would be refused: deit_s12: cluster.gpu_mem_gb: a step with 32" in said
+    assert launch.main([*arguments, "cluster.gpu_mem_gb=2", "--yes"]) == 2
+    assert "GPUs of 4 GiB or more" in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

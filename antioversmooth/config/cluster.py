@@ -122,6 +122,10 @@ class ClusterConfig(Config, section="cluster"):
     With a `gres` of GPUs: that."""
     gpu_type: str | None = option(None, _TYPE)
     """Type of the GPUs, as in `--gpus-per-node=a100:4`; null: any."""
+    gpu_mem_gb: float | None = option(None, above(0))
+    """Memory of each GPU in GiB. With it `runtime.device_batch: 0` takes as many samples a pass as
+    fit, which changes the order of sums only, and a launch refuses what does not fit; null: not
+    compared."""
     tasks_per_node: int = option(1, at_least(1))
     """Processes per node where `gpus_per_node` is 0."""
     cpus_per_task: int = option(1, at_least(1))

@@ -27,7 +27,7 @@ class RuntimeConfig(Config, section="runtime"):
     """Threads of a process on the CPU; 0: one for local CPU runs, else what the scheduler gave."""
     device_batch: int = option(0, at_least(0))
     """Largest number of samples in one forward pass on a device; 0: global_batch / world size in
-    one pass."""
+    one pass, or the largest part of it that fits into `cluster.gpu_mem_gb`."""
     eval_batch: int = option(250, at_least(1))
     """Samples in one evaluation pass on a device."""
     gradient_checkpointing: bool = False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from antioversmooth.config import ClusterConfig, Experiment
 from antioversmooth.errors import SpecError
-from antioversmooth.runs import split_batch
+from antioversmooth.runs import deal, memory
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,9 @@ class Placement:
     """Samples per process and pass."""
     accumulation: int
     """Passes per optimizer step."""
+    peak_bytes: float | None = None
+    """Most memory of a GPU's tensors in a training step; None on CPUs, and where it is not
+    known."""
 
     @property
     def device(self) -> str:
@@ -92,16 +95,14 @@ def place_on(experiment: Experiment, processes: int, *, on_gpu: bool) -> Placeme
         SpecError: The global batch does not divide over them.
     """
     try:
-        device_batch, accumulation = split_batch(
-            experiment.recipe.global_batch,
-            processes,
-            limit=experiment.runtime.device_batch,
-            group=experiment.inseparable,
-        )
+        device_batch, accumulation = deal(experiment, processes)
     except SpecError as err:
         message = err.message + explain_world_size(experiment.cluster, processes)
         raise SpecError(message, where=f"{experiment.name}: {err.where}") from err
-    return Placement(processes, on_gpu, device_batch, accumulation)
+    peak_bytes = None
+    if on_gpu:
+        peak_bytes = memory.peak_bytes(experiment, device_batch, accumulation, processes)
+    return Placement(processes, on_gpu, device_batch, accumulation, peak_bytes)
 
 
 def explain_world_size(cluster: ClusterConfig, processes: int) -> str:

@@ -19,7 +19,7 @@ from antioversmooth.orchestration.monitor.status import describe_changed_data
 from antioversmooth.orchestration.slurm.reconcile import Action, decide
 from antioversmooth.orchestration.slurm.retry import retry_decision
 from antioversmooth.orchestration.snapshot import Snapshot
-from antioversmooth.runs import Run
+from antioversmooth.runs import Run, memory
 from antioversmooth.runs.record import RunRecord, read_records
 from antioversmooth.runs.status import RunState
 from antioversmooth.text import open_console
@@ -27,7 +27,7 @@ from antioversmooth.text import open_console
 if TYPE_CHECKING:
     from rich.table import Table
 
-TABLE_WIDTH = 110
+TABLE_WIDTH = 125
 """Characters that the widest row needs beside its name."""
 
 
@@ -113,7 +113,7 @@ def _states(records: Sequence[RunRecord], backend: Backend) -> dict[str, str]:
 
 def _describe_run(planned: _Planned, script: str | None) -> dict[str, Any]:
     record, placement, estimate = planned.record, planned.placement, planned.estimate
-    run, experiment = record.run, record.run.experiment
+    run, experiment, peak = record.run, record.run.experiment, placement.peak_bytes
     return {
         "experiment": experiment.name,
         "row": experiment.row_name,
@@ -127,6 +127,8 @@ def _describe_run(planned: _Planned, script: str | None) -> dict[str, Any]:
         "device": "GPU" if placement.on_gpu else "CPU",
         "device_batch": placement.device_batch,
         "accumulation": placement.accumulation,
+        "peak_memory_bytes": peak and round(peak),
+        "memory_unknown": memory.unknown_because(experiment) if placement.on_gpu else None,
         "global_batch": experiment.recipe.global_batch,
         "lr": experiment.recipe.lr,
         "epochs": experiment.recipe.epochs,
@@ -175,7 +177,7 @@ def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> 
     console.width = max(console.width, TABLE_WIDTH + longest)
     console.print(_table(plan["runs"]))
     print("\n  ".join(totals.lines(plan["totals"])), file=stream)
-    for line in plan["changed_data"]:
+    for line in (*_unknown_memory(plan["runs"]), *plan["changed_data"]):
         print(line, file=stream)
     if plan["refused"]:
         print(f"A launch would be refused: {plan['refused']}", file=stream)
@@ -188,13 +190,28 @@ def _name(run: dict[str, Any]) -> str:
     return f"{run['row']} seed {run['seed']}"
 
 
+def _memory(run: dict[str, Any]) -> str:
+    """Peak memory of a GPU in a training step, for people."""
+    if run["peak_memory_bytes"] is not None:
+        return memory.gib(run["peak_memory_bytes"])
+    return "not known" if run["memory_unknown"] else "-"
+
+
+def _unknown_memory(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Sentences about rows whose memory is not known, with the key that makes it so."""
+    for key in dict.fromkeys(run["memory_unknown"] for run in runs if run["memory_unknown"]):
+        rows = dict.fromkeys(run["row"] for run in runs if run["memory_unknown"] == key)
+        yield f"GPU memory is not known because of {key}: {', '.join(rows)}"
+
+
 def _table(runs: Sequence[dict[str, Any]]) -> Table:
     from rich.table import Table
 
     caption = "batch: processes x micro-batch x accumulation steps = global batch"
     table = Table(box=None, padding=(0, 1), caption=caption)
     table.caption_justify = "left"
-    for column in ("run", "id", "state", "on", "batch", "lr", "epochs", "steps", "device-hours"):
+    names = ["run", "id", "state", "on", "batch", "GPU memory", "lr", "epochs", "steps"]
+    for column in (*names, "device-hours"):
         table.add_column(column, no_wrap=True)
     for run in runs:
         hours = run["device_hours"]
@@ -205,6 +222,7 @@ def _table(runs: Sequence[dict[str, Any]]) -> Table:
             run["state"],
             run["device"],
             f"{batch} = {run['global_batch']}",
+            _memory(run),
             f"{run['lr']:.3g}",
             str(run["epochs"]),
             str(run["steps"]),

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from antioversmooth.errors import ResultError
-from antioversmooth.orchestration.arithmetic import multiply_adds
 from antioversmooth.orchestration.doctor.speeds import Speeds, speeds_path
 from antioversmooth.runs import Run
+from antioversmooth.runs.arithmetic import multiply_adds
 from antioversmooth.runs.record import RunRecord, read_records
 
 A100_FLOPS = 312e12 * 0.35

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from antioversmooth import files, weight_files
 from antioversmooth.config import ClusterConfig, ContainerConfig, DataConfig, Experiment
 from antioversmooth.datasets.current import CurrentData
 from antioversmooth.datasets.layouts.packaged import PACKAGED
-from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration.arithmetic import num_parameters
+from antioversmooth.errors import LaunchError, SpecError
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.devices import Placement, cpus
 from antioversmooth.orchestration.notify import command as notify
-from antioversmooth.runs import Run, machine, require_same_data
+from antioversmooth.runs import Run, deal, machine, memory, require_same_data
+from antioversmooth.runs.arithmetic import num_parameters
 from antioversmooth.runs.checkpoints import BYTES_PER_PARAMETER, CHECKPOINTS_OF_A_RUN
 from antioversmooth.runs.identity import origin
 from antioversmooth.runs.record import read_records
@@ -28,7 +29,8 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
     """Raises if a run cannot start, as far as this machine can tell.
 
     Raises:
-        SpecError: A global batch does not divide over the processes.
+        SpecError: A global batch does not divide over the processes, or a step does not fit into
+            the stated memory of a GPU.
         DataError: Data that a run needs is not where its spec says.
         CheckpointError: The same of a file of weights.
         LaunchError: Results cannot be written, there is no space for the checkpoints, bash cannot
@@ -47,11 +49,13 @@ def check_machine(runs: Sequence[Run], backend: Backend) -> None:
     """Checks that runs can be placed, and what this machine has if it trains them.
 
     Raises:
-        SpecError: A global batch does not divide over the processes.
+        SpecError: A global batch does not divide over the processes, or a step does not fit into
+            the stated memory of a GPU.
         LaunchError: Shared memory, open files or a compiler are missing.
     """
     for run in runs:
         placement = backend.placement(run.experiment)
+        check_gpu_memory(run.experiment, placement)
         if not backend.submits:
             try:
                 _check_machine(run.experiment, placement)
@@ -73,6 +77,42 @@ def _check_machine(config: Experiment, placement: Placement) -> None:
     )
     machine.check_shared_memory(needs.shared_bytes, needs.workers)
     machine.check_open_files(needs.all_workers)
+
+
+def check_gpu_memory(config: Experiment, placement: Placement) -> None:
+    """Checks that a training step fits into `cluster.gpu_mem_gb`, as far as both are known.
+
+    Raises:
+        SpecError: It does not; names what would.
+    """
+    peak, room = placement.peak_bytes, memory.room_bytes(config.cluster)
+    if peak is None or room is None or peak <= room:
+        return
+    stated = config.runtime.device_batch
+    key = f"runtime.device_batch = {stated}" if stated else "cluster.gpu_mem_gb"
+    fewest = "" if stated else ", the fewest that stay together,"
+    wider = f"GPUs of {memory.gpu_gib(peak)} GiB or more"
+    raise SpecError(
+        f"a step with {placement.device_batch} samples a pass{fewest} takes {memory.gib(peak)} of a"
+        f" GPU. Of cluster.gpu_mem_gb = {config.cluster.gpu_mem_gb:g} tensors may take"
+        f" {memory.gib(max(room, 0))}; CUDA, NCCL and gaps between tensors take the rest."
+        f" What fits: {'; '.join([*_fitting(config, placement.processes), wider])}",
+        where=f"{config.name}: {key}",
+    )
+
+
+def _fitting(config: Experiment, processes: int) -> Iterator[str]:
+    """Values of `runtime` with which a step fits, and the run stays the same."""
+    room = memory.room_bytes(config.cluster) or 0
+    for again in (False, True):
+        runtime = replace(config.runtime, device_batch=0, gradient_checkpointing=again)
+        changed = replace(config, runtime=runtime)
+        size, passes = deal(changed, processes)
+        peak = memory.peak_bytes(changed, size, passes, processes)
+        if peak is not None and peak <= room:
+            words = [f"runtime.device_batch={size}"] * (size != config.runtime.device_batch)
+            words += ["runtime.gradient_checkpointing=true"] * again
+            yield f"{' '.join(words)} (takes {memory.gib(peak)})"
 
 
 def check_profiles(clusters: Sequence[ClusterConfig], *, submits: bool) -> None:
@@ -246,5 +286,5 @@ def check_space(runs: Sequence[Run], results: Path) -> None:
 
 def checkpoint_bytes(runs: Sequence[Run]) -> float:
     """About the bytes that all checkpoints of these runs take."""
-    parameters = sum(num_parameters(run.experiment.model) for run in runs)
+    parameters = sum(num_parameters(run.experiment) for run in runs)
     return CHECKPOINTS_OF_A_RUN * BYTES_PER_PARAMETER * parameters

@@ -7,7 +7,7 @@ a run with others and with its data; lock keeps a second launcher or trainer awa
 what training needs besides devices.
 """
 
-from antioversmooth.runs.batch import split_batch
+from antioversmooth.runs.batch import deal, split_batch
 from antioversmooth.runs.directory import Run
 from antioversmooth.runs.identity import ORIGINS, flatten, identity, identity_fields, to_json
 from antioversmooth.runs.planning import plan, profile_folder, with_dependencies
@@ -21,6 +21,7 @@ __all__ = [
     "RunRecord",
     "RunState",
     "RunStatus",
+    "deal",
     "flatten",
     "identity",
     "identity_fields",

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
+from antioversmooth.config import Experiment
 from antioversmooth.errors import SpecError
+from antioversmooth.runs import memory
+
+
+def deal(config: Experiment, world_size: int) -> tuple[int, int]:
+    """Samples per device and forward pass, and passes per step, of a run.
+
+    Where the spec leaves their number open, as many as fit into `cluster.gpu_mem_gb`, or the fewest
+    that stay together. This depends on no device that is there: each process finds the same.
+
+    Raises:
+        SpecError: The global batch does not divide over the ranks.
+    """
+    batch, group = config.recipe.global_batch, config.inseparable
+    limit = config.runtime.device_batch
+    size, passes = split_batch(batch, world_size, limit=limit, group=group)
+    while not limit and size > group and not memory.fits(config, size, passes, world_size):
+        size, passes = split_batch(batch, world_size, limit=size - 1, group=group)
+    return size, passes
 
 
 def split_batch(

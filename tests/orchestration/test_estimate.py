@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from completed import finish
 
-from antioversmooth.orchestration.arithmetic import multiply_adds
 from antioversmooth.orchestration.estimate import Estimate, Estimator
 from antioversmooth.runs import Run, RunRecord, journal
+from antioversmooth.runs.arithmetic import multiply_adds
 
 MakeRun = Callable[..., Run]
 

@@ -25,6 +25,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.autograd.graph import _engine_run_backward
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -210,6 +211,16 @@ class Substitutes(TorchFunctionMode):
             return func(*args, **kwargs).to(device, non_blocking=True)
         if func is F.scaled_dot_product_attention:
             return fused_attention(*args, **kwargs)
+        if func is Tensor.__deepcopy__:
+            # torch's own leaves a second storage behind
+            original, memo = args
+            memo[id(original)] = copied = torch.empty_like(original)
+            return copied.requires_grad_(original.requires_grad)
+        if func is Tensor.backward:
+            # the engine alone, since blocks that it computes again call functions of torch
+            with self:
+                ones = torch.ones_like(args[0])
+                return _engine_run_backward(args[:1], (ones,), False, False, (), True, True)
         return func(*args, **kwargs)
 
 
@@ -277,6 +288,9 @@ def fake_devices(world_size: int = WORLD_SIZE) -> Iterator[Recorder]:
         mock.patch.object(FakeTensor, "is_cuda", is_cuda, create=True),
         mock.patch.object(torch, "Generator", side_effect=lambda device=None: generator()),
         mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
+        mock.patch("torch.cuda.is_bf16_supported", return_value=True),
+        # whose autocast a block that is computed again restores
+        mock.patch("torch.utils.checkpoint._infer_device_type", return_value="cuda"),
         # what DDP compares and sends at its start
         mock.patch(f"{parallel}._verify_param_shape_across_processes"),
         mock.patch(f"{parallel}._sync_module_states"),

@@ -23,9 +23,9 @@ def test_a_request_is_read_as_it_was_written_with_its_time(tmp_path: Path) -> No
 
 
 def test_a_request_promises_what_its_profile_asks_for() -> None:
-    cluster = ClusterConfig(name="x", nodes=3, gpus_per_node=4, cpus_per_task=8, mem_gb=100)
-    request = ProbeRequest.of(cluster, runs=["/runs/one"])
-    assert request == ProbeRequest(4, 3, 4, 8, 100, ["/runs/one"])
+    promised = {"nodes": 3, "gpus_per_node": 4, "cpus_per_task": 8, "mem_gb": 100, "gpu_mem_gb": 40}
+    request = ProbeRequest.of(ClusterConfig(name="x", **promised), runs=["/runs/one"])
+    assert request == ProbeRequest(4, 3, 4, 8, 100, ["/runs/one"], gpu_mem_gb=40)
 
 
 @pytest.mark.parametrize(

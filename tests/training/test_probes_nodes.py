@@ -275,6 +275,26 @@ def test_gpus_that_are_missing_are_named_with_the_reason(
     assert said in finding.text
 
 
+@pytest.mark.parametrize(
+    ("promised", "found_gib", "said"),
+    [
+        (0, 39.4, None),
+        # makers count in powers of ten, and drivers take some
+        (40, 39.4, None),
+        (80, 79.1, None),
+        (16, 14.6, "has 14.6 GiB, and cluster.gpu_mem_gb is 16"),
+        (40, 79.1, "has 79.1 GiB, and cluster.gpu_mem_gb is 40"),
+    ],
+)
+def test_gpus_of_another_memory_than_the_profile_says_are_a_warning(
+    rank: Context, promised: float, found_gib: float, said: str | None
+) -> None:
+    request = replace(ALONE, gpus_per_node=1, gpu_mem_gb=promised)
+    found = list(gpus.compare_size(replace(rank, request=request), round(found_gib * 2**30)))
+    assert [finding.level for finding in found] == [Level.warning] * (said is not None)
+    assert all(said in finding.text for finding in found if said)
+
+
 def test_ranks_that_share_a_gpu_are_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def with_gpu(host: str, gpu: str) -> Any:
         def look(rank: Context) -> Iterator[Finding]:

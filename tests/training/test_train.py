@@ -87,6 +87,10 @@ def test_nodes_and_processes_are_no_hyper_parameters(tiny_run: Callable[..., Run
         result = run.result()
         assert result is not None
         assert result["world_size"] == ranks
+        start = run.attempts()[0].start
+        size, passes = start["device_batch"], start["accumulation"]
+        assert size * passes * ranks == run.experiment.recipe.global_batch
+        assert size == (device_batch or run.experiment.recipe.global_batch // ranks)
         similarity[nodes, ranks, device_batch] = result["similarity"]["tokens"]
         remove(run)
     alone = measured.pop((1, 1, 0))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from antioversmooth.config import Experiment, RepeatedViews
-from antioversmooth.runs import split_batch
+from antioversmooth.runs import deal
 from antioversmooth.training.randomness import seed_for
 
 
@@ -131,12 +131,7 @@ class MicroBatches:
         Raises:
             SpecError: The global batch does not divide over the ranks.
         """
-        size, accumulation_steps = split_batch(
-            config.recipe.global_batch,
-            world_size,
-            limit=config.runtime.device_batch,
-            group=config.inseparable,
-        )
+        size, accumulation_steps = deal(config, world_size)
         order = SampleOrder.of(config, seed=seed)
         return cls(order, size, accumulation_steps, rank, start_step, config.total_steps)
 

@@ -12,6 +12,8 @@ from antioversmooth.finding import Finding, Place
 from antioversmooth.training.probes.context import Context, ok, warning, wrong
 from antioversmooth.training.run.distributed import DRIVER, processor_name
 
+SIZE_TOLERANCE = 0.05
+"""Share by which the memory of a GPU may differ from its maker's number of GB."""
 OWN_BYTES = 2**30
 """Memory of a GPU that a driver and this process may take."""
 
@@ -36,6 +38,7 @@ def look(context: Context) -> Iterator[Finding]:
     index = context.info.local_rank % count
     torch.cuda.set_device(index)
     yield _describe(index)
+    yield from compare_size(context, torch.cuda.get_device_properties(index).total_memory)
     yield from _memory(context, index)
     yield from _computes(context, index)
     if not all(torch.cuda.can_device_access_peer(index, n) for n in range(count) if n != index):
@@ -121,6 +124,19 @@ def _describe(index: int) -> Finding:
             **values,
         )
     return ok("GPUs", text, Place.gpus, **values)
+
+
+def compare_size(context: Context, found_bytes: int) -> Iterator[Finding]:
+    """Compares the memory of a GPU with `cluster.gpu_mem_gb`."""
+    promised, found = context.request.gpu_mem_gb, found_bytes / 2**30
+    if promised and not 1 - SIZE_TOLERANCE < found / promised < 1 + SIZE_TOLERANCE:
+        yield warning(
+            "GPU memory",
+            f"a GPU of {context.host} has {found:.1f} GiB, and cluster.gpu_mem_gb is {promised:g}",
+            f"set cluster.gpu_mem_gb={found:.0f}, so that samples a pass are chosen for this GPU",
+            Place.gpus,
+            memory_bytes=found_bytes,
+        )
 
 
 def _memory(context: Context, index: int) -> Iterator[Finding]:

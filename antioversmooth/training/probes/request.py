@@ -6,6 +6,7 @@ import dataclasses
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from antioversmooth import files
 from antioversmooth.config import ClusterConfig
@@ -73,16 +74,19 @@ class ProbeRequest:
     """Seconds to wait for the scheduler's warning signal, after all other probes; 0: none comes."""
     login_time: float = 0.0
     """Clock of the login node as it writes the request, in seconds since 1970; set by `write`."""
+    gpu_mem_gb: float = 0
+    """Memory that each GPU must have, in GiB; 0: none is promised."""
 
     @classmethod
-    def of(cls, cluster: ClusterConfig, **others: object) -> ProbeRequest:
+    def of(cls, cluster: ClusterConfig, **others: Any) -> ProbeRequest:
         """The request for the nodes of a profile.
 
         Args:
             others: Other fields.
         """
         promised = ("nodes", "gpus_per_node", "cpus_per_task", "mem_gb", "processes_per_node")
-        return cls(**{name: getattr(cluster, name) for name in promised}, **others)  # type: ignore[arg-type]
+        given: dict[str, Any] = {name: getattr(cluster, name) for name in promised}
+        return cls(gpu_mem_gb=cluster.gpu_mem_gb or 0, **given, **others)
 
     def write(self, folder: Path) -> None:
         """Writes the request into the folder of the probes, with the time of this machine."""
@@ -113,6 +117,7 @@ _SHAPE = {
     "processes_per_node": range(1, 2**20),
     "nodes": range(1, 2**20),
     "gpus_per_node": range(2**20),
+    "gpu_mem_gb": Bounds(0),
     "cpus_per_task": range(2**20),
     "mem_gb": Bounds(0),
     "runs": [str],

@@ -22,7 +22,7 @@ from antioversmooth import files
 from antioversmooth.background import background_thread
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
 from antioversmooth.redact import redact_all
-from antioversmooth.runs import Run, journal, recorded_data
+from antioversmooth.runs import Run, deal, journal, recorded_data
 from antioversmooth.runs.attempts import CORRUPT_IMAGE, EndReason, write_end
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.runs.code import PACKAGES, installed_packages, running_code
@@ -261,16 +261,21 @@ _SLURM_FACTS = (
 def _whereabouts(run: Run, ranks: Ranks) -> dict[str, Any]:
     intent = files.read_mapping(run.dir / "intent.json")
     code, folder = running_code()
+    config = run.experiment
+    # of the global batch, as this attempt deals it
+    dealt = deal(config, ranks.world_size) if config.recipe.epochs else (None, None)
     return {
         "host": socket.gethostname(),
         "python": platform.python_version(),
         "cuda": torch.version.cuda,
         "pid": os.getpid(),
         "world_size": ranks.world_size,
+        "device_batch": dealt[0],
+        "accumulation": dealt[1],
         "started_by": ranks.info.launcher,
         "device": ranks.device_name,
         "device_type": ranks.device.type,
-        "compile": run.experiment.runtime.compile.value,
+        "compile": config.runtime.compile.value,
         "draws": DRAWS,
         "commit": intent.get("commit"),
         "snapshot": code,

@@ -1,11 +1,11 @@
-"""Sizes of a model from its config, without torch: the blocks, which are all but a few percent."""
+"""Sizes of a model from its config, without torch, to about a percent."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from antioversmooth.config import Family, ModelConfig
+from antioversmooth.config import Experiment, Family, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,24 @@ def num_block_parameters(model: ModelConfig, width: int) -> float:
     return (4 + 2 * model.mlp_ratio) * width**2
 
 
-def num_parameters(model: ModelConfig) -> float:
-    """About the number of parameters: blocks, class attention, and a tenth for the rest."""
-    blocks = sum(s.num_blocks * num_block_parameters(model, s.width) for s in stages(model))
+def num_parameters(config: Experiment) -> float:
+    """About the number of parameters: weight matrices and the position embedding."""
+    model, found = config.model, list(stages(config.model))
+    blocks = sum(s.num_blocks * num_block_parameters(model, s.width) for s in found)
     if model.family is Family.cait:
         blocks += model.class_depth * num_block_parameters(model, model.embed_dim)
-    return 1.1 * blocks
+    # a patch of 2 x 2 tokens becomes one of twice the width
+    merging = sum(8 * s.width**2 for s in found[:-1])
+    embedding = config.data.in_channels * model.patch_size**2
+    if model.family is not Family.swin:
+        embedding += model.num_tokens
+    heads = 2 if model.distillation_token else 1
+    return (
+        blocks
+        + merging
+        + embedding * model.embed_dim
+        + heads * config.data.num_classes * found[-1].width
+    )
 
 
 def multiply_adds(model: ModelConfig) -> float:
