@@ -211,7 +211,14 @@ def test_help_loads_argparse_and_of_ours_only_what_parses(words: list[str]) -> N
     assert ours == parsing
 
 
-def test_a_dry_run_loads_hydra_and_nothing_heavier() -> None:
-    loaded = loaded_by("launch.py", "table2", "profile=mini", "--backend=local", "--dry-run")
-    assert "hydra" in loaded
+@pytest.mark.parametrize(
+    ("override", "with_grammar"), [("recipe.epochs=3", False), ("recipe.base_lr=5e-4", True)]
+)
+def test_a_dry_run_loads_hydra_for_its_grammar_alone_and_nothing_heavier(
+    override: str, with_grammar: bool
+) -> None:
+    words = ("launch.py", "table2", "profile=mini", override, "--backend=local", "--dry-run")
+    loaded = loaded_by(*words)
+    assert ("hydra" in loaded) == with_grammar
     assert not loaded & HEAVY
+    assert "antioversmooth.reporting.publish" not in loaded

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from antioversmooth import spec
 from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE, INTERRUPTED, OK, USER_ERROR
@@ -25,12 +25,12 @@ from antioversmooth.orchestration.notify import events
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.slurm.mirroring import mirroring
 from antioversmooth.project import find_root, find_spec
-from antioversmooth.reporting import evaluations
-from antioversmooth.reporting.publish import publish
-from antioversmooth.reporting.table.document import Document
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 from antioversmooth.spec.save import TableFile, table_file
+
+if TYPE_CHECKING:
+    from antioversmooth.reporting.table.document import Document
 
 
 def launch_command(args: Namespace, project: Path | None = None) -> int:
@@ -72,6 +72,9 @@ def launch_command(args: Namespace, project: Path | None = None) -> int:
         return INCOMPLETE
     if Outcome.submitted in outcomes.values():
         return OK
+    # only here: a dry run waits for nothing that only tables and figures need
+    from antioversmooth.reporting.publish import publish
+
     tables = [] if args.eval else request.tables
     published = publish(planned, tables, request, args.seeds, results, out)
     if pending:
@@ -239,5 +242,7 @@ def _as_json(run: Run, outcome: Outcome) -> dict[str, object]:
 
 def _show_evaluations(runs: Sequence[Run], out: TextIO) -> None:
     """Prints the numbers of evaluations; `result.json` also has top-1 of each class."""
+    from antioversmooth.reporting import evaluations
+
     for record in filter(None, map(evaluations.of_run, runs)):
         print(f"\n{evaluations.text(record)}", file=out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -97,10 +98,22 @@ def shown(path: Path) -> str:
 
 
 @cache
-def _loader() -> type[yaml.SafeLoader]:
-    """PyYAML's loader with OmegaConf's rules for numbers, as hydra has it."""
+def _loaders() -> list[type[yaml.SafeLoader]]:
+    """PyYAML's loaders with OmegaConf's rules for numbers, as hydra has it.
+
+    The first one in C, where PyYAML has that; the messages of the last one are the clearer ones.
+    """
     resolvers = {"yaml_implicit_resolvers": get_yaml_loader().yaml_implicit_resolvers}
-    return type("SpecLoader", (yaml.SafeLoader,), resolvers)
+    known = [getattr(yaml, "CSafeLoader", None), yaml.SafeLoader]
+    return [type("SpecLoader", (loader,), resolvers) for loader in known if loader]
+
+
+def _compose(loader: yaml.SafeLoader) -> yaml.Node | None:
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+        return node
+    finally:
+        loader.dispose()
 
 
 class _Parser:
@@ -121,11 +134,11 @@ class _Parser:
             self.problem(self.source.top, "is nested too deeply to be a spec")
 
     def compose(self, text: str) -> yaml.Node | None:
-        loader = _loader()(text)
-        try:
-            return loader.get_single_node()
-        finally:
-            loader.dispose()
+        *fast, clear = _loaders()
+        with suppress(yaml.YAMLError):
+            for loader in fast:
+                return _compose(loader(text))
+        return _compose(clear(text))
 
     def package(self) -> str | None:
         """The name in hydra's `# @package NAME`, above all other lines of the file."""
