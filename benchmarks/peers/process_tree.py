@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-_EVERY_S = 0.05
-_MEMORY_EVERY = 5
+_EVERY_S = 0.1
+_MEMORY_EVERY = 3
 """Readings between two of memory, each of which holds up the process for milliseconds."""
 
 

@@ -61,16 +61,19 @@ def markdown(measured: dict[str, Any]) -> str:
 
 def _title(name: str, case: dict[str, Any]) -> str:
     bound = ", bound by its input" if case["is_input_bound"] else ""
-    return f"Training: {name}{bound}, {case['train']} images, {case['epochs']} epochs"
+    rounds = max(map(len, case["rounds"].values()), default=0)
+    size = f"{case['train']} images, {case['epochs']} epochs, {rounds} rounds"
+    return f"Training: {name}{bound}, {size}"
 
 
 def _epochs(case: dict[str, Any]) -> Iterator[list[str]]:
-    yield ["", "images per CPU second", "CPU time of the loading process", "peak memory"]
+    yield ["", "images per CPU second", "loading process alone", "its share", "peak memory"]
     for program, rounds in case["rounds"].items():
-        share = 100 * _of(rounds, "input_share").median
-        memory = _of(rounds, "peak_bytes").median / 2**20
-        speed = spread_text(_of(rounds, "images_per_cpu_s"))
-        yield [program, speed, f"{share:.0f} %", f"{memory:.0f} MiB"]
+        speed, share = _of(rounds, "images_per_cpu_s"), _of(rounds, "input_share").median
+        alone = spread([one["images_per_cpu_s"] / one["input_share"] for one in rounds])
+        memory = f"{_of(rounds, 'peak_bytes').median / 2**20:.0f} MiB"
+        texts = (spread_text(speed), spread_text(alone), f"{100 * share:.0f} %", memory)
+        yield [program, *texts]
 
 
 def _seconds(measured: dict[str, list[Measurement]]) -> Iterator[list[str]]:
@@ -84,8 +87,10 @@ def _shares(cases: dict[str, Any]) -> Iterator[list[str]]:
     yield ["", *names]
     for case, found in cases.items():
         whole = found["shares"].get(shares.ALL)
-        seconds = [found["shares"].get(name, 0.0) for name in names]
-        yield [case, *(f"{100 * one / whole:.1f} %" if whole else "-" for one in seconds)]
+        yield [
+            case,
+            *(f"{100 * found['shares'][name] / whole:.1f} %" if whole else "-" for name in names),
+        ]
 
 
 def _of(rounds: list[Measurement], key: str) -> Spread:

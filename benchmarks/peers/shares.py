@@ -29,7 +29,7 @@ def main() -> int:
     seconds: defaultdict[str, float] = defaultdict(float)
     evaluation, checkpoint, journaling = PARTS
     _time(Trainer, "fit", ALL, seconds)
-    _time(Evaluator, "__call__", evaluation, seconds)
+    _time(Evaluator, "each", evaluation, seconds)
     _time(Trainer, "_save", checkpoint, seconds)
     _time(journal, "append", journaling, seconds)
     # in a thread of its own

@@ -33,6 +33,8 @@ PHOTOGRAPHS = 64
 """Different ones; files with the same content make up the number."""
 LIMIT_S = 120.0
 """For one process."""
+CASE_LIMIT_S, STARTS_LIMIT_S = 200.0, 80.0
+"""For the rounds of a case, and for those of starts, which are fewer on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,12 @@ def compare(project: Path, load: TrainingLoad) -> dict[str, Any]:
             run: dict[str, Callable[[], Measurement]]
             run = {OURS: programs.our_epochs}
             run |= {peer: partial(programs.epochs, peer) for peer in PEERS}
-            rounds = in_turns(run, case.rounds, failed)
+            rounds = in_turns(run, case.rounds, failed, limit_s=CASE_LIMIT_S)
             cases[case.name] = {**asdict(case), "rounds": rounds, "shares": programs.shares(failed)}
         programs = _Programs(project, folder, load.cases[0])
         run = {OURS: programs.our_start}
         run |= {peer: partial(programs.start, peer) for peer in PEERS}
-        starts = in_turns(run, load.starts, failed)
+        starts = in_turns(run, load.starts, failed, limit_s=STARTS_LIMIT_S)
     return {"cases": cases, "starts": starts, "failed": failed}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 Measurement = dict[str, float]
@@ -10,16 +11,24 @@ Measured = dict[str, list[Measurement]]
 
 
 def in_turns(
-    programs: Mapping[str, Callable[[], Measurement]], rounds: int, failed: dict[str, str]
+    programs: Mapping[str, Callable[[], Measurement]],
+    rounds: int,
+    failed: dict[str, str],
+    *,
+    limit_s: float,
 ) -> Measured:
     """Calls every program in every round, each round beginning one further on.
 
     Args:
         failed: Gets the reason of each program that fails, which is called no more and left out.
+        limit_s: Seconds by the clock after which no further round is begun.
     """
     names = list(programs)
     found: Measured = {name: [] for name in names}
+    start = time.monotonic()
     for number in range(rounds):
+        if number and time.monotonic() - start > limit_s:
+            break
         first = number % len(names)
         for name in names[first:] + names[:first]:
             if name not in failed:

@@ -112,8 +112,13 @@ def test_a_program_that_fails_is_left_out_and_named() -> None:
         raise RuntimeError("no luck")
 
     failed: dict[str, str] = {}
-    assert in_turns({"a": lambda: {"s": 1.0}, "b": fail}, 2, failed) == {"a": [{"s": 1.0}] * 2}
+    programs = {"a": lambda: {"s": 1.0}, "b": fail}
+    assert in_turns(programs, 2, failed, limit_s=60) == {"a": [{"s": 1.0}] * 2}
     assert failed == {"b": "no luck"}
+
+
+def test_no_round_is_begun_after_the_time_is_over() -> None:
+    assert in_turns({"a": lambda: {"s": 1.0}}, 9, {}, limit_s=0) == {"a": [{"s": 1.0}]}
 
 
 def test_a_tool_that_cannot_be_installed_is_named_and_the_others_stay(
@@ -148,7 +153,7 @@ def measured() -> dict[str, Any]:
         DEIT: numbers(images_per_cpu_s=90, input_share=0.8, peak_bytes=2**29),
     }
     case = {"rounds": rounds, "train": 64, "epochs": 3, "shares": {shares.ALL: 10.0}}
-    for part in shares.PARTS:
+    for part in (*shares.PARTS, shares.BESIDE):
         case["shares"][part] = 1.0
     starts = {name: numbers(cpu_s=2.0, wall_s=3.0) for name in rounds}
     commands = {name: numbers(cpu_s=0.5, wall_s=1.0) for name in waits.OURS}
@@ -177,7 +182,7 @@ def test_goals_that_are_not_reached_are_marked(measured: dict[str, Any], tmp_pat
     text = markdown(json.loads(json.dumps(measured)))
     assert text.count("**missed**") == 4
     assert "processor abacus" in text
-    assert "| small | 10.0 % | 10.0 % | 10.0 % | 0.0 % |" in text
+    assert "| small | 10.0 % | 10.0 % | 10.0 % | 10.0 % |" in text
     assert "Could not be measured" not in text
     assert all(name in draw(measured, tmp_path).read_text() for name in training.PEERS)
 
