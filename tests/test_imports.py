@@ -24,6 +24,7 @@ BASE = {
     "redact",
     "shapes",
     "text",
+    "text_table",
     "weight_files",
 }
 MAY_IMPORT: dict[str, set[str]] = {
@@ -35,6 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "redact": set(),
     "shapes": set(),
     "text": set(),
+    "text_table": {"text"},
     "weight_files": {"errors", "files"},
     "constraints": set(),
     "config": {"constraints", "errors", "methods"},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from antioversmooth.datasets.current import CurrentData
 from antioversmooth.errors import UserError
@@ -22,14 +22,8 @@ from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, memory
 from antioversmooth.runs.record import RunRecord, read_records
 from antioversmooth.runs.status import RunState
-from antioversmooth.text import open_console
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-TABLE_WIDTH = 125
-"""Characters that the widest row needs beside its name."""
-
+from antioversmooth.text import one_line, open_console
+from antioversmooth.text_table import TextColumn, show_columns
 
 GIVEN_UP, BLOCKED = "given up", "blocked"
 """States of runs that a launch does not start: those that ended too often, and that need one."""
@@ -171,11 +165,8 @@ def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> 
         all_scripts: Whether the batch script of every run is printed, rather than one of each
             shape.
     """
-    console = open_console(stream)
-    # a terminal may wrap a line, but no number is cut off
-    longest = max((len(_name(run)) for run in plan["runs"]), default=0)
-    console.width = max(console.width, TABLE_WIDTH + longest)
-    console.print(_table(plan["runs"]))
+    caption = "batch: processes x micro-batch x accumulation steps = global batch"
+    show_columns(_columns(plan["runs"]), stream, caption)
     print("\n  ".join(totals.lines(plan["totals"])), file=stream)
     for line in (*_unknown_memory(plan["runs"]), *plan["changed_data"]):
         print(line, file=stream)
@@ -183,7 +174,7 @@ def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> 
         print(f"A launch would be refused: {plan['refused']}", file=stream)
     shown = scripts.all_scripts if all_scripts else scripts.one_of_each_shape
     for text in shown(plan["runs"]):
-        console.print(text, soft_wrap=True)
+        open_console(stream).print(text, soft_wrap=True)
 
 
 def _name(run: dict[str, Any]) -> str:
@@ -204,30 +195,32 @@ def _unknown_memory(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f"GPU memory is not known because of {key}: {', '.join(rows)}"
 
 
-def _table(runs: Sequence[dict[str, Any]]) -> Table:
-    from rich.table import Table
+def _columns(runs: Sequence[dict[str, Any]]) -> list[TextColumn]:
+    def column(
+        header: str, priority: int, text: Callable[[dict[str, Any]], str], *, no_wrap: bool = True
+    ) -> TextColumn:
+        return TextColumn(header, [one_line(text(run)) for run in runs], True, priority, no_wrap)
 
-    caption = "batch: processes x micro-batch x accumulation steps = global batch"
-    table = Table(box=None, padding=(0, 1), caption=caption)
-    table.caption_justify = "left"
-    names = ["run", "id", "state", "on", "batch", "GPU memory", "lr", "epochs", "steps"]
-    for column in (*names, "device-hours"):
-        table.add_column(column, no_wrap=True)
-    for run in runs:
-        hours = run["device_hours"]
-        batch = f"{run['processes']} x {run['device_batch']} x {run['accumulation']}"
-        table.add_row(
-            _name(run),
-            run["id"][:8],
-            run["state"],
-            run["device"],
-            f"{batch} = {run['global_batch']}",
-            _memory(run),
-            f"{run['lr']:.3g}",
-            str(run["epochs"]),
-            str(run["steps"]),
-            run["estimate"]
-            if hours is None
-            else f"{totals.device_hours_text(hours)} ({run['estimate']})",
-        )
-    return table
+    return [
+        column("run", 1, _name),
+        column("id", 6, lambda run: run["id"][:8]),
+        column("state", 2, lambda run: run["state"]),
+        column("on", 8, lambda run: run["device"]),
+        column("batch", 3, _batch),
+        column("GPU memory", 7, _memory),
+        column("lr", 9, lambda run: f"{run['lr']:.3g}"),
+        column("epochs", 5, lambda run: str(run["epochs"])),
+        column("steps", 10, lambda run: str(run["steps"])),
+        column("device-hours", 4, _device_hours, no_wrap=False),
+    ]
+
+
+def _batch(run: dict[str, Any]) -> str:
+    split = f"{run['processes']} x {run['device_batch']} x {run['accumulation']}"
+    return f"{split} = {run['global_batch']}"
+
+
+def _device_hours(run: dict[str, Any]) -> str:
+    if run["device_hours"] is None:
+        return str(run["estimate"])
+    return f"{totals.device_hours_text(run['device_hours'])} ({run['estimate']})"
