@@ -209,11 +209,12 @@ class RecipeConfig(Config, section="recipe"):
     released code uses; timm: it does not, as in timm now."""
     mix_group: int = option(
         32,
-        identity=lambda recipe: recipe.mixes or recipe.dropout > 0 or recipe.attention_dropout > 0,
+        identity=lambda recipe: recipe.draws_by_group,
     )
     """Consecutive samples of the global batch that mix among themselves, with one Mixup or CutMix
-    draw (`mix_mode`); masks of dropout are drawn for as many. Fixed in samples, so that the result
-    does not depend on how many devices the batch is dealt to."""
+    draw (`mix_mode`); masks of dropout and contents of erased rectangles are drawn for as many.
+    Fixed in samples, so that the result does not depend on how many devices the batch is dealt
+    to."""
     rand_augment: str | None = option("rand-m9-mstd0.5-inc1", _AUGMENTATION)
     """timm's auto-augment string; null: off."""
     rand_augment_interpolation: str | None = option(
@@ -412,6 +413,13 @@ class RecipeConfig(Config, section="recipe"):
     def mixes(self) -> bool:
         """Whether Mixup or CutMix is on."""
         return self.mix_prob > 0 and (self.mixup > 0 or self.has_cutmix)
+
+    @property
+    def draws_by_group(self) -> bool:
+        """Whether `mix_group` tells runs apart, since something is drawn for a group."""
+        # with the default, runs that draw contents of rectangles alone keep the id that they had
+        fills = self.random_erasing > 0 and self.erasing_mode != "const" and self.mix_group != 32
+        return self.mixes or self.dropout > 0 or self.attention_dropout > 0 or fills
 
     @property
     def cuts(self) -> bool:

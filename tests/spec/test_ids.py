@@ -72,6 +72,11 @@ SAME = {
         "recipe.mix_prob=0 recipe.dropout=0",
         "recipe.mix_prob=0 recipe.dropout=0 recipe.mix_group=2",
     ),
+    "groups of rectangles without contents": (
+        "deit_s12",
+        "recipe.mix_prob=0 recipe.random_erasing=0.1 recipe.erasing_mode=const",
+        "recipe.mix_prob=0 recipe.random_erasing=0.1 recipe.erasing_mode=const recipe.mix_group=2",
+    ),
     "the start of no warm-up": (
         "deit_s12",
         "recipe.warmup_epochs=0",
@@ -172,6 +177,11 @@ DIFFERENT = {
         "deit_s12",
         "recipe.mix_prob=0 recipe.dropout=0.1",
         "recipe.mix_prob=0 recipe.dropout=0.1 recipe.mix_group=2",
+    ),
+    "groups of contents of rectangles": (
+        "deit_s12",
+        "recipe.mix_prob=0 recipe.random_erasing=0.1 recipe.mix_group=32",
+        "recipe.mix_prob=0 recipe.random_erasing=0.1 recipe.mix_group=2",
     ),
     "the start of a warm-up": ("deit_s12", "", "recipe.warmup_lr=1e-5"),
     "a scale of an eighth": ("deit_s12", "recipe.scale_all_lr=false", "recipe.scale_all_lr=true"),
