@@ -38,12 +38,13 @@ def row(name: str, *overrides: str) -> Experiment:
         ("deit_s12_contranorm", ["model.image_size=160"], 8),
         ("cait_s24_featscale", [CHECKPOINTED, "recipe.dropout=0.1"], 4),
         ("swin_s", ["runtime.device_batch=32", "recipe.dropout=0.1"], 16),
+        ("swin_s_attnscale", ["runtime.device_batch=32", CHECKPOINTED], 16),
     ],
 )
 def test_the_peak_is_within_a_twentieth_of_the_traced_one(
     name: str, overrides: list[str], world_size: int
 ) -> None:
-    shallow = SWIN if name == "swin_s" else ["model.depth=5"]
+    shallow = SWIN if name.startswith("swin") else ["model.depth=5"]
     config = row(name, *shallow, *overrides)
     images, passes = runs.deal(config, world_size)
     predicted = memory.peak_bytes(config, images, passes, world_size)
