@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from antioversmooth.config import ClusterConfig, Compiler, Experiment, Family, Precision
 from antioversmooth.methods import METHODS
@@ -47,7 +48,8 @@ def _unknown(config: Experiment) -> Iterator[str]:
     options = differing(METHODS.get(model.method), model.method_options)
     yield from (f"model.method_options.{k}" for k, v in options.items() if isinstance(v, int))
     if _key(config) not in COEFFICIENTS:
-        yield "model.method" if not runtime.gradient_checkpointing else "recipe.precision"
+        half = replace(config, recipe=replace(recipe, precision=Precision.float16))
+        yield "recipe.precision" if _key(half) in COEFFICIENTS else "model.method"
 
 
 def _key(config: Experiment) -> tuple[str, str, str]:

@@ -102,6 +102,13 @@ def test_what_is_not_known_is_said_and_neither_chosen_by_nor_refused(
     preflight.check_gpu_memory(config, placed)
 
 
+def test_a_method_that_nobody_traced_is_not_known(
+    make: Callable[..., Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "COEFFICIENTS", {})
+    assert memory.unknown_because(make("deit_s12")) == "model.method"
+
+
 def test_rows_with_options_of_their_own_are_known(make: Callable[..., Experiment]) -> None:
     for name in ("cait_s24_attnscale", "deit_s24_layerscale", "swin_s_featscale"):
         assert memory.unknown_because(make(name)) is None

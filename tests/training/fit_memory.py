@@ -18,6 +18,8 @@ from antioversmooth.config import Experiment, Family
 from antioversmooth.methods import METHODS
 from antioversmooth.runs import memory
 
+LARGEST_ERROR = 0.05
+"""Relative error in what a pass adds, above which the memory of a method stays unknown."""
 PROJECT = Path(__file__).parents[2]
 TABLE = PROJECT / "antioversmooth" / "runs" / "memory_table.py"
 ROWS = {Family.vit: "deit_s12", Family.cait: "cait_s24_attnscale", Family.swin: "swin_s"}
@@ -85,8 +87,9 @@ def experiments(family: Family, method: str, overrides: tuple[str, ...]) -> Iter
         yield spec.load_experiment(PROJECT / "experiments" / f"{ROWS[family]}.yaml", given)
 
 
-def fit(configs: Iterator[Experiment]) -> list[float]:
-    """Coefficients, none negative, of least relative error in what a pass adds."""
+def fit(configs: Iterator[Experiment]) -> tuple[list[float], float]:
+    """Coefficients, none negative, of least relative error in what a pass adds, and the largest
+    such error."""
     features, added = [], []
     for config in configs:
         found = trace(config)
@@ -105,7 +108,8 @@ def fit(configs: Iterator[Experiment]) -> list[float]:
         del used[int(solved.argmin())]
     coefficients = np.zeros(len(scale))
     coefficients[used] = solved / scale[used]
-    return [round(float(x), 3) for x in coefficients]
+    error = np.abs(matrix @ coefficients - 1).max()
+    return [round(float(x), 3) for x in coefficients], float(error)
 
 
 def main() -> None:
@@ -115,10 +119,12 @@ def main() -> None:
         for family in ROWS:
             methods = [name for name, one in METHODS.items() if family in one.families]
             for method in ("none", *methods):
-                found = fit(experiments(family, method, overrides))
+                found, error = fit(experiments(family, method, overrides))
+                print(family.value, method, arithmetic, f"within {error:.1%}", flush=True)
+                if error > LARGEST_ERROR:
+                    continue
                 key = ", ".join(f'"{part}"' for part in (family.value, method, arithmetic))
                 lines.append(f"    ({key}): ({', '.join(map(str, found))}),\n")
-                print(lines[-1], end="", flush=True)
     TABLE.write_text(HEADER + "".join(sorted(lines)) + FOOTER)
 
 

@@ -51,6 +51,13 @@ def test_the_peak_is_within_a_twentieth_of_the_traced_one(
     assert predicted == pytest.approx(trace(config, world_size=world_size).peak_bytes, rel=0.05)
 
 
+def test_tiny_models_are_not_estimated_worse() -> None:
+    config = row("cait_s24_featscale", "profile=mini")
+    images, passes = runs.deal(config, 1)
+    predicted = memory.peak_bytes(config, images, passes, 1)
+    assert predicted == pytest.approx(trace(config, world_size=1).peak_bytes, rel=0.05)
+
+
 def test_the_largest_pass_is_chosen_whose_traced_step_fits() -> None:
     config = row("deit_s12", "model.depth=4", "cluster.gpu_mem_gb=5")
     room = memory.room_bytes(config.cluster)
