@@ -67,7 +67,7 @@ def _view(
     else:
         pixels = whole
     seed_everything(seed)
-    return transform(pixels, size)
+    return transform.apply(pixels, transform.draw(size))
 
 
 def _difference(counts: npt.NDArray[np.int64]) -> Difference:

@@ -10,6 +10,7 @@ import hashlib
 import random
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -104,3 +105,19 @@ def seed_everything(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(seed)
+
+
+State = tuple[Any, Any, torch.Tensor]
+"""Of Python's generator, NumPy's, and torch's of the CPU."""
+
+
+def generator_states() -> State:
+    """The states of the generators on the CPU."""
+    return random.getstate(), np.random.get_state(), torch.get_rng_state()
+
+
+def restore_generators(state: State) -> None:
+    """Has the generators on the CPU go on from a state."""
+    random.setstate(state[0])
+    np.random.set_state(state[1])
+    torch.set_rng_state(state[2])

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 from timm.data.auto_augment import AugmentOp
 from timm.data.transforms import RandomResizedCropAndInterpolation
+from timm.data.transforms_factory import transforms_imagenet_train
+from torchvision.transforms import Compose, RandomCrop, RandomHorizontalFlip
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from antioversmooth.config import DataConfig, DataSource, RecipeConfig
@@ -157,7 +159,8 @@ def test_the_resampling_of_rand_augment_can_be_another_one() -> None:
         transform = train_transform(
             replace(recipe, rand_augment_interpolation=interpolation), COLOUR, 40
         )
-        policy = transform.steps[0]
+        policy = transform.policy
+        assert policy is not None
         policy.ops = [operation for operation in policy.ops if operation.name in moves]
         assert len(policy.ops) == len(moves)
         seed_everything(3)
@@ -166,6 +169,54 @@ def test_the_resampling_of_rand_augment_can_be_another_one() -> None:
         )
     assert values["nearest"] <= {0, 255, *(round(255 * mean) for mean in COLOUR.mean)}
     assert len(values[None]) > 100
+
+
+@pytest.mark.parametrize(
+    ("policy", "interpolation"),
+    [
+        ("rand-m7-n3-inc1", "bicubic"),
+        ("rand-m7-n3-mstd0.5", "random"),
+        ("rand-m5-n2-t3a", "bicubic"),
+        ("3a", "bicubic"),
+        ("augmix-m5-w3-d2", "bilinear"),
+        ("original", "bicubic"),
+        (None, "bilinear"),
+    ],
+)
+def test_views_that_are_drawn_first_are_timms_whatever_is_drawn_in_between(
+    policy: str | None, interpolation: str
+) -> None:
+    recipe = replace(
+        RECIPE, rand_augment=policy, interpolation=interpolation, eval_interpolation="bicubic"
+    )
+    transform = train_transform(recipe, COLOUR, 24)
+    crop, augment, _ = transforms_imagenet_train(
+        24,
+        hflip=recipe.hflip,
+        color_jitter=recipe.color_jitter,
+        auto_augment=policy,
+        interpolation=interpolation,
+        use_prefetcher=True,
+        separate=True,
+    )
+    for seed in range(20):
+        seed_everything(seed)
+        draws = transform.draw((40, 40))
+        seed_everything(1000 + seed)
+        view = transform.apply(pixels(), draws).permute(1, 2, 0).numpy()
+        seed_everything(seed)
+        cropped = FastCrop(crop.transforms[0], recipe.hflip)(pixels())
+        assert np.array_equal(view, np.asarray(augment(Image.fromarray(cropped))))
+
+
+def test_padded_crops_are_torchvisions() -> None:
+    transform = train_transform(replace(PLAIN, crop="padded", hflip=0.5), COLOUR, 36)
+    torchvisions = Compose([RandomCrop(36, padding=4), RandomHorizontalFlip(0.5)])
+    for seed in range(20):
+        seed_everything(seed)
+        view = transform(pixels())
+        seed_everything(seed)
+        assert torch.equal(view, torchvisions(pixels()))
 
 
 def test_padded_crops_move_the_image_within_a_black_frame() -> None:
@@ -226,12 +277,14 @@ def test_an_unknown_interpolation_is_refused_with_the_known_ones(key: str) -> No
 def test_every_operation_of_the_recipe_works_at_full_magnitude_on_any_pillow() -> None:
     """DeiT's recipe draws magnitudes around 9, cut off at 10, where posterize asks for 0 bits."""
     transform = train_transform(RECIPE, COLOUR, 24)
-    policy = transform.steps[0]
+    policy = transform.policy
+    assert policy is not None
     names = set()
     for operation in policy.ops:
         assert isinstance(operation, AugmentOp)
         operation.magnitude, operation.prob, operation.magnitude_std = 10, 1.0, 0
-        operation(np.array(image()))
+        for drawn in operation(()):
+            drawn(np.array(image()))
         names.add(operation.name)
     assert "PosterizeIncreasing" in names
 
@@ -239,12 +292,15 @@ def test_every_operation_of_the_recipe_works_at_full_magnitude_on_any_pillow() -
 def test_a_hundred_thousand_augmentations_of_the_recipe_come_out_whole() -> None:
     """As the recipe draws them, on small images; some ask posterize for 0 bits, and those are
     black."""
-    policy = train_transform(RECIPE, COLOUR, 24).steps[0]
+    policy = train_transform(RECIPE, COLOUR, 24).policy
+    assert policy is not None
     small = np.array(image().resize((8, 8)))
     seed_everything(0)
     black = 0
     for _ in range(100_000):
-        augmented = np.asarray(policy(small))
+        augmented = small
+        for drawn in policy(()):
+            augmented = drawn(augmented)
         assert augmented.shape == (8, 8, 3)
         black += not augmented.any()
     assert black > 50

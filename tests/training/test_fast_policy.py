@@ -84,9 +84,11 @@ def test_views_are_near_those_of_the_exact_policy_and_draw_the_same() -> None:
     for seed in range(40):
         picture = decode_fast(content, lambda *size, seed=seed: fast.divisor(seed, *size))
         seed_everything(seed)
-        view, drawn = fast(*picture), float(torch.rand(1))
+        draws, drawn = fast.draw(picture.whole), float(torch.rand(1))
+        view = fast.apply(picture.pixels, draws)
         seed_everything(seed)
-        expected, expected_drawn = exact(decode(content)), float(torch.rand(1))
+        draws, expected_drawn = exact.draw(SIZE), float(torch.rand(1))
+        expected = exact.apply(decode(content), draws)
         assert drawn == expected_drawn
         apart.append(float((view.int() - expected.int()).abs().float().mean()))
     assert 0.1 < np.median(apart) < 1

@@ -64,6 +64,22 @@ def test_an_image_is_decoded_once_for_all_of_its_views_in_a_batch(
         assert label == expected_label
 
 
+@pytest.mark.parametrize(("together", "size"), [(3, 10**6), (16, 400), (16, 0)])
+def test_views_are_the_same_however_many_are_made_together(
+    folder_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, together: int, size: int
+) -> None:
+    """Three, two or one of them at a time; an image has 360 bytes."""
+    config = folder_run().experiment
+    images = open_dataset(config.data).train
+    views = ViewDataset(images, train_transform(config.recipe, config.data, 8), seed=0)
+    batch = [View(place, image) for place, image in enumerate((5, 2, 9, 5, 2, 9, 5))]
+    expected = views.__getitems__(batch)
+    monkeypatch.setattr(loading, "TOGETHER", together)
+    monkeypatch.setattr(loading, "TOGETHER_BYTES", size)
+    for (view, *_), (same, *_) in zip(views.__getitems__(batch), expected, strict=True):
+        assert torch.equal(view, same)
+
+
 def test_images_in_memory_without_random_parts_are_only_indexed(
     tiny_run: Callable[..., Run],
 ) -> None:

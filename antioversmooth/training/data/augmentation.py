@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,18 +20,25 @@ from timm.data.transforms import (
 )
 from timm.data.transforms_factory import transforms_imagenet_eval, transforms_imagenet_train
 from torch import Tensor
-from torchvision.transforms import Compose, InterpolationMode, RandomCrop, RandomHorizontalFlip
-from torchvision.transforms.functional import to_pil_image
+from torchvision.transforms import Compose, InterpolationMode, RandomCrop
+from torchvision.transforms.functional import pad, to_pil_image
 from torchvision.transforms.v2.functional import resize
 
 from antioversmooth.config import FAST, DataConfig, RecipeConfig
 from antioversmooth.training.data.erasing import Erasing
-from antioversmooth.training.data.operations import Operation, operation_of, with_pillow
+from antioversmooth.training.data.operations import Operation, Plan, drawing, with_pillow
 from antioversmooth.training.data.shifts import Pixels
-from antioversmooth.training.randomness import seed_everything
+from antioversmooth.training.randomness import (
+    State,
+    generator_states,
+    restore_generators,
+    seed_everything,
+)
 
 Transform = Callable[[Tensor], Tensor]
 """From a decoded image [1 or 3, height, width] to a view [C, S, S]; both uint8."""
+Crop = Callable[[Tensor], Pixels]
+"""A crop that is drawn: [3, height, width] uint8 -> [S, S, 3] uint8."""
 DIVISORS = (1, 2, 4, 8)
 """By which libjpeg decodes an image in less time than whole."""
 PADDING = 4
@@ -39,30 +46,65 @@ PADDING = 4
 code's."""
 
 
+class Draws(NamedTuple):
+    """Random choices of a view, all of which are made before a pixel is touched.
+
+    The draws of several views in a row take a third of the time that they take one by one, each
+    after the pixels of the view before.
+    """
+
+    crop: Crop
+    plan: Plan
+    state: State | None
+    """Of the generators then, where later steps draw more."""
+
+
 class TrainTransform:
     """From a decoded image [1 or 3, height, width] to a training view [C, S, S]; both uint8.
 
     Args:
+        policy: Adds to a plan what it draws; None: there is none.
+        later: Steps that draw as they go, on [S, S, 3] uint8.
+        channels: C.
         fast: Whether images may be those of `open_fast`.
     """
 
     def __init__(
-        self, crop: Callable[..., Pixels], steps: Sequence[Operation], *, fast: bool
+        self,
+        crop: FastCrop | PaddedCrop,
+        policy: RandAugment | None,
+        later: Sequence[Operation],
+        *,
+        channels: int,
+        fast: bool,
     ) -> None:
-        self.crop, self.steps = crop, steps
-        self.fast = fast
+        self.crop, self.policy, self.later = crop, policy, later
+        self.channels, self.fast = channels, fast
 
-    def __call__(self, pixels: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        """A view, drawn from the global generators.
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """A view, drawn from the global generators."""
+        return self.apply(pixels, self.draw((pixels.shape[-2], pixels.shape[-1])))
+
+    def draw(self, size: tuple[int, int]) -> Draws:
+        """The draws of a view from the global generators.
 
         Args:
-            size: Height and width of the image before its decoder divided it.
+            size: Height and width of the image, before its decoder divided it.
         """
-        coloured = pixels.expand(3, -1, -1)
-        view = self.crop(coloured) if size is None else self.crop(coloured, size)
-        for step in self.steps:
+        crop = self.crop.draw(*size)
+        plan: Plan = self.policy(()) if self.policy else ()
+        return Draws(crop, plan, generator_states() if self.later else None)
+
+    def apply(self, pixels: Tensor, draws: Draws) -> Tensor:
+        """The view that was drawn; where later steps draw more, from the generators as then."""
+        view = draws.crop(pixels.expand(3, -1, -1))
+        for operation in draws.plan:
+            view = operation(view)
+        if draws.state is not None:
+            restore_generators(draws.state)
+        for step in self.later:
             view = step(view)
-        return torch.from_numpy(view).permute(2, 0, 1)
+        return torch.from_numpy(_in_channels(self.channels, view)).permute(2, 0, 1)
 
     def divisor(self, seed: int, height: int, width: int) -> int:
         """By which the decoder may divide an image, whose crop is then still twice the view.
@@ -96,30 +138,29 @@ def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> 
         use_prefetcher=True,
         separate=True,
     )
-    steps = [_on_arrays(step, recipe.moves_by) for step in augment.transforms]
+    steps = list(augment.transforms)
+    if recipe.moves_by is not None:
+        for operation in (of for step in steps for of in getattr(step, "ops", ())):
+            operation.kwargs["resample"] = str_to_pil_interp(recipe.moves_by)
+    policy = _drawing(steps.pop(0)) if steps and isinstance(steps[0], RandAugment) else None
     return TrainTransform(
-        _crop(crop.transforms[0], recipe, image_size),
-        [*steps, partial(_in_channels, data.in_channels)],
+        FastCrop(crop.transforms[0], recipe.hflip)
+        if recipe.resizes
+        else PaddedCrop(image_size, recipe.hflip),
+        policy,
+        [with_pillow(step) for step in steps],
+        channels=data.in_channels,
         fast=recipe.policy == FAST and recipe.resizes,
     )
 
 
-def _on_arrays(step: Callable[..., Any], interpolation: str | None) -> Operation:
-    """A step of timm's augmentation, on [S, S, 3] uint8.
-
-    Args:
-        interpolation: RandAugment's, where it is another than the crop's.
-    """
-    for operation in getattr(step, "ops", ()):
-        if interpolation is not None:
-            operation.kwargs["resample"] = str_to_pil_interp(interpolation)
-    if not isinstance(step, RandAugment):
-        return with_pillow(step)
-    for operation in step.ops:
-        operation.aug_fn = operation_of(operation)
+def _drawing(policy: RandAugment) -> RandAugment:
+    """The policy with operations that add what is drawn to a plan."""
+    for operation in policy.ops:
+        operation.aug_fn = drawing(operation)
     # NumPy, which chooses among them, makes an array of a list each time
-    step.ops = np.array(step.ops, dtype=object)
-    return step
+    policy.ops = np.array(policy.ops, dtype=object)
+    return policy
 
 
 def eval_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> Transform:
@@ -172,17 +213,33 @@ def _to_array(pixels: Tensor) -> Pixels:
     return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
-def _crop(
-    timms: RandomResizedCropAndInterpolation, recipe: RecipeConfig, image_size: int
-) -> Callable[[Tensor], Pixels]:
-    """Crop and flip of a recipe: [3, height, width] uint8 -> [S, S, 3] uint8."""
-    if recipe.resizes:
-        return FastCrop(timms, recipe.hflip)
-    flip = [RandomHorizontalFlip(recipe.hflip)] if recipe.hflip > 0 else []
-    cropped: Callable[[Tensor], Pixels] = Compose(
-        [RandomCrop(image_size, padding=PADDING), *flip, _to_array]
-    )
-    return cropped
+class PaddedCrop:
+    """torchvision's random crop out of a frame of `PADDING` black pixels, with its draws; flipped.
+
+    Args:
+        side: S.
+        flip: Probability that the crop is mirrored.
+    """
+
+    def __init__(self, side: int, flip: float = 0.0) -> None:
+        self.side = side
+        self.flip = flip
+
+    def draw(self, height: int, width: int) -> Crop:
+        """A crop of images of a size, drawn from the global generators."""
+        framed = torch.empty(1, 1).expand(height + 2 * PADDING, width + 2 * PADDING)
+        upper, left, _, _ = RandomCrop.get_params(framed, (self.side, self.side))
+        return partial(self._cut, upper, left, _is_drawn(self.flip))
+
+    def _cut(self, upper: int, left: int, flipped: bool, pixels: Tensor) -> Pixels:
+        framed = pad(pixels, [PADDING] * 4)
+        crop = framed[:, upper : upper + self.side, left : left + self.side]
+        return _to_array(crop.flip(-1) if flipped else crop)
+
+
+def _is_drawn(probability: float) -> bool:
+    """Whether a view is mirrored, drawn as torchvision draws it; not at all with probability 0."""
+    return probability > 0 and bool(torch.rand(1) < probability)
 
 
 _KERNELS: dict[InterpolationMode, Callable[..., Tensor]] = {
@@ -207,23 +264,33 @@ class FastCrop:
         self.crop = crop
         self.flip = flip
 
-    def __call__(self, pixels: Tensor, size: tuple[int, int] | None = None) -> Pixels:
-        """[3, height, width] uint8 -> [S, S, 3] uint8.
+    def __call__(self, pixels: Tensor) -> Pixels:
+        """[3, height, width] uint8 -> [S, S, 3] uint8, drawn from the global generators."""
+        return self.draw(pixels.shape[-2], pixels.shape[-1])(pixels)
 
-        Args:
-            size: Height and width of the image that the box is drawn for, where it is another; the
-                box is that part of `pixels`.
+    def draw(self, height: int, width: int) -> Crop:
+        """A crop of images of a size, drawn from the global generators.
+
+        Of an image of another size it is the same part.
         """
-        whole = size or (pixels.shape[-2], pixels.shape[-1])
-        upper, left, height, width = self.box(*whole)
-        rows = _part(upper, height, whole[0], pixels.shape[-2])
-        columns = _part(left, width, whole[1], pixels.shape[-1])
+        box, interpolation = self.box(height, width), self._interpolation()
+        return partial(self._cut, (height, width), box, interpolation, _is_drawn(self.flip))
+
+    def _cut(
+        self,
+        size: tuple[int, int],
+        box: tuple[int, int, int, int],
+        interpolation: InterpolationMode,
+        flipped: bool,
+        pixels: Tensor,
+    ) -> Pixels:
+        upper, left, height, width = box
+        rows = _part(upper, height, size[0], pixels.shape[-2])
+        columns = _part(left, width, size[1], pixels.shape[-1])
         # The kernels are fastest on channels-last pixels, which PIL images have anyway.
-        box = pixels[None, :, rows, columns]
-        resized = self._resized(box.contiguous(memory_format=torch.channels_last))
-        if self.flip > 0 and torch.rand(1) < self.flip:
-            resized = resized.flip(-1)
-        return _to_array(resized[0])
+        part = pixels[None, :, rows, columns].contiguous(memory_format=torch.channels_last)
+        resized = self._resized(part, interpolation)[0]
+        return _to_array(resized.flip(-1) if flipped else resized)
 
     def box(self, height: int, width: int) -> tuple[int, int, int, int]:
         """First row, first column, height and width of the crop of an image, drawn anew."""
@@ -234,8 +301,8 @@ class FastCrop:
         )
         return drawn
 
-    def _resized(self, box: Tensor) -> Tensor:
-        interpolation, size = self._interpolation(), list(self.crop.size)
+    def _resized(self, box: Tensor, interpolation: InterpolationMode) -> Tensor:
+        size = list(self.crop.size)
         kernel = _KERNELS.get(interpolation)
         # equal sizes are left alone by torchvision too
         if kernel is None or list(box.shape[-2:]) == size:

@@ -58,6 +58,11 @@ class Picture(NamedTuple):
     size: tuple[int, int] | None = None
     """Height and width before it was divided; None: it was not."""
 
+    @property
+    def whole(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.size or (self.pixels.shape[-2], self.pixels.shape[-1])
+
 
 Divisor = Callable[[int, int], int]
 """By which a decoder divides height and width: 1, 2, 4 or 8."""

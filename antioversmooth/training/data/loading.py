@@ -29,8 +29,8 @@ from antioversmooth.training.randomness import seed_everything, seed_for
 
 MAX_UNREADABLE_IN_A_ROW = 100
 """Images that are tried in place of an unreadable one; if all fail, the file system is gone."""
-TOGETHER = 16
-"""Views whose images are in memory at a time."""
+TOGETHER, TOGETHER_BYTES = 16, 2**25
+"""Most views whose images are in memory at a time, and bytes of these after which none is added."""
 OK = -1
 """In `Batch.corrupt`: the image could be read."""
 
@@ -73,29 +73,45 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
         return len(self.images.labels)
 
     def __getitem__(self, view: View) -> tuple[Tensor, int, int]:
-        return self._made(view, self._open(view))
+        (made,) = self.__getitems__([view])
+        return made
 
     def __getitems__(self, views: Sequence[View]) -> list[tuple[Tensor, int, int]]:
         """Several views; each image is decoded once for all of its views.
 
-        `TOGETHER` views are opened, then transformed: code that runs again soon runs faster.
+        Some are opened, then drawn, then made: code that runs again soon runs faster.
         """
-        by_image = sorted(views, key=lambda view: view.image)
         made = {}
-        for start in range(0, len(by_image), TOGETHER):
-            chunk = by_image[start : start + TOGETHER]
-            opened = [self._open(view) for view in chunk]
-            for view, picture in zip(chunk, opened, strict=True):
-                made[view.number] = self._made(view, picture)
+        for chunk in self._opened(sorted(views, key=lambda view: view.image)):
+            for (view, opened), pixels in zip(chunk, self._transformed(chunk), strict=True):
+                made[view.number] = pixels, opened.label, opened.corrupt
         return [made[view.number] for view in views]
 
-    def _made(self, view: View, opened: _Opened) -> tuple[Tensor, int, int]:
-        seed_everything(self._seed(view))
-        if self._fast is None:
-            made = self.transform(opened.picture.pixels)
-        else:
-            made = self._fast(*opened.picture)
-        return made, opened.label, opened.corrupt
+    def _opened(self, views: Sequence[View]) -> Iterator[list[tuple[View, _Opened]]]:
+        """The views with their images, `TOGETHER` at a time, or fewer where these are large."""
+        chunk: list[tuple[View, _Opened]] = []
+        size = 0
+        for view in views:
+            chunk.append((view, self._open(view)))
+            size += chunk[-1][1].picture.pixels.numel()
+            if len(chunk) == TOGETHER or size > TOGETHER_BYTES:
+                yield chunk
+                chunk, size = [], 0
+        if chunk:
+            yield chunk
+
+    def _transformed(self, chunk: Sequence[tuple[View, _Opened]]) -> list[Tensor]:
+        transform = self.transform
+        if not isinstance(transform, TrainTransform):
+            return [transform(opened.picture.pixels) for _, opened in chunk]
+        drawn = []
+        for view, opened in chunk:
+            seed_everything(self._seed(view))
+            drawn.append(transform.draw(opened.picture.whole))
+        return [
+            transform.apply(opened.picture.pixels, draws)
+            for (_, opened), draws in zip(chunk, drawn, strict=True)
+        ]
 
     def _seed(self, view: View) -> int:
         return seed_for(self.seed, "view", view.number)
@@ -214,7 +230,7 @@ class Loaders:
         workers = machine.loading_processes(
             self.runtime.workers, self.cpus, self.image_size, in_memory=in_memory
         )
-        if not workers:
+        if not workers and not in_memory:
             reuse_memory()
         if workers and len(batches):
             self._check_machine(workers, batches)

@@ -8,9 +8,10 @@ Shapes: H x W pixels of C channels, uint8.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -48,6 +49,51 @@ def operation_of(timms: AugmentOp) -> Operation:
     if move is not None and timms.kwargs["resample"] is Image.Resampling.BICUBIC:
         return partial(_move, move, with_pillow(function))
     return _POINTS.get(function) or with_pillow(function)
+
+
+class Drawn(NamedTuple):
+    """An operation with the values that were drawn for it."""
+
+    operation: Operation
+    values: tuple[Any, ...]
+    options: Mapping[str, Any]
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """The pixels after the operation."""
+        return self.operation(pixels, *self.values, **self.options)
+
+
+Plan = tuple[Drawn, ...]
+"""Operations that are to be done one after the other."""
+
+
+def drawing(timms: AugmentOp) -> Callable[..., Plan]:
+    """A function for timm to call in place of one that changes an image: it adds to a plan.
+
+    timm passes plans from operation to operation as it passes images, and so draws all values of a
+    view before its image is there.
+    """
+    return partial(_add, operation_of(timms), timms.aug_fn in _RESAMPLING)
+
+
+def _add(
+    operation: Operation, resamples: bool, plan: Plan, *values: object, **options: Any
+) -> Plan:
+    if resamples and isinstance(options["resample"], tuple):
+        # as timm's functions draw it
+        options["resample"] = random.choice(options["resample"])
+    return (*plan, Drawn(operation, values, options))
+
+
+_RESAMPLING: set[object] = {
+    auto_augment.rotate,
+    auto_augment.shear_x,
+    auto_augment.shear_y,
+    auto_augment.translate_x_rel,
+    auto_augment.translate_y_rel,
+    auto_augment.translate_x_abs,
+    auto_augment.translate_y_abs,
+}
 
 
 def _move(
