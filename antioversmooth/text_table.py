@@ -34,9 +34,11 @@ class TextColumn:
     no_wrap: bool = False
 
     def width(self, limit: int) -> int:
-        """The characters that keep its words whole, with the padding."""
-        words = [self.header] if self.no_wrap else self.header.split()
-        return min(max(map(len, [*words, *self.cells]), default=0), limit) + PADDING
+        """The characters that keep its words whole, with the padding; its cells, where they do not
+        wrap."""
+        if self.no_wrap:
+            return max(map(len, [self.header, *self.cells])) + PADDING
+        return min(max(map(len, [*self.header.split(), *self.cells]), default=0), limit) + PADDING
 
 
 def fitting_columns(columns: Sequence[TextColumn], width: int) -> list[TextColumn]:
