@@ -40,9 +40,9 @@ def launch(arguments: Sequence[str] | None, *, project: Path) -> int:
 
 
 def handler(command: str) -> Callable[[Namespace], int]:
-    """The function that runs a command: `status_command` for `status`."""
+    """The function that runs a command: `export_model_command` for `export-model`."""
     module = _handlers(parsers.COMMANDS[command].module)
-    function: Callable[[Namespace], int] = getattr(module, f"{command}_command")
+    function: Callable[[Namespace], int] = getattr(module, f"{command.replace('-', '_')}_command")
     return function
 
 

@@ -112,6 +112,14 @@ def share(text: str) -> tuple[int, int]:
     return int(number), int(total)
 
 
+def licence(text: str) -> str:
+    """The name of a licence, as the Hugging Face hub spells it: mit, cc-by-4.0."""
+    if not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", text):
+        message = f"{text!r} is no name of a licence on the hub, as mit, apache-2.0 or other"
+        raise argparse.ArgumentTypeError(message)
+    return text
+
+
 def folder(text: str) -> Path:
     """A folder to write to; it exists or can be made."""
     path = Path(text)
@@ -242,7 +250,8 @@ def _launch(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True)
 class Command:
-    """A word after `antioversmooth`; its handler is the function `<name>_command` of `module`."""
+    """A word after `antioversmooth`; its handler is the function `<name>_command` of `module`,
+    with `_` for `-`."""
 
     help: str
     module: str
@@ -251,7 +260,7 @@ class Command:
 
 def parse_command(arguments: Sequence[str] | None) -> tuple[str, argparse.Namespace]:
     """Parses a command and its own arguments; a mistake exits with 2."""
-    listed = "\n".join(f"  {name:<12}{command.help}" for name, command in COMMANDS.items())
+    listed = "\n".join(f"  {name:<14}{command.help}" for name, command in COMMANDS.items())
     parser = Parser(
         "antioversmooth",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -571,6 +580,17 @@ def _export(parser: argparse.ArgumentParser) -> None:
     _flag(parser, "--json", help="the file, and the runs that are in it")
 
 
+def _export_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, metavar="RUN", help="directory of a run that is done")
+    parser.add_argument("target", type=folder, metavar="DIR", help="a new folder")
+    _flag(parser, "--fold", help="fold the method away: a plain timm model (CaiT's AttnScale)")
+    _flag(parser, "--average", help="the moving average of the weights, not what tables show")
+    parser.add_argument(
+        "--license", type=licence, metavar="NAME", help="of the weights, as the hub names it: mit"
+    )
+    _flag(parser, "--json", help=WRITTEN_FILES)
+
+
 def _import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundles", nargs="+", type=Path, metavar="FILE", help="from `export`")
     _flag(parser, "--json", help="a list of the runs, and whether each is new")
@@ -633,6 +653,11 @@ COMMANDS: dict[str, Command] = {
         "write the files of a committed table again, from its JSON", "results", _render
     ),
     "export": Command("pack finished runs into a file that others can check", "results", _export),
+    "export-model": Command(
+        "write a finished run as a folder that timm and the Hugging Face hub take",
+        "results",
+        _export_model,
+    ),
     "import": Command("unpack the runs of such a file into the results", "results", _import),
     "schema": Command("print the JSON Schema of a kind of spec, for editors", "specs", _schema),
     "new": Command("start a new row as a copy of another one", "specs", _new),

@@ -1,4 +1,5 @@
-"""Handlers of the commands about results: table, figures, verify, render, export, import."""
+"""Handlers of the commands about results: table, figures, verify, render, export, export-model,
+import."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from antioversmooth.errors import UserError, and_more
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.reporting import figures
 from antioversmooth.reporting.rendering import gallery, markdown, terminal
-from antioversmooth.reporting.sharing import bundle, reevaluate, report, verify
+from antioversmooth.reporting.sharing import bundle, model_folder, reevaluate, report, verify
 from antioversmooth.reporting.sharing.unbundle import import_bundle
 from antioversmooth.reporting.table import document, tables
 from antioversmooth.reporting.table.document import Document
@@ -230,6 +231,28 @@ def _runs_to_export(args: Namespace) -> tuple[list[Run], str]:
     named = request.tables or request.experiments
     name = named[0].name if len(named) == 1 else "runs"
     return request.plan(args.seeds, results), f"{name}-{request.experiments[0].profile}"
+
+
+def export_model_command(args: Namespace) -> int:
+    """Writes the model of a finished run as a folder of the Hugging Face hub."""
+    if not (args.run / "spec.yaml").is_file():
+        raise UserError(f"{args.run} is no run directory; those of a row lie in runs/ROW/")
+    shared = model_folder.export_model(
+        Run.load(args.run),
+        args.target,
+        fold=args.fold,
+        average=args.average,
+        licence=args.license,
+    )
+    report_written(sorted(args.target.iterdir()), as_json=args.json)
+    if not args.json:
+        difference = (
+            f"differ by at most {shared.difference:.1e} of the largest"
+            if shared.folded
+            else "are equal to the bit"
+        )
+        print(f"{args.target}: {shared.architecture}; its logits and the run's {difference}")
+    return OK
 
 
 def import_command(args: Namespace) -> int:

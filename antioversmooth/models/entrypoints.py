@@ -1,8 +1,10 @@
 """Model names of the released code in timm's registry, such as `featscale_small_12`.
 
-The two methods of the released code have a name for each of its backbones. It takes timm's keyword
-arguments for its backbone, `class_token_in_mean`, and the forms of methods under their names in a
-spec. `pretrained=True` fetches the released file if there is one.
+The two methods of the released code have a name for each of its backbones; `pretrained=True`
+fetches the released file if there is one. `antioversmooth_vit` and its like take any `method`, with
+`method_options`: a config.json that `export-model` wrote has them. All names take timm's keyword
+arguments for their backbone, `class_token_in_mean`, and the forms of methods under their names in a
+spec.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 from timm.models import (
     build_model_with_cfg,
     cait,
+    deit,
     generate_default_cfgs,
     register_model,
     swin_transformer,
@@ -23,7 +26,7 @@ from timm.models import (
 )
 from torch import Tensor, nn
 
-from antioversmooth.methods import METHODS, Method
+from antioversmooth.methods import METHODS, Method, method_named
 from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.methods.featscale import FeatScale
 from antioversmooth.models.placement import add_methods
@@ -87,9 +90,18 @@ _BACKBONES = {
         {"out_indices": (0, 1, 2, 3), "flatten_sequential": True},
     ),
 }
+_FAMILIES = {
+    "antioversmooth_vit": _BACKBONES["small_12"],
+    "antioversmooth_vit_distilled": _BACKBONES["small_12"]._replace(
+        kind=deit.VisionTransformerDistilled, cfg={"classifier": ("head", "head_dist")}
+    ),
+    "antioversmooth_cait": _BACKBONES["cait_S24_224"],
+    "antioversmooth_swin": _BACKBONES["swin_small_patch4_window7_224"],
+}
+"""Names that take any method; the sizes are defaults."""
 
 
-def _pretrained_cfg(name: str, method: type[Method], backbone: _Backbone) -> dict[str, Any]:
+def _pretrained_cfg(name: str, backbone: _Backbone, released: str | None) -> dict[str, Any]:
     size = backbone.sizes.get("img_size", 224)
     cfg = {
         "input_size": (3, size, size),
@@ -100,35 +112,40 @@ def _pretrained_cfg(name: str, method: type[Method], backbone: _Backbone) -> dic
         "license": "mit",
         **backbone.cfg,
     }
-    if released := method.released.get(name.removeprefix(f"{method.name}_")):
+    if released:
         cfg |= {"hf_hub_id": _HUB, "hf_hub_filename": released}
     return cfg
 
 
 def _build(
     kind: Callable[..., nn.Module],
-    method: type[Method],
     *,
+    method: str,
+    method_options: Mapping[str, Any] = MappingProxyType({}),
     class_token_in_mean: bool = True,
     **arguments: Any,
 ) -> nn.Module:
-    """Builds the backbone with the method; forms of the other one have no effect."""
+    """Builds the backbone with the method; forms of other methods have no effect.
+
+    Raises:
+        ValueError: No such method, or no such value of an option.
+        ModelError: The method is not defined for the backbone.
+    """
     known = {form for each in METHODS.values() for form in each.form_fields()}
     forms = {key: arguments.pop(key) for key in known & arguments.keys()}
-    return add_methods(
-        kind(**arguments), [method.from_fields(forms, {})], class_token_in_mean=class_token_in_mean
-    )
+    chosen = type(method_named(method)).from_fields(forms, method_options)
+    return add_methods(kind(**arguments), [chosen], class_token_in_mean=class_token_in_mean)
 
 
-def _entrypoint(name: str, method: type[Method], backbone: _Backbone) -> Callable[..., nn.Module]:
+def _entrypoint(name: str, backbone: _Backbone, **defaults: Any) -> Callable[..., nn.Module]:
     def create(pretrained: bool = False, **kwargs: Any) -> nn.Module:
         model: nn.Module = build_model_with_cfg(
-            partial(_build, backbone.kind, method),
+            partial(_build, backbone.kind),
             name,
             pretrained,
             pretrained_filter_fn=backbone.layout,
             feature_cfg=dict(backbone.features),
-            **{**backbone.sizes, **kwargs},
+            **{**backbone.sizes, **defaults, **kwargs},
         )
         return model
 
@@ -141,12 +158,25 @@ default_cfgs: dict[str, Any] = {}
 __all__: list[str] = []
 
 
-def _register(*methods: type[Method]) -> None:
-    """Adds the names of methods to timm's registry, one for each backbone."""
-    for method, (built, backbone) in product(methods, _BACKBONES.items()):
-        name = f"{method.name}_{built}"
-        default_cfgs.update(generate_default_cfgs({name: _pretrained_cfg(name, method, backbone)}))
-        globals()[name] = register_model(_entrypoint(name, method, backbone))
+def _register(name: str, backbone: _Backbone, released: str | None = None, **defaults: Any) -> None:
+    """Adds a name to timm's registry.
+
+    Args:
+        released: Name of the file in the released code's repository; None: there is none.
+        defaults: Of arguments.
+    """
+    cfg = _pretrained_cfg(name, backbone, released)
+    default_cfgs.update(generate_default_cfgs({name: cfg}))
+    globals()[name] = register_model(_entrypoint(name, backbone, **defaults))
 
 
-_register(AttnScale, FeatScale)
+_METHODS: tuple[type[Method], ...] = (AttnScale, FeatScale)
+for _method, (_built, _backbone) in product(_METHODS, _BACKBONES.items()):
+    _register(
+        f"{_method.name}_{_built}",
+        _backbone,
+        _method.released.get(_built),
+        method=_method.name,
+    )
+for _name, _backbone in _FAMILIES.items():
+    _register(_name, _backbone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from timm.layers.weight_init import trunc_normal_
@@ -35,17 +35,15 @@ def build_model(
         attention_dropout: On attention weights.
         drop_path: Stochastic depth of the last block, rising linearly from 0; CaiT: of every block.
     """
-    backbone = _BACKBONES[config.family](
-        config,
-        img_size=config.image_size,
-        patch_size=config.patch_size,
+    position_dropout = {} if config.family is Family.swin else {"pos_drop_rate": dropout}
+    backbone = _class_of(config)(
         in_chans=in_channels,
         num_classes=num_classes,
-        embed_dim=config.embed_dim,
-        mlp_ratio=config.mlp_ratio,
         proj_drop_rate=dropout,
         attn_drop_rate=attention_dropout,
         drop_path_rate=drop_path,
+        **position_dropout,
+        **sizes(config),
     )
     _initialise(backbone, config)
     initialised = {*backbone.modules()}
@@ -58,33 +56,39 @@ def build_model(
     return backbone
 
 
-def _vit(config: ModelConfig, **sizes: Any) -> nn.Module:
-    kind = VisionTransformerDistilled if config.distillation_token else VisionTransformer
-    dropout = sizes["proj_drop_rate"]
-    return kind(depth=config.depth, num_heads=config.num_heads, pos_drop_rate=dropout, **sizes)
+def sizes(config: ModelConfig) -> dict[str, Any]:
+    """Arguments of timm's class for the sizes of the spec; timm's names of the family take them,
+    too."""
+    common = {
+        "img_size": config.image_size,
+        "patch_size": config.patch_size,
+        "embed_dim": config.embed_dim,
+        "mlp_ratio": config.mlp_ratio,
+    }
+    if config.family is Family.swin:
+        stages = range(len(config.stage_depths))
+        return {
+            **common,
+            "depths": tuple(config.stage_depths),
+            "num_heads": tuple(config.num_heads * 2**stage for stage in stages),
+            "window_size": config.window_size,
+        }
+    common |= {"depth": config.depth, "num_heads": config.num_heads}
+    if config.family is Family.cait:
+        return {
+            **common,
+            "depth_token_only": config.class_depth,
+            "init_values": config.layer_scale_init,
+        }
+    return common
 
 
-def _cait(config: ModelConfig, **sizes: Any) -> nn.Module:
-    return Cait(
-        depth=config.depth,
-        num_heads=config.num_heads,
-        depth_token_only=config.class_depth,
-        init_values=config.layer_scale_init,
-        pos_drop_rate=sizes["proj_drop_rate"],
-        **sizes,
-    )
-
-
-def _swin(config: ModelConfig, **sizes: Any) -> nn.Module:
-    return SwinTransformer(
-        depths=tuple(config.stage_depths),
-        num_heads=tuple(config.num_heads * 2**stage for stage in range(len(config.stage_depths))),
-        window_size=config.window_size,
-        **sizes,
-    )
-
-
-_BACKBONES = {Family.vit: _vit, Family.cait: _cait, Family.swin: _swin}
+def _class_of(config: ModelConfig) -> Callable[..., nn.Module]:
+    if config.family is Family.vit and config.distillation_token:
+        return VisionTransformerDistilled
+    return {Family.vit: VisionTransformer, Family.cait: Cait, Family.swin: SwinTransformer}[
+        config.family
+    ]
 
 
 def _initialise(backbone: nn.Module, config: ModelConfig) -> None:
