@@ -17,7 +17,7 @@ from torch import Tensor
 
 from antioversmooth import spec
 from antioversmooth.runs import Run
-from antioversmooth.training.__main__ import EXIT_RESUMABLE
+from antioversmooth.training.process import EXIT_RESUMABLE
 from antioversmooth.training.run.checkpoint import load_state
 from benchmarks.gpu.machine import the_device
 from benchmarks.gpu.parts import Finding

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from antioversmooth.runs import journal
-from antioversmooth.training import __main__ as job
 from antioversmooth.training.evaluator import Evaluator
+from antioversmooth.training.process import run_attempt
 from antioversmooth.training.run.checkpoint import CheckpointWriter
 from antioversmooth.training.run.loop import Trainer
 
@@ -34,7 +34,7 @@ def main() -> int:
     _time(journal, "append", journaling, seconds)
     # in a thread of its own
     _time(CheckpointWriter, "_write", BESIDE, seconds)
-    code = job.run_attempt(Path(directory))
+    code = run_attempt(Path(directory))
     Path(target).write_text(json.dumps(seconds))
     return code
 

@@ -56,7 +56,7 @@ def start(folders: Sequence[Path], **environment: str) -> list[BaseProcess]:
     """The running probes, a process for each folder of a request, as the local back end starts
     them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["antioversmooth.training.__main__"])
+    context.set_forkserver_preload(["antioversmooth.training.process"])
     port, count = str(free_port()), str(len(folders))
     started = []
     for rank, folder in enumerate(folders):

@@ -47,7 +47,7 @@ def start(run: Run, *, ranks: int = 1, nodes: int = 1, **environment: str) -> li
     """The running ranks, with what torchrun would put into their environment on so many nodes;
     alone, without."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["antioversmooth.training.__main__"])
+    context.set_forkserver_preload(["antioversmooth.training.process"])
     port = str(free_port())
     processes = []
     for rank in range(ranks):

@@ -15,7 +15,7 @@ from antioversmooth.errors import CheckpointError
 from antioversmooth.models.state_files import save_weights
 from antioversmooth.runs import Run, to_json
 from antioversmooth.runs.metrics import VAL_TOP1
-from antioversmooth.training.__main__ import exit_code
+from antioversmooth.training.process import exit_code
 from antioversmooth.training.train import train
 from antioversmooth.training.weights.evaluate import evaluate_weights
 from antioversmooth.training.weights.initial import new_model

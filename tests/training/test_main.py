@@ -11,7 +11,8 @@ import pytest
 
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.runs import Run, journal
-from antioversmooth.training.__main__ import exit_code, main
+from antioversmooth.training.__main__ import main
+from antioversmooth.training.process import exit_code
 
 
 @pytest.mark.parametrize(

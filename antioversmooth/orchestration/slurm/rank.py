@@ -17,7 +17,7 @@ def main() -> int:
     reads the outcome from the run directory.
     """
     repeat_early_signals()
-    # torch, and all that comes with it
+    # which imports torch, and all that comes with it
     from antioversmooth.training.__main__ import main as train
 
     code = train(sys.argv[1:])
