@@ -29,7 +29,7 @@ from antioversmooth.training.randomness import seed_everything, seed_for
 
 MAX_UNREADABLE_IN_A_ROW = 100
 """Images that are tried in place of an unreadable one; if all fail, the file system is gone."""
-TOGETHER, TOGETHER_BYTES = 16, 2**25
+TOGETHER, TOGETHER_BYTES = 64, 2**25
 """Most views whose images are in memory at a time, and bytes of these after which none is added."""
 OK = -1
 """In `Batch.corrupt`: the image could be read."""
