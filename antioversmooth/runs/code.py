@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,24 +39,26 @@ PACKAGES = frozenset({"torch", "torchvision", "timm", "numpy", "pillow", "simple
 
 def source_files(project: Path) -> list[Path]:
     """Files of all modules that jobs can import, relative to the project and sorted."""
-    found: dict[str, Path] = {}
-    names = list(ENTRY_POINTS)
+    found: set[Path] = set()
+    names, seen = set(ENTRY_POINTS), {""}
     while names:
         name = names.pop()
-        # importing a module imports the packages around it, too
-        if name and name not in found and (path := _module_file(project, name)):
-            found[name] = path.relative_to(project)
-            names += [name.rpartition(".")[0], *_imported_names(path)]
+        seen.add(name)
+        if path := _module_file(project, name):
+            found.add(path.relative_to(project))
+            # importing a module imports the packages around it, too
+            names |= {name.rpartition(".")[0], *_imported_names(path)} - seen
             if name in DISCOVERED:
-                names += [f"{name}.{module.stem}" for module in path.parent.glob("*.py")]
-    return sorted(set(found.values()))
+                names |= {f"{name}.{module.stem}" for module in path.parent.glob("*.py")} - seen
+    return sorted(found)
 
 
 def _module_file(project: Path, name: str) -> Path | None:
     """The file of a module; None for modules of other packages and names inside of a module."""
-    path = project.joinpath(*name.split("."))
-    candidates = (path / "__init__.py", path.with_suffix(".py"))
-    return next((file for file in candidates if file.is_file()), None)
+    # without Path: most of the thousand names are of functions, and have no file
+    path = f"{project}/{name.replace('.', '/')}"
+    candidates = (f"{path}/__init__.py", f"{path}.py")
+    return next((Path(file) for file in candidates if os.path.isfile(file)), None)
 
 
 def _imported_names(path: Path) -> Iterator[str]:
