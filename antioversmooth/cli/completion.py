@@ -24,6 +24,7 @@ SHELLS = ("bash", "zsh")
 PROGRAMS = ("antioversmooth", "launch.py")
 KINDS = {
     "SPEC|KEY=VALUE": "specs",
+    "SPEC|DIR|KEY=VALUE": "specs",
     "FIGURE|KEY=VALUE": "figures",
     "ROW|KEY=VALUE": "rows",
     "RUN|SPEC|KEY=VALUE": "specs",
@@ -33,6 +34,7 @@ KINDS = {
     "ROW": "rows",
     "TABLE": "tables",
     "NAME": "clusters",
+    "DATA": "data",
 }
 """The kind of words that an argument takes, by its metavar."""
 FILES = ("SOURCE", "RUN", "BUNDLE", "ARCHIVE", "DIR")
@@ -44,6 +46,7 @@ FOLDERS = {
     "figures": ("figures",),
     "overrides": (),
     "clusters": ("cluster",),
+    "data": ("data",),
 }
 """Folders of `experiments/` that hold the names of each kind."""
 WITH_OVERRIDES = ("specs", "rows", "tables", "figures", "overrides")

@@ -120,6 +120,13 @@ def licence(text: str) -> str:
     return text
 
 
+def fixed_weights(text: str) -> str:
+    """The origin of weights that are no run's."""
+    if not re.fullmatch(r"(timm|file):.+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither timm:TAG nor file:PATH")
+    return text
+
+
 def folder(text: str) -> Path:
     """A folder to write to; it exists or can be made."""
     path = Path(text)
@@ -474,8 +481,23 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "specs",
         nargs="+",
-        metavar="SPEC|KEY=VALUE",
-        help="row, and overrides such as data.root=/path",
+        metavar="SPEC|DIR|KEY=VALUE",
+        help="row, and overrides such as data.root=/path; or a folder or tar file that no spec"
+        " describes: writes its data spec",
+    )
+    parser.add_argument(
+        "--name", metavar="NEWNAME", help="of DIR: name of the spec (default: as the folder)"
+    )
+    parser.add_argument(
+        "--label",
+        metavar="FIELD",
+        help="of DIR: column (Hugging Face) or field of key.json (shards) with the class",
+    )
+    parser.add_argument(
+        "--split",
+        type=Path,
+        metavar="NEWDIR",
+        help="of DIR without validation images: hold out a fifth of each class, as links in NEWDIR",
     )
     _flag(parser, "--anew", help="list the images again, although their listing is cached")
     _flag(parser, "--decode", help="decode every image, and name those that are damaged")
@@ -613,6 +635,17 @@ def _new(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from", dest="origin", required=True, metavar="ROW", help="row to copy from"
     )
+    parser.add_argument(
+        "--data", metavar="DATA", help="name of its data spec; the training then fits its size"
+    )
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--weights",
+        type=fixed_weights,
+        metavar="ORIGIN",
+        help="of --data: timm:TAG or file:PATH to fine-tune (default: timm's, of the backbone)",
+    )
+    _flag(start, "--from-scratch", help="of --data: start from random weights")
     _flag(parser, "--json", help="print the file that was written")
 
 
@@ -639,7 +672,7 @@ COMMANDS: dict[str, Command] = {
     "throughput": Command(
         "measure images per second of a model's forward pass", "throughput", _throughput
     ),
-    "data": Command("count a data set, and compare it with its spec", "specs", _data),
+    "data": Command("count a data set, and compare it with its spec; or write one", "specs", _data),
     "convert": Command(
         "write weights as safetensors, or for the released code", "weights", _convert
     ),
@@ -660,6 +693,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "import": Command("unpack the runs of such a file into the results", "results", _import),
     "schema": Command("print the JSON Schema of a kind of spec, for editors", "specs", _schema),
-    "new": Command("start a new row as a copy of another one", "specs", _new),
+    "new": Command(
+        "start a new row as a copy of another one, on its data or on yours", "specs", _new
+    ),
     "completion": Command("print the completion script for bash or zsh", "specs", _completion),
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from antioversmooth.cli.completion import completion_script
 from antioversmooth.cli.exit_codes import FAILED, OK
+from antioversmooth.cli.own_data import own_data, own_folder
 from antioversmooth.cli.requests import load_request, print_json
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets import dataset
@@ -17,7 +18,9 @@ from antioversmooth.datasets.decoded import decoded_cache
 from antioversmooth.errors import DataError, SpecError
 from antioversmooth.orchestration import devices
 from antioversmooth.project import find_root, find_spec, make_project
-from antioversmooth.spec.draft import draft
+from antioversmooth.spec import load_experiment
+from antioversmooth.spec.draft import OwnData, draft
+from antioversmooth.spec.public_weights import is_downloaded
 from antioversmooth.spec.schema import json_schema
 from antioversmooth.text import one_line, open_console
 
@@ -29,8 +32,11 @@ def data_command(args: Namespace) -> int:
     """Prints the facts of data sets, then raises DataError if they differ from the spec.
 
     With `--decode` it decodes their images too, and fails if one is damaged. With `--build-cache`
-    it makes what is missing of their decoded caches.
+    it makes what is missing of their decoded caches. Of a folder or tar file that no spec
+    describes, it writes the data spec.
     """
+    if (own := own_folder(args)) is not None:
+        return own_data(own, args)
     request, _ = load_request(args.specs)
     configs: list[DataConfig] = []
     for experiment in request.experiments:
@@ -167,9 +173,27 @@ def init_command(args: Namespace) -> int:
 
 def new_command(args: Namespace) -> int:
     """Writes a new row as a copy of another one."""
-    path = draft(args.name, find_spec(args.origin, find_root()))
+    data = OwnData(args.data, args.weights, args.from_scratch) if args.data else None
+    if data is None and (args.weights or args.from_scratch):
+        raise SpecError("is for a row on other data; name it with --data", where="--weights")
+    path = draft(args.name, find_spec(args.origin, find_root()), data)
     print_json({"written": str(path)}) if args.json else print(path)
+    if data:
+        _report_weights(load_experiment(path).recipe.init_from)
     return OK
+
+
+def _report_weights(origin: str | None) -> None:
+    """Says where the weights come from that are not on this machine."""
+    kind, _, tag = (origin or "").partition(":")
+    if kind == "timm" and not is_downloaded(tag):
+        print(
+            f"It starts from {origin}, which is not on this machine: the first run downloads it."
+            " Without a network, copy the folder $HF_HOME (~/.cache/huggingface) of a machine that"
+            " has it and set HF_HUB_OFFLINE=1; or write the row with --weights file:PATH, PATH"
+            f" being model.safetensors of huggingface.co/timm/{tag}; or with --from-scratch.",
+            file=sys.stderr,
+        )
 
 
 def completion_command(args: Namespace) -> int:
