@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from antioversmooth.errors import AttemptEnded, DataError
 from antioversmooth.runs import Run, journal
-from antioversmooth.training.__main__ import main
+from antioversmooth.training.__main__ import main, without_collection
 from antioversmooth.training.process import exit_code
 
 
@@ -84,3 +85,14 @@ def test_a_folder_that_is_no_run_is_one_message(
 ) -> None:
     assert main([str(tmp_path)]) == 1
     assert capfd.readouterr().err.count("\n") == 1
+
+
+def test_garbage_is_collected_again_even_where_an_import_fails() -> None:
+    def fail() -> None:
+        assert not gc.isenabled()
+        raise ImportError
+
+    with pytest.raises(ImportError):
+        without_collection()(fail)()
+    assert gc.isenabled()
+    gc.unfreeze()
