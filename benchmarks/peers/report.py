@@ -132,6 +132,7 @@ def _bars(
             label=program,
             color=COLOURS[index],
         )
+    plot.set_axisbelow(True)
     plot.set_title(title)
     plot.set_xticks(range(len(groups)), [name.replace(" of ", "\nof ") for name in groups])
 
@@ -142,4 +143,5 @@ def _waits(plot: Axes, commands: dict[str, list[Measurement]]) -> None:
     colours = [COLOURS[0] if name in waits.OURS else "#999999" for name in names]
     plot.barh(names, [_of(commands[name], "cpu_s").median for name in names], color=colours)
     plot.invert_yaxis()
+    plot.set_axisbelow(True)
     plot.set_title("commands: CPU seconds")
