@@ -59,7 +59,7 @@ def test_data_that_is_not_what_the_spec_says_is_refused(key: str, wrong: object)
 
 def test_a_missing_package_names_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packaged, "find_spec", lambda _: None)
-    with pytest.raises(DataError, match=r"sklearn, which is not installed: pip install"):
+    with pytest.raises(DataError, match=r"sklearn, which is not installed: run `make setup`"):
         open_dataset(DIGITS)
 
 
