@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from antioversmooth import spec
 from antioversmooth.config import Compiler, Experiment
+from antioversmooth.runs import memory
 from antioversmooth.training.data.loading import OK, Batch
 from antioversmooth.training.data.sampling import MicroBatches, SampleOrder
 from antioversmooth.training.run.distributed import RankInfo, Ranks
@@ -106,6 +107,8 @@ class OurStep:
     ) -> None:
         number = row.recipe.global_batch
         self.batch, self.steps = noise(row, device), count()
+        self.planned_bytes = memory.peak_bytes(row, number, 1, ranks)
+        """Most memory of its tensors, as a plan says."""
         # half of a batch is one mixing group
         row = replace(row, recipe=replace(row.recipe, global_batch=number * ranks))
         self.learner = Learner(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from antioversmooth.runs.memory import RESERVED_SHARE
 from benchmarks.gpu.parts import BACKBONES, TIMM, TOLERANCE
 from benchmarks.timing import spread
 
 HEAD = (
     "| backbone | loop | images/s | x timm | step (ms) | host (ms) | device (ms) | waiting"
-    " | peak memory (GiB) |",
-    "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    " | peak memory (GiB) | planned |",
+    "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
 )
 ABOUT = (
     "A step normalises, erases and mixes a batch of bytes, and takes forward, backward, AdamW and"
@@ -19,6 +20,7 @@ ABOUT = (
     " plain backbone in a loop as timm's training script has it; `textbook` is that loop with the"
     " method written out. Host: until the last kernel of a step is launched. Device: kernels and"
     " copies, by the profiler. Waiting: share of a step's time in which the device does neither."
+    " Planned: the peak that `--dry-run` shows, and that `cluster.gpu_mem_gb` is held against."
 )
 
 
@@ -63,6 +65,15 @@ def _problems_of(name: str, found: dict[str, Any]) -> Iterator[str]:
         yield from (f"{compiled[key]} {key}" for key in ("again", "breaks") if compiled[key])
     elif name in BACKBONES:
         yield from (f"{loop}: {one['error']}" for loop, one in found.items() if "error" in one)
+        yield from _not_as_planned(found)
+
+
+def _not_as_planned(loops: dict[str, Any]) -> Iterator[str]:
+    """Loops that took more memory than the plan and the share that it leaves free."""
+    for loop, found in loops.items():
+        peak, planned = found.get("peak_bytes"), found.get("planned_bytes")
+        if peak and planned and peak * (1 - RESERVED_SHARE) > planned:
+            yield f"{loop}: peak memory {_gib(peak)} GiB, planned {_gib(planned)}"
 
 
 def _not_resumed(found: dict[str, Any]) -> Iterator[str]:
@@ -128,7 +139,7 @@ def _steps(parts: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 def _line(backbone: str, loop: str, found: dict[str, Any], base: float | None) -> str:
     if "error" in found:
-        return f"| {backbone} | {loop} | {found['error']} | | | | | | |"
+        return f"| {backbone} | {loop} | {found['error']} | | | | | | | |"
     cells = [
         backbone,
         loop,
@@ -138,9 +149,14 @@ def _line(backbone: str, loop: str, found: dict[str, Any], base: float | None) -
         _ms(spread(found["host_s"]).median),
         _ms(found["device_s"]),
         "-" if found["waiting"] is None else f"{found['waiting']:.0%}",
-        "-" if found["peak_bytes"] is None else f"{found['peak_bytes'] / 2**30:.1f}",
+        _gib(found["peak_bytes"]),
+        _gib(found["planned_bytes"]),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _gib(size: float | None) -> str:
+    return "-" if size is None else f"{size / 2**30:.1f}"
 
 
 def _ms(seconds: float | None) -> str:

@@ -193,6 +193,7 @@ def measure(step: OurStep | TimmStep, effort: Effort, device: torch.device) -> d
         "waiting": None if busy is None else max(0.0, 1 - busy / wall),
         "images_per_s": images / wall,
         "peak_bytes": torch.cuda.max_memory_allocated() if on_gpu else None,
+        "planned_bytes": step.planned_bytes if isinstance(step, OurStep) else None,
     }
 
 

@@ -64,6 +64,7 @@ def test_every_loop_is_timed_and_has_a_line(backbone: str) -> None:
     found = dict(steps.compare_loops(PROJECT, BACKBONES[backbone]))
     assert list(found) == LOOPS
     assert all(min(loop["step_s"]) > 0 for loop in found.values())
+    assert all((found[name]["planned_bytes"] or 0) > 0 for name in LOOPS if "ours" in name)
     text = report.markdown({"machine": ended({}), backbone: ended(found)})
     assert [f"| {backbone} | {name} |" in text for name in LOOPS] == [True] * len(LOOPS)
 
@@ -130,6 +131,15 @@ def test_default_kernels_must_resume_exactly_only_where_they_repeat_exactly() ->
     assert not said(repeated=other, exact=same)
     assert len(said(repeated=same, exact=same)) == 1
     assert len(said(repeated=other, exact=other)) == 1
+
+
+def test_more_memory_than_a_plan_leaves_room_for_is_a_problem() -> None:
+    def said(peak: int) -> list[str]:
+        loop = {"peak_bytes": peak * 2**30, "planned_bytes": 10 * 2**30}
+        return report.problems({"Swin-S": ended({"ours": loop})})
+
+    assert not said(10)
+    assert said(12) == ["Swin-S: ours: peak memory 12.0 GiB, planned 10.0"]
 
 
 def test_failed_tests_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
