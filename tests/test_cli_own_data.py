@@ -127,6 +127,7 @@ def test_a_folder_without_validation_images_gets_some_as_links(
     shutil.rmtree(project / "My Shapes" / "val")
     assert cli.main(["data", "My Shapes"]) == 2
     assert "--split NEWDIR" in capsys.readouterr().err
+    assert cli.main(["data", "My Shapes", "--split", "halves", "--label", "fine"]) == 2
     content = found(capsys, "My Shapes", "--split", "halves")
     assert (content["num_train"], content["num_val"]) == (35, 7)
     assert content["root"] == str(project / "halves")

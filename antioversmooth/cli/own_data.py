@@ -70,6 +70,10 @@ def own_data(path: Path, args: Namespace) -> int:
     spec = data_spec_path(folder, args.name or spec_name(path.name.removesuffix(".tar")))
     name = path.name
     if args.split:
+        if args.label:
+            raise SpecError(
+                "the folder of an image is its label; leave this out", where=f"--label {args.label}"
+            )
         hold_out(path, args.split.absolute())
         path = args.split.absolute()
     config, dataset, warnings = open_recognised(recognise(path, label=args.label))

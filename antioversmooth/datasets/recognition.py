@@ -7,7 +7,8 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from fnmatch import fnmatch
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -56,24 +57,54 @@ def recognise(path: Path, *, label: str | None = None) -> DataConfig:
     return _image_folder(path, label)
 
 
-def class_folders(path: Path) -> Path | None:
+def class_folders(path: Path) -> Path:
     """The folder that holds the class folders of training images: `path`, or a folder in it.
 
-    None where there are validation images beside them, or no class folders at all.
+    Raises:
+        DataError: There are validation images beside them, or no class folders at all.
     """
+    if not path.is_dir():
+        raise DataError(f"{path} is no folder of class folders")
+    if inner := _data_set_below(path):
+        raise DataError(f"{path} holds a data set in a folder of it: name {inner}")
     folders = {folder.name: folder for folder in _folders(path)}
     train, val = _pair(folders)
+    rename = "rename it if it is a class"
+    if train and val:
+        raise DataError(f"{path} has validation images already, {folders[val]}; leave --split out")
+    if val:
+        raise DataError(f"{folders[val]} has the name of a folder of validation images; {rename}")
     top = folders[train] if train else path
-    return top if val is None and any(_holds_image(one) for one in _folders(top)) else None
+    if any(_holds_image(one) for one in _folders(top)):
+        return top
+    if train:
+        raise DataError(
+            f"{top} has the name of the folder of all training images, and holds no class folders"
+            f" with images; {rename}"
+        )
+    raise DataError(f"{path} has no class folders with images")
+
+
+def _data_set_below(path: Path) -> Path | None:
+    """A folder with training and validation images, at most three folders below; None: no such."""
+    folders = _folders(path)
+    for _ in range(3):
+        contents = {folder: _folders(folder) for folder in folders}
+        for folder, inner in contents.items():
+            if all(_pair(one.name for one in inner)):
+                return folder
+        folders = list(chain.from_iterable(contents.values()))
+    return None
 
 
 def open_recognised(config: DataConfig) -> tuple[DataConfig, ImageDataset, list[str]]:
-    """The data set, its config with the right counts, and a warning about classes left out.
+    """The data set, its config with the right counts, and warnings about splits and classes left
+    out.
 
     Raises:
         DataError: It cannot be listed, or has fewer than two classes.
     """
-    warnings: list[str] = []
+    warnings = list(_unused_splits(config))
     try:
         dataset = open_unchecked(config)
     except DataError:
@@ -98,6 +129,33 @@ def open_recognised(config: DataConfig) -> tuple[DataConfig, ImageDataset, list[
         num_val=len(dataset.val.labels),
     )
     return config, dataset, warnings
+
+
+def _unused_splits(config: DataConfig) -> Iterator[str]:
+    """A warning where there are more splits than the two that are used."""
+    root, places = Path(config.root or ""), (config.train, config.val)
+    names = {folder.name for folder in _folders(root)}
+    if config.source is DataSource.huggingface:
+        names, usual = set(_huggingface_splits(root) or ()), ("train", "validation")
+    elif config.source is DataSource.tar or any("/" in (place or "") for place in places):
+        names, usual = names | {path.stem for path in root.glob("*.tar")}, ("train", "val")
+    elif config.source is DataSource.webdataset:
+        names, usual = {path.name for path in root.glob("*.tar")}, ("*train*.tar", "*val*.tar")
+    else:
+        usual = ("train", "val")
+    used = [(place or other).split("/")[0] for place, other in zip(places, usual, strict=True)]
+    words = {*TRAIN, *VALIDATION}
+    others = sorted(
+        name
+        for name in names
+        if not any(fnmatch(name, pattern) for pattern in used)
+        if name.lower() in words or name.endswith(".tar")
+    )
+    if others:
+        yield (
+            f"{and_more(others, 5)}: not used, beside {used[0]} for training and {used[1]} for"
+            " validation; data.train and data.val of the spec name others"
+        )
 
 
 def _classes_of_both(config: DataConfig) -> tuple[list[str], list[str]]:
@@ -129,14 +187,9 @@ def _recognise_file(path: Path, label: str | None) -> DataConfig:
 
 def _huggingface(root: Path, label: str | None) -> DataConfig | None:
     """A data set of `save_to_disk`, or Parquet files that `load_dataset` reads."""
-    splits = _splits_on_disk(root)
+    splits = _huggingface_splits(root)
     if splits is None:
-        parquet = [*root.glob("*.parquet"), *root.glob("*/*.parquet")]
-        if not parquet:
-            return None
-        words = [re.split(r"[-_./]", str(path.relative_to(root)).lower()) for path in parquet]
-        named = {word for name in words for word in name if word in (*TRAIN, *VALIDATION)}
-        splits = [HUGGINGFACE.get(word, word) for word in sorted(named)]
+        return None
     train, val = _pair(splits)
     if val is None:
         raise DataError(
@@ -147,6 +200,17 @@ def _huggingface(root: Path, label: str | None) -> DataConfig | None:
             " validation=halves['test']).save_to_disk(NEWDIR)"
         )
     return _config(root, DataSource.huggingface, train, val, label)
+
+
+def _huggingface_splits(root: Path) -> list[str] | None:
+    """Names of the splits on disk or in Parquet files; None where there are neither."""
+    splits = _splits_on_disk(root)
+    if splits is not None:
+        return splits
+    parquet = [*root.glob("*.parquet"), *root.glob("*/*.parquet")]
+    words = [re.split(r"[-_./]", str(path.relative_to(root)).lower()) for path in parquet]
+    named = {word for name in words for word in name if word in (*TRAIN, *VALIDATION)}
+    return [HUGGINGFACE.get(word, word) for word in sorted(named)] if parquet else None
 
 
 def _splits_on_disk(root: Path) -> list[str] | None:
@@ -203,17 +267,21 @@ def _image_folder(root: Path, label: str | None) -> DataConfig:
     train, val = _pair(folders)
     if train and val:
         return _config(root, DataSource.image_folder, train, val, label)
-    inner = [folder for folder in folders.values() if all(_pair(p.name for p in _folders(folder)))]
-    if inner:
-        raise DataError(f"{root} holds a data set in a folder of it: name {inner[0]}")
-    if class_folders(root):
-        raise DataError(
-            f"{root}: class folders of images, and no validation images. `antioversmooth data"
-            f" {root} --split NEWDIR` makes some: a fifth of each class, as links in a new folder;"
-            " nothing is moved. Where several images show one object, divide them by hand into"
-            " train/<class>/ and val/<class>/, an object on one side alone"
-        )
-    raise DataError(f"{root} is no data set: {_difference(root, list(folders.values()), val)}")
+    if inner := _data_set_below(root):
+        raise DataError(f"{root} holds a data set in a folder of it: name {inner}")
+    try:
+        class_folders(root)
+    except DataError:
+        if train:
+            raise
+        difference = _difference(root, list(folders.values()), val)
+        raise DataError(f"{root} is no data set: {difference}") from None
+    raise DataError(
+        f"{root}: class folders of images, and no validation images. `antioversmooth data"
+        f" {root} --split NEWDIR` makes some: a fifth of each class, as links in a new folder;"
+        " nothing is moved. Where several images show one object, divide them by hand into"
+        " train/<class>/ and val/<class>/, an object on one side alone"
+    )
 
 
 def _difference(root: Path, folders: list[Path], val: str | None) -> str:

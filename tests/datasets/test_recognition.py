@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -120,6 +121,8 @@ def test_classes_of_one_split_alone_are_left_out_with_a_warning(tmp_path: Path) 
         (["train/ash/a.jpg", "train/birch/b.jpg"], "no validation images.*--split NEWDIR"),
         (["val/ash/a.jpg"], "no folder of training images"),
         (["set/train/ash/a.jpg", "set/val/ash/b.jpg"], "in a folder of it: name .*set"),
+        (["a/b/train/ash/a.jpg", "a/b/val/ash/b.jpg"], "in a folder of it: name .*a/b"),
+        (["train/a.jpg", "wren/b.jpg"], "train has the name of the folder of all training images"),
         (["train/ash/a.jpg", "val/ash/b.jpg"], "single class ash"),
         (["train/ash/a.jpg", "val/birch/b.jpg"], "different classes"),
     ],
@@ -158,22 +161,96 @@ def test_a_fifth_of_each_class_is_held_out_as_links(tmp_path: Path, where: str) 
     assert not sides[0] & sides[1]
     with pytest.raises(DataError, match="it is there already"):
         hold_out(tmp_path / "trees", tmp_path / "new")
-    with pytest.raises(DataError, match="without validation images"):
+    with pytest.raises(DataError, match=r"has validation images already, .*new/val"):
         hold_out(tmp_path / "new", tmp_path / "other")
 
 
 def test_equal_images_are_held_out_together(tmp_path: Path) -> None:
-    for name in ("ash", "birch"):
+    for label, name in enumerate(("ash", "birch")):
         (tmp_path / "trees" / name).mkdir(parents=True)
         for number in range(10):
-            (tmp_path / "trees" / name / f"{number}.jpg").write_bytes(jpeg(number // 2))
+            content = jpeg(number // 2 + 10 * label)
+            (tmp_path / "trees" / name / f"{number}.jpg").write_bytes(content)
     hold_out(tmp_path / "trees", tmp_path / "new")
     _, dataset, _ = open_recognised(recognise(tmp_path / "new"))
     assert len(dataset.val.labels) == 4
 
 
-def test_a_class_of_one_image_cannot_be_divided(tmp_path: Path) -> None:
-    write(tmp_path / "trees", "val", ".")
-    (tmp_path / "trees" / "ash" / "ash0.jpg").unlink()
-    with pytest.raises(DataError, match="class ash has a single image"):
-        hold_out(tmp_path / "trees", tmp_path / "new")
+def test_an_image_of_two_classes_is_on_one_side(tmp_path: Path) -> None:
+    trees = write(tmp_path / "trees", "train", ".")
+    for number in range(8):
+        for name in ("ash", "birch"):
+            (trees / name / f"both{number}.jpg").write_bytes(jpeg(900 + number))
+    hold_out(trees, tmp_path / "new")
+    _, dataset, _ = open_recognised(recognise(tmp_path / "new"))
+    train = {dataset.train.read(i) for i in range(len(dataset.train.labels))}
+    assert not train & {dataset.val.read(i) for i in range(len(dataset.val.labels))}
+
+
+def test_a_folder_of_links_is_there_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees = write(tmp_path / "trees", "train", ".")
+    link, seen = Path.symlink_to, []
+
+    def fail_late(path: Path, target: str) -> None:
+        seen.append(path)
+        if len(seen) > 5:
+            raise KeyboardInterrupt
+        link(path, target)
+
+    monkeypatch.setattr(Path, "symlink_to", fail_late)
+    with pytest.raises(KeyboardInterrupt):
+        hold_out(trees, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["trees"]
+
+
+@pytest.mark.parametrize("new", ["trees/sub", "trees/ash/new", "trees/../trees/sub"])
+def test_a_folder_of_links_is_not_written_into_its_source(tmp_path: Path, new: str) -> None:
+    trees = write(tmp_path / "trees", "train", ".")
+    with pytest.raises(DataError, match="would change it; name another folder"):
+        hold_out(trees, tmp_path / new)
+    assert len(list(trees.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["train", "wren"], "train has the name of the folder of all training images.*rename it"),
+        (["test", "wren"], "test has the name of a folder of validation images; rename it"),
+        (["wren"], "single class folder wren: name the folder that holds"),
+        (["data/birds/train/wren", "data/birds/val/wren"], "name .*/data/birds$"),
+        ([], "has no class folders with images"),
+    ],
+)
+def test_a_folder_that_cannot_be_divided_says_why(
+    tmp_path: Path, folders: list[str], message: str
+) -> None:
+    trees = tmp_path / "trees"
+    trees.mkdir()
+    for number, name in enumerate(folders):
+        (trees / name).mkdir(parents=True)
+        (trees / name / "1.jpg").write_bytes(jpeg(number))
+    with pytest.raises(DataError, match=message):
+        hold_out(trees, tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["trees"]
+
+
+@pytest.mark.parametrize("kind", ["folders", "tar", "shards"])
+def test_a_split_that_is_not_used_is_named(tmp_path: Path, kind: str) -> None:
+    for split, name in (("train", "train"), ("val", "val"), ("val", "test")):
+        make = {"folders": write, "tar": pack, "shards": shard}[kind]
+        make(tmp_path, split, name if kind == "folders" else f"{name}.tar")
+    _, _, (warning,) = open_recognised(recognise(tmp_path))
+    assert re.match(r"test(\.tar)?: not used, beside \S+ for training and \S*val", warning)
+
+
+def test_classes_that_cannot_be_divided_are_named_and_nothing_is_written(tmp_path: Path) -> None:
+    trees = write(tmp_path / "trees", "val", ".")
+    (trees / "birch" / "birch0.jpg").unlink()
+    for path in (trees / "cedar").iterdir():
+        path.write_bytes(jpeg(1))
+    message = "class birch has a single image, class cedar has 2 images, all the same; each side"
+    with pytest.raises(DataError, match=message):
+        hold_out(trees, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
