@@ -45,7 +45,9 @@ def own_folder(args: Namespace) -> Path | None:
         others = [word for word in args.specs if word != paths[0]]
         message = "a folder is looked at by itself; a row and data.root=DIR compare it with a spec"
         raise SpecError(message, where=" ".join(others or paths))
-    of_specs = [f"--{key}" for key in ("anew", "decode", "build_cache") if getattr(args, key)]
+    of_specs = [
+        f"--{key}" for key in ("anew", "decode", "build_cache", "share") if getattr(args, key)
+    ]
     if of_specs:
         option = of_specs[0].replace("_", "-")
         raise SpecError("is for the data of a row; name a row and data=NAME", where=option)

@@ -509,7 +509,6 @@ def _data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--share",
         type=share,
-        default=(1, 1),
         metavar="I/N",
         help="of --build-cache: the I-th of N shares, one for each job of an array",
     )

@@ -6,6 +6,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from antioversmooth.cli.completion import completion_script
@@ -41,7 +42,12 @@ def data_command(args: Namespace) -> int:
     configs: list[DataConfig] = []
     for experiment in request.experiments:
         configs += [experiment.data] if experiment.data not in configs else []
+    if args.share and not args.build_cache:
+        raise SpecError("is for --build-cache", where="--share")
     found = [dataset.dataset_facts(config, anew=args.anew) for config in configs]
+    if not args.build_cache:
+        for config, facts in zip(configs, found, strict=True):
+            facts |= _cache_facts(config)
     if not args.json:
         lines = [f"{key:<12} {value}" for facts in found for key, value in facts.items()]
         print("\n".join(lines), flush=True)
@@ -49,17 +55,17 @@ def data_command(args: Namespace) -> int:
         print_json(found)
     for config, facts in zip(configs, found, strict=True):
         dataset.check_facts(config, facts)
-    if args.build_cache:
-        _build_caches(configs, *args.share)
+    lacking = args.build_cache and _build_caches(configs, *args.share or (1, 1))
     if not args.decode:
-        return OK
+        return FAILED if lacking else OK
     inspections = [_decode(config) for config in configs]
     if args.json:
         decoded = [_as_json(inspection) for inspection in inspections]
         print_json([{**f, "decoded": d} for f, d in zip(found, decoded, strict=True)])
     else:
         print("\n".join(line for inspection in inspections for line in _lines(inspection)))
-    return FAILED if any(inspection.damaged for inspection in inspections) else OK
+    damaged = any(inspection.damaged for inspection in inspections)
+    return FAILED if damaged or lacking else OK
 
 
 def _decode(config: DataConfig) -> Inspection:
@@ -84,12 +90,21 @@ def _decode(config: DataConfig) -> Inspection:
     return inspection
 
 
-def _build_caches(configs: Sequence[DataConfig], share: int, shares: int) -> None:
-    """Checks one share of the parts of each cache, and makes those that are missing or damaged.
+def _cache_facts(config: DataConfig) -> dict[str, str]:
+    """The folder and the state of a cache, if the spec has one."""
+    if config.cache is None:
+        return {}
+    cache = decoded_cache(config, dataset.open_unchecked(config))
+    return {"cache": f"{cache.folder}: {cache.state}"}
+
+
+def _build_caches(configs: Sequence[DataConfig], share: int, shares: int) -> bool:
+    """Checks one share of the parts of each cache, and makes those that are missing, are damaged,
+    or can have more images. Returns whether one lacks more images than `data.max_corrupt`.
 
     Raises:
         SpecError: A spec has no cache.
-        DataError: The cache cannot be written.
+        DataError: A cache cannot be read or written, or would lie inside the data.
     """
     for config in configs:
         if config.cache is None:
@@ -97,27 +112,38 @@ def _build_caches(configs: Sequence[DataConfig], share: int, shares: int) -> Non
                 f"data.cache: {config.name} has no cache to build; set data.cache=256 for a short"
                 " side of 256 pixels, and data.cache_root for its folder"
             )
-        _build_cache(config, config.cache, share, shares)
+        root, folder = Path(config.root or ""), Path(config.cache_root or "")
+        if config.root and folder.resolve().is_relative_to(root.resolve()):
+            raise DataError(
+                f"data.cache_root: {folder} lies inside the data, data.root={root}, where its files"
+                " would be taken for a part of them; choose a folder outside"
+            )
+    lacking = [_build_cache(config, share, shares) for config in configs]
+    return any(lacking)
 
 
-def _build_cache(config: DataConfig, side: int, share: int, shares: int) -> None:
+def _build_cache(config: DataConfig, share: int, shares: int) -> bool:
+    assert config.cache is not None
     # imports torch
-    from antioversmooth.training.data.caching import make_parts
+    from antioversmooth.training.data.caching import make_parts, readable_again
 
     cache = decoded_cache(config, dataset.open_dataset(config))
-    missing = set(cache.missing())
-    mine = cache.parts[share - 1 :: shares]
-    damaged = cache.damaged([part for part in mine if part not in missing])
-    wanted = sorted({*damaged, *missing.intersection(mine)})
-    processes = max(1, devices.cpus() - 1)
+    mine, processes = cache.parts[share - 1 :: shares], max(1, devices.cpus() - 1)
     try:
-        for done, _ in enumerate(make_parts(cache, wanted, side=side, processes=processes), 1):
+        missing = set(cache.missing())
+        there = [part for part in mine if part not in missing]
+        more = (part for part in there if readable_again(cache, part))
+        wanted = sorted({*missing.intersection(mine), *cache.damaged(there), *more})
+        made = make_parts(cache, wanted, side=config.cache, processes=processes)
+        for done, _ in enumerate(made, 1):
             print(f"cache        {done} of {len(wanted)} parts made", file=sys.stderr, flush=True)
     except OSError as err:
-        raise DataError(f"data.cache_root: {cache.folder} cannot be written ({err})") from err
-    left = len(cache.missing())
-    state = f"{left} of {len(cache.parts)} parts are missing" if left else "whole"
-    print(f"cache        {cache.folder}: {len(wanted)} parts made, {state}", file=sys.stderr)
+        raise DataError(
+            f"data.cache_root: {cache.folder} cannot be read or written ({err})"
+        ) from err
+    print(f"cache        {cache.folder}: {len(wanted)} parts made, {cache.state}", file=sys.stderr)
+    lacking = sum(len(cache.unreadable(part)) for part in cache.parts)
+    return lacking > config.max_corrupt
 
 
 def _lines(inspection: Inspection) -> list[str]:

@@ -2,17 +2,19 @@
 
 A training that reads it decodes no image file, which is half of the time of a view. Its folder is
 named by the images' checksums and the side. It holds parts of `PART` images: the bytes of
-one image after the other, and beside them their shapes and a sha256. A part without these is not
-whole, and is made again; so any number of jobs can make the parts, and be killed.
+one image after the other, and beside them a record: their shapes and sums. A part without a sound
+record is not whole, and is made again; so any number of jobs can make the parts, and be killed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +22,13 @@ import numpy.typing as npt
 from antioversmooth import files
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets.dataset import ImageDataset
-from antioversmooth.datasets.images import ArrayImages, EncodedImages, Images
-from antioversmooth.errors import DataError
+from antioversmooth.datasets.images import (
+    ArrayImages,
+    EncodedImages,
+    Images,
+    check_unreadable,
+)
+from antioversmooth.errors import DataError, and_more
 
 PART = 512
 """Images of a part: 130 MB at a short side of 256."""
@@ -42,6 +49,11 @@ class DecodedImages:
     def labels(self) -> npt.NDArray[np.int64]:
         """Class of each image. Shape: [number of images]."""
         return self.originals.labels
+
+    @property
+    def unreadable(self) -> list[str]:
+        """Names of the images that could not be read when the cache was made."""
+        return [self.name(index) for index in np.flatnonzero(self.shapes[:, 0] == 0).tolist()]
 
     def name(self, index: int) -> str:
         """Path of the original, for messages."""
@@ -87,15 +99,39 @@ class DecodedCache:
         return range(part * PART, min((part + 1) * PART, len(self.images.labels)))
 
     def missing(self) -> list[int]:
-        """Parts that were not made, or whose file has another size than their shapes say."""
+        """Parts without a sound record, or whose file has another size than it says."""
         return [part for part in self.parts if self._shapes(part) is None]
 
     def damaged(self, parts: Sequence[int]) -> Iterator[int]:
         """Those of some parts whose bytes have another sum than when they were made."""
         for part in parts:
             record = files.read_mapping(_record_file(self.folder, part))
-            if record.get("sha256") != files.sha256(_pixel_file(self.folder, part)):
+            if record.get("pixels") != files.sha256(_pixel_file(self.folder, part)):
                 yield part
+
+    def unreadable(self, part: int) -> list[int]:
+        """Images of a part that could not be read when it was made; of a missing part none."""
+        shapes = self._shapes(part)
+        if shapes is None:
+            return []
+        return [
+            index
+            for index, (height, _) in zip(self.indices(part), shapes, strict=True)
+            if not height
+        ]
+
+    @property
+    def state(self) -> str:
+        """The parts that are missing, and the images that could not be read, in words."""
+        left = len(self.missing())
+        parts = f"{left} of {len(self.parts)} parts are missing" if left else "whole"
+        names = [self.images.name(index) for part in self.parts for index in self.unreadable(part)]
+        if not names:
+            return parts
+        return (
+            f"{parts}; {len(names)} image(s) cannot be read: {and_more(names, 5)}; restore them and"
+            f" build it again, or set data.max_corrupt={len(names)}"
+        )
 
     def write(self, part: int, pixels: Sequence[npt.NDArray[np.uint8]]) -> None:
         """Writes a part; an image that cannot be read is an array without pixels.
@@ -107,7 +143,7 @@ class DecodedCache:
         self.folder.mkdir(parents=True, exist_ok=True)
         files.write_atomic(_pixel_file(self.folder, part), content)
         shapes = [list(image.shape[:2]) for image in pixels]
-        record = {"sha256": hashlib.sha256(content).hexdigest(), "shapes": shapes}
+        record = _record(part, shapes, hashlib.sha256(content).hexdigest())
         files.write_json(_record_file(self.folder, part), record)
 
     def open(self) -> DecodedImages:
@@ -131,10 +167,12 @@ class DecodedCache:
 
     def _shapes(self, part: int) -> npt.NDArray[np.int64] | None:
         """Height and width of the images of a whole part."""
-        recorded = files.read_mapping(_record_file(self.folder, part)).get("shapes", [])
+        found = files.read_mapping(_record_file(self.folder, part))
+        recorded, path = found.get("shapes"), _pixel_file(self.folder, part)
+        if found != _record(part, recorded, found.get("pixels")) or not path.is_file():
+            return None
         shapes = np.array(recorded, np.int64).reshape(-1, 2)
-        path = _pixel_file(self.folder, part)
-        if len(shapes) != len(self.indices(part)) or not path.is_file():
+        if len(shapes) != len(self.indices(part)):
             return None
         return shapes if path.stat().st_size == int(_sizes(shapes).sum()) else None
 
@@ -143,6 +181,12 @@ def _sizes(shapes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Bytes of each image."""
     sizes: npt.NDArray[np.int64] = shapes.prod(axis=1) * 3
     return sizes
+
+
+def _record(part: int, shapes: Any, pixels: Any) -> dict[str, Any]:
+    """The record of a part, with a sum over its number, its shapes and the sum of its pixels."""
+    total = hashlib.sha256(json.dumps([part, shapes, pixels]).encode()).hexdigest()
+    return {"shapes": shapes, "pixels": pixels, "sha256": total}
 
 
 def _pixel_file(folder: Path, part: int) -> Path:
@@ -167,8 +211,10 @@ def training_images(config: DataConfig, dataset: ImageDataset) -> Images:
     """The training images of a spec: those of the data set, or of its cache.
 
     Raises:
-        DataError: The cache is not whole.
+        DataError: The cache is not whole, or lacks more images than `data.max_corrupt`.
     """
     if config.cache is None:
         return dataset.train
-    return decoded_cache(config, dataset).open()
+    images = decoded_cache(config, dataset).open()
+    check_unreadable(images.unreadable, config.max_corrupt, images.folder)
+    return images

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from antioversmooth.datasets.passed_over import PassedOver
+from antioversmooth.errors import DataError
 
 
 class EncodedImages(Protocol):
@@ -91,3 +92,18 @@ Images = EncodedImages | ArrayImages
 def encode_names(names: Sequence[str]) -> npt.NDArray[np.bytes_]:
     """The names as one array of bytes."""
     return np.array([os.fsencode(name) for name in names], np.bytes_)
+
+
+def check_unreadable(names: Collection[str], max_corrupt: int, cache: Path | None = None) -> None:
+    """Raises DataError if more images than `data.max_corrupt` could not be read.
+
+    Args:
+        cache: The folder of the decoded cache that they were read from; None: from their files.
+    """
+    if len(names) > max_corrupt:
+        place = f" in the cache {cache}" if cache else ""
+        again = " and run `antioversmooth data SPEC --build-cache`" if cache else ""
+        raise DataError(
+            f"{len(names)} image(s) cannot be read{place}, data.max_corrupt allows {max_corrupt}:"
+            f" {', '.join(sorted(names)[:5])}; restore them{again}, or raise data.max_corrupt"
+        )

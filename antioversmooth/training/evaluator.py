@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from antioversmooth.config import Experiment, Precision
-from antioversmooth.datasets.images import Images
+from antioversmooth.datasets.images import Images, check_unreadable
 from antioversmooth.errors import CheckpointError
 from antioversmooth.runs.metrics import VAL_LOSS, VAL_TOP1, VAL_TOP5
 from antioversmooth.training.data.augmentation import DevicePreprocessing
-from antioversmooth.training.data.loading import OK, Loaders, check_unreadable
+from antioversmooth.training.data.loading import OK, Loaders
 from antioversmooth.training.run.distributed import Ranks
 
 

@@ -13,13 +13,13 @@ from outcomes import losses
 from PIL import Image
 
 from antioversmooth import cli
-from antioversmooth.datasets import decoded
+from antioversmooth.datasets import dataset, decoded
 from antioversmooth.datasets.dataset import open_dataset
 from antioversmooth.datasets.decoded import DecodedCache, decoded_cache, training_images
 from antioversmooth.datasets.images import FileImages, encode_names
 from antioversmooth.errors import DataError
 from antioversmooth.runs import Run, RunRecord, RunState
-from antioversmooth.training.data.caching import make_parts, shortened
+from antioversmooth.training.data.caching import make_parts, readable_again, shortened
 from antioversmooth.training.data.decoding import open_image
 from antioversmooth.training.train import train
 
@@ -105,6 +105,51 @@ def test_parts_that_are_torn_or_missing_are_made_again_and_no_others(cache: Deco
     assert {path.name: path.read_bytes() for path in cache.folder.iterdir()} == whole
 
 
+def test_a_part_is_made_again_once_more_of_its_images_can_be_read(
+    cache: DecodedCache, tmp_path: Path
+) -> None:
+    made(cache)
+    assert cache.state.endswith(
+        f"whole; 1 image(s) cannot be read: {tmp_path / '3.png'}; restore them and build it again,"
+        " or set data.max_corrupt=1"
+    )
+    assert not any(readable_again(cache, part) for part in cache.parts)
+    Image.new("RGB", (9, 9)).save(tmp_path / "3.png")
+    wanted = [part for part in cache.parts if readable_again(cache, part)]
+    assert wanted == [1]
+    list(make_parts(cache, wanted, side=SIDE, processes=0))
+    assert (cache.open().unreadable, cache.state) == ([], "whole")
+
+
+@pytest.mark.parametrize(
+    "shapes", ["[[1, 2], [3]]", "null", "[]", '[["a", 1], [2, 3]]', "[[1e9, 1], [2, 3]]", "7"]
+)
+def test_a_record_of_other_shapes_is_that_of_no_part(cache: DecodedCache, shapes: str) -> None:
+    made(cache)
+    (cache.folder / "000001.json").write_text(f'{{"sha256": "x", "shapes": {shapes}}}')
+    assert cache.missing() == [1]
+    assert made(cache) == [1]
+
+
+def test_shapes_that_were_swapped_and_parts_that_were_exchanged_are_not_whole(
+    cache: DecodedCache,
+) -> None:
+    made(cache)
+    record = cache.folder / "000000.json"
+    found = json.loads(record.read_text())
+    found["shapes"] = [shape[::-1] for shape in found["shapes"]]
+    record.write_text(json.dumps(found))
+    assert cache.missing() == [0]
+    made(cache)
+    for ending in ("json", "pixels"):
+        first, second = (cache.folder / f"00000{part}.{ending}" for part in (0, 1))
+        contents = first.read_bytes(), second.read_bytes()
+        second.write_bytes(contents[0])
+        first.write_bytes(contents[1])
+    with pytest.raises(DataError, match=r"2 of 3 parts are missing.*--build-cache"):
+        cache.open()
+
+
 def test_bytes_that_changed_are_found_by_their_sum(cache: DecodedCache) -> None:
     made(cache)
     path = cache.folder / "000001.pixels"
@@ -115,16 +160,16 @@ def test_bytes_that_changed_are_found_by_their_sum(cache: DecodedCache) -> None:
     assert list(cache.damaged(cache.parts)) == [1]
 
 
-def test_the_command_makes_shares_which_together_are_the_cache(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def of_trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The command on six training images, two a part."""
     monkeypatch.setattr(decoded, "PART", 2)
     for number in range(8):
         split = "train" if number < 6 else "val"
         path = tmp_path / "trees" / split / ("ash", "birch")[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 50), (number, 0, 0)).save(path)
-    given = [
+    return [
         "data",
         "deit_s12",
         f"data.root={tmp_path / 'trees'}",
@@ -135,6 +180,12 @@ def test_the_command_makes_shares_which_together_are_the_cache(
         "recipe.global_batch=2",
         "recipe.mix_group=2",
     ]
+
+
+def test_the_command_makes_shares_which_together_are_the_cache(
+    of_trees: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = of_trees
     assert cli.main([*given, "--build-cache"]) == 2
     assert "data.cache: ImageNet-1k has no cache to build" in capsys.readouterr().err
     given += ["data.cache=32", "--build-cache"]
@@ -147,6 +198,51 @@ def test_the_command_makes_shares_which_together_are_the_cache(
     (folder,) = (tmp_path / "caches").iterdir()
     shapes = json.loads((folder / "000000.json").read_text())["shapes"]
     assert shapes == [[40, 32], [40, 32]]
+
+
+def test_a_build_names_the_images_that_it_lacks_and_tries_them_again(
+    of_trees: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # the damaged image is none of the sample that names the cache
+    monkeypatch.setattr(dataset, "NUM_SAMPLED", 2)
+    damaged = tmp_path / "trees" / "train" / "birch" / "3.png"
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:20])
+    given = [*of_trees, "data.cache=32", "--build-cache"]
+    assert cli.main(given) == 1
+    said = capsys.readouterr().err
+    assert f"3 parts made, whole; 1 image(s) cannot be read: {damaged}" in said
+    assert "data.max_corrupt=1" in said
+    assert cli.main([*given, "data.max_corrupt=1"]) == 0
+    assert "0 parts made, whole; 1 image(s) cannot be read" in capsys.readouterr().err
+    damaged.write_bytes(content)
+    assert cli.main(given) == 0
+    assert capsys.readouterr().err.endswith("-32: 1 parts made, whole\n")
+
+
+def test_the_facts_of_a_cache_say_whether_it_is_whole_and_shares_need_a_build(
+    of_trees: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*of_trees, "data.cache=32"]
+    assert cli.main([*given, "--share", "1/2"]) == 2
+    assert "--share: is for --build-cache" in capsys.readouterr().err
+    assert cli.main(given) == 0
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith(f"cache        {tmp_path / 'caches'}")
+    assert line.endswith("-32: 3 of 3 parts are missing")
+
+
+def test_no_cache_is_built_inside_the_data(
+    of_trees: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside = tmp_path / "caches"
+    inside.symlink_to(tmp_path / "trees" / "train")
+    assert cli.main([*of_trees, "data.cache=32", "--build-cache"]) == 2
+    assert f"data.cache_root: {inside} lies inside the data" in capsys.readouterr().err
+    assert sorted(path.name for path in inside.iterdir()) == ["ash", "birch"]
 
 
 def test_a_run_from_a_cache_of_two_shares_is_the_run_from_its_images(
@@ -173,6 +269,16 @@ def test_a_run_from_a_cache_of_two_shares_is_the_run_from_its_images(
     train(plain)
     assert losses(cached) == losses(plain)
     assert RunRecord.read(cached).status.state is RunState.done
+    # it lacks an image
+    (root / "train" / "cedar" / "cedar7.png").write_bytes(b"")
+    lacking = decoded_cache(data, open_dataset(data))
+    list(make_parts(lacking, lacking.parts, side=32, processes=0))
+    with pytest.raises(
+        DataError,
+        match=rf"1 image\(s\) cannot be read in the cache {lacking.folder}, data.max_corrupt allows"
+        r" 0: .*cedar7\.png; restore them and run `antioversmooth data SPEC --build-cache`, or",
+    ):
+        training_images(data, open_dataset(data))
     # other images have another fingerprint, or another sum: the cache is not theirs
     (root / "train" / "ash" / "ash0.png").write_bytes(
         (root / "train" / "birch" / "birch0.png").read_bytes()

@@ -46,6 +46,12 @@ def make_parts(
         yield part
 
 
+def readable_again(cache: DecodedCache, part: int) -> bool:
+    """Whether an image can be read now that could not when a part was made."""
+    images = _Shortened(cache.images, 1)
+    return any(images[index].numel() for index in cache.unreadable(part))
+
+
 class _Shortened(Dataset[Tensor]):
     def __init__(self, images: EncodedImages, side: int) -> None:
         self.images = images

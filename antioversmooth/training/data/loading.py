@@ -5,7 +5,7 @@ Shapes: B images, C channels, S pixels along a side.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from multiprocessing.connection import Connection
@@ -153,15 +153,6 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
         if self._fast is None or picture.size is None:
             return 1
         return self._fast.divisor(seed, *picture.size)
-
-
-def check_unreadable(names: Collection[str], max_corrupt: int) -> None:
-    """Raises DataError if more images than `data.max_corrupt` could not be read."""
-    if len(names) > max_corrupt:
-        raise DataError(
-            f"{len(names)} image(s) cannot be read, data.max_corrupt allows {max_corrupt}:"
-            f" {', '.join(sorted(names)[:5])}; restore them, or raise data.max_corrupt"
-        )
 
 
 class Loaders:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from antioversmooth.datasets.classes import describe_difference
-from antioversmooth.datasets.images import Images
+from antioversmooth.datasets.decoded import DecodedImages
+from antioversmooth.datasets.images import Images, check_unreadable
 from antioversmooth.errors import AttemptEnded, CheckpointError, DataError
 from antioversmooth.models.state_files import METADATA
 from antioversmooth.runs.attempts import EndReason
@@ -25,7 +26,7 @@ from antioversmooth.runs.metrics import (
     VAL_TOP1,
 )
 from antioversmooth.runs.result import epoch_records
-from antioversmooth.training.data.loading import OK, Batch, Loaders, check_unreadable
+from antioversmooth.training.data.loading import OK, Batch, Loaders
 from antioversmooth.training.data.sampling import MicroBatches
 from antioversmooth.training.evaluator import Evaluator
 from antioversmooth.training.randomness import DRAWS
@@ -181,6 +182,7 @@ class Trainer:
 
         A rank that finds one counts those of all ranks that are in the journal by then.
         """
+        cache = self.images.folder if isinstance(self.images, DecodedImages) else None
         for batch in batches:
             self.ranks.progress.mark()
             found = {
@@ -189,7 +191,7 @@ class Trainer:
             if not found <= self._unreadable:
                 self._unreadable = self.attempt.note_unreadable(found)
                 try:
-                    check_unreadable(self._unreadable, self.config.data.max_corrupt)
+                    check_unreadable(self._unreadable, self.config.data.max_corrupt, cache)
                 except DataError as err:
                     self._failure = err
             yield batch
