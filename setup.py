@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -22,6 +21,7 @@ from antioversmooth.installation import (  # noqa: E402
     TEMPLATE,
     Built,
     built,
+    code_id,
     files_in_git,
     git,
 )
@@ -29,14 +29,7 @@ from antioversmooth.installation import (  # noqa: E402
 
 def record() -> Built:
     """The code of this folder; the commit is that of the archive, or of git."""
-    module = importlib.util.spec_from_file_location(
-        "code_of_jobs", PROJECT / "antioversmooth/runs/code.py"
-    )
-    assert module is not None
-    assert module.loader is not None
-    code = importlib.util.module_from_spec(module)
-    module.loader.exec_module(code)
-    id = code.code_id(code.checksums(PROJECT, code.source_files(PROJECT)))
+    id = code_id(PROJECT)
     if archived := built(PROJECT / "antioversmooth"):
         return Built(archived.commit, archived.dirty or id != archived.code, id)
     if files_in_git(PROJECT) is None:

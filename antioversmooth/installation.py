@@ -5,6 +5,7 @@ setup.py loads this module, too: it needs the standard library alone.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -38,6 +39,18 @@ def built(package: Path = PACKAGE) -> Built | None:
         return Built(**json.loads((package / BUILT).read_text()))
     except FileNotFoundError:
         return None
+
+
+def code_id(project: Path) -> str:
+    """Id of the modules that jobs can import, of the package in a folder; see `runs.code`."""
+    # the package `runs` around it needs what a bare installation and a build lack
+    found = importlib.util.spec_from_file_location("code_of_jobs", PACKAGE / "runs/code.py")
+    assert found is not None
+    assert found.loader is not None
+    code = importlib.util.module_from_spec(found)
+    found.loader.exec_module(code)
+    id: str = code.code_id(code.checksums(project, code.source_files(project)))
+    return id
 
 
 def is_checkout() -> bool:
@@ -83,7 +96,7 @@ def versions() -> str:
 def _origin() -> str:
     record, project = built(), PACKAGE.parent
     if record:
-        commit, dirty = record.commit, record.dirty
+        commit, dirty = record.commit, record.dirty or record.code != code_id(project)
     elif files_in_git(project):
         commit = git(project, "rev-parse", "HEAD")
         dirty = bool(git(project, "status", "--porcelain", "--", "antioversmooth"))

@@ -52,8 +52,10 @@ def make_project(folder: Path) -> list[Path]:
         The files that were written.
 
     Raises:
-        UserError: Another file is there already; then nothing is written.
+        UserError: Another file is there already, or the folder lies among the specs or results of a
+            project; then nothing is written.
     """
+    _refuse_inside(folder)
     contents = {folder / name: text for name, text in _project_files()}
     there = [path for path in contents if path.exists() or path.is_symlink()]
     other = [path for path in there if not path.is_file() or path.read_bytes() != contents[path]]
@@ -67,6 +69,19 @@ def make_project(folder: Path) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomic(path, contents[path].decode())
     return missing
+
+
+def _refuse_inside(folder: Path) -> None:
+    """Raises UserError where a folder lies in `experiments/` or `results/` of a project."""
+    place = folder.resolve()
+    for one in (place, *place.parents):
+        # others may name a folder so, too: a project's holds rows
+        rows = (one.parent / "experiments").glob("*.yaml")
+        if one.name in ("experiments", "results") and next(rows, None):
+            raise UserError(
+                f"{folder} lies in {one.name}/ of the project {one.parent}: nothing was written;"
+                " name a folder outside of it"
+            )
 
 
 def _project_files() -> Iterator[tuple[Path, bytes]]:

@@ -211,6 +211,24 @@ def test_seeds_are_different_whole_numbers(
             ["table", "table2", "--output", "file"],
             "argument --output: file is a file, and a folder belongs here",
         ),
+        (
+            ["init", "file/x"],
+            "argument DIR: file is a file, and a folder belongs here",
+        ),
+        (["init", "dangling"], "argument DIR: dangling is a link to nothing, and a folder"),
+        (["init", ""], "argument DIR: an empty word names no folder; the one you are in is `.`"),
+        (
+            ["export-model", "run", "run", "dir"],
+            "antioversmooth export-model: dir is one argument too many; it takes RUN DIR",
+        ),
+        (
+            ["export-model", "run", "dir", "--license", "apache2"],
+            "'apache2' is no name of a licence on the hub, did you mean `apache-2.0`?",
+        ),
+        (
+            ["export-model", "run", "dir", "--license", "nonsense"],
+            "'nonsense' is no name of a licence on the hub, there are mit, apache-2.0, ...;",
+        ),
         (["ui", "--port", "99999"], "argument --port: '99999' is no port: 0 to 65535"),
         (["ui", "--every", "-1"], "argument --every: '-1' is no number of seconds above 0"),
         (["ui", "--every", "0"], "argument --every: '0' is no number of seconds above 0"),
@@ -221,6 +239,7 @@ def test_a_mistyped_command_line_is_one_line_and_exit_2(
     project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     (project / "file").touch()
+    (project / "dangling").symlink_to("nowhere")
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     assert ended.value.code == 2

@@ -209,11 +209,29 @@ def test_a_run_that_is_not_done_and_a_folder_with_content_are_refused(
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
     assert _code(["export-model", str(run.dir), str(folder)]) == 2
-    assert f"{folder} is there already, and not empty" in capsys.readouterr().err
+    assert f"{folder} is there already; name a new folder" in capsys.readouterr().err
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
     next(run.checkpoints_dir.glob("*.pt")).unlink()
     assert _code(["export-model", str(run.dir), str(tmp_path / "other")]) == 2
     assert "step00" in capsys.readouterr().err
+
+
+def test_no_folder_or_link_that_is_there_is_replaced(
+    done: Callable[..., Run],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = done("deit_s12")
+    (tmp_path / "empty").mkdir(mode=0o555)
+    (tmp_path / "link").symlink_to("empty")
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "link", "."):
+        assert _code(["export-model", str(run.dir), name]) == 2
+        assert f"{name} is there already; name a new folder, as {Path(name, 'my-model')}" in (
+            capsys.readouterr().err
+        )
+    assert (tmp_path / "empty").stat().st_mode & 0o777 == 0o555
 
 
 def _code(words: list[str]) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from antioversmooth import cli, files
 from antioversmooth.cli.exit_codes import CLOSED_PIPE
 from antioversmooth.cli.main import run_main
 from antioversmooth.errors import UserError
@@ -67,6 +69,20 @@ def test_a_module_of_our_own_that_is_missing_is_our_mistake() -> None:
 def test_a_reader_that_leaves_early_ends_a_command_quietly(words: list[str]) -> None:
     done = shell('"$@" | true; exit ${PIPESTATUS[0]}', *words)
     assert (done.returncode, done.stderr) == (CLOSED_PIPE, "")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["launch", "--help"]])
+def test_a_reader_that_leaves_before_the_version_or_the_help_ends_them_quietly(
+    words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as output, open(os.devnull, "w") as null:
+        monkeypatch.setattr(files, "discard_output", lambda: os.dup2(null.fileno(), writer))
+        monkeypatch.setattr(sys, "stdout", output)
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+    assert ended.value.code == CLOSED_PIPE
 
 
 @pytest.mark.parametrize("words", [LAUNCH, STATUS], ids=["launch", "status"])

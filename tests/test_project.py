@@ -40,6 +40,20 @@ def test_a_folder_with_a_file_of_that_name_is_refused_and_left_as_it_is(
     assert [path.name for path in tmp_path.iterdir()] == ["Makefile"]
 
 
+@pytest.mark.parametrize("place", ["experiments", "experiments/new", "results/new"])
+def test_no_project_is_made_among_the_specs_or_results_of_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    (tmp_path / "experiments").mkdir()
+    # a folder of that name is no project until it holds a row
+    make_project(tmp_path / "experiments" / "first")
+    (tmp_path / "experiments" / "row.yaml").touch()
+    assert cli.main(["init", str(tmp_path / place)]) == 2
+    said = capsys.readouterr().err
+    assert f"of the project {tmp_path}: nothing was written; name a folder outside of it" in said
+    assert not (tmp_path / place / "Makefile").exists()
+
+
 def test_an_interrupted_init_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     written = make_project(tmp_path)
     (tmp_path / "experiments/deit_s12.yaml").unlink()
@@ -82,3 +96,13 @@ def test_the_version_of_a_checkout_names_its_commit(capsys: pytest.CaptureFixtur
     assert ended.value.code == 0
     commit = installation.git(PROJECT, "rev-parse", "HEAD") or "unknown"
     assert f"commit {commit}" in capsys.readouterr().out
+
+
+def test_the_version_of_an_installed_package_says_whether_it_was_edited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    record = installation.Built("c0ffee", dirty=False, code=installation.code_id(PROJECT))
+    monkeypatch.setattr(installation, "built", lambda: record)
+    assert "(commit c0ffee)" in installation.versions()
+    monkeypatch.setattr(installation, "code_id", lambda project: "edited")
+    assert "(commit c0ffee, with uncommitted changes)" in installation.versions()

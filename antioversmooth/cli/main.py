@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from antioversmooth import files, installation
 from antioversmooth.cli import parsers
@@ -21,11 +22,12 @@ from antioversmooth.errors import ResultError, UserError, error_message
 from antioversmooth.text import visible_output
 
 OLDEST_PYTHON = (3, 11)
+Arguments = TypeVar("Arguments")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `antioversmooth COMMAND`; returns its exit code."""
-    name, args = parsers.parse_command(arguments)
+    name, args = _parsed(lambda: parsers.parse_command(arguments))
     return run_main(f"antioversmooth {name}", lambda: handler(name)(args))
 
 
@@ -35,8 +37,22 @@ def launch(arguments: Sequence[str] | None, *, project: Path) -> int:
     Args:
         project: Folder that holds `experiments/` and `results/`.
     """
-    args = parsers.parse_launch(arguments)
+    args = _parsed(lambda: parsers.parse_launch(arguments))
     return run_main(parsers.LAUNCH, lambda: _handlers("launch").launch_command(args, project))
+
+
+def _parsed(parse: Callable[[], Arguments]) -> Arguments:
+    """The arguments; exits where the reader of `--help` or `--version` has left."""
+    _reopen_closed_streams()
+    try:
+        try:
+            return parse()
+        finally:
+            # what they print, which would raise BrokenPipeError when Python exits
+            sys.stdout.flush()
+    except BrokenPipeError:
+        files.discard_output()
+        sys.exit(CLOSED_PIPE)
 
 
 def handler(command: str) -> Callable[[Namespace], int]:

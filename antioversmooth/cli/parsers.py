@@ -7,6 +7,7 @@ folder the handler of a command lies.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,12 +28,17 @@ class Parser(argparse.ArgumentParser):
         args, unknown = self.parse_known_intermixed_args(words)
         if unknown:
             options = [word for word in unknown if word.startswith("-")]
-            self.error(self._unknown_option([*options, *unknown][0]))
+            self.error(self._unknown_option(options[0]) if options else self._too_many(unknown))
         return args
 
     def error(self, message: str) -> NoReturn:
         """Exits with 2 after one line on stderr."""
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+    def _too_many(self, words: Sequence[str]) -> str:
+        names = [str(action.metavar or action.dest) for action in self._get_positional_actions()]
+        wanted = " ".join(names) or "options alone"
+        return f"{words[0]} is one argument too many; it takes {wanted}"
 
     def _unknown_option(self, word: str) -> str:
         option, _, value = word.partition("=")
@@ -114,9 +120,12 @@ def share(text: str) -> tuple[int, int]:
 
 def licence(text: str) -> str:
     """The name of a licence, as the Hugging Face hub spells it: mit, cc-by-4.0."""
-    if not re.fullmatch(r"[a-z0-9]+([.-][a-z0-9]+)*", text):
-        message = f"{text!r} is no name of a licence on the hub, as mit, apache-2.0 or other"
-        raise argparse.ArgumentTypeError(message)
+    from antioversmooth.cli.licences import LICENCES
+
+    if text not in LICENCES:
+        meant = question(similar(text, LICENCES)) or "there are mit, apache-2.0, ..."
+        message = f"{text!r} is no name of a licence on the hub, {meant}"
+        raise argparse.ArgumentTypeError(f"{message}; `other` stands for any that is not listed")
     return text
 
 
@@ -129,9 +138,14 @@ def fixed_weights(text: str) -> str:
 
 def folder(text: str) -> Path:
     """A folder to write to; it exists or can be made."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty word names no folder; the one you are in is `.`")
     path = Path(text)
-    if path.exists() and not path.is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a file, and a folder belongs here")
+    # it, or the nearest of those that it would lie in
+    there = next((one for one in (path, *path.parents) if os.path.lexists(one)), Path())
+    if not there.is_dir():
+        kind = "a link to nothing" if there.is_symlink() and not there.exists() else "a file"
+        raise argparse.ArgumentTypeError(f"{there} is {kind}, and a folder belongs here")
     return path
 
 

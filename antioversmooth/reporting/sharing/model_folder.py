@@ -7,6 +7,7 @@ README.md            the card
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,21 +31,22 @@ def export_model(
     """Writes the folder, whole or not at all, from the directory of the run.
 
     Args:
-        target: The folder; it does not exist, or is empty.
+        target: The folder, which is new.
         fold: Whether to fold the method into the weights, which leaves a plain timm model.
         average: Whether to write the moving average of the weights.
         licence: Of the weights, as the hub names it; None: not stated.
 
     Raises:
-        UserError: The run is not done, has no weights of its own, or they do not fold; or there is
-            something in `target`.
+        UserError: The run is not done, has no weights of its own, or they do not fold; or
+            `target` is there already.
         ResultError: The result of the run is invalid.
     """
     from antioversmooth.training.weights.hub import write_model
 
     _require_exportable(run)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UserError(f"{target} is there already, and not empty; name a new folder")
+    # the folder that is written would replace it: its mode, or what it links to
+    if os.path.lexists(target):
+        raise UserError(f"{target} is there already; name a new folder, as {target / 'my-model'}")
     parent = target.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
     # beside the target, which it becomes by one rename
