@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
-from antioversmooth.errors import CheckpointError, and_more
+from antioversmooth.errors import CheckpointError, and_more, similar
 
 INDEX = ".index.json"
 """Ending of the index of weights in several files: model.safetensors.index.json."""
@@ -156,3 +156,15 @@ def _header_shapes(path: Path) -> dict[str, list[int]]:
         return {key: list(entry["shape"]) for key, entry in header.items() if "shape" in entry}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
+
+
+def require_published(tag: str) -> None:
+    """Raises CheckpointError where timm publishes no weights under a tag. Imports timm."""
+    import timm
+
+    if not timm.is_model_pretrained(tag):
+        near = similar(tag, timm.list_pretrained(), 3, cutoff=0.5)
+        raise CheckpointError(
+            f"timm:{tag}: timm has no weights of that name; similar names:"
+            f" {', '.join(near) or 'none'}"
+        )

@@ -107,12 +107,11 @@ def test_what_is_odd_is_said(project: Path, capsys: pytest.CaptureFixture[str]) 
         "one training image of bar",
         "unbalanced: 10 training images of cross, 1 of bar; a model that always answers cross has",
         "15 validation images: one of them is 6.7 points",
-        "1 of the validation images are training images too, to the pixel:"
-        " val/ring/copy.jpg = train/ring/0.jpg",
-        "1 images are in two classes: train/circle/copy.jpg = train/ring/1.jpg",
-        "1 images cannot be read: train/ring/empty.jpg (",
+        "1 image is in both splits, to the pixel: val/ring/copy.jpg = train/ring/0.jpg",
+        "1 image is in two classes: train/circle/copy.jpg = train/ring/1.jpg",
+        "1 image cannot be read: train/ring/empty.jpg (",
         "are grey",
-        "1 images have a side below 32 pixels: train/square/tiny.jpg",
+        "1 image has a side below 32 pixels: train/square/tiny.jpg",
         "most images are small (median short side 40 pixels)",
         "passed over: 1 .heic (train/ring/photo.heic)",
     ):
@@ -246,6 +245,35 @@ def test_a_row_that_was_fitted_is_fitted_again(project: Path) -> None:
     new("others", "mine", "--weights", "file:/weights.pth")
     row = spec.load_experiment(project / "experiments" / "others.yaml")
     assert row.recipe.init_from == "file:/weights.pth"
+
+
+def test_named_weights_are_written_so_that_every_folder_understands_them(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.main(["data", "My Shapes"]) == 0
+    (project / "a # b").mkdir()
+    monkeypatch.chdir(project / "a # b")
+    monkeypatch.setenv("ANTIOVERSMOOTH_PROJECT", str(project))
+    words = ["new", "mine", "--from", "deit_s12", "--data", "my_shapes", "--weights", "file:w.pth"]
+    assert cli.main(words) == 0
+    monkeypatch.chdir(project)
+    row = spec.load_experiment(project / "experiments" / "mine.yaml")
+    assert row.recipe.init_from == f"file:{project / 'a # b' / 'w.pth'}"
+
+
+def test_weights_that_timm_does_not_publish_are_refused_by_new_and_by_a_launch(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["data", "My Shapes"]) == 0
+    words = ["new", "mine", "--from", "deit_s12", "--data", "my_shapes"]
+    assert cli.main([*words, "--weights", "timm:deit_smal_patch16_224"]) == 2
+    message = "timm has no weights of that name; similar names: deit_small_patch16_224"
+    assert message in capsys.readouterr().err
+    assert not (project / "experiments" / "mine.yaml").exists()
+    assert cli.main([*words, "--weights", "timm:deit_small_patch16_224"]) == 0
+    wrong = "recipe.init_from='timm:deit_smal_patch16_224'"
+    assert start(["mine", wrong, "--dry-run"], project=project) == 2
+    assert message in capsys.readouterr().out
 
 
 def test_own_images_become_a_table_of_two_rows_and_three_seeds(

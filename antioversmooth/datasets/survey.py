@@ -126,7 +126,7 @@ class Survey:
         if shared:
             pairs = [f"{image.name} = {training[image.digest].name}" for image in shared]
             yield (
-                f"{len(shared):,} of the validation images are training images too, to the pixel:"
+                f"{_images(len(shared), 'is', 'are')} in both splits, to the pixel:"
                 f" {and_more(pairs, EXAMPLES)}; accuracy on them is memory; remove them from one"
                 " side"
             )
@@ -138,13 +138,14 @@ class Survey:
         doubtful = [found for found in same.values() if len({one.label for one in found}) > 1]
         if doubtful:
             names = [" = ".join(image.name for image in found[:2]) for found in doubtful]
-            yield f"{len(doubtful):,} images are in two classes: {and_more(names, EXAMPLES)}"
+            count = _images(len(doubtful), "is", "are")
+            yield f"{count} in two classes: {and_more(names, EXAMPLES)}"
 
     def _damaged_images(self) -> Iterator[str]:
         if self.damaged:
             names = [f"{image.name} ({image.reason})" for image in self.damaged]
             yield (
-                f"{len(names):,} images cannot be read: {and_more(names, EXAMPLES)}; restore them,"
+                f"{_images(len(names))} cannot be read: {and_more(names, EXAMPLES)}; restore them,"
                 " or remove them and look again; the spec allows for them by max_corrupt, which"
                 " replaces them by neighbours in training and leaves them out of evaluations"
             )
@@ -162,7 +163,7 @@ class Survey:
         if tiny:
             names = [f"{image.name} ({image.width} x {image.height})" for image in tiny]
             yield (
-                f"{len(tiny):,} images have a side below {TINY} pixels:"
+                f"{_images(len(tiny), 'has', 'have')} a side below {TINY} pixels:"
                 f" {and_more(names, EXAMPLES)}; a model's input enlarges them"
             )
         side = self._median_side()
@@ -171,3 +172,8 @@ class Survey:
                 f"most images are small (median short side {side:.0f} pixels), and models of 224"
                 " pixels enlarge them; model.image_size sets another size"
             )
+
+
+def _images(count: int, one: str = "", more: str = "") -> str:
+    """A number of images, and a verb: 1 image is, 1,000 images are."""
+    return f"{count:,} image {one}".rstrip() if count == 1 else f"{count:,} images {more}".rstrip()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from antioversmooth import weight_files
-from antioversmooth.errors import CheckpointError, and_more, similar
+from antioversmooth.errors import CheckpointError, and_more
 from antioversmooth.methods import parameter_names
 from antioversmooth.models.layouts import State, layout_of, prefixes
 from antioversmooth.models.load_report import LoadReport
@@ -100,12 +100,7 @@ def published_model(tag: str, **options: Any) -> nn.Module:
         CheckpointError: No such tag, no way to fetch it, or its numbers are not finite.
     """
     source = f"timm:{tag}"
-    if not timm.is_model_pretrained(tag):
-        near = similar(tag, timm.list_pretrained(), 3, cutoff=0.5)
-        raise CheckpointError(
-            f"{source}: timm has no weights of that name; similar names:"
-            f" {', '.join(near) or 'none'}"
-        )
+    weight_files.require_published(tag)
     try:
         model: nn.Module = timm.create_model(tag, pretrained=True, **options)
     except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as err:

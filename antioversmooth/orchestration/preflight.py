@@ -23,6 +23,7 @@ from antioversmooth.runs.checkpoints import BYTES_PER_PARAMETER, CHECKPOINTS_OF_
 from antioversmooth.runs.identity import origin
 from antioversmooth.runs.record import read_records
 from antioversmooth.runs.recorded_data import describe_change, describe_unreadable, measured_data
+from antioversmooth.spec.public_weights import TAGS, is_downloaded
 
 
 def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
@@ -162,11 +163,17 @@ def check_inputs(runs: Sequence[Run]) -> None:
 
 
 def check_weights(run: Run) -> None:
-    """Checks that the files are there, and whole, that a run takes weights from.
+    """Checks that the files are there, and whole, that a run takes weights from, and that timm
+    publishes those that it names.
 
     Raises:
         CheckpointError: One is not, or is of other classes.
     """
+    for field in ("init_from", "teacher"):
+        kind, tag = origin(run.experiment, field)
+        # timm takes seconds to import
+        if kind == "timm" and tag not in TAGS.values() and not is_downloaded(tag):
+            weight_files.require_published(tag)
     for field in run.files:
         # what it started from is not read again
         if field == "teacher" or not run.has_checkpoint():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from antioversmooth import weight_files
+from antioversmooth.config.rules import absolute
 from antioversmooth.errors import SpecError, did_you_mean
 from antioversmooth.spec.fitting import Setting, fit, starting_weights
 from antioversmooth.spec.pages import kind
+from antioversmooth.spec.public_weights import TAGS
 from antioversmooth.spec.request import load, load_experiment
 from antioversmooth.spec.source import shown
 from antioversmooth.text import one_line
@@ -40,6 +46,7 @@ def draft(name: str, origin: Path, data: OwnData | None = None) -> Path:
     Raises:
         SpecError: The name cannot be one, is taken, or `origin` is no row that loads; the row
             cannot be trained on the data.
+        CheckpointError: timm publishes no weights of the name that `data` has.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_]*", name):
         raise SpecError(
@@ -91,7 +98,7 @@ def _on_data(text: str, origin: Path, name: str, data: OwnData) -> str:
     # batches of two fit into any data set
     small = [f"data={data.name}", "recipe.global_batch=2", "recipe.mix_group=2"]
     other = load_experiment(origin, small).data
-    weights = None if data.from_scratch else data.weights or starting_weights(row)
+    weights = None if data.from_scratch else _named(data.weights) or starting_weights(row)
     found = fit(row, other, weights)
     own = set(re.findall(r"^  (\w+):", _section(text, "recipe"), flags=re.M))
     recipe = [one for one in found.recipe if one.key != "method_lr_factor" or one.key not in own]
@@ -108,6 +115,18 @@ def _on_data(text: str, origin: Path, name: str, data: OwnData) -> str:
     text = text.replace(section, "") if section else text
     text = _with_section(text, "recipe", recipe)
     return _with_section(text, "data", changed)
+
+
+def _named(weights: str | None) -> str | None:
+    """The weights that a person named, as every folder understands them.
+
+    Raises:
+        CheckpointError: timm publishes none of that name.
+    """
+    kind, _, name = (weights or "").partition(":")
+    if kind == "timm" and name not in TAGS.values():
+        weight_files.require_published(name)
+    return f"file:{absolute(name)}" if kind == "file" else weights
 
 
 def _section(text: str, key: str) -> str:
@@ -148,4 +167,6 @@ def _yaml(value: Any) -> str:
     if isinstance(value, float) and 0 < abs(value) < 1e-2:
         digits, _, exponent = f"{value:.3e}".partition("e")
         return f"{float(digits)}e{int(exponent)}"
+    if isinstance(value, str):
+        return yaml.safe_dump(value, width=math.inf, allow_unicode=True).split("\n")[0]
     return "null" if value is None else str(value)

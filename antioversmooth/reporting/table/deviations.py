@@ -30,9 +30,10 @@ def of_row(experiment: Experiment) -> Iterator[str]:
     yield from of_model(experiment.model)
     recipe = experiment.recipe
     if experiment.trains_method_parameters and recipe.method_lr_factor != 1:
+        page = "mini" if experiment.profile == "mini" else "data"
         yield (
             f"The learning rate of the method's parameters is {recipe.method_lr_factor:g} times"
-            " that of the others, as docs/mini.md explains"
+            f" that of the others, as docs/{page}.md explains"
         )
     if recipe.epochs and experiment.data.cache is not None:
         yield (
