@@ -115,19 +115,42 @@ class Experiment(Config):
             also = ("recipe.mix_prob", "model.method_options")
             yield Broken("recipe.cutmix", self.recipe.cutmix, expected, also=also)
 
+    @rule(
+        *_METHOD,
+        "recipe.mix_group",
+        "recipe.mix_prob",
+        "recipe.mixup",
+        "recipe.cutmix",
+        "recipe.cutmix_minmax",
+        "runtime.device_batch",
+    )
+    def _whole_groups_in_each_pass(self) -> Iterator[Broken]:
+        size, keys = self.runtime.device_batch, tuple(self.groups)
+        if 0 < size < self.inseparable:
+            expected = f"at least {self.inseparable} ({' and '.join(keys)}), or 0"
+            yield Broken("runtime.device_batch", size, expected, also=keys)
+
     @property
     def row_name(self) -> str:
         """Name of the row, by which the rows of a table are told apart."""
         return self.row or self.name
 
     @property
-    def inseparable(self) -> int:
-        """Consecutive samples of the global batch that stay on one device: whole mixing groups, and
-        whole groups of the method."""
+    def groups(self) -> dict[str, int]:
+        """Consecutive samples of the global batch that are computed together, by the key that says
+        how many."""
         method = self.model.sound_method
-        return lcm(
-            self.recipe.mix_group if self.recipe.mixes else 1, method.inseparable if method else 1
-        )
+        found = {
+            "recipe.mix_group": self.recipe.mix_group if self.recipe.mixes else 1,
+            "model.method_options.group": method.inseparable if method else 1,
+        }
+        return {key: number for key, number in found.items() if number > 1}
+
+    @property
+    def inseparable(self) -> int:
+        """Consecutive samples of the global batch that stay on one device: whole groups of each
+        kind."""
+        return lcm(*self.groups.values())
 
     @property
     def trains_method_parameters(self) -> bool:

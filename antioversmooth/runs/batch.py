@@ -51,11 +51,10 @@ def split_batch(
         fitting = [w for w in range(1, min(global_batch, 4096) + 1) if passes(w)]
         keys = "recipe.mix_group, and the group of model.method_options"
         unit = f" in groups of {group} ({keys})" if group > 1 else ""
-        cap = f" with at most {limit} a pass (runtime.device_batch)" if limit else ""
         fits = f"it does over {', '.join(map(str, fitting))}"
         raise SpecError(
-            f"global_batch {global_batch} does not divide over {world_size} processes{unit}{cap};"
-            f" {fits if fitting else 'no number of processes fits'}",
+            f"global_batch {global_batch} does not divide over {world_size} processes{unit};"
+            f" {fits if fitting else f'it is no multiple of {group}'}",
             where="recipe.global_batch",
         )
     return global_batch // (world_size * accumulation), accumulation

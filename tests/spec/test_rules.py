@@ -136,3 +136,27 @@ def test_a_request_says_whether_its_overrides_change_the_identity(
     overrides: list[str], changes: bool
 ) -> None:
     assert spec.load([EXPERIMENTS / "deit_s12.yaml"], overrides).changes_identity is changes
+
+
+@pytest.mark.parametrize(
+    ("row", "overrides", "expected"),
+    [
+        ("deit_s12", [], "at least 32 (recipe.mix_group), or 0"),
+        (
+            "deit_s12_reattention",
+            ["model.method_options.group=64"],
+            "at least 64 (recipe.mix_group and model.method_options.group), or 0",
+        ),
+    ],
+)
+def test_a_pass_that_holds_no_whole_group_is_refused_with_the_sizes_that_do(
+    row: str, overrides: list[str], expected: str
+) -> None:
+    for size in (1, 31):
+        with pytest.raises(SpecError) as caught:
+            spec.load_experiment(
+                EXPERIMENTS / f"{row}.yaml", [*overrides, f"runtime.device_batch={size}"]
+            )
+        assert f"runtime.device_batch: {size} is not possible: {expected}" in str(caught.value)
+    mixes_nothing = ["recipe.mixup=0", "recipe.cutmix=0", "runtime.device_batch=1"]
+    assert spec.load_experiment(EXPERIMENTS / "deit_s12.yaml", mixes_nothing)
