@@ -72,6 +72,14 @@ def identity_fields(
     return result
 
 
+def computed_fields(experiment: Experiment) -> dict[str, Any]:
+    """`identity_fields` with the options of the method in one spelling: equal for experiments that
+    compute the same. An identity keeps the spelling, which finished runs have."""
+    found = identity_fields(experiment)
+    found["model"]["method_options"] = experiment.model.canonical_options
+    return found
+
+
 def has_effect(field: dataclasses.Field[Any], config: Any, experiment: Any) -> bool:
     """Whether an identifying field of a config acts beside the values of others."""
     metadata = field.metadata

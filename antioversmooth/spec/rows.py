@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from antioversmooth.config import MISSING, Experiment
 from antioversmooth.errors import did_you_mean
@@ -62,21 +63,28 @@ class Row:
         self.top = rows.read(path).top
         self.walk = defaults.walk(path, rows.line, rows.read)
         self.reading = check.Reading(problems=[*rows.line.problems, *self.walk.problems])
-        given: dict[str, Place] = {}
+        self.earlier: dict[str, Any] = {}
+        """The value that each key had before the row's own file, or an override, gave it one."""
         for layer in self.walk.layers:
-            self.reading.add(keys := rows.checked(layer))
-            given |= keys.places if layer.path == path else {}
+            self.add(rows.checked(layer), is_own=layer.path == path)
         for setting in rows.line.settings:
-            self.reading.add(keys := check.check(setting, Experiment, partial=True))
-            given |= keys.places
+            self.add(check.check(setting, Experiment, partial=True), is_own=True)
         if not self.walk.problems:
             self.refuse_missing()
         self.refuse_mismatches()
         self.reading.content["name"] = path.stem
         self.experiment = to_config(Experiment, self.reading, self.top)
         """None where the row has problems."""
-        self.idle = [*idle.settings(self.experiment, given)] if self.experiment else []
+        self.idle: list[str] = []
         """Settings of its own file and of the overrides that have no effect."""
+        if self.experiment:
+            self.idle = [*idle.settings(self.experiment, self.reading, self.earlier, self.top)]
+
+    def add(self, keys: check.Reading, *, is_own: bool) -> None:
+        if is_own:
+            content = self.reading.content
+            self.earlier |= {key: idle.value_at(content, key) for key in keys.places}
+        self.reading.add(keys)
 
     @property
     def problems(self) -> list[Problem]:

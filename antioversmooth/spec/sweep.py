@@ -19,8 +19,8 @@ from typing import Any
 from antioversmooth.config import Experiment, Table, TableRow
 from antioversmooth.config.types import is_config
 from antioversmooth.errors import SpecError, and_more
-from antioversmooth.runs import ORIGINS, identity_fields, to_json
-from antioversmooth.runs.identity import origin
+from antioversmooth.runs import ORIGINS, to_json
+from antioversmooth.runs.identity import computed_fields, origin
 from antioversmooth.spec import fields, naming
 from antioversmooth.spec.commandline import Axis, key_of, merged
 
@@ -191,10 +191,7 @@ class Sweep:
             needed = self.of_spec.get((name, combination)) if kind == "run" else None
             if needed and name not in chain:
                 before.append(self._science(needed, combination, (*chain, name)))
-        science = identity_fields(experiment)
-        # an identity keeps the spelling, which finished runs have
-        science["model"]["method_options"] = experiment.model.canonical_options
-        return json.dumps([science, before], sort_keys=True)
+        return json.dumps([computed_fields(experiment), before], sort_keys=True)
 
     def _rows(
         self, row: TableRow, made_of: Mapping[str, Mapping[Combination, Variant]]

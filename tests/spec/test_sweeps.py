@@ -148,6 +148,7 @@ def test_combinations_without_an_effect_are_one_row_and_counted(experiments: Pat
         ("deit_s12_gfsa model.class_token_in_mean=false", "class_token_in_mean=false"),
         ("deit_s12_contranorm model.scaling_variant=paper", "scaling_variant=paper"),
         ("deit_s12 recipe.distillation_tau=3", "distillation_tau=3.0"),
+        ("deit_s12 recipe.mix_prob=0 recipe.mixup=0.3", "recipe.mixup=0.3"),
         (
             "deit_s12_patchdiversity model.method_options.mixing=0"
             " model.method_options.own_head=false",
@@ -166,6 +167,7 @@ def test_a_setting_without_an_effect_is_noted(words: str, note: str, experiments
     [
         "deit_s12_gfsa model.class_token_in_mean=true",
         "deit_s12_attnscale model.class_token_in_mean=false",
+        "deit_s12 recipe.mixup=0 recipe.cutmix=0",
         "deit_s12 model.method=none,attnscale model.class_token_in_mean=false",
         "table2 sota released smoke",
     ],
