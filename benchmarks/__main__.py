@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,10 @@ from typing import Any
 import torch
 
 from antioversmooth import files
+from antioversmooth.cli import parsers
+from antioversmooth.cli.main import run_main
 from antioversmooth.project import find_root
+from benchmarks.arguments import count, device, writable
 from benchmarks.markdown_report import input_markdown, markdown
 from benchmarks.ratio_chart import draw
 from benchmarks.size import size_costs
@@ -37,23 +40,31 @@ _PARTS: dict[str, Callable[[Path, Effort], dict[str, Any]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures as the arguments say; returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    """Measures as the arguments say; returns the exit code."""
+    parser = _parser()
+    args = parser.parse(arguments)
+    if args.input and (args.only or args.output):
+        parser.error("--input prints a table: leave --only and --output out")
+    return run_main(parser.prog, lambda: _measure(args))
+
+
+def _parser() -> parsers.Parser:
+    parser = parsers.Parser("python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="tiny models, two rounds: a test of the benchmarks"
     )
     parser.add_argument(
-        "--rounds", type=int, metavar="N", help="rounds of whole models; default: 8"
+        "--rounds", type=count, metavar="N", help="rounds of whole models; default: 8"
     )
     parser.add_argument(
         "--augmentations",
-        type=int,
+        type=count,
         metavar="N",
         help="augmented views that are checked; default: 100000",
     )
     parser.add_argument(
         "--device",
-        type=torch.device,
+        type=device,
         default=torch.device("cpu"),
         help="device of the models; default: cpu",
     )
@@ -66,16 +77,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="measure this part anew; the others stay as they were",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder to write to; default: results/"
+        "--output", type=parsers.folder, metavar="DIR", help="folder to write to; default: results/"
     )
-    args = parser.parse_args(arguments)
+    return parser
+
+
+def _measure(args: Namespace) -> int:
     root = find_root()
-    folder = args.output or root / "results"
     changes = {key: getattr(args, key) for key in ("rounds", "augmentations") if getattr(args, key)}
     effort = replace(QUICK if args.quick else Effort(), **changes)
     if args.input:
         print(input_markdown(measure_input(root, effort)))
         return 0
+    folder = writable(args.output or root / "results")
     if args.only:
         before = files.read_mapping(folder / "bench.json")
         torch.set_num_threads(1)

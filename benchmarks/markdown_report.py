@@ -71,8 +71,10 @@ def _measured_again(machines: dict[str, Any]) -> Iterator[str]:
 
 
 def section(title: str, rows: Iterator[list[str]]) -> str:
-    """A heading and a table, whose first row is its head."""
+    """A heading and a table, whose first row is its head; empty where that is its only row."""
     head, *body = rows
+    if not body:
+        return ""
     lines = [head, ["---"] * len(head), *body]
     return f"## {title}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -67,8 +67,8 @@ REHEARSAL_FACTOR = 3
 """Of the limits without a GPU: a busy CPU may need longer."""
 
 
-def run_all(root: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Each part's findings, and how it ended; the content of the JSON file.
+def run_all(root: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """After each part the findings of all until then, and how they ended: the JSON file's content.
 
     The machine is always described.
 
@@ -83,7 +83,7 @@ def run_all(root: Path, names: Sequence[str]) -> dict[str, Any]:
             part = part._replace(limit_s=part.limit_s * (REHEARSAL_FACTOR if on_cpu else 1))
             print(f"{name}: at most {part.limit_s:.0f} s", file=sys.stderr, flush=True)
             parts[name] = run_part(part, root)
-    return parts
+            yield parts
 
 
 def run_part(part: Part, root: Path) -> dict[str, Any]:
@@ -101,9 +101,13 @@ def run_part(part: Part, root: Path) -> dict[str, Any]:
         process = context.Process(target=_in_process, args=(part, root, found, output))
         process.start()
         # the first start waits for the server's imports
-        process.join(max(0.0, part.limit_s - (time.monotonic() - start)))
-        state = "out of time" if process.is_alive() else "failed" if process.exitcode else "done"
-        _end_group(process)
+        try:
+            process.join(max(0.0, part.limit_s - (time.monotonic() - start)))
+            ended = "failed" if process.exitcode else "done"
+            state = "out of time" if process.is_alive() else ended
+        finally:
+            # Ctrl-C does not reach it: its group is its own
+            _end_group(process)
         written = output.read_text(errors="replace") if output.is_file() else ""
         return {
             "state": state,

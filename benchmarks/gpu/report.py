@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from antioversmooth.runs.memory import RESERVED_SHARE
-from benchmarks.gpu.parts import BACKBONES, TIMM, TOLERANCE
+from benchmarks.gpu.parts import BACKBONES, PARTS, TIMM, TOLERANCE
 from benchmarks.timing import spread
 
 HEAD = (
@@ -93,9 +93,13 @@ def markdown(measured: dict[str, Any]) -> str:
         ["# Check on a GPU" if card(measured) else "# Rehearsal on a CPU"],
         [f"Made by `make check-gpu`. {where}."],
         ["## Problems", "", *(f"- {problem}" for problem in problems(measured) or ["none"])],
-        ["## Tests and exactness", "", *_exactness(parts)],
-        ["## Training steps", "", ABOUT, "", *HEAD, *_steps(parts)],
     ]
+    if left_out := [name for name in PARTS if name not in measured]:
+        sections.append([f"Not run: {', '.join(left_out)}."])
+    if exactness := [*_exactness(parts)]:
+        sections.append(["## Tests and exactness", "", *exactness])
+    if steps := [*_steps(parts)]:
+        sections.append(["## Training steps", "", ABOUT, "", *HEAD, *steps])
     if compiled := parts.get("compile", {}).get("compilation"):
         line = (
             f"DeiT-S24 with AttnScale, compiled block by block: {compiled['graphs']} graphs in a"

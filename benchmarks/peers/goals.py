@@ -10,6 +10,8 @@ from benchmarks.peers import training
 from benchmarks.peers.turns import Measurement
 from benchmarks.timing import Spread, spread
 
+NO_WAITS: dict[str, Any] = {"commands": {}, "failed": {}}
+"""Those of a measurement that ended before them."""
 START_LIMIT = 1.3
 """Other programs' CPU seconds to the first step, as a multiple of ours."""
 MEMORY_LIMIT = 1.0
@@ -47,7 +49,7 @@ def goals(measured: dict[str, Any]) -> Iterator[Goal]:
         longer = ratio(rounds, starts[training.OURS], "cpu_s")
         title = f"CPU seconds of {peer} to its first step, multiple of ours"
         yield Goal(title, longer, START_LIMIT, at_most=False)
-    yield from _wait_goals(measured["waits"]["commands"])
+    yield from _wait_goals(measured.get("waits", NO_WAITS)["commands"])
 
 
 def _others(

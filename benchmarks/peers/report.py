@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 
 from antioversmooth.analysis.drawing import COLOURS, STYLE
 from benchmarks.markdown_report import goal_rows, section, spread_text
-from benchmarks.peers import shares, training, waits
-from benchmarks.peers.goals import goals
+from benchmarks.peers import shares, training
+from benchmarks.peers.goals import NO_WAITS, goals
 from benchmarks.peers.turns import Measurement
+from benchmarks.peers.waits import OURS
 from benchmarks.timing import Spread, spread
 
 _TEXT = (
@@ -39,10 +40,12 @@ def markdown(measured: dict[str, Any]) -> str:
     """All tables, with the machine, the goals and what could not be measured."""
     machine = ", ".join(f"{key} {value}" for key, value in measured["machine"].items())
     tools = ", ".join(measured["tools"])
-    found = measured["training"]
+    found, waits = measured["training"], measured.get("waits", NO_WAITS)
+    missing = ", ".join(measured.get("missing", ()))
     parts = [
         "# Beside other programs",
         f"Rendered from `peers.json` by `make bench-peers`. {machine}. Tools: {tools}.",
+        f"**Not measured yet: {missing}.**" if missing else "",
         _TEXT,
         section("Goals", goal_rows(goals(measured))),
         *(section(_title(name, case), _epochs(case)) for name, case in found["cases"].items()),
@@ -50,13 +53,13 @@ def markdown(measured: dict[str, Any]) -> str:
             "From the start of a process to the end of its first step", _seconds(found["starts"])
         ),
         section("Time of a training of ours by the clock", _shares(found["cases"])),
-        section("Commands that people wait for", _seconds(measured["waits"]["commands"])),
+        section("Commands that people wait for", _seconds(waits["commands"])),
     ]
-    failed = {**found["failed"], **measured["waits"]["failed"]}
+    failed = {**found["failed"], **waits["failed"]}
     if failed:
         lines = [f"- {name}: {reason}" for name, reason in failed.items()]
         parts += ["## Could not be measured", "\n".join(lines)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _title(name: str, case: dict[str, Any]) -> str:
@@ -106,7 +109,7 @@ def draw(measured: dict[str, Any], folder: Path) -> Path:
         speeds = {name: case["rounds"] for name, case in found["cases"].items()}
         _bars(speed, speeds, "images_per_cpu_s", "training: images per CPU second")
         _bars(start, {"": found["starts"]}, "cpu_s", "CPU seconds to the first step")
-        _waits(wait, measured["waits"]["commands"])
+        _waits(wait, measured.get("waits", NO_WAITS)["commands"])
         figure.legend(*speed.get_legend_handles_labels(), loc="outside lower left", ncols=3)
         path = folder / "peers.svg"
         figure.savefig(path, metadata={"Date": None})
@@ -140,7 +143,7 @@ def _bars(
 def _waits(plot: Axes, commands: dict[str, list[Measurement]]) -> None:
     """A line for each command; ours on top."""
     names = list(commands)
-    colours = [COLOURS[0] if name in waits.OURS else "#999999" for name in names]
+    colours = [COLOURS[0] if name in OURS else "#999999" for name in names]
     plot.barh(names, [_of(commands[name], "cpu_s").median for name in names], color=colours)
     plot.invert_yaxis()
     plot.set_axisbelow(True)

@@ -88,26 +88,28 @@ QUICK_LOAD = TrainingLoad(
 )
 
 
-def compare(project: Path, load: TrainingLoad) -> dict[str, Any]:
-    """Measurements of all cases, of starts, and the shares of ours; and the reasons of those that
-    failed, which are then left out."""
+def compare(project: Path, load: TrainingLoad) -> Iterator[dict[str, Any]]:
+    """After each case, and after the starts, all measurements until then: of cases with the shares
+    of ours, of starts, and the reasons of those that failed, which are then left out."""
     failed: dict[str, str] = {}
+    found: dict[str, Any] = {"cases": {}, "starts": {}, "failed": failed}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_photographs(_made(folder / "photographs"), load.photographs)
-        cases = {}
         for case in load.cases:
             programs = _Programs(project, folder, case)
             run: dict[str, Callable[[], Measurement]]
             run = {OURS: programs.our_epochs}
             run |= {peer: partial(programs.epochs, peer) for peer in PEERS}
             rounds = in_turns(run, case.rounds, failed, limit_s=CASE_LIMIT_S)
-            cases[case.name] = {**asdict(case), "rounds": rounds, "shares": programs.shares(failed)}
+            shares = programs.shares(failed)
+            found["cases"][case.name] = {**asdict(case), "rounds": rounds, "shares": shares}
+            yield found
         programs = _Programs(project, folder, load.cases[0])
         run = {OURS: programs.our_start}
         run |= {peer: partial(programs.start, peer) for peer in PEERS}
-        starts = in_turns(run, load.starts, failed, limit_s=STARTS_LIMIT_S)
-    return {"cases": cases, "starts": starts, "failed": failed}
+        found["starts"] = in_turns(run, load.starts, failed, limit_s=STARTS_LIMIT_S)
+        yield found
 
 
 class _Programs:

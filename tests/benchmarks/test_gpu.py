@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -15,7 +18,7 @@ from antioversmooth import files
 from antioversmooth.errors import AttemptEnded
 from antioversmooth.runs import Run
 from antioversmooth.training.train import train
-from benchmarks.gpu import __main__, compilation, ranks, report, resume, steps, tests
+from benchmarks.gpu import __main__, compilation, parts, ranks, report, resume, steps, tests
 from benchmarks.gpu.parts import BACKBONES, PARTS, TIMM, Part, run_part
 
 PROJECT = Path(__file__).parents[2]
@@ -170,9 +173,55 @@ def test_a_problem_makes_the_exit_code_and_the_result_is_written_under_the_cards
 ) -> None:
     found = {TIMM: {"error": "CUDA out of memory."}}
     measured = {"machine": ended({"gpu": "NVIDIA H200"}), "Swin-S": ended(found)}
-    monkeypatch.setattr(__main__, "run_all", lambda root, names: measured)
+    monkeypatch.setattr(__main__, "run_all", lambda root, names: [measured])
     assert __main__.main(["--output", str(tmp_path)]) == 1
     assert files.read_json(tmp_path / "nvidia-h200.json") == measured
     assert "- Swin-S: timm: CUDA out of memory." in (tmp_path / "nvidia-h200.md").read_text()
     measured["Swin-S"]["found"].clear()
     assert __main__.main(["--output", str(tmp_path)]) == 0
+
+
+def test_a_check_that_is_cut_has_written_what_it_found_and_says_what_did_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(root: Path, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        yield {"machine": ended({"processor": "abacus"})}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(__main__, "run_all", interrupted)
+    assert __main__.main(["--output", str(tmp_path)]) == 130
+    text = (tmp_path / "rehearsal.md").read_text()
+    assert "Not run: tests, resume, ranks, DeiT-S24," in text
+    assert re.findall(r"^(?:##|\|) .*", text, re.MULTILINE) == ["## Problems"]
+
+
+def test_a_rehearsal_says_that_it_writes_no_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measured = {"machine": ended({"processor": "abacus"})}
+    monkeypatch.setattr(__main__, "run_all", lambda root, names: [measured])
+    assert __main__.main([]) == 0
+    assert "a rehearsal, which writes no file without --output" in capsys.readouterr().err
+
+
+def test_an_interrupt_ends_the_process_of_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended_processes: list[int] = []
+
+    class Interrupted:
+        pid = 12
+
+        def __init__(self, **given: Any) -> None: ...
+
+        def start(self) -> None: ...
+
+        def join(self, seconds: float) -> None:
+            raise KeyboardInterrupt
+
+    context = SimpleNamespace(set_forkserver_preload=list, Process=Interrupted)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: context)
+    monkeypatch.setattr(parts, "_end_group", lambda process: ended_processes.append(process.pid))
+    with pytest.raises(KeyboardInterrupt):
+        run_part(Part("gpu_parts", "fails", 60), tmp_path)
+    assert ended_processes == [12]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,16 @@ from PIL import Image
 
 from antioversmooth import spec
 from antioversmooth.training.weights.initial import new_model
-from benchmarks.peers import deit_loop, environment, projects, shares, timm_script, training, waits
+from benchmarks.peers import (
+    __main__,
+    deit_loop,
+    environment,
+    projects,
+    shares,
+    timm_script,
+    training,
+    waits,
+)
 from benchmarks.peers.environment import Tool, install
 from benchmarks.peers.goals import WAITS, goals, speed_limit
 from benchmarks.peers.process_tree import Reading, Watched, watch
@@ -220,3 +230,28 @@ def test_the_projects_of_other_tools_have_as_many_runs_as_a_table(tmp_path: Path
     assert stages == projects.ROWS * projects.SEEDS == 36
     for path in tmp_path.rglob("*.py"):
         compile(path.read_text(), str(path), "exec")
+
+
+def test_a_measurement_that_is_cut_has_written_its_parts_and_names_the_others(
+    measured: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*given: Any) -> Iterator[dict[str, Any]]:
+        yield {**measured["training"], "starts": {}}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(__main__, "install", lambda folder: {})
+    monkeypatch.setattr(__main__, "compare", interrupted)
+    assert __main__.main(["--quick", "--output", str(tmp_path)]) == 130
+    said = capsys.readouterr().err
+    assert "gets what it lacks (180 MB in all): submitit==" in said
+    assert "measuring 1 layer of 48 channels, first steps, commands: up to" in said
+    left = json.loads((tmp_path / "peers.json").read_text())["missing"]
+    assert left == ["first steps", "commands"]
+    text = (tmp_path / "peers.md").read_text()
+    assert "**Not measured yet: first steps, commands.**" in text
+    assert "## Training: large" in text
+    assert "## Commands" not in text
+    assert (tmp_path / "peers.svg").exists()
