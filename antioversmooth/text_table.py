@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDEST, PADDING = 32, 2
-"""Characters after which the text of a column wraps, half a terminal at most; and between two
+"""Characters after which the text of a column wraps, a third of a terminal at most; and between two
 columns."""
+
+
+def widest_text(width: int) -> int:
+    """Characters after which the text of a column wraps on a terminal of this width."""
+    return min(WIDEST, width // 3)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class TextColumn:
 def fitting_columns(columns: Sequence[TextColumn], width: int) -> list[TextColumn]:
     """The columns that fit side by side with their words whole; always at least one."""
     fitting: list[TextColumn] = []
-    limit = min(WIDEST, width // 2)
+    limit = widest_text(width)
     for column in sorted(columns, key=lambda column: column.priority):
         needed = column.width(limit)
         if not fitting or needed <= width:
@@ -71,6 +76,16 @@ def drawing_of(columns: Sequence[TextColumn], title: str = "", caption: str = ""
     for row in zip(*(column.cells for column in columns), strict=True):
         drawing.add_row(*row)
     return drawing
+
+
+def fitted_drawing(
+    columns: Sequence[TextColumn], width: int, title: str = "", caption: str = ""
+) -> Table:
+    """A table of the columns that a terminal has room for; its caption names the others."""
+    fitting = fitting_columns(columns, width)
+    if left_out := [column.header for column in columns if column not in fitting]:
+        caption = f"{caption} A wider terminal has room for: {', '.join(left_out)}.".lstrip()
+    return drawing_of(fitting, title, caption)
 
 
 def plain_lines(columns: Sequence[TextColumn]) -> Iterator[str]:
@@ -101,9 +116,6 @@ def show_columns(columns: Sequence[TextColumn], out: TextIO, caption: str) -> No
     """Prints a table, and which columns a narrow terminal has no room for."""
     if out.isatty():
         console = console_of(out)
-        fitting = fitting_columns(columns, console.width)
-        if left_out := [column.header for column in columns if column not in fitting]:
-            caption += f". A wider terminal has room for: {', '.join(left_out)}."
-        console.print(drawing_of(fitting, caption=caption))
+        console.print(fitted_drawing(columns, console.width, caption=caption))
     else:
         print("\n".join([*plain_lines(columns), caption]), file=out)

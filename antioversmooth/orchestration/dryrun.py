@@ -165,7 +165,7 @@ def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> 
         all_scripts: Whether the batch script of every run is printed, rather than one of each
             shape.
     """
-    caption = "batch: processes x micro-batch x accumulation steps = global batch"
+    caption = "batch: processes x micro-batch x accumulation steps = global batch."
     show_columns(_columns(plan["runs"]), stream, caption)
     print("\n  ".join(totals.lines(plan["totals"])), file=stream)
     for line in (*_unknown_memory(plan["runs"]), *plan["changed_data"]):

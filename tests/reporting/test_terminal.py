@@ -69,21 +69,37 @@ def test_states_fit_and_the_columns_that_stay_are_whole(
     assert first.split()[:3] == ["deep_featscale", "0", "done"]
 
 
-@pytest.mark.parametrize("width", [60, 100])
+@pytest.mark.parametrize(
+    ("width", "path"),
+    [(60, "/data/fol…esult.json"), (100, "/data/folder_fo…_s12/result.json")],
+)
 def test_a_long_path_in_a_state_is_cut_in_its_middle(
-    width: int, lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch
+    width: int, path: str, lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detail = f"/data/{'folder_' * 20}/deit_s12/result.json is torn; move it away"
     statuses_shown = [{**status, "detail": detail} for status in of_lab(lab)]
     text = shown(screen, width, terminal.show_statuses, statuses_shown, monkeypatch=monkeypatch)
     assert widest(text) <= width
-    if "/data/" in text:
-        assert "/data/folder_fo…_s12/result.json" in text
+    assert path in text
     plain_text = io.StringIO()
     terminal.show_statuses(statuses_shown, plain_text)
     # a line a run, with the path whole
     assert plain_text.getvalue().count("\n") == 1 + len(statuses_shown)
     assert detail in plain_text.getvalue()
+
+
+def test_a_narrow_terminal_says_why_a_run_failed_and_which_columns_it_hides(
+    lab: Lab, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = [
+        {**status, "row": "deit_s24_attnscale", "state": "failed", "detail": "no space left"}
+        for status in of_lab(lab)
+    ]
+    text = shown(screen, 60, terminal.show_statuses, failed, monkeypatch=monkeypatch)
+    assert "no space left" in text
+    caption = " ".join(plain(text).split()).partition("A wider terminal has room for: ")[2]
+    assert "paper (ImageNet-1k)" in caption
+    assert "detail" not in caption
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])

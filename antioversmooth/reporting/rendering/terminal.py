@@ -12,12 +12,12 @@ from antioversmooth.reporting.rendering import cells, markdown
 from antioversmooth.reporting.table.document import Document
 from antioversmooth.text import one_line
 from antioversmooth.text_table import (
-    WIDEST,
     TextColumn,
     console_of,
     drawing_of,
-    fitting_columns,
+    fitted_drawing,
     plain_lines,
+    widest_text,
 )
 
 if TYPE_CHECKING:
@@ -46,11 +46,8 @@ def show_table(document: Document, out: TextIO) -> None:
         )
         for c, heading, texts in zip(columns, headings, zip(*grid, strict=True), strict=True)
     ]
-    fitting = fitting_columns(drawn, console.width)
-    caption = [*document["caption"], *cells.remarks(document)]
-    if left_out := [column.header for column in drawn if column not in fitting]:
-        caption.append(f"A wider terminal has room for: {', '.join(left_out)}.")
-    console.print(drawing_of(fitting, document["title"], " ".join(caption)))
+    caption = " ".join([*document["caption"], *cells.remarks(document)])
+    console.print(fitted_drawing(drawn, console.width, document["title"], caption))
 
 
 # -- states ----------------------------------------------------------------------------------------
@@ -67,15 +64,15 @@ def _status_columns(statuses: Sequence[Status]) -> list[TextColumn]:
         TextColumn("row", _row_names(statuses), True, priority=1, no_wrap=True),
         TextColumn("seed", texts(lambda status: str(status["seed"])), priority=3, no_wrap=True),
         TextColumn("state", texts(lambda status: status["state"]), True, priority=2, no_wrap=True),
-        TextColumn("epoch", texts(_epoch), priority=5, no_wrap=True),
-        TextColumn("top-1 (%)", numbers("top1", ".1f"), priority=4, no_wrap=True),
+        TextColumn("epoch", texts(_epoch), priority=6, no_wrap=True),
+        TextColumn("top-1 (%)", numbers("top1", ".1f"), priority=5, no_wrap=True),
         TextColumn("paper (ImageNet-1k)", numbers("paper_imagenet_top1", ".1f")),
-        TextColumn("left", texts(_remaining), priority=6),
+        TextColumn("left", texts(_remaining), priority=7),
         TextColumn("attempts", texts(_attempts), True, priority=8),
         TextColumn("nodes", texts(lambda status: status["nodes"]), True),
         TextColumn("device-hours", numbers("device_hours_used", ".2f")),
         TextColumn("remaining", numbers("device_hours_left", ".2f")),
-        TextColumn("", [one_line(_detail(s)) or " " for s in statuses], True, priority=7),
+        TextColumn("detail", [one_line(_detail(s)) or " " for s in statuses], True, priority=4),
     ]
 
 
@@ -134,9 +131,11 @@ def _status_drawing(statuses: Sequence[Status], out: TextIO) -> Table:
     columns = _status_columns(statuses)
     if out.isatty():
         # A terminal has no room for empty columns, nor for long paths.
-        columns[-1] = replace(columns[-1], cells=list(map(_shortened, columns[-1].cells)))
+        width = console_of(out).width
+        details = [_shortened(text, widest_text(width)) for text in columns[-1].cells]
+        columns[-1] = replace(columns[-1], cells=details)
         columns = [column for column in columns if set(column.cells) - {cells.EMPTY, " "}]
-        columns = fitting_columns(columns, console_of(out).width)
+        return fitted_drawing(columns, width)
     return drawing_of(columns)
 
 
@@ -154,11 +153,11 @@ def _row_names(statuses: Sequence[Status]) -> list[str]:
     ]
 
 
-def _shortened(text: str) -> str:
+def _shortened(text: str, widest: int) -> str:
     """The text with the middle of long words, such as paths, left out."""
-    half = WIDEST // 2
+    half = widest // 2
     return " ".join(
-        word if len(word) <= WIDEST else f"{word[: half - 1]}…{word[-half:]}"
+        word if len(word) <= widest else f"{word[: half - 1]}…{word[-half:]}"
         for word in text.split(" ")
     )
 
