@@ -28,7 +28,13 @@ from antioversmooth.training.weights.hub import FOLDED
 from antioversmooth.training.weights.initial import new_model
 
 SMALL = ("model.depth=2", "model.embed_dim=16", "model.num_heads=2", "recipe.ema_decay=0.9")
-METRICS = {"val/top1": 91.5, "val/top5": 99.25, "ema/top1": 90.25, "ema/top5": 98.5}
+METRICS = {
+    "val/top1": 91.5,
+    "val/top5": 99.25,
+    "val/images": 400,
+    "ema/top1": 90.25,
+    "ema/top5": 98.5,
+}
 DIGITS = [f"digit {number}" for number in range(10)]
 
 
@@ -108,6 +114,7 @@ def test_the_card_has_metadata_that_the_hub_reads_and_says_what_the_model_is(
     assert cli.main(words) == 0
     card = ModelCard.load(tmp_path / "out" / "README.md")
     assert (card.data.license, card.data.library_name) == ("cc-by-4.0", "timm")
+    assert "validation images (400 of " in card.content
     results = card.data.eval_results
     assert [(one.metric_name, one.metric_value) for one in results] == [
         ("Top-1 accuracy (%)", 91.5),

@@ -25,6 +25,7 @@ from antioversmooth.runs.metrics import (
     SIMILARITY_IMAGES,
     SYSTEM,
     TOKEN_SIMILARITY,
+    VAL_IMAGES,
     impossible,
 )
 from antioversmooth.runs.result import RESULT, incomplete_reason, outcome, scores
@@ -352,12 +353,15 @@ def _fractions(
 ) -> Iterator[str]:
     """Accuracies that no whole number of the validation images gives.
 
-    Images that attempts could not read may have been left out of the count.
+    Images that attempts could not read may have been left out of the count, which records of old
+    versions do not say.
     """
     notes = [note for attempt in attempts for note in attempt.notes]
     unreadable = {str(note.get("file")) for note in notes if note["event"] == CORRUPT_IMAGE}
-    images = experiment.data.num_val
+    images, counted = experiment.data.num_val, record.get(VAL_IMAGES)
+    possible = range(max(1, images - len(unreadable)), images + 1)
+    possible = range(counted, counted + 1) if type(counted) is int else possible
     for key in sorted(key for key in ACCURACIES if record.get(key) in PERCENT):
-        hits = (record[key] * n / 100 for n in range(max(1, images - len(unreadable)), images + 1))
+        hits = (record[key] * n / 100 for n in possible)
         if all(abs(count - round(count)) > _ROUNDING_HITS for count in hits):
-            yield f"{key} = {record[key]} is of no whole number of {images} images"
+            yield f"{key} = {record[key]} is of no whole number of {counted or images} images"

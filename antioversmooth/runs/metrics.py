@@ -23,6 +23,8 @@ all of them, weighted."""
 VAL_LOSS = "val/loss"
 VAL_TOP1 = "val/top1"
 VAL_TOP5 = "val/top5"
+VAL_IMAGES = "val/images"
+"""Validation images that the accuracies are over, where others could not be read."""
 START_WEIGHTS = "start/weights"
 """Numbers of tensors that were loaded, reset, missing: beside `start/top1`."""
 START_TOP1 = "start/top1"
@@ -51,6 +53,7 @@ ACCURACIES = frozenset({VAL_TOP1, VAL_TOP5, EMA_TOP1, EMA_TOP5, START_TOP1})
 MEASURED = {
     **{f"{key}?": PERCENT for key in sorted(ACCURACIES)},
     f"{VAL_LOSS}?": AMOUNT,
+    f"{VAL_IMAGES}?": range(1, 2**63),
     f"{IMAGES_PER_SECOND}?": SPEED,
     f"{TOKEN_SIMILARITY}?": COSINE,
     f"{OFF_DIAGONAL_SIMILARITY}?": COSINE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,7 @@ from antioversmooth.runs.metrics import (
     START_TOP1,
     START_WEIGHTS,
     TRAIN_LOSS,
+    VAL_IMAGES,
     VAL_LOSS,
     VAL_TOP1,
     VAL_TOP5,
@@ -35,7 +36,7 @@ from antioversmooth.runs.metrics import (
 )
 from antioversmooth.shapes import Shape, misfits
 
-FINAL_METRICS = (VAL_TOP1, VAL_TOP5, VAL_LOSS, EMA_TOP1, EMA_TOP5)
+FINAL_METRICS = (VAL_TOP1, VAL_TOP5, VAL_LOSS, VAL_IMAGES, EMA_TOP1, EMA_TOP5)
 
 
 def outcome(records: Sequence[Record], config: Experiment) -> dict[str, Any]:
@@ -173,6 +174,19 @@ def read_result(path: Path, run_id: str) -> dict[str, Any] | None:
             " again"
         )
     return result
+
+
+def counted_images(result: Mapping[str, Any], num_val: int) -> int:
+    """Validation images that the accuracies of a result are over: those that could be read.
+
+    Results of old versions say it only of runs that train nothing.
+
+    Args:
+        num_val: All validation images.
+    """
+    evaluation = result.get("evaluation") or {}
+    counts = result["metrics"].get(VAL_IMAGES), evaluation.get("num_images")
+    return next((count for count in counts if type(count) is int and count > 0), num_val)
 
 
 _SCORES = {VAL_TOP1: PERCENT, "*": (float, None)}

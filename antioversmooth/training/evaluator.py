@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from antioversmooth.config import Experiment, Precision
 from antioversmooth.datasets.images import Images, check_unreadable
 from antioversmooth.errors import CheckpointError
-from antioversmooth.runs.metrics import VAL_LOSS, VAL_TOP1, VAL_TOP5
+from antioversmooth.runs.metrics import VAL_IMAGES, VAL_LOSS, VAL_TOP1, VAL_TOP5
 from antioversmooth.training.data.augmentation import DevicePreprocessing
 from antioversmooth.training.data.loading import OK, Loaders
 from antioversmooth.training.run.distributed import Ranks
@@ -52,8 +52,10 @@ class Evaluation:
         }
 
     def metrics(self) -> dict[str, float]:
-        """Accuracy and loss, under the journal's metric names."""
-        return {VAL_TOP1: self.top1, VAL_TOP5: self.top5, VAL_LOSS: self.loss}
+        """Accuracy, loss, and the number of images if some could not be read, under the journal's
+        metric names."""
+        counted = {VAL_IMAGES: self.num_images} if self.unreadable else {}
+        return {VAL_TOP1: self.top1, VAL_TOP5: self.top5, VAL_LOSS: self.loss, **counted}
 
 
 class Evaluator:

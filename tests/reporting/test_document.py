@@ -5,7 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from fabricated import LIKE_THE_PAPER, Lab
+from fabricated import LIKE_THE_PAPER, NOON, Lab
 
 from antioversmooth import files
 from antioversmooth.datasets.current import CurrentData
@@ -13,6 +13,9 @@ from antioversmooth.errors import SpecError
 from antioversmooth.reporting.rendering import page
 from antioversmooth.reporting.table import captions, document
 from antioversmooth.reporting.table.aggregate import RowResult
+from antioversmooth.runs import agreement, journal
+from antioversmooth.runs.metrics import VAL_IMAGES, VAL_TOP1
+from antioversmooth.runs.result import outcome
 
 
 def text(made: document.Document) -> str:
@@ -68,6 +71,35 @@ def test_standard_error_is_the_binomial_one() -> None:
         100 * math.sqrt(0.9 * 0.1 / 1000), abs=1e-12
     )
     assert captions.standard_error([], 1000) is None
+
+
+def test_a_table_counts_the_images_that_could_be_read(lab: Lab) -> None:
+    run = lab.run("deep")
+    epochs, steps = run.experiment.recipe.epochs, run.experiment.total_steps
+    lab.start_best(run, 90.0)
+    lab.finish(run, 90.0)
+    last = {"time": NOON, "attempt": 1, "step": steps, "epoch": epochs}
+    journal.append(run.metrics_path, {**last, VAL_TOP1: 90.0, VAL_IMAGES: 400})
+    lab.finish(lab.run("wide"), 90.0)
+    result = files.read_json(run.dir / "result.json")
+    scores = outcome(run.metrics(), run.experiment)
+    assert scores["metrics"] == {VAL_TOP1: 90.0, VAL_IMAGES: 400}
+    files.write_json(run.dir / "result.json", {**result, **scores})
+    made = lab.collect()
+    assert "One seed on 400 images (±1.5 points" in text(made)
+    note = f"Validation images that cannot be read are not counted (400 of 1,000: {run.name})."
+    assert note in made["notes"]
+
+
+@pytest.mark.parametrize(("top1", "possible"), [(90.25, True), (90.1, False)])
+def test_an_accuracy_is_one_of_the_images_that_were_counted(
+    lab: Lab, top1: float, possible: bool
+) -> None:
+    run = lab.run("deep")
+    lab.finish(run, 90.0)
+    record = {**run.metrics()[-1], VAL_TOP1: top1, VAL_IMAGES: 400}
+    problems = agreement.journal_problems(run.experiment, run.attempts(), [record])
+    assert (list(problems) == []) is possible
 
 
 def test_an_incomplete_table_says_so_first(lab: Lab) -> None:

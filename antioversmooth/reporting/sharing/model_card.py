@@ -16,6 +16,7 @@ from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.runs import Run
 from antioversmooth.runs.identity import identity_fields
 from antioversmooth.runs.metrics import EMA_TOP1, EMA_TOP5, VAL_TOP1, VAL_TOP5
+from antioversmooth.runs.result import counted_images
 
 
 @dataclass(frozen=True)
@@ -148,11 +149,14 @@ def _result(shared: Shared) -> str:
         "Epochs": str(experiment.recipe.epochs),
         "Seed": str(shared.seen.run.seed),
     }
+    num_val = experiment.data.num_val
+    counted = counted_images(result, num_val)
+    part = f" ({counted:,} of {num_val:,}; the others cannot be read)" if counted < num_val else ""
     lines = [cells.keys(), ["---"] * len(cells), cells.values()]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     return (
-        f"{table}\n\nOne run, measured after its last epoch on the validation images; no epoch was"
-        " chosen by them. What other seeds give is not known from one run."
+        f"{table}\n\nOne run, measured after its last epoch on the validation images{part}; no"
+        " epoch was chosen by them. What other seeds give is not known from one run."
     )
 
 

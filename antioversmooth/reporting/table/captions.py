@@ -17,6 +17,7 @@ from antioversmooth.reporting.table import deviations
 from antioversmooth.reporting.table.aggregate import RowResult
 from antioversmooth.reporting.table.observe import Observation, distinct
 from antioversmooth.runs.recorded_data import describe_change, measured_data
+from antioversmooth.runs.result import counted_images
 
 CONFIDENCE = {
     "V": "seen verbatim",
@@ -99,8 +100,10 @@ def _incomplete(rows: Sequence[RowResult]) -> str:
 
 
 def _demonstration(setting: Setting, rows: Sequence[RowResult], seeds: Sequence[int]) -> str:
-    error = standard_error([row.top1.mean for row in rows if row.top1], setting.num_val)
-    images = f"{setting.num_val:,} images" + (
+    seeds_of_rows = [seen for row in rows for seen in row.seeds]
+    num_images = min(map(_num_images, seeds_of_rows), default=setting.num_val)
+    error = standard_error([row.top1.mean for row in rows if row.top1], num_images)
+    images = f"{num_images:,} images" + (
         f" (±{error:.1f} points, binomial standard error)" if error else ""
     )
     subject = (
@@ -113,6 +116,12 @@ def _demonstration(setting: Setting, rows: Sequence[RowResult], seeds: Sequence[
         f"{subject} the pipeline and the oversmoothing, not the paper's gain."
         f"{quoted if any(row.row.paper for row in rows) else ''}"
     )
+
+
+def _num_images(seen: Observation) -> int:
+    """Validation images that the accuracy of a run is over."""
+    num_val = seen.run.experiment.data.num_val
+    return counted_images(seen.result, num_val) if seen.result else num_val
 
 
 def standard_error(accuracies: Sequence[float], num_images: int) -> float | None:
@@ -145,6 +154,7 @@ def notes(rows: Sequence[RowResult]) -> list[str]:
         *_lengths(rows),
         *_pairing(rows),
         *deviations.notes(list(experiments.values())),
+        *_unreadable(seeds),
         *_differences(seeds),
         *origins(seeds),
         *_stale(seeds),
@@ -200,6 +210,17 @@ def _pairing(rows: Sequence[RowResult]) -> Iterator[str]:
                 f"Gain over the seeds that both have, row and baseline: {shared}"
                 f" ({row.row.row_name})."
             )
+
+
+def _unreadable(seeds: Sequence[Observation]) -> Iterator[str]:
+    """Names the runs whose accuracy is not over all validation images."""
+    incomplete = [seen for seen in seeds if _num_images(seen) < seen.run.experiment.data.num_val]
+    counts = _runs_by(
+        incomplete,
+        lambda seen: [f"{_num_images(seen):,} of {seen.run.experiment.data.num_val:,}"],
+    )
+    if counts:
+        yield f"Validation images that cannot be read are not counted ({'; '.join(counts)})."
 
 
 def _differences(seeds: Sequence[Observation]) -> Iterator[str]:
