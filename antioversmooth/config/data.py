@@ -84,7 +84,12 @@ class DataConfig(Config, section="data"):
     """Classes of the source that are the data set, by the names of their folders; empty: all. The
     images of others stay where they are, and are not used (image_folder, tar, webdataset,
     inaturalist)."""
-    cache: int | None = option(None, at_least(32), identity_default=None)
+    cache: int | None = option(
+        None,
+        at_least(32),
+        acts_in=lambda experiment: experiment.recipe.epochs > 0,
+        identity_default=None,
+    )
     """Short side, in pixels, of training images that `data SPEC --build-cache` decoded and resized
     once; crops are cut out of these. Null: out of the images as they are."""
     cache_root: str | None = option(None, identity=False, path=True)

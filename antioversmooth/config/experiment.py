@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import lcm
 
 from antioversmooth.config.cluster import ClusterConfig
 from antioversmooth.config.data import DataConfig
 from antioversmooth.config.model import METHOD_FIELDS, ModelConfig
-from antioversmooth.config.recipe import RecipeConfig
+from antioversmooth.config.recipe import FAST, RecipeConfig
 from antioversmooth.config.rules import Broken, Config, rule
 from antioversmooth.config.runtime import RuntimeConfig
 from antioversmooth.constraints import (
@@ -157,6 +157,26 @@ class Experiment(Config):
         """Whether the run trains parameters that a method added to its model."""
         method = METHODS.get(self.model.method)
         return self.recipe.epochs > 0 and method is not None and bool(method.parameters)
+
+    @property
+    def data_read(self) -> DataConfig:
+        """The data as the run reads them: without a cache where nothing is trained."""
+        return self.data if self.recipe.epochs > 0 else replace(self.data, cache=None)
+
+    @property
+    def decodes_fast(self) -> bool:
+        """Whether the fast policy decodes the images of training views."""
+        decodes = self.recipe.epochs > 0 and not self.data.source.in_memory
+        resizes = self.recipe.resizes and self.data.cache is None
+        return self.recipe.policy == FAST and decodes and resizes
+
+    @property
+    def moves_fast(self) -> bool:
+        """Whether the fast policy moves pixels of training views to others than the exact one."""
+        recipe = self.recipe
+        moves = recipe.epochs > 0 and recipe.policy == FAST and recipe.rand_augment is not None
+        nearest = recipe.moves_by == "nearest" and recipe.interpolation != "nearest"
+        return moves and nearest
 
     @property
     def steps_per_epoch(self) -> int:

@@ -64,10 +64,10 @@ class Precision(Enum):
 
 
 _INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+"""Resampling that both Pillow and torchvision's kernels know."""
 _NEAREST = "nearest"
 FAST = "fast"
 """A value of `recipe.policy`."""
-"""Resampling that both Pillow and torchvision's kernels know."""
 _RANDOM = "random"
 """Resampling of training views that is bilinear or bicubic, drawn anew for each."""
 _AUGMENTATION = matches(
@@ -230,7 +230,12 @@ class RecipeConfig(Config, section="recipe"):
     """Resampling in `rand_augment`'s rotations, shears and translations; null: as `interpolation`,
     or nearest with `policy: fast`. nearest, the default of torchvision's RandAugment, makes views
     in three quarters of the time, and is another recipe."""
-    policy: str = option("exact", one_of("exact", FAST), identity_default="exact")
+    policy: str = option(
+        "exact",
+        one_of("exact", FAST),
+        acts_in=lambda experiment: experiment.decodes_fast or experiment.moves_fast,
+        identity_default="exact",
+    )
     """Pixels of training views. exact: of timm's transforms, whatever makes them. fast: near
     these, in less time: the
     colours of JPEGs are decoded without smoothing, and JPEGs at a half, a quarter or an eighth

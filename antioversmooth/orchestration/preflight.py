@@ -158,9 +158,9 @@ def check_inputs(runs: Sequence[Run]) -> None:
         check_weights(run)
     readers: dict[str, list[Run]] = {}
     for run in runs:
-        readers.setdefault(repr(run.experiment.data), []).append(run)
+        readers.setdefault(repr(run.experiment.data_read), []).append(run)
     for group in readers.values():
-        check_data(group[0].experiment.data, [run for run in group if run.has_checkpoint()])
+        check_data(group[0].experiment.data_read, [run for run in group if run.has_checkpoint()])
 
 
 def check_weights(run: Run) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from antioversmooth import spec
 from antioversmooth.config import Experiment
-from antioversmooth.reporting.table.deviations import CACHE_LEVELS, FAST_LEVELS
+from antioversmooth.reporting.table.deviations import CACHE_LEVELS, FAST_LEVELS, MOVES_LEVELS
 from benchmarks.grey_levels import differences
 from benchmarks.pipeline import write_photographs
 from benchmarks.suite import Effort
@@ -26,6 +26,7 @@ def test_tables_note_the_measured_differences(row: Experiment, tmp_path: Path) -
     found = differences(images, row.recipe, row.data, views=effort.compared_views)
     for name, (mean, percentile) in (
         ("ours, fast", FAST_LEVELS),
+        ("ours, nearest", MOVES_LEVELS),
         ("ours, decoded cache", CACHE_LEVELS),
     ):
         assert found[name].mean == pytest.approx(mean, abs=0.1)

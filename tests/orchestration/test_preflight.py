@@ -69,6 +69,25 @@ def test_an_image_folder_passes_with_the_counts_of_its_spec_only(
         preflight.check([wrong], LocalBackend(), tmp_path)
 
 
+def test_a_cache_is_needed_where_something_is_trained_alone(
+    make_run: MakeRun, image_folder: Path, tmp_path: Path
+) -> None:
+    given = (
+        f"data.root={image_folder}",
+        "data.num_classes=2",
+        "data.num_val=2",
+        "data.num_train=128",
+        "data.cache=32",
+        f"data.cache_root={tmp_path / 'none'}",
+        "recipe.global_batch=64",
+    )
+    train = make_run("deit_s12", *given, profile="imagenet")
+    evaluate = make_run("eval_released_deit_s12", *given, profile="imagenet")
+    preflight.check_inputs([evaluate])
+    with pytest.raises(DataError, match=r"data\.cache: 1 of 1 parts are missing"):
+        preflight.check_inputs([evaluate, train])
+
+
 def test_data_that_only_the_nodes_see_is_left_to_them(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(
         "deit_s12", f"data.root={tmp_path}/local", "data.on_nodes_only=true", profile="imagenet"

@@ -50,6 +50,16 @@ def notes(experiments: Path, row: str, *overrides: str) -> str:
             ["recipe.policy=fast"],
             "by the fast policy, whose pixels are near those of the exact one (views of 500 x 375",
         ),
+        (
+            "deit_s12",
+            ["recipe.policy=fast", "recipe.rand_augment=null"],
+            "by the fast policy, whose pixels are near those of the exact one (deit_s12).",
+        ),
+        (
+            "deit_s12",
+            ["recipe.policy=fast", "data.cache=256", "data.cache_root=/caches"],
+            "RandAugment moves the nearest pixels, by the fast policy (views of 500 x 375",
+        ),
         ("cait_s24_featscale", [], "Starts from timm:cait_s24_224.fb_dist_in1k, a distilled model"),
         (
             "eval_released_swin_s",
@@ -69,6 +79,7 @@ def test_the_notes_state_a_rows_deviation(
     [
         ("deit_s12", ["recipe=imagenet/deit_12_300", "recipe.mix_prob=0"]),
         ("deit_s12", ["profile=mini"]),
+        ("deit_s12", ["profile=mini", "recipe.policy=fast"]),
         ("deit_s12", ["profile=mini", "recipe.method_lr_factor=30"]),
         ("cait_s24_featscale", ["profile=mini", "recipe.method_lr_factor=1"]),
         ("swin_s_featscale", ["recipe.mix_prob=0"]),

@@ -150,12 +150,37 @@ SAME = {
         "recipe.crop=padded recipe.crop_scale=[0.5,1] recipe.crop_ratio=[0.5,2]"
         " recipe.eval_crop=0.9 recipe.eval_interpolation=nearest",
     ),
+    "a cache of a row that only evaluates": (
+        "eval_released_deit_s12",
+        "data.source=image_folder recipe.init_from=timm:x",
+        "data.source=image_folder recipe.init_from=timm:x data.cache=32 data.cache_root=/none"
+        " recipe.policy=fast",
+    ),
+    "the fast policy on arrays that nothing moves": (
+        "deit_s12",
+        "",
+        "recipe.policy=fast",
+    ),
+    "the fast policy on images of a cache that nothing moves": (
+        "deit_s12",
+        "data.source=image_folder data.cache=32 data.cache_root=/none",
+        "data.source=image_folder data.cache=32 data.cache_root=/none recipe.policy=fast",
+    ),
     "the usual label": ("deit_s12", "data.source=cifar100", "data.source=cifar100 data.label=fine"),
 }
 """A row, and two spellings of one science as overrides."""
 
 DIFFERENT = {
-    "pixels near the exact ones": ("deit_s12", "", "recipe.policy=fast"),
+    "pixels near the exact ones": (
+        "deit_s12",
+        "data.source=image_folder",
+        "data.source=image_folder recipe.policy=fast",
+    ),
+    "nearest pixels of arrays": (
+        "deit_s12",
+        "recipe.rand_augment=rand-m9",
+        "recipe.rand_augment=rand-m9 recipe.policy=fast recipe.rand_augment_interpolation=nearest",
+    ),
     "moves of the fast policy": (
         "deit_s12",
         "recipe.rand_augment=rand-m9 recipe.policy=fast",

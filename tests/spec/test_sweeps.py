@@ -150,6 +150,11 @@ def test_combinations_without_an_effect_are_one_row_and_counted(experiments: Pat
         ("deit_s12 recipe.distillation_tau=3", "distillation_tau=3.0"),
         ("deit_s12 recipe.mix_prob=0 recipe.mixup=0.3", "recipe.mixup=0.3"),
         (
+            "eval_released_deit_s12 data.source=image_folder data.cache_root=/none data.cache=32",
+            "data.cache=32",
+        ),
+        ("deit_s12 recipe.policy=fast", "recipe.policy=fast"),
+        (
             "deit_s12_patchdiversity model.method_options.mixing=0"
             " model.method_options.own_head=false",
             "own_head=false",

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from antioversmooth.config import DataConfig, DataSource, RecipeConfig
-from antioversmooth.datasets.images import FileImages, encode_names
+from antioversmooth.datasets.images import ArrayImages, FileImages, encode_names
 from antioversmooth.training.data.augmentation import train_transform
 from antioversmooth.training.data.decoding import decode, decode_fast
 from antioversmooth.training.data.loading import ViewDataset
@@ -92,6 +92,18 @@ def test_views_are_near_those_of_the_exact_policy_and_draw_the_same() -> None:
         assert drawn == expected_drawn
         apart.append(float((view.int() - expected.int()).abs().float().mean()))
     assert 0.1 < np.median(apart) < 1
+
+
+def test_views_of_arrays_that_nothing_moves_are_the_exact_ones() -> None:
+    pixels = torch.randint(0, 256, (4, 3, 90, 70), dtype=torch.uint8).numpy()
+    images = ArrayImages(pixels, np.arange(4), "arrays")
+    fast, exact = (
+        ViewDataset(images, train_transform(replace(recipe, rand_augment=None), DATA, SIDE), seed=0)
+        for recipe in (FAST, EXACT)
+    )
+    for number in range(8):
+        view = View(number, number % 4)
+        assert torch.equal(fast[view][0], exact[view][0])
 
 
 def test_a_view_does_not_depend_on_the_views_that_are_made_beside_it(tmp_path: Path) -> None:

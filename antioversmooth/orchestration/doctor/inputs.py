@@ -21,7 +21,8 @@ def profile(site: Site) -> Iterator[Finding]:
 
 def data(site: Site) -> Iterator[Finding]:
     """Whether the data sets of the runs are there, and what their specs say."""
-    configs = {repr(run.experiment.data): run.experiment.data for run in site.runs}
+    read = [run.experiment.data_read for run in site.runs]
+    configs = {repr(config): config for config in read}
     for config in configs.values():
         try:
             preflight.check_data(config)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from antioversmooth.config import FAST, Experiment, Family, ModelConfig
+from antioversmooth.config import Experiment, Family, ModelConfig
 from antioversmooth.methods import method_of
 
 PUBLISHED_EPOCHS = 300
 """Length of the training behind the DeiT paper's numbers."""
 
-FAST_LEVELS, CACHE_LEVELS = (1.7, 20), (4.9, 48)
+FAST_LEVELS, MOVES_LEVELS, CACHE_LEVELS = (1.7, 20), (0.8, 18), (4.9, 48)
 """Mean and 99th percentile of the absolute difference of bytes from the exact policy's, with DeiT's
 recipe on the photographs of the benchmarks, which measure them (`make bench ARGS=--input`)."""
 
@@ -40,11 +40,14 @@ def of_row(experiment: Experiment) -> Iterator[str]:
             "Training crops are cut out of images that were resized before, to a short side of"
             f" {experiment.data.cache} pixels (at 256 pixels, {_apart(CACHE_LEVELS)})"
         )
-    if recipe.epochs and recipe.policy == FAST:
+    if experiment.decodes_fast:
+        moves = f" one ({_apart(FAST_LEVELS)})" if experiment.moves_fast else " one"
         yield (
             "Training views are made by the fast policy, whose pixels are near those of the exact"
-            f" one ({_apart(FAST_LEVELS)})"
+            + moves
         )
+    elif experiment.moves_fast:
+        yield f"RandAugment moves the nearest pixels, by the fast policy ({_apart(MOVES_LEVELS)})"
     at_paper_size = experiment.profile == "imagenet"
     if at_paper_size and recipe.epochs and recipe.mixes:
         yield (

@@ -63,7 +63,7 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
     torch.set_num_threads(1)
     try:
         speed, unreadable = _measure(
-            loaders.training(training_images(config.data, dataset), micro_batches),
+            loaders.training(training_images(config.data_read, dataset), micro_batches),
             context.request.measure_s,
         )
         if not isinstance(dataset.train, ArrayImages) and config.recipe.resizes:
