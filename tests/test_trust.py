@@ -43,8 +43,8 @@ UNPICKLES = {
     ("hub", "load"), ("tar", "extractall"), ("tar", "extract"), ("zip", "extractall"),
     ("shutil", "unpack_archive"),
 }  # fmt: skip
-SAFE_LOADERS = {"_Loader", "_loader"}
-"""Both are safe, as `test_loaders_are_safe` holds."""
+SAFE_LOADERS = {"_Loader"}
+"""It is safe, as `test_loaders_are_safe` holds."""
 
 
 def calls(path: Path) -> Iterator[tuple[ast.Call, tuple[str, ...]]]:
@@ -76,7 +76,7 @@ def test_loaders_are_safe() -> None:
     from antioversmooth.runs import recorded_spec
     from antioversmooth.spec import source
 
-    for loader in (recorded_spec._Loader, source._loader()):
+    for loader in (recorded_spec._Loader, *source._loaders()):
         assert issubclass(loader, yaml.constructor.SafeConstructor)
         # the base of all constructors that make more than plain values
         assert not issubclass(loader, yaml.constructor.FullConstructor)

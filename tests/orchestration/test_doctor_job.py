@@ -349,12 +349,14 @@ def test_doctor_that_is_interrupted_ends_its_processes_and_shows_what_it_found(
 ) -> None:
     (tmp_path / "experiments").symlink_to(experiments)
     monkeypatch.chdir(tmp_path)
+    # such as the server of processes that an earlier test has started
+    before = set(psutil.Process().children())
     probes: list[psutil.Process] = []
 
     def interrupt(_: float) -> None:
         (folder,) = (tmp_path / "there" / "doctor").iterdir()
         (folder / "rank0.jsonl").write_text(f"{FOUND.to_line()}\n")
-        probes.extend(psutil.Process().children())
+        probes.extend(set(psutil.Process().children()) - before)
         os.kill(os.getpid(), number)
 
     monkeypatch.setattr(processes.time, "sleep", interrupt)
