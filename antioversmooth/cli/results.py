@@ -22,6 +22,7 @@ from antioversmooth.cli.requests import (
 )
 from antioversmooth.config import Table
 from antioversmooth.errors import UserError, and_more
+from antioversmooth.orchestration import preflight
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.reporting import figures
 from antioversmooth.reporting.rendering import gallery, markdown, terminal
@@ -42,7 +43,7 @@ def table_command(args: Namespace) -> int:
         complete &= collected["complete"]
         folder = tables.destination(request, results, args.output)
         # written before it is shown: the reader of stdout may leave
-        written = _write_unless_lossy(folder, collected, may_lose=args.allow_partial)
+        written = _write_unless_lossy(folder, collected, args)
         if args.readme and written:
             readme = results.parent / "README.md"
             markdown.update_readme(readme, collected, may_lose=args.allow_partial)
@@ -53,17 +54,21 @@ def table_command(args: Namespace) -> int:
     return OK if complete or args.allow_partial else INCOMPLETE
 
 
-def _write_unless_lossy(folder: Path | None, collected: Document, *, may_lose: bool) -> bool:
+def _write_unless_lossy(folder: Path | None, collected: Document, args: Namespace) -> bool:
     """Writes the files of a table, or reports why not; returns whether they were written.
 
-    Args:
-        may_lose: Whether the table may replace one that has more numbers.
+    With `--allow-partial` it may replace one that has more numbers.
+
+    Raises:
+        LaunchError: The results folder cannot be made or written to.
     """
     if folder is None:
         reason = "overrides make these other rows than the committed table's; name --output"
-    elif not may_lose and (why := tables.loss_message(collected, folder)):
+    elif not args.allow_partial and (why := tables.loss_message(collected, folder)):
         reason = f"{why}; {markdown.ALLOW_LOSS}, --output DIR elsewhere"
     else:
+        if not args.output:
+            preflight.check_writable(folder)
         report_written(tables.write_table(collected, folder), as_json=False)
         return True
     print(f"not written: {reason}", file=sys.stderr)
@@ -96,6 +101,8 @@ def _draw(path: Path, overrides: list[str], args: Namespace, results: Path) -> l
         reason = "overrides make these other rows than the figure's; name --output"
         print(f"{figure.name}: {reason}", file=sys.stderr)
         return []
+    if not args.output:
+        preflight.check_writable(folder)
     return [*drawing.write_picture(picture, folder), gallery.write_gallery(folder)]
 
 

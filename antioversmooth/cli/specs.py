@@ -137,12 +137,14 @@ def _build_cache(config: DataConfig, share: int, shares: int) -> bool:
         wanted = sorted({*missing.intersection(mine), *cache.damaged(there), *more})
         made = make_parts(cache, wanted, side=config.cache, processes=processes)
         for done, _ in enumerate(made, 1):
-            print(f"cache        {done} of {len(wanted)} parts made", file=sys.stderr, flush=True)
+            print(f"cache        {done} of {len(wanted)} part(s) made", file=sys.stderr, flush=True)
     except OSError as err:
         raise DataError(
             f"data.cache_root: {cache.folder} cannot be read or written ({err})"
         ) from err
-    print(f"cache        {cache.folder}: {len(wanted)} parts made, {cache.state}", file=sys.stderr)
+    print(
+        f"cache        {cache.folder}: {len(wanted)} part(s) made, {cache.state}", file=sys.stderr
+    )
     lacking = sum(len(cache.unreadable(part)) for part in cache.parts)
     return lacking > config.max_corrupt
 

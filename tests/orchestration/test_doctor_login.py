@@ -19,9 +19,10 @@ from fake_slurm import FakeSlurm
 from antioversmooth.config import ClusterConfig, ContainerConfig
 from antioversmooth.errors import LaunchError
 from antioversmooth.finding import Finding, Level
+from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.doctor import clients, inputs, limits, shell, storage
 from antioversmooth.orchestration.doctor.costs import placements
-from antioversmooth.orchestration.doctor.examination import login_findings
+from antioversmooth.orchestration.doctor.examination import Examination, login_findings
 from antioversmooth.orchestration.doctor.site import Site, examine
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
@@ -271,6 +272,11 @@ def test_a_results_folder_that_cannot_be_written_is_wrong(site: Site, tmp_path: 
     (found,) = examine(there, "results folder", storage.results_folder)
     assert found.level is Level.wrong
     assert "results folder" in found.text
+    # and the report is made all the same
+    placed = Placement(1, on_gpu=False, device_batch=1, accumulation=1)
+    (probes,) = Examination(there, 1, print).by_processes(placed, [])
+    assert (probes.level, probes.check) == (Level.wrong, "probes")
+    assert probes.advice == "choose another folder with cluster.results=/path"
 
 
 def test_variables_that_jobs_would_meet_are_warnings(

@@ -14,6 +14,7 @@ import pytest
 from fabricated import Lab
 
 from antioversmooth.cli.main import main
+from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.monitor.status import statuses
 from antioversmooth.reporting.rendering import terminal
 
@@ -112,6 +113,16 @@ def test_results_fit_and_list_the_omitted_columns(
     assert "…" not in text
     assert "± 0.6" in text
     assert "A wider terminal has room for:" in " ".join(plain(text).split())
+
+
+def test_a_table_that_cannot_be_written_names_the_way_to_another_folder(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab.fill()
+    monkeypatch.chdir(lab.root)
+    monkeypatch.setattr(preflight.os, "access", lambda path, mode: False)
+    assert main(["table", "small", "--seeds", "0,1"]) == 2
+    assert "not writable; choose another with cluster.results=/path" in capsys.readouterr().err
 
 
 def test_a_file_gets_every_column_and_no_escape(

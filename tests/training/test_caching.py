@@ -190,11 +190,11 @@ def test_the_command_makes_shares_which_together_are_the_cache(
     assert "data.cache: ImageNet-1k has no cache to build" in capsys.readouterr().err
     given += ["data.cache=32", "--build-cache"]
     assert cli.main([*given, "--share", "2/2"]) == 0
-    assert "1 parts made, 2 of 3 parts are missing" in capsys.readouterr().err
+    assert "1 part(s) made, 2 of 3 parts are missing" in capsys.readouterr().err
     assert cli.main([*given, "--share", "1/2"]) == 0
-    assert "2 parts made, whole" in capsys.readouterr().err
+    assert "2 part(s) made, whole" in capsys.readouterr().err
     assert cli.main(given) == 0
-    assert "0 parts made, whole" in capsys.readouterr().err
+    assert "0 part(s) made, whole" in capsys.readouterr().err
     (folder,) = (tmp_path / "caches").iterdir()
     shapes = json.loads((folder / "000000.json").read_text())["shapes"]
     assert shapes == [[40, 32], [40, 32]]
@@ -214,13 +214,13 @@ def test_a_build_names_the_images_that_it_lacks_and_tries_them_again(
     given = [*of_trees, "data.cache=32", "--build-cache"]
     assert cli.main(given) == 1
     said = capsys.readouterr().err
-    assert f"3 parts made, whole; 1 image(s) cannot be read: {damaged}" in said
+    assert f"3 part(s) made, whole; 1 image(s) cannot be read: {damaged}" in said
     assert "data.max_corrupt=1" in said
     assert cli.main([*given, "data.max_corrupt=1"]) == 0
-    assert "0 parts made, whole; 1 image(s) cannot be read" in capsys.readouterr().err
+    assert "0 part(s) made, whole; 1 image(s) cannot be read" in capsys.readouterr().err
     damaged.write_bytes(content)
     assert cli.main(given) == 0
-    assert capsys.readouterr().err.endswith("-32: 1 parts made, whole\n")
+    assert capsys.readouterr().err.endswith("-32: 1 part(s) made, whole\n")
 
 
 def test_the_facts_of_a_cache_say_whether_it_is_whole_and_shares_need_a_build(

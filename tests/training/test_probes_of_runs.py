@@ -73,6 +73,7 @@ def test_views_are_counted_by_core_and_damaged_images_are_named(
     list(loading.look_at_data(rank))
     (fine,) = loading.look_at_decoding(rank)
     assert fine.level is Level.ok
+    assert loading.NOT_COMPARED not in fine.text
     assert fine.values["views_per_s_per_core"] == pytest.approx(
         rank.established.views_per_s, abs=0.01
     )
@@ -92,7 +93,8 @@ def test_the_speed_of_a_run_is_that_of_its_steps_and_its_loading(
     run = tiny_run("runtime.device_batch=32")
     rank = about(run)
     list(loading.look_at_data(rank))
-    list(loading.look_at_decoding(rank))
+    (decoding,) = loading.look_at_decoding(rank)
+    assert decoding.text.endswith(f"(in memory){loading.NOT_COMPARED}")
     (finding,) = steps.look(rank)
     values = finding.values
     speed = Speed(**{one.name: values[one.name] for one in fields(Speed)})

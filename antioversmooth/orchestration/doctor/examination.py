@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from antioversmooth.config import ClusterConfig
-from antioversmooth.errors import LaunchError
+from antioversmooth.errors import LaunchError, error_message
 from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.doctor import (
@@ -102,7 +102,13 @@ class Examination:
         """
         name = f"{self.site.cluster.name}-{time.strftime('%Y%m%d-%H%M%S')}-{time.time_ns() % 10**6}"
         folder = doctor_folder(self.site.results).absolute() / name
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as err:
+            text = f"nothing is examined, since they write here: {error_message(err)}"
+            advice = "choose another folder with cluster.results=/path"
+            yield found_on_login("probes", Level.wrong, text, advice)
+            return
         try:
             found = run(folder)
         except KeyboardInterrupt:

@@ -21,6 +21,7 @@ from antioversmooth.training.probes.context import Context, ok, warning
 
 FEWEST = 3
 """Batches that a speed is measured by, however slow they are."""
+NOT_COMPARED = "; ways of input are compared for image files that are cropped at random"
 
 
 def look_at_data(context: Context) -> Iterator[Finding]:
@@ -58,6 +59,7 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
         rank=context.info.rank,
         world_size=context.info.world_size,
     )
+    compares = not isinstance(dataset.train, ArrayImages) and config.recipe.resizes
     # as in a loading process
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -66,7 +68,7 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
             loaders.training(training_images(config.data_read, dataset), micro_batches),
             context.request.measure_s,
         )
-        if not isinstance(dataset.train, ArrayImages) and config.recipe.resizes:
+        if compares:
             seconds = context.request.measure_s / len(inputs.SETTINGS)
             # where there is no room for temporary files, runs train all the same
             with suppress(OSError):
@@ -86,7 +88,7 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
     kind = "in memory" if isinstance(dataset.train, ArrayImages) else "decoded and augmented"
     yield ok(
         "decoding",
-        f"{speed:,.0f} views/s on one core ({kind})",
+        f"{speed:,.0f} views/s on one core ({kind}){'' if compares else NOT_COMPARED}",
         Place.data,
         views_per_s_per_core=round(speed, 2),
     )
