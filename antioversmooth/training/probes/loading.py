@@ -59,7 +59,7 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
         rank=context.info.rank,
         world_size=context.info.world_size,
     )
-    compares = not isinstance(dataset.train, ArrayImages) and config.recipe.resizes
+    is_compared = not isinstance(dataset.train, ArrayImages) and config.recipe.resizes
     # as in a loading process
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -68,7 +68,7 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
             loaders.training(training_images(config.data_read, dataset), micro_batches),
             context.request.measure_s,
         )
-        if compares:
+        if is_compared and not isinstance(dataset.train, ArrayImages):
             seconds = context.request.measure_s / len(inputs.SETTINGS)
             # where there is no room for temporary files, runs train all the same
             with suppress(OSError):
@@ -88,7 +88,7 @@ def look_at_decoding(context: Context) -> Iterator[Finding]:
     kind = "in memory" if isinstance(dataset.train, ArrayImages) else "decoded and augmented"
     yield ok(
         "decoding",
-        f"{speed:,.0f} views/s on one core ({kind}){'' if compares else NOT_COMPARED}",
+        f"{speed:,.0f} views/s on one core ({kind}){'' if is_compared else NOT_COMPARED}",
         Place.data,
         views_per_s_per_core=round(speed, 2),
     )
