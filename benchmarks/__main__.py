@@ -16,7 +16,7 @@ from antioversmooth.cli import parsers
 from antioversmooth.cli.main import run_main
 from antioversmooth.project import find_root
 from benchmarks.arguments import count, device, writable
-from benchmarks.markdown_report import input_markdown, markdown
+from benchmarks.markdown_report import markdown
 from benchmarks.ratio_chart import draw
 from benchmarks.size import size_costs
 from benchmarks.suite import (
@@ -35,6 +35,7 @@ _PARTS: dict[str, Callable[[Path, Effort], dict[str, Any]]] = {
     "host": measure_host,
     "compiled": measure_compiled,
     "methods": measure_methods,
+    "pipeline": measure_input,
 }
 """Parts that `--only` measures anew."""
 
@@ -43,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measures as the arguments say; returns the exit code."""
     parser = _parser()
     args = parser.parse(arguments)
-    if args.input and (args.only or args.output):
-        parser.error("--input prints a table: leave --only and --output out")
     return run_main(parser.prog, lambda: _measure(args))
 
 
@@ -69,9 +68,6 @@ def _parser() -> parsers.Parser:
         help="device of the models; default: cpu",
     )
     parser.add_argument(
-        "--input", action="store_true", help="print the table of the input pipelines only"
-    )
-    parser.add_argument(
         "--only",
         choices=[*_PARTS],
         help="measure this part anew; the others stay as they were",
@@ -86,9 +82,6 @@ def _measure(args: Namespace) -> int:
     root = find_root()
     changes = {key: getattr(args, key) for key in ("rounds", "augmentations") if getattr(args, key)}
     effort = replace(QUICK if args.quick else Effort(), **changes)
-    if args.input:
-        print(input_markdown(measure_input(root, effort)))
-        return 0
     folder = writable(args.output or root / "results")
     if args.only:
         before = files.read_mapping(folder / "bench.json")

@@ -58,11 +58,6 @@ def markdown(measured: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def input_markdown(found: dict[str, Any]) -> str:
-    """The table of the input pipelines alone."""
-    return section("Input, one core", _pipeline({"pipeline": found}))
-
-
 def _measured_again(machines: dict[str, Any]) -> Iterator[str]:
     """Says which parts `--only` measured later, when, and beside how much other work."""
     if machines:

@@ -62,7 +62,7 @@ def test_counts_are_printed_and_compared_with_the_spec(
 
 def test_a_set_of_a_package_is_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["data", "deit_s12", "profile=mini"]) == 0
-    assert "mnist_5k.csv.gz\nfingerprint" in capsys.readouterr().out
+    assert "mnist_5k.csv.gz\nnum_" in capsys.readouterr().out
     assert cli.main(["data", "table2", "profile=mini", "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert found["fingerprint"].startswith("846f6cad")

@@ -22,7 +22,7 @@ NOWHERE = "/proc/x: nothing can be written there (No such file or directory); na
         (bench, ["--rounds", "0"], "'0' is no whole number from 1 on"),
         (bench, ["--rounds", "-1"], "'-1' is no whole number from 1 on"),
         (bench, ["--augmentations", "-5"], "'-5' is no whole number from 1 on"),
-        (bench, ["--input", "--only", "size"], "--input prints a table: leave --only and --output"),
+        (bench, ["--input"], "there is no option --input"),
         (bench, ["--onyl", "size"], "there is no option --onyl; did you mean --only?"),
         (bench, ["--output", "/proc/x"], NOWHERE),
         (gpu, ["--only", "machine", "--output", "/proc/x"], NOWHERE),
