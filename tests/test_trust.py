@@ -349,5 +349,5 @@ def test_a_results_folder_that_is_read_only_is_one_message(project: Path) -> Non
             folder.chmod(0o755)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "Permission denied" in done.stderr
+    assert "is not writable; choose another with cluster.results" in done.stderr
     assert contents(project / "results") == before
