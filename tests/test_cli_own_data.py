@@ -44,7 +44,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def found(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
-    """What `data` says of a folder, as JSON."""
+    """The report of `data` on a folder, as JSON."""
     capsys.readouterr()
     assert cli.main(["data", *words, "--json"]) == 0
     content: dict[str, object] = json.loads(capsys.readouterr().out)
@@ -86,7 +86,7 @@ def test_a_spec_is_never_overwritten(project: Path, capsys: pytest.CaptureFixtur
     assert cli.main(["data", "My Shapes", "--name", "../others"]) == 2
 
 
-def test_what_is_odd_is_said(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_odd_data_gets_warnings(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train, val = project / "My Shapes" / "train", project / "My Shapes" / "val"
     for number in range(1, 6):
         (train / "bar" / f"{number}.jpg").unlink()

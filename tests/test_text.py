@@ -115,5 +115,5 @@ def test_a_sentence_breaks_between_words_and_a_long_word_stays_whole() -> None:
 @pytest.mark.parametrize(
     "line", ["    srun a b c d e f g", "| a | b | c | d | e |", "#SBATCH -N 2 -n 3 -c 4"]
 )
-def test_what_is_no_sentence_stays_as_it_is(line: str) -> None:
+def test_scripts_tables_and_paths_are_not_wrapped(line: str) -> None:
     assert wrapped(line, 10) == line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -79,9 +79,14 @@ def launch_command(args: Namespace, project: Path | None = None) -> int:
     published = publish(planned, tables, request, args.seeds, results, out)
     if pending:
         _notify_of_tables(published, tables, planned, outcomes, request.results(results), out)
-    if {Outcome.failed, Outcome.blocked} & set(outcomes.values()):
+    return _exit_code(set(outcomes.values()), published)
+
+
+def _exit_code(outcomes: Set[Outcome], published: Sequence[Document]) -> int:
+    """The exit code of a launch that is over, by how its runs ended and what its tables lack."""
+    if {Outcome.failed, Outcome.blocked} & outcomes:
         return FAILED
-    incomplete = {Outcome.stopped, Outcome.missing, Outcome.running} & set(outcomes.values())
+    incomplete = {Outcome.stopped, Outcome.missing, Outcome.running} & outcomes
     complete = all(table["complete"] for table in published) and not incomplete
     return OK if complete else INCOMPLETE
 

@@ -62,7 +62,7 @@ def compare_resumed(root: Path) -> Iterator[Finding]:
     on_gpu = the_device().type == "cuda"
     with tempfile.TemporaryDirectory() as given, ThreadPoolExecutor(8 if on_gpu else 1) as pool:
         folder = Path(given)
-        write_photographs(folder / "images")
+        write_class_folders(folder / "images")
         small = [*SMALL, *(FULL_WIDTH if on_gpu else TINY), f"data.root={folder / 'images'}"]
         states = {
             (kernels, name): pool.submit(
@@ -105,7 +105,7 @@ def train(run: Run, *, deterministic: bool) -> None:
         raise RuntimeError(f"training ended with {done.returncode}: {done.stderr}")
 
 
-def write_photographs(folder: Path) -> None:
+def write_class_folders(folder: Path) -> None:
     """JPEG files of some classes, each a smooth field of its own and noise."""
     random = np.random.default_rng(0)
     for split, number in (("train", 64), ("val", 8)):

@@ -91,7 +91,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("key", UNKNOWN)
-def test_what_is_not_known_is_said_and_neither_chosen_by_nor_refused(
+def test_unknown_memory_is_reported_and_neither_chosen_by_nor_refused(
     key: str, make: Callable[..., Experiment]
 ) -> None:
     name, overrides = UNKNOWN[key]

@@ -213,18 +213,8 @@ def describe(
         f" {micro_batches.accumulation_steps} x {micro_batches.size} samples a device;"
         f" peak memory {_gib(peak_bytes)}"
     )
-    speed = Speed(
-        run=str(run.dir),
-        images_per_s=round(reached, 2),
-        device_name=ranks.device_name,
-        device_type=ranks.device.type,
-        processes=ranks.world_size,
-        device_batch=micro_batches.size,
-        device_memory_gb=round(peak_bytes[0] / 2**30, 3),
-        host_memory_gb=round(peak_bytes[1] / 2**30, 3),
-    )
     values = {
-        **asdict(speed),
+        **asdict(_speed(run, ranks, micro_batches.size, peak_bytes, reached)),
         "step_images_per_s": round(stepped, 2),
         "step_s": step_s,
         "views_per_s_per_core": views_per_s,
@@ -266,3 +256,19 @@ def together(stepped: float, views_per_s: float | None, workers: int) -> float:
     if not workers:
         return 1 / (1 / stepped + 1 / views_per_s)
     return min(stepped, workers * views_per_s)
+
+
+def _speed(
+    run: Run, ranks: Ranks, device_batch: int, peak_bytes: tuple[int, int], images_per_s: float
+) -> Speed:
+    """Numbers of a measured run that estimates read."""
+    return Speed(
+        run=str(run.dir),
+        images_per_s=round(images_per_s, 2),
+        device_name=ranks.device_name,
+        device_type=ranks.device.type,
+        processes=ranks.world_size,
+        device_batch=device_batch,
+        device_memory_gb=round(peak_bytes[0] / 2**30, 3),
+        host_memory_gb=round(peak_bytes[1] / 2**30, 3),
+    )
