@@ -2,6 +2,9 @@
 
 The blocks of a page run one after the other. What a page needs first, and a reader has already,
 is in a comment that begins with `run`. The recipes of that project's mini profile have one epoch.
+
+Blocks marked `python run` of a page are one program, executed in this process in an empty folder;
+what it needs first is in a comment that begins with `python run`.
 """
 
 from __future__ import annotations
@@ -17,11 +20,22 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 RUNNABLE = re.compile(r"^```sh run\n(.*?)^```$|^<!-- run\n(.*?)^-->$", re.MULTILINE | re.DOTALL)
-PAGES = {
-    str(page.relative_to(PROJECT)): "".join(map("".join, found))
-    for page in [PROJECT / "README.md", *sorted(PROJECT.glob("docs/**/*.md"))]
-    if "_build" not in page.parts and (found := RUNNABLE.findall(page.read_text()))
-}
+PYTHON = re.compile(
+    r"^```python run\n(.*?)^```$|^<!-- python run\n(.*?)^-->$", re.MULTILINE | re.DOTALL
+)
+
+
+def blocks(form: re.Pattern[str]) -> dict[str, str]:
+    """The blocks of a form, joined, by page."""
+    return {
+        str(page.relative_to(PROJECT)): "".join(map("".join, found))
+        for page in [PROJECT / "README.md", *sorted(PROJECT.glob("docs/**/*.md"))]
+        if "_build" not in page.parts and (found := form.findall(page.read_text()))
+    }
+
+
+PAGES = blocks(RUNNABLE)
+PROGRAMS = blocks(PYTHON)
 
 
 @pytest.fixture
@@ -57,5 +71,14 @@ def test_the_runnable_commands_of_a_page_succeed(page: str, project: Path) -> No
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-3000:]
 
 
+@pytest.mark.parametrize("page", PROGRAMS)
+def test_the_runnable_python_of_a_page_succeeds(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(PROGRAMS[page], {})
+
+
 def test_pages_have_runnable_commands() -> None:
     assert {"docs/rows.md", "docs/results.md"} <= set(PAGES)
+    assert {"docs/models.md", "docs/methods/gfsa.md"} <= set(PROGRAMS)
