@@ -24,7 +24,7 @@ from antioversmooth.runs.checkpoints import BYTES_PER_PARAMETER, CHECKPOINTS_OF_
 from antioversmooth.runs.identity import origin
 from antioversmooth.runs.record import read_records
 from antioversmooth.runs.recorded_data import describe_change, describe_unreadable, measured_data
-from antioversmooth.spec.public_weights import TAGS, is_downloaded
+from antioversmooth.spec.public_weights import require_published
 
 
 def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
@@ -172,9 +172,8 @@ def check_weights(run: Run) -> None:
     """
     for field in ("init_from", "teacher"):
         kind, tag = origin(run.experiment, field)
-        # timm takes seconds to import
-        if kind == "timm" and tag not in TAGS.values() and not is_downloaded(tag):
-            weight_files.require_published(tag)
+        if kind == "timm":
+            require_published(tag)
     for field in run.files:
         # what it started from is not read again
         if field == "teacher" or not run.has_checkpoint():

@@ -13,12 +13,11 @@ from typing import Any
 
 import yaml
 
-from antioversmooth import weight_files
 from antioversmooth.config.rules import absolute
 from antioversmooth.errors import SpecError, did_you_mean
 from antioversmooth.spec.fitting import Setting, fit, starting_weights
 from antioversmooth.spec.pages import kind
-from antioversmooth.spec.public_weights import TAGS
+from antioversmooth.spec.public_weights import require_published
 from antioversmooth.spec.request import load, load_experiment
 from antioversmooth.spec.source import shown
 from antioversmooth.text import one_line
@@ -124,8 +123,8 @@ def _named(weights: str | None) -> str | None:
         CheckpointError: timm publishes none of that name.
     """
     kind, _, name = (weights or "").partition(":")
-    if kind == "timm" and name not in TAGS.values():
-        weight_files.require_published(name)
+    if kind == "timm":
+        require_published(name)
     return f"file:{absolute(name)}" if kind == "file" else weights
 
 

@@ -1,11 +1,13 @@
-"""The weights of ImageNet-1k that timm publishes for a backbone, by its shape."""
+"""Weights that timm publishes for a backbone, by its shape, and those of the released code."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from antioversmooth import weight_files
 from antioversmooth.config import Family, ModelConfig
+from antioversmooth.methods import METHODS
 
 MEAN = [0.485, 0.456, 0.406]
 STD = [0.229, 0.224, 0.225]
@@ -26,6 +28,8 @@ TAGS = {
     (Family.swin, 24, 128, False): "swin_base_patch4_window7_224.ms_in1k",
 }
 """By family, blocks, channels and distillation token."""
+RELEASED = {f"{method.name}_{built}" for method in METHODS.values() for built in method.released}
+"""Names that `antioversmooth.models` adds to timm's, with the files of the released code."""
 
 
 def public_weights(model: ModelConfig) -> str | None:
@@ -41,3 +45,15 @@ def is_downloaded(tag: str) -> bool:
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     return any((cache / f"models--timm--{tag}").glob("snapshots/*/*"))
+
+
+def require_published(tag: str) -> None:
+    """Checks that `timm.create_model` finds weights under a tag. Imports timm for other tags.
+
+    Raises:
+        CheckpointError: It finds none.
+    """
+    known = tag in TAGS.values() or tag in RELEASED or is_downloaded(tag)
+    # timm takes seconds to import
+    if not known:
+        weight_files.require_published(tag)
