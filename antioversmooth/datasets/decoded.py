@@ -73,9 +73,10 @@ class DecodedImages:
         if not height:
             raise OSError(f"{self.name(index)} could not be read when the cache was made")
         pixels = np.empty((height, width, 3), np.uint8)
-        path = _pixel_file(self.folder, index // PART)
+        # without Path, which takes a fifth of the time of a read
+        path = os.path.join(self.folder, _pixel_name(index // PART))
         # Read, not mapped into memory: each page of a map costs more than the copy of its bytes.
-        with path.open("rb", buffering=0) as file:
+        with open(path, "rb", buffering=0) as file:
             file.seek(int(self.starts[index]))
             if file.readinto(pixels.data) != pixels.nbytes:
                 raise OSError(f"{path} ends before the pixels of {self.name(index)} do")
@@ -190,7 +191,11 @@ def _record(part: int, shapes: Any, pixels: Any) -> dict[str, Any]:
 
 
 def _pixel_file(folder: Path, part: int) -> Path:
-    return folder / f"{part:06d}.pixels"
+    return folder / _pixel_name(part)
+
+
+def _pixel_name(part: int) -> str:
+    return f"{part:06d}.pixels"
 
 
 def _record_file(folder: Path, part: int) -> Path:

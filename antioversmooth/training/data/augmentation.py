@@ -318,6 +318,8 @@ class FastCrop:
 
 def _part(first: int, length: int, whole: int, pixels: int) -> slice:
     """The part of a side, which has `pixels` where the whole has `whole`, to the nearest pixel."""
+    if pixels == whole:
+        return slice(first, first + length)
     return slice(
         *((2 * place * pixels + whole) // (2 * whole) for place in (first, first + length))
     )

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 Pixels = npt.NDArray[np.uint8]
 Shifts = npt.NDArray[np.float64]
-NEAR = 1e-3
+NEAR = 3e-4
 """Distance from a whole number up to which float32 does not decide; its error is below 2e-4."""
 TAPS = 4
 """Pixels of a row that cubic interpolation reads for one."""
@@ -76,9 +77,9 @@ def shift_rows(pixels: Pixels, shifts: Shifts, fillcolor: Sequence[int] | Pixels
     if begin < end:
         near = _windows(pixels, np.floor(shifts).astype(np.int64) + begin, end - begin)
         found = _interpolated(near, shifts, begin, channels)
-        place = np.arange(begin * channels, end * channels, dtype=np.int32)
-        inside = (place >= first[:, None] * channels) & (place < last[:, None] * channels)
-        np.copyto(moved[:, begin * channels : end * channels], found, where=inside)
+        chosen = moved[:, begin * channels : end * channels]
+        # a choice by bits takes a tenth of the time of one by elements
+        chosen ^= (chosen ^ found) & _ones(first - begin, last - begin, channels)
     return moved.reshape(pixels.shape)
 
 
@@ -90,6 +91,19 @@ def _inside(shifts: Shifts, width: int) -> tuple[npt.NDArray[np.int32], npt.NDAr
     # the sum may be rounded up to the width
     last -= centres[np.maximum(last, 1) - 1] + shifts >= width
     return first.astype(np.int32), last.astype(np.int32)
+
+
+def _ones(first: npt.NDArray[np.int32], last: npt.NDArray[np.int32], channels: int) -> Pixels:
+    """All bits of the bytes of each row's pixels from the first to before the last."""
+    if len(first) == 1:
+        return np.array([[255]], np.uint8)
+    place = np.arange(last.max() * channels, dtype=np.int16)
+    edges = first, np.maximum(first, last)
+    lower, upper = (edge.astype(np.int16)[:, None] * np.int16(channels) for edge in edges)
+    # as numbers without a sign, places before the first are large
+    inside = (place - lower).view(np.uint16) < (upper - lower).view(np.uint16)
+    ones: Pixels = -inside.view(np.uint8)
+    return ones
 
 
 def _windows(pixels: Pixels, starts: npt.NDArray[np.int64], length: int) -> Pixels:
@@ -116,9 +130,12 @@ def _windows(pixels: Pixels, starts: npt.NDArray[np.int64], length: int) -> Pixe
 def _interpolated(near: Pixels, shifts: Shifts, begin: int, channels: int) -> Pixels:
     """The bytes between those of `_windows`, [H, length C]; `begin` is the first one's pixel."""
     fractions = shifts - np.floor(shifts)
-    values = _in_float32(near, fractions, channels)
-    found, below = _cut_off(values + NEAR), _cut_off(values - NEAR)
-    undecided = (found != below) & (fractions > 0)[:, None] & ~_constant(near, channels)
+    values = _in_float32(near, fractions, channels).add_(NEAR)
+    # not at 255, so that what is beyond differs from what is next to it
+    found: Pixels = values.clamp_(0, 255.5).numpy().astype(np.uint8)
+    bounds = (2 * NEAR * (fractions > 0)).astype(np.float32)
+    undecided = values.frac_().numpy() < bounds[:, None]
+    undecided &= ~_constant(near, channels) & (found > 0)
     rows, columns = np.divmod(np.flatnonzero(undecided), found.shape[1])
     exact = _as_pillow(
         near, np.broadcast_to(shifts, len(near))[rows], rows, columns, begin, channels
@@ -127,19 +144,18 @@ def _interpolated(near: Pixels, shifts: Shifts, begin: int, channels: int) -> Pi
     return found
 
 
-def _in_float32(near: Pixels, fractions: Shifts, channels: int) -> npt.NDArray[np.float32]:
+def _in_float32(near: Pixels, fractions: Shifts, channels: int) -> Tensor:
     """Cubic convolution with a = -1, with an error below 2e-4."""
     d = fractions[:, None]
     weights = (d * (d * (2 - d) - 1), 1 + d * d * (d - 2), d * (1 + d * (1 - d)), d * d * (d - 1))
     factors = torch.from_numpy(np.stack(weights).astype(np.float32))
-    taps = torch.from_numpy(near.astype(np.float32))
+    taps = torch.from_numpy(near).to(torch.float32)
     length = near.shape[1] - (TAPS - 1) * channels
     total = taps[:, :length] * factors[0]
-    product = torch.empty_like(total)
     for tap in range(1, TAPS):
         start = tap * channels
-        total += torch.mul(taps[:, start : start + length], factors[tap], out=product)
-    return total.numpy()
+        total.addcmul_(taps[:, start : start + length], factors[tap])
+    return total
 
 
 def _cut_off(values: npt.NDArray[np.floating]) -> Pixels:
@@ -148,11 +164,13 @@ def _cut_off(values: npt.NDArray[np.floating]) -> Pixels:
 
 def _constant(near: Pixels, channels: int) -> npt.NDArray[np.bool_]:
     """Where all four bytes are equal, and float32 is exact."""
-    length = near.shape[1] - (TAPS - 1) * channels
-    same = near[:, :-channels] == near[:, channels:]
-    first, second, third = (same[:, tap * channels : tap * channels + length] for tap in range(3))
-    constant: npt.NDArray[np.bool_] = first & second & third
-    return constant
+    # of all rows at once, and then without the last places of each, whose bytes are of two rows
+    same = near.ravel()[:-channels] == near.ravel()[channels:]
+    constant = np.empty(near.shape, np.bool_)
+    of_all = constant.reshape(-1)[: (1 - TAPS) * channels]
+    np.logical_and(same[: -2 * channels], same[channels:-channels], out=of_all)
+    of_all &= same[2 * channels :]
+    return constant[:, : near.shape[1] - (TAPS - 1) * channels]
 
 
 def _as_pillow(
