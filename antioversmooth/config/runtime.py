@@ -10,11 +10,20 @@ from antioversmooth.constraints import above, at_least, option
 
 
 class Compiler(Enum):
-    """Backend of torch.compile; aot_eager traces as inductor does, and generates no code."""
+    """Backend of torch.compile: aot_eager traces as inductor does, and generates no code.
+
+    reduce_overhead is a mode of inductor.
+    """
 
     none = "none"
     inductor = "inductor"
+    reduce_overhead = "reduce_overhead"
     aot_eager = "aot_eager"
+
+    @property
+    def generates_code(self) -> bool:
+        """Whether it needs a compiler of the host's."""
+        return self in (Compiler.inductor, Compiler.reduce_overhead)
 
 
 @dataclass
@@ -36,7 +45,8 @@ class RuntimeConfig(Config, section="runtime"):
     compile: Compiler = Compiler.none
     """Compile the model for training: faster on a GPU after a minute at each start. The same
     computation in other kernels, so numbers move by rounding, as on another device; evaluation
-    stays as it is."""
+    stays as it is. `reduce_overhead` is inductor that replays its kernels as CUDA graphs; on a CPU,
+    which has none, it is inductor."""
     log_every: int = option(50, at_least(1))
     """Steps between two train records in the journal."""
     checkpoint_every_s: float = option(300.0, at_least(0))

@@ -189,14 +189,14 @@ def check_compiler(compiler: Compiler, *, on_gpu: bool) -> None:
     Raises:
         LaunchError: There is none.
     """
-    if compiler is not Compiler.inductor:
+    if not compiler.generates_code:
         return
     variable, usual = ("CC", ["gcc", "clang", "cc"]) if on_gpu else ("CXX", ["g++"])
     given = os.environ.get(variable)
     if not any(shutil.which(name) for name in ([given] if given else usual)):
         language, package = ("C", "gcc") if on_gpu else ("C++", "g++")
         raise LaunchError(
-            f"runtime.compile=inductor needs a {language} compiler, and {given or usual[0]} is not"
-            f" in the path; install one (apt-get install {package}, or a module in cluster.setup),"
-            f" name it in {variable}, or train with runtime.compile=none"
+            f"runtime.compile={compiler.value} needs a {language} compiler, and"
+            f" {given or usual[0]} is not in the path; install one (apt-get install {package}, or a"
+            f" module in cluster.setup), name it in {variable}, or train with runtime.compile=none"
         )

@@ -52,15 +52,15 @@ order of sums."""
 PRELOADED = ["benchmarks.gpu.steps"]
 """Imported once for all parts, with torch; no part shares a CUDA context with another."""
 PARTS = {
-    "machine": Part("benchmarks.gpu.machine", "describe", 40),
-    "tests": Part("benchmarks.gpu.tests", "run_tests", 60),
-    "resume": Part("benchmarks.gpu.resume", "compare_resumed", 90),
+    "machine": Part("benchmarks.gpu.machine", "describe", 35),
+    "tests": Part("benchmarks.gpu.tests", "run_tests", 55),
+    "resume": Part("benchmarks.gpu.resume", "compare_resumed", 80),
     "ranks": Part("benchmarks.gpu.ranks", "compare_ranks", 35),
     **{
         backbone: Part("benchmarks.gpu.steps", "compare_loops", 65, (row,))
         for backbone, row in BACKBONES.items()
     },
-    "compile": Part("benchmarks.gpu.compilation", "compile_step", 60, ("deit_s24", "attnscale")),
+    "compile": Part("benchmarks.gpu.compilation", "compile_step", 80, ("deit_s24", "attnscale")),
 }
 """In the order in which they run; their limits are eight minutes together."""
 REHEARSAL_FACTOR = 3

@@ -61,11 +61,22 @@ def _problems_of(name: str, found: dict[str, Any]) -> Iterator[str]:
             if found.get(key, 0) > TOLERANCE:
                 yield f"{key} of two ranks differs by {found[key]:.1e}, more than {TOLERANCE:.0e}"
     elif name == "compile":
-        compiled = found.get("compilation", {"again": 0, "breaks": 0})
-        yield from (f"{compiled[key]} {key}" for key in ("again", "breaks") if compiled[key])
+        for how, one in found.items():
+            yield from (f"{how}: {problem}" for problem in _not_compiled_once(one))
     elif name in BACKBONES:
         yield from (f"{loop}: {one['error']}" for loop, one in found.items() if "error" in one)
         yield from _not_as_planned(found)
+
+
+def _not_compiled_once(found: dict[str, Any]) -> Iterator[str]:
+    """Graphs that break or are compiled again, and CUDA graphs that are none or recorded again."""
+    compiled, recorded = found["compilation"], found.get("cuda_graphs")
+    yield from (f"{compiled[key]} {key}" for key in ("again", "breaks") if compiled[key])
+    if recorded is not None:
+        if recorded["refused"] or not recorded["recorded"]:
+            yield f"{recorded['refused']} CUDA graphs refused, {recorded['recorded']} recorded"
+        if recorded["again"]:
+            yield f"{recorded['again']} CUDA graphs recorded again"
 
 
 def _not_as_planned(loops: dict[str, Any]) -> Iterator[str]:
@@ -100,14 +111,19 @@ def markdown(measured: dict[str, Any]) -> str:
         sections.append(["## Tests and exactness", "", *exactness])
     if steps := [*_steps(parts)]:
         sections.append(["## Training steps", "", ABOUT, "", *HEAD, *steps])
-    if compiled := parts.get("compile", {}).get("compilation"):
-        line = (
-            f"DeiT-S24 with AttnScale, compiled block by block: {compiled['graphs']} graphs in a"
-            f" first step of {compiled['first_s']:.1f} s, {compiled['again']} later,"
-            f" {compiled['breaks']} graph breaks."
-        )
-        sections.append(["## Compilation", "", line])
+    if compiled := [_compiled(how, one) for how, one in parts.get("compile", {}).items()]:
+        about = "DeiT-S24 with AttnScale, compiled block by block:"
+        sections.append(["## Compilation", "", about, "", *compiled])
     return "\n\n".join("\n".join(lines) for lines in sections) + "\n"
+
+
+def _compiled(how: str, found: dict[str, Any]) -> str:
+    compiled, recorded = found["compilation"], found.get("cuda_graphs")
+    graphs = f"; {recorded['recorded']} CUDA graphs recorded" if recorded else ""
+    return (
+        f"- `{how}`: {compiled['graphs']} graphs in a first step of {compiled['first_s']:.1f} s,"
+        f" {compiled['again']} later, {compiled['breaks']} graph breaks{graphs}"
+    )
 
 
 def _exactness(parts: dict[str, dict[str, Any]]) -> Iterator[str]:
@@ -136,9 +152,10 @@ def _steps(parts: dict[str, dict[str, Any]]) -> Iterator[str]:
         loops = parts.get(backbone, {})
         base = loops.get(TIMM, {}).get("images_per_s")
         yield from (_line(backbone, name, found, base) for name, found in loops.items())
-    if "step" in parts.get("compile", {}):
-        base = parts.get("DeiT-S24", {}).get(TIMM, {}).get("images_per_s")
-        yield _line("DeiT-S24", "ours, attnscale, compiled", parts["compile"]["step"], base)
+    base = parts.get("DeiT-S24", {}).get(TIMM, {}).get("images_per_s")
+    for how, found in parts.get("compile", {}).items():
+        if "step" in found:
+            yield _line("DeiT-S24", f"ours, attnscale, {how}", found["step"], base)
 
 
 def _line(backbone: str, loop: str, found: dict[str, Any], base: float | None) -> str:

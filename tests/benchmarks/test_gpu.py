@@ -13,8 +13,10 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from torch._dynamo.backends.debugging import aot_eager
 
 from antioversmooth import files
+from antioversmooth.config import Compiler
 from antioversmooth.errors import AttemptEnded
 from antioversmooth.runs import Run
 from antioversmooth.training.train import train
@@ -80,12 +82,35 @@ def test_loops_take_the_images_of_a_device_in_the_recipe() -> None:
         assert config.model.image_size == 224
 
 
-def test_a_compiled_step_has_its_graphs_counted() -> None:
+def test_a_compiled_step_has_its_graphs_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_code(module: Any, inputs: Any, **options: Any) -> Any:
+        return aot_eager(module, inputs)
+
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", without_code)
+    monkeypatch.setattr(compilation, "usable_compiler", lambda: Compiler.inductor)
     found = dict(compilation.compile_step(PROJECT, "deit_s24", "attnscale"))
-    # the first block has no drop path
-    assert found["compilation"].pop("first_s") > 0
-    assert found["compilation"] == {"graphs": 2, "again": 0, "breaks": 0}
-    assert found["step"]["images_per_s"] > 0
+    assert list(found) == ["aot_eager", "reduce_overhead"]
+    text = report.markdown({"machine": ended({}), "compile": ended(found)})
+    for how, one in found.items():
+        # the first block has no drop path
+        assert f"- `{how}`: 2 graphs in a first step of" in text
+        assert f"| DeiT-S24 | ours, attnscale, {how} |" in text
+        assert one["compilation"].pop("first_s") > 0
+        assert one["compilation"] == {"graphs": 2, "again": 0, "breaks": 0}
+
+
+def test_cuda_graphs_that_are_refused_or_recorded_again_are_a_problem() -> None:
+    def said(**counts: int) -> list[str]:
+        compiled = {"graphs": 2, "again": 0, "breaks": 0}
+        one = {"compilation": compiled, "cuda_graphs": {"again": 0, "refused": 0, **counts}}
+        return report.problems({"compile": ended({"reduce_overhead": one})})
+
+    assert compilation.cuda_graphs()["recorded"] == 0
+    assert not said(recorded=96)
+    assert said(recorded=96, again=4) == ["compile: reduce_overhead: 4 CUDA graphs recorded again"]
+    assert said(recorded=0, refused=2) == [
+        "compile: reduce_overhead: 2 CUDA graphs refused, 0 recorded"
+    ]
 
 
 def test_one_rank_and_two_take_the_same_steps() -> None:

@@ -258,7 +258,8 @@ def test_shared_memory_that_is_too_small_for_the_batches_is_said_before_a_launch
 def test_a_compiler_that_is_missing_is_said_before_a_launch(
     make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    runs = {how: make_run("deit_s12", f"runtime.compile={how}") for how in ("inductor", "none")}
+    ways = ("inductor", "reduce_overhead", "none")
+    runs = {how: make_run("deit_s12", f"runtime.compile={how}") for how in ways}
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("CXX", raising=False)
@@ -266,6 +267,8 @@ def test_a_compiler_that_is_missing_is_said_before_a_launch(
         LaunchError, match=r"needs a C\+\+ compiler, and g\+\+ is not .*compile=none"
     ):
         preflight.check_machine([runs["inductor"]], LocalBackend())
+    with pytest.raises(LaunchError, match=r"compile=reduce_overhead needs a C\+\+ compiler"):
+        preflight.check_machine([runs["reduce_overhead"]], LocalBackend())
     preflight.check_machine([runs["none"]], LocalBackend())
     monkeypatch.setenv("CXX", "/no/such/compiler")
     with pytest.raises(LaunchError, match="/no/such/compiler is not in the path"):

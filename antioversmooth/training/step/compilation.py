@@ -28,12 +28,24 @@ def compile_blocks(model: nn.Module, compiler: Compiler) -> None:
     warnings.filterwarnings("ignore", "The .grad attribute of a Tensor that is not a leaf")
     dynamo = torch._dynamo.config
     dynamo.recompile_limit = max(dynamo.recompile_limit, VARIANTS)
+    # exchanges begin behind each block as it is; cut at DDP's buckets, a block would be two graphs
+    dynamo.optimize_ddp = False
     kinds: dict[type[nn.Module], type[nn.Module]] = {}
     for block in _blocks(model):
         stock = type(block)
         if stock not in kinds:
-            kinds[stock] = _compiled_kind(stock, compiler.value)
+            kinds[stock] = _compiled_kind(stock, compiler)
         block.__class__ = kinds[stock]
+
+
+def begin_step(compiler: Compiler) -> None:
+    """Lets CUDA graphs overwrite what they computed in the step before.
+
+    A step with all its micro-batches is one sequence of graphs: the gradient of a micro-batch lies
+    in their memory until the later ones have added theirs, and the update has released it.
+    """
+    if compiler is Compiler.reduce_overhead:
+        torch.compiler.cudagraph_mark_step_begin()
 
 
 def _blocks(model: nn.Module) -> Iterator[nn.Module]:
@@ -44,9 +56,12 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
             yield from module.children()
 
 
-def _compiled_kind(stock: Any, backend: str) -> type[nn.Module]:
+def _compiled_kind(stock: Any, compiler: Compiler) -> type[nn.Module]:
     plain = stock.forward
-    compiled = torch.compile(plain, backend=backend, dynamic=False, fullgraph=True)
+    how: dict[str, Any] = {"backend": compiler.value}
+    if compiler is Compiler.reduce_overhead:
+        how = {"mode": "reduce-overhead"}
+    compiled = torch.compile(plain, dynamic=False, fullgraph=True, **how)
 
     def forward(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         return (compiled if self.training else plain)(self, *args, **kwargs)

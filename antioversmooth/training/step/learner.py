@@ -20,7 +20,7 @@ from antioversmooth.training.data.mixing import Mixing
 from antioversmooth.training.data.sampling import MicroBatches
 from antioversmooth.training.evaluator import autocast
 from antioversmooth.training.run.distributed import Ranks
-from antioversmooth.training.step.compilation import compile_blocks
+from antioversmooth.training.step.compilation import begin_step, compile_blocks
 from antioversmooth.training.step.distillation import Criterion, Teacher
 from antioversmooth.training.step.dropout import IndexedDropouts
 from antioversmooth.training.step.optimisation import Schedule, build_ema, build_optimizer
@@ -82,6 +82,7 @@ class Learner:
         self.mixing = Mixing(recipe, data.num_classes, seed=seed)
         self.dropouts = IndexedDropouts(model, recipe, seed=seed)
         self.statistics = RunningStatistics(model, ranks)
+        self.compiler = compiler
         check_compiler(compiler, on_gpu=ranks.device.type == "cuda")
         compile_blocks(model, compiler)
         self._forward = _parallel(model, ranks)
@@ -91,6 +92,7 @@ class Learner:
         if not self.model.training:
             self.model.train()
         self.schedule.set(step)
+        begin_step(self.compiler)
         total = torch.zeros(1 + len(self.terms.names), device=self.ranks.device)
         accumulation_steps = self.micro_batches.accumulation_steps
         for index in range(accumulation_steps):
