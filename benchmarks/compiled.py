@@ -12,34 +12,47 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor.utils import fresh_cache
 
-from antioversmooth.config import Compiler
+from antioversmooth.config import Compiler, Experiment
 from antioversmooth.errors import LaunchError
 from antioversmooth.runs.machine import check_compiler
-from benchmarks.host import STOCK, OurStep, StockStep, tiny_rows
+from benchmarks.host import DDP, STOCK, OurStep, StockStep, group_of_one, tiny_rows
 from benchmarks.timing import cpu_clock, interleaved
 
 LATER_STEPS = 3
 COMPILED = "compiled"
+RANKS = {"": 1, DDP: 2}
+"""As the learner sees them: alone, and wrapped by DDP."""
 
 
 def compiled_steps(
     root: Path, *, rounds: int, overrides: tuple[str, ...] = (), compiler: Compiler | None = None
 ) -> dict[str, Any]:
-    """For each row of `host`: its compilation, and CPU seconds of a step beside timm's uncompiled.
+    """For each row of `host`, alone and wrapped by DDP: its compilation, and CPU seconds of a step
+    beside timm's uncompiled.
+
+    Wrapped, it finds the code of before: its first step says that DDP changes no graph.
 
     Args:
         compiler: None: inductor. Where it has no C++ compiler, aot_eager, and no step is timed.
     """
     compiler = compiler or usable_compiler()
     found = {}
-    for name, row in tiny_rows(root, overrides).items():
-        # a run begins without what other models have left
-        with fresh_cache():
-            step = OurStep(row, ranks=1, compiler=compiler)
-            found[name] = {"backend": compiler.value, **compilation(step)}
-            if compiler is Compiler.inductor:
-                steps: dict[str, Callable[[], object]] = {STOCK: StockStep(row), COMPILED: step}
-                found[name]["step_s"] = interleaved(steps, cpu_clock, rounds=rounds)
+    with group_of_one():
+        for name, row in tiny_rows(root, overrides).items():
+            # a run begins without what other models have left
+            with fresh_cache():
+                for wrapped, ranks in RANKS.items():
+                    found[f"{name}{wrapped}"] = _compiled_step(row, ranks, compiler, rounds)
+    return found
+
+
+def _compiled_step(row: Experiment, ranks: int, compiler: Compiler, rounds: int) -> dict[str, Any]:
+    step = OurStep(row, ranks=ranks, compiler=compiler)
+    found = {"backend": compiler.value, **compilation(step)}
+    if compiler.generates_code:
+        stock = StockStep(row, wrap=ranks > 1)
+        steps: dict[str, Callable[[], object]] = {STOCK: stock, COMPILED: step}
+        found["step_s"] = interleaved(steps, cpu_clock, rounds=rounds)
     return found
 
 

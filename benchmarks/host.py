@@ -55,7 +55,7 @@ def host_times(root: Path, *, rounds: int, overrides: tuple[str, ...] = ()) -> d
     rows = tiny_rows(root, overrides)
     alone = {name: OurStep(row, ranks=1) for name, row in rows.items()}
     found = {"": interleaved({STOCK: StockStep(rows[ROWS[0]]), **alone}, cpu_clock, rounds=rounds)}
-    with _group_of_one():
+    with group_of_one():
         wrapped = {name: OurStep(row, ranks=2) for name, row in rows.items()}
         stock = StockStep(rows[ROWS[0]], wrap=True)
         found[DDP] = interleaved({STOCK: stock, **wrapped}, cpu_clock, rounds=rounds)
@@ -71,7 +71,7 @@ def tiny_rows(root: Path, overrides: tuple[str, ...]) -> dict[str, Experiment]:
 
 
 @contextmanager
-def _group_of_one() -> Iterator[None]:
+def group_of_one() -> Iterator[None]:
     """A process group of this process alone: gradients are reduced, and nothing is sent."""
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
