@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from antioversmooth.config import Experiment
 from antioversmooth.datasets.images import ArrayImages, Images
@@ -270,5 +270,7 @@ class FixedBatches:
 def _collate(items: Sequence[tuple[Tensor, int, int]]) -> Batch:
     images, labels, corrupt = zip(*items, strict=True)
     # Views are [S, S, C] in memory. The device puts the channels first, in less time than a CPU.
-    together = torch.stack([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+    # In a loading process torch's collation writes into the memory that is shared with training: a
+    # copy less, and no hole in the heap, which torch's records of 128 shared tensors would pin.
+    together = default_collate([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
     return Batch(together, torch.tensor(labels), torch.tensor(corrupt))

@@ -1,8 +1,10 @@
-"""Memory of a process that makes views: what one image frees, the next one uses."""
+"""Memory of a process that makes views: without what its parent had free, and what one image frees,
+the next one uses."""
 
 from __future__ import annotations
 
 import ctypes
+from contextlib import suppress
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """Parameters of glibc's `mallopt`."""
@@ -18,10 +20,20 @@ def reuse_memory() -> None:
     glibc returns a piece of the size of an image to the system, which clears each of its pages
     before it is used again: a quarter of the time of a decode.
     """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        # musl, macOS and Windows
-        return
-    mallopt(MMAP_THRESHOLD, MOST_BYTES)
-    mallopt(TRIM_THRESHOLD, MOST_FREE_BYTES)
+    _of_glibc("mallopt", MMAP_THRESHOLD, MOST_BYTES)
+    _of_glibc("mallopt", TRIM_THRESHOLD, MOST_FREE_BYTES)
+
+
+def return_free_memory() -> None:
+    """Returns free memory of this process to the system, where its C library is glibc.
+
+    A new process begins with a copy of all memory of its parent, free memory included: where the
+    parent uses that again, as each step of a training does, both processes have it.
+    """
+    _of_glibc("malloc_trim", 0)
+
+
+def _of_glibc(function: str, *values: int) -> None:
+    """Calls a function that musl, macOS and Windows lack."""
+    with suppress(AttributeError, OSError, TypeError):
+        getattr(ctypes.CDLL(None), function)(*values)

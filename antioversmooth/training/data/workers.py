@@ -18,7 +18,7 @@ import torch
 
 from antioversmooth.errors import LaunchError
 from antioversmooth.runs import machine
-from antioversmooth.training.data.memory import reuse_memory
+from antioversmooth.training.data.memory import return_free_memory, reuse_memory
 
 MOST_CHARACTERS = 1000
 """Length of a reason, which a pipe passes on in one piece."""
@@ -37,6 +37,7 @@ def start_worker(failures: Connection | None, _: int) -> None:
         failures: Where it writes the reason of its end; None: only into the log.
     """
     torch.set_num_threads(1)
+    return_free_memory()
     reuse_memory()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
