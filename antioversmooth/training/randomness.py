@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-DRAWS = 2
+DRAWS = 3
 """Version of the draws of a training: a run goes on only with those that it began with.
 
 1: each layer, each erased view and each mixing group has a seed of its own. 2: those of a forward
-pass are drawn together.
+pass are drawn together. 3: noise of random erasing is drawn for the pixels of rectangles alone.
 """
 _GOLDEN = 0x9E3779B97F4A7C15
 """Step of SplitMix64's counter: 2^64 divided by the golden ratio."""

@@ -11,8 +11,8 @@ import torch
 from timm.data.random_erasing import RandomErasing
 
 from antioversmooth.config import RecipeConfig
-from antioversmooth.training.data.boxes import inside
 from antioversmooth.training.data.erasing import Erasing
+from antioversmooth.training.randomness import seed_for
 
 RECIPE = RecipeConfig(epochs=10, global_batch=32, base_lr=1e-3, random_erasing=1.0, mix_group=4)
 VIEWS, SIDE = 4000, 24
@@ -77,8 +77,33 @@ def test_contents_are_normal_numbers_of_their_own_for_each_image() -> None:
     assert len(values.unique()) > 0.99 * len(values)
 
 
-def test_an_empty_rectangle_holds_no_pixel() -> None:
-    low, high = torch.tensor([[0, 0], [3, 1]]), torch.tensor([[0, 0], [4, 3]])
-    found = inside(low, high, 5)
-    assert not found[0].any()
-    assert found[1, 0].nonzero().tolist() == [[3, 1], [3, 2]]
+@pytest.mark.parametrize("mode", ["pixel", "rand"])
+def test_a_group_draws_numbers_for_its_rectangles_alone_one_after_another(mode: str) -> None:
+    """In one draw from the seed of the group; a later rectangle lies on an earlier one."""
+    recipe = replace(RECIPE, random_erasing=0.7, erasing_mode=mode, erasing_count=3)
+    erasing = Erasing(recipe, seed=3)
+    expected = torch.full((40, 2, SIDE, SIDE), 9.0)
+    low, high = erasing.rectangles(range(80, 120), SIDE)
+    for start in range(0, 40, 4):
+        found = []
+        for view in range(start, start + 4):
+            for (top, left), (bottom, right) in zip(low[view], high[view], strict=True):
+                part = expected[view, :, top:bottom, left:right]
+                found += [part] if part.numel() else []
+        numbers = [part.numel() if mode == "pixel" else 2 for part in found]
+        generator = torch.Generator().manual_seed(seed_for(3, "erase", (80 + start) // 4))
+        drawn = torch.empty(sum(numbers)).normal_(generator=generator).split(numbers)
+        for part, values in zip(found, drawn, strict=True):
+            part.copy_(values.view(part.shape if mode == "pixel" else (2, 1, 1)))
+    whole = erasing(torch.full((40, 2, SIDE, SIDE), 9.0), 80)
+    assert torch.equal(whole, expected)
+    # of whole groups, of parts of some, and of one view
+    for first, behind in ((4, 12), (2, 7), (13, 14)):
+        part = erasing(torch.full((behind - first, 2, SIDE, SIDE), 9.0), 80 + first)
+        assert torch.equal(part, expected[first:behind])
+
+
+def test_images_without_a_rectangle_need_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "normal_", None)
+    images = torch.ones(8, 2, SIDE, SIDE)
+    assert Erasing(replace(RECIPE, random_erasing=1e-9), seed=3)(images, 0).eq(1).all()

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from timm.data.mixup import Mixup
 
 from antioversmooth.config import CutmixBox, RecipeConfig
-from antioversmooth.training.data.mixing import Mixing
+from antioversmooth.training.data.mixing import Mixing, _mix
 from antioversmooth.training.randomness import seed_everything, seed_for
 
 RECIPE = RecipeConfig(epochs=10, global_batch=32, base_lr=1e-3, mix_group=4)
@@ -129,6 +129,20 @@ def test_boxes_of_a_pair_are_one_and_those_of_elements_differ(mode: str) -> None
         assert torch.allclose(targets.sum(1), torch.ones(4), atol=1e-6, rtol=0)
         same.append(torch.equal(own[0], own[3]))
     assert all(same) if mode == "pair" else not any(same)
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+def test_a_group_is_mixed_at_once_as_it_is_in_pairs(mode: str) -> None:
+    """On a GPU, and on a CPU."""
+    mixing = Mixing(replace(RECIPE, mix_mode=mode), 5, seed=3)
+    pairs, _ = mixing(images(), LABELS, 64)
+    groups = images()
+    draws = mixing._drawn(64, 16, 8)
+    parts = list(mixing._parts(16, torch.device("cuda")))
+    for rows in parts:
+        _mix(groups[rows], draws[rows])
+    assert len(parts) == 4
+    assert torch.equal(groups, pairs)
 
 
 @pytest.mark.parametrize("box", CutmixBox)

@@ -1,22 +1,21 @@
 """Random erasing (https://arxiv.org/abs/1708.04896), with the distribution of timm's RandomErasing.
 
-timm draws and erases image by image. Here the rectangles of a batch are drawn together, each image
-by the number of its view, and painted together.
+timm draws and erases image by image. Here the rectangles of a batch are drawn together on the host,
+each image by the number of its view. The device draws noise for their pixels alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from antioversmooth.config import RecipeConfig
-from antioversmooth.training.data.boxes import inside
-from antioversmooth.training.randomness import generator_on, rows_by_group, seed_for, uniform
+from antioversmooth.training.randomness import generator_on, seed_for, uniform
 
 MIN_AREA, MAX_AREA = 0.02, 1 / 3
 """Range of the area that an image loses, as a share."""
@@ -24,6 +23,20 @@ MAX_RATIO = 1 / 0.3
 """Largest height over width, and largest width over height, of a rectangle."""
 TRIES = 10
 """Draws of a rectangle; it is left out if it is larger than the image in all of them."""
+
+
+class Rectangle(NamedTuple):
+    """Pixels of a view that are erased."""
+
+    view: int
+    """Number of the view."""
+    rows: slice
+    columns: slice
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
 
 class Erasing:
@@ -36,19 +49,33 @@ class Erasing:
         self.group = max(1, recipe.mix_group)
 
     def __call__(self, images: Tensor, first_view: int) -> Tensor:
-        """The images [B, C, S, S], with rectangles erased.
+        """The images [B, C, S, S], with rectangles erased in place.
+
+        A group is drawn for as a whole, though images may have only a part of its views.
 
         Args:
             first_view: Number of the first image's view; the others follow.
         """
-        side = images.shape[-1]
-        views = range(first_view, first_view + len(images))
-        drawn = torch.from_numpy(np.stack(self.rectangles(views, side), -1))
-        low, high = drawn.to(images.device, non_blocking=True).unbind(-1)
-        for number, content in enumerate(self._contents(images, first_view)):
-            erased = inside(low[:, number], high[:, number], side)
-            images = torch.where(erased, content, images)
+        behind = first_view + len(images)
+        for group, rectangles in self._by_group(first_view, behind, images.shape[-1]).items():
+            contents = self._contents(images, group, [found.size for found in rectangles])
+            for (view, rows, columns), content in zip(rectangles, contents, strict=True):
+                if first_view <= view < behind:
+                    images[view - first_view, :, rows, columns] = content
         return images
+
+    def _by_group(self, first_view: int, behind: int, side: int) -> dict[int, list[Rectangle]]:
+        """The rectangles of each group that has some of these views, and has rectangles."""
+        first = first_view // self.group * self.group
+        views = range(first, -(-behind // self.group) * self.group)
+        low, high = self.rectangles(views, side)
+        found: dict[int, list[Rectangle]] = {}
+        for place in np.argwhere((low < high).all(-1)):
+            view = first + int(place[0])
+            (top, left), (bottom, right) = low[*place].tolist(), high[*place].tolist()
+            rectangle = Rectangle(view, slice(top, bottom), slice(left, right))
+            found.setdefault(view // self.group, []).append(rectangle)
+        return found
 
     def rectangles(
         self, views: Sequence[int], side: int
@@ -66,21 +93,19 @@ class Erasing:
         low = np.floor(places.reshape(*shape, 2) * (side - sides + 1))
         return low.astype(np.int32), (low + sides).astype(np.int32)
 
-    def _contents(self, images: Tensor, first_view: int) -> Sequence[Tensor]:
-        """The content of each rectangle, broadcastable to the images."""
+    def _contents(
+        self, images: Tensor, group: int, sizes: Sequence[tuple[int, int]]
+    ) -> Sequence[Tensor]:
+        """The content of each rectangle of a group, broadcastable to [C, height, width]."""
         if self.mode == "const":
-            return [images.new_zeros(())] * self.count
-        number, channels, side, _ = images.shape
-        per_image = (channels, side, side) if self.mode == "pixel" else (self.count, channels, 1, 1)
-        normal = images.new_empty(number, *per_image)
+            return [images.new_zeros(())] * len(sizes)
+        channels = images.shape[1]
+        shapes = [(channels, *(size if self.mode == "pixel" else (1, 1))) for size in sizes]
+        numbers = [math.prod(shape) for shape in shapes]
         generator = generator_on(images.device)
-
-        def fill(group: int, part: Tensor) -> None:
-            generator.manual_seed(seed_for(self.seed, "erase", group))
-            part.normal_(generator=generator)
-
-        rows_by_group(first_view, normal, self.group, fill)
-        return [normal] * self.count if self.mode == "pixel" else normal.unbind(1)
+        generator.manual_seed(seed_for(self.seed, "erase", group))
+        normal = images.new_empty(sum(numbers)).normal_(generator=generator)
+        return [part.view(shape) for part, shape in zip(normal.split(numbers), shapes, strict=True)]
 
 
 def _sides(

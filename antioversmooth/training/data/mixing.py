@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from timm.data.mixup import Mixup, mixup_target, one_hot, rand_bbox, rand_bbox_minmax
@@ -13,34 +14,25 @@ from torch import Tensor
 
 from antioversmooth.config import CutmixBox, RecipeConfig
 from antioversmooth.methods.losses import PatchTargets
-from antioversmooth.training.data.boxes import inside
 from antioversmooth.training.randomness import seed_for
 
-Draw = tuple[float, float, float, float, int, int, int, int]
-"""Weights of the own and of the partner's pixels outside the box, their shares of the target, and
-the box within which the partner's pixels are: first row and column, and those behind the last."""
-UNMIXED: Draw = (1.0, 0.0, 1.0, 0.0, 0, 0, 0, 0)
+
+class Draw(NamedTuple):
+    """How an image is mixed with its partner."""
+
+    own: float
+    """Weight of its own pixels within the box; 1 outside."""
+    partners: float
+    """Weight of the partner's pixels within the box; 0 outside."""
+    own_share: float
+    """Of its target."""
+    partners_share: float
+    rows: slice
+    """Of the box: all of the image in Mixup."""
+    columns: slice
 
 
-class MixedPixels:
-    """How the images of a batch are mixed, on the device.
-
-    Args:
-        draws: One of `Draw` for each image; [B, 8].
-    """
-
-    def __init__(self, draws: npt.NDArray[np.float32], device: torch.device) -> None:
-        table = torch.from_numpy(draws).to(device, non_blocking=True)
-        self.weights, self.shares, self.low, self.high = table.split(2, dim=1)
-        self.cuts = bool((draws[:, 4:6] < draws[:, 6:]).any())
-
-    def of_pixels(self, side: int) -> tuple[Tensor, Tensor]:
-        """Weights of the own and of the partner's pixels; [B, 1, 1 or S, 1 or S]."""
-        own, partners = self.weights[:, :, None, None].split(1, dim=1)
-        if not self.cuts:
-            return own, partners
-        box = inside(self.low, self.high, side)
-        return own.masked_fill(box, 0), partners.masked_fill(box, 1)
+UNMIXED = Draw(1.0, 0.0, 1.0, 0.0, slice(0), slice(0))
 
 
 class Mixing:
@@ -74,14 +66,16 @@ class Mixing:
         smoothing = self.recipe.label_smoothing
         if not self.recipe.mixes:
             return images, mixup_target(labels, self.num_classes, smoothing=smoothing)
-        mixed = self._drawn(images, first_view, images.shape[-1])
-        own, partners = mixed.of_pixels(images.shape[-1])
-        other = self._partners(images).mul_(partners)
-        own_share, other_share = mixed.shares.split(1, dim=1)
+        draws = self._drawn(first_view, len(images), images.shape[-1])
+        for rows in self._parts(len(images), images.device):
+            _mix(images[rows], draws[rows])
+        shares = np.array([(draw.own_share, draw.partners_share) for draw in draws], np.float32)
+        on_device = torch.from_numpy(shares).to(images.device, non_blocking=True)
+        own_share, other_share = on_device.split(1, dim=1)
         rest = smoothing / self.num_classes
         targets = one_hot(labels, self.num_classes, on_value=1 - smoothing + rest, off_value=rest)
         targets = targets * own_share + self._partners(targets) * other_share
-        return images.mul_(own).add_(other), targets
+        return images, targets
 
     def patch_targets(
         self, labels: Tensor, first_view: int, image_size: int, patch_size: int
@@ -96,8 +90,9 @@ class Mixing:
         """
         smoothing = self.recipe.label_smoothing
         own = mixup_target(labels, self.num_classes, smoothing=smoothing)
-        share, _ = self._drawn(labels, first_view, image_size).of_pixels(image_size)
-        share = share.expand(-1, -1, image_size, image_size)
+        share = torch.ones(len(labels), 1, image_size, image_size, device=labels.device)
+        for draw, images in _runs(self._drawn(first_view, len(labels), image_size)):
+            share[images, :, draw.rows, draw.columns] = draw.own
         return PatchTargets(own, self._partners(own), F.avg_pool2d(share, patch_size).flatten(1))
 
     def _partners(self, values: Tensor) -> Tensor:
@@ -105,12 +100,25 @@ class Mixing:
         groups: Tensor = values.unflatten(0, (-1, self.recipe.mix_group))
         return groups.flip(1).flatten(0, 1)
 
-    def _drawn(self, batch: Tensor, first_view: int, side: int) -> MixedPixels:
-        """The draws for as many images as the batch has, on its device."""
+    def _drawn(self, first_view: int, number: int, side: int) -> list[Draw]:
+        """The draws for as many images."""
         size = self.recipe.mix_group
-        first, number = first_view // size, len(batch) // size
-        draws = [draw for i in range(first, first + number) for draw in self._of_group(i, side)]
-        return MixedPixels(np.array(draws, np.float32), batch.device)
+        groups = range(first_view // size, (first_view + number) // size)
+        return [draw for group in groups for draw in self._of_group(group, side)]
+
+    def _parts(self, number: int, device: torch.device) -> Iterator[slice]:
+        """The images that are mixed at once, whose partners are among them and in reverse order.
+
+        On a GPU a group, so that little is launched; on a CPU two images, which its cache holds.
+        """
+        size = self.recipe.mix_group
+        for first in range(0, number, size):
+            if device.type != "cpu":
+                yield slice(first, first + size)
+                continue
+            for place in range(size // 2):
+                apart = size - 1 - 2 * place
+                yield slice(first + place, first + place + apart + 1, apart)
 
     def _of_group(self, number: int, side: int) -> list[Draw]:
         """The draws of a group, one for each image, as timm makes them and in its order."""
@@ -128,11 +136,12 @@ class Mixing:
         if share == 1:
             return UNMIXED
         if not cuts:
-            return share, 1 - share, share, 1 - share, 0, 0, 0, 0
+            whole = slice(0, side)
+            return Draw(float(share), float(1 - share), share, 1 - share, whole, whole)
         top, bottom, left, right = self._box(share, side)
         # of the own image, in what the edges leave of the box; as exact as the draw
         share = type(share)(1 - (bottom - top) * (right - left) / side**2)
-        return 1.0, 0.0, share, 1 - share, top, left, bottom, right
+        return Draw(0.0, 1.0, share, 1 - share, slice(top, bottom), slice(left, right))
 
     def _box(self, share: float, side: int) -> tuple[int, int, int, int]:
         """First row, the one behind the last, and the same of the columns.
@@ -150,3 +159,25 @@ class Mixing:
         reach = int(side * np.sqrt(1 - share)) // 2
         top, left = max(0, row - reach), max(0, column - reach)
         return top, min(side, row + reach), left, min(side, column + reach)
+
+
+def _mix(images: Tensor, draws: Sequence[Draw]) -> None:
+    """Mixes images [number, C, S, S] in place, each with the one that is as far from the end."""
+    runs = list(_runs(draws))
+    originals = images if len(runs) == 1 else images.clone()
+    for draw, run in runs:
+        if draw.partners == 0:
+            continue
+        mirrored = slice(len(images) - run.stop, len(images) - run.start)
+        partners = originals[mirrored, :, draw.rows, draw.columns].flip(0)
+        within = images[run, :, draw.rows, draw.columns]
+        within.mul_(draw.own).add_(partners.mul_(draw.partners))
+
+
+def _runs(draws: Sequence[Draw]) -> Iterator[tuple[Draw, slice]]:
+    """Each draw, and the images one after another that have it."""
+    start = 0
+    for draw, same in groupby(draws):
+        stop = start + len(list(same))
+        yield draw, slice(start, stop)
+        start = stop
