@@ -121,6 +121,8 @@ class CheckpointWriter:
         self.is_superseded = is_superseded
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
+        self._own: set[Checkpoint] = set()
+        """Those that are known to be of the run; a file is never written twice."""
 
     def save(self, state: State, *, step: int, best_step: int | None) -> None:
         """Copies the state and hands it to the writer, after the checkpoint before is written.
@@ -160,7 +162,22 @@ class CheckpointWriter:
             return
         checkpoint = Checkpoint.named(self.run.checkpoints_dir, step, self.attempt)
         save_state(checkpoint, state)
-        _delete_all_but(self.run, best_step)
+        self._own.add(checkpoint)
+        self._delete_all_but(best_step)
+
+    def _delete_all_but(self, best_step: int | None) -> None:
+        """Deletes checkpoints of the run but the newest ones and the best; those of others stay."""
+        own = [c for c in list_checkpoints(self.run.checkpoints_dir) if self._is_own(c)]
+        counted = [checkpoint for checkpoint in self.run.checkpoints() if checkpoint in own]
+        kept = counted[:KEPT] + [c for c in counted if c.step == best_step]
+        for checkpoint in own:
+            if checkpoint not in kept:
+                checkpoint.delete()
+
+    def _is_own(self, checkpoint: Checkpoint) -> bool:
+        if checkpoint not in self._own and _foreign(self.run, checkpoint) is None:
+            self._own.add(checkpoint)
+        return checkpoint in self._own
 
 
 def save_state(checkpoint: Checkpoint, state: State) -> None:
@@ -172,16 +189,6 @@ def save_state(checkpoint: Checkpoint, state: State) -> None:
     digest = hashlib.sha256(content).hexdigest()
     files.write_atomic(checkpoint.checksum_path, f"{digest}  {checkpoint.path.name}\n")
     files.write_atomic(checkpoint.path, content)
-
-
-def _delete_all_but(run: Run, best_step: int | None) -> None:
-    """Deletes checkpoints of the run but the newest ones and the best; those of others stay."""
-    own = [c for c in list_checkpoints(run.checkpoints_dir) if _foreign(run, c) is None]
-    counted = [checkpoint for checkpoint in run.checkpoints() if checkpoint in own]
-    kept = counted[:KEPT] + [c for c in counted if c.step == best_step]
-    for checkpoint in own:
-        if checkpoint not in kept:
-            checkpoint.delete()
 
 
 def remove_leftovers(run: Run) -> None:
