@@ -185,7 +185,7 @@ def test_seeds_are_different_whole_numbers(
         cli.main(["status", "deit_s12", f"--seeds={seeds}"])
     assert ended.value.code == 2
     assert (
-        f"{seeds!r} is no list of seeds: different whole numbers, as in 0,1,2"
+        f"{seeds!r} is not a list of seeds: different whole numbers, as in 0,1,2"
         in capsys.readouterr().err
     )
 
@@ -229,9 +229,9 @@ def test_seeds_are_different_whole_numbers(
             ["export-model", "run", "dir", "--license", "nonsense"],
             "'nonsense' is no name of a licence on the hub, there are mit, apache-2.0, ...;",
         ),
-        (["ui", "--port", "99999"], "argument --port: '99999' is no port: 0 to 65535"),
-        (["ui", "--every", "-1"], "argument --every: '-1' is no number of seconds above 0"),
-        (["ui", "--every", "0"], "argument --every: '0' is no number of seconds above 0"),
+        (["ui", "--port", "99999"], "argument --port: '99999' is not a port: 0 to 65535"),
+        (["ui", "--every", "-1"], "argument --every: '-1' must be a number of seconds above 0"),
+        (["ui", "--every", "0"], "argument --every: '0' must be a number of seconds above 0"),
         (["schema", "rows"], "invalid choice: 'rows'"),
     ],
 )

@@ -270,7 +270,7 @@ def test_a_run_that_needs_itself_is_refused(make_run: MakeRun) -> None:
             f"upstream: {run.upstream and run.upstream.dir}", f"upstream: {run.dir}"
         )
     )
-    with pytest.raises(ResultError, match="needs itself"):
+    with pytest.raises(ResultError, match="depends on itself"):
         Run.load(run.dir)
 
 
@@ -356,7 +356,7 @@ def test_a_circle_of_starts_is_refused(experiments: Path, tmp_path: Path) -> Non
     request = spec.load(
         [experiments / "cait_s24.yaml"], ["profile=mini", "recipe.init_from='run:cait_s24'"]
     )
-    with pytest.raises(SpecError, match="need itself"):
+    with pytest.raises(SpecError, match="depends on itself"):
         request.plan([0], tmp_path)
 
 

@@ -74,9 +74,11 @@ def seeds(text: str) -> list[int]:
     parts = text.split(",")
     numbers = [int(part) for part in parts if part.strip().isdecimal()]
     if numbers and max(numbers) > MOST_SEED:
-        raise argparse.ArgumentTypeError(f"{max(numbers)} is no seed: the largest is {MOST_SEED}")
+        raise argparse.ArgumentTypeError(
+            f"{max(numbers)} is too large for a seed: the largest is {MOST_SEED}"
+        )
     if len(set(numbers)) < len(parts):
-        message = f"{text!r} is no list of seeds: different whole numbers, as in 0,1,2"
+        message = f"{text!r} is not a list of seeds: different whole numbers, as in 0,1,2"
         raise argparse.ArgumentTypeError(message)
     return numbers
 
@@ -84,21 +86,25 @@ def seeds(text: str) -> list[int]:
 def seconds(text: str) -> float:
     """A positive number of seconds."""
     if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0 (no unit)")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be a number of seconds above 0, without a unit"
+        )
     return float(text)
 
 
 def port(text: str) -> int:
     """A TCP port."""
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
     return int(text)
 
 
 def minutes(text: str) -> float:
     """A positive number of minutes."""
     if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of minutes above 0 (no unit)")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} must be a number of minutes above 0, without a unit"
+        )
     return float(text)
 
 
@@ -106,7 +112,7 @@ def num_images(text: str) -> int:
     """A positive number of images."""
     number = int(text) if text.isdecimal() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of images from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of images from 1 on")
     return number
 
 
@@ -114,7 +120,7 @@ def share(text: str) -> tuple[int, int]:
     """Number of a share, and of all shares."""
     number, _, total = text.partition("/")
     if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no share, as 3/8 for the third of eight")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a part K/N, such as 3/8 for part 3 of 8")
     return int(number), int(total)
 
 

@@ -109,8 +109,8 @@ class Experiment(Config):
             return
         if self.recipe.epochs > 0 and not self.recipe.cuts:
             expected = (
-                f"above 0, with recipe.mix_prob: a loss of {method.title} learns from images that"
-                " CutMix cuts; or give it the weight 0"
+                f"above 0, and so recipe.mix_prob, because a loss of {method.title} needs"
+                " images that CutMix cuts; or set the weight of that loss to 0"
             )
             also = ("recipe.mix_prob", "model.method_options")
             yield Broken("recipe.cutmix", self.recipe.cutmix, expected, also=also)

@@ -78,7 +78,9 @@ def add_method(
         named.place(model, chosen, names, layout=layout, images=images)
         return _record(model, [chosen])
     if layout is not None or images is not None:
-        raise ModelError("layout and images are about named layers, and no layers are named")
+        raise ModelError(
+            "layout and images describe named layers: add layers=[...], or leave them out"
+        )
     try:
         return add_methods(model, [chosen], class_token_in_mean=class_token_in_mean)
     except supported.UnknownLayers as err:
@@ -113,15 +115,13 @@ def add_scaling(
     """
     _require_module(model)
     if not attnscale and not featscale:
-        raise ModelError(
-            "add_scaling adds attnscale=True, featscale=True or both, and neither is asked for"
-        )
+        raise ModelError("add_scaling needs attnscale=True, featscale=True or both")
     if mask_aware and not attnscale:
-        raise ModelError("mask_aware is a form of AttnScale, which is not asked for")
+        raise ModelError("mask_aware has no effect without attnscale=True")
     chosen: list[Method] = [AttnScale(mask_aware=mask_aware)] if attnscale else []
     scaled = FeatScale(variant=variant)
     if not featscale and ScalingVariant(variant) is not ScalingVariant.released:
-        raise ModelError("variant is a form of FeatScale, which is not asked for")
+        raise ModelError("variant has no effect without featscale=True")
     chosen += [scaled] if featscale else []
     for method in chosen:
         _require_means_with_forms(model, method, class_token_in_mean=class_token_in_mean)

@@ -68,8 +68,8 @@ class HeadMixing(nn.Module):
     def _require_whole_groups(self, images: int) -> None:
         if images % self.group:
             raise ModelError(
-                f"re-attention normalises over groups of {self.group} images, and {images} are no"
-                " multiple of it: drop a smaller last batch, or choose another group"
+                f"a batch of {images} images is not a multiple of re-attention's group of"
+                f" {self.group} images: drop a smaller last batch, or choose another group"
             )
 
     def _normalised(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:

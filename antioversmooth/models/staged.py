@@ -56,7 +56,9 @@ class StagedVisionTransformer(VisionTransformer):
             ModelError: With a mask, whose size could not fit all blocks.
         """
         if attn_mask is not None or is_causal:
-            raise ModelError("tokens that enter late know no attention masks: call without one")
+            raise ModelError(
+                "late tokens do not support attention masks: call the model without one"
+            )
         x = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(x))))
         prefix, patches = x[:, : self.num_prefix_tokens], x[:, self.num_prefix_tokens :]
         blocks = list(self.blocks)
@@ -81,7 +83,7 @@ class StagedVisionTransformer(VisionTransformer):
             ModelError: Always.
         """
         raise ModelError(
-            "forward_intermediates does not know tokens that enter late: hook the blocks instead"
+            "forward_intermediates does not support late tokens: use forward hooks on the blocks"
         )
 
 
@@ -135,12 +137,14 @@ def require_plain_block(model: VisionTransformer) -> None:
     norms: tuple[Any, ...] = (block.norm1, block.norm2)
     for norm in norms:
         if norm.state_dict().keys() != type(norm)(1).state_dict().keys():
-            raise ModelError("class attention has norms with all their parameters")
+            raise ModelError(
+                "class attention needs norms with weight and bias, and blocks.0 has others"
+            )
     if attention.gate is not None:
-        raise ModelError("class attention has no gate, and blocks.0.attn has one")
+        raise ModelError("class attention does not support the gate of blocks.0.attn")
     projections: list[Any] = [block.get_submodule(name) for name in ("attn.proj", "mlp.fc1")]
     if any(linear.bias is None for linear in projections):
-        raise ModelError("class attention has a bias in each projection, and blocks.0 has none")
+        raise ModelError("class attention needs a bias in each projection, and blocks.0 has none")
 
 
 def _another_form(name: str, part: object) -> ModelError:

@@ -43,7 +43,9 @@ class ValueTransformer(VisionTransformer):
             ModelError: With a mask.
         """
         if attn_mask is not None or is_causal:
-            raise ModelError("values of the first layer know no attention masks: call without one")
+            raise ModelError(
+                "NeuTRENO does not support attention masks: call the model without one"
+            )
         x = self.norm_pre(self.patch_drop(self._pos_embed(self.patch_embed(x))))
         first, *others = self.blocks
         first_values = first.attn.value(first.norm1(x))  # type: ignore[union-attr, operator]
@@ -68,8 +70,7 @@ class ValueTransformer(VisionTransformer):
             ModelError: Always.
         """
         raise ModelError(
-            "forward_intermediates does not know the values of the first layer: hook the blocks"
-            " instead"
+            "NeuTRENO does not support forward_intermediates: use forward hooks on the blocks"
         )
 
 

@@ -95,9 +95,10 @@ def check_gpu_memory(config: Experiment, placement: Placement) -> None:
     fewest = "" if stated else ", the fewest that stay together,"
     wider = f"GPUs of {memory.gpu_gib(peak)} GiB or more"
     raise SpecError(
-        f"a step with {placement.device_batch} samples a pass{fewest} takes {memory.gib(peak)} of a"
-        f" GPU. Of cluster.gpu_mem_gb = {config.cluster.gpu_mem_gb:g} tensors may take"
-        f" {memory.gib(max(room, 0))}; CUDA, NCCL and gaps between tensors take the rest."
+        f"a step with micro-batches of {placement.device_batch} samples{fewest} needs"
+        f" {memory.gib(peak)} of GPU memory. With cluster.gpu_mem_gb ="
+        f" {config.cluster.gpu_mem_gb:g}, tensors may take {memory.gib(max(room, 0))}; CUDA, NCCL"
+        " and gaps between tensors take the rest."
         f" What fits: {'; '.join([*_fitting(config, placement.processes), wider])}",
         where=f"{config.name}: {key}",
     )

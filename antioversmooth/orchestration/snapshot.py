@@ -157,7 +157,7 @@ def _require_unaltered(snapshot: Snapshot, expected: Mapping[str, str]) -> None:
         return
     names = sorted({name for name, _ in found.items() ^ expected.items()})
     raise LaunchError(
-        f"{snapshot.path} is not the code that its name stands for: {and_more(names, 3)} changed,"
-        " came or went since it was copied, and runs would run other code under its id; move it"
-        " away when no job runs from it, and launch again: that copies the code anew"
+        f"{snapshot.path} is not the code that its name stands for. Edited, added or removed since"
+        f" it was copied: {and_more(names, 3)}. Move the folder away when no job runs from it, and"
+        " launch again: this copies the code again"
     )

@@ -264,7 +264,7 @@ def require_agreement(
     derived = derive_cheaply(experiment, seed, attempts, epochs)
     wrong = next((one for one in compare(result, derived) if not one.agrees), None)
     if wrong is not None:
-        raise ResultError(f"{directory}/{wrong}; whoever edited one of them knows which is right")
+        raise ResultError(f"{directory}/{wrong}; one of them was edited: restore it")
 
 
 _ABSENT = object()

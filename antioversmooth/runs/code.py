@@ -133,9 +133,9 @@ def require_launched_code(run_dir: Path, *, from_snapshot: bool = True) -> None:
     is_there = not from_snapshot or folder.resolve() == Path(str(place)).resolve()
     if code != launched or not is_there:
         raise LaunchError(
-            f"{run_dir}: this process runs the code {code} of {folder}, and the newest launch"
-            f" recorded the snapshot {launched} in {place}: the snapshot or the import path was"
-            " changed since; launch the run again"
+            f"{run_dir}: this process runs the code {code} of {folder}, but the newest launch"
+            f" recorded the snapshot {launched} in {place}. The snapshot or the import path has"
+            " changed since then; launch the run again"
         )
 
 

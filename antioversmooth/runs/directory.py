@@ -331,7 +331,7 @@ class Run:
             role: _place(directory, content[role]) for role in ORIGINS.values() if content.get(role)
         }
         if not {directory, *chain}.isdisjoint(places.values()):
-            raise ResultError(f"{path} says that the run needs itself")
+            raise ResultError(f"{path}: the run depends on itself")
         before = {role: cls._load(place, (*chain, directory)) for role, place in places.items()}
         try:
             weights = weight_ids(experiment, before, content["files"])

@@ -59,7 +59,7 @@ def _plan_seeds(
         if kind != "run":
             continue
         if name in (*chain, experiment.name):
-            raise SpecError(f"{name} would need itself", where=f"{experiment.name}: recipe.{field}")
+            raise SpecError(f"{name} depends on itself", where=f"{experiment.name}: recipe.{field}")
         chain_below = (*chain, experiment.name)
         before[role] = _plan_seeds(upstream(name), seeds, results, upstream, chain_below)
     for field, role in ORIGINS.items():

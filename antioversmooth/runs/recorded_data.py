@@ -64,12 +64,11 @@ def require_same_data(run: Run, found: Mapping[str, Any]) -> None:
     if key is None:
         return
     then, now = began.get("root"), run.experiment.data.root
-    put_back = "the images there are others now: put those back"
-    there = put_back if then == now else f"go on with data.root={then}"
+    there = "put the images back" if then == now else f"continue with data.root={then}"
     raise DataError(
-        f"data.root: {run.name} began on the images of {then}, and those of {now} are others by the"
+        f"data.root: {run.name} began with the images of {then}. Those of {now} differ by the"
         f" {_WHAT[key]} ({str(began[key])[:12]} then, {str(found[key])[:12]} now); {there}, or move"
-        f" {run.dir} away to begin anew"
+        f" {run.dir} away to start again"
     )
 
 

@@ -79,7 +79,7 @@ def read_spec(path: Path) -> RecordedSpec:
         raise ResultError(f"{path} cannot be read: it holds an interpolation, which no run writes")
     content = {"files": {}, **content} if isinstance(content, dict) else {}
     if wrong := [key for key, kinds in _TYPES.items() if not isinstance(content.get(key), kinds)]:
-        raise ResultError(f"{path} cannot be read: it does not say what is its {', '.join(wrong)}")
+        raise ResultError(f"{path} cannot be read: it has no valid {', '.join(wrong)}")
     try:
         if written:
             return RecordedSpec(content, *_experiment_of(written["section"]))

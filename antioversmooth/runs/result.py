@@ -71,7 +71,7 @@ def scores(epochs: Sequence[Record], config: Experiment) -> dict[str, Any]:
         raise ResultError(f"{config.name}: {reason}")
     final = {key: epochs[-1][key] for key in FINAL_METRICS if key in epochs[-1]}
     if wrong := next(impossible(final), None):
-        raise ResultError(f"{config.name}: after the last step, {wrong}: this is no result")
+        raise ResultError(f"{config.name}: invalid result after the last step: {wrong}")
     at_start = {"start": _start(epochs[0])} if epochs[0].get(START_TOP1) in PERCENT else {}
     return {"metrics": final, "best": _best(epochs, config.recipe.epochs), **at_start}
 

@@ -100,11 +100,11 @@ def test_a_setting_without_an_effect_is_refused(build: Build) -> None:
                 add_method(build(backbone), method, class_token_in_mean=False)
     with pytest.raises(ModelError, match="mask_aware has no effect on VisionTransformer"):
         add_scaling(build("vit"), attnscale=True, mask_aware=True)
-    with pytest.raises(ModelError, match="mask_aware is a form of AttnScale"):
+    with pytest.raises(ModelError, match="mask_aware has no effect without attnscale=True"):
         add_scaling(build("swin"), featscale=True, mask_aware=True)
-    with pytest.raises(ModelError, match="variant is a form of FeatScale"):
+    with pytest.raises(ModelError, match="variant has no effect without featscale=True"):
         add_scaling(build("vit"), attnscale=True, variant="paper")
-    with pytest.raises(ModelError, match="no layers are named"):
+    with pytest.raises(ModelError, match="layout and images describe named layers"):
         add_method(build("vit"), "featscale", layout="NLC")
 
 

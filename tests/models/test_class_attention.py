@@ -102,8 +102,8 @@ def test_other_models_are_refused(build: Build, kind: str, options: Any, message
         ({"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}, "blocks.0.mlp is a .*GluMlp"),
         ({"mlp_layer": SwiGLU}, "blocks.0.mlp is a .*SwiGLU"),
         ({"attn_layer": "diff"}, "blocks.0.attn is a .*DiffAttention"),
-        ({"proj_bias": False}, "has a bias in each projection"),
-        ({"norm_layer": partial(nn.LayerNorm, eps=1e-6, bias=False)}, "norms with all"),
+        ({"proj_bias": False}, "needs a bias in each projection"),
+        ({"norm_layer": partial(nn.LayerNorm, eps=1e-6, bias=False)}, "norms with weight and bias"),
         ({"block_fn": ResPostBlock}, "blocks.0 is a .*ResPostBlock"),
     ],
 )
@@ -114,7 +114,7 @@ def test_a_form_that_its_blocks_lack_is_refused(form: dict[str, Any], message: s
 def test_a_gate_is_refused(build: Build) -> None:
     model: Any = build("vit")
     model.blocks[0].attn.gate = nn.Linear(24, 24)
-    assert_refused(model, "has no gate")
+    assert_refused(model, "does not support the gate")
 
 
 def test_a_norm_that_a_method_changed_is_refused(build: Build) -> None:

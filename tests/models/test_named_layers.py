@@ -213,7 +213,7 @@ def test_a_layer_that_does_not_fit_is_refused_and_the_model_stays(
         ("patchdiversity", {}, "Patch diversity needs more"),
         ("featscale", {"layout": "NLC"}, r"mixer gives \[3, 6, 32, 32\], which is not NLC"),
         ("featscale", {"class_token_in_mean": False}, "has no effect on named layers"),
-        ("featscale", {"layers": []}, "layers names none"),
+        ("featscale", {"layers": []}, "layers is empty"),
         ("featscale", {"images": torch.zeros(2, 4, 8, 8)}, r"a trial .* \[2, 4, 8, 8\] failed"),
         ("featscale", {"images": None}, "does not say what images it takes"),
     ],

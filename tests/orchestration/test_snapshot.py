@@ -256,7 +256,9 @@ def test_an_altered_snapshot_is_refused_by_name_and_left_as_it_is(
     alter(first.path)
     before = sorted(path.name for path in first.path.rglob("*"))
     for look in (snapshot.take, snapshot.describe):
-        with pytest.raises(LaunchError, match=f"{first.path} is not the code .*move it away"):
+        with pytest.raises(
+            LaunchError, match=f"{first.path} is not the code .*Move the folder away"
+        ):
             look(tmp_path, project)
     assert sorted(path.name for path in first.path.rglob("*")) == before
     first.path.rename(tmp_path / "away")

@@ -111,7 +111,7 @@ def test_a_run_does_not_resume_with_other_images(
         train(folder_run("runtime.max_steps=2"))
     elsewhere = folder_run(f"data.root={tmp_path}/others")
     told = (
-        rf"began on the images of {tmp_path}/images, and those of {tmp_path}/others are others by"
+        rf"began with the images of {tmp_path}/images\. Those of {tmp_path}/others differ by"
         r" the content"
     )
     with pytest.raises(DataError, match=told):
@@ -145,7 +145,7 @@ def test_a_run_resumes_if_only_names_were_recorded_or_nothing_was_saved(
         path.write_text(spoilt)
         preflight.check_inputs([others])
     files.write_json(path, {"data": {**recorded["data"], "fingerprint": "another"}})
-    with pytest.raises(DataError, match=r"others by the names"):
+    with pytest.raises(DataError, match=r"differ by the names"):
         preflight.check_inputs([others])
     for kept in run.checkpoints_dir.iterdir():
         kept.unlink()

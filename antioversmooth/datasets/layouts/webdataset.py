@@ -141,9 +141,9 @@ def _only(shard: Path, key: str, what: str, parts: list[Member]) -> Member:
     if len(parts) > 1:
         names = " and ".join(part.name for part in parts[:2])
         raise DataError(
-            f"{shard}: sample {key} has {len(parts)} instead of one {what}: {names}; a key ends at"
-            " the first dot of the file name, so that these are one sample: write the shards"
-            " with keys without dots, and one image a sample"
+            f"{shard}: sample {key} has {len(parts)} instead of one {what}: {names}. The key of a"
+            " sample ends at the first dot of a file name; write the shards with keys without"
+            " dots, and one image per sample"
         )
     if not parts:
         raise DataError(f"{shard}: sample {key} has no {what}")

@@ -72,7 +72,7 @@ def find_layers(model: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
             raise ModelError(f"this {kind} has no layer {name}; {did_you_mean(name, modules)}")
         found |= matching
     if not found:
-        raise ModelError("layers names none, so the model would stay as it is")
+        raise ModelError("layers is empty, so the model would not change")
     return found
 
 

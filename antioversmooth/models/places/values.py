@@ -34,8 +34,8 @@ def require_supported(model: Any, method: ValueMethod) -> None:
             raise ModelError(f"{refused}: {name} is in a {supported.path_of(type(block))}")
         if layer.attn_drop.p > 0:
             raise ModelError(
-                f"{refused}: {name} has dropout on attention weights, which would fall on the"
-                " values, too"
+                f"{refused}: {name} has dropout on attention weights, which would also drop"
+                " values of the first layer"
             )
         if not isinstance(layer.norm, nn.Identity):
             raise ModelError(f"{refused}: {name} has a norm in front of its projection")

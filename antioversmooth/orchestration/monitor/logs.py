@@ -102,7 +102,7 @@ def show(run: Run, out: TextIO, *, rank: int = 0) -> None:
         return
     if not found:
         raise LaunchError(
-            f"the logs of {run.name} are empty; `status` tells how far it is: {run.dir}"
+            f"the logs of {run.name} are empty; `status` shows its progress: {run.dir}"
         )
     printer = Printer(out)
     for path in found:

@@ -57,6 +57,6 @@ def _outermost(paths: Iterable[Path]) -> list[Path]:
     found = {path.absolute() for path in paths}
     for path in found:
         if {":", ","} & {*str(path)}:
-            message = f"a container cannot mount {path}: move it where no name holds : or ,"
+            message = f"a container cannot mount {path}: move it to a path without : and ,"
             raise LaunchError(message)
     return sorted(path for path in found if not found & {*path.parents})

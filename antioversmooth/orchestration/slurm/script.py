@@ -262,7 +262,7 @@ def _readable_by_slurm(path: Path) -> str:
     text = str(path)
     if not text.isprintable() or set(text) & set("%\\'\""):
         raise LaunchError(
-            f"SLURM cannot use the path {text!r}: move it where no name holds %, \\, quotes or line"
+            f"SLURM cannot use the path {text!r}: move it to a path without %, \\, quotes and line"
             " ends"
         )
     return text

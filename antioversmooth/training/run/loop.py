@@ -123,10 +123,10 @@ class Trainer:
         began_with = state.get("draws", 1)
         if began_with != DRAWS and self.step < self.config.total_steps:
             raise CheckpointError(
-                f"{self.run.name} was begun by code that draws masks, erased rectangles and factors"
-                f" of drop path in another way (version {began_with}, here {DRAWS}): its numbers"
-                " would change at this step. Go on with the code that began it (the snapshot in"
-                f" {self.run.attempts_path.name}), or delete {self.run.dir} and begin again"
+                f"{self.run.name} was started by code that draws random numbers in another way"
+                f" (version {began_with}, here {DRAWS}). To continue it, use the code that started"
+                f" it (the snapshot in {self.run.attempts_path.name}); to start again with this"
+                f" code, delete {self.run.dir}"
             )
         self.learner.load_state(state)
         self.meter.load_state(state["meter"])
