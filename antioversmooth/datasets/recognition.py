@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -65,6 +66,8 @@ def class_folders(path: Path) -> Path:
     """
     if not path.is_dir():
         raise DataError(f"{path} is no folder of class folders")
+    if _huggingface(path, None):
+        raise DataError(f"{path} has validation images already; leave --split out")
     if inner := _data_set_below(path):
         raise DataError(f"{path} holds a data set in a folder of it: name {inner}")
     folders = {folder.name: folder for folder in _folders(path)}
@@ -192,12 +195,14 @@ def _huggingface(root: Path, label: str | None) -> DataConfig | None:
         return None
     train, val = _pair(splits)
     if val is None:
+        loader = "load_dataset" if _splits_on_disk(root) is None else "load_from_disk"
+        split = f"[{train!r}]" if train else ""
         raise DataError(
             f"{root}: a Hugging Face data set without validation images; make some in Python:"
-            " images = datasets.load_from_disk(DIR), of Parquet files load_dataset(DIR)['train'];"
-            " halves = images.train_test_split(0.2,"
-            " stratify_by_column='label'); datasets.DatasetDict(train=halves['train'],"
-            " validation=halves['test']).save_to_disk(NEWDIR)"
+            f" images = datasets.{loader}({str(root)!r}){split};"
+            f" halves = images.train_test_split(0.2, stratify_by_column={label or 'label'!r});"
+            " datasets.DatasetDict(train=halves['train'], validation=halves['test'])"
+            ".save_to_disk(NEWDIR)"
         )
     return _config(root, DataSource.huggingface, train, val, label)
 
@@ -278,9 +283,9 @@ def _image_folder(root: Path, label: str | None) -> DataConfig:
         raise DataError(f"{root} is no data set: {difference}") from None
     raise DataError(
         f"{root}: class folders of images, and no validation images. `antioversmooth data"
-        f" {root} --split NEWDIR` makes some: a fifth of each class, as links in a new folder;"
-        " nothing is moved. Where several images show one object, divide them by hand into"
-        " train/<class>/ and val/<class>/, an object on one side alone"
+        f" {shlex.quote(str(root))} --split NEWDIR` makes some: a fifth of each class, as links in"
+        " a new folder; nothing is moved. Where several images show one object, divide them by hand"
+        " into train/<class>/ and val/<class>/, an object on one side alone"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets.images import ArrayImages, FileImages, Images
-from antioversmooth.datasets.layouts.huggingface import TableImages
+from antioversmooth.datasets.layouts.huggingface import TableImages, shared_rows
 from antioversmooth.errors import DataError, and_more
 
 KINDS = {"train": "training", "val": "validation"}
@@ -55,7 +55,7 @@ def check_no_image_in_both(config: DataConfig, train: Images, val: Images) -> No
 
 
 def _shared(train: Images, val: Images) -> str:
-    """A file that holds images of both splits; empty where there is none."""
+    """A file that holds images of both splits, or rows of both; empty where there are none."""
     if isinstance(train, FileImages) and isinstance(val, FileImages):
         if not train.archives and os.path.realpath(train.root) != os.path.realpath(val.root):
             # without a list of a million names
@@ -63,7 +63,7 @@ def _shared(train: Images, val: Images) -> str:
         theirs = set(_files(train))
         return next((file for file in _files(val) if file in theirs), "")
     if isinstance(train, TableImages) and isinstance(val, TableImages):
-        return val.source if train.fingerprint == val.fingerprint else ""
+        return val.source if train.fingerprint == val.fingerprint else shared_rows(train, val)
     if isinstance(train, ArrayImages) and isinstance(val, ArrayImages):
         same = os.path.realpath(train.source) == os.path.realpath(val.source)
         return val.source if same else ""

@@ -12,7 +12,7 @@ from layouts import CLASSES, split_of
 
 from antioversmooth import installation
 from antioversmooth.config import DataConfig
-from antioversmooth.datasets.dataset import open_dataset
+from antioversmooth.datasets.dataset import open_dataset, open_unchecked
 from antioversmooth.datasets.layouts import huggingface
 from antioversmooth.errors import DataError
 
@@ -81,13 +81,53 @@ def test_splits_and_columns_that_are_not_there_are_named(
         open_dataset(trees("huggingface", tmp_path / "empty"))
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "shared"),
+    [
+        ("train[:80%]", "train[70%:]", r"2 rows: train\[8:10\]"),
+        ("train", "validation+train[:3]", r"3 rows: train\[0:3\]"),
+        ("train[:75%]", "train[75%:]", None),
+    ],
+)
+def test_slices_that_share_rows_are_refused_with_their_number(
+    train: str, val: str, shared: str | None, tables: Any, tmp_path: Path, trees: Trees
+) -> None:
+    tables["train"] = tables["train"].shuffle(seed=1)
+    parquet(tables, tmp_path / "trees")
+    config = trees("huggingface", tmp_path / "trees", train=train, val=val)
+    if shared is None:
+        assert len(open_unchecked(config).val.labels) == 3
+    else:
+        with pytest.raises(DataError, match=f"images are the same \\({shared}\\)"):
+            open_unchecked(config)
+
+
+def test_the_only_columns_of_images_and_of_classes_are_used_whatever_their_names(
+    tables: Any, tmp_path: Path, trees: Trees
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    tables = tables.rename_columns({"image": "img", "label": "species"})
+    saved(tables, tmp_path / "trees")
+    found = open_dataset(trees("huggingface", tmp_path / "trees"))
+    assert found.train.read(5) == list(split_of("train").values())[5]
+    assert list(found.classes) == list(CLASSES)
+    genus = datasets.ClassLabel(names=["tree"])
+    for name, table in tables.items():
+        tables[name] = table.add_column("genus", [0] * len(table)).cast_column("genus", genus)
+    saved(tables, tmp_path / "two")
+    with pytest.raises(DataError, match=r"no column 'label'; .*; data.label names another one"):
+        open_dataset(trees("huggingface", tmp_path / "two"))
+
+
 def test_labels_that_are_words_and_empty_splits_are_refused(
     tables: Any, tmp_path: Path, trees: Trees
 ) -> None:
     datasets = pytest.importorskip("datasets")
     words = tables.cast_column("label", datasets.Value("string"))
     saved(words.map(lambda row: {"label": "an ash"}), tmp_path / "words")
-    with pytest.raises(DataError, match=r"words:train: label must hold class numbers and .*string"):
+    with pytest.raises(
+        DataError, match=r"words:train: label must hold class numbers.*string.*class_enc"
+    ):
         open_dataset(trees("huggingface", tmp_path / "words"))
     tables["validation"] = tables["validation"].select([])
     saved(tables, tmp_path / "empty")
@@ -100,7 +140,7 @@ def test_the_extra_is_named_where_the_library_is_missing(
 ) -> None:
     monkeypatch.setattr(huggingface, "find_spec", lambda _: None)
     monkeypatch.setattr(installation, "is_checkout", lambda: False)
-    with pytest.raises(DataError, match=r'pip install "antioversmooth\[huggingface\]"'):
+    with pytest.raises(DataError, match=r'pip install "antioversmooth\[huggingface\]'):
         open_dataset(trees("huggingface", tmp_path))
 
 
