@@ -26,10 +26,10 @@ from timm.models import (
 )
 from torch import Tensor, nn
 
-from antioversmooth.methods import METHODS, Method, method_named
+from antioversmooth.methods import Method, method_named
 from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.methods.featscale import FeatScale
-from antioversmooth.models.placement import add_methods
+from antioversmooth.models.placement import add_methods, require_means_with_forms
 
 _HUB = "peihaowang/vit-anti-oversmoothing"
 
@@ -125,16 +125,20 @@ def _build(
     class_token_in_mean: bool = True,
     **arguments: Any,
 ) -> nn.Module:
-    """Builds the backbone with the method; forms of other methods have no effect.
+    """Builds the backbone with the method.
 
     Raises:
+        TypeError: The arguments have a form of another method, which no backbone knows.
         ValueError: No such method, or no such value of an option.
-        ModelError: The method is not defined for the backbone.
+        ModelError: The method, or the form of its mean over tokens, is not defined for the
+            backbone.
     """
-    known = {form for each in METHODS.values() for form in each.form_fields()}
-    forms = {key: arguments.pop(key) for key in known & arguments.keys()}
-    chosen = type(method_named(method)).from_fields(forms, method_options)
-    return add_methods(kind(**arguments), [chosen], class_token_in_mean=class_token_in_mean)
+    kind_of_method = type(method_named(method))
+    forms = {key: arguments.pop(key) for key in kind_of_method.form_fields() & arguments.keys()}
+    chosen = kind_of_method.from_fields(forms, method_options)
+    model = kind(**arguments)
+    require_means_with_forms(model, chosen, class_token_in_mean=class_token_in_mean)
+    return add_methods(model, [chosen], class_token_in_mean=class_token_in_mean)
 
 
 def _entrypoint(name: str, backbone: _Backbone, **defaults: Any) -> Callable[..., nn.Module]:

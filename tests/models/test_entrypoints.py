@@ -11,6 +11,7 @@ from timm.models import get_pretrained_cfg
 
 import antioversmooth.models.entrypoints
 from antioversmooth import spec
+from antioversmooth.errors import ModelError
 from antioversmooth.models import build_model
 from antioversmooth.models.placement import scales
 
@@ -73,6 +74,21 @@ def test_timm_arguments_and_those_of_the_scaling_are_taken():
         assert model(torch.empty(2, 1, 32, 32)).shape == (2, 7)
     assert model.blocks[0].attn.features.method.variant == "paper"
     assert model.blocks[-1].drop_path1.drop_prob == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "error", "message"),
+    [
+        ("attnscale_small_12", "mask_aware", ModelError, "only Swin masks pairs of tokens"),
+        ("featscale_small_12", "mask_aware", TypeError, "unexpected keyword .*mask_aware"),
+        ("attnscale_cait_S24", "class_token_in_mean", ModelError, "has no class token where"),
+    ],
+)
+def test_a_form_without_effect_on_the_model_is_refused(
+    name: str, form: str, error: type[Exception], message: str
+) -> None:
+    with torch.device("meta"), pytest.raises(error, match=message):
+        timm.create_model(name, **{form: form == "mask_aware"})
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,9 @@ def require_off(model: nn.Module, method: Method, owner: nn.Module, prefix: str)
     what = f"{keys[0]} is not zero and" if keys else f"{method.title} of {prefix}"
     raise ModelError(
         f"{what} cannot be folded into the weights of {type(model).__name__}: its term is different"
-        " for each image; only AttnScale of CaiT folds. To drop it, set it to zero first; to run"
-        " the model without this package, torch.export it"
+        " for each image. In CaiT, AttnScale and other methods that take multiples of attention and"
+        " of the mean fold. To drop it, set it to zero first; to run the model without this"
+        " package, torch.export it"
     )
 
 
