@@ -85,24 +85,26 @@ def csv_cell(value: Any) -> Any:
     return text
 
 
-_SENTENCE = re.compile(r"^\w.*", re.MULTILINE)
-"""A line that begins with a word: no row of a table, no script, no JSON."""
+_SENTENCE = re.compile(r"^( += |- )?([-+~./'\"`($]*\w.*)", re.MULTILINE)
+"""A line that begins with a word, an option or a path, also behind the sign of a note or an item:
+no row of a table, no script, no JSON."""
 
 
 def wrapped(text: str, width: int) -> str:
     """The text with sentences broken between words at a width; a longer word stays whole.
 
-    Lines that begin with a blank or a sign stay as they are, and so does what stands in backquotes.
+    Rows of tables, scripts and JSON stay as they are, and so does what stands in backquotes. A note
+    (`  = text`) and an item (`- text`) go on below their text.
     """
 
     def wrap(line: re.Match[str]) -> str:
         if len(line[0]) <= width:
             return line[0]
-        rows = [""]
-        for word in re.findall(r"(?:`[^`]*`|\S)+", line[0]):
+        sign, rows = line[1] or "", [""]
+        for word in re.findall(r"(?:`[^`]*`|\S)+", line[2]):
             joined = f"{rows[-1]} {word}" if rows[-1] else word
-            rows[-1:] = [joined] if len(joined) <= width else [rows[-1], word]
-        return "\n".join(filter(None, rows))
+            rows[-1:] = [joined] if len(sign + joined) <= width else [rows[-1], word]
+        return sign + f"\n{' ' * len(sign)}".join(filter(None, rows))
 
     return _SENTENCE.sub(wrap, text)
 

@@ -113,7 +113,27 @@ def test_a_sentence_breaks_between_words_and_a_long_word_stays_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["    srun a b c d e f g", "| a | b | c | d | e |", "#SBATCH -N 2 -n 3 -c 4"]
+    ("line", "rows"),
+    [
+        ("/a b: not there", ["/a b: not", "there"]),
+        ("--split goes with a folder", ["--split", "goes with", "a folder"]),
+        ("'x' is no number", ["'x' is no", "number"]),
+        ("- an item goes on", ["- an item", "  goes on"]),
+        ("  = a note goes on", ["  = a note", "    goes", "    on"]),
+    ],
+)
+def test_a_sentence_that_begins_with_a_sign_breaks_too(line: str, rows: list[str]) -> None:
+    assert wrapped(line, 10).split("\n") == rows
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "    srun a b c d e f g",
+        "| a | b | c | d | e |",
+        "#SBATCH -N 2 -n 3 -c 4",
+        "--- --- --- ---",
+    ],
 )
 def test_scripts_tables_and_paths_are_not_wrapped(line: str) -> None:
     assert wrapped(line, 10) == line

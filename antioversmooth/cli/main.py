@@ -46,7 +46,8 @@ def _parsed(parse: Callable[[], Arguments]) -> Arguments:
     _reopen_closed_streams()
     try:
         try:
-            return parse()
+            with visible_output():
+                return parse()
         finally:
             # what they print, which would raise BrokenPipeError when Python exits
             sys.stdout.flush()
