@@ -68,7 +68,24 @@ def remedy(module: str = "") -> str:
     if is_checkout():
         return "run `make setup`, then `. .venv/bin/activate`"
     extra = EXTRAS.get(module.partition(".")[0], "train")
-    return f'run `pip install "antioversmooth[{extra}]"`'
+    return f'run `pip install "antioversmooth[{extra}]{_address()}"`'
+
+
+def _address() -> str:
+    """The end of a requirement of pip that says where this package was installed from: a file, a
+    folder or a commit; empty for one that an index has."""
+    from importlib import metadata
+
+    try:
+        recorded = metadata.distribution("antioversmooth").read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return ""
+    if recorded is None:
+        return ""
+    found = json.loads(recorded)
+    if repository := found.get("vcs_info"):
+        return f" @ {repository['vcs']}+{found['url']}@{repository['commit_id']}"
+    return f" @ {found['url']}"
 
 
 def versions() -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -87,7 +89,29 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(installation, "is_checkout", lambda: False)
+    monkeypatch.setattr(installation, "_address", str)
     assert installation.remedy(module) == f'run `pip install "antioversmooth[{extra}]"`'
+
+
+@pytest.mark.parametrize(
+    ("recorded", "address"),
+    [
+        (None, ""),
+        ({"url": "file:///a%20b/x.whl", "archive_info": {}}, " @ file:///a%20b/x.whl"),
+        (
+            {"url": "https://h/x", "vcs_info": {"vcs": "git", "commit_id": "c0ffee"}},
+            " @ git+https://h/x@c0ffee",
+        ),
+    ],
+)
+def test_a_missing_package_comes_from_where_this_one_was_installed_from(
+    recorded: object, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = None if recorded is None else json.dumps(recorded)
+    about = SimpleNamespace(read_text=lambda name: text)
+    monkeypatch.setattr(metadata, "distribution", lambda name: about)
+    monkeypatch.setattr(installation, "is_checkout", lambda: False)
+    assert installation.remedy("rich") == f'run `pip install "antioversmooth[train]{address}"`'
 
 
 def test_the_version_of_a_checkout_names_its_commit(capsys: pytest.CaptureFixture[str]) -> None:

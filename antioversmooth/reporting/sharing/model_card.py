@@ -123,7 +123,7 @@ def _introduction(shared: Shared) -> str:
 
 def _use(shared: Shared) -> str:
     package = [
-        "# pip install antioversmooth; adds the architecture to timm",
+        "# adds the architecture to timm",
         "import antioversmooth.models",
     ]
     lines = [
