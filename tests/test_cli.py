@@ -314,7 +314,7 @@ def test_fewer_seeds_do_not_take_the_place_of_more(
     assert cli.main(["table", "smoke", "profile=mini", "--seeds", "0,1"]) == 0
     # complete for the seeds asked for, but not written
     assert cli.main(["table", "smoke", "profile=mini"]) == 0
-    assert "of deit_s12, deit_s12_featscale; --allow" in capsys.readouterr().err
+    assert "of deit_s12, deit_s12_featscale; --seeds 0,1 asks for all" in capsys.readouterr().err
     assert '"n": 2' in (project / "results" / "mini" / "smoke.json").read_text()
 
 

@@ -56,7 +56,8 @@ def of_row(experiment: Experiment) -> Iterator[str]:
         )
     is_vit = experiment.model.family is Family.vit
     if at_paper_size and is_vit and recipe.epochs not in (0, PUBLISHED_EPOCHS):
-        yield f"{recipe.epochs} epochs, where published DeiT baselines have {PUBLISHED_EPOCHS}"
+        epochs = f"{recipe.epochs} epoch{'s' if recipe.epochs != 1 else ''}"
+        yield f"{epochs}, where published DeiT baselines have {PUBLISHED_EPOCHS}"
     if "_dist_" in (recipe.init_from or ""):
         yield (
             f"Starts from {recipe.init_from}, a distilled model; CaiT's quoted baseline is not"

@@ -100,6 +100,14 @@ def lost_rows(document: Document, folder: Path) -> list[str]:
     ]
 
 
+def _seeds_of_both(document: Document, folder: Path) -> str:
+    """The seeds of this table and of the folder's, as `--seeds` takes them; empty where this one
+    asks for all of them."""
+    existing = documents.load_document(folder / f"{document['name']}.json")
+    every = {*document["seeds"], *existing["seeds"]}
+    return ",".join(map(str, sorted(every))) if every > set(document["seeds"]) else ""
+
+
 def _key(row: Row) -> tuple[Any, ...]:
     return row["group"], row["label"], row["experiment"], row.get("row")
 
@@ -108,6 +116,7 @@ def loss_message(document: Document, folder: Path) -> str:
     """Why a table may not replace the one in a folder; empty where nothing would be lost."""
     try:
         lost = lost_rows(document, folder)
+        seeds = _seeds_of_both(document, folder)
     except (OSError, ValueError, TypeError, LookupError):
         names = [f"{document['name']}.{suffix}" for suffix in FORMATS]
         existing = [name for name in names if (folder / name).exists()]
@@ -121,7 +130,8 @@ def loss_message(document: Document, folder: Path) -> str:
         return ""
     if not documents.num_measured(document):
         return f"no row of it has run here, and {folder} has numbers"
-    return f"{folder} has numbers of seeds that are not in this one: of {and_more(lost, 3)}"
+    why = f"{folder} has numbers of seeds that are not in this one: of {and_more(lost, 3)}"
+    return f"{why}; --seeds {seeds} asks for all" if seeds else why
 
 
 def compare_renderings(document: Document, path: Path, readme: Path | None) -> dict[str, bool]:
