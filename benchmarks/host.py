@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from antioversmooth import spec
@@ -122,9 +122,9 @@ class OurStep:
             seed=0,
         )
 
-    def __call__(self) -> None:
-        """One step."""
-        self.learner.train_step(next(self.steps), repeat(self.batch))
+    def __call__(self) -> Tensor:
+        """One step; its loss, []."""
+        return self.learner.train_step(next(self.steps), repeat(self.batch)).loss
 
 
 class StockStep:

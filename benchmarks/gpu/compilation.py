@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch._dynamo.utils import counters
@@ -25,11 +26,15 @@ def compile_step(root: Path, row: str, method: str) -> Iterator[Finding]:
     torch.set_num_threads(1)
     config = load(root, row, method, effort)
     for compiler in _compilers(on_gpu):
+        # of the images
+        torch.manual_seed(0)
         step = OurStep(config, ranks=1, device=device, compiler=compiler)
-        found = {"compilation": compilation(step)}
+        found: dict[str, Any] = {"compilation": compilation(step)}
         yield compiler.value, found
         first = cuda_graphs()
         found["step"] = measure(step, effort, device)
+        # after the same steps, however they are compiled
+        found["loss"] = float(step())
         if on_gpu and compiler is Compiler.reduce_overhead:
             found["cuda_graphs"] = {**first, "again": cuda_graphs()["recorded"] - first["recorded"]}
         yield compiler.value, found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
 from antioversmooth.runs.memory import RESERVED_SHARE
-from benchmarks.gpu.parts import BACKBONES, PARTS, TIMM, TOLERANCE
+from benchmarks.gpu.parts import BACKBONES, COMPILED_TOLERANCE, PARTS, TIMM, TOLERANCE
 from benchmarks.timing import spread
 
 HEAD = (
@@ -63,6 +64,7 @@ def _problems_of(name: str, found: dict[str, Any]) -> Iterator[str]:
     elif name == "compile":
         for how, one in found.items():
             yield from (f"{how}: {problem}" for problem in _not_compiled_once(one))
+        yield from _not_the_same_loss({how: x["loss"] for how, x in found.items() if "loss" in x})
     elif name in BACKBONES:
         yield from (f"{loop}: {one['error']}" for loop, one in found.items() if "error" in one)
         yield from _not_as_planned(found)
@@ -77,6 +79,14 @@ def _not_compiled_once(found: dict[str, Any]) -> Iterator[str]:
             yield f"{recorded['refused']} CUDA graphs refused, {recorded['recorded']} recorded"
         if recorded["again"]:
             yield f"{recorded['again']} CUDA graphs recorded again"
+
+
+def _not_the_same_loss(losses: dict[str, float]) -> Iterator[str]:
+    """The losses of one way to compile, where those of the first are others, or no numbers."""
+    for how, loss in losses.items():
+        first = next(iter(losses.values()))
+        if not math.isclose(loss, first, rel_tol=COMPILED_TOLERANCE):
+            yield f"{how}: the loss is {loss:.4f}, not {first:.4f}"
 
 
 def _not_as_planned(loops: dict[str, Any]) -> Iterator[str]:

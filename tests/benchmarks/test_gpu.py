@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import re
 from collections.abc import Iterator, Sequence
@@ -90,6 +91,7 @@ def test_a_compiled_step_has_its_graphs_counted(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(compilation, "usable_compiler", lambda: Compiler.inductor)
     found = dict(compilation.compile_step(PROJECT, "deit_s24", "attnscale"))
     assert list(found) == ["aot_eager", "reduce_overhead"]
+    assert not report.problems({"compile": ended(found)})
     text = report.markdown({"machine": ended({}), "compile": ended(found)})
     for how, one in found.items():
         # the first block has no drop path
@@ -100,16 +102,21 @@ def test_a_compiled_step_has_its_graphs_counted(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_cuda_graphs_that_are_refused_or_recorded_again_are_a_problem() -> None:
-    def said(**counts: int) -> list[str]:
+    def said(loss: float = 6.9, **counts: int) -> list[str]:
         compiled = {"graphs": 2, "again": 0, "breaks": 0}
-        one = {"compilation": compiled, "cuda_graphs": {"again": 0, "refused": 0, **counts}}
-        return report.problems({"compile": ended({"reduce_overhead": one})})
+        recorded = {"again": 0, "refused": 0, **counts}
+        one = {"compilation": compiled, "cuda_graphs": recorded, "loss": loss}
+        plain = {"compilation": compiled, "loss": 6.9}
+        return report.problems({"compile": ended({"inductor": plain, "reduce_overhead": one})})
 
     assert compilation.cuda_graphs()["recorded"] == 0
     assert not said(recorded=96)
     assert said(recorded=96, again=4) == ["compile: reduce_overhead: 4 CUDA graphs recorded again"]
     assert said(recorded=0, refused=2) == [
         "compile: reduce_overhead: 2 CUDA graphs refused, 0 recorded"
+    ]
+    assert said(loss=math.nan, recorded=96) == [
+        "compile: reduce_overhead: the loss is nan, not 6.9000"
     ]
 
 

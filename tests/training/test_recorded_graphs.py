@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import repeat
 from typing import Any
 
@@ -17,7 +18,7 @@ from processes import tiny
 from recorded_graphs import Recordings, problems
 from torch import Tensor, nn
 
-from antioversmooth.config import Compiler
+from antioversmooth.config import Compiler, Experiment
 from antioversmooth.models.placement import add_scaling
 from antioversmooth.runs import Run
 from antioversmooth.training.data.loading import OK, Batch
@@ -117,8 +118,7 @@ def test_graphs_that_cannot_be_recorded_are_found(
         assert any(problem.endswith(said) for problem in found), said
 
 
-def learner_of(run: Run, compiler: Compiler, world_size: int = 1) -> Learner:
-    config = run.experiment
+def learner_of(config: Experiment, compiler: Compiler, world_size: int = 1) -> Learner:
     launcher = "torchrun" if world_size > 1 else "alone"
     return Learner(
         new_model(config, seed=0),
@@ -160,7 +160,7 @@ def test_every_step_replays_the_graphs_of_the_first_at_the_same_addresses(
     run_of_passes: Run, recordings: Recordings
 ) -> None:
     """Also after an evaluation, whose last batch is smaller, and after a resume."""
-    learner = learner_of(run_of_passes, Compiler.reduce_overhead)
+    learner = learner_of(run_of_passes.experiment, Compiler.reduce_overhead)
 
     def interrupt(step: int) -> None:
         if step == 1:
@@ -179,20 +179,28 @@ def test_every_step_replays_the_graphs_of_the_first_at_the_same_addresses(
     assert recordings.steps == [recordings.steps[0]] * 4
 
 
+@pytest.mark.parametrize("world_size", [1, 2])
 def test_nothing_of_a_step_is_read_once_the_next_has_begun(
-    run_of_passes: Run, recordings: Recordings
+    run_of_passes: Run, recordings: Recordings, world_size: int
 ) -> None:
-    eager = take_steps(learner_of(run_of_passes, Compiler.none))
-    assert not recordings.steps
-    found = take_steps(learner_of(run_of_passes, Compiler.reduce_overhead))
-    assert found == pytest.approx(eager, abs=1e-6, rel=0)
+    """Also with DDP, around blocks that are computed again in the backward pass."""
+    runtime = replace(run_of_passes.experiment.runtime, device_batch=BATCH // PASSES // world_size)
+    config = replace(run_of_passes.experiment, runtime=runtime)
+    found = []
+    with group_of_one():
+        for compiler in (Compiler.none, Compiler.reduce_overhead):
+            learner = learner_of(config, compiler, world_size=world_size)
+            learner.model.set_grad_checkpointing(world_size > 1)  # type: ignore[operator]
+            found.append(take_steps(learner, steps=3))
+    assert len(recordings.steps) == 3
+    assert found[1] == pytest.approx(found[0], abs=1e-6, rel=0)
 
 
 def test_a_gradient_that_is_overwritten_before_its_update_is_found(
     run_of_passes: Run, recordings: Recordings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where each micro-batch began a step of its own."""
-    learner = learner_of(run_of_passes, Compiler.reduce_overhead)
+    learner = learner_of(run_of_passes.experiment, Compiler.reduce_overhead)
     losses_of = learner._losses
 
     def begin(*given: Any) -> list[Tensor]:
@@ -211,5 +219,5 @@ def test_ddp_cuts_no_block_at_its_buckets(
     wide = ("model.embed_dim=224", "model.depth=1", "recipe.mix_group=4")
     run = make_run("deit_s12_attnscale", *tiny(*ON, *wide))
     with group_of_one():
-        take_steps(learner_of(run, Compiler.reduce_overhead, world_size=2), steps=1)
+        take_steps(learner_of(run.experiment, Compiler.reduce_overhead, world_size=2), steps=1)
     assert len(recordings.graphs) == 2
