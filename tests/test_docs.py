@@ -6,6 +6,7 @@ load. `test_docs_run.py` runs the blocks that are marked as runnable.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -86,7 +87,7 @@ def commands(line: str) -> Iterator[str]:
     in its place."""
     if not re.search(r"(^|[\s/])(make|launch\.py|antioversmooth)\s", line):
         return
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer = shlex.shlex(os.path.expandvars(line), posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     for is_operator, group in groupby(lexer, lambda word: not word.strip("();<>|&")):
         words = list(group)

@@ -62,8 +62,8 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, home: Path) -> Path:
-    """A copy of what git tracks, without runs. Its models have two blocks; its mini profile trains
-    for one epoch on made digits. `make` finds this Python."""
+    """A copy of what git tracks, without runs. Its mini profile trains models of two blocks for one
+    epoch on made digits. `make` finds this Python."""
     listed = ["git", "-C", str(PROJECT), "ls-files", "-z", "--cached", "--others"]
     names = subprocess.check_output([*listed, "--exclude-standard"], text=True).split("\0")
     copy = tmp_path / "a project"
@@ -72,8 +72,9 @@ def project(tmp_path: Path, home: Path) -> Path:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(PROJECT / name, copy / name)
     experiments = copy / "experiments"
-    replace_values(experiments.glob("model/*/*.yaml"), depth=2)
-    replace_values(experiments.glob("model/*/swin*.yaml"), depth=4, stage_depths=[1, 1, 1, 1])
+    for model in experiments.glob("model/mini/*.yaml"):
+        depth = "4\nstage_depths: [1, 1, 1, 1]" if "swin" in model.name else "2"
+        model.write_text(f"{model.read_text()}depth: {depth}\n")
     replace_values(experiments.glob("recipe/mini/*.yaml"), epochs=1, warmup_epochs=0)
     digits = {"source": "idx", "num_train": 320, "num_val": 100}
     mini = experiments / "data" / "mini.yaml"
