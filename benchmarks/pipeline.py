@@ -7,16 +7,18 @@ files of about the size and the entropy of ImageNet's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import timm.data
 import torch
 from PIL import Image
+from timm.data import auto_augment
 from torchvision.transforms import v2
 
 from antioversmooth.config import FAST, DataConfig, RecipeConfig
@@ -107,11 +109,15 @@ def _photographs() -> list[Path]:
 def compare_pipelines(
     images: FileImages, recipe: RecipeConfig, data: DataConfig, clock: Clock, *, rounds: int
 ) -> Times:
-    """Seconds that one image after another takes, all of `images` a round, in each pipeline."""
+    """Seconds that one image after another takes, all of `images` a round, in each pipeline.
+
+    Each round draws other views: a rotation takes as long as ten of the cheap operations, and those
+    of a single draw are more or fewer than their share.
+    """
     # as a loading process does; it is the same process for all pipelines
     reuse_memory()
     opened = {"torchvision": _torchvision_transform(), TIMM: _timm_transform(recipe)}
-    usual = {name: partial(_each, images, how) for name, how in opened.items()}
+    usual = {name: partial(_each, images, how, count()) for name, how in opened.items()}
     ours = {}
     cache = DecodedCache(images.root / "cache", images)
     list(make_parts(cache, cache.parts, side=CACHE_SIDE, processes=0))
@@ -119,32 +125,45 @@ def compare_pipelines(
     for name, variant in OURS.items():
         transform = train_transform(variant.recipe(recipe), data, SIDE)
         source = decoded if variant.cached else images
-        ours[name] = partial(_views, source, transform, variant.repeats)
+        ours[name] = partial(_views, source, transform, variant.repeats, count())
     return interleaved({**usual, **ours}, clock, rounds=rounds)
 
 
-def _each(images: FileImages, transform: Callable[[Image.Image], object]) -> None:
-    seed_everything(0)
+def _each(
+    images: FileImages, transform: Callable[[Image.Image], object], seeds: Iterator[int]
+) -> None:
+    seed_everything(next(seeds))
     for index in range(len(images.labels)):
         with Image.open(images.name(index)) as image:
             transform(image.convert("RGB"))
 
 
-def _views(images: Images, transform: Transform, repeats: int) -> None:
-    views = ViewDataset(images, transform, seed=0)
+def _views(images: Images, transform: Transform, repeats: int, seeds: Iterator[int]) -> None:
+    views = ViewDataset(images, transform, seed=next(seeds))
     views.__getitems__([View(number, number // repeats) for number in range(len(views))])
 
 
 def _timm_transform(recipe: RecipeConfig) -> Callable[[Image.Image], object]:
     """timm's own for the same recipe: normalised floats, erased on the CPU."""
-    transform: Callable[[Image.Image], object] = timm.data.create_transform(
+    transform = timm.data.create_transform(
         SIDE,
         is_training=True,
         auto_augment=recipe.rand_augment,
         re_prob=recipe.random_erasing,
         interpolation="bicubic",
     )
-    return transform
+    for step in transform.transforms:
+        for operation in getattr(step, "ops", ()):
+            if operation.aug_fn is auto_augment.posterize:
+                operation.aug_fn = posterized
+    made: Callable[[Image.Image], object] = transform
+    return made
+
+
+def posterized(image: Image.Image, bits: int, **_: object) -> Image.Image:
+    """As timm's operation with Pillow up to 12; Pillow 13 refuses 0 bits, which timm draws."""
+    upper: Image.Image = auto_augment.posterize(image, bits) if bits else image.point(lambda _: 0)
+    return upper
 
 
 def _torchvision_transform() -> Callable[[Image.Image], object]:

@@ -47,7 +47,7 @@ class Effort:
     """Rounds of steps of tiny tensors."""
     host_overrides: tuple[str, ...] = ()
     method_overrides: tuple[str, ...] = ()
-    pipeline_rounds: int = 9
+    pipeline_rounds: int = 18
     start_rounds: int = 2
     sync: mlflow_sync.SyncLoad = mlflow_sync.LOAD
     table: table_command.TableLoad = table_command.LOAD
