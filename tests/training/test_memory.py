@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import resource
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import psutil
@@ -48,11 +50,12 @@ def test_free_memory_between_pieces_in_use_goes_back_to_the_system() -> None:
 
 
 def test_a_loading_process_makes_a_batch_in_the_memory_that_it_shares() -> None:
-    loader = DataLoader(range(2), num_workers=1, collate_fn=_is_shared)  # type: ignore[arg-type]
+    indices: Any = range(2)
+    loader: Iterable[bool] = DataLoader(indices, num_workers=1, collate_fn=_is_shared)
     assert list(loader) == [True, True]
 
 
 def _is_shared(indices: list[int]) -> bool:
     """Whether a batch is shared before it is sent."""
     views = [(torch.zeros(3, 8, 8, dtype=torch.uint8), 0, 0) for _ in indices]
-    return _collate(views).images.is_shared()
+    return bool(_collate(views).images.is_shared())
