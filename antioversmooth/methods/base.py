@@ -4,7 +4,7 @@ N tokens, H heads, C channels. A is the attention matrix [B, H, N, N] after its 
 values of a head, m(.) the mean over tokens, A_LP = 11^T / N, so A_LP v = m(v). Two places exist:
 
     AttentionMethod   y = c0 v + c1 A v + c2 A A v - c3 m(v)   in front of the projection, per head
-    FeatureMethod     X_hat = X + s DC[X] + t HC[X]            behind the projection, per channel
+    FeatureMethod     X_hat = X + k (s DC[X] + t HC[X])        behind the projection, per channel
 
 A method gives its coefficients as functions of its parameters; `antioversmooth.models` folds them
 into the layers of each backbone family, in the form that costs least there. A frozen dataclass
@@ -242,21 +242,20 @@ class MeanMethod(AttentionMethod):
 
 @dataclass(frozen=True)
 class FeatureMethod(Method):
-    """X_hat = X + s DC[X] + t HC[X].
+    """X_hat = X + k (s DC[X] + t HC[X]).
 
-    Two parameters, of the DC and of the HC part, lie in the block, one number a channel.
+    The two parameters, s of the DC and t of the HC part, lie in the block, one number a channel.
     """
 
     axis: ClassVar[str] = "channel"
 
-    def scales(self, family: Family, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """(s, t), each [C].
+    def times(self, family: Family) -> int:
+        """k, how often the two terms are added.
 
         Args:
             family: Of the block's attention; vit stands for all that is not CaiT or Swin.
-            parameters: Each [C].
         """
-        raise NotImplementedError
+        return 1
 
     def textbook(self, x: Tensor, low_pass: Tensor, *parameters: Tensor, times: int) -> Tensor:
         """The equation as its paper writes it: the reference of tests, never called by a model.
@@ -272,4 +271,9 @@ class FeatureMethod(Method):
 
 def one_plus(scale: Tensor) -> Tensor:
     """1 + scale, in float32 at least: bfloat16 would round a scale of 0.003 away."""
-    return 1 + (scale if scale.dtype.itemsize >= 4 else scale.float())
+    return 1 + at_least_float32(scale)
+
+
+def at_least_float32(scale: Tensor) -> Tensor:
+    """The scale, half precision as float32."""
+    return scale if scale.dtype.itemsize >= 4 else scale.float()

@@ -70,12 +70,10 @@ class FeatScale(FeatureMethod):
                 " models) or paper (1 + s, 1 + t)"
             ) from None
 
-    def scales(self, family: Family, *parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """(k s, k t); the released code adds its terms twice in DeiT, once in CaiT and Swin."""
-        s, t = parameters
+    def times(self, family: Family) -> int:
+        """k; the released code adds its terms twice in DeiT, once in CaiT and Swin."""
         released = ScalingVariant(self.variant) is ScalingVariant.released
-        k = 2 if released and family is Family.vit else 1
-        return k * s, k * t
+        return 2 if released and family is Family.vit else 1
 
     def textbook(self, x: Tensor, low_pass: Tensor, *parameters: Tensor, times: int) -> Tensor:
         """X + s DC[X] + t HC[X], the two terms added `times` times."""

@@ -61,10 +61,19 @@ class BlockFeatures:
     def __init__(self, method: FeatureMethod, family: Family, block: Any) -> None:
         self.method, self.family, self.block = method, family, block
 
-    def scales(self) -> tuple[Tensor, Tensor]:
-        """(s, t) as they act: of the DC and of the HC part, each [C]."""
-        parameters = [getattr(self.block, p.name) for p in self.method.parameters]
-        return self.method.scales(self.family, *parameters)
+    @property
+    def parameters(self) -> list[Tensor]:
+        """s of the DC and t of the HC part, each [C]."""
+        return [getattr(self.block, p.name) for p in self.method.parameters]
+
+    @property
+    def times(self) -> int:
+        """k, how often the two terms are added."""
+        return self.method.times(self.family)
+
+    def scales(self) -> list[Tensor]:
+        """k s and k t, as they act."""
+        return [self.times * parameter for parameter in self.parameters]
 
 
 class ScaledAttention(nn.Module):
@@ -109,12 +118,13 @@ class ScaledAttention(nn.Module):
         if self.features is None or self.features_on_map:
             dropped: Tensor = self.proj_drop.drop(projection(output))
             return dropped
-        s, t = self.features.scales()
+        (s, t), times = self.features.parameters, self.features.times
         # the DC part is taken after dropout, so there is nothing to fold into
         if self.drops:
             dropped = self.proj_drop.drop(projection(output))
-            return scaling.scale_features(dropped, s, t, self.mean(dropped))
-        return scaling.fold_features(projection, s, t, self.mean(output))(output)
+            mean = scaling.token_mean(self.averaged(dropped), 1, times)
+            return scaling.scale_features(dropped, s, t, mean, times)
+        return scaling.fold_features(projection, s, t, self.mean(output), times)(output)
 
     def _attend(self, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Projection]:
         """The input of the projection, [B, N, H * head_dim], and the projection; one of the two has
@@ -204,7 +214,11 @@ class ScaledAttention(nn.Module):
 
     def mean(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """m(x), [B, 1, C]; a layer whose queries have different means gives [B, N, C]."""
-        return scaling.token_mean(x[:, self.excluded :], 1)
+        return scaling.token_mean(self.averaged(x), 1)
+
+    def averaged(self, x: Tensor) -> Tensor:
+        """The tokens that a mean runs over."""
+        return x[:, self.excluded :] if self.excluded else x
 
     def _require_form(self) -> None:
         """Raises ModelError where the layer is no longer the one that its form was chosen for."""
@@ -386,11 +400,11 @@ class ScaledSwinBlockV2Cr(swin_transformer_v2_cr.SwinTransformerV2CrBlock):
 
 def _scale_map(block: Any, x: Tensor) -> Tensor:
     attention = block.attn
-    mean = scaling.token_mean(x, (1, 2))
-    s, t = attention.features.scales()
-    if not attention.defers_projection:
-        return scaling.scale_features(x, s, t, mean)
-    return scaling.fold_features(attention.projection, s, t, mean)(x)
+    (s, t), times = attention.features.parameters, attention.features.times
+    if attention.defers_projection:
+        mean_input = scaling.token_mean(x, (1, 2))
+        return scaling.fold_features(attention.projection, s, t, mean_input, times)(x)
+    return scaling.scale_features(x, s, t, scaling.token_mean(x, (1, 2), times), times)
 
 
 class TalkingHeadProducts(TalkingHeadAttn):

@@ -62,7 +62,7 @@ class Named:
 
 
 class NamedFeatures(Named):
-    """X + s DC[X] + t HC[X] of the output X of a layer."""
+    """X + k (s DC[X] + t HC[X]) of the output X of a layer."""
 
     method: FeatureMethod
 
@@ -74,9 +74,10 @@ class NamedFeatures(Named):
         return not any(parameter.any() for parameter in self.parameters(layer))
 
     def __call__(self, layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-        scales = self.method.scales(Family.vit, *self.parameters(layer))
-        s, t = (self.along_channels(scale, output) for scale in scales)
-        return scale_features(output, s, t, token_mean(output, get_spatial_dim(self.layout)))
+        s, t = (self.along_channels(scale, output) for scale in self.parameters(layer))
+        times = self.method.times(Family.vit)
+        mean = token_mean(output, get_spatial_dim(self.layout), times)
+        return scale_features(output, s, t, mean, times)
 
 
 class NamedBranch(Named):

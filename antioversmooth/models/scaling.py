@@ -2,7 +2,8 @@
 
 B images, N tokens, C channels, H heads; m(.) is the mean over tokens. It *is* the DC part,
 F^-1 diag(1, 0, ..., 0) F X (paper, section 2.4). The equations are in `antioversmooth.methods`:
-y = c0 v + c1 A v + c2 A A v - c3 m(v) per head, and X_hat = X + s DC[X] + t HC[X] per channel.
+y = c0 v + c1 A v + c2 A A v - c3 m(v) per head, and X_hat = X + k (s DC[X] + t HC[X]) per
+channel.
 
 With c1 and c3 alone, and with s and t, they are affine in what enters or leaves the projection W_O,
 apart from one term per image. So they cost next to nothing: the weights are scaled once a step, and
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antioversmooth.methods import AttentionMethod, MeanMethod
-from antioversmooth.methods.base import one_plus
+from antioversmooth.methods.base import at_least_float32
 from antioversmooth.methods.values import ValueMethod
 
 
@@ -40,14 +41,14 @@ class Projection(NamedTuple):
         return y if self.shift is None else y + self.shift.to(y.dtype)
 
 
-def token_mean(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """m(x), with the dimensions of the tokens kept as 1.
+def token_mean(x: Tensor, dim: int | tuple[int, ...], times: int = 1) -> Tensor:
+    """`times` m(x), with the dimensions of the tokens kept as 1.
 
     A sum, because the backward pass of `mean` writes a tensor as large as x. float16 is summed in
     float32: it overflows at 65504.
     """
     total = x.sum(dim, keepdim=True, dtype=torch.float32 if x.dtype == torch.float16 else None)
-    return (total * (total.numel() / x.numel())).to(x.dtype)
+    return (total * (times * total.numel() / x.numel())).to(x.dtype)
 
 
 def scale_rows(weight: Tensor, factor: Tensor | float) -> Tensor:
@@ -159,36 +160,46 @@ def fold_into_mixing(
     )
 
 
-def fold_features(projection: Projection, s: Tensor, t: Tensor, mean_input: Tensor) -> Projection:
-    """X + s DC[X] + t HC[X] of a projection's output X, folded into that projection.
+def fold_features(
+    projection: Projection, s: Tensor, t: Tensor, mean_input: Tensor, times: int = 1
+) -> Projection:
+    """X + k (s DC[X] + t HC[X]) of a projection's output X, folded into that projection.
 
     Args:
         s: Scale of the DC part, [C_out].
         t: Scale of the HC part, [C_out].
         mean_input: m(x) of the projection's input x, [B, 1, C_in].
+        times: k.
     """
     weight, bias, shift = projection
-    per_image = (s - t) * projection(mean_input)
+    factor = _factor(t, times)
+    per_image = (s - t) * times * projection(mean_input)
     if shift is not None:
-        per_image = per_image + (1 + t) * shift
+        per_image = per_image + factor * shift
     return Projection(
-        scale_rows(weight, one_plus(t)),
-        None if bias is None else scale_rows(bias, one_plus(t)),
+        scale_rows(weight, factor),
+        None if bias is None else scale_rows(bias, factor),
         per_image,
     )
 
 
-def scale_features(x: Tensor, s: Tensor, t: Tensor, mean: Tensor) -> Tensor:
-    """X + s DC[X] + t HC[X] of a feature map.
+def scale_features(x: Tensor, s: Tensor, t: Tensor, mean: Tensor, times: int = 1) -> Tensor:
+    """X + k (s DC[X] + t HC[X]) of a feature map.
 
     Args:
         x: [B, ..., C]
         s: Scale of the DC part, [C].
         t: Scale of the HC part, [C].
-        mean: m(x), one row an image, broadcastable to x.
+        mean: k m(x), one row an image, broadcastable to x.
+        times: k.
     """
-    factor, shift = one_plus(t), (s - t) * mean
+    factor, shift = _factor(t, times), (s - t) * mean
     if factor.dtype == x.dtype:
         return x * factor + shift
-    # In half precision a factor 1 + t would round a small t away, or turn x into float32.
-    return torch.addcmul(x, x, t.to(x.dtype)) + shift.to(x.dtype)
+    # In half precision a factor 1 + k t would round a small t away, or turn x into float32.
+    return torch.addcmul(x, x, t.to(x.dtype), value=times) + shift.to(x.dtype)
+
+
+def _factor(t: Tensor, times: int) -> Tensor:
+    """1 + k t in one operation, in float32 at least."""
+    return torch.rsub(at_least_float32(t), 1, alpha=-times)
