@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -55,10 +56,11 @@ class Environment:
         return self.folder / SITE.relative_to(sys.prefix)
 
     def run(self, cwd: Path, *words: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
-        """Runs a program of the environment in a folder, and holds its exit code."""
-        program = str(self.folder / "bin" / words[0])
+        """Runs a program of the environment in a folder without root's rights, and holds its exit
+        code."""
+        command = [*_without_root(), str(self.folder / "bin" / words[0]), *words[1:]]
         done = subprocess.run(
-            [program, *words[1:]], cwd=cwd, env=self._variables(), capture_output=True, text=True
+            command, cwd=cwd, env=self._variables(), capture_output=True, text=True
         )
         assert code in (None, done.returncode), done.stdout + done.stderr
         return done
@@ -67,11 +69,25 @@ class Environment:
         left_out = ("PYTHONPATH", "VIRTUAL_ENV", "ANTIOVERSMOOTH_CACHE")
         found = {name: value for name, value in os.environ.items() if name not in left_out}
         path = f"{self.folder / 'bin'}:{found['PATH']}"
-        return {**found, "PATH": path, "HOME": str(self.folder), "OMP_NUM_THREADS": "1"}
+        home = self.folder.with_name(f"{self.folder.name} home")
+        home.mkdir(exist_ok=True)
+        return {**found, "PATH": path, "HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+
+@cache
+def _without_root() -> list[str]:
+    """The beginning of a command that the user nobody runs where the tests run as root; empty where
+    they do not, or where the kernel has no user namespaces."""
+    if os.getuid() != 0 or shutil.which("unshare") is None:
+        return []
+    # an owner of files like root, with an id and the rights of nobody
+    words = ["unshare", "--user", "--map-user=65534", "--map-group=65534", "--"]
+    return words if subprocess.run([*words, "true"], capture_output=True).returncode == 0 else []
 
 
 def install(wheel: Path, folder: Path, extras: Sequence[str] = ()) -> Environment:
-    """An environment with the wheel, and links to what it requires of the packages of this Python.
+    """An environment with the wheel, and links to what it requires of the packages of this Python;
+    nobody can write to it.
 
     Raises:
         PackageNotFoundError: This Python lacks a package that the wheel requires.
@@ -80,12 +96,17 @@ def install(wheel: Path, folder: Path, extras: Sequence[str] = ()) -> Environmen
     made = Environment(folder)
     command = [sys.executable, "-m", "uv", "pip", "install", "-q", "--offline", "--no-deps"]
     python = str(folder / "bin" / "python")
-    subprocess.run([*command, "--python", python, str(wheel)], check=True)
+    wanted = f"{wheel}[{','.join(extras)}]" if extras else str(wheel)
+    subprocess.run([*command, "--python", python, wanted], check=True)
     (about,) = made.site.glob("antioversmooth-*.dist-info")
     for package in _required(metadata.Distribution.at(about), extras):
         for name in {file.parts[0] for file in package.files or ()} - {"..", "__pycache__"}:
             if not (made.site / name).exists():
                 (made.site / name).symlink_to(SITE / name)
+    for place, _, names in os.walk(folder):
+        for path in (Path(place), *(Path(place, name) for name in names)):
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & ~0o222)
     return made
 
 

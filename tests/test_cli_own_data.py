@@ -9,22 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import timm
 import yaml
+from drawn_images import CLASSES, draw
 from PIL import Image
 
 from antioversmooth import cli, spec
 from antioversmooth.cli.main import launch as start
 
 PROJECT = Path(__file__).parent.parent
-CLASSES = ("bar", "circle", "cross", "ring", "square", "stripes", "triangle")
-
-
-def draw(path: Path, label: int, seed: int, side: int = 40) -> None:
-    """Draws a square whose place and colour are those of its class, on noise."""
-    pixels = np.random.default_rng(seed).integers(0, 60, (side, side + seed % 7, 3), np.uint8)
-    pixels[4 * label : 4 * label + 8, 4:20, label % 3] = 250
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path, quality=95)
 
 
 @pytest.fixture
@@ -273,3 +267,59 @@ def test_weights_that_timm_does_not_publish_are_refused_by_new_and_by_a_launch(
     wrong = "recipe.init_from='timm:deit_smal_patch16_224'"
     assert start(["mine", wrong, "--dry-run"], project=project) == 2
     assert message in capsys.readouterr().out
+
+
+def write_parquet(images: Path, folder: Path) -> None:
+    """Writes a Parquet file of each split, with the columns that the hub's CIFAR sets have."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"img": datasets.Image(), "class": datasets.ClassLabel(names=list(CLASSES))}
+    )
+    folder.mkdir()
+    for split in ("train", "val"):
+        paths = sorted((images / split).rglob("*.jpg"))
+        columns = {
+            "img": [{"bytes": path.read_bytes(), "path": None} for path in paths],
+            "class": [path.parent.name for path in paths],
+        }
+        table = datasets.Dataset.from_dict(columns, features=features)
+        table.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
+
+
+def test_a_hugging_face_table_becomes_a_table_of_two_rows_and_three_seeds(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first page of docs/data.md, with models of one block, for one epoch each."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(project / "hf"))
+    write_parquet(project / "My Shapes", project / "table")
+    shutil.rmtree(project / "My Shapes")
+    size = {"embed_dim": 24, "depth": 1, "num_heads": 2, "img_size": 32}
+    model = timm.create_model("vit_tiny_patch16_224", **size)
+    safetensors.torch.save_file(model.state_dict(), project / "weights.safetensors")
+    assert cli.main(["data", "table", "--name", "my_shapes"]) == 0
+    assert "classes      bar (6), circle (6), cross (6)" in capsys.readouterr().out
+    weights = f"file:{project / 'weights.safetensors'}"
+    new("shapes", "deit_s12", "--weights", weights)
+    new("shapes_attnscale", "deit_s12_attnscale", "--weights", weights)
+    (project / "experiments" / "tables" / "my_table.yaml").write_text(
+        "title: My shapes\nrows:\n"
+        "  - {experiment: shapes, label: DeiT}\n"
+        "  - {experiment: shapes_attnscale, label: + AttnScale, baseline: shapes}\n"
+    )
+    for name in ("shapes", "shapes_attnscale"):
+        path = project / "experiments" / f"{name}.yaml"
+        text = re.sub(r"(?m)^  epochs: .*", "  epochs: 1\n  warmup_epochs: 0", path.read_text())
+        tiny = "model:\n  embed_dim: 24\n  depth: 1\n  num_heads: 2\n  image_size: 32\n"
+        path.write_text(text + tiny)
+    # a tracking server that is down, since the mirror has its own tests
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    words = ["my_table", "--seeds", "0,1,2", "--backend", "inline", "runtime.workers=0"]
+    assert start(words, project=project) == 0, capsys.readouterr()
+    document = json.loads((project / "results" / "my_table.json").read_text())
+    rows = document["rows"]
+    assert [row["experiment"] for row in rows] == ["shapes", "shapes_attnscale"]
+    assert all(len(row["seeds"]) == 3 and row["top1"] for row in rows)
+    assert rows[1]["gain"] is not None
+    assert (project / "results" / "my_table.html").is_file()
