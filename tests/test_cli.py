@@ -222,6 +222,13 @@ def test_seeds_are_different_whole_numbers(
             "antioversmooth export-model: dir is one argument too many; it takes RUN DIR",
         ),
         (
+            ["export-model", "a/s0", "b/s0", "dir"],
+            "export-model: 2 run directories, a/s0, b/s0; name",
+        ),
+        (["evaluate", "a/s0", "b/s0", "--data", "x"], "2 run directories, a/s0, b/s0; name one"),
+        (["convert", "a/s0", "b/s0", "x.pth"], "2 run directories, a/s0, b/s0; name one"),
+        (["why", "a/s0", "b/s0"], "2 run directories, a/s0, b/s0; name one"),
+        (
             ["export-model", "run", "dir", "--license", "apache2"],
             "'apache2' is no name of a licence on the hub, did you mean `apache-2.0`?",
         ),
@@ -240,6 +247,9 @@ def test_a_mistyped_command_line_is_one_line_and_exit_2(
 ) -> None:
     (project / "file").touch()
     (project / "dangling").symlink_to("nowhere")
+    for run in ("a/s0", "b/s0"):
+        (project / run).mkdir(parents=True)
+        (project / run / "spec.yaml").touch()
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
     assert ended.value.code == 2

@@ -233,8 +233,8 @@ def test_a_form_that_decides_nothing_of_a_model_is_not_asked_for(
     [
         ("", "there is no such folder or tar file"),
         ("images.zip", "must be a folder or a .tar file; unpack other files"),
-        ("train/3/", "has training images and no folder val"),
-        ("empty/", "no image in 1 class folder"),
+        ("train/3/", "has no folder val and no class folders of images; what is read: DIR/val/"),
+        ("empty/", "has no folder val and no class folders of images; what is read: DIR/val/"),
     ],
 )
 def test_data_without_validation_images_is_refused(

@@ -232,10 +232,13 @@ def test_every_row_that_trains_fits_a_set_of_any_size(project: Path) -> None:
             assert recipe.mixes is (count > 10_000 or origin == "deit_s12_patchdiversity")
 
 
-def test_a_row_that_was_fitted_is_fitted_again(project: Path) -> None:
+def test_a_row_that_was_fitted_is_fitted_again(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["data", "My Shapes"]) == 0
     new("mine", "deit_s12_attnscale")
     new("others", "mine", "--weights", "file:/weights.pth")
+    assert "It starts from /weights.pth, which is not on this machine" in capsys.readouterr().err
     row = spec.load_experiment(project / "experiments" / "others.yaml")
     assert row.recipe.init_from == "file:/weights.pth"
 

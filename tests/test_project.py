@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,15 @@ def test_a_new_project_has_every_spec_of_the_package_and_they_compose(tmp_path: 
     assert find_root(folder / "experiments" / "tables") == folder
     request = spec.load([folder / "experiments/tables/smoke.yaml"], ["cluster=my_site"])
     assert request.experiments[0].cluster.name == "my_site"
+
+
+def test_no_file_that_git_ignores_is_committed() -> None:
+    """What a machine measured, such as the report of a doctor, is nobody else's."""
+    listed = ["git", "-C", str(PROJECT), "ls-files", "-ci", "--exclude-standard"]
+    found = subprocess.run(listed, capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip("no git repository")
+    assert found.stdout == ""
 
 
 def test_a_new_project_names_no_program_that_it_lacks(tmp_path: Path) -> None:

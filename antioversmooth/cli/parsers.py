@@ -26,6 +26,7 @@ class Parser(argparse.ArgumentParser):
     def parse(self, words: Sequence[str] | None) -> argparse.Namespace:
         """Parses options and other words in any order; a mistake exits with 2."""
         args, unknown = self.parse_known_intermixed_args(words)
+        self._require_one_run(args, unknown)
         if unknown:
             options = [word for word in unknown if word.startswith("-")]
             self.error(self._unknown_option(options[0]) if options else self._too_many(unknown))
@@ -34,6 +35,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Exits with 2 after one line on stderr."""
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+    def _require_one_run(self, args: argparse.Namespace, unknown: Sequence[str]) -> None:
+        """Exits where a pattern of the shell, as ROW/seed0-*, names several runs and one is due."""
+        words = [*unknown]
+        for action in self._get_positional_actions():
+            value = getattr(args, action.dest) if action.dest != "specs" else []
+            words += map(str, value if isinstance(value, list) else [value])
+        found = [word for word in words if (Path(word) / "spec.yaml").is_file()]
+        if len(found) > 1:
+            self.error(f"{len(found)} run directories, {', '.join(sorted(found))}; name one")
 
     def _too_many(self, words: Sequence[str]) -> str:
         names = [str(action.metavar or action.dest) for action in self._get_positional_actions()]

@@ -215,6 +215,12 @@ def new_command(args: Namespace) -> int:
 def _report_weights(origin: str | None) -> None:
     """Says where the weights come from that are not on this machine."""
     kind, _, tag = (origin or "").partition(":")
+    if kind == "file" and not Path(tag).is_file():
+        print(
+            f"It starts from {tag}, which is not on this machine: put the file there before the"
+            " first launch.",
+            file=sys.stderr,
+        )
     if kind == "timm" and not is_downloaded(tag):
         print(
             f"It starts from {origin}, which is not on this machine: the first run downloads it."

@@ -64,8 +64,13 @@ def match_classes(
         given: Name or number of the weights' class of each class folder; or INDEX.
 
     Raises:
-        DataError: A class of the data is none of the weights', or cannot be known.
+        DataError: A class of the data is none of the weights', cannot be known, or is alone.
     """
+    if len(data) == 1 < count:
+        raise DataError(
+            f"the data has the single class {data[0]}: of some classes only their logits compete,"
+            " so every image would count as right; add images of other classes"
+        )
     if given is not None:
         return _match_given(data, weights, count, given)
     if weights is None:

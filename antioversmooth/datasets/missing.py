@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.errors import DataError
 
@@ -21,6 +23,8 @@ VARIABLES = {
     DataSource.idx: "FASHION_MNIST",
 }
 """Environment variables that the shipped specs read `data.root` from; IMAGENET for all others."""
+FASHION_MNIST = "Fashion-MNIST"
+"""`data.name` of the set that `_DEBIAN` brings."""
 _DEBIAN = (
     "on Debian and Ubuntu, apt-get install dataset-fashion-mnist brings Fashion-MNIST, and without"
     " root apt-get download dataset-fashion-mnist && dpkg-deb -x dataset-fashion-mnist_*.deb DIR"
@@ -31,7 +35,10 @@ _DEBIAN = (
 def missing_data(config: DataConfig, problem: str) -> DataError:
     """The error, such as `data.root: there is no folder /path; set ...`."""
     variable, layout = VARIABLES.get(config.source, "IMAGENET"), LAYOUTS[config.source]
-    packaged = _DEBIAN if config.source is DataSource.idx else ""
+    if config.source is DataSource.idx:
+        for usual, name in (("train", config.train), ("t10k", config.val)):
+            layout = re.sub(rf"\b{usual}-", f"{name or usual}-", layout)
+    packaged = _DEBIAN if config.name == FASHION_MNIST else ""
     return DataError(
         f"data.root: {problem}; {packaged}set {variable}=/path or data.root=/path (a folder with"
         f" {layout}), or add profile=mini for the small embedded data"

@@ -16,6 +16,7 @@ import numpy as np
 
 from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.datasets.dataset import SCANS, ImageDataset, open_unchecked
+from antioversmooth.datasets.layouts.huggingface import stratified_halves
 from antioversmooth.datasets.missing import LAYOUTS
 from antioversmooth.datasets.passed_over import file_kind, litter_kind
 from antioversmooth.errors import DataError, and_more
@@ -98,6 +99,13 @@ def _data_set_below(path: Path) -> Path | None:
                 return folder
         folders = list(chain.from_iterable(contents.values()))
     return None
+
+
+def has_class_folders(path: Path) -> bool:
+    """Whether a folder holds class folders of images: its folders, those of splits left out, hold
+    images at any depth, or one with the name of a split holds some itself."""
+    splits = {*TRAIN, *VALIDATION}
+    return any(_holds_image(one, deep=one.name.lower() not in splits) for one in _folders(path))
 
 
 def open_recognised(config: DataConfig) -> tuple[DataConfig, ImageDataset, list[str]]:
@@ -199,10 +207,7 @@ def _huggingface(root: Path, label: str | None) -> DataConfig | None:
         split = f"[{train!r}]" if train else ""
         raise DataError(
             f"{root}: a Hugging Face data set without validation images; make some in Python:"
-            f" images = datasets.{loader}({str(root)!r}){split};"
-            f" halves = images.train_test_split(0.2, stratify_by_column={label or 'label'!r});"
-            " datasets.DatasetDict(train=halves['train'], validation=halves['test'])"
-            ".save_to_disk(NEWDIR)"
+            f" {stratified_halves(f'datasets.{loader}({str(root)!r}){split}', label)}"
         )
     return _config(root, DataSource.huggingface, train, val, label)
 
@@ -354,13 +359,10 @@ def _folders(path: Path) -> list[Path]:
     return sorted(found)
 
 
-def _holds_image(folder: Path) -> bool:
-    """Whether a folder, or a folder in it, holds an image."""
-    return any(file_kind(path.name) is None for path in _files(folder))
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+def _holds_image(folder: Path, *, deep: bool = True) -> bool:
+    """Whether a folder holds an image; of a deep search, also whether a folder in it does."""
+    found = folder.rglob("*") if deep else folder.iterdir()
+    return any(file_kind(path.name) is None for path in found if path.is_file())
 
 
 def _is_shard(archive: Path) -> bool:

@@ -9,7 +9,11 @@ import numpy as np
 
 from antioversmooth.config import DataConfig
 from antioversmooth.datasets.images import ArrayImages, FileImages, Images
-from antioversmooth.datasets.layouts.huggingface import TableImages, shared_rows
+from antioversmooth.datasets.layouts.huggingface import (
+    TableImages,
+    shared_rows,
+    stratified_halves,
+)
 from antioversmooth.errors import DataError, and_more
 
 KINDS = {"train": "training", "val": "validation"}
@@ -30,12 +34,19 @@ def check_every_class(
         if empty:
             raise DataError(
                 f"{config.root}: no {KINDS[split]} image of {len(empty)} class(es):"
-                f" {and_more(empty, 5)}{_part(split, images)}{note}"
+                f" {and_more(empty, 5)}{_part(config, split, images)}{note}"
             )
 
 
-def _part(split: str, images: Images) -> str:
+def _part(config: DataConfig, split: str, images: Images) -> str:
     """Advice where the split is a part of its file, which may have images of the class."""
+    place = getattr(config, split) or ""
+    if isinstance(images, TableImages) and "[" in place:
+        whole = f"datasets.load_dataset({config.root!r}, split={place.partition('[')[0]!r})"
+        return (
+            f"; {place} is a part of rows that may be sorted by class; in Python, split them with a"
+            f" share of each class: {stratified_halves(whole, config.label)}"
+        )
     if not isinstance(images, ArrayImages) or images.of <= len(images.labels):
         return ""
     return (

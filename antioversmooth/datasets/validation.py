@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from antioversmooth.config import DataConfig, DataSource
+from antioversmooth.datasets.recognition import has_class_folders
 from antioversmooth.errors import DataError
 
 OWN_LAYOUTS = {
@@ -24,7 +25,7 @@ def validation_config(data: DataConfig, path: Path) -> DataConfig:
     the spec's own data.
 
     Raises:
-        DataError: There is no such folder or tar file.
+        DataError: There is no such folder or tar file, or it holds none of these.
     """
     if not path.exists():
         raise DataError(f"--data {path}: there is no such folder or tar file")
@@ -32,22 +33,38 @@ def validation_config(data: DataConfig, path: Path) -> DataConfig:
         if path.suffix != ".tar":
             raise DataError(f"--data {path}: must be a folder or a .tar file; unpack other files")
         return _of(data, DataSource.tar, path.parent, path.name)
-    named = data.val if data.source not in OWN_LAYOUTS else None
-    name = (named or "val").removesuffix(".tar")
+    own = data.source in OWN_LAYOUTS
+    name = ((None if own else data.val) or "val").removesuffix(".tar")
     folder = path / name
-    if data.source in OWN_LAYOUTS and not _has_classes(folder):
-        return replace(data, root=str(path), fingerprint="")
-    if (path / f"{name}.tar").is_file() or any(folder.glob("*.tar")):
-        return _of(data, DataSource.tar, path, name)
-    if folder.is_dir():
+    if own and _has_folders(folder):
         return _of(data, DataSource.image_folder, path, name)
-    if (path / (data.train or "train")).is_dir():
-        raise DataError(f"--data {path}: has training images and no folder {name}")
-    return _of(data, DataSource.image_folder, path, ".")
+    if data.source is not DataSource.webdataset and _has_tar_files(path, name):
+        return _of(data, DataSource.tar, path, name)
+    if not own and folder.is_dir():
+        return _of(data, DataSource.image_folder, path, name)
+    if has_class_folders(path) and not _has_annotations(data, path):
+        return _of(data, DataSource.image_folder, path, ".")
+    if own:
+        return replace(data, root=str(path), fingerprint="")
+    raise DataError(
+        f"--data {path}: has no folder {name} and no class folders of images; what is read:"
+        f" DIR/{name}/<class>/*, DIR/<class>/* (name the folder that holds the class folders),"
+        f" DIR/{name}/<class>.tar, DIR/{name}.tar or another tar file of class folders; other"
+        " layouts, such as a Hugging Face data set, for runs that were trained on one"
+    )
 
 
-def _has_classes(folder: Path) -> bool:
+def _has_folders(folder: Path) -> bool:
     return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
+
+
+def _has_tar_files(path: Path, name: str) -> bool:
+    return (path / f"{name}.tar").is_file() or any((path / name).glob("*.tar"))
+
+
+def _has_annotations(data: DataConfig, path: Path) -> bool:
+    """Whether folders of images are iNaturalist's, whose classes are in files beside them."""
+    return data.source is DataSource.inaturalist and any(path.glob("*.json"))
 
 
 def _of(data: DataConfig, source: DataSource, root: Path, val: str) -> DataConfig:

@@ -81,6 +81,16 @@ def test_splits_and_columns_that_are_not_there_are_named(
         open_dataset(trees("huggingface", tmp_path / "empty"))
 
 
+def test_slices_of_rows_that_are_sorted_by_class_are_refused_with_what_splits_them(
+    tables: Any, tmp_path: Path, trees: Trees
+) -> None:
+    parquet(tables, tmp_path / "trees")
+    config = trees("huggingface", tmp_path / "trees", train="train[:50%]", val="train[50%:]")
+    advice = r"cedar; train\[:50%\] is a part .* split='train'\); halves = .*stratify_by_column"
+    with pytest.raises(DataError, match=advice):
+        open_unchecked(config)
+
+
 @pytest.mark.parametrize(
     ("train", "val", "shared"),
     [

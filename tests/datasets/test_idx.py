@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from antioversmooth.config import DataConfig
 from antioversmooth.datasets.dataset import dataset_facts, open_dataset
 from antioversmooth.datasets.images import ArrayImages
 from antioversmooth.datasets.layouts.idx import stratified_subset
-from antioversmooth.datasets.validation import validation_config
 from antioversmooth.errors import DataError
 
 Trees = Callable[..., DataConfig]
@@ -167,11 +167,13 @@ def test_a_file_of_other_content_is_refused_by_name(kind: str, root: Path, trees
 def test_missing_data_is_named_with_the_packages_that_hold_it(root: Path, trees: Trees) -> None:
     (root / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match=r"no file .*t10k-labels-idx1-ubyte, nor .*\.gz; .*apt-get"):
-        open_dataset(trees("idx", root))
+        open_dataset(replace(trees("idx", root), name="Fashion-MNIST"))
+    shipped = replace(trees("idx", root / "absent"), name="Fashion-MNIST")
     with pytest.raises(DataError, match=r"no folder .*dpkg-deb -x .*FASHION_MNIST=/path"):
-        open_dataset(trees("idx", root / "absent"))
-
-
-def test_another_folder_of_idx_files_can_be_evaluated_on(root: Path, trees: Trees) -> None:
-    given = validation_config(trees("idx", Path("/elsewhere")), root)
-    assert (given.source.value, given.root) == ("idx", str(root))
+        open_dataset(shipped)
+    other = replace(shipped, name="EMNIST", train="letters-train", val="letters-test")
+    with pytest.raises(
+        DataError, match=r"with letters-train-images.* and letters-test-\.\.\."
+    ) as said:
+        open_dataset(other)
+    assert "apt-get" not in str(said.value)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from antioversmooth import files
+from antioversmooth.config import DataSource
 from antioversmooth.datasets.validation import validation_config
 from antioversmooth.errors import CheckpointError, DataError
 from antioversmooth.reporting import evaluations
@@ -58,6 +60,9 @@ def test_weights_that_cannot_be_evaluated_are_refused_with_the_reason(
         evaluate_weights(run.dir)
     with pytest.raises(CheckpointError, match="belongs to no run"):
         evaluate_weights(tmp_path / "weights.pth")
+    data = replace(run.experiment.data, source=DataSource.image_folder, root="/nowhere")
+    with pytest.raises(CheckpointError, match=r"weights\.pth: there is no such run directory or"):
+        evaluate_weights(tmp_path / "weights.pth", replace(run.experiment, data=data))
 
 
 @pytest.fixture
@@ -141,10 +146,15 @@ def test_other_images_are_scored_by_the_names_of_their_classes(
         (NUMBERED, None, "class 0 is 0 in the data, ash for the weights.*add --class-map index"),
         ({"ash": "ash", "birch": "oak"}, None, "class 1 is oak in the data, birch for"),
         ({"ash": "0", "birch": "3"}, "index", "3 is given as 3; must be 0 to 2"),
-        ({"ash": "ash"}, "index", "ash is no number of a class"),
+        ({"ash": "ash"}, None, "has the single class ash: .* every image would count as right"),
+        ({"ash": "ash", "birch": "1"}, "index", "ash is no number of a class"),
         ({"ash": "a", "birch": "b"}, {"a": 0}, "no class is given for b"),
         ({"ash": "a", "birch": "b"}, {"a": 0, "b": "ash"}, "a, b are the same class, 0"),
-        ({"ash": "a"}, {"a": "oak"}, "a is given as 'oak'; must be one of ash, birch, cedar"),
+        (
+            {"ash": "a", "birch": "b"},
+            {"a": "oak", "b": 1},
+            "a is given as 'oak'; must be one of ash, birch, cedar",
+        ),
     ],
 )
 def test_images_of_classes_that_the_weights_do_not_know_are_refused(
@@ -163,8 +173,9 @@ def test_weights_without_names_are_scored_by_number_and_it_is_said(
     config = on_trees.experiment
     whole = evaluate_weights(tmp_path / "weights.pth", config)
     assert "do not record names" in whole.classes.description
-    some = validation_config(config.data, moved(on_trees, tmp_path, {"ash": "ash"}))
-    with pytest.raises(DataError, match=r"has 1 classes, the weights have 3 .*--class-map FILE"):
+    two = {name: name for name in ("ash", "birch")}
+    some = validation_config(config.data, moved(on_trees, tmp_path, two))
+    with pytest.raises(DataError, match=r"has 2 classes, the weights have 3 .*--class-map FILE"):
         evaluate_weights(tmp_path / "weights.pth", config, data=some)
     turned = validation_config(config.data, moved(on_trees, tmp_path / "turned", TURNED))
     with pytest.raises(DataError, match="are numbers, which sort as 1, 10, 2"):

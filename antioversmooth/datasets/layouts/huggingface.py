@@ -128,6 +128,20 @@ def _parts(table: Any, place: str) -> list[Part]:
     return [(part.splitname, part.from_, part.to) for part in found]
 
 
+def stratified_halves(images: str, label: str | None) -> str:
+    """Python that saves some images as a data set of two splits, both with a share of each class.
+
+    Args:
+        images: Python that loads them.
+    """
+    return (
+        f"images = {images};"
+        f" halves = images.train_test_split(0.2, stratify_by_column={label or LABEL!r});"
+        " datasets.DatasetDict(train=halves['train'], validation=halves['test'])"
+        ".save_to_disk(NEWDIR)"
+    )
+
+
 def shared_rows(one: TableImages, other: TableImages) -> str:
     """Rows that both tables have, as a clause with their number; empty where there are none."""
     pairs = [

@@ -17,7 +17,7 @@ from antioversmooth.training.run.distributed import process_group
 from antioversmooth.training.weights.classes import known_classes
 from antioversmooth.training.weights.initial import new_model
 from antioversmooth.training.weights.recorded import run_of_target
-from antioversmooth.training.weights.trained import load_trained_weights
+from antioversmooth.training.weights.trained import load_trained_weights, require_present
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def evaluate_weights(
             not know.
     """
     config = experiment or run_of_target(target).experiment
+    require_present(target)
     with process_group(config.runtime) as ranks, loading_failures() as failures:
         whole = None if data else open_dataset(config.data)
         found = whole.validation if whole else open_validation(data or config.data)

@@ -27,6 +27,15 @@ from antioversmooth.training.weights.initial import (
 from antioversmooth.training.weights.recorded import require_same_function, run_of_target
 
 
+def require_present(target: Path) -> None:
+    """Raises CheckpointError where there is nothing of the name of a target.
+
+    Said before the data is opened, which takes longer and may be missing, too.
+    """
+    if not target.exists():
+        raise CheckpointError(f"{target}: there is no such run directory or file of weights")
+
+
 def trained_model(target: Path, config: Experiment) -> nn.Module:
     """The experiment's model with the weights of `target`, on the CPU."""
     model: nn.Module = new_model(config, seed=0)
