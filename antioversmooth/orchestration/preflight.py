@@ -225,16 +225,16 @@ def changed_data(runs: Sequence[Run]) -> list[str]:
         then = measured_data(result).get("root")
         if change:
             lines.append(
-                f"{run.name} is done, {change}; put the former images back into {data.root}, or say"
-                " so with data.fingerprint or the counts, which makes it another run"
+                f"{run.name} is done, {change}; put the former images back into {data.root}, or"
+                " give those that are there now a data.name of their own, which makes another run"
             )
         elif unreadable := describe_unreadable(found):
             lines.append(f"{run.name} is done, {unreadable}")
         elif change is None and then and data.root and not _is_same(then, data.root):
             lines.append(
                 f"{run.name} is done, with the images of {then}; data.root is {data.root} now. A"
-                " folder does not identify a run: if these are other images, say so with"
-                " data.fingerprint or data.num_train"
+                " folder does not identify a run: if these are other images, give them a data.name"
+                " of their own, which makes another run"
             )
     return lines
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import io
 import pickle
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 from layouts import CLASSES, split_of
+from PIL import Image
 
 from antioversmooth import installation
 from antioversmooth.config import DataConfig
@@ -42,6 +45,11 @@ def saved(tables: Any, root: Path) -> None:
     tables.save_to_disk(str(root))
 
 
+def each_saved(tables: Any, root: Path) -> None:
+    for name, table in tables.items():
+        table.save_to_disk(str(root / name))
+
+
 def parquet(tables: Any, root: Path) -> None:
     root.mkdir()
     for name, table in tables.items():
@@ -71,9 +79,12 @@ def test_splits_and_columns_that_are_not_there_are_named(
 ) -> None:
     saved(tables, tmp_path / "trees")
     with pytest.raises(
-        DataError, match=r"no split 'test'; name another one with data.train, data.val"
+        DataError, match=r"data.val: \S* has no split 'test'; it has train, validation, and slices"
     ):
         open_dataset(trees("huggingface", tmp_path / "trees", val="test"))
+    tables["train"].save_to_disk(str(tmp_path / "folds" / "fold-1"))
+    tables["validation"].save_to_disk(str(tmp_path / "folds" / "fold-2"))
+    open_dataset(trees("huggingface", tmp_path / "folds", train="fold-1", val="fold-2"))
     with pytest.raises(DataError, match=r"train has no column 'species'; it has image, label"):
         open_dataset(trees("huggingface", tmp_path / "trees", label="species"))
     (tmp_path / "empty").mkdir()
@@ -92,24 +103,64 @@ def test_slices_of_rows_that_are_sorted_by_class_are_refused_with_what_splits_th
 
 
 @pytest.mark.parametrize(
-    ("train", "val", "shared"),
+    ("train", "val", "problem"),
     [
-        ("train[:80%]", "train[70%:]", r"2 rows: train\[8:10\]"),
-        ("train", "validation+train[:3]", r"3 rows: train\[0:3\]"),
+        ("train[:80%]", "train[70%:]", r"images are the same \(2 rows: train\[8:10\]\)"),
+        ("train", "validation+train[:3]", r"images are the same \(3 rows: train\[0:3\]\)"),
         ("train[:75%]", "train[75%:]", None),
+        ("all", "validation", "data.train: .* no split 'all'; it has train, validation, and"),
+        ("train", "train[:150%]", r"data.val: .* no split 'train\[:150%\]'; it has train, val"),
     ],
 )
-def test_slices_that_share_rows_are_refused_with_their_number(
-    train: str, val: str, shared: str | None, tables: Any, tmp_path: Path, trees: Trees
+@pytest.mark.parametrize("write", [saved, each_saved, parquet])
+def test_slices_are_rows_of_splits_and_share_none(
+    write: Callable[[Any, Path], None],
+    train: str,
+    val: str,
+    problem: str | None,
+    tables: Any,
+    tmp_path: Path,
+    trees: Trees,
 ) -> None:
-    tables["train"] = tables["train"].shuffle(seed=1)
-    parquet(tables, tmp_path / "trees")
+    tables["train"] = tables["train"].shuffle(seed=1).flatten_indices()
+    write(tables, tmp_path / "trees")
     config = trees("huggingface", tmp_path / "trees", train=train, val=val)
-    if shared is None:
-        assert len(open_unchecked(config).val.labels) == 3
+    if problem is None:
+        found = open_unchecked(config)
+        assert [*found.train.labels, *found.val.labels] == tables["train"]["label"][:]
+        last = tables["train"][11]["image"]
+        with Image.open(io.BytesIO(found.val.read(2))) as image:
+            assert image.tobytes() == last.tobytes()
     else:
-        with pytest.raises(DataError, match=f"images are the same \\({shared}\\)"):
+        with pytest.raises(DataError, match=problem):
             open_unchecked(config)
+
+
+def test_slices_of_one_table_that_has_no_splits_share_no_row(
+    tables: Any, tmp_path: Path, trees: Trees
+) -> None:
+    saved(tables["train"].shuffle(seed=1).flatten_indices(), tmp_path)
+    assert open_unchecked(trees("huggingface", tmp_path, train="train[:75%]", val="train[75%:]"))
+    for train in (None, "train[:75%]", "train"):
+        with pytest.raises(DataError, match="training and validation images are the same"):
+            open_unchecked(trees("huggingface", tmp_path, train=train))
+
+
+def test_the_fingerprint_covers_the_rows_of_slices_and_not_the_spelling(
+    tables: Any, tmp_path: Path, trees: Trees
+) -> None:
+    saved(tables, tmp_path)
+
+    def fingerprint(train: str | None, val: str | None) -> str:
+        return huggingface.read_splits(trees("huggingface", tmp_path, train=train, val=val))[2]
+
+    listed = sorted((p.relative_to(tmp_path), p.stat().st_size) for p in tmp_path.rglob("*.*"))
+    files = hashlib.sha256("\n".join(f"{path} {size}" for path, size in listed).encode())
+    whole = fingerprint(None, None)
+    assert whole == files.hexdigest() == fingerprint("train[:100%]", "validation[0:]")
+    assert fingerprint("train[:50%]", "train[50%:75%]") == fingerprint("train[:6]", "train[6:9]")
+    folds = [("train[:6]", "train[6:9]"), ("train[:6]", "train[9:]"), ("train[:5]", "train[6:9]")]
+    assert len({whole, *(fingerprint(*fold) for fold in folds)}) == 4
 
 
 def test_the_only_columns_of_images_and_of_classes_are_used_whatever_their_names(
@@ -141,7 +192,7 @@ def test_labels_that_are_words_and_empty_splits_are_refused(
         open_dataset(trees("huggingface", tmp_path / "words"))
     tables["validation"] = tables["validation"].select([])
     saved(tables, tmp_path / "empty")
-    with pytest.raises(DataError, match="no Hugging Face data set with a split"):
+    with pytest.raises(DataError, match="no Hugging Face data set"):
         open_dataset(trees("huggingface", tmp_path / "empty"))
 
 
@@ -183,5 +234,5 @@ def test_a_torn_parquet_file_is_refused(
     parquet(tables, tmp_path / "trees")
     path = tmp_path / "trees" / f"{split}-00000-of-00001.parquet"
     path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(DataError, match=r"no Hugging Face data set with a split .*Parquet"):
+    with pytest.raises(DataError, match=r"no Hugging Face data set .*Parquet"):
         open_dataset(trees("huggingface", tmp_path / "trees"))

@@ -87,7 +87,9 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_done_run_whose_data_has_changed_is_named(change: str, done: Run, tmp_path: Path) -> None:
+def test_a_done_run_whose_data_has_changed_is_named(
+    change: str, done: Run, make_run: MakeRun, tmp_path: Path
+) -> None:
     assert said(done) == ([], "")
     make, what = CHANGES[change]
     make(tmp_path / "images")
@@ -95,6 +97,9 @@ def test_a_done_run_whose_data_has_changed_is_named(change: str, done: Run, tmp_
     assert line.startswith("deit_s12 seed 0 is done, ")
     assert what in line
     assert what in detail
+    if "cannot be read" not in what:
+        assert "a data.name of their own, which makes another run" in line
+        assert not on(make_run, tmp_path / "images", "data.name=others").result()
 
 
 def test_a_dry_run_names_done_runs_whose_data_has_changed(

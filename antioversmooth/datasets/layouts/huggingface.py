@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,8 +33,8 @@ class TableImages:
     source: str
     fingerprint: str
     """The library's, over the files and the rows of the table."""
-    parts: Sequence[Part] = ()
-    """The rows that the table has of which splits, where `load_dataset` read it."""
+    parts: Sequence[Part]
+    """The rows that the table has of which splits."""
     column: str = IMAGE
 
     def read(self, index: int) -> bytes:
@@ -50,6 +50,8 @@ class TableImages:
 def read_splits(config: DataConfig) -> tuple[list[str], dict[str, TableImages], str]:
     """Classes, the splits, and a sha256 over names and sizes of the files.
 
+    The sum is also over the rows that were chosen, where they are not those of whole splits.
+
     Raises:
         DataError: There is no such data set, split or column, a column is not the only one of its
             kind, or the package `datasets` is not installed.
@@ -60,8 +62,9 @@ def read_splits(config: DataConfig) -> tuple[list[str], dict[str, TableImages], 
             f" {installation.remedy('datasets')}"
         )
     root = Path(config.root or "")
-    places = {split: getattr(config, split) or name for split, name in SPLITS.items()}
-    tables = {split: _table(root, place) for split, place in places.items()}
+    stored = _tables(root)
+    parts = {split: _parts(config, split, stored) for split in SPLITS}
+    tables = {split: _rows(stored, chosen) for split, chosen in parts.items()}
     label = config.label or _only_column(tables["train"], LABEL, "ClassLabel")
     splits = {}
     for split, table in tables.items():
@@ -72,10 +75,11 @@ def read_splits(config: DataConfig) -> tuple[list[str], dict[str, TableImages], 
                     f"{root}: {split} has no column {column!r}; it has"
                     f" {', '.join(table.column_names)}{way_out}"
                 )
-        parts = [] if _saved(root, places[split]) else _parts(table, places[split])
-        splits[split] = _images(table, image, label, f"{root}:{split}", parts)
+        splits[split] = _images(table, image, label, f"{root}:{split}", parts[split])
     names = getattr(tables["train"].features[label], "names", None)
-    return names or _class_numbers(splits), splits, _fingerprint(root)
+    whole = all(chosen in ([rows] for rows in _whole(stored)) for chosen in parts.values())
+    fingerprint = _fingerprint(root, {} if whole else parts)
+    return names or _class_numbers(splits), splits, fingerprint
 
 
 def _only_column(table: Any, usual: str, kind: str) -> str:
@@ -84,48 +88,70 @@ def _only_column(table: Any, usual: str, kind: str) -> str:
     return found[0] if usual not in table.column_names and len(found) == 1 else usual
 
 
-def _table(root: Path, split: str) -> Any:
+def _tables(root: Path) -> Mapping[str, Any]:
+    """The table of each split."""
     # takes a second, and imports pandas
     import datasets
 
     datasets.disable_progress_bars()
-    saved = _saved(root, split)
+    folders = [mark.parent for mark in sorted(root.glob("*/state.json"))]
     try:
-        if saved is None:
-            return datasets.load_dataset(str(root), split=split)
-        found = datasets.load_from_disk(str(saved))
-        return found[split] if (saved / "dataset_dict.json").is_file() else found
-    except KeyError as err:
-        raise DataError(
-            f"{root} has no split {split!r}; name another one with data.train, data.val"
-        ) from err
+        if (root / "dataset_dict.json").is_file():
+            return dict(datasets.load_from_disk(str(root)))
+        if (root / "state.json").is_file():
+            # one table, of all images
+            return dict.fromkeys(SPLITS.values(), datasets.load_from_disk(str(root)))
+        if folders:
+            return {folder.name: datasets.load_from_disk(str(folder)) for folder in folders}
+        return dict(datasets.load_dataset(str(root)))
     except MemoryError:
         raise
     except Exception as err:
         # of many types, for files that are missing, foreign, empty or torn
         cause = err.__cause__ or err
-        raise DataError(
-            f"{root}: no Hugging Face data set with a split {split!r} ({cause})"
-        ) from err
+        raise DataError(f"{root}: no Hugging Face data set ({cause})") from err
 
 
-def _saved(root: Path, split: str) -> Path | None:
-    """The folder that `save_to_disk` wrote, of all splits or of one; None where it did not."""
-    marks = (root / "dataset_dict.json", root / "state.json", root / split / "state.json")
-    return next((mark.parent for mark in marks if mark.is_file()), None)
+def _parts(config: DataConfig, split: str, tables: Mapping[str, Any]) -> list[Part]:
+    """The rows that `data.train` or `data.val` chooses: of a split, or of slices and sums.
 
+    Of splits that are one table, the first one stands for all.
 
-def _parts(table: Any, place: str) -> list[Part]:
-    """The rows of a table that `load_dataset` read.
-
-    Args:
-        place: A split, or slices and sums of splits: `train[:80%]`.
+    Raises:
+        DataError: There is no such split, or the text is no slice.
     """
     import datasets
 
-    lengths = {name: split.num_examples for name, split in table.info.splits.items()}
-    found = datasets.ReadInstruction.from_spec(place).to_absolute(lengths)
-    return [(part.splitname, part.from_, part.to) for part in found]
+    place = getattr(config, split) or SPLITS[split]
+    first = {name: next(n for n in tables if tables[n] is tables[name]) for name in tables}
+    if place in tables:
+        # also a name that no slice could have
+        return [(first[place], 0, len(tables[place]))]
+    try:
+        lengths = {name: len(table) for name, table in tables.items()}
+        found = datasets.ReadInstruction.from_spec(place).to_absolute(lengths)
+    except ValueError as err:
+        raise DataError(
+            f"data.{split}: {config.root} has no split {place!r}; it has {and_more([*tables], 5)},"
+            f" and slices and sums of these, as {next(iter(tables))}[:80%]"
+        ) from err
+    return [(first[part.splitname], part.from_, max(part.from_, part.to)) for part in found]
+
+
+def _whole(tables: Mapping[str, Any]) -> list[Part]:
+    return [(name, 0, len(table)) for name, table in tables.items()]
+
+
+def _rows(tables: Mapping[str, Any], parts: Sequence[Part]) -> Any:
+    """The table of some rows."""
+    import datasets
+
+    whole = _whole(tables)
+    found = [
+        tables[part[0]] if part in whole else tables[part[0]].select(range(*part[1:]))
+        for part in parts
+    ]
+    return found[0] if len(found) == 1 else datasets.concatenate_datasets(found)
 
 
 def stratified_halves(images: str, label: str | None) -> str:
@@ -185,8 +211,13 @@ def _class_numbers(splits: dict[str, TableImages]) -> list[str]:
     return [str(label) for label in range(1 + highest)]
 
 
-def _fingerprint(root: Path) -> str:
+def _fingerprint(root: Path, parts: Mapping[str, Sequence[Part]]) -> str:
+    """sha256 over names and sizes of the files, and over the parts of each split."""
     found = sorted(
         (path.relative_to(root), path.stat().st_size) for path in root.rglob("*") if path.is_file()
     )
-    return hashlib.sha256("\n".join(f"{path} {size}" for path, size in found).encode()).hexdigest()
+    lines = [f"{path} {size}" for path, size in found]
+    lines += [
+        f"{split} {name}[{first}:{end}]" for split in parts for name, first, end in parts[split]
+    ]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
