@@ -27,7 +27,7 @@ from antioversmooth.project import find_root, find_spec
 from antioversmooth.reporting import figures
 from antioversmooth.reporting.rendering import gallery, markdown, terminal
 from antioversmooth.reporting.sharing import bundle, model_folder, reevaluate, report, verify
-from antioversmooth.reporting.sharing.unbundle import import_bundle
+from antioversmooth.reporting.sharing.unbundle import import_bundle, require_bundle
 from antioversmooth.reporting.table import document, tables
 from antioversmooth.reporting.table.document import Document
 from antioversmooth.reporting.table.observe import Observation
@@ -266,6 +266,8 @@ def import_command(args: Namespace) -> int:
     """Unpacks the runs of bundles into the project's results."""
     results = find_root() / "results"
     imported = []
+    for path in args.bundles:
+        require_bundle(path)
     for path in args.bundles:
         for each in import_bundle(path, results):
             run = each.run

@@ -566,6 +566,20 @@ def run_id(members: Members) -> str:
     return str(json.loads(members[0][1])["runs"][0]["id"])
 
 
+@pytest.mark.parametrize("word", ["cluster.results=DIR", ".", "notes.txt"])
+def test_nothing_is_imported_where_an_argument_is_no_bundle(
+    lab: Lab, other: Lab, word: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (other.root / "notes.txt").write_text("no tar file")
+    target = packed(lab)
+    with inside(other.root):
+        assert cli.main(["import", str(target), word]) == 2
+    said = capsys.readouterr()
+    assert word in said.err
+    assert said.out == ""
+    assert not [path for path in other.results.rglob("*") if path.is_file()]
+
+
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_spoilt_bundle_is_one_message_and_leaves_nothing(
     lab: Lab, other: Lab, how: str, capsys: pytest.CaptureFixture[str]

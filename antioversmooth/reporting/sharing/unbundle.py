@@ -74,6 +74,12 @@ def _is_left_out(name: str) -> bool:
     return name.startswith("analysis/") and Path(name).suffix not in ANALYSES
 
 
+def require_bundle(path: Path) -> None:
+    """Raises UserError where there is no such file, or it is not a bundle; writes nothing."""
+    with _reading(path), tarfile.open(path, "r:") as tar:
+        _manifest(path, tar)
+
+
 def import_bundle(path: Path, results: Path) -> list[Imported]:
     """Adds the runs of a bundle to the results folder: all of them, or none.
 
