@@ -383,6 +383,19 @@ def test_a_table_of_another_profile_is_named(
     )
 
 
+def test_a_table_of_other_rows_is_verified_where_output_wrote_it(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["smoke", "profile=mini", "recipe.epochs=2"]
+    cli.main(["table", *words, "--allow-partial", "--output", str(project / "other")])
+    capsys.readouterr()
+    assert cli.main(["verify", *words]) == 2
+    said = capsys.readouterr().err
+    assert "with these words and --output DIR writes theirs" in said
+    assert "`antioversmooth verify DIR/smoke.json` compares it" in said
+    assert (project / "other" / "smoke.json").is_file()
+
+
 @pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 def test_sync_mirrors_nothing_where_nothing_ran(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

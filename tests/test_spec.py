@@ -138,7 +138,11 @@ def test_overrides_are_typed() -> None:
         ("model=mini/none", "model/mini/none"),
         ("recipe.init_from=cait", r"recipe\.init_from: 'cait' is not possible: timm:<tag>"),
         ("recipe.mix_group=7",
-        r"recipe\.mix_group: 7 is not possible: an even divisor of recipe\.global_batch = 1024"),
+        r"recipe\.mix_group: 7 is not possible: an even divisor of recipe\.global_batch = 1024,"
+        r" such as 4 or 8"),
+        ("recipe.global_batch=10",
+        r"recipe\.mix_group: 32 is not possible: .* recipe\.global_batch = 10, such as 10"),
+        ("recipe.global_batch=15", r"global_batch = 15, which is odd and has none; choose an even"),
         ("recipe.global_batch=2000000", r"recipe\.global_batch: 2000000 is not possible"),
         ("data.mean=[0.5]",
         r"data\.mean: \[0\.5\] is not possible: one number for each of data\.in_channels = 3"),

@@ -33,6 +33,8 @@ from antioversmooth.reporting.table.document import Document
 from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.runs import Run
 
+OTHER_ROWS = "overrides make these other rows than the committed table's"
+
 
 def table_command(args: Namespace) -> int:
     """Renders, shows and writes tables."""
@@ -63,7 +65,7 @@ def _write_unless_lossy(folder: Path | None, collected: Document, args: Namespac
         LaunchError: The results folder cannot be made or written to.
     """
     if folder is None:
-        reason = "overrides make these other rows than the committed table's; name --output"
+        reason = f"{OTHER_ROWS}; name --output"
     elif not args.allow_partial and (why := tables.loss_message(collected, folder)):
         reason = f"{why}; {markdown.ALLOW_LOSS}, --output DIR elsewhere"
     else:
@@ -173,14 +175,19 @@ def _committed_tables(words: Sequence[str]) -> list[tuple[Path, Table | None]]:
 
     Raises:
         SpecError: All mistakes in specs and overrides.
-        UserError: A table has no JSON.
+        UserError: A table has no JSON, or overrides make other rows than it has.
     """
     found = [(Path(word), _spec_of(Path(word))) for word in words if word.endswith(".json")]
     specs = [word for word in words if not word.endswith(".json")]
     if not specs:
         return found
     request, results = load_tables_request(specs)
-    folder = request.results(results)
+    folder = tables.destination(request, results)
+    if folder is None:
+        raise UserError(
+            f"{OTHER_ROWS}: `antioversmooth table` with these words and --output DIR writes"
+            f" theirs, and `antioversmooth verify DIR/{request.tables[0].name}.json` compares it"
+        )
     return [*found, *((_require_json(folder, table), table) for table in request.tables)]
 
 

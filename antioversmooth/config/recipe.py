@@ -359,8 +359,18 @@ class RecipeConfig(Config, section="recipe"):
     def _mixing_groups_divide_the_batch(self) -> Iterator[Broken]:
         group = self.mix_group
         if self.mixes and not (group > 0 and group % 2 == 0 and self.global_batch % group == 0):
-            expected = f"an even divisor of recipe.global_batch = {self.global_batch}"
-            yield Broken("mix_group", group, expected, also=("global_batch",))
+            yield Broken("mix_group", group, self._groups_that_divide(), also=("global_batch",))
+
+    def _groups_that_divide(self) -> str:
+        """The right values of `mix_group`, in words, with the nearest ones."""
+        batch, group = self.global_batch, self.mix_group
+        expected = f"an even divisor of recipe.global_batch = {batch}"
+        if batch % 2:
+            return f"{expected}, which is odd and has none; choose an even recipe.global_batch"
+        divisors = [even for even in range(2, batch + 1, 2) if batch % even == 0]
+        below = [even for even in divisors if even < group][-1:]
+        above = [even for even in divisors if even > group][:1]
+        return f"{expected}, such as {' or '.join(map(str, below + above))}"
 
     @rule("cutmix_minmax")
     def _a_range_of_sides(self) -> Iterator[Broken]:

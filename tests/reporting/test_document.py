@@ -42,6 +42,15 @@ def test_values_of_the_paper_are_explained_where_there_are_some(lab: Lab) -> Non
     assert "orientation" not in " ".join(captions.caption(lab.table(), setting, none, [0]))
 
 
+def test_full_size_models_on_other_data_are_no_demonstration(lab: Lab) -> None:
+    setting = captions.Setting("imagenet", "birds", 3, 240, 60)
+    rows = [RowResult(replace(row, paper=None), ()) for row in lab.table().rows]
+    for seeds, said in (([0], "Measured with one seed on 60"), ([0, 1], "with 2 seeds on 60")):
+        found = " ".join(captions.caption(lab.table(), setting, rows, seeds))
+        assert said in found
+        assert "paper's gain" not in found
+
+
 def test_a_part_of_a_data_set_is_stated_once(lab: Lab) -> None:
     part = "80 of 800 training images, stratified by class"
     for name in ("deep", "wide"):

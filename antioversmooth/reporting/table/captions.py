@@ -84,7 +84,7 @@ def caption(
             f"Data: {setting.data}, {setting.num_train:,} training and {setting.num_val:,}"
             " validation images."
         ),
-        "" if setting.comparable else _demonstration(setting, rows, seeds),
+        "" if setting.comparable else _elsewhere(setting, rows, seeds),
         _spread(seeds),
         *(EXTRA[name] for name in table.columns),
     ]
@@ -99,23 +99,24 @@ def _incomplete(rows: Sequence[RowResult]) -> str:
     return f"INCOMPLETE: {len(measured) - len(absent)} of {len(measured)} rows are done."
 
 
-def _demonstration(setting: Setting, rows: Sequence[RowResult], seeds: Sequence[int]) -> str:
+def _elsewhere(setting: Setting, rows: Sequence[RowResult], seeds: Sequence[int]) -> str:
+    """What numbers on other data than the paper's, or at other sizes, can show."""
     seeds_of_rows = [seen for row in rows for seen in row.seeds]
     num_images = min(map(_num_images, seeds_of_rows), default=setting.num_val)
     error = standard_error([row.top1.mean for row in rows if row.top1], num_images)
     images = f"{num_images:,} images" + (
         f" (±{error:.1f} points, binomial standard error)" if error else ""
     )
-    subject = (
-        f"One seed on {images} demonstrates"
-        if len(seeds) == 1
-        else f"{len(seeds)} seeds on {images} demonstrate"
-    )
+    is_one = len(seeds) == 1
+    if setting.profile == "imagenet":
+        said = f"Measured with {'one seed' if is_one else f'{len(seeds)} seeds'} on {images}."
+    else:
+        subject = f"One seed on {images} demonstrates"
+        several = f"{len(seeds)} seeds on {images} demonstrate"
+        shown = "the pipeline and the oversmoothing, not the paper's gain"
+        said = f"{subject if is_one else several} {shown}."
     quoted = " The paper's values are for ImageNet-1k and stand beside ours for orientation only."
-    return (
-        f"{subject} the pipeline and the oversmoothing, not the paper's gain."
-        f"{quoted if any(row.row.paper for row in rows) else ''}"
-    )
+    return f"{said}{quoted if any(row.row.paper for row in rows) else ''}"
 
 
 def _num_images(seen: Observation) -> int:
