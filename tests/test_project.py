@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -41,6 +42,31 @@ def test_a_new_project_names_no_program_that_it_lacks(tmp_path: Path) -> None:
     assert not (tmp_path / "launch.py").exists()
     for path in filter(Path.is_file, tmp_path.rglob("*")):
         assert "python launch.py" not in path.read_text(), path
+
+
+def commands(folder: Path, target: str) -> str:
+    """What a make target runs, in the words of an installed package."""
+    words = ["make", "-n", "--no-print-directory", target, "SEEDS=0,1", "ARGS=--dry-run"]
+    made = subprocess.run(words, cwd=folder, text=True, capture_output=True, check=True).stdout
+    made = made.replace("launch.py", "-m antioversmooth launch").replace('"', "")
+    return made.replace(".venv/bin/python -m antioversmooth", "antioversmooth")
+
+
+def test_targets_of_a_new_project_run_what_those_of_a_checkout_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMAGENET", raising=False)
+    make_project(tmp_path)
+    own = (tmp_path / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z%-]*):.*##", own, flags=re.M)) - {"help"}
+    assert {"reproduce-%", "reproduce-paper", "study", "figures"} < targets
+    (tmp_path / "checkout" / ".venv").mkdir(parents=True)
+    (tmp_path / "checkout" / "experiments").symlink_to(tmp_path / "experiments")
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        (tmp_path / "checkout" / name).write_bytes((PROJECT / name).read_bytes())
+    (tmp_path / "checkout" / ".venv" / ".installed").touch()
+    for target in (target.replace("%", "table2") for target in sorted(targets)):
+        assert commands(tmp_path, target) == commands(tmp_path / "checkout", target)
 
 
 def test_a_folder_with_a_file_of_that_name_is_refused_and_left_as_it_is(

@@ -27,6 +27,13 @@ from antioversmooth.text_table import TextColumn, show_columns
 
 GIVEN_UP, BLOCKED = "given up", "blocked"
 """States of runs that a launch does not start: those that ended too often, and that need one."""
+LEFT = {
+    RunState.pending.value,
+    RunState.held.value,
+    RunState.requeued.value,
+    RunState.running.value,
+}
+"""States of runs that a launch leaves alone, since they run or wait for their turn already."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +48,15 @@ class _Planned:
     def cost(self) -> totals.Cost:
         record = self.record
         is_pending = record.result is None and not record.invalid_result_reason
+        is_left = is_pending and self.state in LEFT
         return totals.Cost(
             record.run,
             self.estimate.device_hours,
             progress_of(record).fraction,
             self.placement.processes,
             is_done=record.result is not None,
-            starts=is_pending and self.state not in (GIVEN_UP, BLOCKED),
+            starts=is_pending and not is_left and self.state not in (GIVEN_UP, BLOCKED),
+            is_live=is_left,
         )
 
 
@@ -66,7 +75,9 @@ def describe(
     records = read_records(runs, traced=True)
     planned = [*_plan(records, backend)]
     costs = [one.cost() for one in planned]
-    most = backend.at_a_time([one.record.run.experiment for one in planned if one.cost().starts])
+    most = backend.at_a_time(
+        [one.record.run.experiment for one in planned if one.cost().is_to_come]
+    )
     return {
         "backend": backend.name,
         "because": choice.reason,
@@ -167,7 +178,7 @@ def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> 
     """
     caption = "batch: processes x micro-batch x accumulation steps = global batch."
     show_columns(_columns(plan["runs"]), stream, caption)
-    print("\n  ".join(totals.lines(plan["totals"])), file=stream)
+    print("\n- ".join(totals.lines(plan["totals"])), file=stream)
     for line in (*_unknown_memory(plan["runs"]), *plan["changed_data"]):
         print(line, file=stream)
     if plan["refused"]:

@@ -31,6 +31,13 @@ class Cost:
     is_done: bool
     starts: bool
     """Whether a launch starts it: it is not done, and its result is not refused."""
+    is_live: bool = False
+    """Whether it runs or waits for its turn already, so that a launch leaves it alone."""
+
+    @property
+    def is_to_come(self) -> bool:
+        """Whether it is not done, and a launch starts it or leaves it to go on."""
+        return self.starts or self.is_live
 
     @property
     def device_hours_left(self) -> float:
@@ -58,7 +65,7 @@ def totals(costs: Sequence[Cost], *, submits: bool, at_a_time: int = 0) -> dict[
         submits: Whether the runs become jobs.
         at_a_time: Most runs side by side; 0: the usual numbers, and all at once.
     """
-    pending = [cost for cost in costs if cost.starts]
+    pending = [cost for cost in costs if cost.is_to_come]
     numbers = (at_a_time,) if at_a_time else AT_A_TIME
     slots = {str(n): n for n in numbers if n < len(pending)}
     if not at_a_time or at_a_time >= len(pending):
@@ -66,8 +73,9 @@ def totals(costs: Sequence[Cost], *, submits: bool, at_a_time: int = 0) -> dict[
     return {
         "runs": len(costs),
         "done": sum(cost.is_done for cost in costs),
-        "to_start": len(pending),
-        "jobs": sum(cost.num_jobs for cost in pending) if submits else None,
+        "live": sum(cost.is_live for cost in costs),
+        "to_start": sum(cost.starts for cost in costs),
+        "jobs": sum(cost.num_jobs for cost in costs if cost.starts) if submits else None,
         "device_hours": sum(cost.device_hours or 0.0 for cost in costs),
         "device_hours_left": sum(cost.device_hours_left for cost in pending),
         "not_estimated": sum(cost.device_hours is None for cost in pending),
@@ -119,9 +127,10 @@ def disk_bytes(runs: Sequence[Run]) -> int:
 def lines(totals: dict[str, Any]) -> list[str]:
     """The totals for people, one line each."""
     number = _counted(totals["runs"], "run")
-    runs = f"total: {number}, {totals['done']:,} done, {totals['to_start']:,} to start"
+    live = f"{totals['live']:,} running or waiting, " if totals["live"] else ""
+    runs = f"total: {number}, {totals['done']:,} done, {live}{totals['to_start']:,} to start"
     unknown, left = totals["not_estimated"], totals["device_hours_left"]
-    to_come = (
+    still = (
         ""
         if left == totals["device_hours"]
         else f", {device_hours_text(left)} of them still to come"
@@ -130,15 +139,16 @@ def lines(totals: dict[str, Any]) -> list[str]:
     found = [runs]
     if totals["device_hours"] or not unknown:
         found.append(
-            f"{device_hours_text(totals['device_hours'])} device-hours in all{to_come}{without}"
+            f"{device_hours_text(totals['device_hours'])} device-hours in all{still}{without}"
         )
     else:
         found.append("device-hours: none of the runs can be estimated yet (doctor measures them)")
-    if not totals["to_start"]:
+    to_come = totals["to_start"] + totals["live"]
+    if not to_come:
         return found
-    if totals["jobs"] is not None:
+    if totals["jobs"]:
         found.append(f"at least {_counted(totals['jobs'], 'job')}, by cluster.time_min")
-    if unknown < totals["to_start"]:
+    if unknown < to_come:
         least = "at least " if unknown else ""
         hours = (f"{_time(value)} {_at_a_time(n)}" for n, value in totals["wall_hours"].items())
         queue = "" if totals["jobs"] is None else "; time in the queue comes on top"

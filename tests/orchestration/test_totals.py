@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.orchestration.totals import Cost, lines, totals, wall_hours
 from antioversmooth.runs import Run
 from antioversmooth.runs.jobs import EventKind, append_event
+from antioversmooth.text import wrapped
 
 MakeRun = Callable[..., Run]
 
@@ -185,6 +187,17 @@ def test_the_total_of_a_plan_is_the_sum_of_its_rows(make_run: MakeRun, snapshot:
     assert (planned["totals"]["done"], planned["totals"]["to_start"]) == (1, 2)
 
 
+def test_the_totals_of_a_plan_wrap_on_a_narrow_terminal(
+    make_run: MakeRun, snapshot: Snapshot
+) -> None:
+    said = io.StringIO()
+    dryrun.show(plan([make_run("deit_s12")], snapshot), said)
+    total = said.getvalue().partition("total:")[2].partition("A launch")[0].partition("#!")[0]
+    found = wrapped(f"total:{total}", 40).splitlines()
+    assert "- device-hours: none of the runs can be" in found
+    assert max(map(len, found[:3])) <= 40
+
+
 def test_a_plan_has_the_states_that_a_launch_would_find(
     make_run: MakeRun, snapshot: Snapshot, slurm: FakeSlurm
 ) -> None:
@@ -200,7 +213,8 @@ def test_a_plan_has_the_states_that_a_launch_would_find(
     planned = plan([refused, needy, cancelled, waiting], snapshot)
     states = [run["state"] for run in planned["runs"]]
     assert states == ["given up", "blocked", "cancelled pending", "pending"]
-    assert planned["totals"]["to_start"] == 2
+    assert (planned["totals"]["to_start"], planned["totals"]["live"]) == (1, 1)
+    assert "4 runs, 0 done, 1 running or waiting, 1 to start" in lines(planned["totals"])[0]
     assert len(slurm.calls("squeue")) == asked + 1
     slurm.refuse(squeue="slurm_load_jobs error: Unable to contact slurm controller")
     states = [run["state"] for run in plan([refused, cancelled], snapshot)["runs"]]
