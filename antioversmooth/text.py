@@ -58,6 +58,11 @@ LOG_WIDTH = 300
 """Characters of a line of a log that are quoted."""
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural where it is not 1."""
+    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
+
+
 def log_lines(text: str, count: int) -> list[str]:
     """The last lines of a log that say something, cut, without one that repeats the one before."""
     lines = (_KILLED.sub(r"\1 \2", line) for line in text.splitlines() if line.strip())

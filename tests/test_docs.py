@@ -20,6 +20,7 @@ import pytest
 from antioversmooth import spec
 from antioversmooth.cli import parsers
 from antioversmooth.project import find_spec
+from antioversmooth.spec import fields
 
 PROJECT = Path(__file__).parents[1]
 DOCS = [page for page in sorted(PROJECT.glob("docs/**/*.md")) if "_build" not in page.parts]
@@ -158,6 +159,14 @@ def test_commands_and_options_in_the_text_exist(page: Path) -> None:
             continue
         options = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", words))
         assert options <= set(parser._option_string_actions), span
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_keys_of_overrides_in_the_text_exist(page: Path) -> None:
+    override = re.compile(rf"(?<![\w./])(({'|'.join(fields.sections())})\.\w+)[\w.]*=")
+    for span in spans(page.read_text()):
+        for match in override.finditer(span):
+            assert fields.kind_of(match[1]) is not None, span
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -64,3 +64,17 @@ def test_docstrings_begin_with_a_verb_or_a_noun(path: Path) -> None:
 def test_names_are_those_of_the_field(path: Path) -> None:
     found = names(ast.parse(path.read_text()))
     assert not [(line, name) for line, name in found if parts(name) & DIALECT]
+
+
+def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and text of every string that is no docstring."""
+    lone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in lone:
+            yield node.lineno, node.value
+
+
+def test_no_message_leads_to_pages_that_an_installed_package_lacks() -> None:
+    for path in (PROJECT / "antioversmooth").rglob("*.py"):
+        found = texts(ast.parse(path.read_text()))
+        assert not [(path, line) for line, text in found if "docs/" in text]

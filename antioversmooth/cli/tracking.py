@@ -14,6 +14,7 @@ from antioversmooth.reporting.table.observe import observe_all
 from antioversmooth.reporting.tracking import mirror, ui
 from antioversmooth.reporting.tracking.logged_models import LoggedModels
 from antioversmooth.reporting.tracking.mirror import Mirrored
+from antioversmooth.text import counted
 
 
 def sync_command(args: Namespace) -> int:
@@ -30,7 +31,7 @@ def sync_command(args: Namespace) -> int:
     if args.json:
         print_json([{**asdict(experiment), "models": len(logged)} for experiment in mirrored])
     else:
-        print(f"{len(logged)} models logged" if mirrored else "Nothing has run yet.")
+        print(f"{counted(len(logged), 'model')} logged" if mirrored else "Nothing has run yet.")
     for experiment in mirrored:
         if experiment.problem:
             print(f"{experiment.name}: not mirrored: {experiment.problem}", file=sys.stderr)
@@ -40,9 +41,10 @@ def sync_command(args: Namespace) -> int:
 def _report_mirrored(mirrored: Sequence[Mirrored]) -> None:
     for experiment in mirrored:
         if not experiment.problem:
-            changed = f"{experiment.num_changed} of {experiment.num_runs} runs"
-            note = f" ({experiment.note})" if experiment.note else ""
-            print(f"{experiment.name}: {changed} brought up to date{note}")
+            runs, note = counted(experiment.num_runs, "run"), experiment.note
+            changed = f"{experiment.num_changed} of {runs} brought up to date"
+            done = changed if experiment.num_changed else f"{runs}, up to date already"
+            print(f"{experiment.name}: {done}{f' ({note})' if note else ''}")
 
 
 def ui_command(args: Namespace) -> int:

@@ -29,7 +29,7 @@ HUGGINGFACE = {"val": "validation", "valid": "validation", "dev": "validation", 
 OF_OTHER_SPECS = {
     "cifar-100-python": "CIFAR-100: launch a row with data=cifar100 data.root=DIR",
     "*-images-idx3-ubyte*": "a set of IDX files: launch a row with data=fashion_mnist data.root=DIR"
-    " and its own counts (docs/data.md)",
+    " and its own counts",
     "train20[0-9][0-9].json": "iNaturalist: launch a row with data=inaturalist2018 data.root=DIR",
 }
 """Layouts of certain data sets, which have a spec already, by a file or folder in them."""

@@ -28,8 +28,8 @@ class GFSA(AttentionMethod):
     is_exact_at_start: ClassVar[bool] = True
     parameters: ClassVar[tuple[Parameter, ...]] = (Parameter("high_order", "w", "GFSA's w"),)
     advice_on_weights: ClassVar[str] = (
-        "weights of GFSA's released code have AttnScale's names: docs/methods/gfsa.md has the"
-        " conversion"
+        "weights of GFSA's released code have AttnScale's names: rename attn.lamb in their keys"
+        " to attn.high_order"
     )
 
     order: int = option(4, at_least(2))

@@ -11,6 +11,7 @@ from typing import Any
 
 from antioversmooth.orchestration import preflight
 from antioversmooth.runs import Run
+from antioversmooth.text import counted
 
 AT_A_TIME = (1, 4, 16)
 """Numbers of jobs at a time for which the wall time is said, besides all at once."""
@@ -126,7 +127,7 @@ def disk_bytes(runs: Sequence[Run]) -> int:
 
 def lines(totals: dict[str, Any]) -> list[str]:
     """The totals for people, one line each."""
-    number = _counted(totals["runs"], "run")
+    number = counted(totals["runs"], "run")
     live = f"{totals['live']:,} running or waiting, " if totals["live"] else ""
     runs = f"total: {number}, {totals['done']:,} done, {live}{totals['to_start']:,} to start"
     unknown, left = totals["not_estimated"], totals["device_hours_left"]
@@ -147,7 +148,7 @@ def lines(totals: dict[str, Any]) -> list[str]:
     if not to_come:
         return found
     if totals["jobs"]:
-        found.append(f"at least {_counted(totals['jobs'], 'job')}, by cluster.time_min")
+        found.append(f"at least {counted(totals['jobs'], 'job')}, by cluster.time_min")
     if unknown < to_come:
         least = "at least " if unknown else ""
         hours = (f"{_time(value)} {_at_a_time(n)}" for n, value in totals["wall_hours"].items())
@@ -168,10 +169,6 @@ def _time(hours: float) -> str:
     if hours >= 1:
         return f"{hours:,.1f} h"
     return f"{60 * hours:.0f} min" if 60 * hours >= 1 else "under 1 min"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun if number == 1 else f'{noun}s'}"
 
 
 def _at_a_time(number: str) -> str:

@@ -221,5 +221,5 @@ def _is_interpolation(value: Any) -> bool:
 
 def _others(keys: Collection[str], name: str) -> str:
     """The known keys, for an unknown one that resembles none of them."""
-    elsewhere = "; docs/spec.md has all" if len(keys) > FEW else ""
+    elsewhere = "; `antioversmooth schema` has all" if len(keys) > FEW else ""
     return there_are(keys, name) + elsewhere

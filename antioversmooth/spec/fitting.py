@@ -70,7 +70,7 @@ def fit(row: Experiment, data: DataConfig, weights: str | None) -> Fitting:
     settings = _fine_tuning if weights else _from_scratch
     recipe = [*settings(row, data, batch)]
     if weights:
-        start = "a classifier of other classes starts anew; without a network see docs/data.md"
+        start = "a classifier of other classes starts anew; file:PATH reads weights that are there"
         recipe.insert(0, Setting("init_from", weights, start))
     changed = [one for one in recipe if getattr(row.recipe, one.key) != one.value]
     normalised = [

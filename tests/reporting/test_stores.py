@@ -224,6 +224,7 @@ def test_sync_says_which_tables_went_and_which_did_not(
 ) -> None:
     mirrored = [
         Mirrored("first", "1", 2, 1, note="it was deleted in MLflow, and is restored"),
+        Mirrored("same", "3", 1, 0),
         Mirrored("second", "", 3, 0, problem="MLflow at http://x: refused"),
     ]
     monkeypatch.setattr(mirror, "sync", lambda *_: mirrored)
@@ -231,11 +232,13 @@ def test_sync_says_which_tables_went_and_which_did_not(
     assert main(words) == 2
     said = capsys.readouterr()
     assert "first: 1 of 2 runs brought up to date (it was deleted in MLflow, and is" in said.out
+    assert "same: 1 run, up to date already\n0 models logged" in said.out
     assert said.err == "second: not mirrored: MLflow at http://x: refused\n"
     assert main([*words, "--json"]) == 2
     entries = json.loads(capsys.readouterr().out)
     assert [(entry["name"], bool(entry["problem"])) for entry in entries] == [
         ("first", False),
+        ("same", False),
         ("second", True),
     ]
 

@@ -183,7 +183,7 @@ def test_the_real_server_shows_runs_follows_them_and_ends_with_ctrl_c(
     assert serving.stdout is not None
     lines = [serving.stdout.readline() for _ in range(5)]
     address = lines[0].split()[3]
-    assert "small (mini: Digits), 1 runs" in lines[1]
+    assert "small (mini: Digits), 1 run\n" in lines[1]
     assert f"{address}/#/experiments/1/runs?workflowType=machine_learning" in lines[2]
     shown = runs(address)
     assert shown.keys() == {"Row deep", "deep seed 0"}

@@ -100,7 +100,7 @@ def _incomplete(rows: Sequence[RowResult]) -> str:
 
 
 def _elsewhere(setting: Setting, rows: Sequence[RowResult], seeds: Sequence[int]) -> str:
-    """What numbers on other data than the paper's, or at other sizes, can show."""
+    """The sentence on numbers that are on other data than the paper's, or at other sizes."""
     seeds_of_rows = [seen for row in rows for seen in row.seeds]
     num_images = min(map(_num_images, seeds_of_rows), default=setting.num_val)
     error = standard_error([row.top1.mean for row in rows if row.top1], num_images)

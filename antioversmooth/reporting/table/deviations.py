@@ -30,10 +30,9 @@ def of_row(experiment: Experiment) -> Iterator[str]:
     yield from of_model(experiment.model)
     recipe = experiment.recipe
     if experiment.trains_method_parameters and recipe.method_lr_factor != 1:
-        page = "mini" if experiment.profile == "mini" else "data"
         yield (
             f"The learning rate of the method's parameters is {recipe.method_lr_factor:g} times"
-            f" that of the others, as docs/{page}.md explains"
+            " that of the others, since they would hardly move in so few steps"
         )
     if recipe.epochs and experiment.data.cache is not None:
         yield (

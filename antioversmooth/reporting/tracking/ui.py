@@ -27,6 +27,7 @@ from antioversmooth.reporting.tracking.logged_models import LoggedModels
 from antioversmooth.reporting.tracking.mirror import Mirrored
 from antioversmooth.runs.discovery import Discovery
 from antioversmooth.runs.metrics import VAL_TOP1
+from antioversmooth.text import counted
 
 PORT = 5000
 """MLflow's own."""
@@ -156,7 +157,7 @@ def _announce(url: str, mirrored: Sequence[Mirrored], discovery: Discovery, out:
             print(f"{experiment.name}: not mirrored: {experiment.problem}", file=out)
             continue
         note = f" ({experiment.note})" if experiment.note else ""
-        print(f"{experiment.name}, {experiment.num_runs} runs{note}", file=out)
+        print(f"{experiment.name}, {counted(experiment.num_runs, 'run')}{note}", file=out)
         for name, link in links(url, experiment).items():
             print(f"  {name:<8}{link}", file=out)
     if not mirrored:

@@ -80,7 +80,7 @@ def _without(context: Context, promised: int) -> Iterator[Finding]:
         advice = "choose a partition with GPUs (cluster.partition), or cluster.gpus_per_node=0"
     elif not torch.version.cuda:
         text = f"torch {torch.__version__} of {context.host} is built without CUDA"
-        advice = "install torch with CUDA (docs/install.md), or cluster.gpus_per_node=0"
+        advice = "install torch with CUDA, or cluster.gpus_per_node=0"
     else:
         text = (
             f"torch {torch.__version__} (CUDA {torch.version.cuda}) sees no GPU of {context.host};"
