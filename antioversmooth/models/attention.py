@@ -170,9 +170,10 @@ class ScaledAttention(nn.Module):
 
     @property
     def method_parameters(self) -> list[Tensor]:
-        """Parameters and constants of the AttentionMethod, each [H]."""
-        assert self.method is not None
-        trained = [getattr(self, parameter.name) for parameter in self.method.parameters]
+        """Parameters and constants of the AttentionMethod, each [H]; none without one."""
+        # no error: torch.jit.trace reads all properties
+        ours = self.method.parameters if self.method else ()
+        trained = [getattr(self, parameter.name) for parameter in ours]
         return [*trained, *getattr(self, "method_constants", ())]
 
     def acting_parameters(self) -> list[tuple[Parameter, Tensor]]:

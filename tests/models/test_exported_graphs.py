@@ -91,3 +91,14 @@ def test_a_graph_of_one_batch_computes_the_eager_logits(kind: str, method: str) 
     torch.onnx.export(program, dynamo=True, verbose=False).save("fixed.onnx")
     assert_close(program.module()(images), model(images))
     assert_close(logits(InferenceSession("fixed.onnx"), images), model(images))
+
+
+@FAMILY
+@METHOD
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+@torch.no_grad()
+def test_a_trace_of_one_batch_computes_the_eager_logits(kind: str, method: str) -> None:
+    """torch.jit.trace reads every property of every layer."""
+    model, images = scaled(kind, method), torch.randn(2, 3, 16, 16)
+    traced: Any = torch.jit.trace(model, images)
+    assert_close(traced(images), model(images))
