@@ -162,6 +162,7 @@ def _refusal(records: Sequence[RunRecord], backend: Backend, results: Path) -> s
         clusters = [run.experiment.cluster for run in pending]
         preflight.check_profiles(clusters, submits=backend.submits)
         preflight.check_inputs(pending)
+        preflight.check_draws(pending)
         preflight.check_writable(results)
         preflight.check_space(pending, results)
     except UserError as err:

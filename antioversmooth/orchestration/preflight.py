@@ -14,13 +14,15 @@ from antioversmooth.config import ClusterConfig, ContainerConfig, DataConfig, Ex
 from antioversmooth.datasets.current import CurrentData
 from antioversmooth.datasets.facts import check_facts
 from antioversmooth.datasets.layouts.packaged import PACKAGED
-from antioversmooth.errors import LaunchError, SpecError
+from antioversmooth.errors import CheckpointError, LaunchError, SpecError
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.devices import Placement, cpus
+from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.notify import command as notify
 from antioversmooth.runs import Run, deal, machine, memory, require_same_data
 from antioversmooth.runs.arithmetic import num_parameters
 from antioversmooth.runs.checkpoints import BYTES_PER_PARAMETER, CHECKPOINTS_OF_A_RUN
+from antioversmooth.runs.draws import launch_refused_reason
 from antioversmooth.runs.identity import origin
 from antioversmooth.runs.record import read_records
 from antioversmooth.runs.recorded_data import describe_change, describe_unreadable, measured_data
@@ -34,7 +36,7 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
         SpecError: A global batch does not divide over the processes, or a step does not fit into
             the stated memory of a GPU.
         DataError: Data that a run needs is not where its spec says.
-        CheckpointError: The same of a file of weights.
+        CheckpointError: The same of a file of weights; or a run was begun with other draws.
         LaunchError: Results cannot be written, there is no space for the checkpoints, bash cannot
             read the lines of `cluster.setup`, there is no program `cluster.notify`, the image of
             a container is missing, or this machine, which trains them, lacks shared memory, open
@@ -43,6 +45,7 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
     check_machine(runs, backend)
     check_profiles([run.experiment.cluster for run in runs], submits=backend.submits)
     check_inputs(runs)
+    check_draws(runs)
     make_results_folder(results)
     check_space(runs, results)
 
@@ -183,6 +186,18 @@ def check_weights(run: Run) -> None:
             weight_files.require_whole(path)
             if run.experiment.recipe.epochs == 0:
                 weight_files.require_classes(path, run.experiment.data.num_classes)
+
+
+def check_draws(runs: Sequence[Run]) -> None:
+    """Raises CheckpointError where runs cannot go on with this code's draws.
+
+    One that has a job or a process goes on with the code that it was launched with.
+    """
+    begun = [run for run in runs if launch_refused_reason(run)]
+    known = query_statuses(read_records(begun))
+    refused = [launch_refused_reason(run) for run in begun if not known[run.id].state.is_live]
+    if refused:
+        raise CheckpointError("\n".join(refused))
 
 
 def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:

@@ -1,7 +1,8 @@
 """Randomness without state: each draw is a function of the run's seed and its position in the run.
 
 No generator is carried from one step to the next. So a resumed run needs no random state, and the
-number of processes, workers, nodes or micro-batches cannot change a draw.
+number of processes, workers, nodes or micro-batches cannot change a draw. A change of what is drawn
+is a new version in `runs.draws`.
 """
 
 from __future__ import annotations
@@ -16,12 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-DRAWS = 3
-"""Version of the draws of a training: a run goes on only with those that it began with.
-
-1: each layer, each erased view and each mixing group has a seed of its own. 2: those of a forward
-pass are drawn together. 3: noise of random erasing is drawn for the pixels of rectangles alone.
-"""
 _GOLDEN = 0x9E3779B97F4A7C15
 """Step of SplitMix64's counter: 2^64 divided by the golden ratio."""
 

@@ -14,6 +14,7 @@ import pytest
 from antioversmooth import runs
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import journal
+from antioversmooth.runs.draws import DRAWS
 
 STAND_IN = Path(__file__).parent / "fakes" / "slurm_stand_in.py"
 CLIENTS = ("sbatch", "squeue", "sacct", "scancel", "scontrol", "srun", "sinfo")
@@ -95,8 +96,8 @@ def begin_attempt() -> Callable[..., int]:
 
     def begin(run: runs.Run, job_id: str, step: int = 0, **facts: Any) -> int:
         number = run.new_attempt()
-        start = {"attempt": number, "event": "start", "step": step, "job_id": job_id, **facts}
-        journal.append(run.attempts_path, start)
+        start = {"attempt": number, "event": "start", "step": step, "job_id": job_id}
+        journal.append(run.attempts_path, {**start, "draws": DRAWS, **facts})
         return number
 
     return begin

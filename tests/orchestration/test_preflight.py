@@ -16,7 +16,8 @@ from antioversmooth.errors import CheckpointError, DataError, LaunchError, SpecE
 from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
-from antioversmooth.runs import Run, machine
+from antioversmooth.runs import Run, journal, machine
+from antioversmooth.runs.draws import DRAWS
 
 MakeRun = Callable[..., Run]
 
@@ -138,6 +139,51 @@ def test_a_file_of_weights_is_needed_until_there_is_a_checkpoint(
     with pytest.raises(CheckpointError, match=f"there is no file {weights}"):
         preflight.check([run], LocalBackend(), tmp_path)
     (run.checkpoints_dir / "step00000005-attempt1.pt").touch()
+    preflight.check([run], LocalBackend(), tmp_path)
+
+
+ERASES, FILLS_NOTHING = "recipe.random_erasing=0.5", "recipe.erasing_mode=const"
+DROPS = ("recipe.random_erasing=0", "recipe.drop_path=0.1", "recipe.dropout=0.1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "began_with", "changed"),
+    [
+        ([ERASES], 2, "noise of erased rectangles"),
+        ([ERASES, "recipe.erasing_mode=rand"], 2, "noise of erased rectangles"),
+        ([ERASES, FILLS_NOTHING], 2, ""),
+        ([ERASES, FILLS_NOTHING], 1, ".*erased rectangles"),
+        (DROPS, 2, ""),
+        (DROPS, 1, "masks of dropout, factors of drop path"),
+        ([ERASES], DRAWS, ""),
+        ([], DRAWS + 1, "random numbers"),
+    ],
+)
+def test_a_run_that_began_with_other_draws_is_refused_before_it_is_queued(
+    make_run: MakeRun, tmp_path: Path, overrides: list[str], began_with: int, changed: str
+) -> None:
+    """The first version was not recorded. A start that was refused says nothing of how it began."""
+    run = make_run("deit_s12", *overrides)
+    version = {"draws": began_with} if began_with > 1 else {}
+    for number, step, draws in ((1, 0, version), (2, 5, {"draws": DRAWS})):
+        start = {"attempt": number, "event": "start", "step": step, "commit": f"c0ffee{number}"}
+        journal.append(run.attempts_path, start | draws)
+    crashed = {"attempt": 2, "event": "end", "reason": "crash", "step": 5}
+    journal.append(run.attempts_path, crashed)
+    # there is nothing yet to go on from
+    preflight.check([run], LocalBackend(), tmp_path)
+    newest = run.checkpoints_dir / "step00000005-attempt1.pt"
+    newest.touch()
+    if not changed:
+        preflight.check([run], LocalBackend(), tmp_path)
+        return
+    said = (
+        rf"^deit_s12 seed 0 \({run.id[:8]}\) .* commit c0ffee1, which draws {changed} in another"
+        rf" way .* {began_with} .* cluster\.results={tmp_path}/results; .* move {run.dir} away"
+    )
+    with pytest.raises(CheckpointError, match=said):
+        preflight.check([run], LocalBackend(), tmp_path)
+    newest.rename(run.checkpoints_dir / f"step{run.experiment.total_steps:08}-attempt1.pt")
     preflight.check([run], LocalBackend(), tmp_path)
 
 

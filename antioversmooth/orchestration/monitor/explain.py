@@ -9,6 +9,7 @@ from antioversmooth.orchestration.monitor.status import describe_changed_data
 from antioversmooth.orchestration.monitor.view import duration
 from antioversmooth.orchestration.slurm.reconcile import ENDED_BY_A_PERSON, Action, decide
 from antioversmooth.orchestration.slurm.retry import failed_starts, retry_decision
+from antioversmooth.runs.draws import launch_refused_reason
 from antioversmooth.runs.jobs import EventKind
 from antioversmooth.runs.record import RunRecord
 from antioversmooth.runs.status import RunState, RunStatus
@@ -17,6 +18,8 @@ from antioversmooth.runs.status import RunState, RunStatus
 def explain(record: RunRecord, status: RunStatus) -> str:
     """One paragraph; with the end of the log below it if a person must fix something."""
     next_step = _next_on_slurm if record.is_on_slurm else _next_here
+    is_settled = status.state.is_live or record.result is not None
+    refused = "" if is_settled else launch_refused_reason(record.run)
     sentences = [
         _describe_state(record, status),
         _describe_last_attempt(record),
@@ -24,7 +27,7 @@ def explain(record: RunRecord, status: RunStatus) -> str:
         _describe_failed_starts(record, status),
         _describe_dependencies(record),
         # the detail of an invalid result has the advice
-        "" if record.invalid_result_reason else next_step(record, status),
+        "" if record.invalid_result_reason else refused or next_step(record, status),
         _describe_data(record),
     ]
     return " ".join(sentence for sentence in sentences if sentence)

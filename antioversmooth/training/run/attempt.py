@@ -26,9 +26,9 @@ from antioversmooth.runs import Run, deal, journal, recorded_data
 from antioversmooth.runs.attempts import CORRUPT_IMAGE, EndReason, write_end
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.runs.code import PACKAGES, installed_packages, running_code
+from antioversmooth.runs.draws import DRAWS
 from antioversmooth.runs.lock import TRAINING_LOCK, hold_lock
 from antioversmooth.runs.metrics import TOKEN_SIMILARITY, VAL_TOP1
-from antioversmooth.training.randomness import DRAWS
 from antioversmooth.training.run import checkpoint
 from antioversmooth.training.run.checkpoint import Flaw
 from antioversmooth.training.run.distributed import Ranks

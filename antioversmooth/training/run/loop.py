@@ -14,6 +14,7 @@ from antioversmooth.datasets.images import Images, check_unreadable
 from antioversmooth.errors import AttemptEnded, CheckpointError, DataError
 from antioversmooth.models.state_files import METADATA
 from antioversmooth.runs.attempts import EndReason
+from antioversmooth.runs.draws import DRAWS, other_draws_reason
 from antioversmooth.runs.metrics import (
     EMA_TOP1,
     EMA_TOP5,
@@ -29,7 +30,6 @@ from antioversmooth.runs.result import epoch_records
 from antioversmooth.training.data.loading import OK, Batch, Loaders
 from antioversmooth.training.data.sampling import MicroBatches
 from antioversmooth.training.evaluator import Evaluator
-from antioversmooth.training.randomness import DRAWS
 from antioversmooth.training.run.attempt import SUPERSEDED, Attempt, is_full
 from antioversmooth.training.run.checkpoint import CheckpointWriter, State
 from antioversmooth.training.run.clock import EpochClock
@@ -115,19 +115,14 @@ class Trainer:
 
         Raises:
             DataError: It was trained on other classes.
-            CheckpointError: It was trained with other draws, and there are steps to go.
+            CheckpointError: The steps to go would be trained with other draws.
         """
         names = state.get("classes", self.classes)
         if names != self.classes:
             raise DataError(describe_difference(self.classes, names))
-        began_with = state.get("draws", 1)
-        if began_with != DRAWS and self.step < self.config.total_steps:
-            raise CheckpointError(
-                f"{self.run.name} was started by code that draws random numbers in another way"
-                f" (version {began_with}, here {DRAWS}). To continue it, use the code that started"
-                f" it (the snapshot in {self.run.attempts_path.name}); to start again with this"
-                f" code, delete {self.run.dir}"
-            )
+        reason = other_draws_reason(self.run, state.get("draws", 1))
+        if reason and self.step < self.config.total_steps:
+            raise CheckpointError(reason)
         self.learner.load_state(state)
         self.meter.load_state(state["meter"])
         self.clock = EpochClock(state["epoch_s"])
