@@ -270,6 +270,20 @@ def test_a_file_that_the_system_refuses_is_named_without_a_number(
     )
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["why", "deit_s12"], "has never been launched like this"),
+        (["evaluate", "no.pth", "--spec", "deit_s12"], "no.pth: there is no such run directory"),
+    ],
+)
+def test_an_override_may_be_longer_than_the_name_of_a_file(
+    words: list[str], message: str, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*words, "profile=mini", f"data.name={'x' * 300}"]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_a_clone_that_has_run_nothing_does_not_empty_the_committed_table(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ from antioversmooth.project import find_root, find_spec
 from antioversmooth.runs import Run
 from antioversmooth.spec import Request
 from antioversmooth.spec.save import TableFile, table_file
+from antioversmooth.text import counted
 
 if TYPE_CHECKING:
     from antioversmooth.reporting.table.document import Document
@@ -218,8 +219,8 @@ def _confirm(choice: Choice, runs: Sequence[Run], args: Namespace) -> bool:
             raise LaunchError(f"this starts {len(runs):,} runs; add --yes to start them")
         return True
     names = and_more([run.name for run in runs], 12)
-    what = f"Submit {len(runs)} jobs" if choice.backend.submits else f"Start {len(runs)} runs"
-    return input(f"{what} ({names})? [y/N] ").lower() in ("y", "yes")
+    verb, noun = ("Submit", "job") if choice.backend.submits else ("Start", "run")
+    return input(f"{verb} {counted(len(runs), noun)} ({names})? [y/N] ").lower() in ("y", "yes")
 
 
 def _report_outcomes(

@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
         for action in self._get_positional_actions():
             value = getattr(args, action.dest) if action.dest != "specs" else []
             words += map(str, value if isinstance(value, list) else [value])
-        found = [word for word in words if (Path(word) / "spec.yaml").is_file()]
+        found = [word for word in words if is_run_directory(word)]
         if len(found) > 1:
             self.error(f"{len(found)} run directories, {', '.join(sorted(found))}; name one")
 
@@ -66,6 +66,11 @@ def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """Splits words into specs and overrides."""
     overrides = [word for word in words if "=" in word or word.startswith("~")]
     return [word for word in words if word not in overrides], overrides
+
+
+def is_run_directory(word: str) -> bool:
+    """Whether a word names the directory of a run; an override may be longer than a name can be."""
+    return os.path.isfile(os.path.join(word, "spec.yaml"))
 
 
 def _flag(parser: argparse._ActionsContainer, *names: str, help: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from antioversmooth import files, spec
-from antioversmooth.cli.parsers import split_overrides
+from antioversmooth.cli.parsers import is_run_directory, split_overrides
 from antioversmooth.config import Experiment, Table
 from antioversmooth.errors import SpecError
 from antioversmooth.project import find_root, find_spec, readable_root
@@ -52,7 +52,7 @@ def project_tables() -> list[Table]:
 
 def load_runs(words: Sequence[str]) -> list[Run] | None:
     """The runs of run directories; None unless every word is one."""
-    directories = [Path(word) for word in words if (Path(word) / "spec.yaml").is_file()]
+    directories = [Path(word) for word in words if is_run_directory(word)]
     return [Run.load(path) for path in directories] if len(directories) == len(words) else None
 
 

@@ -32,6 +32,7 @@ from antioversmooth.reporting.table import document, tables
 from antioversmooth.reporting.table.document import Document
 from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.runs import Run
+from antioversmooth.text import counted
 
 OTHER_ROWS = "overrides make these other rows than the committed table's"
 
@@ -229,7 +230,8 @@ def export_command(args: Namespace) -> int:
         named = {"file": str(target), "runs": [str(run.dir) for run in runs]}
         print_json({**named, "passed_over": exported.passed_over})
     else:
-        print(f"{target}: {len(exported.runs)} runs, {target.stat().st_size / 2**20:,.1f} MiB")
+        size = f"{target.stat().st_size / 2**20:,.1f} MiB"
+        print(f"{target}: {counted(len(exported.runs), 'run')}, {size}")
     if exported.passed_over:
         names = and_more(exported.passed_over, 5)
         print(f"passed over {len(exported.passed_over)} files: {names}", file=sys.stderr)

@@ -16,6 +16,7 @@ from antioversmooth.runs.recorded_data import (
     describe_change_of_weights,
     measured_data,
 )
+from antioversmooth.text import counted
 
 if TYPE_CHECKING:
     # Imports torch.
@@ -115,6 +116,6 @@ def _describe_data(record: dict[str, Any]) -> str:
     marked = f" (fingerprint {fingerprint[:12]})" if fingerprint else ""
     root = f" in {record['root']}" if record.get("root") else ""
     return (
-        f"{record['data']}{root}: {record['num_images']:,} validation images of"
+        f"{record['data']}{root}: {counted(record['num_images'], 'validation image')} of"
         f" {record['num_classes']:,} classes{marked}{passed.note()}"
     )

@@ -169,7 +169,8 @@ def test_files_that_no_run_has_are_passed_over_and_counted(
     with inside(lab.root):
         assert cli.main(["export", "wide", "-o", "x.tar"]) == 0
     assert b"PRIVATE" not in (lab.root / "x.tar").read_bytes()
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out.startswith("x.tar: 1 run, ")
     assert "passed over 4 files: wide seed 0: .env (no file of a run)" in err
 
 
