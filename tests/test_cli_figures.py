@@ -175,7 +175,7 @@ def test_a_number_of_images_that_is_none_is_a_mistake(
     with pytest.raises(SystemExit) as stopped:
         cli.main([command, "anything", f"--images={number}"])
     assert stopped.value.code == 2
-    assert f"'{number}' is no number of images" in capsys.readouterr().err
+    assert f"'{number}' must be a number of images" in capsys.readouterr().err
 
 
 def test_figures_are_drawn_from_runs_that_are_done(

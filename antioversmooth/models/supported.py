@@ -93,7 +93,7 @@ def require_family(model: nn.Module, method: Method) -> None:
         known = " and ".join(family.value for family in method.families)
         theirs = ", ".join(sorted(family.value for family in families))
         raise ModelError(
-            f"{method.title} is defined only for the family {known}, and this"
+            f"{method.title} is defined for {known} only, and this"
             f" {type(model).__name__} is of the family {theirs}"
         )
 
