@@ -67,10 +67,12 @@ def load(make: Callable[[], Any]) -> list[Any]:
         )
 
 
-def last_files() -> torch.Tensor:
-    """A tensor from a process that may open no further file."""
-    opened = len(os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (opened, opened))
+def last_files(left: int) -> torch.Tensor:
+    """A tensor from a process that may open so many further files."""
+    gc.collect()
+    opened, (_, most) = len(os.listdir("/proc/self/fd")), resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = min(most, opened + left)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     return torch.zeros(1000)
 
 
@@ -89,14 +91,16 @@ def failing_thread() -> torch.Tensor:
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
-        (last_files, LaunchError, r"too many open files: .*ulimit -n"),
+        (partial(last_files, 0), LaunchError, r"too many open files: .*ulimit -n"),
+        # the tensor is made, and cannot be sent: its connection ends before the reason comes
+        (partial(last_files, 2), LaunchError, r"too many open files: .*ulimit -n"),
         (partial(killed_by, signal.SIGKILL), RuntimeError, "worker .*the kernel kills .*dmesg"),
         (partial(killed_by, signal.SIGBUS), RuntimeError, "memory that is gone.*--shm-size|worker"),
         (partial(os._exit, 3), RuntimeError, "worker .*exited unexpectedly"),
         (threading.Lock, RuntimeError, "a loading process failed: TypeError: cannot pickle"),
         (failing_thread, RuntimeError, "failed: ValueError: this thread has failed"),
     ],
-    ids=["open files", "SIGKILL", "SIGBUS", "exit", "unpicklable", "thread"],
+    ids=["open files", "files to send", "SIGKILL", "SIGBUS", "exit", "unpicklable", "thread"],
 )
 def test_a_loading_process_that_fails_ends_the_wait_with_the_reason(
     make: Callable[[], Any], kind: type[Exception], message: str

@@ -22,6 +22,8 @@ from antioversmooth.training.data.memory import return_free_memory, reuse_memory
 
 MOST_CHARACTERS = 1000
 """Length of a reason, which a pipe passes on in one piece."""
+CLOSING_S = 5.0
+"""Longest time between the end of a loading process's connection and its reason."""
 NOT_OF_AN_IMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors of reading a file that say nothing about the file."""
 
@@ -70,10 +72,12 @@ def loading_failures() -> Iterator[Connection]:
     with reader, writer, _failed_threads() as failed:
         try:
             yield writer
-        except (RuntimeError, OSError) as err:
+        except (RuntimeError, OSError, EOFError) as err:
             # torch raises where the next loading process ends, in whatever this process does then
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            said = reader.recv_bytes().decode(errors="replace") if reader.poll() else ""
+            # a connection may be closed before the reason is written
+            waits_s = CLOSING_S if isinstance(err, EOFError) else 0.0
+            said = reader.recv_bytes().decode(errors="replace") if reader.poll(waits_s) else ""
             # the thread that copies batches for a GPU
             if failed and str(err).startswith("Pin memory thread"):
                 said = failed[-1]
