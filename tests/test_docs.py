@@ -96,7 +96,12 @@ def commands(line: str) -> Iterator[str]:
             words = words[1:]
         if words[:1] == ["make"]:
             listed = ["make", "-n", "--no-print-directory", *words[1:]]
-            made = subprocess.run(listed, text=True, capture_output=True, check=True).stdout
+            # a make above has arguments of its own
+            own = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+            own.pop("ARGS", None)
+            made = subprocess.run(
+                listed, env=own, text=True, capture_output=True, check=True
+            ).stdout
             for of_target in made.replace("\\\n", " ").splitlines():
                 yield from commands(of_target)
         elif words and not is_operator:

@@ -156,13 +156,14 @@ def _refusal(records: Sequence[RunRecord], backend: Backend, results: Path) -> s
     invalid = [r.invalid_result_reason for r in records if r.invalid_result_reason]
     if invalid and len(invalid) == len(records):
         return "\n".join(invalid)
-    pending = [r.run for r in records if r.result is None and not r.invalid_result_reason]
+    unfinished = [r for r in records if r.result is None and not r.invalid_result_reason]
+    pending = [record.run for record in unfinished]
     try:
         preflight.check_machine(pending, backend)
         clusters = [run.experiment.cluster for run in pending]
         preflight.check_profiles(clusters, submits=backend.submits)
         preflight.check_inputs(pending)
-        preflight.check_draws(pending)
+        preflight.check_draws(unfinished)
         preflight.check_writable(results)
         preflight.check_space(pending, results)
     except UserError as err:

@@ -24,7 +24,7 @@ from antioversmooth.runs.arithmetic import num_parameters
 from antioversmooth.runs.checkpoints import BYTES_PER_PARAMETER, CHECKPOINTS_OF_A_RUN
 from antioversmooth.runs.draws import launch_refused_reason
 from antioversmooth.runs.identity import origin
-from antioversmooth.runs.record import read_records
+from antioversmooth.runs.record import RunRecord, read_records
 from antioversmooth.runs.recorded_data import describe_change, describe_unreadable, measured_data
 from antioversmooth.spec.public_weights import require_published
 
@@ -45,7 +45,7 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
     check_machine(runs, backend)
     check_profiles([run.experiment.cluster for run in runs], submits=backend.submits)
     check_inputs(runs)
-    check_draws(runs)
+    check_draws(read_records(runs))
     make_results_folder(results)
     check_space(runs, results)
 
@@ -188,14 +188,14 @@ def check_weights(run: Run) -> None:
                 weight_files.require_classes(path, run.experiment.data.num_classes)
 
 
-def check_draws(runs: Sequence[Run]) -> None:
+def check_draws(records: Sequence[RunRecord]) -> None:
     """Raises CheckpointError where runs cannot go on with this code's draws.
 
     One that has a job or a process goes on with the code that it was launched with.
     """
-    begun = [run for run in runs if launch_refused_reason(run)]
-    known = query_statuses(read_records(begun))
-    refused = [launch_refused_reason(run) for run in begun if not known[run.id].state.is_live]
+    reasons = {record.run.id: launch_refused_reason(record) for record in records}
+    known = query_statuses([record for record in records if reasons[record.run.id]])
+    refused = [reasons[run_id] for run_id, status in known.items() if not status.state.is_live]
     if refused:
         raise CheckpointError("\n".join(refused))
 

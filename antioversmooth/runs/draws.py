@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from antioversmooth.config import RecipeConfig
 from antioversmooth.errors import and_more
+from antioversmooth.runs.attempts import Attempt
 from antioversmooth.runs.directory import Run
 from antioversmooth.runs.planning import profile_folder
+from antioversmooth.runs.record import RunRecord
 
 DRAWS = 3
 """Version of the definitions of the draws (`training/randomness.py` and those that call it)."""
@@ -40,25 +42,25 @@ def changed_draws(recipe: RecipeConfig, began_with: int) -> list[str]:
     return [name for changed in later for name, draws in changed.items() if draws(recipe)]
 
 
-def launch_refused_reason(run: Run) -> str:
+def launch_refused_reason(record: RunRecord) -> str:
     """Why this code does not go on with a run, as far as attempts.jsonl tells; else empty.
 
     A run at its last step has no draws to make.
     """
-    newest, start = next(iter(run.checkpoints()), None), _first_start(run)
-    if newest is None or newest.step >= run.experiment.total_steps or not start:
+    newest, start = next(iter(record.all_checkpoints), None), _first_start(record.attempts)
+    if newest is None or newest.step >= record.run.experiment.total_steps or not start:
         return ""
     version = start.get("draws")
     # the first version was not recorded
-    return other_draws_reason(run, version if type(version) is int else 1)
+    return other_draws_reason(record.run, record.attempts, version if type(version) is int else 1)
 
 
-def other_draws_reason(run: Run, began_with: int) -> str:
+def other_draws_reason(run: Run, attempts: Sequence[Attempt], began_with: int) -> str:
     """Why a run that began with this version cannot go on with ours; empty where it can."""
     changed = changed_draws(run.experiment.recipe, began_with)
     if not changed:
         return ""
-    commit = _first_start(run).get("commit")
+    commit = _first_start(attempts).get("commit")
     code = f"commit {str(commit)[:12]}" if commit else "code whose commit is not recorded"
     return (
         f"{run.name} ({run.id[:8]}) was started by {code}, which draws {and_more(changed, 3)} in"
@@ -68,9 +70,9 @@ def other_draws_reason(run: Run, began_with: int) -> str:
     )
 
 
-def _first_start(run: Run) -> Mapping[str, Any]:
+def _first_start(attempts: Sequence[Attempt]) -> Mapping[str, Any]:
     """The record of the start that the run began with; later ones went on from its checkpoints."""
-    return next((a.start for a in reversed(run.attempts()) if a.step == 0), {})
+    return next((a.start for a in reversed(attempts) if a.step == 0), {})
 
 
 def _results(run: Run) -> Path:

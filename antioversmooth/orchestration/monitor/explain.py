@@ -19,7 +19,7 @@ def explain(record: RunRecord, status: RunStatus) -> str:
     """One paragraph; with the end of the log below it if a person must fix something."""
     next_step = _next_on_slurm if record.is_on_slurm else _next_here
     is_settled = status.state.is_live or record.result is not None
-    refused = "" if is_settled else launch_refused_reason(record.run)
+    refused = "" if is_settled else launch_refused_reason(record)
     sentences = [
         _describe_state(record, status),
         _describe_last_attempt(record),

@@ -120,7 +120,7 @@ class Trainer:
         names = state.get("classes", self.classes)
         if names != self.classes:
             raise DataError(describe_difference(self.classes, names))
-        reason = other_draws_reason(self.run, state.get("draws", 1))
+        reason = other_draws_reason(self.run, self.run.attempts(), state.get("draws", 1))
         if reason and self.step < self.config.total_steps:
             raise CheckpointError(reason)
         self.learner.load_state(state)
