@@ -29,7 +29,7 @@ def test_a_new_project_has_every_spec_of_the_package_and_they_compose(tmp_path: 
 
 
 def test_no_file_that_git_ignores_is_committed() -> None:
-    """What a machine measured, such as the report of a doctor, is nobody else's."""
+    """Such as a report of doctor, which holds the speed of one machine."""
     listed = ["git", "-C", str(PROJECT), "ls-files", "-ci", "--exclude-standard"]
     found = subprocess.run(listed, capture_output=True, text=True, check=False)
     if found.returncode:
@@ -45,7 +45,7 @@ def test_a_new_project_names_no_program_that_it_lacks(tmp_path: Path) -> None:
 
 
 def commands(folder: Path, target: str) -> str:
-    """What a make target runs, in the words of an installed package."""
+    """Commands of a make target, with the console script in place of launch.py and .venv."""
     words = ["make", "-n", "--no-print-directory", target, "SEEDS=0,1", "ARGS=--dry-run"]
     made = subprocess.run(words, cwd=folder, text=True, capture_output=True, check=True).stdout
     made = made.replace("launch.py", "-m antioversmooth launch").replace('"', "")

@@ -46,7 +46,7 @@ class Recordings:
         self._outputs: list[torch.UntypedStorage] = []
 
     def patches(self) -> Iterator[Any]:
-        """What takes the place of torch's own."""
+        """Patches of the two functions of torch that this class stands in for."""
         yield mock.patch("torch._inductor.compile_fx.compile_fx", self._compile)
         yield mock.patch("torch.compiler.cudagraph_mark_step_begin", self.begin_step)
 
