@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from antioversmooth.errors import ResultError
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.status import statuses
-from antioversmooth.orchestration.slurm.retry import retry_decision
+from antioversmooth.orchestration.slurm.retry_budget import retry_decision
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run, RunRecord, RunState, journal
 from antioversmooth.runs.attempts import EndReason

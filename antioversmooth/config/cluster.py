@@ -187,8 +187,8 @@ class ClusterConfig(Config, section="cluster"):
     max_crashes: int = option(3, at_least(1))
     """Attempts without a named cause (crash, hang, out of memory) after which a run is given up."""
     max_without_progress: int = option(3, at_least(1))
-    """Attempts in a row, of any cause, that may end without a new checkpointed step before a run is
-    given up."""
+    """Starts in a row, of any cause, that may end without a new checkpoint before a run is given
+    up."""
     results: str | None = option(None, path=True)
     """Folder for runs and tables, on a file system that all nodes see; null: `results/` of the
     checkout."""

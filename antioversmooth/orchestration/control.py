@@ -14,7 +14,7 @@ from antioversmooth.orchestration.monitor.view import View
 from antioversmooth.orchestration.slurm import reconcile, submission
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.slurm.reconcile import Action
-from antioversmooth.orchestration.slurm.retry import retry_decision
+from antioversmooth.orchestration.slurm.retry_budget import retry_decision
 from antioversmooth.runs import Run
 from antioversmooth.runs.record import RunRecord, read_records
 from antioversmooth.runs.status import RunStatus

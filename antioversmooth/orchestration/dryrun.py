@@ -17,7 +17,7 @@ from antioversmooth.orchestration.monitor.progress import progress_of
 from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.monitor.status import describe_changed_data
 from antioversmooth.orchestration.slurm.reconcile import Action, decide
-from antioversmooth.orchestration.slurm.retry import retry_decision
+from antioversmooth.orchestration.slurm.retry_budget import retry_decision
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, memory
 from antioversmooth.runs.record import RunRecord, read_records

@@ -13,7 +13,8 @@
 {"time", "event": "waiting", "message"}        the run is to get a job as soon as what it waits for
                                                allows one
 {"time", "event": "unanswered"}                sbatch did not say whether it submitted a job
-{"time", "event": "retry"}                     a person grants the run new retry budgets
+{"time", "event": "retry", "attempt"}          a person grants the run new retry budgets, for what
+                                               comes after this line and this attempt (0: none)
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class JobEvent:
     log_size: int = 0
     """Bytes of the job's log by then."""
     attempt: int | None = None
-    """Number of the attempt that ended, or that is to end; None where the job began none."""
+    """Number of the attempt that ended, that is to end, or (of a retry) that is the newest; None
+    where the job began none."""
     reason: EndReason | None = None
     message: str = ""
 

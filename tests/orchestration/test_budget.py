@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from antioversmooth.orchestration.slurm.reconcile import retry
-from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
+from antioversmooth.orchestration.slurm.retry_budget import RetryDecision, retry_decision
 from antioversmooth.runs import Run, RunRecord, journal
 from antioversmooth.runs.jobs import EventKind, append_event
 
@@ -72,7 +72,8 @@ def test_attempts_that_save_nothing_new_come_to_an_end(
         attempt(run, "preempted", start=10)
     assert decision(run).again
     attempt(run, "preempted", start=10)
-    assert decision(run).why == "3 attempts in a row made no step (cluster.max_without_progress)"
+    said = "3 starts in a row saved no new checkpoint (cluster.max_without_progress)"
+    assert decision(run).why == said
 
 
 def test_progress_after_a_bad_spell_counts(make_run: MakeRun, attempt: Callable[..., None]) -> None:
@@ -107,13 +108,48 @@ def test_retry_starts_the_budgets_afresh(make_run: MakeRun, attempt: Callable[..
     run = make_run("deit_s12", "cluster.max_crashes=1")
     attempt(run, "crash", saved=10)
     assert not decision(run).again
-    # journals count milliseconds
-    time.sleep(0.002)
     retry(run)
-    time.sleep(0.002)
     assert decision(run).again
     attempt(run, "crash", start=10, saved=20)
     assert not decision(run).again
+
+
+@pytest.mark.parametrize("ahead_s", [-3600, 3600])
+def test_budgets_do_not_depend_on_the_clocks_of_nodes(
+    make_run: MakeRun, begin_attempt: BeginAttempt, ahead_s: float
+) -> None:
+    run = make_run("deit_s12", "cluster.max_crashes=1", "cluster.max_without_progress=2")
+    node_time = round(time.time() + ahead_s, 3)
+
+    def crash() -> None:
+        number = begin_attempt(run, "1", time=node_time)
+        end = {"attempt": number, "event": "end", "reason": "crash", "time": node_time}
+        journal.append(run.attempts_path, end)
+
+    def refuse() -> None:
+        ended = {"job_id": "1", "code": 1, "state": "RUNNING", "time": node_time}
+        append_event(run.jobs_path, EventKind.ended, **ended)
+
+    for spend in (crash, refuse, refuse), (refuse, refuse), (crash,):
+        for one in spend:
+            one()
+        assert not decision(run).again
+        retry(run)
+        assert decision(run).again
+
+
+def test_a_retry_that_an_old_version_recorded_counts_by_its_time(
+    make_run: MakeRun, begin_attempt: BeginAttempt
+) -> None:
+    run = make_run("deit_s12", "cluster.max_crashes=1")
+    for time_s in (1000.0, 2000.0):
+        number = begin_attempt(run, "1", time=time_s)
+        end = {"attempt": number, "event": "end", "reason": "crash", "time": time_s + 10}
+        journal.append(run.attempts_path, end)
+    append_event(run.jobs_path, EventKind.retry, time=1500.0)
+    assert not decision(run).again
+    append_event(run.jobs_path, EventKind.retry, time=2500.0)
+    assert decision(run).again
 
 
 def test_jobs_that_end_without_a_word_count_as_no_progress(make_run: MakeRun) -> None:

@@ -151,7 +151,6 @@ def test_a_run_that_is_given_up_is_an_event_again_only_after_a_retry(
     (event,) = received()
     assert (event["event"], event["reason"]) == ("run_given_up", "crash")
     assert "the loss is NaN; it crashed 1 times" in event["message"]
-    time.sleep(0.002)
     reconcile.retry(run)
     submit(run, snapshot)
     slurm.change("2", state="RUNNING")

@@ -16,7 +16,7 @@ from antioversmooth.orchestration.slurm.reconcile import (
     leftover_jobs,
     reconcile,
 )
-from antioversmooth.orchestration.slurm.retry import RetryDecision
+from antioversmooth.orchestration.slurm.retry_budget import RetryDecision
 from antioversmooth.orchestration.slurm.submission import submit
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, RunRecord, RunState, RunStatus

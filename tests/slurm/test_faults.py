@@ -24,7 +24,7 @@ from machines import wait_until
 from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.slurm import reconcile, submission
 from antioversmooth.orchestration.slurm.reconcile import Action
-from antioversmooth.orchestration.slurm.retry import retry_decision
+from antioversmooth.orchestration.slurm.retry_budget import retry_decision
 from antioversmooth.runs import Run, RunRecord, RunState
 
 SAVING_TAKES_S = 3.0

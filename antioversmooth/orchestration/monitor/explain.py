@@ -8,7 +8,7 @@ from antioversmooth.orchestration.monitor.progress import progress_of
 from antioversmooth.orchestration.monitor.status import describe_changed_data
 from antioversmooth.orchestration.monitor.view import duration
 from antioversmooth.orchestration.slurm.reconcile import ENDED_BY_A_PERSON, Action, decide
-from antioversmooth.orchestration.slurm.retry import failed_starts, retry_decision
+from antioversmooth.orchestration.slurm.retry_budget import failed_starts, retry_decision
 from antioversmooth.runs.draws import launch_refused_reason
 from antioversmooth.runs.jobs import EventKind
 from antioversmooth.runs.record import RunRecord

@@ -20,7 +20,7 @@ from antioversmooth.errors import AntiOversmoothError, LaunchError
 from antioversmooth.orchestration.notify import events
 from antioversmooth.orchestration.slurm import client, submission
 from antioversmooth.orchestration.slurm.client import RUNNING, Job
-from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
+from antioversmooth.orchestration.slurm.retry_budget import RetryDecision, retry_decision
 from antioversmooth.orchestration.slurm.script import job_folder
 from antioversmooth.redact import redact
 from antioversmooth.runs import Run

@@ -16,7 +16,7 @@ from antioversmooth.orchestration.notify.events import Event
 from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.client import Job, LimitReached
 from antioversmooth.orchestration.slurm.lookup import find_jobs
-from antioversmooth.orchestration.slurm.retry import RetryDecision, retry_decision
+from antioversmooth.orchestration.slurm.retry_budget import RetryDecision, retry_decision
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.jobs import EventKind, append_event
@@ -268,4 +268,5 @@ def leftover_jobs(runs: Iterable[Run], tables: Collection[str] = ()) -> list[tup
 
 def retry(run: Run) -> None:
     """Grants a run that was given up new budgets; the next launch submits it."""
-    append_event(run.jobs_path, EventKind.retry)
+    newest = max((attempt.number for attempt in run.attempts()), default=0)
+    append_event(run.jobs_path, EventKind.retry, attempt=newest)

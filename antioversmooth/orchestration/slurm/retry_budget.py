@@ -35,10 +35,9 @@ class RetryDecision:
 
 def retry_decision(record: RunRecord) -> RetryDecision:
     """Whether this run may be started again by itself, after all since the newest `retry`."""
-    since = _granted(record)
-    history = [event for event in record.events if event.time > since]
+    attempts, history = _counted(record)
     ended_jobs = [event for event in history if event.kind is EventKind.ended]
-    ended = [a for a in record.attempts if a.ended is not None and a.ended > since]
+    ended = [attempt for attempt in attempts if attempt.ended is not None]
     if ended and ended[-1].reason is EndReason.disk_full:
         full = "no space left for its files: a full disk, a quota, or a limit on the size of files"
         return RetryDecision(False, full, Event.run_failed)
@@ -49,28 +48,39 @@ def retry_decision(record: RunRecord) -> RetryDecision:
     if crashes >= cluster.max_crashes:
         crashed = f"it crashed {crashes} times (cluster.max_crashes)"
         return RetryDecision(False, crashed, Event.run_given_up)
-    started = [attempt for attempt in record.attempts if attempt.started > since]
     fruitless = (
-        attempts_without_progress(record, started)
+        attempts_without_progress(record, attempts)
         + jobs_without_attempt(ended_jobs)
         + silent_jobs(history, record.attempts)
     )
     if fruitless >= cluster.max_without_progress:
-        made_none = f"{fruitless} attempts in a row made no step (cluster.max_without_progress)"
-        return RetryDecision(False, made_none, Event.run_given_up)
+        starts = "1 start" if fruitless == 1 else f"{fruitless} starts in a row"
+        saved_none = f"{starts} saved no new checkpoint (cluster.max_without_progress)"
+        return RetryDecision(False, saved_none, Event.run_given_up)
     return RetryDecision(True, f"{len(ended)} attempts so far, {crashes} of them crashed")
 
 
-def _granted(record: RunRecord) -> float:
-    """When a person granted the budgets that count now, in seconds since 1970."""
-    return max((e.time for e in record.events if e.kind is EventKind.retry), default=0.0)
+def _counted(record: RunRecord) -> tuple[list[Attempt], list[JobEvent]]:
+    """Attempts and events since a person granted the budgets that count now.
+
+    By numbers and by lines, not by times: the login node and the nodes have clocks of their own.
+    """
+    kinds = [event.kind for event in record.events]
+    if EventKind.retry not in kinds:
+        return record.attempts, record.events
+    at = len(kinds) - 1 - kinds[::-1].index(EventKind.retry)
+    granted, history = record.events[at], record.events[at + 1 :]
+    if granted.attempt is None:
+        # written by an old version
+        return [a for a in record.attempts if a.started > granted.time], history
+    return [a for a in record.attempts if a.number > granted.attempt], history
 
 
 def failed_starts(record: RunRecord) -> int:
     """Number of the newest starts in a row that have ended without a new checkpoint."""
-    since = _granted(record)
-    ended_jobs = [e for e in record.events if e.kind is EventKind.ended and e.time > since]
-    ended = [a for a in record.attempts if a.ended is not None and a.started > since]
+    attempts, history = _counted(record)
+    ended_jobs = [event for event in history if event.kind is EventKind.ended]
+    ended = [attempt for attempt in attempts if attempt.ended is not None]
     return attempts_without_progress(record, ended) + jobs_without_attempt(ended_jobs)
 
 
