@@ -8,12 +8,12 @@ import torch
 from antioversmooth.analysis import measures
 from antioversmooth.analysis.drawing import write_picture
 from antioversmooth.analysis.overview import overview_pictures
-from antioversmooth.models import add_scaling
+from antioversmooth.models import add_method
 
 # pretrained=True downloads the weights from the hub
 model = timm.create_model("deit_tiny_patch16_224", pretrained=False)
 # w is one parameter per head; it starts at 0, where the model is unchanged
-add_scaling(model, attnscale=True)
+add_method(model, "attnscale")
 images = torch.randn(4, 3, 224, 224)
 analysis = measures.measure(model, [images], title="DeiT-Ti + AttnScale")
 similarity, *others = overview_pictures(analysis)

@@ -232,14 +232,14 @@ class ScaledAttention(nn.Module):
             raise unsupported_layer(values, getattr(self, values))
         if self.filters and self.training and self.attn_drop.p > 0:
             raise ModelError(
-                f"attention dropout was set to {self.attn_drop.p:g} after add_scaling, but"
+                f"attention dropout was set to {self.attn_drop.p:g} after add_method, but"
                 f" {self.method.title} must be applied before it: build the model with"
-                " attn_drop_rate, then add_scaling"
+                " attn_drop_rate, then add_method"
             )
         if self.explicit and getattr(self, "fused_attn", False):
             raise ModelError(
-                f"fused attention was turned on after add_scaling, but {self.method.title} needs"
-                " the attention matrix here: leave it off, or remove_scaling first"
+                f"fused attention was turned on after add_method, but {self.method.title} needs"
+                " the attention matrix here: leave it off, or remove_method first"
             )
 
     def value(self, x: Tensor) -> Tensor:
@@ -262,7 +262,7 @@ def unsupported_layer(name: str, layer: nn.Module) -> ModelError:
     """The error for a layer that computes more than its weights say."""
     kind = f"{type(layer).__module__}.{type(layer).__name__}"
     return ModelError(
-        f"{name} is a {kind}, but the scalings need x @ weight.T + bias and nothing beside it:"
+        f"{name} is a {kind}, but a method needs x @ weight.T + bias here, and nothing beside it:"
         " merge adapters (LoRA) into the weights, or add them by torch.nn.utils.parametrize"
     )
 
@@ -271,9 +271,9 @@ def _require_unmasked(attn_mask: Tensor | None = None, is_causal: bool = False, 
     """Refuses the masks of ViT-like layers; Swin's are positional, as in the released models."""
     if attn_mask is not None or is_causal:
         raise ModelError(
-            "the scalings take means over all tokens, so masked tokens would leak through the"
-            " mean. Call the model without attention masks and padded tokens (NaFlexViT: with"
-            " image tensors)"
+            "a model with a method takes no attention mask, since masked tokens would leak through"
+            " means over all tokens. Call it without masks and padded tokens (NaFlexViT: with image"
+            " tensors)"
         )
 
 

@@ -236,7 +236,7 @@ def _read_file(source: Path) -> Any:
 def _unreadable(source: Path, err: Exception) -> str:
     """Reason why a file of weights cannot be read.
 
-    Torch's own message is left out, since it advises to execute the content.
+    Torch's own message is left out, since it advises to execute the content: no advice here does.
     """
     if isinstance(err, OSError) and err.strerror:
         return err.strerror
@@ -245,12 +245,9 @@ def _unreadable(source: Path, err: Exception) -> str:
     if found := re.search(r"GLOBAL (\S+)", str(err)):
         return f"it asks for {found[1]}, which nothing but code that runs would do"
     if "Unsupported operand" in str(err):
-        code = (
-            f"import torch; torch.save(torch.load({str(source)!r}, weights_only=False), 'new.pth')"
-        )
         return (
             "it was saved with another pickle protocol than torch's, 2, which alone is read without"
-            f" executing anything; where you trust it, save it again: python -c {shlex.quote(code)}"
+            " executing anything; where it was made, save it again without pickle_protocol"
         )
     if source.suffix != ".safetensors" and pickles.is_whole(source):
         return (

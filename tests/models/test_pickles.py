@@ -14,7 +14,6 @@ import os
 import pathlib
 import pickle
 import resource
-import shlex
 import subprocess
 import sys
 import types
@@ -323,15 +322,12 @@ def test_a_tensor_that_is_damaged_in_the_file_is_refused(place: int, tmp_path: P
 # -- advice ----------------------------------------------------------------------------------------
 
 
-def test_the_advice_for_another_pickle_protocol_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_advice_for_another_pickle_protocol_works_and_executes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "the fourth.pth"
-    torch.save({"model": STATE, "config": Colour.red}, path, pickle_protocol=4)
-    with pytest.raises(CheckpointError, match="another pickle protocol than torch's, 2") as raised:
+    content = {"model": STATE, "config": Colour.red}
+    torch.save(content, path, pickle_protocol=4)
+    with pytest.raises(CheckpointError, match="save it again without pickle_protocol") as raised:
         read_state(path)
-    program, option, code = shlex.split(str(raised.value).rpartition("save it again: ")[2])
-    assert (program, option) == ("python", "-c")
-    monkeypatch.chdir(tmp_path)
-    exec(code, {})
-    assert_read(tmp_path / "new.pth")
+    assert "weights_only" not in str(raised.value)
+    torch.save(content, path)
+    assert_read(path)

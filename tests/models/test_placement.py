@@ -148,7 +148,7 @@ def test_attention_dropout_set_behind_the_fused_form_is_refused(
     model.blocks[1].attn.attn_drop.p = 0.1
     assert torch.equal(model(images), build("vit")(images)), "evaluation has no dropout"
     with pytest.raises(
-        ModelError, match=r"attention dropout was set to 0\.1 .*attn_drop_rate, then add_scaling"
+        ModelError, match=r"set to 0\.1 after add_method, but AttnScale .*, then add_method"
     ):
         model.train()(images)
 
@@ -159,7 +159,7 @@ def test_fused_attention_turned_on_where_the_matrix_is_scaled_is_refused(
     """It would pass AttnScale by."""
     model = add_scaling(build("vit", attn_drop_rate=0.1), attnscale=True)
     model.blocks[0].attn.fused_attn = True
-    with pytest.raises(ModelError, match="fused attention was turned on"):
+    with pytest.raises(ModelError, match=r"after add_method, but AttnScale .* remove_method"):
         model(images)
 
 
@@ -201,7 +201,7 @@ def test_adapters_beside_a_layer_whose_weights_are_read_are_refused(
         return model
 
     with pytest.raises(
-        ModelError, match=rf"{part} is a test_placement\.Adapted, .*merge adapters \(LoRA\)"
+        ModelError, match=rf"{part} is a test_placement\.Adapted, but a method .* adapters \(LoRA\)"
     ):
         adapt(add_scaling(build(kind), **BOTH))(images)
     adapted = adapt(build(kind))

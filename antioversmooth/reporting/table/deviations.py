@@ -12,7 +12,7 @@ PUBLISHED_EPOCHS = 300
 
 FAST_LEVELS, MOVES_LEVELS, CACHE_LEVELS = (1.7, 20), (0.8, 18), (4.9, 48)
 """Mean and 99th percentile of the absolute difference of bytes from the exact policy's, with DeiT's
-recipe on the photographs of the benchmarks, which measure them (`make bench ARGS=--input`)."""
+recipe on the photographs of the benchmarks, as `make bench ARGS="--only pipeline"` measures it."""
 
 
 def of_model(model: ModelConfig) -> Iterator[str]:
