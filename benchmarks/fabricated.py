@@ -14,6 +14,8 @@ from antioversmooth import files, spec
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.metrics import (
     EPOCH_SECONDS,
+    IMAGES_PER_SECOND,
+    TOKEN_SIMILARITY,
     TRAIN_GRAD_NORM,
     TRAIN_LOSS,
     TRAIN_LR,
@@ -25,6 +27,10 @@ from antioversmooth.runs.metrics import (
 START = 1_700_000_000.0
 """Time of the first record, in seconds since 1970."""
 EPOCH_S = 60.0
+SPEED = 900.0
+"""Images per second."""
+SIMILARITIES = [0.5] * 24
+"""Of the tokens after each block."""
 
 
 @contextmanager
@@ -62,22 +68,25 @@ def write_run(run: Run, records: Iterable[journal.Record], *, epochs: int, reaso
 def write_done_run(run: Run, epochs: int) -> None:
     """Writes a run that is done, with five records of training and one of validation an epoch."""
     run.dir.mkdir(parents=True)
-    records = (record for epoch in range(1, epochs + 1) for record in _epoch(run, epoch))
-    write_run(run, records, epochs=epochs, reason="completed")
+    trained = [record for epoch in range(1, epochs + 1) for record in _epoch(run, epoch)]
+    layers = enumerate(SIMILARITIES, start=1)
+    at_end = [{**epoch_facts(run, epochs), "layer": n, TOKEN_SIMILARITY: s} for n, s in layers]
+    write_run(run, [*trained, *at_end], epochs=epochs, reason="completed")
+    best = max(range(1, epochs + 1), key=lambda epoch: _top1(run, epoch))
     result = {
         "id": run.id,
         "metrics": {VAL_TOP1: _top1(run, epochs), VAL_TOP5: 90.0, VAL_LOSS: 1.0 + 1 / epochs},
-        "best": {VAL_TOP1: _top1(run, epochs), "epoch": epochs},
+        "best": {VAL_TOP1: _top1(run, best), "epoch": best},
         "parameters": 22_050_664,
         "gmacs": 4.6,
-        "images_per_s": 900.0,
+        "images_per_s": SPEED,
         "device": "A GPU",
         "device_hours": EPOCH_S * epochs / 3600,
         "checkpoint": {
             "file": f"step{run.experiment.total_steps:08d}-attempt1.pt",
             "sha256": "0" * 64,
         },
-        "similarity": {"tokens": [0.5] * 24},
+        "similarity": {"tokens": SIMILARITIES},
         "start": None,
     }
     packages = {"torch": "2.14.1", "timm": "1.0.31"}
@@ -111,13 +120,16 @@ def epoch_facts(run: Run, epoch: int) -> journal.Record:
 def _epoch(run: Run, epoch: int) -> Iterator[journal.Record]:
     facts = epoch_facts(run, epoch)
     training = {TRAIN_LOSS: 2.0 / epoch, TRAIN_LR: 1e-3, TRAIN_GRAD_NORM: 1.0}
+    training |= {IMAGES_PER_SECOND: SPEED}
     validation = {VAL_TOP1: _top1(run, epoch), VAL_TOP5: 90.0, VAL_LOSS: 1.0 + 1 / epoch}
     yield from [{**facts, **training}] * 5
     yield {**facts, **validation, EPOCH_SECONDS: EPOCH_S}
 
 
 def _top1(run: Run, epoch: int) -> float:
-    return 70.0 + run.seed % 7 / 10 - 20 / epoch
+    """Percent: of a whole number of images, as those of a real run are."""
+    images = run.experiment.data.num_val
+    return round(images * (0.7 + run.seed % 7 / 1000 - 0.2 / epoch)) / images * 100
 
 
 def _lines(records: Iterable[journal.Record]) -> str:

@@ -2,7 +2,8 @@
 size`.
 
 SLURM is simulated, and the runs of the project's own table are fabricated: half of them are done, a
-quarter runs and a quarter waits. A launch has none of them before it.
+quarter runs and a quarter waits. A launch has none of them before it. It is refused where the disk
+is too small for the checkpoints of all runs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from antioversmooth.cli.exit_codes import USER_ERROR
 from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.runs import Run
 from benchmarks import simulated_slurm
@@ -131,4 +133,5 @@ def rows(costs: Mapping[str, Any]) -> Iterator[list[str]]:
 
 def _cell(cost: Mapping[str, float]) -> str:
     clients = f" + {cost['clients_s']:.0f} s of clients" if cost["clients_s"] >= 1 else ""
-    return f"{cost['cpu_s']:.2f} s{clients}, {cost['peak_bytes'] / 2**20:.0f} MiB"
+    refused = "refused: " if cost["exit_code"] == USER_ERROR else ""
+    return f"{refused}{cost['cpu_s']:.2f} s{clients}, {cost['peak_bytes'] / 2**20:.0f} MiB"

@@ -104,7 +104,9 @@ def derive(
     Raises:
         ResultError: They are not those of a run that is complete.
     """
-    lived = _from_attempts(experiment, attempts, metrics) | _unreadable(experiment, attempts)
+    # a thread measures the machine, also while the result is being written
+    ordered = [r for r in metrics if not any(key.startswith(SYSTEM) for key in r)]
+    lived = _from_attempts(experiment, attempts, ordered) | _unreadable(experiment, attempts)
     return {
         **_sourced("metrics.jsonl", outcome(metrics, experiment) | _similarity(metrics)),
         **_sourced("spec.yaml", _from_spec(experiment, seed)),
@@ -159,9 +161,7 @@ def _from_attempts(
     """Facts of the attempts; one that no record has is left out."""
     if not attempts:
         return {}
-    # a thread measures the machine, also while the result is being written
-    ordered = [r for r in metrics if not any(key.startswith(SYSTEM) for key in r)]
-    seen = extend_last_seen(attempts, ordered)
+    seen = extend_last_seen(attempts, metrics)
     newest, ends = seen[-1], _latest_ends(seen)
     return {
         "attempts": len(seen),

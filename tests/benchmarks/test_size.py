@@ -17,3 +17,9 @@ def test_commands_about_fabricated_runs_cost_time_and_memory(experiments: Path) 
     head, *body = rows({command: {"12": cost} for command, cost in found.items()})
     assert head[1:] == ["12 runs"]
     assert [line[0] for line in body] == list(found)
+
+
+def test_a_command_that_was_refused_is_marked() -> None:
+    cost = {"cpu_s": 3.9, "clients_s": 0.0, "peak_bytes": 47 * 2**20}
+    costs = {"launch": {"12": {**cost, "exit_code": 0}, "10,008": {**cost, "exit_code": 2}}}
+    assert list(rows(costs))[1] == ["launch", "3.90 s, 47 MiB", "refused: 3.90 s, 47 MiB"]

@@ -75,6 +75,11 @@ class Chart:
     right: int = WIDTH - RIGHT
     bottom: int = HEIGHT - BOTTOM
 
+    @staticmethod
+    def corners(points: Points) -> str:
+        """The points of a polyline as SVG has them: one value for the template, not thousands."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
 
 def line_chart(series: Sequence[Series], *, x_label: str, y_label: str) -> Chart:
     """A chart with its legend.

@@ -29,6 +29,7 @@ from antioversmooth.reporting.table.document import Document
 from antioversmooth.reporting.table.observe import Observation, imported_files, observe
 from antioversmooth.runs import Run, agreement, to_json
 from antioversmooth.runs.agreement import Derived, equal, shortened
+from antioversmooth.runs.attempts import in_lineage
 from antioversmooth.runs.result import RESULT
 from antioversmooth.spec.changes import contradictions
 
@@ -526,8 +527,11 @@ def result_checks(
     """
     assert seen.result is not None
     run, record = seen.run, seen.record
+    # read here and not kept by the record: those of ten thousand runs take gigabytes
+    metrics = record.parse_metrics()
     try:
-        derived = agreement.derive(run.experiment, run.seed, seen.attempts, record.metrics)
+        valid = in_lineage(metrics, seen.attempts)
+        derived = agreement.derive(run.experiment, run.seed, seen.attempts, valid)
     except (ResultError, KeyError, TypeError, ValueError) as err:
         reason = f"is not the journal of a run: {err!r}"
         yield Check(f"{name}: metrics.jsonl", Verdict.differs, reason=reason)
@@ -545,7 +549,7 @@ def result_checks(
         if not agreement.is_within(path, {"id", "checkpoint", *derived}):
             reason = agreement.NOT_DERIVABLE.get(path, "no other file of the run has it")
             yield Check(f"{name}: {path}", Verdict.underivable, reason=reason)
-    for problem in agreement.journal_problems(run.experiment, seen.attempts, record.all_metrics):
+    for problem in agreement.journal_problems(run.experiment, seen.attempts, metrics):
         yield Check(f"{name}: journals", Verdict.differs, reason=problem)
 
 
