@@ -479,11 +479,20 @@ def test_a_result_that_cannot_be_trusted_costs_no_other_row(
     ]
 
 
-def test_a_torn_result_is_one_message(
-    launch: ModuleType, mini: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("experiment", ["deit_s12", "cait_s24_featscale"])
+def test_a_torn_result_is_one_message_of_a_launch_and_of_its_dry_run(
+    launch: ModuleType,
+    mini: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    experiment: str,
 ) -> None:
-    run = planned(ROW, tmp_path)
+    """Also where all other runs need that one."""
+    row = ROW.replace("deit_s12", experiment)
+    run = planned(row, tmp_path)
     run.prepare()
     (run.dir / "result.json").write_text("{")
-    assert launch.main([ROW, *mini]) == 2
+    assert launch.main([row, *mini]) == 2
     assert "is not JSON" in capsys.readouterr().err
+    assert launch.main([row, *mini, "--dry-run", "--json"]) == 2
+    assert "is not JSON" in json.loads(capsys.readouterr().out)["refused"]

@@ -15,6 +15,7 @@ from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.monitor.status import statuses
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run, RunRecord, RunState, journal, recorded_data
+from antioversmooth.runs.record import read_records
 
 MakeRun = Callable[..., Run]
 
@@ -72,7 +73,7 @@ def test_a_journal_that_cannot_be_read_makes_its_run_failed_and_is_named(
     assert f"{name} cannot be read" in failed["detail"]
     assert f"{name} cannot be read" in observe(began).problem
     # a launch leaves it alone, and goes on with the others
-    assert untrusted_outcomes([began, other]) == {began.id: Outcome.failed}
+    assert untrusted_outcomes(read_records([began, other])) == {began.id: Outcome.failed}
 
 
 @pytest.mark.parametrize("spoil", [folder, loop, pipe])

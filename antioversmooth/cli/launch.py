@@ -26,6 +26,7 @@ from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.slurm.mirroring import mirroring
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.runs import Run
+from antioversmooth.runs.record import RunRecord, read_records
 from antioversmooth.spec import Request
 from antioversmooth.spec.save import TableFile, table_file
 from antioversmooth.text import counted
@@ -50,10 +51,13 @@ def launch_command(args: Namespace, project: Path | None = None) -> int:
         if saved:
             print(f"The table would be saved as {saved.path}", file=out)
         return _show_plan(planned, choice, request.results(results), args, out)
-    untrusted = _report_untrusted_results(planned, out)
-    runs = [run for run in planned if run.id not in untrusted]
-    pending = _pending_runs(runs, len(planned), out)
-    preflight.check(pending, choice.backend, request.results(results))
+    records = read_records(planned)
+    untrusted = _report_untrusted_results(records, out)
+    trusted = [record for record in records if record.run.id not in untrusted]
+    unfinished = _unfinished(trusted, len(planned), out)
+    preflight.check(unfinished, choice.backend, request.results(results))
+    preflight.make_results_folder(request.results(results))
+    runs, pending = ([record.run for record in some] for some in (trusted, unfinished))
     if not _confirm(choice, pending, args):
         return INTERRUPTED
     if saved:
@@ -175,30 +179,30 @@ def _show_plan(
     return USER_ERROR if planned["refused"] else OK
 
 
-def _report_untrusted_results(runs: Sequence[Run], out: TextIO) -> dict[str, Outcome]:
+def _report_untrusted_results(records: Sequence[RunRecord], out: TextIO) -> dict[str, Outcome]:
     """Reports invalid results; returns the outcomes of their runs and of the runs that need them.
 
     Raises:
         ResultError: No other run is left.
     """
-    outcomes = backend.untrusted_outcomes(runs)
-    problems = [problem for run in runs if (problem := run.invalid_result_reason())]
-    if problems and len(outcomes) == len(runs):
+    outcomes = backend.untrusted_outcomes(records)
+    problems = [problem for record in records if (problem := record.invalid_result_reason)]
+    if problems and len(outcomes) == len(records):
         raise ResultError("\n".join(problems))
     for problem in problems:
         print(problem, file=out)
     return outcomes
 
 
-def _pending_runs(runs: Sequence[Run], num_planned: int, out: TextIO) -> list[Run]:
+def _unfinished(records: Sequence[RunRecord], num_planned: int, out: TextIO) -> list[RunRecord]:
     """The runs that are not done; reports what the user may not expect of either kind."""
-    pending = [run for run in runs if run.result() is None]
-    num_done = len(runs) - len(pending)
+    unfinished = [record for record in records if record.result is None]
+    num_done = len(records) - len(unfinished)
     if num_done:
         print(f"{num_done} of {num_planned} runs are done already and skipped", file=out)
-    for line in [*preflight.changed_data(runs), *preflight.fresh_starts(pending)]:
+    for line in [*preflight.changed_data(records), *preflight.fresh_starts(unfinished)]:
         print(line, file=out)
-    return pending
+    return unfinished
 
 
 MANY_RUNS = 1000

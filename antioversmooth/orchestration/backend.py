@@ -15,6 +15,7 @@ from antioversmooth.orchestration.monitor.view import View
 from antioversmooth.orchestration.slurm import client
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
+from antioversmooth.runs.record import RunRecord
 
 
 class Outcome(Enum):
@@ -35,17 +36,18 @@ class Outcome(Enum):
     """A run that it depends on did not complete."""
 
 
-def untrusted_outcomes(runs: Sequence[Run]) -> dict[str, Outcome]:
+def untrusted_outcomes(records: Sequence[RunRecord]) -> dict[str, Outcome]:
     """Outcomes, by run id, of runs whose result is invalid, and of those that depend on them.
 
     Args:
-        runs: Dependencies first.
+        records: Dependencies first.
     """
     outcomes: dict[str, Outcome] = {}
-    for run in runs:
-        if run.invalid_result_reason():
+    for record in records:
+        run = record.run
+        if record.invalid_result_reason:
             outcomes[run.id] = Outcome.failed
-        elif any(needed.id in outcomes for needed in run.dependencies) and run.result() is None:
+        elif record.result is None and any(needed.id in outcomes for needed in run.dependencies):
             outcomes[run.id] = Outcome.blocked
     return outcomes
 

@@ -78,40 +78,45 @@ def retry(runs: Sequence[Run], failed: Sequence[Run], results: Path, view: View)
     Raises:
         UserError: As a launch does: a check fails, or SLURM refuses a job.
     """
-    chosen = _with_dependents(runs, {run.id for run in failed})
-    on_slurm = [run for run in chosen if _goes_to_slurm(run)]
-    ids = {run.id for run in on_slurm}
-    here = [run for run in chosen if run.id not in ids]
+    chosen = _with_dependents(read_records(runs), {run.id for run in failed})
+    ids = {record.run.id for record in chosen if _goes_to_slurm(record)}
+    on_slurm = [record for record in chosen if record.run.id in ids]
+    here = [record for record in chosen if record.run.id not in ids]
     backends = ((SlurmBackend(), on_slurm), (LocalBackend(), here))
     for backend, group in backends:
         preflight.check(group, backend, results)
+    preflight.make_results_folder(results)
     for line in preflight.fresh_starts(chosen):
         view.say(line)
     code = snapshot.take(results)
     # a retry that SLURM refuses grants nothing
-    submission.test_only(on_slurm, code)
+    submission.test_only([record.run for record in on_slurm], code)
     for run in failed:
         if run.id in ids:
             reconcile.retry(run)
-    launched = [backend.launch(group, code, view) for backend, group in backends]
+    launched = [
+        backend.launch([record.run for record in group], code, view) for backend, group in backends
+    ]
     outcomes = {id_: outcome for each in launched for id_, outcome in each.outcomes.items()}
     return Launched(outcomes, any(each.interrupted for each in launched))
 
 
-def _with_dependents(runs: Sequence[Run], ids: set[str]) -> list[Run]:
+def _with_dependents(records: Sequence[RunRecord], ids: set[str]) -> list[RunRecord]:
     """The runs with these ids, and those that are not done and need one of them."""
-    chosen: dict[str, Run] = {}
-    for run in runs:
+    chosen: dict[str, RunRecord] = {}
+    for record in records:
+        run = record.run
         waits = (
             any(needed.id in chosen for needed in run.dependencies)
-            and not run.invalid_result_reason()
-            and run.result() is None
+            and not record.invalid_result_reason
+            and record.result is None
         )
         if run.id in ids or waits:
-            chosen[run.id] = run
+            chosen[run.id] = record
     return list(chosen.values())
 
 
-def _goes_to_slurm(run: Run) -> bool:
+def _goes_to_slurm(record: RunRecord) -> bool:
     """Whether it was launched there; a run that never started goes where a run is that it needs."""
-    return RunRecord.read(run).is_on_slurm or any(map(_goes_to_slurm, run.dependencies))
+    needed = map(RunRecord.read, record.run.dependencies)
+    return record.is_on_slurm or any(map(_goes_to_slurm, needed))

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from antioversmooth.datasets.current import CurrentData
 from antioversmooth.errors import UserError
 from antioversmooth.orchestration import preflight, scripts, totals
-from antioversmooth.orchestration.backend import Backend, Choice
+from antioversmooth.orchestration.backend import Backend, Choice, untrusted_outcomes
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.estimate import Estimate, Estimator
 from antioversmooth.orchestration.monitor.progress import progress_of
@@ -21,19 +21,13 @@ from antioversmooth.orchestration.slurm.retry_budget import retry_decision
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, memory
 from antioversmooth.runs.record import RunRecord, read_records
-from antioversmooth.runs.status import RunState
+from antioversmooth.runs.status import RunState, RunStatus
 from antioversmooth.text import one_line, open_console
 from antioversmooth.text_table import TextColumn, show_columns
 
-GIVEN_UP, BLOCKED = "given up", "blocked"
-"""States of runs that a launch does not start: those that ended too often, and that need one."""
-LEFT = {
-    RunState.pending.value,
-    RunState.held.value,
-    RunState.requeued.value,
-    RunState.running.value,
-}
-"""States of runs that a launch leaves alone, since they run or wait for their turn already."""
+_STARTS = (Action.submit, Action.replace)
+_NOT_STARTED = {Action.give_up: "given up", Action.blocked: "blocked"}
+"""Words in the place of the state of runs that ended too often, and that need one of these."""
 
 
 @dataclass(frozen=True)
@@ -43,20 +37,26 @@ class _Planned:
     record: RunRecord
     placement: Placement
     estimate: Estimate
-    state: str
+    status: RunStatus
+    action: Action
+    """The action of a launch."""
+
+    @property
+    def state(self) -> str:
+        """The state, or the word in its place."""
+        return _NOT_STARTED.get(self.action, self.status.state.value)
 
     def cost(self) -> totals.Cost:
         record = self.record
         is_pending = record.result is None and not record.invalid_result_reason
-        is_left = is_pending and self.state in LEFT
         return totals.Cost(
             record.run,
             self.estimate.device_hours,
             progress_of(record).fraction,
             self.placement.processes,
             is_done=record.result is not None,
-            starts=is_pending and not is_left and self.state not in (GIVEN_UP, BLOCKED),
-            is_live=is_left,
+            starts=is_pending and self.action in _STARTS,
+            is_live=is_pending and self.action is Action.leave,
         )
 
 
@@ -90,30 +90,37 @@ def describe(
 
 
 def _plan(records: Sequence[RunRecord], backend: Backend) -> Iterator[_Planned]:
-    estimator, states = Estimator(records), _states(records, backend)
+    estimator, actions = Estimator(records), dict[str, Action]()
+    statuses = _statuses(records, backend)
     for record in records:
-        placement = backend.placement(record.run.experiment)
+        run, status = record.run, statuses[record.run.id]
+        placement = backend.placement(run.experiment)
         estimate = estimator.estimate(record, on_gpu=placement.on_gpu)
-        yield _Planned(record, placement, estimate, states[record.run.id])
+        action = _action(record, status, backend)
+        needed = {actions.get(needed.id) for needed in run.dependencies}
+        if action in _STARTS and not needed.isdisjoint(_NOT_STARTED):
+            action = Action.blocked
+        actions[run.id] = action
+        yield _Planned(record, placement, estimate, status, action)
 
 
-def _states(records: Sequence[RunRecord], backend: Backend) -> dict[str, str]:
-    """States by run id as a launch would find them, without SLURM as the directories say."""
+def _statuses(records: Sequence[RunRecord], backend: Backend) -> dict[str, RunStatus]:
+    """Statuses by run id as a launch would find them, without SLURM as the directories say."""
     if not backend.submits:
-        return {record.run.id: record.status.state.value for record in records}
-    known, states = query_statuses(records), dict[str, str]()
+        return {record.run.id: record.status for record in records}
+    known = query_statuses(records)
     for record in records:
         status = known[record.run.id]
         if status.state is RunState.unknown and not status.owner:
-            status = record.status
-        state = status.state.value
-        if decide(status, retry_decision(record), asked=True) is Action.give_up:
-            state = GIVEN_UP
-        elif status.state is not RunState.done and not status.state.is_live:
-            needed = {states.get(run.id) for run in record.run.dependencies}
-            state = BLOCKED if needed & {GIVEN_UP, BLOCKED} else state
-        states[record.run.id] = state
-    return states
+            known[record.run.id] = record.status
+    return known
+
+
+def _action(record: RunRecord, status: RunStatus, backend: Backend) -> Action:
+    """The action of a launch for a run, as far as its dependencies allow it."""
+    if backend.submits:
+        return decide(status, retry_decision(record), asked=True)
+    return Action.leave if record.result or status.state.is_live else Action.submit
 
 
 def _describe_run(planned: _Planned, script: str | None) -> dict[str, Any]:
@@ -153,19 +160,12 @@ def _changed_data(records: Sequence[RunRecord]) -> list[str]:
 
 def _refusal(records: Sequence[RunRecord], backend: Backend, results: Path) -> str | None:
     """Why a launch of these runs would be refused."""
-    invalid = [r.invalid_result_reason for r in records if r.invalid_result_reason]
-    if invalid and len(invalid) == len(records):
-        return "\n".join(invalid)
-    unfinished = [r for r in records if r.result is None and not r.invalid_result_reason]
-    pending = [record.run for record in unfinished]
+    untrusted = untrusted_outcomes(records)
+    if untrusted and len(untrusted) == len(records):
+        return "\n".join(filter(None, (record.invalid_result_reason for record in records)))
+    unfinished = [r for r in records if r.result is None and r.run.id not in untrusted]
     try:
-        preflight.check_machine(pending, backend)
-        clusters = [run.experiment.cluster for run in pending]
-        preflight.check_profiles(clusters, submits=backend.submits)
-        preflight.check_inputs(pending)
-        preflight.check_draws(unfinished)
-        preflight.check_writable(results)
-        preflight.check_space(pending, results)
+        preflight.check(unfinished, backend, results)
     except UserError as err:
         return str(err)
     return None

@@ -29,8 +29,8 @@ from antioversmooth.runs.recorded_data import describe_change, describe_unreadab
 from antioversmooth.spec.public_weights import require_published
 
 
-def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
-    """Raises if a run cannot start, as far as this machine can tell.
+def check(records: Sequence[RunRecord], backend: Backend, results: Path) -> None:
+    """Raises if a run cannot start, as far as this machine can tell; nothing is made.
 
     Raises:
         SpecError: A global batch does not divide over the processes, or a step does not fit into
@@ -42,11 +42,12 @@ def check(runs: Sequence[Run], backend: Backend, results: Path) -> None:
             a container is missing, or this machine, which trains them, lacks shared memory, open
             files or a compiler.
     """
+    runs = [record.run for record in records]
     check_machine(runs, backend)
     check_profiles([run.experiment.cluster for run in runs], submits=backend.submits)
     check_inputs(runs)
-    check_draws(read_records(runs))
-    make_results_folder(results)
+    check_draws(records)
+    check_writable(results)
     check_space(runs, results)
 
 
@@ -184,7 +185,7 @@ def check_weights(run: Run) -> None:
             run.require_file(field)
             path = Path(origin(run.experiment, field)[1])
             weight_files.require_whole(path)
-            if run.experiment.recipe.epochs == 0:
+            if _evaluates(run):
                 weight_files.require_classes(path, run.experiment.data.num_classes)
 
 
@@ -224,15 +225,20 @@ def check_data(data: DataConfig, begun: Sequence[Run] = ()) -> None:
         require_same_data(run, found)
 
 
-def changed_data(runs: Sequence[Run]) -> list[str]:
+def changed_data(records: Sequence[RunRecord]) -> list[str]:
     """Warnings about done runs whose images are others now, or may be: in another folder.
 
     Those whose weights are evaluated count, too.
     """
     lines, current = [], CurrentData(thorough=True)
-    evaluated = [run.upstream for run in runs if run.upstream and run.experiment.recipe.epochs == 0]
-    for run in {run.id: run for run in (*evaluated, *runs)}.values():
-        result, data = run.result(), run.experiment.data
+    known = {record.run.id: record for record in records}
+    evaluated = {
+        run.id: run
+        for run in (record.run.upstream for record in records if _evaluates(record.run))
+        if run is not None and run.id not in known
+    }
+    for record in (*read_records(evaluated.values()), *known.values()):
+        run, result, data = record.run, record.result, record.run.experiment.data
         if result is None:
             continue
         found = current.facts(data)
@@ -254,13 +260,17 @@ def changed_data(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
+def _evaluates(run: Run) -> bool:
+    """Whether it trains nothing."""
+    return run.experiment.recipe.epochs == 0
+
+
 def _is_same(one: str, other: str) -> bool:
     return Path(one).resolve() == Path(other).resolve()
 
 
-def fresh_starts(runs: Sequence[Run]) -> list[str]:
+def fresh_starts(records: Sequence[RunRecord]) -> list[str]:
     """Warnings about runs that have been trained, and would start from nothing."""
-    records = read_records(runs)
     return [
         record.run.no_checkpoint_message(record.last_step)
         for record in records

@@ -22,6 +22,7 @@ from antioversmooth.orchestration.monitor.status import statuses
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.reporting import evaluations
 from antioversmooth.runs import Run, RunRecord
+from antioversmooth.runs.record import read_records
 
 MakeRun = Callable[..., Run]
 EVALUATION = {"num_images": 4}
@@ -58,7 +59,7 @@ def said(run: Run) -> tuple[list[str], str]:
     why = explain(record, record.status)
     assert status["detail"] in why
     assert ("measured on" in why) is bool(status["detail"])
-    return preflight.changed_data([run]), status["detail"]
+    return preflight.changed_data(read_records([run])), status["detail"]
 
 
 def swap_labels(root: Path) -> None:
@@ -165,7 +166,7 @@ def test_the_data_folder_in_the_spec_of_an_imported_run_is_not_looked_at(
     assert "measured on" not in status["detail"] + explain(record, record.status)
     assert looked == []
     # a launch has the folder of its own spec
-    (line,) = preflight.changed_data([done])
+    (line,) = preflight.changed_data(read_records([done]))
     assert "other images" in line
 
 
@@ -191,9 +192,9 @@ def test_an_evaluation_says_that_the_images_of_the_trained_run_were_others(
 ) -> None:
     evaluation = as_evaluation(done.experiment)
     run = replace(done, experiment=evaluation, id="e" * 64, dir=tmp_path / "eval", upstream=done)
-    assert preflight.changed_data([run]) == []
+    assert preflight.changed_data(read_records([run])) == []
     (tmp_path / "images/val/dog/dog0.jpg").write_text("another")
-    (line,) = preflight.changed_data([run, done])
+    (line,) = preflight.changed_data(read_records([run, done]))
     assert line.startswith("deit_s12 seed 0 is done, measured on other images than are there now")
     found = open_unchecked(run.experiment.data)
     finish(run, data={"root": "/elsewhere", **found.checksums()}, evaluation=EVALUATION)
@@ -234,7 +235,7 @@ def test_status_lists_no_large_data_set_again(
     (status,) = statuses([done], [])
     assert status["detail"] == ""
     assert scans == []
-    assert len(preflight.changed_data([done])) == 1
+    assert len(preflight.changed_data(read_records([done]))) == 1
     (status,) = statuses([done], [])
     assert "fingerprint" in status["detail"]
     assert len(scans) == 2
@@ -246,6 +247,6 @@ def test_a_data_set_is_read_once_for_all_runs(
     reads = []
     read = dataset.open_unchecked
     monkeypatch.setattr(dataset, "open_unchecked", lambda c: (reads.append(1), read(c))[1])
-    assert preflight.changed_data([done] * 3) == []
+    assert preflight.changed_data(read_records([done] * 3)) == []
     assert len(statuses([done] * 3, [])) == 3
     assert len(reads) == 2

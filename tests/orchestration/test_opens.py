@@ -4,6 +4,7 @@ moment."""
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from opens import counted_opens
 
 from antioversmooth import cli, files, spec
 from antioversmooth.cli.main import launch
+from antioversmooth.errors import LaunchError
+from antioversmooth.orchestration import preflight
 from antioversmooth.orchestration.slurm.submission import submit
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, journal
@@ -101,6 +104,24 @@ def test_a_plan_opens_each_file_of_a_run_once(
         assert launch(arguments, project=tmp_path) == 0
     assert counts["attempts.jsonl"] == 1
     assert max(counts.values()) == 1, counts
+
+
+@pytest.mark.parametrize("state", ["done", "failed_on_slurm", "running"])
+def test_a_launch_opens_each_file_of_a_run_once_before_it_starts_any(
+    state: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run: Run = request.getfixturevalue(state)
+    before: Counter[str] = Counter()
+    with counted_opens(run.dir) as counts:
+
+        def end_of_checks(results: Path) -> None:
+            before.update(counts)
+            raise LaunchError("all checks have passed")
+
+        monkeypatch.setattr(preflight, "make_results_folder", end_of_checks)
+        assert launch([*MINI, "--backend=local"], project=tmp_path) == 2
+    assert before["attempts.jsonl"] == 1
+    assert max(before.values()) == 1, before
 
 
 # MLflow's own use of SQLAlchemy

@@ -14,7 +14,8 @@ from views import RecordingView
 
 from antioversmooth import cli
 from antioversmooth.errors import error_message
-from antioversmooth.orchestration import control
+from antioversmooth.orchestration import control, dryrun
+from antioversmooth.orchestration.backend import Choice
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.slurm import client, epilogue
@@ -52,6 +53,13 @@ def status_of(run: Run, *, later_s: float = 0) -> RunStatus:
 def step_of(run: Run, snapshot: Snapshot, *, asked: bool = True) -> Step:
     (step,) = reconcile([run], snapshot, asked=asked)
     return step
+
+
+def totals_of(run: Run, snapshot: Snapshot) -> tuple[int, int]:
+    """How many runs a dry run says to go on by themselves, and to start."""
+    choice = Choice(SlurmBackend(), "--backend slurm")
+    totals = dryrun.describe([run], choice, snapshot, run.dir.parents[2])["totals"]
+    return totals["live"], totals["to_start"]
 
 
 def states(slurm: FakeSlurm) -> dict[str, str]:
@@ -134,6 +142,7 @@ def test_a_job_that_slurm_hides_is_not_lost(
     status = status_of(shared)
     assert (status.state, status.job) == (RunState.unknown, "job 1 of alice")
     assert step_of(shared, snapshot).action is Action.leave
+    assert totals_of(shared, snapshot) == (1, 0)
     slurm.hide_others("usage")
     assert status_of(shared).state is RunState.lost
 
@@ -148,6 +157,7 @@ def test_another_user_s_job_that_gets_nowhere_is_not_replaced(
     else:
         slurm.change("1", reason=reason)
     assert step_of(shared, snapshot).action is Action.leave
+    assert totals_of(shared, snapshot) == (1, 0)
     assert len(slurm.jobs()) == 1
     assert not [a for a in shared.attempts() if a.ended is not None]
 

