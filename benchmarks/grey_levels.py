@@ -62,7 +62,7 @@ def _view(
     size = (whole.shape[1], whole.shape[2])
     if variant.cached:
         pixels = shortened(whole, CACHE_SIDE)
-    elif transform.fast:
+    elif transform.decodes_fast:
         pixels = decode_fast(content, lambda *size: transform.divisor(seed, *size)).pixels
     else:
         pixels = whole

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from antioversmooth.methods import Method, method_named
 from antioversmooth.methods.attnscale import AttnScale
 from antioversmooth.methods.featscale import FeatScale
-from antioversmooth.models.placement import add_methods, require_means_with_forms
+from antioversmooth.models.placement import add_methods, require_valid_mean_options
 
 _HUB = "peihaowang/vit-anti-oversmoothing"
 
@@ -137,7 +137,7 @@ def _build(
     forms = {key: arguments.pop(key) for key in kind_of_method.form_fields() & arguments.keys()}
     chosen = kind_of_method.from_fields(forms, method_options)
     model = kind(**arguments)
-    require_means_with_forms(model, chosen, class_token_in_mean=class_token_in_mean)
+    require_valid_mean_options(model, chosen, class_token_in_mean=class_token_in_mean)
     return add_methods(model, [chosen], class_token_in_mean=class_token_in_mean)
 
 

@@ -71,7 +71,7 @@ def add_method(
     ):
         where = "named layers" if layers is not None else chosen.title
         raise ModelError(f"class_token_in_mean has no effect on {where}: leave it at True")
-    require_means_with_forms(model, chosen, class_token_in_mean=class_token_in_mean)
+    require_valid_mean_options(model, chosen, class_token_in_mean=class_token_in_mean)
     if layers is not None:
         _require_not_parallel(model)
         names = [layers] if isinstance(layers, str) else layers
@@ -124,7 +124,7 @@ def add_scaling(
         raise ModelError("variant has no effect without featscale=True")
     chosen += [scaled] if featscale else []
     for method in chosen:
-        require_means_with_forms(model, method, class_token_in_mean=class_token_in_mean)
+        require_valid_mean_options(model, method, class_token_in_mean=class_token_in_mean)
     return add_methods(model, chosen, class_token_in_mean=class_token_in_mean)
 
 
@@ -178,7 +178,7 @@ def _shown(value: object) -> str:
     return f"{'the class' if kind is value else 'a'} {kind.__name__}"
 
 
-def require_means_with_forms(
+def require_valid_mean_options(
     model: nn.Module, method: Method, *, class_token_in_mean: bool
 ) -> None:
     """Raises ModelError for a form of the mean over tokens that the model does not have."""

@@ -18,7 +18,7 @@ from antioversmooth.config import DataConfig, DataSource, RecipeConfig
 from antioversmooth.errors import SpecError
 from antioversmooth.training.data.augmentation import (
     DevicePreprocessing,
-    FastCrop,
+    ResizedCrop,
     eval_transform,
     is_random,
     train_transform,
@@ -101,7 +101,7 @@ def test_crops_are_timms_within_a_grey_level() -> None:
     timms = RandomResizedCropAndInterpolation(
         32, scale=(0.08, 1.0), ratio=(0.75, 4 / 3), interpolation="bicubic"
     )
-    ours = FastCrop(timms)
+    ours = ResizedCrop(timms)
     for seed in range(20):
         seed_everything(seed)
         expected = np.asarray(timms(Image.fromarray(smooth))).astype(int)
@@ -123,7 +123,7 @@ def test_crops_of_photographs_are_pillows_within_three_hundredths_of_a_level(
     timms = RandomResizedCropAndInterpolation(
         224, scale=(0.08, 1.0), ratio=(0.75, 4 / 3), interpolation="bicubic"
     )
-    ours = FastCrop(timms)
+    ours = ResizedCrop(timms)
     differences = []
     for seed in range(80):
         photograph = opened[seed % 4]
@@ -136,7 +136,7 @@ def test_crops_of_photographs_are_pillows_within_three_hundredths_of_a_level(
 
 def test_a_crop_is_the_same_however_the_pixels_lie_in_memory() -> None:
     """A decoder leaves them together, as [height, width, 3]; Pillow's tensors are planes."""
-    ours = FastCrop(
+    ours = ResizedCrop(
         RandomResizedCropAndInterpolation(32, scale=(0.08, 1.0), interpolation="bicubic")
     )
     planes = pixels()
@@ -205,7 +205,7 @@ def test_views_that_are_drawn_first_are_timms_whatever_is_drawn_in_between(
         seed_everything(1000 + seed)
         view = transform.apply(pixels(), draws).permute(1, 2, 0).numpy()
         seed_everything(seed)
-        cropped = FastCrop(crop.transforms[0], recipe.hflip)(pixels())
+        cropped = ResizedCrop(crop.transforms[0], recipe.hflip)(pixels())
         assert np.array_equal(view, np.asarray(augment(Image.fromarray(cropped))))
 
 

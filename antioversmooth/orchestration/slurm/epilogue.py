@@ -210,8 +210,8 @@ def requeue(run: Run, job_id: str) -> None:
         goes_on = "this cluster does not requeue jobs; submitting another"
         print(f"{run.name}: {refused}: {goes_on}", flush=True)
     with submission.submission_lock(run) as lock:
-        if submission.live_job(run, exclude=job_id) is None:
-            submission.submit_script(run, [], lock, beside=job_id)
+        if submission.live_job(run, replaced_job_id=job_id) is None:
+            submission.submit_script(run, [], lock, replaced_job_id=job_id)
 
 
 def main(arguments: list[str]) -> int:

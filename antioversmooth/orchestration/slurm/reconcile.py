@@ -181,11 +181,11 @@ class _Submitter:
         return self._submit(step, [one.job_id for one in earlier if one.job_id])
 
     def _hold_back(self, step: Step, why: str) -> Step:
-        stuck = step.job_id if step.action is Action.replace else None
-        self._with_job -= stuck is not None
+        replaced_job_id = _replaced_job_id(step)
+        self._with_job -= bool(replaced_job_id)
         if step.status != RunStatus(RunState.waiting, why):
             submission.hold_back(
-                step.run, self._snapshot, why, instead_of=stuck or "", tables=self._tables
+                step.run, self._snapshot, why, replaced_job_id=replaced_job_id, tables=self._tables
             )
         return replace(step, action=Action.wait, why=why, job_id=None)
 
@@ -207,25 +207,30 @@ class _Submitter:
         return self._reached.get(_where_limits_hold(step.run), "")
 
     def _submit(self, step: Step, dependencies: Sequence[str]) -> Step:
-        stuck = step.job_id if step.action is Action.replace else None
+        replaced_job_id = _replaced_job_id(step)
         try:
             job_id = submission.submit(
                 step.run,
                 self._snapshot,
                 after=dependencies,
-                instead_of=stuck or "",
+                replaced_job_id=replaced_job_id,
                 tables=self._tables,
             )
         except LimitReached as err:
             why = self._reached[_where_limits_hold(step.run)] = submission.describe_limit(err)
-            self._with_job -= stuck is not None
+            self._with_job -= bool(replaced_job_id)
             return replace(step, action=Action.wait, why=why, job_id=None)
-        self._with_job += stuck is None
+        self._with_job += not replaced_job_id
         owner = submission.other_user(step.run, job_id)
         if owner:
             status = RunStatus(RunState.submitted, job_id=job_id, owner=owner)
             return replace(step, action=Action.leave, status=status, why=str(status), job_id=job_id)
         return replace(step, job_id=job_id)
+
+
+def _replaced_job_id(step: Step) -> str:
+    """Id of the job that a step replaces; empty where it replaces none."""
+    return step.job_id or "" if step.action is Action.replace else ""
 
 
 def _where_limits_hold(run: Run) -> tuple[str | None, ...]:

@@ -49,7 +49,7 @@ def submit(
     snapshot: Snapshot,
     *,
     after: Sequence[str] = (),
-    instead_of: str = "",
+    replaced_job_id: str = "",
     tables: Sequence[str] | None = None,
 ) -> str:
     """Id of the one live job of a run: the job that is there already, else a new one.
@@ -58,8 +58,8 @@ def submit(
         run: The run; its directory is prepared.
         snapshot: The code that a new job runs.
         after: Ids of the jobs whose runs this one needs; a new job waits until they have succeeded.
-        instead_of: Id of a job of this run without progress: it is cancelled, and does not count
-            as live.
+        replaced_job_id: Id of a job of this run without progress: it is cancelled, and does not
+            count as live.
         tables: Names of the tables whose row is launched; default: those of the launch before.
 
     Raises:
@@ -70,17 +70,17 @@ def submit(
     dependencies = [":".join(["afterok", *after])] if after else []
 
     def live_or_new(lock: int) -> str:
-        live = live_job(run, exclude=instead_of)
+        live = live_job(run, replaced_job_id=replaced_job_id)
         if live is not None:
             _record_live(run, live)
             return live.id
         _write_intent(run, snapshot, tables)
         files.write_atomic(job_folder(run) / "job.sh", script)
-        if instead_of:
+        if replaced_job_id:
             # its cancellation is no person's, also where no other job follows now
-            _record_waiting(run, f"for the end of job {instead_of}")
-            _end(run, instead_of)
-        return submit_script(run, dependencies, lock, beside=instead_of)
+            _record_waiting(run, f"for the end of job {replaced_job_id}")
+            _end(run, replaced_job_id)
+        return submit_script(run, dependencies, lock, replaced_job_id=replaced_job_id)
 
     with submission_lock(run) as lock:
         try:
@@ -96,21 +96,21 @@ def hold_back(
     snapshot: Snapshot,
     why: str,
     *,
-    instead_of: str = "",
+    replaced_job_id: str = "",
     tables: Sequence[str] | None = None,
 ) -> None:
     """Records that a launch asks for the run, and that a limit allows it no job yet.
 
     Args:
         why: The limit, for people.
-        instead_of: As in `submit`: that job is cancelled, and makes room for another.
+        replaced_job_id: As in `submit`: that job is cancelled, and makes room for another.
         tables: As in `submit`.
     """
     with submission_lock(run):
         _write_intent(run, snapshot, tables)
         _record_waiting(run, why)
-        if instead_of:
-            _end(run, instead_of)
+        if replaced_job_id:
+            _end(run, replaced_job_id)
 
 
 def _end(run: Run, job_id: str) -> None:
@@ -151,14 +151,14 @@ def _record_live(run: Run, job: Job) -> None:
         append_event(run.jobs_path, EventKind.submitted, job_id=job.id, user=job.user)
 
 
-def live_job(run: Run, *, exclude: str = "") -> Job | None:
+def live_job(run: Run, *, replaced_job_id: str = "") -> Job | None:
     """The run's job that waits or runs; None without one. Cancels others of this user.
 
     Args:
-        exclude: A job id that does not count.
+        replaced_job_id: Id of a job that does not count: it ends.
     """
     record = RunRecord.read(run)
-    jobs = [job for job in find_jobs([record], thorough=True)[run.id] if job.id != exclude]
+    jobs = [job for job in find_jobs([record], thorough=True)[run.id] if job.id != replaced_job_id]
     client.cancel(job.id for job in doubles(record, jobs) if not job.owner)
     return jobs[0] if jobs and jobs[0].is_live else None
 
@@ -177,7 +177,9 @@ def end_doubles(run: Run) -> None:
             _record_live(run, live)
 
 
-def submit_script(run: Run, dependencies: list[str], lock: int, *, beside: str = "") -> str:
+def submit_script(
+    run: Run, dependencies: list[str], lock: int, *, replaced_job_id: str = ""
+) -> str:
     """Submits the script in the run's job folder and records the job; returns its id.
 
     `singleton` is the second line of defence: SLURM itself never starts two jobs of one name at a
@@ -186,7 +188,7 @@ def submit_script(run: Run, dependencies: list[str], lock: int, *, beside: str =
     Args:
         dependencies: SLURM's words for what the job waits for besides.
         lock: The run's lock; the sbatch inherits it.
-        beside: Id of a job of the run that is ending.
+        replaced_job_id: As in `live_job`.
 
     Raises:
         LimitReached: SLURM accepts the job when others have ended; the run is recorded as waiting.
@@ -204,7 +206,7 @@ def submit_script(run: Run, dependencies: list[str], lock: int, *, beside: str =
         raise
     except Unanswered:
         append_event(run.jobs_path, EventKind.unanswered)
-        job = live_job(run, exclude=beside)
+        job = live_job(run, replaced_job_id=replaced_job_id)
         if job is None:
             raise
         job_id = job.id

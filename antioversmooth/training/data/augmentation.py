@@ -66,20 +66,20 @@ class TrainTransform:
         policy: Adds to a plan what it draws; None: there is none.
         later: Steps that draw as they go, on [S, S, 3] uint8.
         channels: C.
-        fast: Whether images may be those of `open_fast`.
+        decodes_fast: Whether images may be those of `open_fast`.
     """
 
     def __init__(
         self,
-        crop: FastCrop | PaddedCrop,
+        crop: ResizedCrop | PaddedCrop,
         policy: RandAugment | None,
         later: Sequence[Operation],
         *,
         channels: int,
-        fast: bool,
+        decodes_fast: bool,
     ) -> None:
         self.crop, self.policy, self.later = crop, policy, later
-        self.channels, self.fast = channels, fast
+        self.channels, self.decodes_fast = channels, decodes_fast
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """A view, drawn from the global generators."""
@@ -112,7 +112,7 @@ class TrainTransform:
         Args:
             seed: Of the view.
         """
-        assert isinstance(self.crop, FastCrop)
+        assert isinstance(self.crop, ResizedCrop)
         least = 2 * max(self.crop.crop.size)
         if min(height, width) < 2 * least:
             return 1
@@ -144,13 +144,13 @@ def train_transform(recipe: RecipeConfig, data: DataConfig, image_size: int) -> 
             operation.kwargs["resample"] = str_to_pil_interp(recipe.moves_by)
     policy = _drawing(steps.pop(0)) if steps and isinstance(steps[0], RandAugment) else None
     return TrainTransform(
-        FastCrop(crop.transforms[0], recipe.hflip)
+        ResizedCrop(crop.transforms[0], recipe.hflip)
         if recipe.resizes
         else PaddedCrop(image_size, recipe.hflip),
         policy,
         [with_pillow(step) for step in steps],
         channels=data.in_channels,
-        fast=recipe.policy == FAST and recipe.resizes,
+        decodes_fast=recipe.policy == FAST and recipe.resizes,
     )
 
 
@@ -249,7 +249,7 @@ _KERNELS: dict[InterpolationMode, Callable[..., Tensor]] = {
 """Kernels that torchvision's resize with antialiasing calls, after its checks and hooks."""
 
 
-class FastCrop:
+class ResizedCrop:
     """timm's random resized crop, with its boxes and draws, resampled by torch's kernels; flipped.
 
     The kernels resample bytes in a third of Pillow's time, and differ from Pillow by less than 0.03

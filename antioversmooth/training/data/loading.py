@@ -64,7 +64,7 @@ class ViewDataset(Dataset[tuple[Tensor, int, int]]):
         self.images = images
         self.transform = transform
         self._fast: TrainTransform | None = None
-        if isinstance(transform, TrainTransform) and transform.fast:
+        if isinstance(transform, TrainTransform) and transform.decodes_fast:
             self._fast = transform
         self.seed = seed
         self._last: _Opened | None = None
