@@ -163,7 +163,7 @@ def test_lines_that_are_no_records_break_no_command(
     status = statuses([run], [])[0]
     assert status["state"] in {state.value for state in RunState}
     record = RunRecord.read(run)
-    assert explain(record, record.status).startswith("deit_s12 seed 0 is ")
+    assert explain(record, record.status).startswith("deit_s12 seed 0 ")
     run.close_attempt(EndReason.crash, "in a test")
     (run.dir / "jobs.jsonl").write_text(lines(events))
     assert retry_decision(RunRecord.read(run)).why

@@ -698,7 +698,7 @@ COMMANDS: dict[str, Command] = {
     "cancel": Command(
         "end runs; they stay resumable, and resume when they are launched", "runs", _cancel
     ),
-    "retry": Command("start runs again that were given up, after a fix", "runs", _retry),
+    "retry": Command("restart runs that were given up, after a fix", "runs", _retry),
     "table": Command("render a table from its runs", "results", _table),
     "analyze": Command(
         "measure and draw the layers of a run, checkpoint or timm model", "weights", _analyze
@@ -726,7 +726,7 @@ COMMANDS: dict[str, Command] = {
         "results",
         _export_model,
     ),
-    "import": Command("unpack the runs of such a file into the results", "results", _import),
+    "import": Command("import a bundle of runs that `export` made", "results", _import),
     "schema": Command("print the JSON Schema of a kind of spec, for editors", "specs", _schema),
     "new": Command(
         "start a new row as a copy of another one, on its data or on yours", "specs", _new

@@ -72,8 +72,8 @@ def test_a_run_that_was_given_up_says_what_starts_it_again(
     slurm.change("1", state="FAILED")
     assert (
         why(run)
-        == "deit_s12 seed 0 is failed: ValueError: no (job 1). Attempt 1 began after step 40 and"
-        " ended as crash. It was given up: it crashed 1 times (cluster.max_crashes). Fix the"
+        == "deit_s12 seed 0 failed: ValueError: no (job 1). Attempt 1 began after step 40 and"
+        " ended as crash. It was given up: it crashed once (cluster.max_crashes). Fix the"
         " cause, then start it again with `antioversmooth retry`. The end of its log:\n"
         "    Traceback ...\n    ValueError: no"
     )
@@ -84,7 +84,7 @@ def test_a_run_that_was_given_up_says_what_starts_it_again(
 def test_a_cancelled_run_waits_for_a_launch(run: Run) -> None:
     cancel(run)
     assert (
-        why(run) == "deit_s12 seed 0 is cancelled, before it began: job 1 was cancelled (job 1). "
+        why(run) == "deit_s12 seed 0 was cancelled before it began: job 1 was cancelled (job 1). "
         "It resumes when it is launched again."
     )
 

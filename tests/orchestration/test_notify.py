@@ -150,7 +150,7 @@ def test_a_run_that_is_given_up_is_an_event_again_only_after_a_retry(
     follow(run, snapshot)
     (event,) = received()
     assert (event["event"], event["reason"]) == ("run_given_up", "crash")
-    assert "the loss is NaN; it crashed 1 times" in event["message"]
+    assert "the loss is NaN; it crashed once" in event["message"]
     reconcile.retry(run)
     submit(run, snapshot)
     slurm.change("2", state="RUNNING")

@@ -65,7 +65,10 @@ def test_all_readers_agree_on_the_state(
     (status,) = statuses([run], [])
     assert status["state"] == state.value
     record = RunRecord.read(run)
-    assert f" is {state.value}" in explain(record, query_statuses([record])[run.id])
+    why = explain(record, query_statuses([record])[run.id])
+    assert why.startswith(
+        tuple(f"{run.name} {verb}{state.value}" for verb in ("", "is ", "ended by "))
+    )
     seen = observe(run)
     assert seen.state is state
     assert seed_state(seen) == cell

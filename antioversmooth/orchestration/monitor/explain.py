@@ -33,18 +33,25 @@ def explain(record: RunRecord, status: RunStatus) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-_STATES = {
-    RunState.cancelled_pending: "cancelled, before it began",
-    RunState.cancelled_running: "cancelled, while it was running",
+_PREDICATES = {
+    RunState.dependency_failed: "cannot start, dependency failed",
+    RunState.preempted: "was preempted",
+    RunState.timed_out: "timed out",
+    RunState.node_failure: "ended by node failure",
+    RunState.out_of_memory: "ran out of memory",
+    RunState.failed: "failed",
+    RunState.cancelled_pending: "was cancelled before it began",
+    RunState.cancelled_running: "was cancelled while it was running",
 }
+"""Predicates of states that do not go with "is"."""
 
 
 def _describe_state(record: RunRecord, status: RunStatus) -> str:
     nodes = f" on {status.nodes}" if status.nodes else ""
     job = f" ({status.job}{nodes})" if status.job_id else ""
-    state = _STATES.get(status.state, status.state.value)
+    predicate = _PREDICATES.get(status.state, f"is {status.state.value}")
     detail = f": {status.detail}" if status.detail else ""
-    return f"{record.run.name} is {state}{detail}{job}."
+    return f"{record.run.name} {predicate}{detail}{job}."
 
 
 def _describe_last_attempt(record: RunRecord) -> str:

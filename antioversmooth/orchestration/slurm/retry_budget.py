@@ -46,7 +46,8 @@ def retry_decision(record: RunRecord) -> RetryDecision:
         return RetryDecision(False, refused, Event.run_failed)
     cluster, crashes = record.run.experiment.cluster, _count_crashes(ended, ended_jobs)
     if crashes >= cluster.max_crashes:
-        crashed = f"it crashed {crashes} times (cluster.max_crashes)"
+        how_often = "once" if crashes == 1 else f"{crashes} times"
+        crashed = f"it crashed {how_often} (cluster.max_crashes)"
         return RetryDecision(False, crashed, Event.run_given_up)
     fruitless = (
         attempts_without_progress(record, attempts)
