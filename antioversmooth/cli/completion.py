@@ -26,7 +26,6 @@ KINDS = {
     "SPEC|KEY=VALUE": "specs",
     "SPEC|DIR|KEY=VALUE": "specs",
     "FIGURE|KEY=VALUE": "figures",
-    "ROW|KEY=VALUE": "rows",
     "RUN|SPEC|KEY=VALUE": "specs",
     "TABLE|FILE.json|KEY=VALUE": "tables",
     "KEY=VALUE": "overrides",

@@ -355,8 +355,11 @@ def _row(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "row",
         nargs="+",
-        metavar="ROW|KEY=VALUE",
-        help="row, and overrides such as profile=mini; or a run directory",
+        metavar="SPEC|KEY=VALUE",
+        help="row, and overrides such as profile=mini; or a table; or a run directory",
+    )
+    parser.add_argument(
+        "--row", dest="row_name", metavar="ROW", help="row of several, as of a table or a sweep"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
 

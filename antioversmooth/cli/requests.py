@@ -56,8 +56,11 @@ def load_runs(words: Sequence[str]) -> list[Run] | None:
     return [Run.load(path) for path in directories] if len(directories) == len(words) else None
 
 
-def load_run(words: Sequence[str], seed: int) -> Run:
+def load_run(words: Sequence[str], seed: int, row: str | None = None) -> Run:
     """The run of a run directory, or of a row and a seed.
+
+    Args:
+        row: Name of the row, where the words name several: a table, or a sweep.
 
     Raises:
         SpecError: It is not one row, or the row has never been launched with these overrides.
@@ -65,11 +68,8 @@ def load_run(words: Sequence[str], seed: int) -> Run:
     if len(words) == 1 and (runs := load_runs(words)):
         return runs[0]
     request, results = load_request(words)
-    if request.tables or len(request.experiments) != 1:
-        names = ", ".join(dict.fromkeys(one.name for one in request.experiments))
-        several = " with one value of each override" if request.is_sweep else ""
-        raise SpecError(f"names no single row; name one of {names}{several}", where=" ".join(words))
-    run = request.plan([seed], results)[-1]
+    experiment = _one_row(request, words, row)
+    run = request.plan_row(experiment, [seed], request.results(results))[-1]
     if not run.dir.exists():
         siblings = f"runs/{run.experiment.name}/seed{run.seed}-*"
         others = sorted([*results.glob(siblings), *results.glob(f"*/{siblings}")])
@@ -77,6 +77,18 @@ def load_run(words: Sequence[str], seed: int) -> Run:
         message = f"seed {seed} has never been launched like this{hint}"
         raise SpecError(message, where=" ".join(words))
     return run
+
+
+def _one_row(request: Request, words: Sequence[str], name: str | None) -> Experiment:
+    """The row of a request that has a name, or its only one."""
+    rows = {experiment.row_name: experiment for experiment in request.experiments}
+    if name is None and len(rows) == 1:
+        (name,) = rows
+    if name not in rows:
+        wrong = f"has no row {name}" if name else "names several rows"
+        message = f"{wrong}; choose one with --row: {', '.join(rows)}"
+        raise SpecError(message, where=" ".join(words))
+    return rows[name]
 
 
 def load_row(name: str | None, overrides: Sequence[str]) -> Experiment | None:

@@ -71,7 +71,7 @@ def _all_runs() -> list[Run]:
 
 def why_command(args: Namespace) -> int:
     """Explains what happened to a run and what will happen next."""
-    run = load_run(args.row, args.seed).as_launched()
+    run = load_run(args.row, args.seed, args.row_name).as_launched()
     record = RunRecord.read(run)
     known = query_statuses([record])
     why = explain(record, known[run.id])
@@ -86,7 +86,7 @@ def why_command(args: Namespace) -> int:
 def logs_command(args: Namespace) -> int:
     """Prints the logs of a run's newest attempt."""
     show = logs.follow if args.follow else logs.show
-    show(load_run(args.row, args.seed), sys.stdout, rank=args.rank)
+    show(load_run(args.row, args.seed, args.row_name), sys.stdout, rank=args.rank)
     return OK
 
 

@@ -270,7 +270,47 @@ def test_a_row_that_was_launched_with_another_profile_is_found(
 @pytest.mark.parametrize("command", ["why", "logs"])
 def test_a_table_is_no_row(command: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "smoke", "profile=mini"]) == 2
-    assert "names no single row; name one of deit_s12, " in capsys.readouterr().err
+    assert "names several rows; choose one with --row: deit_s12, " in capsys.readouterr().err
+
+
+TABLE = """title: One row of its own
+rows:
+  - {label: one, experiment: deit_s12, name: d1, overrides: [recipe.epochs=3]}
+"""
+
+
+@pytest.fixture
+def table_rows(tmp_path: Path, experiments: Path, monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """The runs of table `dirty`, in a project of its own."""
+    shutil.copytree(experiments, tmp_path / "experiments")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "experiments" / "tables" / "dirty.yaml"
+    path.write_text(TABLE)
+    runs = spec.load([path], ["profile=mini"]).plan([7], tmp_path / "results")
+    for run in runs:
+        run.prepare()
+    return runs
+
+
+@pytest.mark.parametrize("row", [[], ["--row", "d1"]], ids=["its only row", "by name"])
+def test_a_row_of_a_table_is_found_by_the_table(
+    row: list[str], table_rows: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["why", "dirty", "profile=mini", "--seed", "7", *row, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["row"], found["id"]) == ("d1", table_rows[0].id)
+
+
+def test_one_of_several_rows_is_chosen_by_the_name_that_the_message_lists(
+    table_rows: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["why", "dirty", "deit_s24", "profile=mini", "--seed", "7", "--json"]
+    assert cli.main(words) == 2
+    assert "choose one with --row: d1, deit_s24" in capsys.readouterr().err
+    assert cli.main([*words, "--row", "d2"]) == 2
+    assert "has no row d2; choose one with --row: d1, deit_s24" in capsys.readouterr().err
+    assert cli.main([*words, "--row", "d1"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == table_rows[0].id
 
 
 def test_logs_are_of_a_rank_of_the_newest_attempt(
