@@ -66,6 +66,11 @@ def test_every_kind_of_method_is_on_the_page() -> None:
         assert any(row.startswith(f"| `{kind.__name__}`") for row in rows), kind
 
 
+def test_every_method_is_in_the_table_of_kinds() -> None:
+    cells = [line.split("|")[-2].lower() for line in PAGE.splitlines() if line.startswith("| `")]
+    assert [m.title for m in METHODS.values() if not any(m.title.lower() in c for c in cells)] == []
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_has_the_files_that_the_page_names(name: str) -> None:
     """AttnScale and FeatScale have the pages of the paper, its tables and models."""
