@@ -140,6 +140,30 @@ def test_rows_that_were_measured_on_different_data_are_noted(lab: Lab) -> None:
     assert "data with different classes (classes aa: deep seed 0; bb: wide seed 0)" in notes
 
 
+def test_rows_that_were_measured_on_other_images_of_the_same_names_are_noted(lab: Lab) -> None:
+    """Also within a row, where the data is away, and where the runs came in a bundle."""
+    for name, seed, sample in (("deep", 0, "aa"), ("deep", 1, "bb"), ("wide", 0, "aa")):
+        data = {"fingerprint": "c0ffee", "sample": sample}
+        run = lab.finish(lab.run(name, seed), 90.0, data=data)
+        files.write_json(run.dir / "imported.json", {"bundle": "sent.tar", "files": {}})
+    same = "data with different images of the same names (sample aa: deep seed 0, wide seed 0; bb:"
+    assert f"{same} deep seed 1)." in text(lab.collect(0, 1))
+    assert "same names" not in text(lab.collect(0))
+
+
+def test_the_sample_of_images_of_other_names_says_nothing_new(lab: Lab) -> None:
+    for name, sums in (
+        ("deep", ("c0ffee", "aa")),
+        ("wide", ("decaf", "bb")),
+        ("deep_featscale", ("decaf", "")),
+    ):
+        lab.finish(
+            lab.run(name), 90.0, data=dict(zip(("fingerprint", "sample"), sums, strict=True))
+        )
+    assert "different images (fingerprint" in text(lab.collect())
+    assert "same names" not in text(lab.collect())
+
+
 def test_rows_that_were_measured_on_other_images_than_now_are_noted(lab: Lab) -> None:
     lab.finish(lab.run("deep"), 90.0)
     assert "other images" not in text(lab.collect())

@@ -315,6 +315,21 @@ def test_a_note_is_confirmed_only_as_the_rows_of_the_table_make_it(
     assert unconfirmed(committed, lab) == {"notes": Verdict.differs}
 
 
+def test_a_row_may_have_another_name_than_the_launch_of_its_runs(lab: Lab) -> None:
+    """The spec of a run names the row that it was first launched as."""
+    for name in ("deep", "wide", "deep_featscale"):
+        spec = lab.finish_honestly(lab.run(name), 90.0).dir / "spec.yaml"
+    before = lab.table_path.read_text()
+    lab.table_path.write_text(
+        before.replace("experiment: deep_featscale, ", "experiment: deep_featscale, name: feat1, ")
+    )
+    tables.write_table(lab.collect(), lab.results / "mini")
+    committed = lab.results / "mini" / "small.json"
+    assert "1 + 2t (feat1)." in " ".join(json.loads(committed.read_text())["notes"])
+    assert "feat1" not in spec.read_text()
+    assert unconfirmed(committed, lab) == {}
+
+
 @pytest.mark.parametrize("beginning", ["Imported", "Not counted"])
 def test_a_note_about_other_runs_that_was_deleted_is_found(
     lab: Lab, committed: Path, beginning: str

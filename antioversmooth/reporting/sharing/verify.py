@@ -464,7 +464,8 @@ def _table_checks(
         if reason := NO_SPEC if table is None and key in FROM_TABLE_SPEC else lacking:
             yield Check(key, Verdict.underivable, document[key], reason=reason)
         elif key == "notes":
-            names = {seed.seen.run.name for seed in all_seeds if seed.seen}
+            named = zip(document["rows"], seeds, strict=True)
+            names = {f"{_name(row)} seed {one.values['seed']}" for row, of in named for one in of}
             yield from _note_checks(document[key], again[key], names)
         else:
             yield from _value_checks(key, document[key], again.get(key), None)

@@ -132,7 +132,8 @@ def aggregate(
     rows = [
         RowResult(
             row,
-            tuple(observed.get(row.row_name, ())),
+            # the spec of a run may be of a launch under another name
+            tuple(replace(seen, row=row.row_name) for seen in observed.get(row.row_name, ())),
             footnote=footnotes[row.paper.reference] if row.paper else None,
             comparable=comparable,
         )

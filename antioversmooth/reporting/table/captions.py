@@ -6,7 +6,7 @@ import math
 import re
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -149,7 +149,7 @@ def _spread(seeds: Sequence[int]) -> str:
 def notes(rows: Sequence[RowResult]) -> list[str]:
     """Lines below the table."""
     seeds = [seen for row in rows for seen in row.seeds]
-    experiments = {seen.run.experiment.row_name: seen.run.experiment for seen in seeds}
+    experiments = {seen.row: replace(seen.run.experiment, row=seen.row) for seen in seeds}
     return [
         *_confidence(rows),
         *_lengths(rows),
@@ -159,7 +159,7 @@ def notes(rows: Sequence[RowResult]) -> list[str]:
         *_differences(seeds),
         *origins(seeds),
         *_stale(seeds),
-        *(f"{seen.run.name}: {seen.problem}." for seen in seeds if seen.problem),
+        *(f"{seen.name}: {seen.problem}." for seen in seeds if seen.problem),
     ]
 
 
@@ -236,7 +236,7 @@ def _differences(seeds: Sequence[Observation]) -> Iterator[str]:
         versions = _runs_by(seeds, partial(_versions_of, name))
         if len(versions) > 1:
             yield f"Attempts ran with different versions of {name} ({'; '.join(versions)})."
-    if unknown := [seen.run.name for seen in seeds if seen.lacks_versions]:
+    if unknown := [seen.name for seen in seeds if seen.lacks_versions]:
         yield f"Versions of packages of earlier attempts are not recorded ({and_more(unknown, 3)})."
     sizes = _runs_by(seeds, lambda seen: distinct(seen.attempts, "world_size"))
     if len(sizes) > 1:
@@ -260,22 +260,34 @@ def _data(seeds: Sequence[Observation]) -> Iterator[str]:
     subsets = [measured_data(result).get("subset") for _, result in done]
     yield from (f"Data: {subset}." for subset in dict.fromkeys(subsets) if subset)
     for key, what in (("fingerprint", "images"), ("classes", "classes")):
-        names: dict[str, list[str]] = {}
-        for seen, result in done:
-            if recorded := measured_data(result).get(key):
-                names.setdefault(recorded[:12], []).append(seen.run.name)
-        if len(names) > 1:
-            listed = "; ".join(f"{sum_}: {and_more(found, 3)}" for sum_, found in names.items())
-            yield f"Runs measured on data with different {what} ({key} {listed})."
+        yield from _apart(done, key, what)
+    same: dict[str | None, list[tuple[Observation, dict[str, Any]]]] = {}
+    for seen, result in done:
+        same.setdefault(measured_data(result).get("fingerprint"), []).append((seen, result))
+    for group in same.values():
+        yield from _apart(group, "sample", "images of the same names")
     current = CurrentData()
     changed = [
-        seen.run.name
+        seen.name
         for seen, result in done
         if not seen.run.is_imported
         if describe_change(result, current.facts(seen.run.experiment.data))
     ]
     if changed:
         yield f"{_CHANGED}: {and_more(changed, 3)}."
+
+
+def _apart(
+    done: Sequence[tuple[Observation, dict[str, Any]]], key: str, what: str
+) -> Iterator[str]:
+    """Names the runs of each value of a checksum of the data, where there are several values."""
+    names: dict[str, list[str]] = {}
+    for seen, result in done:
+        if recorded := measured_data(result).get(key):
+            names.setdefault(recorded[:12], []).append(seen.name)
+    if len(names) > 1:
+        listed = "; ".join(f"{sum_}: {and_more(found, 3)}" for sum_, found in names.items())
+        yield f"Runs measured on data with different {what} ({key} {listed})."
 
 
 _CHANGED = "Measured on other images than are there now"
@@ -299,12 +311,12 @@ def _runs_by(
     names: dict[str, list[str]] = {}
     for seen in seeds:
         for value in values(seen):
-            names.setdefault(str(value), []).append(seen.run.name)
+            names.setdefault(str(value), []).append(seen.name)
     return [f"{value}: {and_more(found, 3)}" for value, found in names.items()]
 
 
 def _stale(seeds: Sequence[Observation]) -> Iterator[str]:
-    names = [seen.run.name for seen in seeds if seen.older]
+    names = [seen.name for seen in seeds if seen.older]
     if names:
         which = "runs of another identity (another spec, data or revision)"
         yield f"Not counted: {which} of {and_more(names, 3)}."

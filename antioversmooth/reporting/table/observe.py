@@ -37,10 +37,17 @@ class Observation:
     """Code, machines, jobs and packages over all attempts; None before the first."""
     versions: dict[str, list[str]] = field(default_factory=dict)
     """Those that attempts ran with, each once, by package; also of Python and CUDA."""
+    row: str = ""
+    """Name of the row of a table that shows it; empty: that of its spec."""
 
     @property
     def run(self) -> Run:
         return self.record.run
+
+    @property
+    def name(self) -> str:
+        """As `Run.name`, with the name that its row has in the table."""
+        return f"{self.row} seed {self.run.seed}" if self.row else self.run.name
 
     @property
     def devices(self) -> list[str]:
