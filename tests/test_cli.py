@@ -240,6 +240,12 @@ def test_seeds_are_different_whole_numbers(
         (["ui", "--every", "-1"], "argument --every: '-1' must be a number of seconds above 0"),
         (["ui", "--every", "0"], "argument --every: '0' must be a number of seconds above 0"),
         (["schema", "rows"], "invalid choice: 'rows'"),
+        (["why", "deit_s12", "--seed=-3"], "argument --seed: '-3' is not a seed: a whole number"),
+        (["why", "deit_s12", f"--seed={2**63}"], f"{2**63} is too large for a seed: the largest"),
+        (
+            ["data", "birds", "--build-cache", "--share=9/8"],
+            "argument --share: '9/8' is not a share I/N, such as 3/8 for share 3 of 8",
+        ),
     ],
 )
 def test_a_mistyped_command_line_is_one_line_and_exit_2(

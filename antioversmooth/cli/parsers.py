@@ -87,23 +87,38 @@ MOST_SEED = 2**63 - 1
 
 def seeds(text: str) -> list[int]:
     """Different whole numbers: 0,1,2."""
-    parts = text.split(",")
-    numbers = [int(part) for part in parts if part.strip().isdecimal()]
-    if numbers and max(numbers) > MOST_SEED:
-        raise argparse.ArgumentTypeError(
-            f"{max(numbers)} is too large for a seed: the largest is {MOST_SEED}"
-        )
-    if len(set(numbers)) < len(parts):
+    parts = [part.strip() for part in text.split(",")]
+    if not all(map(str.isdecimal, parts)) or len(set(map(int, parts))) < len(parts):
         message = f"{text!r} is not a list of seeds: different whole numbers, as in 0,1,2"
         raise argparse.ArgumentTypeError(message)
-    return numbers
+    return [seed(part) for part in parts]
+
+
+def seed(text: str) -> int:
+    """A whole number that fits into torch's integers."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a seed: a whole number, as 0 or 1")
+    if int(text) > MOST_SEED:
+        raise argparse.ArgumentTypeError(
+            f"{int(text)} is too large for a seed: the largest is {MOST_SEED}"
+        )
+    return int(text)
 
 
 def seconds(text: str) -> float:
     """A positive number of seconds."""
+    return _above_zero(text, "seconds")
+
+
+def minutes(text: str) -> float:
+    """A positive number of minutes."""
+    return _above_zero(text, "minutes")
+
+
+def _above_zero(text: str, unit: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
         raise argparse.ArgumentTypeError(
-            f"{text!r} must be a number of seconds above 0, without a unit"
+            f"{text!r} must be a number of {unit} above 0, without a unit"
         )
     return float(text)
 
@@ -113,15 +128,6 @@ def port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port: 0 to 65535")
     return int(text)
-
-
-def minutes(text: str) -> float:
-    """A positive number of minutes."""
-    if not re.fullmatch(r"\d+(\.\d+)?", text) or not float(text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} must be a number of minutes above 0, without a unit"
-        )
-    return float(text)
 
 
 def num_images(text: str) -> int:
@@ -136,7 +142,9 @@ def share(text: str) -> tuple[int, int]:
     """Number of a share, and of all shares."""
     number, _, total = text.partition("/")
     if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a part K/N, such as 3/8 for part 3 of 8")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a share I/N, such as 3/8 for share 3 of 8"
+        )
     return int(number), int(total)
 
 
@@ -361,7 +369,7 @@ def _row(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--row", dest="row_name", metavar="ROW", help="row of several, as of a table or a sweep"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="default: 0")
 
 
 def _tables(parser: argparse.ArgumentParser) -> None:

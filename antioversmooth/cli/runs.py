@@ -98,7 +98,7 @@ def cancel_command(args: Namespace) -> int:
             message, out = control.cancel(run), sys.stderr if args.json else sys.stdout
         except Refused as err:
             message, out, code = str(err), sys.stderr, USER_ERROR
-        cancelled.append({**run_fields(run), "told": message})
+        cancelled.append({**run_fields(run), "message": message})
         print(message, flush=True, file=out)
     if args.json:
         print_json(cancelled)

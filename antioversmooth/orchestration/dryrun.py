@@ -190,10 +190,6 @@ def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> 
         open_console(stream).print(text, soft_wrap=True)
 
 
-def _name(run: dict[str, Any]) -> str:
-    return f"{run['row']} seed {run['seed']}"
-
-
 def _memory(run: dict[str, Any]) -> str:
     """Peak memory of a GPU in a training step, for people."""
     if run["peak_memory_bytes"] is not None:
@@ -215,7 +211,7 @@ def _columns(runs: Sequence[dict[str, Any]]) -> list[TextColumn]:
         return TextColumn(header, [one_line(text(run)) for run in runs], True, priority, no_wrap)
 
     return [
-        column("run", 1, _name),
+        column("run", 1, scripts.run_name),
         column("id", 6, lambda run: run["id"][:8]),
         column("state", 2, lambda run: run["state"]),
         column("on", 8, lambda run: run["device"]),

@@ -49,11 +49,11 @@ def one_of_each_shape(runs: Sequence[PlannedRun]) -> Iterator[str]:
         first, *others = shape.runs
         yield _headed(first)
         if others:
-            names = and_more([_name(run) for run in others], NAMES_SHOWN)
+            names = and_more([run_name(run) for run in others], NAMES_SHOWN)
             yield f"----- the same but for names and paths: {names}\n"
         if shape is not found[0]:
             differences = "\n".join(_differences(found[0], shape))
-            yield f"----- differs from that of {_name(found[0].runs[0])} in\n{differences}\n"
+            yield f"----- differs from that of {run_name(found[0].runs[0])} in\n{differences}\n"
 
 
 def all_scripts(runs: Sequence[PlannedRun]) -> Iterator[str]:
@@ -62,10 +62,11 @@ def all_scripts(runs: Sequence[PlannedRun]) -> Iterator[str]:
 
 
 def _headed(run: PlannedRun) -> str:
-    return f"\n----- {_name(run)}: sbatch script\n{run['sbatch_script']}"
+    return f"\n----- {run_name(run)}: sbatch script\n{run['sbatch_script']}"
 
 
-def _name(run: PlannedRun) -> str:
+def run_name(run: PlannedRun) -> str:
+    """Name of a run of a plan, for people: deit_s12 seed 0."""
     return f"{run['row']} seed {run['seed']}"
 
 

@@ -24,9 +24,7 @@ def deal(config: Experiment, world_size: int) -> tuple[int, int]:
     return size, passes
 
 
-def split_batch(
-    global_batch: int, world_size: int, *, limit: int = 0, group: int = 1
-) -> tuple[int, int]:
+def split_batch(global_batch: int, world_size: int, *, limit: int, group: int) -> tuple[int, int]:
     """Samples per device and forward pass, and passes per step, of a global batch.
 
     Args:

@@ -105,9 +105,7 @@ ORIGINS = {"init_from": "upstream", "teacher": "teacher"}
 `run:<name>`."""
 
 
-def identity(
-    science: Mapping[str, Any], seed: int, weights: Mapping[str, str] | None = None
-) -> str:
+def identity(science: Mapping[str, Any], seed: int, weights: Mapping[str, str]) -> str:
     """sha256 in hex over all that a run computes: model, data, recipe, seed, initial weights.
 
     Nodes, paths, labels and the git hash stay out: the same science is the same run everywhere.
@@ -116,7 +114,7 @@ def identity(
         science: `identity_fields` of an experiment.
         weights: Ids of the weights of `recipe.init_from` and `recipe.teacher`; see `weight_ids`.
     """
-    computed = {**science, "seed": seed, "recipe": {**science["recipe"], **(weights or {})}}
+    computed = {**science, "seed": seed, "recipe": {**science["recipe"], **weights}}
     canonical = json.dumps(computed, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -234,7 +234,7 @@ def test_why_cancel_and_retry_answer_programs_too(
     assert why["why"].startswith("deit_s12 seed 0 is ")
     assert cli.main(["cancel", *MINI, "--json"]) == 0
     (cancelled,) = json.loads(capsys.readouterr().out)
-    assert (cancelled["dir"], cancelled["told"]) == (
+    assert (cancelled["dir"], cancelled["message"]) == (
         str(job.dir),
         "deit_s12 seed 0: job 1 cancelled",
     )

@@ -200,6 +200,9 @@ def test_the_moving_average_follows_by_its_decay() -> None:
     ema.update(model)
     assert ema.module.weight.item() == pytest.approx(0.9 * 1 + 0.1 * 2, abs=1e-6)
     assert build_ema(model, DEIT) is None
+    # the tensors that it reads are those of the model that it was made for
+    with pytest.raises(AssertionError):
+        ema.update(nn.Linear(1, 1, bias=False))
 
 
 def test_other_schedules_are_their_formulas() -> None:

@@ -91,7 +91,6 @@ def _describe_status(status: RunStatus, changed_data: str) -> Status:
         "live": status.state.is_live,
         "job_id": status.job_id,
         "job_owner": status.owner or None,
-        "nodes": status.nodes,
     }
 
 

@@ -108,9 +108,11 @@ def show_statuses(statuses: Sequence[Status], out: TextIO) -> None:
         print("\n".join(plain_lines(_status_columns(statuses))), file=out)
 
 
-def watch_statuses(
-    read: Callable[[], Sequence[Status]], out: TextIO, *, every_s: float = 15.0
-) -> None:
+WATCH_EVERY_S = 15.0
+"""Seconds between two looks."""
+
+
+def watch_statuses(read: Callable[[], Sequence[Status]], out: TextIO) -> None:
     """Shows the statuses periodically until no run is pending or running; prints only the last
     where `out` is not a terminal."""
     from rich.live import Live
@@ -124,7 +126,7 @@ def watch_statuses(
             live.update(_status_drawing(statuses, out), refresh=True)
             if not any(status["live"] for status in statuses):
                 return
-            time.sleep(every_s)
+            time.sleep(WATCH_EVERY_S)
 
 
 def _status_drawing(statuses: Sequence[Status], out: TextIO) -> Table:

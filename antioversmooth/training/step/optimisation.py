@@ -114,6 +114,8 @@ class MovingAverage(ModelEmaV3):
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         super().__init__(model, decay=decay, foreach=True)
+        # in a tuple: no module of the average
+        self._source = (model,)
         pairs = list(
             zip(self.module.state_dict().values(), model.state_dict().values(), strict=True)
         )
@@ -121,7 +123,8 @@ class MovingAverage(ModelEmaV3):
         self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
 
     def apply_update_(self, model: nn.Module, decay: float) -> None:
-        """Moves the average towards the weights of the model."""
+        """Moves the average towards the weights of the model, which is that of the constructor."""
+        assert model is self._source[0]
         averages, values = map(list, zip(*self._averaged, strict=True))
         torch._foreach_lerp_(averages, values, weight=1 - decay)
         for average, value in self._copied:
