@@ -106,8 +106,12 @@ def test_lines_of_old_journals_with_nan_are_read(tmp_path: Path) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.binary(max_size=200))
-def test_any_bytes_read_without_an_error(tmp_path: Path, data: bytes) -> None:
+@given(noise=st.lists(st.binary(max_size=100), max_size=5))
+def test_any_bytes_between_records_cost_none_of_them(tmp_path: Path, noise: list[bytes]) -> None:
     path = tmp_path / "fuzzed.jsonl"
-    path.write_bytes(data)
-    assert all(isinstance(record, dict) for record in journal.read(path))
+    records = [{"time": float(number), "of": "ours"} for number in range(len(noise))]
+    pairs = zip(noise, records, strict=True)
+    path.write_bytes(b"".join(b"%s\n%s\n" % (n, json.dumps(r).encode()) for n, r in pairs))
+    found = journal.read(path)
+    assert all(isinstance(record, dict) for record in found)
+    assert [record for record in found if record.get("of") == "ours"] == records

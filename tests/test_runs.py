@@ -15,13 +15,14 @@ from antioversmooth.errors import CheckpointError, ResultError, SpecError
 from antioversmooth.runs import Run, RunRecord, RunState, journal
 from antioversmooth.runs.attempts import EndReason, write_end
 from antioversmooth.runs.siblings import explain_identity_change
+from antioversmooth.runs.status import AFTER_END
 
 MakeRun = Callable[..., Run]
 
 
 def experiment_id(experiments: Path, *overrides: str, seed: int = 0, name: str = "deit_s12") -> str:
     experiment = spec.load_experiment(experiments / f"{name}.yaml", overrides)
-    return runs.identity(runs.identity_fields(experiment), seed)
+    return runs.identity(runs.identity_fields(experiment), seed, {})
 
 
 @pytest.mark.parametrize(
@@ -410,6 +411,7 @@ def test_a_state_follows_each_reason_of_an_end(make_run: MakeRun, reason: EndRea
     write_end(run.attempts_path, 1, reason, step=5, message="for a test")
     status = RunRecord.read(run).status
     assert status.reason is reason
+    assert status.state is AFTER_END[reason]
     assert status.state.is_failure or status.state.is_resumable
 
 
@@ -441,7 +443,7 @@ def test_a_batch_that_does_not_divide_names_the_worlds_that_do() -> None:
     with pytest.raises(
         SpecError, match=r"does not divide over 3 processes; it does over 1, 2, 4, 8$"
     ):
-        runs.split_batch(8, 3)
+        runs.split_batch(8, 3, limit=0, group=1)
 
 
 def test_configs_are_plain_json_types(experiments: Path) -> None:
