@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
 import resource
@@ -22,6 +23,7 @@ from antioversmooth.errors import ResultError
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.status import statuses
 from antioversmooth.orchestration.slurm.retry_budget import retry_decision
+from antioversmooth.reporting.rendering import terminal
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run, RunRecord, RunState, journal
 from antioversmooth.runs.attempts import EndReason
@@ -148,9 +150,11 @@ def test_a_run_directory_with_any_content_is_observed_and_rendered(
     for name, value in (("intent", one), ("provenance", two), ("imported", one)):
         (run.dir / f"{name}.json").write_text(json.dumps(value))
     seen = observe(Run.load(run.dir))
-    assert isinstance(seen.state, RunState)
-    assert seen.epoch >= 0 or seen.epochs
+    assert (seen.result is not None) == (seen.state is RunState.done)
     json.dumps(seen.provenance)
+    shown = io.StringIO()
+    terminal.show_statuses(statuses([run], []), shown)
+    assert seen.state.value in shown.getvalue()
 
 
 @SEVERAL

@@ -29,11 +29,14 @@ Starts = Callable[[Run], list[tuple[float, int]]]
 DRIVER = """
 import sys
 from pathlib import Path
+from antioversmooth.orchestration.local import pool
 from antioversmooth.orchestration.local.pool import LocalBackend
 from antioversmooth.orchestration.monitor.view import LineView
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 
+# each signal of a test is a key press of its own
+pool.SAME_PRESS_S = 0.0
 snapshot = Snapshot("0123456789ab", Path(sys.argv[1]), None, False)
 runs = [Run.load(Path(directory)) for directory in sys.argv[2:]]
 launched = LocalBackend().launch(runs, snapshot, LineView(runs, sys.stdout))
@@ -235,16 +238,31 @@ def test_a_run_that_does_not_listen_to_signals_yet_is_stopped_not_failed(
     assert reasons(run) == ["cancelled"]
 
 
+def interrupt_twice(launcher: subprocess.Popen[str]) -> None:
+    """Presses Ctrl-C, and again once the launcher has answered to it."""
+    os.killpg(launcher.pid, signal.SIGINT)
+    assert launcher.stdout is not None
+    wait_for(lambda: "runs that are saving now: 1;" in launcher.stdout.readline())
+    os.killpg(launcher.pid, signal.SIGINT)
+
+
+@pytest.mark.parametrize(("same_press_s", "times"), [(pool.SAME_PRESS_S, 1), (0.0, 2)])
+def test_a_key_press_that_arrives_twice_counts_once(
+    monkeypatch: pytest.MonkeyPatch, same_press_s: float, times: int
+) -> None:
+    monkeypatch.setattr(pool, "SAME_PRESS_S", same_press_s)
+    with pool._interruptions() as received:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+    assert received == [signal.SIGINT] * times
+
+
 def test_a_second_ctrl_c_ends_runs_that_do_not_listen(driver, told: Told, starts: Starts) -> None:
     run = told("deaf")
     launcher = driver(run)
     wait_for(lambda: len(starts(run)) == 1)
-    os.killpg(launcher.pid, signal.SIGINT)
-    # within a second it would count as the same key press
-    time.sleep(1.2)
-    os.killpg(launcher.pid, signal.SIGINT)
-    output, _ = launcher.communicate(timeout=30)
-    assert "runs that are saving now: 1" in output
+    interrupt_twice(launcher)
+    launcher.communicate(timeout=30)
     assert launcher.returncode == 130
     assert is_gone(starts(run)[0][1])
     assert reasons(run) == ["cancelled"]
@@ -346,9 +364,7 @@ def test_several_processes_run_under_torchrun_and_none_survives_its_kill(
     agent = int(Path(f"/proc/{starts(run)[0][1]}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(agent, signal.SIGKILL)
     wait_for(lambda: all(is_gone(pid) for _, pid in starts(run)[:2]))
-    os.killpg(launcher.pid, signal.SIGINT)
-    time.sleep(1.2)
-    os.killpg(launcher.pid, signal.SIGINT)
+    interrupt_twice(launcher)
     launcher.communicate(timeout=60)
     assert all(is_gone(pid) for _, pid in starts(run))
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import multiprocessing
+import os
 import random
 import re
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fabricated import NOON, Lab
+from sqlalchemy import Engine, event
 
 from antioversmooth import files, spec
 from antioversmooth.errors import TrackingError
@@ -585,13 +588,34 @@ def test_flatten_gives_dotted_keys() -> None:
     }
 
 
-def mirror_there(root: str) -> None:
-    """Syncs the lab in this folder in a separate process, announcing its start."""
-    results = Path(root) / "results"
+@contextmanager
+def every_write(act: Callable[[], None]) -> Iterator[None]:
+    """Acts before each statement that changes a database, while the block runs."""
+
+    def before(*arguments: Any) -> None:
+        statement = arguments[2]
+        if statement.startswith(("INSERT", "UPDATE", "DELETE")):
+            act()
+
+    event.listen(Engine, "before_cursor_execute", before)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", before)
+
+
+def die_while_mirroring(root: str, write: int) -> None:
+    """Syncs the lab in this folder, and kills this process before a write of a number, from 1."""
+    results, writes = Path(root) / "results", itertools.count(1)
     table = spec.load_table(Path(root) / "experiments" / "tables" / "small.yaml")
     seen = [observe(run, now=NOON + 1) for run in Discovery(results).runs()]
-    (results / "begun").touch()
-    mirror.sync(seen, [table], results)
+
+    def die() -> None:
+        if next(writes) == write:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with every_write(die):
+        mirror.sync(seen, [table], results)
 
 
 def test_kill_9_at_any_moment_and_a_second_sync_equal_a_clean_one(
@@ -600,24 +624,21 @@ def test_kill_9_at_any_moment_and_a_second_sync_equal_a_clean_one(
     store.fill()
     tables.write_table(store.collect(0, 1), store.results / "mini")
     trials = [elsewhere(store, tmp_path / f"trial{number}") for number in range(4)]
-    sync(store)
-    clean = without_ids(content(store))
+    writes = itertools.count(0)
+    with every_write(lambda: next(writes)):
+        sync(store)
+    clean, last = without_ids(content(store)), next(writes)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["mlflow", "antioversmooth.reporting.tracking.mirror"])
-    moments, killed = random.Random(0), 0
-    for trial in trials:
-        process = context.Process(target=mirror_there, args=(str(trial.root),))
+    # the first write, the last one, and two between
+    moments = (1, *random.Random(0).sample(range(2, last), 2), last)
+    for trial, write in zip(trials, moments, strict=True):
+        process = context.Process(target=die_while_mirroring, args=(str(trial.root), write))
         process.start()
-        while not (trial.results / "begun").exists():
-            assert process.is_alive()
-            time.sleep(0.005)
-        process.join(moments.uniform(0, 1.5))
-        process.kill()
         process.join()
-        killed += process.exitcode == -signal.SIGKILL
+        assert process.exitcode == -signal.SIGKILL, write
         sync(trial)
-        assert without_ids(content(trial)) == clean
-    assert killed
+        assert without_ids(content(trial)) == clean, write
 
 
 def elsewhere(lab: Lab, root: Path) -> Lab:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 
+import psutil
 import pytest
 from lab import (
     CHECKPOINT_EVERY_S,
@@ -136,14 +137,30 @@ def test_all_ranks_killed_by_scancel(lab: Lab) -> None:
     assert_it_went_on(lab, run, "crash")
 
 
+def stopped_while_saving(run: Run, pid: int) -> bool:
+    """Whether a process has a part of a checkpoint on disk, and is stopped now; else it goes on."""
+
+    def saves() -> bool:
+        return any(name.startswith(".") for name in os.listdir(run.checkpoints_dir))
+
+    if not saves():
+        return False
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "stop")
+    if saves():
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
+
+
 @on("accounted")
 def test_rank_zero_killed_in_the_middle_of_a_checkpoint(lab: Lab) -> None:
     run = lab.new_run("torn")
     lab.submit(run)
     lab.wait_saved(run)
     pid = lab.processes(run)[0]
-    deadline = time.monotonic() + 60
-    while not any(name.startswith(".") for name in os.listdir(run.checkpoints_dir)):
+    deadline = time.monotonic() + 120
+    while not stopped_while_saving(run, pid):
         # no sleep in this loop: a checkpoint takes some milliseconds
         assert time.monotonic() < deadline
     os.kill(pid, signal.SIGKILL)

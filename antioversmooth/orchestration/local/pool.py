@@ -34,6 +34,8 @@ from antioversmooth.runs.status import RunState
 POLL_S = 0.2
 GRACE_S = 60.0
 """How long runs may take to save after they were told to stop."""
+SAME_PRESS_S = 1.0
+"""Time within which a second signal counts as the same key press."""
 CRASHES_FORGIVEN = 1
 """Crashes of a run that one launch answers with another attempt."""
 
@@ -300,15 +302,15 @@ def failure_message(run: Run, worker: Worker, *, again: bool) -> str:
 def _interruptions() -> Iterator[list[int]]:
     """Collects SIGINT, SIGTERM and SIGHUP instead of dying of them.
 
-    One key press can arrive twice (from the terminal and passed on by make): within a second it
-    counts once.
+    One key press can arrive twice (from the terminal and passed on by make): within `SAME_PRESS_S`
+    it counts once.
     """
     received: list[int] = []
     last = -float("inf")
 
     def note(number: int, frame: FrameType | None) -> None:
         nonlocal last
-        if time.monotonic() - last > 1.0:
+        if time.monotonic() - last > SAME_PRESS_S:
             received.append(number)
         last = time.monotonic()
         # the terminal is gone: writing to it would fail in the middle of stopping
