@@ -12,7 +12,7 @@ from antioversmooth.config import Experiment
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.devices import Placement
 from antioversmooth.orchestration.monitor.view import View
-from antioversmooth.orchestration.slurm import client
+from antioversmooth.orchestration.slurm import commands
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run
 from antioversmooth.runs.record import RunRecord
@@ -118,10 +118,10 @@ def choose(name: str, *, slurm: Backend, local: Backend, inline: Backend) -> Cho
         if name == backend.name:
             return Choice(backend, f"--backend {name}")
     try:
-        answer = client.run_client("sbatch", "--version", timeout=15)
-    except client.NoClient:
+        answer = commands.run_client("sbatch", "--version", timeout=15)
+    except commands.NoClient:
         return Choice(local, "there is no sbatch on PATH")
-    except client.Unreachable as err:
+    except commands.Unreachable as err:
         raise LaunchError(f"sbatch does not answer; {_NAME_ONE}") from err
     if answer.returncode == 0:
         # a wrapper may print a welcome before

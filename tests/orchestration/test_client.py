@@ -12,7 +12,7 @@ from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import backend
 from antioversmooth.orchestration.local.inline import InlineBackend
 from antioversmooth.orchestration.local.pool import LocalBackend
-from antioversmooth.orchestration.slurm import client
+from antioversmooth.orchestration.slurm import client, commands, facts
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.slurm.client import Stage
 
@@ -96,7 +96,7 @@ def test_a_client_that_asks_gets_no_answer_and_one_that_is_slow_is_named(
     program.write_text(program.read_text().replace("#!/bin/sh\n", asks))
     assert client.submit("job.sh", what="deit_s12 seed 0", name="one") == "4242"
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(client, "SILENT_S", 0.05)
+    monkeypatch.setattr(commands, "SILENT_S", 0.05)
     client.submit("job.sh", what="deit_s12 seed 0", name="one")
     assert capsys.readouterr().err == "sbatch has not answered for 0 s; waiting\n"
 
@@ -226,7 +226,7 @@ def test_nodes_are_read_between_notices(says: Says) -> None:
     states = ["main*|idle", "main*|mixed-", "main*|allocated*", "main*|drained$", "low|idle~"]
     lines = "\n".join(f"{one}|up|a,b|(null)" for one in states).encode()
     says("sinfo", WELCOME + lines + b"\n" + LATIN_1)
-    assert [(node.partition, node.is_default, node.is_up) for node in client.nodes()] == [
+    assert [(node.partition, node.is_default, node.is_up) for node in facts.nodes()] == [
         ("main", True, True),
         ("main", True, True),
         ("main", True, False),
@@ -242,7 +242,7 @@ AWAY = b"slurm_load_jobs error: Unable to contact slurm controller (connect fail
 def test_an_empty_list_of_a_controller_that_is_away_is_no_list(says: Says, code: int) -> None:
     """Also where a wrapper hides the exit code: `squeue "$@" | cat`."""
     says("squeue", b"", err=AWAY, code=code)
-    with pytest.raises(client.Unreachable):
+    with pytest.raises(commands.Unreachable):
         client.jobs_named(["one"])
 
 

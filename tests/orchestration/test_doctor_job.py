@@ -19,7 +19,8 @@ from antioversmooth.errors import LaunchError
 from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration.doctor import gathering, job, processes, rank, turn
 from antioversmooth.orchestration.slurm import client
-from antioversmooth.orchestration.slurm.client import Job, Unreachable
+from antioversmooth.orchestration.slurm.client import Job
+from antioversmooth.orchestration.slurm.commands import Unreachable
 from antioversmooth.orchestration.snapshot import PROJECT
 
 FOUND = Finding("clock", Level.warning, "300 s behind", "synchronise it")

@@ -24,7 +24,7 @@ from antioversmooth.orchestration.doctor import clients, inputs, limits, shell, 
 from antioversmooth.orchestration.doctor.costs import placements
 from antioversmooth.orchestration.doctor.examination import Examination, login_findings
 from antioversmooth.orchestration.doctor.site import Site, examine
-from antioversmooth.orchestration.slurm import client
+from antioversmooth.orchestration.slurm import commands
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
 from antioversmooth.orchestration.slurm.environment import RANK, ignored_variables
 from antioversmooth.runs import Run
@@ -71,7 +71,7 @@ def say(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | LaunchError]:
             raise answer
         return answer
 
-    monkeypatch.setattr(client, "ask", ask)
+    monkeypatch.setattr(commands, "ask", ask)
     monkeypatch.setattr(clients.shutil, "which", lambda name: f"/usr/bin/{name}")
     return words
 
@@ -357,7 +357,7 @@ def test_a_check_that_fails_is_a_finding(site: Site, say: dict[str, str | Launch
 def test_without_slurm_nothing_is_asked_of_it(
     site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(client, "ask", lambda *_: sys.exit("asked"))
+    monkeypatch.setattr(commands, "ask", lambda *_: sys.exit("asked"))
     checks = {finding.check for finding in login_findings(replace(site, on_slurm=False))}
     assert "partition" not in checks
 

@@ -15,7 +15,7 @@ from antioversmooth.orchestration.backend import Outcome
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.slurm.backend import SlurmBackend
-from antioversmooth.orchestration.slurm.client import submit_limit
+from antioversmooth.orchestration.slurm.limits import submit_limit
 from antioversmooth.orchestration.slurm.reconcile import Action, reconcile
 from antioversmooth.orchestration.snapshot import Snapshot
 from antioversmooth.runs import Run, RunRecord, RunState, RunStatus

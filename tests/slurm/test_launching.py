@@ -21,7 +21,7 @@ from machines import wait_until
 from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration import snapshot
 from antioversmooth.orchestration.monitor.state import query_statuses
-from antioversmooth.orchestration.slurm import client, submission
+from antioversmooth.orchestration.slurm import facts, submission
 from antioversmooth.orchestration.slurm.reconcile import Action, reconcile
 from antioversmooth.orchestration.slurm.script import job_name
 from antioversmooth.runs import Run, RunRecord, RunState
@@ -240,7 +240,7 @@ def test_a_controller_that_is_down_is_named(lab: Lab) -> None:
         "the job, after the controller came back",
     )
     # a controller that has just begun does not know them
-    wait_until(lambda: all(node.is_up for node in client.nodes()), "nodes that are up")
+    wait_until(lambda: all(node.is_up for node in facts.nodes()), "nodes that are up")
 
 
 def test_a_run_follows_the_one_that_it_starts_from_to_another_job(lab: Lab) -> None:

@@ -16,7 +16,8 @@ from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration.doctor import gathering, turn
 from antioversmooth.orchestration.monitor.pending import is_held
 from antioversmooth.orchestration.slurm import client, script
-from antioversmooth.orchestration.slurm.client import Job, Stage, Unreachable
+from antioversmooth.orchestration.slurm.client import Job, Stage
+from antioversmooth.orchestration.slurm.commands import Unreachable
 from antioversmooth.orchestration.snapshot import PROJECT
 
 Say = Callable[[str], None]

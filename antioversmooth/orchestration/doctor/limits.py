@@ -9,6 +9,7 @@ from pathlib import Path
 from antioversmooth.finding import Finding, Level
 from antioversmooth.orchestration.doctor.site import Site, found_on_login
 from antioversmooth.orchestration.slurm import client, facts, script
+from antioversmooth.orchestration.slurm.limits import submit_limit
 
 UNLIMITED = {"", "UNLIMITED", "ALL", "(null)", "N/A"}
 
@@ -122,7 +123,7 @@ def acceptance(site: Site) -> Iterator[Finding]:
         program=(), wait_s=60,
     )  # fmt: skip
     refusal = client.test_only(script.render(job))
-    if limit := client.submit_limit(refusal):
+    if limit := submit_limit(refusal):
         text = f"SLURM accepts no further job of yours now: {limit}"
         advice = "wait until others have ended; a launch with --follow does"
         yield found_on_login("sbatch --test-only", Level.warning, text, advice)

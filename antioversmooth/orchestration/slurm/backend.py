@@ -17,7 +17,7 @@ from antioversmooth.orchestration.monitor.logs import last_log_lines
 from antioversmooth.orchestration.monitor.view import View
 from antioversmooth.orchestration.notify import events
 from antioversmooth.orchestration.slurm import submission
-from antioversmooth.orchestration.slurm.client import Unreachable
+from antioversmooth.orchestration.slurm.commands import Unreachable
 from antioversmooth.orchestration.slurm.reconcile import Action, Step, leftover_jobs, reconcile
 from antioversmooth.orchestration.slurm.script import sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot

@@ -6,8 +6,8 @@ import re
 from collections import Counter
 
 from antioversmooth.config import ClusterConfig, GpuRequest
-from antioversmooth.orchestration.slurm import client
-from antioversmooth.orchestration.slurm.client import Node
+from antioversmooth.orchestration.slurm import facts
+from antioversmooth.orchestration.slurm.facts import Node
 
 
 def describe_wait(cluster: ClusterConfig, refused: str) -> str:
@@ -37,7 +37,7 @@ def _largest_partition(cluster: ClusterConfig) -> tuple[int, int]:
     up: Counter[str] = Counter()
     total: Counter[str] = Counter()
     wanted = (cluster.partition or "").split(",")
-    for node in client.nodes():
+    for node in facts.nodes():
         is_wanted = node.partition in wanted if cluster.partition else node.is_default
         if is_wanted and _fits(cluster, node):
             total[node.partition] += 1

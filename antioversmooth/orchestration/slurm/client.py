@@ -1,8 +1,6 @@
-"""SLURM's commands: the only module that starts them and reads what they say.
+"""Jobs: what SLURM says of them, and what it does with them.
 
-Sites put wrappers around them, which print welcomes and notices, in any encoding. So output is
-decoded with replacement, only lines of the expected form count, and the rest is for the message of
-an error. The forms are those of SLURM 21.08 to 25.11.
+The forms of its output are those of SLURM 21.08 to 25.11.
 """
 
 from __future__ import annotations
@@ -10,22 +8,16 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Any
 
 from antioversmooth.errors import LaunchError
-from antioversmooth.orchestration.slurm.environment import plain_environment
-
-
-class Unreachable(LaunchError):
-    """SLURM's controller does not answer now, and may in a moment."""
+from antioversmooth.orchestration.slurm import commands
+from antioversmooth.orchestration.slurm.commands import Unreachable
+from antioversmooth.orchestration.slurm.limits import submit_limit
 
 
 class LimitReached(LaunchError):
@@ -39,10 +31,6 @@ class LimitReached(LaunchError):
 
 class Unanswered(LaunchError):
     """Only a look at the queue tells whether the job is there: sbatch does not."""
-
-
-class NoClient(LaunchError):
-    """A command of SLURM is not on PATH."""
 
 
 class Stage(Enum):
@@ -142,7 +130,7 @@ def jobs_named(names: Iterable[str]) -> list[Job]:
     Raises:
         LaunchError: The controller does not answer.
     """
-    lists = [ask("squeue", *_LIST, f"--name={some}") for some in _arguments(names)]
+    lists = [commands.ask("squeue", *_LIST, f"--name={some}") for some in _arguments(names)]
     return _jobs(lists)
 
 
@@ -152,13 +140,13 @@ def jobs_numbered(ids: Iterable[str]) -> list[Job]:
     Raises:
         LaunchError: The controller does not answer.
     """
-    lists = [_ask_about("squeue", *_LIST, f"--jobs={some}") for some in _arguments(ids)]
+    lists = [commands.ask_about("squeue", *_LIST, f"--jobs={some}") for some in _arguments(ids)]
     return _jobs(lists)
 
 
 def _jobs(lists: Iterable[str]) -> list[Job]:
     """The jobs in lists that squeue printed."""
-    return [Job(**found.groupdict()) for said in lists for found in _matches(_JOB, said)]
+    return [Job(**found.groupdict()) for said in lists for found in commands.matches(_JOB, said)]
 
 
 ARGUMENT_BYTES = 100_000
@@ -194,7 +182,7 @@ def jobs_shown(ids: Iterable[str]) -> list[Job]:
     wanted = set(ids)
     singly: list[tuple[str, ...]] = [(job_id,) for job_id in sorted(wanted)]
     calls = singly if len(wanted) <= ASKED_SINGLY else [()]
-    said = "\n".join(_ask_about("scontrol", "show", "job", *call) for call in calls)
+    said = "\n".join(commands.ask_about("scontrol", "show", "job", *call) for call in calls)
     return [job for job in _shown_jobs(said) if job.id in wanted]
 
 
@@ -204,7 +192,7 @@ def all_jobs_shown() -> list[Job]:
     Raises:
         LaunchError: The controller does not answer.
     """
-    return _shown_jobs(_ask_about("scontrol", "show", "job"))
+    return _shown_jobs(commands.ask_about("scontrol", "show", "job"))
 
 
 def _shown_jobs(said: str) -> list[Job]:
@@ -235,7 +223,9 @@ def hides_other_users() -> bool:
     Raises:
         LaunchError: The controller does not answer.
     """
-    found = re.search(r"^PrivateData\s*=\s*(.*)$", ask("scontrol", "show", "config"), re.MULTILINE)
+    found = re.search(
+        r"^PrivateData\s*=\s*(.*)$", commands.ask("scontrol", "show", "config"), re.MULTILINE
+    )
     return found is not None and bool({"jobs", "all"} & set(found[1].strip().split(",")))
 
 
@@ -245,10 +235,12 @@ def restarts(job_id: str) -> int:
     Raises:
         LaunchError: The controller does not answer, or not with a number.
     """
-    said = ask("squeue", "--noheader", f"--jobs={job_id}", "--Format=RestartCnt")
-    counts = [found[0] for found in _matches(re.compile(r"\d+"), said)]
+    said = commands.ask("squeue", "--noheader", f"--jobs={job_id}", "--Format=RestartCnt")
+    counts = [found[0] for found in commands.matches(re.compile(r"\d+"), said)]
     if not counts:
-        raise LaunchError(f"SLURM does not say how often job {job_id} was requeued: {_said(said)}")
+        raise LaunchError(
+            f"SLURM does not say how often job {job_id} was requeued: {commands.joined_lines(said)}"
+        )
     return int(counts[-1])
 
 
@@ -265,62 +257,17 @@ def accounting(job_ids: Iterable[str]) -> dict[str, Job]:
     fields = "--format=JobIDRaw,State,NodeList,Start,JobName"
     command = ("sacct", "--allocations", "--noheader", "--parsable2", fields)
     try:
-        lines = [ask(*command, f"--jobs={some}") for some in _arguments(job_ids)]
+        lines = [commands.ask(*command, f"--jobs={some}") for some in _arguments(job_ids)]
     except LaunchError:
         # clusters without accounting are common, and the run directory goes a long way
         return {}
-    found = (match.groupdict() for match in _matches(_ENDED, "\n".join(lines)))
+    found = (match.groupdict() for match in commands.matches(_ENDED, "\n".join(lines)))
     jobs = (Job(**job | {"nodes": _value(job["nodes"]), "reason": "None"}) for job in found)
     return {job.id: job for job in jobs if job.stage is Stage.over}
 
 
 def _value(text: str) -> str:
     return "" if text in _NOTHING else text
-
-
-_GONE = ("down", "drain", "fail", "maint", "unk", "inval", "future", "error")
-"""Beginnings of the states of nodes that run no further job; `*` at the end: no response."""
-# for example `gpu*|up|idle|a100,ib|gpu:a100:4(S:0-1)`; a site's wrapper may leave out the last ones
-_NODE = re.compile(
-    r"(?P<partition>[^|\s]+)\|(?P<state>[a-z_]+)(?P<mark>[^|\s]*)"
-    r"(?:\|(?P<open>[a-z]+)\|(?P<features>[^|]*)\|(?P<gres>[^|]*))?"
-)
-
-
-@dataclass(frozen=True)
-class Node:
-    """A node as a part of one partition."""
-
-    partition: str
-    is_default: bool
-    """Whether the partition is the cluster's default."""
-    is_up: bool
-    """Whether it may run a job now."""
-    features: str | None
-    """Separated by commas; None where SLURM does not tell."""
-    gres: str | None
-    """For example gpu:a100:4(S:0-1); None where SLURM does not tell."""
-
-
-def nodes() -> list[Node]:
-    """The nodes of each partition.
-
-    Raises:
-        LaunchError: The controller does not answer.
-    """
-    lines = ask("sinfo", "--noheader", "--Node", "--format=%P|%T|%a|%f|%G")
-    return [
-        Node(
-            partition=node["partition"].rstrip("*"),
-            is_default=node["partition"].endswith("*"),
-            is_up=not node["state"].startswith(_GONE)
-            and "*" not in node["mark"]
-            and node["open"] in ("up", None),
-            features=node["features"],
-            gres=node["gres"],
-        )
-        for node in _matches(_NODE, lines)
-    ]
 
 
 def cancel(job_ids: Iterable[str]) -> dict[str, str]:
@@ -335,15 +282,15 @@ def cancel(job_ids: Iterable[str]) -> dict[str, str]:
     """
     refused, said = {}, {}
     for job_id in job_ids:
-        done = run_client("scancel", job_id)
+        done = commands.run_client("scancel", job_id)
         over = re.search("Invalid job id|already complet", done.stderr)
         if (done.returncode and not over) or "denied" in done.stderr:
-            error = refusal(f"SLURM refuses to end job {job_id}", done)
+            error = commands.refusal(f"SLURM refuses to end job {job_id}", done)
             if isinstance(error, Unreachable):
                 raise error
-            refused[job_id] = error_text(done)
+            refused[job_id] = commands.error_text(done)
         elif not over:
-            said[job_id] = error_text(done)
+            said[job_id] = commands.error_text(done)
     for job in _still_alive(said):
         refused[job.id] = f"it is {job.state} after scancel, which says: {said[job.id]}"
     return refused
@@ -371,8 +318,8 @@ def requeue(job_id: str) -> str:
 
     A job that asks for itself is ended as soon as SLURM accepts, which may be before the answer.
     """
-    done = run_client("scontrol", "requeue", job_id, timeout=None, start_new_session=True)
-    return error_text(done) if done.returncode > 0 else ""
+    done = commands.run_client("scontrol", "requeue", job_id, timeout=None, start_new_session=True)
+    return commands.error_text(done) if done.returncode > 0 else ""
 
 
 def send_signal(job_id: str, name: str) -> None:
@@ -381,7 +328,7 @@ def send_signal(job_id: str, name: str) -> None:
     Raises:
         LaunchError: SLURM refuses, or does not answer.
     """
-    ask("scancel", f"--signal={name}", job_id)
+    commands.ask("scancel", f"--signal={name}", job_id)
 
 
 def run_on_nodes(job_id: str, nodes: int, *command: str) -> str:
@@ -394,7 +341,7 @@ def run_on_nodes(job_id: str, nodes: int, *command: str) -> str:
         LaunchError: It fails on one of them.
     """
     each = (f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1")
-    return ask("srun", f"--jobid={job_id}", *each, "--chdir=/", *command)
+    return commands.ask("srun", f"--jobid={job_id}", *each, "--chdir=/", *command)
 
 
 _SUBMITTED = re.compile(r"(\d+)(;\S+)?")
@@ -416,21 +363,25 @@ def submit(*arguments: str, what: str, name: str, pass_fds: Iterable[int] = ()) 
         Unanswered: The job may be in the queue or not.
         LaunchError: SLURM refuses the job.
     """
-    done = run_client("sbatch", "--parsable", *arguments, timeout=None, pass_fds=tuple(pass_fds))
+    done = commands.run_client(
+        "sbatch", "--parsable", *arguments, timeout=None, pass_fds=tuple(pass_fds)
+    )
     # <id>;<cluster> where there are several
-    ids = list(dict.fromkeys(found[1] for found in _matches(_SUBMITTED, done.stdout)))
+    ids = list(dict.fromkeys(found[1] for found in commands.matches(_SUBMITTED, done.stdout)))
     if ids and (done.returncode or len(ids) > 1):
         known = _with_name(name, ids)
         if known is None and done.returncode:
-            raise Unanswered(f"{what}: {_UNANSWERED}: {_said(done.stdout + done.stderr)}")
+            raise Unanswered(
+                f"{what}: {_UNANSWERED}: {commands.joined_lines(done.stdout + done.stderr)}"
+            )
         ids = known or ([] if done.returncode else ids)
     if ids:
         return ids[-1]
     if done.returncode:
-        refused = refusal(f"{what}: SLURM refuses the job", done)
-        limit = submit_limit(error_text(done) + done.stdout)
+        refused = commands.refusal(f"{what}: SLURM refuses the job", done)
+        limit = submit_limit(commands.error_text(done) + done.stdout)
         raise LimitReached(str(refused), limit) if limit else refused
-    said = _said(done.stdout + done.stderr)
+    said = commands.joined_lines(done.stdout + done.stderr)
     raise Unanswered(f"{what}: sbatch gave no job id: {_UNANSWERED}: {said}")
 
 
@@ -453,134 +404,8 @@ def test_only(script: str) -> str:
     Raises:
         Unreachable: The controller does not answer.
     """
-    done = run_client("sbatch", "--test-only", timeout=None, input=script)
-    refused = refusal("SLURM refuses sbatch", done)
+    done = commands.run_client("sbatch", "--test-only", timeout=None, input=script)
+    refused = commands.refusal("SLURM refuses sbatch", done)
     if done.returncode and isinstance(refused, Unreachable):
         raise refused
-    return error_text(done) if done.returncode else ""
-
-
-def _matches(pattern: re.Pattern[str], said: str) -> Iterator[re.Match[str]]:
-    """The lines of the expected form; others are a site's notices, or of jobs of another kind."""
-    return filter(None, (pattern.fullmatch(line.strip()) for line in said.split("\n")))
-
-
-def ask(*command: str) -> str:
-    """Output of a SLURM client.
-
-    Raises:
-        LaunchError: It fails, or its controller does not answer.
-    """
-    done = run_client(*command)
-    # the code of a wrapper need not be that of the client in it
-    if done.returncode or (not done.stdout.strip() and _is_away(done.stderr)):
-        raise refusal(f"SLURM refuses {command[0]}", done)
-    return done.stdout
-
-
-def _ask_about(*command: str) -> str:
-    """Output of a SLURM client on single jobs: it refuses those that its controller has forgotten.
-
-    Raises:
-        LaunchError: The controller does not answer.
-    """
-    done = run_client(*command)
-    if not done.stdout.strip() and _is_away(done.stderr):
-        raise refusal(f"SLURM refuses {command[0]}", done)
-    return done.stdout
-
-
-def run_client(
-    *command: str, timeout: float | None = 60.0, **options: Any
-) -> subprocess.CompletedProcess[str]:
-    """Runs a SLURM client to its end, independent of the options in the user's environment.
-
-    Args:
-        timeout: Seconds after which it is given up.
-        options: Further arguments of `subprocess.run`.
-
-    Raises:
-        NoClient: It is not on PATH.
-        Unreachable: It takes longer.
-        LaunchError: It cannot be started.
-    """
-    # a client that asks gets no answer, and goes on or ends
-    given = options if "input" in options else {"stdin": subprocess.DEVNULL, **options}
-    slow = threading.Timer(SILENT_S, _say_that_it_is_slow, [command[0]])
-    slow.daemon = True
-    slow.start()
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, encoding="utf-8", errors="replace",
-            timeout=timeout, env=plain_environment(), **given,
-        )  # fmt: skip
-    except FileNotFoundError as err:
-        raise NoClient(
-            f"there is no {command[0]} on PATH: this is not a machine of a SLURM cluster"
-        ) from err
-    except subprocess.TimeoutExpired as err:
-        raise Unreachable(f"SLURM did not answer {command[0]} within {timeout:.0f} s") from err
-    except OSError as err:
-        raise LaunchError(f"{command[0]} cannot be started: {err.strerror}") from err
-    finally:
-        slow.cancel()
-
-
-SILENT_S = 10.0
-"""Seconds after which a client that has not ended is named."""
-
-
-def _say_that_it_is_slow(client: str) -> None:
-    print(f"{client} has not answered for {SILENT_S:.0f} s; waiting", file=sys.stderr, flush=True)
-
-
-def _is_away(text: str) -> bool:
-    """Whether a complaint is that SLURM's controller does not answer."""
-    signs = ("Unable to contact", "timed out", "connect failure", "Zero Bytes were transmitted")
-    return any(sign in text for sign in signs)
-
-
-def refusal(what: str, done: subprocess.CompletedProcess[str]) -> LaunchError:
-    """The error that a SLURM client's complaint makes: `what`, and why in its words."""
-    why = error_text(done)
-    return (Unreachable if _is_away(why) else LaunchError)(f"{what}: {why}")
-
-
-_LIMIT_WORD = re.compile(r"\b(?:Assoc|QOS|Max|Grp)[A-Za-z]+")
-"""SLURM's words for limits: AssocMaxSubmitJobLimit, MaxSubmitJobsPerAccount, QOSGrpCpuLimit."""
-_OF_JOBS = re.compile(r"Submit|JobCount|MaxJobs|GrpJobs")
-"""Part of those words that are about the number of jobs, not about their size."""
-_LIMIT_TEXTS = {
-    r"job submit limit|too many (\w+ ){0,2}jobs|limit of \d+ (\w+ )?jobs": "submitted jobs",
-    r"max(imum)? (number|count) of (\w+ ){0,2}jobs|job limit (is )?(reached|exceeded)": (
-        "submitted jobs"
-    ),
-    r"(already have|max(imum)? of|at most|more than) \d+ ((queued|pending|running|active) )?jobs": (
-        "submitted jobs"
-    ),
-    r"unable to accept job|resource temporarily unavailable": "MaxJobCount",
-}
-"""Patterns of texts of sbatch, or of a site's filter before it, without such a word."""
-
-
-def submit_limit(why: str) -> str:
-    """The limit on jobs in the queue that SLURM refuses a job for; empty for other reasons.
-
-    A limit on the size of one job is another reason: such a job is never accepted. SLURM's sentence
-    on an "accounting/QOS policy" names both kinds, and only the word before it tells which.
-    """
-    if words := _LIMIT_WORD.findall(why):
-        return next((word for word in words if _OF_JOBS.search(word)), "")
-    texts = (limit for text, limit in _LIMIT_TEXTS.items() if re.search(text, why, re.IGNORECASE))
-    return next(texts, "")
-
-
-def error_text(done: subprocess.CompletedProcess[str]) -> str:
-    """The error message of a SLURM client, without its prefixes."""
-    lines = (line.split("error: ", 1)[-1] for line in done.stderr.splitlines())
-    return _said("\n".join(lines)) or _said(done.stdout) or "no reason given"
-
-
-def _said(text: str) -> str:
-    """The lines of a text as one, each once."""
-    return "; ".join(dict.fromkeys(filter(None, (line.strip() for line in text.splitlines()))))
+    return commands.error_text(done) if done.returncode else ""

@@ -17,7 +17,9 @@ from antioversmooth.errors import LaunchError
 from antioversmooth.orchestration.intent import write_intent
 from antioversmooth.orchestration.slurm import client, environment
 from antioversmooth.orchestration.slurm.capacity import describe_wait
-from antioversmooth.orchestration.slurm.client import Job, LimitReached, Unanswered, Unreachable
+from antioversmooth.orchestration.slurm.client import Job, LimitReached, Unanswered
+from antioversmooth.orchestration.slurm.commands import Unreachable
+from antioversmooth.orchestration.slurm.limits import submit_limit
 from antioversmooth.orchestration.slurm.lookup import doubles, find_jobs
 from antioversmooth.orchestration.slurm.script import job_folder, job_name, sbatch_script
 from antioversmooth.orchestration.snapshot import Snapshot
@@ -237,7 +239,7 @@ def test_only(runs: Iterable[Run], snapshot: Snapshot) -> list[str]:
         asked.add(shape)
         refused = client.test_only(script)
         # at a limit on submitted jobs SLURM says nothing about the shape
-        if not refused or client.submit_limit(refused):
+        if not refused or submit_limit(refused):
             continue
         waits = describe_wait(run.experiment.cluster, refused)
         if not waits:
