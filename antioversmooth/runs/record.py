@@ -226,6 +226,11 @@ class RunRecord:
         return read_mapping(self.run.dir / "provenance.json")
 
     @cached_property
+    def launches(self) -> list[Record]:
+        """All launches, as intents.jsonl has them; empty in runs of old versions."""
+        return journal.read(self.run.dir / "intents.jsonl")
+
+    @cached_property
     def siblings(self) -> list[str]:
         """Directories of runs of the same row and seed with another identity."""
         return sibling_runs(self.run, self.folders)

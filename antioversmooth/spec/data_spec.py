@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from antioversmooth.config import DataConfig
+from antioversmooth.config import DataConfig, DataSource
 from antioversmooth.errors import SpecError
 from antioversmooth.spec.source import shown
 from antioversmooth.text import one_line
@@ -56,9 +56,15 @@ def data_spec(
     """
     classes = [f"{name} ({count:,})" for name, count in list(counts.items())[:CLASSES]]
     more = f" and {len(counts) - CLASSES:,} more" if len(counts) > CLASSES else ""
+    of_names = config.source is DataSource.image_folder
+    refused = (
+        "images of other names, and cannot tell other content under the same names"
+        if of_names
+        else "images of other names or sizes"
+    )
     head = [
         "Written by `antioversmooth data`: counts, mean and standard deviation are measured. The"
-        " fingerprint refuses other images under this name; remove it where they may change.",
+        f" fingerprint refuses {refused}; remove it where they may change.",
         f"Classes, with their training images: {', '.join(classes)}{more}",
         f"Sizes: {sizes}",
         *(f"Warning: {warning}" for warning in warnings),

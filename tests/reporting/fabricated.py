@@ -189,20 +189,25 @@ class Lab:
         attempt: int = 1,
         step: int = 0,
         snapshot: str = "5a5a5a5a5a5a",
+        dirty: bool = False,
         **facts: Any,
     ) -> None:
         """An attempt that starts after `step` and finishes so many epochs; it does not end.
 
         Args:
+            dirty: Whether its code differs from its commit.
             facts: Of its start record, such as the versions of its packages.
         """
-        intent = {"id": run.id, "time": NOON, "backend": "local", "dirty": False}
-        files.write_json(run.dir / "intent.json", {**intent, "snapshot": snapshot})
+        code = {"commit": "c0ffee", "snapshot": snapshot}
+        intent = {"id": run.id, "time": NOON, "backend": "local", "dirty": dirty, **code}
+        journal.append(run.dir / "intents.jsonl", intent)
+        files.write_json(run.dir / "intent.json", intent)
         start = {"time": NOON, "attempt": attempt, "event": "start", "step": step}
-        code = {"commit": "c0ffee", "snapshot": snapshot, **facts}
-        journal.append(run.attempts_path, {**start, "host": "node7", "job_id": "4711", **code})
+        here = {"host": "node7", "job_id": "4711", **code, **facts}
+        journal.append(run.attempts_path, {**start, **here})
         packages = {"click": "8.3.1", "torch": "2.14.1", "timm": "1.0.31"}
-        files.write_json(run.dir / "provenance.json", {"python": "3.11.7", "packages": packages})
+        found = {"python": "3.11.7", "packages": packages, **here, "attempt": attempt}
+        files.write_json(run.dir / "provenance.json", found)
         first = step // run.experiment.steps_per_epoch + 1
         self.grow(run, range(first, epochs + 1), attempt=attempt)
 

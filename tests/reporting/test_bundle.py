@@ -232,7 +232,8 @@ def test_weights_can_stay_behind_and_the_analysis_comes_along(lab: Lab, other: L
     bundle.export([run], target, checkpoints=False)
     (imported,) = unbundle.import_bundle(target, other.results)
     assert sorted(path.name for path in imported.run.dir.rglob("*") if path.is_file()) == [
-        "analysis.json", "attempts.jsonl", "imported.json", "intent.json", "metrics.jsonl",
+        "analysis.json", "attempts.jsonl", "imported.json", "intent.json", "intents.jsonl",
+        "metrics.jsonl",
         "provenance.json",
         "result.json", "spec.yaml",
     ]  # fmt: skip
@@ -604,6 +605,25 @@ def test_a_result_that_its_own_bundle_contradicts_is_refused(
     FORGERIES[name](result)
     forged = replaced(members, "result.json", json.dumps(result).encode())
     with pytest.raises(UserError, match=f"result.json says {re.escape(name)}"):
+        unbundle.import_bundle(write_tar(lab.root / "forged.tar", forged), other.results)
+    assert not [path for path in other.results.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "key"),
+    [
+        ("attempts.jsonl", b"c0ffee", b"beef", "commits"),
+        ("intents.jsonl", b"5a5a5a5a5a5a", b"777777777777", "commits"),
+        ("attempts.jsonl", b"node7", b"node8", "hosts"),
+    ],
+)
+def test_records_of_a_bundle_that_contradict_each_other_are_refused(
+    lab: Lab, other: Lab, name: str, old: bytes, new: bytes, key: str
+) -> None:
+    members = members_of(packed(lab))
+    content = content_of(members, name)
+    forged = replaced(members, name, content.replace(old, new))
+    with pytest.raises(UserError, match=rf"seed 0: {key}: attempts.jsonl"):
         unbundle.import_bundle(write_tar(lab.root / "forged.tar", forged), other.results)
     assert not [path for path in other.results.rglob("*") if path.is_file()]
 

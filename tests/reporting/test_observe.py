@@ -7,6 +7,7 @@ from fabricated import NOON, Lab
 
 from antioversmooth import files
 from antioversmooth.errors import ResultError
+from antioversmooth.reporting.rendering import page
 from antioversmooth.reporting.sharing import bundle
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import RunState, journal
@@ -133,3 +134,31 @@ def test_an_attempt_without_intent_or_provenance_is_still_observed(lab: Lab) -> 
     journal.append(run.attempts_path, {"time": NOON, "attempt": 1, "event": "start", "step": 0})
     files.write_json(run.dir / "intent.json", {})
     assert observe(run, now=NOON).state is RunState.running
+
+
+def test_uncommitted_changes_of_any_attempt_count(lab: Lab) -> None:
+    """Of the attempts, not of the newest launch; the note and the page name the snapshot."""
+    run = lab.run("wide")
+    lab.start(run, epochs=1, snapshot="aaaaaaaaaaaa", dirty=True)
+    lab.start(run, epochs=4, step=8, attempt=2, snapshot="bbbbbbbbbbbb")
+    seen = observe(lab.finish(run, 90.0))
+    assert seen.provenance is not None
+    assert seen.provenance["uncommitted_changes"] is True
+    assert seen.provenance["uncommitted_snapshots"] == ["aaaaaaaaaaaa"]
+    made = lab.collect()
+    note = "Attempts of these runs ran uncommitted changes, others did not (aaaaaaaaaaaa: wide seed"
+    assert note in " ".join(made["notes"])
+    assert "yes in aaaaaaaaaaaa" in page.render(made)
+    # as old versions left it: the newest launch only
+    (run.dir / "intents.jsonl").unlink()
+    assert "uncommitted_snapshots" not in (observe(run).provenance or {})
+
+
+def test_code_that_was_committed_between_two_launches_is_told_by_its_commit(lab: Lab) -> None:
+    run = lab.run("wide")
+    lab.start(run, epochs=4, dirty=True)
+    intent = files.read_json(run.dir / "intent.json")
+    assert (observe(run).provenance or {})["uncommitted_changes"] is True
+    # launched again, after it was done
+    files.write_json(run.dir / "intent.json", {**intent, "commit": "beef", "dirty": False})
+    assert (observe(run).provenance or {})["uncommitted_changes"] is True

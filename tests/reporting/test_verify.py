@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -14,16 +15,26 @@ from hypothesis import strategies as st
 
 from antioversmooth import cli, files
 from antioversmooth.cli.exit_codes import FAILED, INCOMPLETE, USER_ERROR
+from antioversmooth.config import DataSource
+from antioversmooth.datasets.classes import classes_checksum
 from antioversmooth.datasets.current import CurrentData
+from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.sharing import report, verify
 from antioversmooth.reporting.sharing.verify import Check, Verdict
 from antioversmooth.reporting.table import tables
 from antioversmooth.reporting.table.columns import columns_of
-from antioversmooth.runs import journal
+from antioversmooth.runs import jobs, journal
+from antioversmooth.runs.code import code_id
+from antioversmooth.runs.jobs import EventKind
 from antioversmooth.runs.metrics import TRAIN_LOSS
 
 SEEDS = (0, 1)
+
+VERSIONS = ("python", "packages.torch", "packages.timm")
+
+DIGITS = str(PACKAGED[DataSource.digits].facts()["fingerprint"])
+"""Fingerprint of the data of all runs."""
 
 BESIDE_THE_TABLE = ("seed", "experiment")
 """Values of a result that a table has elsewhere."""
@@ -262,6 +273,135 @@ TABLE_FORGERIES: dict[str, Callable[[Any], object]] = {
 """Lies of a table, by the value that is found."""
 
 
+RECORD_FORGERIES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "commit of all attempts": (
+        "commits",
+        lambda run: replace(run / "attempts.jsonl", "c0ffee", "beef"),
+    ),
+    "commit in all but the journal": (
+        "commits",
+        lambda run: [
+            replace(run / name, "c0ffee", "beef") for name in ("intents.jsonl", "intent.json")
+        ],
+    ),
+    "newest launch": ("backend", lambda run: replace(run / "intent.json", "local", "slurm")),
+    "host": ("hosts", lambda run: replace(run / "attempts.jsonl", "node7", "node8")),
+    "job": ("job_ids", lambda run: replace(run / "provenance.json", "4711", "4712")),
+    "torch": ("packages", lambda run: replace(run / "attempts.jsonl", "2.14.1", "2.0.0")),
+    "python": ("python", lambda run: replace(run / "provenance.json", "3.11.7", "3.12.0")),
+    "classes": ("classes.json", lambda run: files.write_json(run / "classes.json", ["b", "a"])),
+    "module": (
+        "snapshots",
+        lambda run: replace(run.parents[2] / "snapshots" / CODE / "antioversmooth/a.py", "1", "2"),
+    ),
+    "id of a snapshot": (
+        "snapshots",
+        lambda run: replace(run.parents[2] / "snapshots" / CODE / "snapshot.json", CODE, "beef"),
+    ),
+}
+"""Edits by hand of one record of a run directory, and the fact that two records then contradict."""
+
+MODULE = "ONE = 1\n"
+CODE = code_id({"antioversmooth/a.py": hashlib.sha256(MODULE.encode()).hexdigest()})
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def recorded(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `committed`, with all records that a launch and an attempt of today write."""
+    monkeypatch.chdir(lab.root)
+    versions = {"packages": {"torch": "2.14.1", "timm": "1.0.31"}, "python": "3.11.7"}
+    code = lab.results / "mini" / "snapshots" / CODE
+    (code / "antioversmooth").mkdir(parents=True)
+    (code / "antioversmooth" / "a.py").write_text(MODULE)
+    files.write_json(code / "snapshot.json", {"id": CODE, "commit": "decaf"})
+    sums = {"fingerprint": DIGITS, "classes": classes_checksum(["a", "b"])}
+    for name in ("deep", "deep_featscale", "wide"):
+        run = lab.run(name)
+        lab.start(run, epochs=2, device="Intel & Sons", world_size=1, snapshot=CODE, **versions)
+        lab.grow(run, range(3, 4))
+        lab.finish_honestly(run, 90.0)
+        files.write_json(run.dir / "classes.json", ["a", "b"])
+        for record in ("result.json", "provenance.json"):
+            change(run.dir / record, lambda content: content["data"].update(sums))
+    tables.write_table(lab.collect(), lab.results / "mini")
+    return lab.results / "mini" / "small.json"
+
+
+def test_facts_that_two_records_hold_are_confirmed(recorded: Path, lab: Lab) -> None:
+    assert unconfirmed(recorded, lab) == {}
+    assert underivable(recorded, lab) == {"seeds[0].older"}
+
+
+@pytest.mark.parametrize("forgery", RECORD_FORGERIES)
+def test_records_that_contradict_each_other_are_found(
+    recorded: Path, lab: Lab, forgery: str
+) -> None:
+    """Also where the table was made after the edit; and no bundle of such a run is imported."""
+    run, (fact, edit) = directory(lab, "wide"), RECORD_FORGERIES[forgery]
+    edit(run)
+    tables.write_table(lab.collect(), recorded.parent)
+    assert unconfirmed(recorded, lab) == {f"seed 0: {fact}": Verdict.differs}
+
+
+def test_what_one_record_alone_has_is_not_derivable(recorded: Path, lab: Lab) -> None:
+    """As in runs of old versions."""
+    run = directory(lab, "wide")
+    for name in ("intents.jsonl", "classes.json"):
+        (run / name).unlink()
+    assert unconfirmed(recorded, lab) == {}
+    parts = ("commits", "snapshots", "backend", "uncommitted_changes")
+    expected = {f"seeds[0].provenance.{part}" for part in parts}
+    assert underivable(recorded, lab) == {"seeds[0].older"} | expected
+    change(
+        run / "provenance.json",
+        lambda content: [content.pop(key) for key in list(content) if key != "data"],
+    )
+    tables.write_table(lab.collect(), recorded.parent)
+    assert unconfirmed(recorded, lab) == {}
+    parts = ("hosts", "job_ids", *VERSIONS)
+    assert underivable(recorded, lab) == {"seeds[0].older"} | expected | {
+        f"seeds[0].provenance.{part}" for part in parts
+    }
+
+
+def test_a_fingerprint_that_the_identity_of_a_run_does_not_have_is_found(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(lab.root)
+    expected = f"data.fingerprint={DIGITS}"
+    for name in ("deep", "deep_featscale", "wide"):
+        run = lab.finish_honestly(lab.run(name, 0, expected), 90.0)
+    for record in ("result.json", "provenance.json"):
+        change(run.dir / record, lambda content: content["data"].update(fingerprint="beef"))
+    tables.write_table(lab.collect(overrides=[expected]), lab.results / "mini")
+    committed = lab.results / "mini" / "small.json"
+    assert unconfirmed(committed, lab) == {"seed 0: data.fingerprint": Verdict.differs}
+
+
+@pytest.mark.parametrize("events", [("4711",), ("4712",), ("4711", "4712"), ()])
+def test_jobs_of_attempts_are_held_against_those_that_were_submitted(
+    recorded: Path, lab: Lab, events: tuple[str, ...]
+) -> None:
+    run = directory(lab, "wide")
+    for name in ("intents.jsonl", "intent.json"):
+        replace(run / name, '"local"', '"slurm"')
+    for job in events:
+        jobs.append_event(run / "jobs.jsonl", EventKind.submitted, job_id=job, user="me")
+    tables.write_table(lab.collect(), recorded.parent)
+    expected = {"seed 0: job_ids": Verdict.differs} if events == ("4712",) else {}
+    assert unconfirmed(recorded, lab) == expected
+    jobs.append_event(
+        run / "jobs.jsonl", EventKind.ended, job_id="1", code=0, state="COMPLETED", attempt=1
+    )
+    assert unconfirmed(recorded, lab) == {"seed 0: job_ids": Verdict.differs}
+
+
 def test_an_analysis_is_named_as_not_derivable(committed: Path, lab: Lab) -> None:
     assert "seed 0: analysis" not in underivable(committed, lab)
     folder = lab.run("wide").dir / "analysis"
@@ -375,7 +515,9 @@ def test_every_column_is_derived_or_is_said_not_to_be(committed: Path, lab: Lab)
 def test_values_that_are_not_derivable_are_named_and_counted(
     committed: Path, lab: Lab, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert underivable(committed, lab) == {"seeds[0].older", "seeds[1].older"}
+    # the start records of the runs lack versions
+    versions = {f"seeds[{i}].provenance.{key}" for i in SEEDS for key in VERSIONS}
+    assert underivable(committed, lab) == {"seeds[0].older", "seeds[1].older"} | versions
     change(directory(lab, "wide") / "result.json", lambda result: result.update(luck=7))
     lab.table_path.unlink()
     assert cli.main(["verify", str(committed)]) == 0

@@ -50,6 +50,12 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
+def _uncommitted(seed: Seed) -> str:
+    """Whether uncommitted changes ran, and in which snapshots if not in all."""
+    found = _of("provenance.uncommitted_changes"), _of("provenance.uncommitted_snapshots")
+    return " in ".join(filter(None, (text(seed) for text in found)))
+
+
 FACTS: dict[str, Callable[[Seed], str]] = {
     "run": _of("id"),
     "state": lambda seed: ", ".join(filter(None, [seed["state"], seed["problem"]])),
@@ -68,7 +74,7 @@ FACTS: dict[str, Callable[[Seed], str]] = {
     "training seconds": _of("result.seconds"),
     "device-hours": _of("result.device_hours"),
     "commit": _of("provenance.commits"),
-    "uncommitted changes": _of("provenance.uncommitted_changes"),
+    "uncommitted changes": _uncommitted,
     "code snapshot": _of("provenance.snapshots"),
     "Python": _of("provenance.python"),
     "packages": _of("provenance.packages"),

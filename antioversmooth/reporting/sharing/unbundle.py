@@ -25,6 +25,7 @@ from antioversmooth import files, runs
 from antioversmooth.constraints import NAME, PROFILE
 from antioversmooth.errors import ResultError, UserError
 from antioversmooth.reporting.sharing import bundle, verify
+from antioversmooth.reporting.sharing.records import Snapshots, compare_records
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run
 from antioversmooth.runs.directory import IMPORTED
@@ -241,7 +242,8 @@ def _problems(entry: _Entry, scratch: Path) -> Iterator[object]:
     if seen.state is not RunState.done or seen.result is None:
         yield f"has no result ({seen.problem or seen.state.value})"
         return
-    for check in verify.result_checks(f"seed {run.seed}", seen):
+    facts = compare_records(seen, Snapshots())
+    for check in verify.result_checks(f"seed {run.seed}", seen, facts):
         if check.verdict is verify.Verdict.differs:
             yield check
     final = seen.result["checkpoint"] or {}

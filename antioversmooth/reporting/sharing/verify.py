@@ -21,6 +21,7 @@ from antioversmooth import files
 from antioversmooth.config import Experiment, PaperValue, Table, TableRow
 from antioversmooth.errors import ResultError, UserError
 from antioversmooth.reporting.sharing import bundle
+from antioversmooth.reporting.sharing.records import SINGLE, Fact, Snapshots, compare_records
 from antioversmooth.reporting.table import captions
 from antioversmooth.reporting.table import document as documents
 from antioversmooth.reporting.table.aggregate import aggregate
@@ -96,6 +97,8 @@ class _Seed:
     """The check of every value that the run would have, where it cannot be read."""
     copies: Sequence[Path] = ()
     """Other directories of its name, which are not read."""
+    facts: Sequence[Fact] = ()
+    """Facts that several records of the run may hold; empty while it is not done."""
 
     @property
     def never_ran(self) -> bool:
@@ -121,9 +124,12 @@ def verify(
     """
     rows = document["rows"]
     experiments = _experiments_by_id(rows)
-    found = _by_name(results)
+    found, snapshots = _by_name(results), Snapshots()
     seeds = [
-        [_find(results, found, seed, experiments[str(seed["id"])]) for seed in row["seeds"]]
+        [
+            _find(results, found, seed, experiments[str(seed["id"])], snapshots)
+            for seed in row["seeds"]
+        ]
         for row in rows
     ]
     pairs = list(zip(rows, seeds, strict=True))
@@ -180,7 +186,11 @@ def _by_name(results: Path) -> dict[str, list[Path]]:
 
 
 def _find(
-    results: Path, directories: Mapping[str, Sequence[Path]], seed: Row, experiments: Sequence[Any]
+    results: Path,
+    directories: Mapping[str, Sequence[Path]],
+    seed: Row,
+    experiments: Sequence[Any],
+    snapshots: Snapshots,
 ) -> _Seed:
     """The run of a committed seed, found by its id.
 
@@ -209,7 +219,9 @@ def _find(
     if run.id != run_id:
         reason = f"{name}: {run.dir} is run {run.id[:12]}, the table's is {run_id[:12]}"
         return _absent(seed, Verdict.foreign, reason)
-    return _Seed(seed, _as_in_table(observe(run), seed), copies=places[1:])
+    seen = observe(run)
+    facts = compare_records(seen, snapshots) if seen.result is not None else ()
+    return _Seed(seed, _as_in_table(seen, seed), copies=places[1:], facts=facts)
 
 
 def _as_in_table(seen: Observation, seed: Row) -> Observation:
@@ -330,13 +342,27 @@ def _seed_checks(
                 reason = BESIDE_THE_RUN[key]
                 yield Check(f"{path}.{key}", Verdict.underivable, committed, reason=reason)
             else:
-                yield from _value_checks(f"{path}.{key}", committed, again.get(key), seed.absence)
+                found = _value_checks(f"{path}.{key}", committed, again.get(key), seed.absence)
+                yield from (_allow_single(check, path, seed.facts) for check in found)
         if seed.seen and (name := seed.seen.run.experiment.name) not in experiments[run_id]:
             reason = f"the run is of {name}, which no row with it is of"
             yield Check(f"{path}.experiment", Verdict.differs, derived=name, reason=reason)
         for copy in seed.copies:
             place = f"runs/{copy.parent.name}/{copy.name}"
             yield Check(f"{path}.{place}", Verdict.underivable, reason=COPY)
+
+
+def _allow_single(check: Check, seed: str, facts: Sequence[Fact]) -> Check:
+    """The check of a value of the provenance, which one record of the run alone confirms nothing
+    of.
+
+    Args:
+        seed: The key of the seed: seeds[0].
+    """
+    single = {f"{seed}.provenance.{fact.name}" for fact in facts if fact.is_single}
+    if check.verdict is not Verdict.confirmed or not agreement.is_within(check.key, single):
+        return check
+    return replace(check, verdict=Verdict.underivable, reason=SINGLE)
 
 
 def _lack_checks(document: Document, row: Row, derived: Row) -> Iterator[Check]:
@@ -507,7 +533,7 @@ def _run_checks(seed: _Seed, checkpoints: bool, more_checks: RunCheck | None) ->
     name = f"seed {seed.values['seed']}"
     if seed.seen and seed.seen.result is not None:
         experiment = seed.seen.run.experiment
-        yield from result_checks(name, seed.seen, _model_values(experiment))
+        yield from result_checks(name, seed.seen, seed.facts, _model_values(experiment))
         yield from _file_checks(name, seed.seen.run, checkpoints)
         if (seed.seen.run.dir / "analysis" / "analysis.json").exists():
             yield Check(f"{name}: analysis", Verdict.underivable, reason=FROM_WEIGHTS)
@@ -518,12 +544,17 @@ def _run_checks(seed: _Seed, checkpoints: bool, more_checks: RunCheck | None) ->
 
 
 def result_checks(
-    name: str, seen: Observation, more: Mapping[str, Derived] | None = None
+    name: str,
+    seen: Observation,
+    facts: Sequence[Fact],
+    more: Mapping[str, Derived] | None = None,
 ) -> Iterator[Check]:
-    """Checks of the `result.json` of a done run against the files that it was made from.
+    """Checks of the `result.json` of a done run against the files that it was made from, and of
+    these against each other.
 
     Args:
         name: Begins the keys: seed 0.
+        facts: See `compare_records`.
         more: Further values of the result that were derived, by their paths in it.
     """
     assert seen.result is not None
@@ -552,6 +583,9 @@ def result_checks(
             yield Check(f"{name}: {path}", Verdict.underivable, reason=reason)
     for problem in agreement.journal_problems(run.experiment, seen.attempts, metrics):
         yield Check(f"{name}: journals", Verdict.differs, reason=problem)
+    for fact in facts:
+        for problem in fact.problems:
+            yield Check(f"{name}: {fact.name}", Verdict.differs, reason=problem)
 
 
 def _data_values(provenance: Mapping[str, Any]) -> dict[str, Derived]:

@@ -232,6 +232,9 @@ def _differences(seeds: Sequence[Observation]) -> Iterator[str]:
     snapshots = _runs_by(seeds, lambda seen: (seen.provenance or {}).get("snapshots", []))
     if len(snapshots) > 1:
         yield f"Runs started from different snapshots of the code ({'; '.join(snapshots)})."
+    part = _runs_by(seeds, lambda seen: (seen.provenance or {}).get("uncommitted_snapshots", []))
+    if part:
+        yield f"Attempts of these runs ran uncommitted changes, others did not ({'; '.join(part)})."
     for name in dict.fromkeys(name for seen in seeds for name in seen.versions):
         versions = _runs_by(seeds, partial(_versions_of, name))
         if len(versions) > 1:

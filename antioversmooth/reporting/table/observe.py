@@ -138,7 +138,7 @@ def _provenance(record: RunRecord, versions: Mapping[str, Sequence[str]]) -> dic
     shown = {name: ", ".join(found) for name, found in versions.items()}
     return {
         "commits": distinct(record.attempts, "commit"),
-        "uncommitted_changes": bool(record.intent.get("dirty", False)),
+        **_uncommitted(record),
         "snapshots": distinct(record.attempts, "snapshot"),
         "backend": record.intent.get("backend"),
         "hosts": distinct(record.attempts, "host"),
@@ -148,6 +148,36 @@ def _provenance(record: RunRecord, versions: Mapping[str, Sequence[str]]) -> dic
         "ends": [attempt.reason.value for attempt in record.attempts if attempt.reason],
         **_imported(record.run),
     }
+
+
+def _uncommitted(record: RunRecord) -> dict[str, Any]:
+    """Whether the code of an attempt differed from its commit, and which snapshots did if not all.
+
+    Launches of before `intents.jsonl` are forgotten but for the newest.
+    """
+    newest = record.intent
+    launches: Sequence[Mapping[str, Any]] = [newest]
+    if not all(launches_of(attempt, launches) for attempt in record.attempts):
+        launches = record.launches
+    code: dict[str, bool] = {}
+    for attempt in record.attempts:
+        name = str(attempt.start.get("snapshot"))
+        own = launches_of(attempt, launches) or [newest]
+        code[name] = code.get(name, False) or any(bool(one.get("dirty")) for one in own)
+    dirty = [name for name, differs in code.items() if differs]
+    part = {"uncommitted_snapshots": dirty} if 0 < len(dirty) < len(code) else {}
+    return {"uncommitted_changes": bool(dirty), **part}
+
+
+def launches_of(attempt: Attempt, launches: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The launches that recorded the code that an attempt ran."""
+    snapshot, commit = attempt.start.get("snapshot"), attempt.start.get("commit")
+    return [
+        launch
+        for launch in launches
+        if snapshot is not None
+        if launch.get("snapshot") == snapshot and launch.get("commit", commit) == commit
+    ]
 
 
 def _imported(run: Run) -> dict[str, str]:

@@ -415,6 +415,7 @@ def _facts(seen: Observation) -> dict[str, str]:
         "experiment": seen.run.experiment.name,
         "profile": seen.run.experiment.profile,
         **{key: ", ".join(origin[key]) for key in keys},
+        "uncommitted_changes": "yes" if origin["uncommitted_changes"] else "no",
     }
 
 
