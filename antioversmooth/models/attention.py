@@ -25,6 +25,7 @@ from timm.models import beit, eva, swin_transformer, swin_transformer_v2, swin_t
 from timm.models.cait import TalkingHeadAttn
 from timm.models.vision_transformer_relpos import RelPosAttention
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from antioversmooth.config import Family
 from antioversmooth.errors import ModelError
@@ -163,9 +164,10 @@ class ScaledAttention(nn.Module):
     def _split_values(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The input of timm's forward, and v, heads side by side; v is its last part where `qkv` is
         deferred."""
-        if not isinstance(self.qkv, DeferredLinear):
+        if not self.can_defer_values:
             return x, self.value(x)
-        entering = F.linear(x, self.qkv.weight, self.qkv.bias)
+        require_unhooked("qkv", self.qkv)
+        entering = F.linear(x, *deferred_weights(self, "qkv"))
         return entering, entering[..., -entering.shape[-1] // 3 :]
 
     @property
@@ -206,7 +208,7 @@ class ScaledAttention(nn.Module):
     @property
     def projection(self) -> Projection:
         """W_O without any method."""
-        return Projection(self.proj.weight, self.proj.bias)
+        return Projection(*deferred_weights(self, "proj"))
 
     @property
     def drops(self) -> bool:
@@ -223,13 +225,11 @@ class ScaledAttention(nn.Module):
 
     def _require_form(self) -> None:
         """Raises ModelError where the layer is no longer the one that its form was chosen for."""
-        if not isinstance(self.proj, DeferredLinear):
-            raise unsupported_layer("proj", self.proj)
+        values = "v_proj" if self.qkv is None else "qkv"
+        if self.filters or applies_qkv(self):
+            require_linear(values, getattr(self, values))
         if self.method is None:
             return
-        values = "v_proj" if self.qkv is None else "qkv"
-        if self.filters and not is_linear(getattr(self, values)):
-            raise unsupported_layer(values, getattr(self, values))
         if self.filters and self.training and self.attn_drop.p > 0:
             raise ModelError(
                 f"attention dropout was set to {self.attn_drop.p:g} after add_method, but"
@@ -245,25 +245,92 @@ class ScaledAttention(nn.Module):
     def value(self, x: Tensor) -> Tensor:
         """Values of tokens x, all heads side by side."""
         if self.qkv is None:
+            require_linear("v_proj", self.v_proj)
             value: Tensor = self.v_proj(x)
             return value
+        require_linear("qkv", self.qkv)
         weight, bias = self.qkv.weight, self.qkv.bias
         width = weight.shape[0] // 3
         v_bias = getattr(self, "v_bias", None) if bias is None else bias[-width:]
         return F.linear(x, weight[-width:], v_bias)
 
 
-def is_linear(layer: nn.Module) -> bool:
-    """Whether a layer, parametrized and sharded ones included, is x @ weight.T + bias alone."""
-    return type(layer).forward in (nn.Linear.forward, DeferredLinear.forward)
+def applies_qkv(attention: Any) -> bool:
+    """Whether timm's forward reads the weights of `qkv`, and does not call it (BEiT, EVA,
+    Swin-V2)."""
+    has_biases = getattr(attention, "q_bias", None) is not None
+    return has_biases and attention.qkv is not None and not attention.qkv_bias_separate
+
+
+def require_linear(name: str, layer: nn.Module) -> None:
+    """Raises ModelError where a layer is not x @ weight.T + bias alone, as parametrized and sharded
+    ones are."""
+    own = type(layer).forward
+    # a method that is set at the layer itself comes before that of its class
+    if own not in (nn.Linear.forward, DeferredLinear.forward) or "forward" in layer.__dict__:
+        raise unsupported_layer(name, layer)
+
+
+def require_unhooked(name: str, layer: nn.Module) -> None:
+    """Raises ModelError where hooks on a layer would not be called, or not with its input."""
+    if any(getattr(layer, hooks) for hooks in _HOOKS):
+        raise ModelError(
+            f"{name} has a hook, which would not see what the layer computes, since a method"
+            " applies its weights: remove the hook, or put it on the attention layer; in place of"
+            " weight_norm, spectral_norm or prune, use torch.nn.utils.parametrize"
+        )
+
+
+def require_not_parametrized(name: str, layer: nn.Module, what: str) -> None:
+    """Raises ModelError where a layer whose class or weights are to change is parametrized."""
+    if is_parametrized(layer):
+        raise ModelError(
+            f"{name} is parametrized, so {what} cannot change it: first call"
+            f" torch.nn.utils.parametrize.remove_parametrizations; after {what} add them again"
+        )
+
+
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+"""Attributes of a module; its hooks with keywords are in them, too."""
+
+
+def deferred_weights(attention: Any, name: str) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias of a layer that returns its input.
+
+    Raises:
+        ModelError: It is another one than `add_method` found there.
+    """
+    layer = getattr(attention, name)
+    require_linear(name, layer)
+    if not isinstance(layer, DeferredLinear):
+        raise ModelError(
+            f"{name} was replaced after add_method, which prepared the layer that was there: copy"
+            " the new weights into that one, or replace it before add_method"
+        )
+    return layer.weight, layer.bias
+
+
+def applied_weights(attention: Any, name: str) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a layer that is never called.
+
+    Raises:
+        ModelError: A call would compute more.
+    """
+    layer = getattr(attention, name)
+    require_linear(name, layer)
+    require_unhooked(name, layer)
+    return layer.weight, layer.bias
 
 
 def unsupported_layer(name: str, layer: nn.Module) -> ModelError:
     """The error for a layer that computes more than its weights say."""
     kind = f"{type(layer).__module__}.{type(layer).__name__}"
+    if "forward" in layer.__dict__:
+        kind += " with a forward method of its own"
     return ModelError(
         f"{name} is a {kind}, but a method needs x @ weight.T + bias here, and nothing beside it:"
-        " merge adapters (LoRA) into the weights, or add them by torch.nn.utils.parametrize"
+        " merge adapters (LoRA) into the weights, or add them by torch.nn.utils.parametrize;"
+        " quantize other layers only"
     )
 
 
@@ -328,6 +395,7 @@ class WindowMean(ScaledAttention):
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """[B * windows, N, C] -> the same; not projected yet with `defers_projection`."""
         if self.defers_projection:
+            self._require_form()
             unprojected: Tensor = super(ScaledAttention, self).forward(x, *args, **kwargs)
             return unprojected
         return super().forward(x, *args, **kwargs)
@@ -409,7 +477,7 @@ def _scale_map(block: Any, x: Tensor) -> Tensor:
 
 
 class TalkingHeadProducts(TalkingHeadAttn):
-    """CaiT's talking heads, unprojected; heads are mixed by matrix products over [H, N * N].
+    """CaiT's talking heads; heads are mixed by matrix products over [H, N * N].
 
     timm permutes the attention matrix to put heads last, and back, twice; without that a forward
     pass of CaiT-S24 moves 0.69 of the bytes.
@@ -417,7 +485,7 @@ class TalkingHeadProducts(TalkingHeadAttn):
 
     def mixing(self, num_tokens: int) -> tuple[Tensor, Tensor]:
         """Weight [H, H] and bias [H] that mix the heads after the softmax."""
-        return self.proj_w.weight, self.proj_w.bias
+        return applied_weights(self, "proj_w")
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, N, C] -> [B, N, C]."""
@@ -425,12 +493,13 @@ class TalkingHeadProducts(TalkingHeadAttn):
         q, k, v = self.qkv(x).reshape(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         # proj_l's bias cancels in the softmax; without it its gradient would be None, and DDP would
         # wait for it
-        logits = _mix_heads(
-            q @ k.transpose(-2, -1), self.proj_l.weight * self.scale, self.proj_l.bias
-        )
+        weight, bias = applied_weights(self, "proj_l")
+        logits = _mix_heads(q @ k.transpose(-2, -1), weight * self.scale, bias)
         attention = self.attn_drop(_mix_heads(logits.softmax(dim=-1), *self.mixing(N)))
-        # proj and proj_drop would return their input
-        return self.products(attention, v).transpose(1, 2).reshape(B, N, C)
+        unprojected = self.products(attention, v).transpose(1, 2).reshape(B, N, C)
+        # both return their input; called for their hooks
+        called: Tensor = self.proj_drop(self.proj(unprojected))
+        return called
 
     def products(self, attention: Tensor, value: Tensor) -> Tensor:
         """M v; [B, H, N, N] and [B, H, N, d] -> [B, H, N, d]."""

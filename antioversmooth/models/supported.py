@@ -132,11 +132,19 @@ def require_supported(layer: Layer, method: Method) -> None:
     """Raises ModelError, with the layer's name, where the method would not be exact."""
     require_known(layer)
     name, attention = layer.name, layer.attention
-    parts = ("qkv", "v_proj", "proj") if isinstance(method, AttentionMethod) else ("proj",)
+    parts = ["proj", "qkv"] if scaled.applies_qkv(attention) else ["proj"]
+    if isinstance(method, AttentionMethod):
+        parts = ["qkv", "v_proj", "proj"]
     for part in parts:
         linear = getattr(attention, part, None)
-        if linear is not None and not scaled.is_linear(linear):
-            raise scaled.unsupported_layer(f"{name}.{part}", linear)
+        if linear is not None:
+            scaled.require_linear(f"{name}.{part}", linear)
+            if part == "proj" or _defers_values(attention, method):
+                scaled.require_not_parametrized(f"{name}.{part}", linear, "add_method")
+    for part in ("proj_l", "proj_w") if isinstance(attention, TalkingHeadAttn) else ():
+        linear = attention.get_submodule(part)
+        scaled.require_linear(f"{name}.{part}", linear)
+        scaled.require_unhooked(f"{name}.{part}", linear)
     if not isinstance(method, AttentionMethod):
         return
     if isinstance(method, MeanMethod) and method.mask_aware and attention.attn_drop.p > 0:
@@ -144,6 +152,11 @@ def require_supported(layer: Layer, method: Method) -> None:
             f"{method.title} does not go into {name}: mask_aware and attention dropout exclude"
             " each other"
         )
+
+
+def _defers_values(attention: nn.Module, method: Method) -> bool:
+    needs_values = isinstance(method, AttentionMethod) and method.needs_values
+    return needs_values and ATTENTION[type(attention)].defers_values
 
 
 def _require_kind(name: str, module: nn.Module, supported: Iterable[type]) -> None:

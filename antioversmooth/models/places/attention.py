@@ -29,6 +29,7 @@ def place(model: Any, method: AttentionMethod, *, class_token_in_mean: bool) -> 
 def require_removable(model: nn.Module) -> None:
     """Raises ModelError where a method neither is off nor folds into CaiT's talking heads."""
     for layer in _holders(model):
+        layers.require_restorable(layer)
         attention = layer.attention
         if not (isinstance(attention, scaled.ScaledTalkingHeads) and attention.is_mixed):
             layers.require_off(model, attention.method, attention, layer.name)

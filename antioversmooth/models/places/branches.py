@@ -7,12 +7,16 @@ from typing import Any
 
 from timm.layers.layer_scale import LayerScale
 from timm.models.swin_transformer import SwinTransformerBlock
-from torch import nn
+from torch import Tensor, nn
 
 from antioversmooth.errors import ModelError
 from antioversmooth.methods.branches import BranchMethod
 from antioversmooth.models import supported
-from antioversmooth.models.attention import is_linear, unsupported_layer
+from antioversmooth.models.attention import (
+    require_linear,
+    require_not_parametrized,
+    unsupported_layer,
+)
 from antioversmooth.models.branches import BranchedSwinBlock, BranchFactor, fold_factor
 
 _ENDS = {"ls1": "attn.proj", "ls2": "mlp.fc2"}
@@ -31,8 +35,11 @@ def require_supported(model: nn.Module, method: BranchMethod) -> None:
                 f"{refused}, a {supported.path_of(type(block))}: it needs a block with the places"
                 " ls1 and ls2, as timm's ViT has, or one of timm's Swin"
             )
-        if getattr(getattr(getattr(block, "mlp", None), "fc2", None), "weight", None) is None:
+        end: Any = getattr(getattr(block, "mlp", None), "fc2", None)
+        if getattr(end, "weight", None) is None:
             raise supported.UnknownLayers(f"{refused}: it has no linear layer mlp.fc2")
+        if not isinstance(end.weight, Tensor):
+            raise unsupported_layer(f"{name.removesuffix('.attn')}.mlp.fc2", end)
 
 
 def place(model: nn.Module, method: BranchMethod, **_: bool) -> None:
@@ -44,10 +51,11 @@ def place(model: nn.Module, method: BranchMethod, **_: bool) -> None:
 
 def require_removable(model: nn.Module) -> None:
     """Raises ModelError where a layer in front of a factor computes more than its weights say."""
-    for _, block in _branched(model):
+    for name, block in _branched(model):
         for end in _ENDS.values():
-            if not is_linear(block.get_submodule(end)):
-                raise unsupported_layer(end, block.get_submodule(end))
+            linear = block.get_submodule(end)
+            require_linear(f"{name}.{end}", linear)
+            require_not_parametrized(f"{name}.{end}", linear, "remove_method")
 
 
 def restore(model: nn.Module) -> None:

@@ -32,6 +32,7 @@ def place(model: Any, method: FeatureMethod, *, class_token_in_mean: bool) -> No
 def require_removable(model: nn.Module) -> None:
     """Raises ModelError where a method is not off."""
     for layer in _holders(model):
+        layers.require_restorable(layer)
         prefix = layer.name.removesuffix(".attn")
         layers.require_off(model, layer.attention.features.method, layer.block, prefix)
 

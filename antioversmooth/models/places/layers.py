@@ -42,6 +42,18 @@ def _prepare(attention: Any, excluded: int) -> None:
     attention.excluded, attention.explicit = excluded, False
 
 
+def require_restorable(layer: supported.Layer) -> None:
+    """Raises ModelError where a layer that was deferred, or is to be folded into, was changed."""
+    name, _, attention = layer
+    scaled.deferred_weights(attention, "proj")
+    for part, linear in attention.named_children():
+        if isinstance(linear, scaled.DeferredLinear):
+            scaled.require_not_parametrized(f"{name}.{part}", linear, "remove_method")
+    if isinstance(attention, scaled.ScaledTalkingHeads) and attention.is_mixed:
+        scaled.applied_weights(attention, "proj_w")
+        scaled.require_not_parametrized(f"{name}.proj_w", attention.proj_w, "remove_method")
+
+
 def register(
     owner: nn.Module, parameters: Sequence[Parameter], like: nn.Parameter, size: int
 ) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from antioversmooth.errors import ModelError
 from antioversmooth.methods.mixing import MixingMethod
 from antioversmooth.models import supported
+from antioversmooth.models.attention import unsupported_layer
 from antioversmooth.models.reattention import HeadMixing, MixingDropout
 
 
@@ -21,6 +22,8 @@ def require_supported(model: nn.Module, method: MixingMethod) -> None:
                 f"{method.title} does not go into {name}, whose attn_drop is a"
                 f" {supported.path_of(type(attention.attn_drop))}"
             )
+        if not isinstance(attention.proj.weight, Tensor):
+            raise unsupported_layer(f"{name}.proj", attention.proj)
 
 
 def place(model: nn.Module, method: MixingMethod, **_: bool) -> None:
