@@ -75,6 +75,8 @@ class _Walker:
         self.groups: set[str] = set()
         self.broken: set[str] = set()
         """Groups whose option does not exist; entries that interpolate them are skipped."""
+        self.knows_groups = True
+        """False where a file does not say which defaults it has."""
         self.has_schema = False
 
     def refuse(self, node: Node, message: str, key: str = "") -> None:
@@ -93,6 +95,7 @@ class _Walker:
         source = self.read(path)
         self.found.problems += source.problems
         if source.root is None or not isinstance(source.root.value, dict):
+            self.knows_groups = False
             if not source.problems:
                 message = "a spec is a mapping: `key: value` on each line"
                 self.found.problems.append(Problem(source.top, "", message))
@@ -119,6 +122,7 @@ class _Walker:
         if defaults is None:
             return []
         if not isinstance(defaults.value, list):
+            self.knows_groups = False
             self.refuse(defaults, f"a list belongs here; its entries are {_FORMS}", "defaults")
             return []
         entries = [entry for node in defaults.value if (entry := self.entry(node)) is not None]
@@ -138,6 +142,7 @@ class _Walker:
             ((group, option),) = node.value.items()
         head = re.fullmatch(r"(override )?(/?[\w/]*)(?:@([\w.]+))?", group)
         if head is None or not isinstance(option.value, str):
+            self.knows_groups = False
             self.refuse(replace(node, place=option.key_place), f"a default is {_FORMS}", "defaults")
             return None
         path, _, package = option.value.partition("@")
@@ -212,7 +217,7 @@ class _Walker:
 
     def finish(self) -> None:
         for group, node in self.line.choices.items():
-            if group not in self.groups:
+            if group not in self.groups and self.knows_groups:
                 hint = did_you_mean(group, sorted(self.groups))
                 message = f"no default of {self.row.stem} is called that; {hint}"
                 self.refuse(replace(node, place=node.key_place), message, group)

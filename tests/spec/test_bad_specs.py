@@ -114,3 +114,18 @@ def test_no_command_of_a_tag_is_run(copy: Path) -> None:
     with pytest.raises(SpecError, match="without tags"):
         spec.load([copy / "evil.yaml"])
     assert not touched.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "- model", "defaults:\n\t- schema\n", "defaults: [schema", "defaults: 3\n"],
+    ids=["empty", "a list", "a tab", "unclosed", "no list of defaults"],
+)
+def test_a_row_that_cannot_be_read_has_one_problem_beside_overrides_of_groups(
+    text: str, copy: Path
+) -> None:
+    path = copy / "unreadable.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError) as caught:
+        spec.load([path], ["profile=mini", "method=gfsa"])
+    assert len(first_lines(caught.value)) == 1, str(caught.value)
