@@ -40,6 +40,7 @@ _TINY = (
     "data.num_classes=10",
     f"recipe.global_batch={IMAGES}",
     f"recipe.mix_group={IMAGES // 2}",
+    "recipe.min_lr=0",
 )
 """All layers and all of the recipe; two tokens of twelve channels."""
 _CPU = torch.device("cpu")

@@ -12,7 +12,11 @@ from benchmarks.timing import Times, cpu_clock, interleaved
 BACKBONE = "deit_s12"
 """A row; with a method it is `deit_s12_<method>`."""
 IMAGES = 4
-_SMALL = (f"recipe.global_batch={IMAGES}", f"recipe.mix_group={IMAGES // 2}")
+_SMALL = (
+    f"recipe.global_batch={IMAGES}",
+    f"recipe.mix_group={IMAGES // 2}",
+    "recipe.scale_all_lr=true",
+)
 _FITTED = {"reattention": (f"model.method_options.group={IMAGES}",)}
 """Options that have to fit a batch so small."""
 

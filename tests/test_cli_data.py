@@ -18,6 +18,7 @@ COUNTS = (
     "data.num_val=2",
     "recipe.global_batch=2",
     "recipe.mix_group=2",
+    "recipe.min_lr=0",
 )
 
 

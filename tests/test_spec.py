@@ -128,7 +128,7 @@ def test_overrides_are_typed() -> None:
     [
         ("recipe.epoch=1", r"recipe\.epoch: there is no such key; did you mean `epochs`\?"),
         ("recipe.epochs=many", r"recipe\.epochs: 'many' is not a whole number"),
-        ("recipe.epochs=-1", r"recipe\.epochs: -1 is not possible: at least 0"),
+        ("recipe.epochs=-1", r"recipe\.epochs: -1 is not possible: between 0 and 1000000"),
         ("recipe.warmup_epochs=501",
         r"recipe\.warmup_epochs: 501.0 is not possible: between 0 and .* 500"),
         ("model.method=attn", r"model\.method: .*none, attnscale, "),

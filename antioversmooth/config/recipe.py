@@ -84,17 +84,19 @@ class RecipeConfig(Config, section="recipe"):
     """How a model is trained and evaluated. Batch and learning rate are of the optimizer step, over
     all devices."""
 
-    epochs: int = option(MISSING, at_least(0))
+    epochs: int = option(MISSING, between(0, 1_000_000))
     """Passes over the training set; 0 evaluates `init_from` and trains nothing."""
     global_batch: int = option(MISSING, at_least(1))
     """Samples per optimizer step, over all devices and accumulation steps."""
-    base_lr: float = option(MISSING, above(0))
+    base_lr: float = option(MISSING, above(0), at_most(1000))
     """Learning rate for 512 samples a step; the run uses base_lr * global_batch / 512 (linear
     scaling rule)."""
     min_lr: float = option(1.0e-5, at_least(0), identity=lambda recipe: recipe.schedule != "step")
-    """Learning rate at the end of the schedule; absolute unless `scale_all_lr`."""
+    """Learning rate at the end of the schedule, at most the peak; absolute unless
+    `scale_all_lr`."""
     warmup_lr: float = option(1.0e-6, at_least(0), identity=lambda recipe: recipe.warmup_epochs > 0)
-    """Learning rate at the start of the warm-up; absolute unless `scale_all_lr`."""
+    """Learning rate at the start of the warm-up, at most the peak; absolute unless
+    `scale_all_lr`."""
     scale_all_lr: bool = option(False, identity=lambda recipe: recipe.lr_scale != 1)
     """Apply the linear scaling rule to `min_lr` and `warmup_lr` too, as Swin's code does."""
     warmup_epochs: float = option(5.0, at_least(0))
@@ -125,6 +127,7 @@ class RecipeConfig(Config, section="recipe"):
     method_lr_factor: float = option(
         1.0,
         above(0),
+        at_most(1_000_000),
         acts_in=lambda experiment: experiment.trains_method_parameters,
         identity_default=1.0,
     )
@@ -134,7 +137,7 @@ class RecipeConfig(Config, section="recipe"):
     optimizer: str = option("adamw", one_of(*OPTIMIZERS), identity_default="adamw")
     """AdamW, or another optimizer, by timm's name; `sgd` is Nesterov's, `momentum` the classical
     one."""
-    weight_decay: float = option(0.05, at_least(0))
+    weight_decay: float = option(0.05, between(0, 1000))
     """AdamW's decoupled weight decay, or that of another optimizer as it defines it; none on
     biases, norms, embeddings and the scalings."""
     betas: list[float] = option(
@@ -354,6 +357,26 @@ class RecipeConfig(Config, section="recipe"):
         if self.warmup_epochs > self.epochs:
             expected = f"between 0 and recipe.epochs = {self.epochs}"
             yield Broken("warmup_epochs", self.warmup_epochs, expected, also=("epochs",))
+
+    @rule(
+        "min_lr",
+        "warmup_lr",
+        "base_lr",
+        "global_batch",
+        "scale_all_lr",
+        "schedule",
+        "warmup_epochs",
+        "epochs",
+    )
+    def _rates_up_to_the_peak(self) -> Iterator[Broken]:
+        peak = "recipe.base_lr" if self.scale_all_lr else "recipe.base_lr * global_batch / 512"
+        most = self.base_lr if self.scale_all_lr else self.lr
+        acts = {"min_lr": self.schedule != "step", "warmup_lr": self.warmup_epochs > 0}
+        for key, value in (("min_lr", self.min_lr), ("warmup_lr", self.warmup_lr)):
+            # a constant rate may be written with other digits than the product has
+            if self.epochs > 0 and acts[key] and value > most * (1 + 1e-6):
+                expected = f"at most the peak, {peak} = {most:g}"
+                yield Broken(key, value, expected, also=("base_lr", "global_batch"))
 
     @rule("mix_group", "global_batch", "mix_prob", "mixup", "cutmix", "cutmix_minmax")
     def _mixing_groups_divide_the_batch(self) -> Iterator[Broken]:

@@ -28,6 +28,9 @@ from antioversmooth.runs.record import RunRecord, read_records
 from antioversmooth.runs.recorded_data import describe_change, describe_unreadable, measured_data
 from antioversmooth.spec.public_weights import require_published
 
+RECORD_BYTES = 300
+"""Bytes of a record of metrics.jsonl."""
+
 
 def check(records: Sequence[RunRecord], backend: Backend, results: Path) -> None:
     """Raises if a run cannot start, as far as this machine can tell; nothing is made.
@@ -308,18 +311,23 @@ def _existing_folder(results: Path) -> Path:
 
 
 def check_space(runs: Sequence[Run], results: Path) -> None:
-    """Raises LaunchError where the checkpoints of these runs would not fit; nothing is made."""
-    needed = checkpoint_bytes(runs)
+    """Raises LaunchError where the files of these runs would not fit; nothing is made."""
+    needed = disk_bytes(runs)
     free = shutil.disk_usage(_existing_folder(results)).free
     if needed > free:
         raise LaunchError(
-            f"{results} has {free / 2**20:,.0f} MiB free; {CHECKPOINTS_OF_A_RUN} checkpoints of"
-            f" each run need about {needed / 2**20:,.0f} MiB; make room, or choose another folder"
-            " with cluster.results=/path"
+            f"{results} has {free / 2**20:,.0f} MiB free; {CHECKPOINTS_OF_A_RUN} checkpoints and"
+            f" the journal of each run need about {needed / 2**20:,.0f} MiB; make room, or choose"
+            " another folder with cluster.results=/path"
         )
 
 
-def checkpoint_bytes(runs: Sequence[Run]) -> float:
-    """About the bytes that all checkpoints of these runs take."""
+def disk_bytes(runs: Sequence[Run]) -> int:
+    """About the bytes of the checkpoints and the journals of runs."""
     parameters = sum(num_parameters(run.experiment) for run in runs)
-    return CHECKPOINTS_OF_A_RUN * BYTES_PER_PARAMETER * parameters
+    records = sum(
+        run.experiment.total_steps // run.experiment.runtime.log_every
+        + run.experiment.recipe.epochs * (1 + run.experiment.model.depth)
+        for run in runs
+    )
+    return round(CHECKPOINTS_OF_A_RUN * BYTES_PER_PARAMETER * parameters) + RECORD_BYTES * records

@@ -15,8 +15,6 @@ from antioversmooth.text import counted
 
 AT_A_TIME = (1, 4, 16)
 """Numbers of jobs at a time for which the wall time is said, besides all at once."""
-RECORD_BYTES = 300
-"""Bytes of a record of metrics.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def totals(costs: Sequence[Cost], *, submits: bool, at_a_time: int = 0) -> dict[
         "device_hours_left": sum(cost.device_hours_left for cost in pending),
         "not_estimated": sum(cost.device_hours is None for cost in pending),
         "wall_hours": {name: wall_hours(pending, number) for name, number in slots.items()},
-        "disk_bytes": disk_bytes([cost.run for cost in pending]),
+        "disk_bytes": preflight.disk_bytes([cost.run for cost in pending]),
     }
 
 
@@ -113,16 +111,6 @@ def wall_hours(costs: Sequence[Cost], at_a_time: int) -> float:
             if not needed[run_id]:
                 ready.append(run_id)
     return now
-
-
-def disk_bytes(runs: Sequence[Run]) -> int:
-    """About the bytes of the checkpoints and the journals of runs."""
-    records = sum(
-        run.experiment.total_steps // run.experiment.runtime.log_every
-        + run.experiment.recipe.epochs * (1 + run.experiment.model.depth)
-        for run in runs
-    )
-    return round(preflight.checkpoint_bytes(runs)) + RECORD_BYTES * records
 
 
 def lines(totals: dict[str, Any]) -> list[str]:

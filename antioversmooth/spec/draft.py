@@ -94,8 +94,9 @@ def _on_data(text: str, origin: Path, name: str, data: OwnData) -> str:
         message = f"there is no data spec of that name; {did_you_mean(data.name, known)}; {hint}"
         raise SpecError(message, where=f"--data {data.name}")
     row = load_experiment(origin)
-    # batches of two fit into any data set
-    small = [f"data={data.name}", "recipe.global_batch=2", "recipe.mix_group=2"]
+    # batches of two fit into any data set; all rates become smaller with them
+    batches = ["recipe.global_batch=2", "recipe.mix_group=2", "recipe.scale_all_lr=true"]
+    small = [f"data={data.name}", *batches]
     other = load_experiment(origin, small).data
     weights = None if data.from_scratch else _named(data.weights) or starting_weights(row)
     found = fit(row, other, weights)

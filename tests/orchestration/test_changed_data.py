@@ -45,7 +45,7 @@ def done(make_run: MakeRun, tmp_path: Path) -> Run:
 
 def on(make_run: MakeRun, root: Path, *overrides: str) -> Run:
     counts = ("data.num_classes=2", "data.num_train=8", "data.num_val=4")
-    batch = ("recipe.global_batch=8", "recipe.mix_group=4")
+    batch = ("recipe.global_batch=8", "recipe.mix_group=4", "recipe.min_lr=0")
     return make_run(
         "deit_s12", f"data.root={root}", *counts, *batch, *overrides, profile="imagenet"
     )

@@ -286,13 +286,23 @@ def test_too_little_space_is_refused_with_both_numbers(
 ) -> None:
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
     with pytest.raises(
-        LaunchError, match=r"has 1 MiB free; 3 checkpoints of each run need about 1,9\d\d MiB"
+        LaunchError,
+        match=r"has 1 MiB free; 3 checkpoints and the journal of each run need about 1,9\d\d MiB",
     ):
         check(
             make_run("deit_s24", "model.embed_dim=384", "model.num_heads=6"),
             LocalBackend(),
             tmp_path,
         )
+
+
+def test_the_space_for_a_journal_of_many_epochs_is_asked_for(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**30))
+    preflight.check_space([make_run("deit_s12")], tmp_path)
+    with pytest.raises(LaunchError, match="and the journal of each run need about"):
+        preflight.check_space([make_run("deit_s12", "recipe.epochs=1000000")], tmp_path)
 
 
 def test_shared_memory_that_is_too_small_for_the_batches_is_said_before_a_launch(

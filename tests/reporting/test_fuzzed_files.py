@@ -65,7 +65,7 @@ title: Trees
 profile: mini
 model: {family: vit, depth: 2, embed_dim: 8, num_heads: 2, image_size: 8, patch_size: 2}
 data: {name: Trees, source: SOURCE, root: ROOT, num_classes: 3, num_train: 12, num_val: 6}
-recipe: {epochs: 1, global_batch: 4, base_lr: 0.001, warmup_epochs: 0, mix_prob: 0}
+recipe: {epochs: 1, global_batch: 4, base_lr: 0.01, warmup_epochs: 0, mix_prob: 0}
 cluster: {name: here}
 """
 

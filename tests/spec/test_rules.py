@@ -52,7 +52,7 @@ def test_a_config_names_every_key_that_breaks_a_rule() -> None:
     with pytest.raises(SpecError) as caught:
         RecipeConfig(epochs=2, global_batch=96, base_lr=0, betas=[0.9, 1.0], clip_grad=-1)
     assert [(part.keys, part.message) for part in caught.value.parts] == [
-        (("recipe.base_lr",), "0 is not possible: above 0"),
+        (("recipe.base_lr",), "0 is not possible: above 0 and at most 1000"),
         (
             ("recipe.warmup_epochs", "recipe.epochs"),
             "5.0 is not possible: between 0 and recipe.epochs = 2",

@@ -98,7 +98,7 @@ def test_rows_are_named_after_what_differs_whatever_the_order_of_words(experimen
 
 
 def test_a_value_is_named_as_the_run_has_it(experiments: Path) -> None:
-    request = swept(experiments, "deit_s12 recipe.base_lr=1.0e-3,.5e-4")
+    request = swept(experiments, "deit_s12 recipe.base_lr=1.0e-3,.5e-4 recipe.min_lr=0")
     assert [experiment.row for experiment in request.experiments] == [
         "deit_s12-base_lr_0.001",
         "deit_s12-base_lr_5e-05",

@@ -179,6 +179,7 @@ def of_trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         "data.num_val=2",
         "recipe.global_batch=2",
         "recipe.mix_group=2",
+        "recipe.min_lr=0",
     ]
 
 
