@@ -217,11 +217,25 @@ def test_a_run_that_grows_is_continued(store: Lab) -> None:
 
 
 def forget(lab: Lab) -> None:
-    """Deletes all mirrored runs from MLflow."""
+    """Deletes all mirrored runs from MLflow for good, so that none is restored."""
+    from mlflow.entities import ViewType
+
     with database.open_client(lab.results) as client:
-        for experiment in client.search_experiments():
-            for run in client.search_runs([experiment.experiment_id]):
-                client.delete_run(run.info.run_id)
+        ids = [experiment.experiment_id for experiment in client.search_experiments()]
+        for run in client.search_runs(ids, run_view_type=ViewType.ALL, max_results=1000):
+            client._tracking_client.store._hard_delete_run(run.info.run_id)
+
+
+def assert_as_new(lab: Lab) -> None:
+    """Asserts that a sync leaves what a first one makes of the runs, and that another adds
+    nothing."""
+    sync(lab)
+    synced = content(lab)
+    assert [m.num_changed for m in sync(lab)] == [0]
+    assert content(lab) == synced
+    forget(lab)
+    sync(lab)
+    assert content(lab) == synced
 
 
 def by_hand(lab: Lab, change: Callable[[Any, str], object]) -> list[Mirrored]:
@@ -235,8 +249,12 @@ def by_hand(lab: Lab, change: Callable[[Any, str], object]) -> list[Mirrored]:
 def run_ids(lab: Lab) -> dict[str, str]:
     """MLflow's ids of the runs that are there, by name."""
     with database.open_client(lab.results) as client:
-        ids = [experiment.experiment_id for experiment in client.search_experiments()]
-        return {run.info.run_name: run.info.run_id for run in client.search_runs(ids)}
+        return run_ids_of(client)
+
+
+def run_ids_of(client: Any) -> dict[str, str]:
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return {run.info.run_name: run.info.run_id for run in client.search_runs(ids)}
 
 
 def test_an_experiment_that_was_deleted_is_restored_with_its_runs(store: Lab) -> None:
@@ -407,6 +425,138 @@ def test_metrics_that_a_later_attempt_superseded_are_removed(store: Lab) -> None
     forget(store)
     sync(store)
     assert content(store) == resynced
+
+
+def remove_and_finish(lab: Lab) -> None:
+    """The directory of a run is removed, as messages advise, and the run launched again."""
+    shutil.rmtree(lab.run("deep").dir)
+    lab.finish(lab.run("deep"), 80.0)
+
+
+def remove_and_start(lab: Lab) -> None:
+    shutil.rmtree(lab.run("deep").dir)
+    lab.start(lab.run("deep"), epochs=1, snapshot="6b6b6b6b6b6b")
+
+
+def lower_all(lab: Lab) -> None:
+    """The accuracy is corrected downwards in the journal, at the same size, and in the result."""
+    run = lab.run("deep")
+    for path in (run.metrics_path, run.dir / "result.json"):
+        text = path.read_text()
+        path.write_text(text.replace("90.0", "89.0").replace("90.5", "89.5"))
+
+
+def cut_journal_of_a_running_one(lab: Lab) -> None:
+    run = lab.run("wide")
+    run.metrics_path.write_text("".join(run.metrics_path.read_text().splitlines(True)[:1]))
+
+
+def lose_result(lab: Lab) -> None:
+    (lab.run("deep").dir / "result.json").unlink()
+
+
+def import_an_earlier_seed(lab: Lab) -> None:
+    """The seed that ended before another one is the first of the mean, and comes last."""
+    run = lab.finish(lab.run("deep", 1), 70.0)
+    text = run.attempts_path.read_text().replace(f"{NOON + 500}", f"{NOON + 400}")
+    run.attempts_path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(remove_and_finish, remove_and_start, lower_all, cut_journal_of_a_running_one),
+        *(lose_result, import_an_earlier_seed),
+    ],
+)
+def test_a_mirror_keeps_no_number_that_its_run_no_longer_has(
+    store: Lab, change: Callable[[Lab], None]
+) -> None:
+    store.finish(store.run("deep"), 90.0)
+    store.start(store.run("wide"), epochs=3)
+    sync(store)
+    before = content(store)
+    change(store)
+    assert_as_new(store)
+    assert content(store) != before
+
+
+def test_a_restored_experiment_holds_no_run_of_a_removed_directory(store: Lab) -> None:
+    store.finish(store.run("deep"), 90.0)
+    sync(store)
+    remove_and_start(store)
+    sync(store)
+    before = content(store)
+    by_hand(store, lambda client, home: client.delete_experiment(home))
+    assert content(store) == before
+    assert len(run_ids(store)) == len(before)
+
+
+def sync_table(lab: Lab, *seeds: int) -> Mirrored:
+    """Mirrors these seeds of the table alone."""
+    seen = [one for one in lab.observe(*seeds) if one.attempts]
+    (mirrored,) = mirror.sync(seen, [lab.table()], lab.results)
+    return mirrored
+
+
+def test_a_row_keeps_the_seeds_that_a_sync_does_not_name(store: Lab) -> None:
+    for seed, accuracy in enumerate([90.0, 92.0]):
+        store.finish(store.run("deep", seed), accuracy)
+        sync_table(store, seed)
+    ids, before = run_ids(store), content(store)
+    assert [m[2] for m in before["Row deep"]["metrics"]["row/top1_mean"]] == [90.0, 91.0]
+    assert sync_table(store, 0).num_changed == 0
+    assert (run_ids(store), content(store)) == (ids, before)
+    shutil.rmtree(store.run("deep", 0).dir)
+    sync_table(store, 1)
+    held = content(store)
+    assert [m[2] for m in held["Row deep"]["metrics"]["row/top1_mean"]] == [92.0]
+    assert held["deep seed 0"]["tags"][mirror.PARENT] == "Row deep"
+
+
+def test_a_copy_of_a_run_leaves_the_mirror_of_the_first_alone(store: Lab, tmp_path: Path) -> None:
+    first = store.finish(store.run("deep"), 90.0)
+    sync(store)
+    before = content(store)
+    copied = elsewhere(store, tmp_path / "copy")
+    shutil.rmtree(copied.run("deep").dir)
+    copy_of = copied.finish(copied.run("deep"), 70.0)
+
+    def sync_copy() -> Mirrored:
+        (mirrored,) = mirror.sync([observe(copy_of, now=NOON + 1)], [store.table()], store.results)
+        return mirrored
+
+    told = sync_copy()
+    assert (told.num_runs, told.num_changed, told.problem) == (0, 0, "")
+    assert f"copies of runs that are mirrored from other directories: {copy_of.dir} of" in told.note
+    assert str(first.dir) in told.note
+    assert content(store) == before
+    shutil.rmtree(first.dir)
+    assert (sync_copy().num_changed, sync_copy().note) == (1, "")
+    held = content(store)["deep seed 0"]
+    assert held["metrics"]["val/top1"][-1][2] == 70.0
+    assert held["tags"][database.DIRECTORY] == str(copy_of.dir.resolve())
+
+
+def test_a_folder_that_was_moved_keeps_its_mirror(store: Lab, tmp_path: Path) -> None:
+    store.finish(store.run("deep"), 90.0)
+    sync(store)
+    ids = run_ids(store)
+    store.results = store.results.rename(tmp_path / "moved")
+    assert [(m.num_changed, m.note) for m in sync(store)] == [(0, "")]
+    assert run_ids(store) == ids
+
+
+def test_a_mirror_of_an_older_version_is_made_anew(store: Lab) -> None:
+    store.finish(store.run("deep"), 90.0)
+    sync(store)
+    with database.open_client(store.results) as client:
+        ids = run_ids_of(client)
+        for name, run_id in ids.items():
+            client.set_tag(run_id, database.MIRRORED, f"{32 * ('seed' in name)} {'ab' * 32}")
+        # a better accuracy, which the newest value of MLflow would be for ever
+        client.log_metric(ids["Row deep"], "row/top1_mean", 99.0, round(1000 * (NOON + 500)), 1)
+    assert_as_new(store)
 
 
 def test_a_torn_last_line_is_left_out_and_imported_once_whole(store: Lab) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,18 +17,21 @@ from antioversmooth.errors import LaunchError, TrackingError, error_message
 from antioversmooth.redact import redact
 from antioversmooth.reporting.tracking import checks
 from antioversmooth.reporting.tracking.checks import is_server, without_credentials
+from antioversmooth.runs import Run
 from antioversmooth.runs.lock import hold_lock
+from antioversmooth.text import visible
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
-ID, ROW, TABLE, MIRRORED, MODEL = (
-    f"antioversmooth.{key}" for key in ("id", "row", "table", "mirrored", "model")
+ID, DIRECTORY, ROW, TABLE, MIRRORED, MODEL = (
+    f"antioversmooth.{key}" for key in ("id", "directory", "row", "table", "mirrored", "model")
 )
-"""Tags of an MLflow run: the run, row or table that it mirrors; its mark; its logged model."""
+"""Tags of an MLflow run: the run, its directory, the row or table that it mirrors; its mark; its
+logged model."""
 PARENT = "mlflow.parentRunId"
-TAGS = (ID, ROW, TABLE, MIRRORED, MODEL, PARENT)
+TAGS = (ID, DIRECTORY, ROW, TABLE, MIRRORED, MODEL, PARENT)
 """The tags by which runs are found again."""
 
 ENVIRONMENT = {
@@ -198,6 +202,16 @@ class Held:
     id: str
     tags: Mapping[str, str]
     is_deleted: bool = False
+
+
+def place(run: Run) -> str:
+    """The directory of a run as its tag has it, however it was reached."""
+    return visible(f"{_real_path(run.dir.parent)}/{run.dir.name}")
+
+
+@cache
+def _real_path(folder: Path) -> Path:
+    return folder.resolve()
 
 
 def held_runs(client: MlflowClient, results: Path, experiment_id: str) -> list[Held]:

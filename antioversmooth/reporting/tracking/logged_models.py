@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from antioversmooth.errors import CheckpointError
 from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.reporting.tracking import database
-from antioversmooth.reporting.tracking.database import ID, MODEL, Held
+from antioversmooth.reporting.tracking.database import DIRECTORY, ID, MODEL, Held
 from antioversmooth.runs import Run
 from antioversmooth.runs.checkpoints import Checkpoint
 
@@ -65,7 +65,7 @@ class LoggedModels:
             return []
         with database.open_client(self.results) as client:
             held = [run for home in homes for run in database.held_runs(client, self.results, home)]
-        lacking = _lacking(held, {seen.run.id for seen in done})
+        lacking = _lacking(held, {seen.run.id: database.place(seen.run) for seen in done})
         ids = lacking.keys() - self.problems.keys()
         wanted = [seen for seen in done if seen.run.id in ids]
         return [seen.run for seen in wanted[:limit] if self._log(seen, lacking[seen.run.id])]
@@ -84,12 +84,18 @@ class LoggedModels:
         return True
 
 
-def _lacking(held: Iterable[Held], ids: set[str]) -> dict[str, list[str]]:
-    """MLflow runs without a model, by the id of their run: one for each table of the run."""
+def _lacking(held: Iterable[Held], places: Mapping[str, str]) -> dict[str, list[str]]:
+    """MLflow runs without a model, by the id of their run: one for each table of the run.
+
+    Args:
+        places: The directories of runs by their ids; what mirrors another one is left out.
+    """
     found: dict[str, list[str]] = {}
     for run in held:
-        if not run.is_deleted and run.tags.get(ID) in ids and MODEL not in run.tags:
-            found.setdefault(run.tags[ID], []).append(run.id)
+        run_id = run.tags.get(ID, "")
+        is_own = run_id in places and run.tags.get(DIRECTORY) == places[run_id]
+        if is_own and not run.is_deleted and MODEL not in run.tags:
+            found.setdefault(run_id, []).append(run.id)
     return found
 
 

@@ -3,8 +3,11 @@ child run for each seed.
 
 The mirror can be deleted and made again: run directories are the record. Mirroring is idempotent:
 metrics have the time stamps of the journal, runs are found by their tags, and the mark that a run
-is up to date is written last. If a later attempt superseded mirrored metrics, the MLflow run is
-deleted and mirrored again, since MLflow cannot delete single metrics.
+is up to date is written last. If metrics that were sent no longer belong to the run (a later
+attempt superseded them, its directory was removed, a file was corrected), the MLflow run is deleted
+and mirrored again, since MLflow cannot delete or change single metrics.
+
+An MLflow run belongs to one run directory: that of a copy is passed over while the first is there.
 """
 
 from __future__ import annotations
@@ -21,10 +24,19 @@ from typing import TYPE_CHECKING, Any
 
 from antioversmooth import runs
 from antioversmooth.config import Experiment, Table
-from antioversmooth.errors import TrackingError
-from antioversmooth.reporting.table.observe import Observation
+from antioversmooth.errors import ResultError, TrackingError, UserError, and_more
+from antioversmooth.reporting.table.observe import Observation, observe
 from antioversmooth.reporting.tracking import database, logged_models
-from antioversmooth.reporting.tracking.database import ID, MIRRORED, PARENT, ROW, TABLE, Held
+from antioversmooth.reporting.tracking.database import (
+    DIRECTORY,
+    ID,
+    MIRRORED,
+    PARENT,
+    ROW,
+    TABLE,
+    Held,
+    place,
+)
 from antioversmooth.reporting.tracking.experiments import Experiments, Home
 from antioversmooth.runs import Run
 from antioversmooth.runs.attempts import in_lineage
@@ -59,23 +71,39 @@ ARTIFACTS = ("spec.yaml", "result.json", "provenance.json")
 NOT_METRICS = {"time", "attempt", "step", "epoch", "layer"}
 
 
+SUPERSEDED = "superseded"
+"""The mark of an MLflow run that another one replaces: a restored experiment holds both."""
+
+
 @dataclass(frozen=True)
 class Mark:
     """The content of an MLflow run, recorded in its tag."""
 
-    lines: int = 0
-    """Lines of the journal that may have been sent."""
+    records: int = 0
+    """Records that may have been sent."""
+    sent: str = ""
+    """Digest of these; empty in the marks of older versions, which counted lines only."""
     digest: str = ""
     """Digest of everything that was sent; empty while sending, and after an interruption."""
 
     @classmethod
     def of(cls, run: Held | None) -> Mark:
         """The mark of an MLflow run, an empty one where there is none."""
-        lines, _, digest = (run.tags.get(MIRRORED, "") if run else "").partition(" ")
-        return cls(int(lines or 0), digest)
+        text = run.tags.get(MIRRORED, "") if run else ""
+        count, sent, digest = (*text.split(" "), "", "")[:3]
+        return cls(int(count), sent, digest) if count.isdecimal() else cls()
+
+    @classmethod
+    def over(cls, records: Sequence[Record], digest: str = "") -> Mark:
+        """The mark of an MLflow run that has these records."""
+        return cls(len(records), _digest([], records), digest)
+
+    def begins(self, records: Sequence[Record]) -> bool:
+        """Whether the records that may have been sent are the first of these."""
+        return self == Mark() or self.sent == _digest([], records[: self.records])
 
     def __str__(self) -> str:
-        return f"{self.lines} {self.digest}"
+        return f"{self.records} {self.sent} {self.digest}"
 
 
 @dataclass(frozen=True)
@@ -149,18 +177,26 @@ class _Experiment:
         self.client, self.home, self.table = client, home, table
         held = database.held_runs(client, results, home.id)
         self.known = self._by_key(run for run in held if not run.is_deleted)
-        self._deleted = {_key(run.tags): run for run in _by_lines(held) if run.is_deleted}
+        valid = [run for run in held if run.is_deleted and not _is_superseded(run)]
+        self._deleted = {_key(run.tags): run for run in _by_records(valid)}
         self._restored = 0
+        self._copies: list[str] = []
+        self._children: dict[str, list[Held]] = {}
+        for run in self.known.values():
+            self._children.setdefault(run.tags.get(PARENT, ""), []).append(run)
 
     def _by_key(self, found: Iterable[Held]) -> dict[tuple[str, ...], Held]:
         """The runs by their tags.
 
-        A restored experiment may hold two of a run: the one that was deleted for its superseded
-        metrics has the mark of fewer lines, and is deleted again.
+        A restored experiment may hold two of a run: the superseded one is deleted again. Of two
+        that an older version left, it is the one with fewer records.
         """
         known: dict[tuple[str, ...], Held] = {}
-        for run in _by_lines(found):
+        for run in _by_records(found):
             key = _key(run.tags)
+            if _is_superseded(run):
+                self._delete(run)
+                continue
             if any(key) and key in known:
                 self._delete(known[key])
             known[key] = run
@@ -168,22 +204,36 @@ class _Experiment:
 
     def sync(self, observed: Sequence[Observation]) -> Mirrored:
         rows: dict[str, list[Observation]] = {}
-        for seen in observed:
+        own = [seen for seen in observed if not self._is_copy(seen.run)]
+        for seen in own:
             rows.setdefault(row_id(seen.run), []).append(seen)
         changed, first = 0, []
         for row, seeds in rows.items():
             parent = self._parent(row, seeds)
             changed += sum(self._child(seen, parent) for seen in seeds)
             first.append(self.known[_key(_child_tags(seeds[0], parent))].id)
-        if self.table:
-            self._files(self.table, observed[0].run.dir.parents[2])
-        return Mirrored(
-            self.home.name, self.home.id, len(observed), changed, tuple(first), self._note()
-        )
+        if self.table and own:
+            self._files(self.table, own[0].run.dir.parents[2])
+        return Mirrored(self.home.name, self.home.id, len(own), changed, tuple(first), self._note())
 
     def _note(self) -> str:
         restored = f"restored runs that were deleted in MLflow: {self._restored}"
-        return "; ".join(filter(None, [self.home.note, restored if self._restored else ""]))
+        copies = (
+            "passed over copies of runs that are mirrored from other directories:"
+            f" {and_more(self._copies, 3)}; set MLFLOW_TRACKING_URI to another store for them"
+        )
+        said = [restored if self._restored else "", copies if self._copies else ""]
+        return "; ".join(filter(None, [self.home.note, *said]))
+
+    def _is_copy(self, run: Run) -> bool:
+        """Whether MLflow has the run from another directory, which is still there."""
+        key = _key({ID: run.id})
+        held = self.known.get(key) or self._deleted.get(key)
+        first = held.tags.get(DIRECTORY, "") if held else ""
+        is_copy = first not in ("", place(run)) and (Path(first) / "spec.yaml").is_file()
+        if is_copy:
+            self._copies.append(f"{run.dir} of {first}")
+        return is_copy
 
     def _find(self, tags: dict[str, str]) -> Held | None:
         """The run with these tags; one that was deleted is restored."""
@@ -194,16 +244,14 @@ class _Experiment:
             self._restored += 1
         return self.known.get(key)
 
-    def _find_or_create(self, tags: dict[str, str], name: str, start_s: float) -> Held:
-        return self._find(tags) or self._create(tags, name, start_s)
-
     def _create(self, tags: dict[str, str], name: str, start_s: float) -> Held:
         created = self.client.create_run(self.home.id, _ms(start_s), tags, one_line(name))
         self.known[_key(tags)] = database.held(created)
         return self.known[_key(tags)]
 
     def _delete(self, run: Held) -> None:
-        """Deletes a run and its models."""
+        """Deletes a run that another one replaces, and its models."""
+        self.client.set_tag(run.id, MIRRORED, SUPERSEDED)
         logged_models.forget(self.client, run.id, self.home.id)
         self.client.delete_run(run.id)
 
@@ -211,62 +259,80 @@ class _Experiment:
         """Mirrors a run; returns whether there was anything to do."""
         tags = _child_tags(seen, parent)
         child = self._find(tags)
-        # its row may have been deleted for good
-        if child and child.tags.get(PARENT) != tags[PARENT]:
-            self.client.set_tag(child.id, PARENT, tags[PARENT])
+        # its row may have been deleted for good, its directory moved
+        for tag in (PARENT, DIRECTORY):
+            if child and child.tags.get(tag) != tags[tag]:
+                self.client.set_tag(child.id, tag, tags[tag])
         mark, digest = Mark.of(child), self._digest(seen)
         if mark.digest == digest:
             return False
-        records = seen.record.parse_metrics()
-        if child and len(in_lineage(records[: mark.lines], seen.attempts)) < mark.lines:
+        records = in_lineage(seen.record.parse_metrics(), seen.attempts)
+        records += _outcome(seen)
+        if child and not mark.begins(records):
             self._delete(child)
             child, mark = None, Mark()
         child = child or self._create(tags, seen.run.name, seen.attempts[0].started)
-        self._write(child, seen, records, sent=mark.lines if mark.digest else 0)
-        self._mark(child, Mark(len(records), digest))
+        # after an interruption none counts as sent, and MLflow ignores those that it knows
+        sent = mark.records if mark.digest else 0
+        self._mark(child, Mark.over(records))
+        self._write(child, seen, records[sent:], is_new=not sent)
+        self._mark(child, Mark.over(records, digest))
         return True
 
     def _digest(self, seen: Observation) -> str:
-        """Digest of all that is sent of a run."""
+        """Digest of all that is sent of a run; the journal is not read for it."""
         record, journal = seen.record, seen.run.metrics_path
-        size = journal.stat().st_size if journal.exists() else 0
+        stat = journal.stat() if journal.exists() else None
         attempts = runs.to_json(seen.attempts)
         return _digest(
             [seen.run.dir / "spec.yaml", *_analyses(seen.run)],
-            [seen.state.value, attempts, record.result, record.provenance, size],
+            [
+                *(seen.state.value, attempts, record.result, record.provenance),
+                stat and (stat.st_size, stat.st_mtime_ns),
+            ],
         )
 
     def _write(
-        self, child: Held, seen: Observation, records: Sequence[Record], *, sent: int
+        self, child: Held, seen: Observation, records: Sequence[Record], *, is_new: bool
     ) -> None:
-        """Sends what is new of a run.
-
-        Args:
-            sent: Records that MLflow has; after an interruption none counts as sent, and MLflow
-                ignores those that it knows.
-        """
-        self._mark(child, Mark(len(records)))
-        metrics = _metrics(in_lineage(records[sent:], seen.attempts)) + _outcome(seen)
-        params = [] if sent else _params(seen.run.experiment, seed=seen.run.seed)
-        self.client.log_batch(child.id, metrics, params, _tags(_facts(seen)))
+        """Sends these records of a run, its facts and its files."""
+        params = _params(seen.run.experiment, seed=seen.run.seed) if is_new else []
+        self.client.log_batch(child.id, _metrics(records), params, _tags(_facts(seen)))
         for path in _artifacts(seen.run):
             self.client.log_artifact(child.id, str(path))
         self._set_status(child, mlflow_status(seen.state), _end_time(seen))
 
-    def _parent(self, row: str, seeds: Sequence[Observation]) -> Held:
-        """The MLflow run of a row, with the mean over its done seeds and its parameters."""
-        experiment = seeds[0].run.experiment
-        parent = self._find_or_create(
-            {ROW: row}, experiment.title, min(seen.attempts[0].started for seen in seeds)
-        )
-        digest = _digest([], sorted((seen.run.id, seen.state.value) for seen in seeds))
-        if Mark.of(parent).digest != digest:
-            facts = {"experiment": experiment.name, "profile": experiment.profile}
-            params = _params(experiment)
-            self.client.log_batch(parent.id, _means(seeds), params, _tags(facts))
-            status = min((mlflow_status(seen.state) for seen in seeds), key=ROW_STATUS.index)
-            self._set_status(parent, status, max(map(_end_time, seeds)))
-            self._mark(parent, Mark(0, digest))
+    def _parent(self, row: str, named: Sequence[Observation]) -> Held:
+        """The MLflow run of a row, with the mean over its done seeds and its parameters.
+
+        Args:
+            named: Seeds that this sync was asked for; the row has those that MLflow knows, too.
+        """
+        tags, experiment = {ROW: row}, named[0].run.experiment
+        parent = self._find(tags)
+        ids = {seen.run.id for seen in named}
+        children = self._children.get(parent.id, []) if parent else []
+        others = [child for child in children if child.tags.get(ID) not in ids]
+        seeds = [*named, *filter(None, map(_observed_again, others))]
+        means = _means(seeds)
+        digest = _digest([], [sorted((seen.run.id, seen.state.value) for seen in seeds), means])
+        mark = Mark.of(parent)
+        if parent and mark.digest == digest:
+            return parent
+        if parent and not mark.begins(means):
+            self._delete(parent)
+            parent = None
+        if parent is None:
+            start_s = min(seen.attempts[0].started for seen in seeds)
+            parent = self._create(tags, experiment.title, start_s)
+            for other in others:
+                self.client.set_tag(other.id, PARENT, parent.id)
+        facts = {"experiment": experiment.name, "profile": experiment.profile}
+        self._mark(parent, Mark.over(means))
+        self.client.log_batch(parent.id, _metrics(means), _params(experiment), _tags(facts))
+        status = min((mlflow_status(seen.state) for seen in seeds), key=ROW_STATUS.index)
+        self._set_status(parent, status, max(map(_end_time, seeds)))
+        self._mark(parent, Mark.over(means, digest))
         return parent
 
     def _files(self, table: Table, folder: Path) -> None:
@@ -279,12 +345,13 @@ class _Experiment:
         if not paths:
             return
         digest, time_s = _digest(paths), paths[0].stat().st_mtime
-        home = self._find_or_create({TABLE: table.name}, f"{table.name} (files)", time_s)
+        tags = {TABLE: table.name}
+        home = self._find(tags) or self._create(tags, f"{table.name} (files)", time_s)
         if Mark.of(home).digest != digest:
             for path in paths:
                 self.client.log_artifact(home.id, str(path))
             self._set_status(home, "FINISHED", time_s)
-            self._mark(home, Mark(0, digest))
+            self._mark(home, Mark.over([], digest))
 
     def _set_status(self, run: Held, status: str, end_s: float) -> None:
         if status == "RUNNING":
@@ -296,13 +363,26 @@ class _Experiment:
         self.client.set_tag(run.id, MIRRORED, str(mark))
 
 
-def _by_lines(found: Iterable[Held]) -> list[Held]:
-    """The runs, those with the most metrics last."""
-    return sorted(found, key=lambda run: Mark.of(run).lines)
+def _by_records(found: Iterable[Held]) -> list[Held]:
+    """The runs, those with the most records last."""
+    return sorted(found, key=lambda run: Mark.of(run).records)
+
+
+def _is_superseded(run: Held) -> bool:
+    return run.tags.get(MIRRORED) == SUPERSEDED
 
 
 def _child_tags(seen: Observation, parent: Held) -> dict[str, str]:
-    return {ID: seen.run.id, PARENT: parent.id}
+    return {ID: seen.run.id, PARENT: parent.id, DIRECTORY: place(seen.run)}
+
+
+def _observed_again(child: Held) -> Observation | None:
+    """The run that an MLflow run was mirrored from; None where it is no longer there."""
+    try:
+        seen = observe(Run.load(Path(child.tags.get(DIRECTORY, ""))))
+    except (ResultError, UserError):
+        return None
+    return seen if seen.attempts and seen.run.id == child.tags.get(ID) else None
 
 
 def _key(tags: Mapping[str, str]) -> tuple[str, ...]:
@@ -372,27 +452,28 @@ def _is_mirrored(value: object) -> bool:
     return isinstance(value, float) or not any(misfits(value, float))
 
 
-def _outcome(seen: Observation) -> list[Metric]:
-    """Metrics of the result, at the last step."""
+def _outcome(seen: Observation) -> list[Record]:
+    """The record of the result, at the last step; none before it."""
     if seen.result is None:
         return []
     record = {f"result/{key}": seen.result[key] for key in ("parameters", "gmacs", "device_hours")}
     if best := seen.result["best"]:
         record["result/best_top1"] = best[VAL_TOP1]
     at = {"step": seen.run.experiment.total_steps, "time": _end_time(seen)}
-    return _metrics([{**record, **at}])
+    return [{**record, **at}]
 
 
-def _means(row: Sequence[Observation]) -> list[Metric]:
+def _means(row: Sequence[Observation]) -> list[Record]:
     """Mean and sample deviation of the accuracy over the first n done seeds, at step n."""
-    done = sorted((seen for seen in row if seen.result), key=_end_time)
+    done = [seen for seen in row if seen.result]
+    done.sort(key=lambda seen: (_end_time(seen), seen.run.seed))
     accuracies = [seen.result["metrics"][VAL_TOP1] for seen in done if seen.result]
     records: list[Record] = []
     for n, seen in enumerate(done, start=1):
         spread = {ROW_STD: statistics.stdev(accuracies[:n])} if n > 1 else {}
         mean = {ROW_MEAN: math.fsum(accuracies[:n]) / n}
         records.append({"time": _end_time(seen), "step": n, **mean, **spread})
-    return _metrics(records)
+    return records
 
 
 def _params(experiment: Experiment, **more: int) -> list[Param]:
