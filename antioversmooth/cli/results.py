@@ -26,7 +26,14 @@ from antioversmooth.orchestration import preflight
 from antioversmooth.project import find_root, find_spec
 from antioversmooth.reporting import figures
 from antioversmooth.reporting.rendering import gallery, markdown, terminal
-from antioversmooth.reporting.sharing import bundle, model_folder, reevaluate, report, verify
+from antioversmooth.reporting.sharing import (
+    bundle,
+    content,
+    model_folder,
+    reevaluate,
+    report,
+    verify,
+)
 from antioversmooth.reporting.sharing.unbundle import import_bundle, require_bundle
 from antioversmooth.reporting.table import document, tables
 from antioversmooth.reporting.table.document import Document
@@ -242,7 +249,7 @@ def _runs_to_export(args: Namespace) -> tuple[list[Run], str]:
     """The named runs, and a name for all of them together."""
     runs = load_runs(args.specs)
     if runs is not None:
-        return runs, bundle.run_path(runs[0]).replace("/", "-") if len(runs) == 1 else "runs"
+        return runs, content.run_path(runs[0]).replace("/", "-") if len(runs) == 1 else "runs"
     request, results = load_request(args.specs)
     named = request.tables or request.experiments
     name = named[0].name if len(named) == 1 else "runs"

@@ -124,6 +124,55 @@ def test_a_result_that_cannot_be_trusted_is_left_out_and_named(
     assert f"left out: {lab.run('wide', 1).dir}/result.json is not JSON" in err
 
 
+def with_other_weights(lab: Lab, run: Run) -> None:
+    other = lab.finish_honestly(lab.run("wide", 1), 93.0)
+    for suffix in (".pt", ".pt.sha256"):
+        (path,) = other.checkpoints_dir.glob(f"*{suffix}")
+        shutil.copy(path, run.checkpoints_dir)
+
+
+def with_another_spec(lab: Lab, run: Run) -> None:
+    path = run.dir / "spec.yaml"
+    path.write_text(path.read_text().replace("base_lr: 0.001", "base_lr: 0.002"))
+
+
+def with_another_similarity(lab: Lab, run: Run) -> None:
+    path = run.dir / "result.json"
+    result = files.read_json(path)
+    FORGERIES["similarity.tokens"](result)
+    files.write_json(path, result)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (with_other_weights, "is not the checkpoint that result.json names"),
+        (with_another_spec, "spec.yaml was edited"),
+        (with_another_similarity, "seed 0: similarity.tokens: "),
+    ],
+)
+def test_a_run_that_an_import_would_refuse_is_not_exported(
+    lab: Lab,
+    change: Callable[[Lab, Run], None],
+    named: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    change(lab, lab.finish_honestly(lab.run("wide"), 93.0))
+    with inside(lab.root):
+        assert cli.main(["export", "wide", "-o", "wide.tar"]) == 2
+    err = capsys.readouterr().err
+    assert named in err
+    assert err.count("\n") == 1
+    assert not (lab.root / "wide.tar").exists()
+
+
+def test_runs_of_two_profiles_are_no_bundle(lab: Lab) -> None:
+    wide = lab.finish_honestly(lab.run("wide"), 93.0)
+    full = lab.finish_honestly(lab.run("deep", 0, "profile=imagenet"), 93.0)
+    with pytest.raises(UserError, match="all of one profile; name other runs"):
+        bundle.export([wide, full], lab.root / "both.tar")
+
+
 FOREIGN = {
     "link to a private file": lambda path, private: path.symlink_to(private),
     "chain of links": lambda path, private: (

@@ -14,34 +14,28 @@ from __future__ import annotations
 
 import hashlib
 import io
-import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from antioversmooth import files
-from antioversmooth.errors import ResultError, UserError
+from antioversmooth.errors import UserError
 from antioversmooth.redact import redact
-from antioversmooth.reporting.table.observe import observe
+from antioversmooth.reporting.sharing import unbundle
+from antioversmooth.reporting.sharing.content import (
+    FORMAT,
+    MANIFEST,
+    NAMES,
+    NEEDED,
+    RECORD,
+    TEXTS,
+    run_path,
+)
 from antioversmooth.runs import Run, with_dependencies
 from antioversmooth.runs.directory import ENTRIES
-
-FORMAT = 1
-MANIFEST = "manifest.json"
-
-TEXTS = ("intent.json", "intents.jsonl", "attempts.jsonl", "provenance.json")
-"""Files with messages and command lines, from which secrets are removed; measurements have none."""
-RECORD = ("spec.yaml", *TEXTS, "classes.json", "metrics.jsonl", "result.json")
-NEEDED = ("spec.yaml", "attempts.jsonl", "metrics.jsonl", "result.json")
-"""Those without which a result is not valid."""
-NAMES = re.compile(
-    "|".join(map(re.escape, RECORD))
-    + r"|checkpoints/step\d{1,12}-attempt\d{1,6}\.pt(\.sha256)?|analysis/\w[\w.-]{0,99}",
-    re.ASCII,
-)
-"""The files of a run that a bundle may contain."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,7 @@ class Part:
         """Bytes."""
         return self.path.stat().st_size if self.text is None else len(self.text)
 
-    @property
+    @cached_property
     def checksum(self) -> str:
         """sha256 in hex."""
         if self.text is None:
@@ -76,11 +70,6 @@ class Exported:
     """Files in the directories of the runs that are not in it, with the reason."""
 
 
-def run_path(run: Run) -> str:
-    """The directory of a run, relative to `runs/`."""
-    return f"{run.experiment.name}/seed{run.seed}-{run.id[:8]}"
-
-
 def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> Exported:
     """Writes a bundle, whole or not at all.
 
@@ -91,13 +80,15 @@ def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> Ex
         checkpoints: Whether to include the final weights of each run.
 
     Raises:
-        UserError: A run is not done, or a file that its result needs is missing or is a link out of
-            its directory.
+        UserError: A run is not done, a file that its result needs is missing or is a link out of
+            its directory, or its files contradict each other, so that no import would accept it.
         ResultError: The result of a run is invalid.
     """
     chosen = list({run.id: run for wanted in runs for run in with_dependencies(wanted)}.values())
     contents = [(run, list(_parts(run, checkpoints))) for run in chosen]
-    manifest = {"format": FORMAT, "runs": [_entry(run, parts) for run, parts in contents]}
+    entries = [_entry(run, parts) for run, parts in contents]
+    _require_acceptable(chosen, entries)
+    manifest = {"format": FORMAT, "runs": entries}
     with (
         files.replacing(target) as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
@@ -108,6 +99,20 @@ def export(runs: Sequence[Run], target: Path, *, checkpoints: bool = True) -> Ex
                 content = part.path if part.text is None else part.text
                 _add(tar, f"runs/{run_path(run)}/{part.name}", content)
     return Exported(chosen, [line for run in chosen for line in _passed_over(run)])
+
+
+def _require_acceptable(chosen: Sequence[Run], entries: Sequence[dict[str, Any]]) -> None:
+    """Makes the checks of an import; raises UserError where it would refuse the bundle."""
+    try:
+        read = unbundle.read_entries(entries)
+    except ValueError as err:
+        raise UserError(f"{err}; name other runs") from err
+    for run, entry in zip(chosen, read, strict=True):
+        if problem := next(unbundle.problems(entry, run.dir), None):
+            raise UserError(
+                f"{run.name}: {problem}: {run.dir}; no import would accept it: put the file back as"
+                " it was written, or move the directory away and launch the run again"
+            )
 
 
 def _passed_over(run: Run) -> Iterator[str]:
@@ -133,8 +138,6 @@ def _parts(run: Run, checkpoints: bool) -> Iterator[Part]:
             f"{run.name} is not done ({far}), and a bundle contains results only; launch it again,"
             f" or leave out unfinished runs with --allow-partial: {run.dir}"
         )
-    if problem := observe(run).problem:
-        raise ResultError(f"{run.name}: {problem}: {run.dir}")
     paths = [run.dir / name for name in RECORD]
     if foreign := [p for p in paths if p.name in NEEDED and p.is_file() and not run.owns(p)]:
         raise UserError(

@@ -1,6 +1,6 @@
 """Imports the runs of a bundle from somebody else, without executing or overwriting anything.
 
-A bundle may only contain files with known names (`bundle.NAMES`), so paths to other folders, links
+A bundle may only contain files with known names (`content.NAMES`), so paths to other folders, links
 and devices are refused. The checksum of every file and the identity of every run are verified
 before any run is added to the results.
 """
@@ -14,7 +14,7 @@ import re
 import shutil
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,8 @@ from typing import IO, Any
 from antioversmooth import files, runs
 from antioversmooth.constraints import NAME, PROFILE
 from antioversmooth.errors import ResultError, UserError
-from antioversmooth.reporting.sharing import bundle, verify
+from antioversmooth.reporting.sharing import verify
+from antioversmooth.reporting.sharing.content import FORMAT, MANIFEST, NAMES, run_path
 from antioversmooth.reporting.sharing.records import Snapshots, compare_records
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run
@@ -54,7 +55,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class Entry:
     """A run in the manifest."""
 
     path: str
@@ -121,29 +122,36 @@ def _reading(path: Path) -> Iterator[None]:
 # -- manifest --------------------------------------------------------------------------------------
 
 
-def _manifest(path: Path, tar: tarfile.TarFile) -> list[_Entry]:
+def _manifest(path: Path, tar: tarfile.TarFile) -> list[Entry]:
     first = tar.next()
-    named = first is not None and first.name == bundle.MANIFEST
+    named = first is not None and first.name == MANIFEST
     if first is None or not named or not _is_plain(first) or first.size > MAX_MANIFEST:
-        raise UserError(f"{path} is not a bundle of runs: it does not begin with {bundle.MANIFEST}")
+        raise UserError(f"{path} is not a bundle of runs: it does not begin with {MANIFEST}")
     try:
         value = json.loads(_member(tar, first).read())
-        if value["format"] != bundle.FORMAT:
-            raise UserError(f"{path} has format {value['format']}, this code reads {bundle.FORMAT}")
-        entries = [_entry(run) for run in value["runs"]]
+        if value["format"] != FORMAT:
+            raise UserError(f"{path} has format {value['format']}, this code reads {FORMAT}")
+        return read_entries(value["runs"])
     except (KeyError, TypeError, AttributeError, RecursionError) as err:
         raise UserError(
-            f"{path}: {bundle.MANIFEST} is not what `antioversmooth export` writes ({err})"
+            f"{path}: {MANIFEST} is not what `antioversmooth export` writes ({err})"
         ) from err
+
+
+def read_entries(listed: Sequence[dict[str, Any]]) -> list[Entry]:
+    """The runs of the manifest.
+
+    Raises:
+        ValueError: A name, a size or a checksum is invalid, or they cannot be in one folder.
+    """
+    entries = [_read_entry(run) for run in listed]
     paths, profiles = {entry.path for entry in entries}, {entry.profile for entry in entries}
     if len(paths) < len(entries) or len(profiles) != 1:
-        raise UserError(
-            f"{path}: {bundle.MANIFEST} must name at least one run, each once, all of one profile"
-        )
+        raise ValueError("a bundle holds at least one run, each once, all of one profile")
     return entries
 
 
-def _entry(run: dict[str, Any]) -> _Entry:
+def _read_entry(run: dict[str, Any]) -> Entry:
     """One run of the manifest.
 
     Raises:
@@ -152,9 +160,9 @@ def _entry(run: dict[str, Any]) -> _Entry:
     path, profile = str(run["place"]), str(run["profile"])
     if not PATH.fullmatch(path) or not re.fullmatch(PROFILE, profile):
         raise ValueError(f"invalid path {path[:80]!r} or profile {profile[:80]!r} of a run")
-    entry = _Entry(path, str(run["id"]), profile, {})
+    entry = Entry(path, str(run["id"]), profile, {})
     for name, listed in run["files"].items():
-        if not bundle.NAMES.fullmatch(name):
+        if not NAMES.fullmatch(name):
             raise ValueError(f"{name[:80]!r} is not a file of a run")
         checksum, size = str(listed["sha256"]), listed["bytes"]
         limit = float("inf") if name.endswith(".pt") else MAX_RECORD
@@ -168,7 +176,7 @@ def _entry(run: dict[str, Any]) -> _Entry:
 # -- content ---------------------------------------------------------------------------------------
 
 
-def _extract(path: Path, tar: tarfile.TarFile, entries: list[_Entry], scratch: Path) -> None:
+def _extract(path: Path, tar: tarfile.TarFile, entries: list[Entry], scratch: Path) -> None:
     """Extracts the files of the manifest, each once, and no others."""
     expected = {
         f"runs/{entry.path}/{name}": listed
@@ -184,12 +192,12 @@ def _extract(path: Path, tar: tarfile.TarFile, entries: list[_Entry], scratch: P
     while (member := tar.next()) is not None:
         checksum, size = expected.pop(member.name, ("", -1))
         if not _is_plain(member) or member.size != size:
-            raise UserError(f"{path}: {member.name[:80]!r} is not as {bundle.MANIFEST} lists it")
+            raise UserError(f"{path}: {member.name[:80]!r} is not as {MANIFEST} lists it")
         target = scratch / member.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if _copy(_member(tar, member), target) != checksum:
             raise UserError(
-                f"{path}: {member.name} is damaged: its checksum differs from {bundle.MANIFEST}"
+                f"{path}: {member.name} is damaged: its checksum differs from {MANIFEST}"
             )
     if expected:
         raise UserError(f"{path} is cut off: it lacks {next(iter(expected))}")
@@ -218,26 +226,35 @@ def _copy(source: IO[bytes], target: Path) -> str:
     return digest.hexdigest()
 
 
-def _check(path: Path, entries: list[_Entry], scratch: Path) -> None:
+def _check(path: Path, entries: list[Entry], scratch: Path) -> None:
     """Verifies the identity of each run, and its weights and journal against its result."""
     for entry in entries:
-        if problem := next(_problems(entry, scratch), None):
-            raise UserError(f"{path}: {entry.path}: {problem}")
+        directory = scratch / "runs" / entry.path
+        problem = next(problems(entry, directory), None) or _lacking(directory)
+        if problem:
+            said = str(problem).replace(f"{scratch}/", "")
+            raise UserError(f"{path}: {entry.path}: {said}")
 
 
-def _problems(entry: _Entry, scratch: Path) -> Iterator[object]:
-    """Why an extracted run is not what the manifest and its own files say."""
+def _lacking(directory: Path) -> str:
+    """Which run the bundle lacks; empty where none is missing."""
+    folder = directory.parents[1].absolute()
+    for needed in Run.load(directory).dependencies:
+        if not needed.dir.absolute().is_relative_to(folder):
+            return f"the bundle lacks {needed.name}, which it needs"
+    return ""
+
+
+def problems(entry: Entry, directory: Path) -> Iterator[object]:
+    """Why a run is not what the manifest and its own files say."""
     try:
-        run = Run.load(scratch / "runs" / entry.path)
+        run = Run.load(directory)
     except ResultError as err:
-        yield str(err).replace(f"{scratch}/", "")
+        yield err
         return
-    path, profile = bundle.run_path(run), run.experiment.profile
+    path, profile = run_path(run), run.experiment.profile
     if (run.id, path, profile) != (entry.id, entry.path, entry.profile):
         yield f"its spec.yaml belongs to {path} in profile {profile}"
-    for needed in run.dependencies:
-        if not needed.dir.absolute().is_relative_to(scratch.absolute()):
-            yield f"the bundle lacks {needed.name}, which it needs"
     seen = observe(run)
     if seen.state is not RunState.done or seen.result is None:
         yield f"has no result ({seen.problem or seen.state.value})"
@@ -258,7 +275,7 @@ def _problems(entry: _Entry, scratch: Path) -> Iterator[object]:
 # -- moving ----------------------------------------------------------------------------------------
 
 
-def _move(path: Path, entries: list[_Entry], scratch: Path, base: Path) -> list[Imported]:
+def _move(path: Path, entries: list[Entry], scratch: Path, base: Path) -> list[Imported]:
     """Moves each run into the results; a run that is there already is left alone."""
     news = {entry.path: _is_new(path, entry, base / "runs" / entry.path) for entry in entries}
     origin = {"bundle": path.name, "sha256": files.sha256(path), "time": round(time.time(), 3)}
@@ -279,11 +296,11 @@ def _move(path: Path, entries: list[_Entry], scratch: Path, base: Path) -> list[
     ]
 
 
-def _imported_files(entry: _Entry) -> list[tuple[str, tuple[str, int]]]:
+def _imported_files(entry: Entry) -> list[tuple[str, tuple[str, int]]]:
     return [item for item in entry.files.items() if not _is_left_out(item[0])]
 
 
-def _is_new(path: Path, entry: _Entry, target: Path) -> bool:
+def _is_new(path: Path, entry: Entry, target: Path) -> bool:
     """Whether the run is not among the results yet.
 
     Raises:

@@ -20,7 +20,7 @@ from typing import Any
 from antioversmooth import files
 from antioversmooth.config import Experiment, PaperValue, Table, TableRow
 from antioversmooth.errors import ResultError, UserError
-from antioversmooth.reporting.sharing import bundle
+from antioversmooth.reporting.sharing.content import NAMES
 from antioversmooth.reporting.sharing.records import SINGLE, Fact, Snapshots, compare_records
 from antioversmooth.reporting.table import captions
 from antioversmooth.reporting.table import document as documents
@@ -629,7 +629,7 @@ def _file_checks(name: str, run: Run, checkpoints: bool) -> Iterator[Check]:
 def _checksums(run: Run) -> dict[str, str]:
     """The recorded checksums of the final weights, and of all files that came in a bundle."""
     imported = imported_files(run).items()
-    recorded = {name: checksum for name, checksum in imported if bundle.NAMES.fullmatch(name)}
+    recorded = {name: checksum for name, checksum in imported if NAMES.fullmatch(name)}
     if final := (run.result() or {}).get("checkpoint"):
         recorded[f"checkpoints/{Path(str(final.get('file'))).name}"] = str(final.get("sha256"))
     return recorded
