@@ -60,6 +60,47 @@ def test_a_changed_byte_or_a_missing_checksum_makes_a_checkpoint_torn(run: Run) 
     assert not other.is_whole()
 
 
+def cut(made: Checkpoint) -> None:
+    made.path.write_bytes(made.path.read_bytes()[:-9])
+
+
+def replace(made: Checkpoint) -> None:
+    """Puts the weights of another step in its place, which can be read."""
+    other = Checkpoint.named(made.path.parent, 6, 1)
+    checkpoint.save_state(other, {"id": "0", "step": 6, "model": {"weight": torch.zeros(3)}})
+    other.path.replace(made.path)
+
+
+@pytest.mark.parametrize(
+    ("change", "event", "reason"),
+    [
+        (cut, "torn-checkpoint", "is torn"),
+        (lambda made: made.path.unlink(), "torn-checkpoint", "is missing"),
+        (
+            replace,
+            "changed-checkpoint",
+            r"is not the checkpoint that was written \(its sha256 is \w{12}, recorded is \w{12}\)",
+        ),
+        (
+            lambda made: made.checksum_path.unlink(),
+            "changed-checkpoint",
+            r"has no sha256 in step00000007-attempt1\.pt\.sha256",
+        ),
+    ],
+)
+def test_a_message_says_whether_a_checkpoint_is_torn_or_was_changed(
+    run: Run, change: Callable[[Checkpoint], object], event: str, reason: str
+) -> None:
+    made = saved(run, 7)
+    change(made)
+    flaw = checkpoint.find_flaw(run, made)
+    assert flaw
+    assert flaw.event == event
+    way_out = "; a row starts from it; put the file back as it was written, or move .* away"
+    with pytest.raises(CheckpointError, match=rf"attempt1\.pt {reason}{way_out}"):
+        checkpoint.require_valid(run, made, "a row starts from it")
+
+
 def test_the_newest_whole_one_is_found_and_torn_ones_are_reported(run: Run) -> None:
     old, torn = saved(run, 7), saved(run, 8)
     torn.path.write_bytes(b"")

@@ -62,7 +62,7 @@ def _describe_last_attempt(record: RunRecord) -> str:
     skipped = [
         f"{note.get('file')} {note.get('why', 'is torn')}"
         for note in newest.notes
-        if note["event"] in ("torn-checkpoint", "foreign-checkpoint")
+        if note["event"] in ("torn-checkpoint", "changed-checkpoint", "foreign-checkpoint")
     ]
     why = f" (not read: {', '.join(skipped)})" if skipped else ""
     return f"Attempt {newest.number} began after step {newest.step}{why}{ended}."

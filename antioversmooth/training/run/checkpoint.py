@@ -60,9 +60,6 @@ class Flaw(NamedTuple):
     """The predicate of a message about the file."""
 
 
-TORN = Flaw("torn-checkpoint", "is torn")
-
-
 def newest_valid(run: Run, report: Callable[[Checkpoint, Flaw], None]) -> Checkpoint | None:
     """The newest checkpoint of the run that is whole, and of this run and its step.
 
@@ -79,7 +76,26 @@ def newest_valid(run: Run, report: Callable[[Checkpoint, Flaw], None]) -> Checkp
 
 def find_flaw(run: Run, checkpoint: Checkpoint) -> Flaw | None:
     """Why a checkpoint must not be loaded as one of the run; None where it may be."""
-    return _foreign(run, checkpoint) if checkpoint.is_whole() else TORN
+    return _foreign(run, checkpoint) if checkpoint.is_whole() else _unequal(checkpoint)
+
+
+def _unequal(checkpoint: Checkpoint) -> Flaw:
+    """The flaw of a file without its recorded checksum."""
+    if not checkpoint.path.is_file():
+        return Flaw("torn-checkpoint", "is missing")
+    try:
+        load_state(checkpoint.path, lazily=True)
+    except CheckpointError:
+        return Flaw("torn-checkpoint", "is torn")
+    recorded = checkpoint.checksum
+    if not recorded:
+        return Flaw("changed-checkpoint", f"has no sha256 in {checkpoint.checksum_path.name}")
+    found = files.sha256(checkpoint.path)
+    return Flaw(
+        "changed-checkpoint",
+        f"is not the checkpoint that was written (its sha256 is {found[:12]}, recorded is"
+        f" {recorded[:12]})",
+    )
 
 
 def require_valid(run: Run, checkpoint: Checkpoint, relation: str = "") -> None:
@@ -89,9 +105,11 @@ def require_valid(run: Run, checkpoint: Checkpoint, relation: str = "") -> None:
         relation: Who needs it, for the message: "deit_s12 seed 0 starts from it".
     """
     if flaw := find_flaw(run, checkpoint):
-        gone = "" if checkpoint.path.is_file() else "is missing or "
         needed = f"; {relation}" if relation else ""
-        raise CheckpointError(f"{checkpoint.path} {gone}{flaw.reason}{needed}")
+        raise CheckpointError(
+            f"{checkpoint.path} {flaw.reason}{needed}; put the file back as it was written, or move"
+            f" {run.dir} away and launch {run.name} again"
+        )
 
 
 def _foreign(run: Run, checkpoint: Checkpoint) -> Flaw | None:

@@ -136,6 +136,9 @@ def final_checkpoint(run: Run, relation: str = "") -> Path:
         raise CheckpointError(f"{run.name} has no checkpoint{needed}: {run.dir}")
     checkpoint = Checkpoint.at(run.checkpoints_dir / str(final.get("file")))
     if checkpoint.checksum != final.get("sha256") and checkpoint.path.is_file():
-        raise CheckpointError(f"{checkpoint.path} is not what result.json names{needed}")
+        raise CheckpointError(
+            f"{checkpoint.path} is not what result.json names{needed}; put that file back with its"
+            f" .sha256, or move {run.dir} away and launch {run.name} again"
+        )
     require_valid(run, checkpoint, relation)
     return checkpoint.path
