@@ -538,6 +538,18 @@ def test_a_copy_of_a_run_leaves_the_mirror_of_the_first_alone(store: Lab, tmp_pa
     assert held["tags"][database.DIRECTORY] == str(copy_of.dir.resolve())
 
 
+def test_a_copy_of_a_project_with_its_database_mirrors_its_own_runs(
+    store: Lab, tmp_path: Path
+) -> None:
+    store.finish(store.run("deep"), 90.0)
+    sync(store)
+    copied = elsewhere(store, tmp_path / "copy")
+    shutil.rmtree(copied.run("deep").dir)
+    copied.finish(copied.run("deep"), 70.0)
+    assert [(m.num_changed, m.note) for m in sync(copied)] == [(1, "")]
+    assert content(copied)["deep seed 0"]["metrics"]["val/top1"][-1][2] == 70.0
+
+
 def test_a_folder_that_was_moved_keeps_its_mirror(store: Lab, tmp_path: Path) -> None:
     store.finish(store.run("deep"), 90.0)
     sync(store)
@@ -803,7 +815,7 @@ def elsewhere(lab: Lab, root: Path) -> Lab:
 
 def without_ids(held: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {
-        name: {**run, "tags": {**run["tags"], "mlflow.parentRunId": None}}
+        name: {**run, "tags": {**run["tags"], mirror.PARENT: None, database.DIRECTORY: None}}
         for name, run in held.items()
     }
 

@@ -57,6 +57,12 @@ def store_uri(results: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{results.absolute() / 'mlflow.db'}"
 
 
+def is_own(results: Path) -> bool:
+    """Whether the store lies in the results folder."""
+    path = checks.database_file(store_uri(results))
+    return path is not None and path.parent.resolve() == results.resolve()
+
+
 @contextmanager
 def open_client(results: Path) -> Iterator[MlflowClient]:
     """A client whose store exists and is locked against other processes of this project.

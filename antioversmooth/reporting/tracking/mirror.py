@@ -174,7 +174,7 @@ class _Experiment:
     def __init__(
         self, client: MlflowClient, home: Home, table: Table | None, results: Path
     ) -> None:
-        self.client, self.home, self.table = client, home, table
+        self.client, self.home, self.table, self.results = client, home, table, results
         held = database.held_runs(client, results, home.id)
         self.known = self._by_key(run for run in held if not run.is_deleted)
         valid = [run for run in held if run.is_deleted and not _is_superseded(run)]
@@ -226,11 +226,16 @@ class _Experiment:
         return "; ".join(filter(None, [self.home.note, *said]))
 
     def _is_copy(self, run: Run) -> bool:
-        """Whether MLflow has the run from another directory, which is still there."""
+        """Whether MLflow has the run from another directory, which is still there.
+
+        A run beside the database is none, as after a copy of a project with its database.
+        """
         key = _key({ID: run.id})
         held = self.known.get(key) or self._deleted.get(key)
         first = held.tags.get(DIRECTORY, "") if held else ""
         is_copy = first not in ("", place(run)) and (Path(first) / "spec.yaml").is_file()
+        if is_copy and database.is_own(self.results):
+            is_copy = not Path(place(run)).is_relative_to(self.results.resolve())
         if is_copy:
             self._copies.append(f"{run.dir} of {first}")
         return is_copy
