@@ -34,6 +34,7 @@ from antioversmooth.reporting.sharing.content import (
     TEXTS,
     run_path,
 )
+from antioversmooth.reporting.sharing.records import Snapshots
 from antioversmooth.runs import Run, with_dependencies
 from antioversmooth.runs.directory import ENTRIES
 
@@ -107,11 +108,13 @@ def _require_acceptable(chosen: Sequence[Run], entries: Sequence[dict[str, Any]]
         read = unbundle.read_entries(entries)
     except ValueError as err:
         raise UserError(f"{err}; name other runs") from err
+    snapshots = Snapshots()
     for run, entry in zip(chosen, read, strict=True):
-        if problem := next(unbundle.problems(entry, run.dir), None):
+        if problem := next(unbundle.problems(entry, run.dir, snapshots), None):
             raise UserError(
-                f"{run.name}: {problem}: {run.dir}; no import would accept it: put the file back as"
-                " it was written, or move the directory away and launch the run again"
+                f"{run.name}: {problem}: {run.dir}; a run whose files contradict each other is not"
+                " exported: put the file back as it was written, or move the directory away and"
+                " launch the run again"
             )
 
 

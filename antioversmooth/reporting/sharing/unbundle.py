@@ -230,7 +230,7 @@ def _check(path: Path, entries: list[Entry], scratch: Path) -> None:
     """Verifies the identity of each run, and its weights and journal against its result."""
     for entry in entries:
         directory = scratch / "runs" / entry.path
-        problem = next(problems(entry, directory), None) or _lacking(directory)
+        problem = next(problems(entry, directory, Snapshots()), None) or _lacking(directory)
         if problem:
             said = str(problem).replace(f"{scratch}/", "")
             raise UserError(f"{path}: {entry.path}: {said}")
@@ -245,7 +245,7 @@ def _lacking(directory: Path) -> str:
     return ""
 
 
-def problems(entry: Entry, directory: Path) -> Iterator[object]:
+def problems(entry: Entry, directory: Path, snapshots: Snapshots) -> Iterator[object]:
     """Why a run is not what the manifest and its own files say."""
     try:
         run = Run.load(directory)
@@ -259,7 +259,7 @@ def problems(entry: Entry, directory: Path) -> Iterator[object]:
     if seen.state is not RunState.done or seen.result is None:
         yield f"has no result ({seen.problem or seen.state.value})"
         return
-    facts = compare_records(seen, Snapshots())
+    facts = compare_records(seen, snapshots)
     for check in verify.result_checks(f"seed {run.seed}", seen, facts):
         if check.verdict is verify.Verdict.differs:
             yield check
