@@ -227,8 +227,12 @@ class RunRecord:
 
     @cached_property
     def launches(self) -> list[Record]:
-        """All launches, as intents.jsonl has them; empty in runs of old versions."""
-        return journal.read(self.run.dir / "intents.jsonl")
+        """All launches, as intents.jsonl has them; empty in runs of old versions.
+
+        A link out of the run, or a pipe, is no record of it.
+        """
+        path = self.run.dir / "intents.jsonl"
+        return journal.read(path) if self.run.owns(path) else []
 
     @cached_property
     def siblings(self) -> list[str]:
