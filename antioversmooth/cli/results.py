@@ -34,6 +34,7 @@ from antioversmooth.reporting.sharing import (
     report,
     verify,
 )
+from antioversmooth.reporting.sharing.checks import Check
 from antioversmooth.reporting.sharing.unbundle import import_bundle, require_bundle
 from antioversmooth.reporting.table import document, tables
 from antioversmooth.reporting.table.document import Document
@@ -147,7 +148,7 @@ def _verify_table(path: Path, table: Table | None, args: Namespace) -> int:
     return INCOMPLETE if counts["gone"] else OK
 
 
-def _evaluate_again(root: Path | None, name: str, seen: Observation) -> Iterator[verify.Check]:
+def _evaluate_again(root: Path | None, name: str, seen: Observation) -> Iterator[Check]:
     """Evaluates the weights of a run, and reports on the terminal that it does."""
     print(f"evaluating {seen.run.name} ...", file=sys.stderr, flush=True)
     yield from reevaluate.evaluation_checks(name, seen, root=root)

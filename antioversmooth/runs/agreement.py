@@ -1,7 +1,7 @@
 """Compares `result.json` with what it was made from: the spec, the attempts and the metrics.
 
-Every value of a result is derived here, or in `reporting.sharing.verify` from other sources (the
-model, the files of weights, the data), or has its reason in `NOT_DERIVABLE`.
+Every value of a result is derived here, or in `reporting.sharing.run_checks` from other sources
+(the model, the files of weights, the data), or has its reason in `NOT_DERIVABLE`.
 """
 
 from __future__ import annotations

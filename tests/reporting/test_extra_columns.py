@@ -15,7 +15,7 @@ from antioversmooth.config.table import EXTRA_COLUMNS
 from antioversmooth.errors import SpecError
 from antioversmooth.reporting.rendering import csv_file, markdown
 from antioversmooth.reporting.sharing import verify
-from antioversmooth.reporting.sharing.verify import Verdict
+from antioversmooth.reporting.sharing.checks import Verdict
 from antioversmooth.reporting.table import tables
 from antioversmooth.reporting.table.columns import COLUMNS
 from antioversmooth.runs import journal

@@ -14,7 +14,7 @@ from antioversmooth import cli
 from antioversmooth.orchestration.monitor.status import statuses
 from antioversmooth.reporting.rendering.terminal import show_statuses
 from antioversmooth.reporting.sharing import verify
-from antioversmooth.reporting.sharing.verify import Verdict
+from antioversmooth.reporting.sharing.checks import Verdict
 from antioversmooth.reporting.table import document, tables
 from antioversmooth.runs import Run, RunRecord, RunState
 from antioversmooth.spec import Request, load_experiment

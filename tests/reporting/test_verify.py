@@ -21,7 +21,7 @@ from antioversmooth.datasets.current import CurrentData
 from antioversmooth.datasets.layouts.packaged import PACKAGED
 from antioversmooth.errors import UserError
 from antioversmooth.reporting.sharing import report, verify
-from antioversmooth.reporting.sharing.verify import Check, Verdict
+from antioversmooth.reporting.sharing.checks import Check, Verdict
 from antioversmooth.reporting.table import tables
 from antioversmooth.reporting.table.columns import columns_of
 from antioversmooth.runs import jobs, journal

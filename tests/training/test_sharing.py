@@ -13,9 +13,10 @@ import pytest
 from antioversmooth import files
 from antioversmooth.config import Table, TableRow
 from antioversmooth.reporting.sharing import bundle, verify
+from antioversmooth.reporting.sharing.checks import Verdict
 from antioversmooth.reporting.sharing.reevaluate import evaluation_checks
 from antioversmooth.reporting.sharing.unbundle import import_bundle
-from antioversmooth.reporting.sharing.verify import RowReport, Verdict
+from antioversmooth.reporting.sharing.verify import RowReport
 from antioversmooth.reporting.table import document
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run, journal

@@ -17,7 +17,7 @@ from typing import Any
 
 from antioversmooth import files
 from antioversmooth.errors import DataError
-from antioversmooth.reporting.sharing.verify import Check, Verdict
+from antioversmooth.reporting.sharing.checks import Check, Verdict
 from antioversmooth.reporting.table.observe import Observation
 from antioversmooth.runs import Run, recorded_data
 from antioversmooth.runs.metrics import EMA_TOP1, EMA_TOP5, VAL_LOSS, VAL_TOP1, VAL_TOP5

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from antioversmooth.errors import and_more
-from antioversmooth.reporting.sharing.verify import Check, RowReport, Verdict
+from antioversmooth.reporting.sharing.checks import Check, Verdict
+from antioversmooth.reporting.sharing.verify import RowReport
 from antioversmooth.reporting.table.document import Document
 
 ORDER = (

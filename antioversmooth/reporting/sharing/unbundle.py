@@ -24,9 +24,10 @@ from typing import IO, Any
 from antioversmooth import files, runs
 from antioversmooth.constraints import NAME, PROFILE
 from antioversmooth.errors import ResultError, UserError
-from antioversmooth.reporting.sharing import verify
+from antioversmooth.reporting.sharing.checks import Verdict
 from antioversmooth.reporting.sharing.content import FORMAT, MANIFEST, NAMES, run_path
 from antioversmooth.reporting.sharing.records import Snapshots, compare_records
+from antioversmooth.reporting.sharing.run_checks import result_checks
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.runs import Run
 from antioversmooth.runs.directory import IMPORTED
@@ -260,8 +261,8 @@ def problems(entry: Entry, directory: Path, snapshots: Snapshots) -> Iterator[ob
         yield f"has no result ({seen.problem or seen.state.value})"
         return
     facts = compare_records(seen, snapshots)
-    for check in verify.result_checks(f"seed {run.seed}", seen, facts):
-        if check.verdict is verify.Verdict.differs:
+    for check in result_checks(f"seed {run.seed}", seen, facts):
+        if check.verdict is Verdict.differs:
             yield check
     final = seen.result["checkpoint"] or {}
     name = f"checkpoints/{final.get('file')}"

@@ -2,70 +2,32 @@
 
 The runs of a row are found by the ids in the table, not by the current spec of the row. So a table
 can be verified years later, and by another group that has imported the runs. A run is also checked
-against itself: `result.json` against the spec, the journals and the model that it was made from,
-and its files against their recorded checksums. A value that nothing else tells is named as such.
+against itself. A value that nothing else tells is named as such.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from antioversmooth import files
-from antioversmooth.config import Experiment, PaperValue, Table, TableRow
+from antioversmooth.config import PaperValue, Table, TableRow
 from antioversmooth.errors import ResultError, UserError
-from antioversmooth.reporting.sharing.content import NAMES
+from antioversmooth.reporting.sharing.checks import Check, Verdict, compare
 from antioversmooth.reporting.sharing.records import SINGLE, Fact, Snapshots, compare_records
+from antioversmooth.reporting.sharing.run_checks import run_checks
 from antioversmooth.reporting.table import captions
 from antioversmooth.reporting.table import document as documents
 from antioversmooth.reporting.table.aggregate import aggregate
 from antioversmooth.reporting.table.columns import COLUMNS, Row, columns_of, stated
 from antioversmooth.reporting.table.document import Document
-from antioversmooth.reporting.table.observe import Observation, imported_files, observe
-from antioversmooth.runs import Run, agreement, to_json
-from antioversmooth.runs.agreement import Derived, equal, shortened
-from antioversmooth.runs.attempts import in_lineage
+from antioversmooth.reporting.table.observe import Observation, observe
+from antioversmooth.runs import Run, agreement
 from antioversmooth.runs.result import RESULT
 from antioversmooth.spec.changes import contradictions
-
-
-class Verdict(Enum):
-    """The outcome of a check, the worst first."""
-
-    differs = "differs"
-    """The runs have another value."""
-    foreign = "foreign"
-    """The run that was found is not the table's: its spec was edited, or its identity differs."""
-    gone = "gone"
-    """The source of the value is not here: the runs, a file of a run, or its data."""
-    confirmed = "confirmed"
-    underivable = "not derivable"
-    """Nothing but the value itself tells it."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One committed value, or one file of a run, and the outcome."""
-
-    key: str
-    """In the row of the JSON: top1.mean, seeds[0].result.parameters; or the checked part of a
-    run."""
-    verdict: Verdict
-    committed: Any = None
-    derived: Any = None
-    reason: str = ""
-    """The difference, or the missing thing; empty where the value is confirmed."""
-    absent_run: bool = False
-    """Whether the reason is about the whole run, which other values come from, too."""
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -410,21 +372,9 @@ def _value_checks(key: str, committed: Any, derived: Any, absence: Check | None)
             else:
                 yield from _value_checks(f"{key}.{name}", value, inner.get(name), absence)
     elif absence is None:
-        yield _compare(key, committed, derived, "{} in the table, {} by its runs")
+        yield compare(key, committed, derived, "{} in the table, {} by its runs")
     elif committed is not None:
         yield replace(absence, key=key, committed=committed)
-
-
-def _compare(key: str, committed: Any, derived: Any, difference: str) -> Check:
-    """The check of two values.
-
-    Args:
-        difference: Reason where they differ, with the places of both.
-    """
-    if equal(committed, derived):
-        return Check(key, Verdict.confirmed, committed, derived)
-    reason = difference.format(shortened(committed), shortened(derived))
-    return Check(key, Verdict.differs, committed, derived, reason)
 
 
 NO_SPEC = "the spec of the table is not here"
@@ -445,7 +395,7 @@ def _spec_checks(
         return
     difference = "{} in the table, {} in its spec"
     for key in ("group", "label", "experiment", "baseline"):
-        yield _compare(key, row[key], getattr(same[0], key), difference)
+        yield compare(key, row[key], getattr(same[0], key), difference)
     for seed in seeds:
         if seed.seen:
             yield from _override_checks(same[0].overrides, seed.seen.run)
@@ -453,7 +403,7 @@ def _spec_checks(
     specified = {**stated(paper), "footnote": derived["paper"]["footnote"]} if paper else {}
     for key in {**(row["paper"] or {}), **specified}:
         committed = (row["paper"] or {}).get(key)
-        yield _compare(f"paper.{key}", committed, specified.get(key), difference)
+        yield compare(f"paper.{key}", committed, specified.get(key), difference)
 
 
 def _key(row: TableRow) -> tuple[str | None, str, str]:
@@ -497,7 +447,7 @@ def _table_checks(
             yield from _value_checks(key, document[key], again.get(key), None)
     if unknown == NOT_BEGUN and all_seeds:
         complete, difference = document.get("complete"), "{} in the table, {} by its rows"
-        yield _compare("complete", complete, False, difference)
+        yield compare("complete", complete, False, difference)
     for key in (key for key in again if key not in document):
         # the first tables have no format, and no figures
         verdict = Verdict.underivable if _is_older(document) else Verdict.differs
@@ -522,114 +472,11 @@ def _note_checks(
     yield from _value_checks("notes", lasting, again, None)
 
 
-# -- a run against itself --------------------------------------------------------------------------
-
-
-FROM_WEIGHTS = "figures draw it; `analyze` measures it again from the weights"
-"""Why an analysis is not derivable."""
-
-
 def _run_checks(seed: _Seed, checkpoints: bool, more_checks: RunCheck | None) -> Iterator[Check]:
     name = f"seed {seed.values['seed']}"
     if seed.seen and seed.seen.result is not None:
-        experiment = seed.seen.run.experiment
-        yield from result_checks(name, seed.seen, seed.facts, _model_values(experiment))
-        yield from _file_checks(name, seed.seen.run, checkpoints)
-        if (seed.seen.run.dir / "analysis" / "analysis.json").exists():
-            yield Check(f"{name}: analysis", Verdict.underivable, reason=FROM_WEIGHTS)
+        yield from run_checks(name, seed.seen, seed.facts, checkpoints=checkpoints)
         yield from more_checks(name, seed.seen) if more_checks else ()
     elif seed.seen and seed.values["result"] is not None:
         reason = seed.seen.problem or f"the run is {seed.seen.state.value}"
         yield Check(f"{name}: result.json", Verdict.differs, reason=reason)
-
-
-def result_checks(
-    name: str,
-    seen: Observation,
-    facts: Sequence[Fact],
-    more: Mapping[str, Derived] | None = None,
-) -> Iterator[Check]:
-    """Checks of the `result.json` of a done run against the files that it was made from, and of
-    these against each other.
-
-    Args:
-        name: Begins the keys: seed 0.
-        facts: See `compare_records`.
-        more: Further values of the result that were derived, by their paths in it.
-    """
-    assert seen.result is not None
-    run, record = seen.run, seen.record
-    # read here and not kept by the record: those of ten thousand runs take gigabytes
-    metrics = record.parse_metrics()
-    try:
-        valid = in_lineage(metrics, seen.attempts)
-        derived = agreement.derive(run.experiment, run.seed, seen.attempts, valid)
-    except (ResultError, KeyError, TypeError, ValueError) as err:
-        reason = f"is not the journal of a run: {err!r}"
-        yield Check(f"{name}: metrics.jsonl", Verdict.differs, reason=reason)
-        return
-    derived |= {**_data_values(record.provenance), **(more or {})}
-    for comparison in agreement.compare(seen.result, derived):
-        value = comparison.derived.value
-        shown = value if comparison.derived.is_exact else str(value)
-        key, agrees = f"{name}: {comparison.path}", comparison.agrees
-        verdict, reason = Verdict.confirmed, ""
-        if not agrees:
-            verdict, reason = Verdict.differs, str(comparison)
-        yield Check(key, verdict, comparison.recorded, shown, reason)
-    for path in agreement.paths(seen.result):
-        if not agreement.is_within(path, {"id", "checkpoint", *derived}):
-            reason = agreement.NOT_DERIVABLE.get(path, "no other file of the run has it")
-            yield Check(f"{name}: {path}", Verdict.underivable, reason=reason)
-    for problem in agreement.journal_problems(run.experiment, seen.attempts, metrics):
-        yield Check(f"{name}: journals", Verdict.differs, reason=problem)
-    for fact in facts:
-        for problem in fact.problems:
-            yield Check(f"{name}: {fact.name}", Verdict.differs, reason=problem)
-
-
-def _data_values(provenance: Mapping[str, Any]) -> dict[str, Derived]:
-    """Values of `provenance.json` about the data, by their paths in a result."""
-    data = provenance.get("data")
-    found = data if isinstance(data, dict) else {}
-    return {f"data.{key}": Derived(value, "provenance.json") for key, value in found.items()}
-
-
-def _model_values(experiment: Experiment) -> dict[str, Derived]:
-    """Size and cost of the model of a spec, which is built for it without weights."""
-    model, data = experiment.model, experiment.data
-    key = json.dumps([to_json(model), data.num_classes, data.in_channels])
-    if key not in _measured:
-        # imports torch
-        from antioversmooth.models.measure import measure_spec
-
-        _measured[key] = measure_spec(experiment)
-    parameters, gmacs = _measured[key]
-    source = "the model of spec.yaml"
-    return {"parameters": Derived(parameters, source), "gmacs": Derived(gmacs, source)}
-
-
-_measured: dict[str, tuple[int, float]] = {}
-"""By the spec of the model: rows share models."""
-
-
-def _file_checks(name: str, run: Run, checkpoints: bool) -> Iterator[Check]:
-    """Checks of files against their recorded checksums."""
-    difference = "sha256 {0:.12} is recorded, the file has {1:.12}"
-    for file, expected in _checksums(run).items():
-        path, key = run.dir / file, f"{name}: {file}"
-        if file.endswith(".pt") and not checkpoints:
-            yield Check(key, Verdict.underivable, expected, reason="weights were not to be read")
-        elif path.is_file():
-            yield _compare(key, expected, files.sha256(path), difference)
-        else:
-            yield Check(key, Verdict.gone, expected, reason="the file is not there")
-
-
-def _checksums(run: Run) -> dict[str, str]:
-    """The recorded checksums of the final weights, and of all files that came in a bundle."""
-    imported = imported_files(run).items()
-    recorded = {name: checksum for name, checksum in imported if NAMES.fullmatch(name)}
-    if final := (run.result() or {}).get("checkpoint"):
-        recorded[f"checkpoints/{Path(str(final.get('file'))).name}"] = str(final.get("sha256"))
-    return recorded
