@@ -23,7 +23,7 @@ from antioversmooth.errors import did_you_mean
 from antioversmooth.spec import fields
 from antioversmooth.spec.commandline import CommandLine
 from antioversmooth.spec.problems import Problem
-from antioversmooth.spec.source import Node, Source, exists
+from antioversmooth.spec.source import Node, Source, exists, shown
 
 _FORMS = "`schema`, `_self_`, `group: option`, `override group: option` or `/path/to/file@_here_`"
 
@@ -166,7 +166,7 @@ class _Walker:
         elif path in chain:
             self.refuse(chosen, f"{relative}.yaml would be part of itself", "defaults")
         elif (goes := self.package(entry, path, home, package)) and goes[0] not in sections:
-            hint = did_you_mean(goes[0], sections)
+            hint = self.head_of_others(path) or did_you_mean(goes[0], sections)
             message = f"its keys would go to `{'.'.join(goes)}`, which a row does not have; {hint}"
             self.refuse(chosen, message, "defaults")
         else:
@@ -201,6 +201,14 @@ class _Walker:
         if said == "_global_":
             return ()
         return tuple(said.split(".")) if said else tuple(part for part in home.split("/") if part)
+
+    def head_of_others(self, path: Path) -> str:
+        """The line that a file lacks and all others of its folder begin with; empty: no such."""
+        if self.read(path).package:
+            return ""
+        others = {self.read(one).package for one in path.parent.glob("*.yaml") if one != path}
+        package = others.pop() if len(others) == 1 else None
+        return f"begin {shown(path)} with the line `# @package {package}`" if package else ""
 
     def not_found(self, relative: str) -> str:
         group, _, _ = relative.partition("/")

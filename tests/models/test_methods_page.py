@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import importlib
+import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,6 +61,35 @@ def test_the_example_has_its_option_and_is_removed_at_zero(
     before = [type(module) for module in model.modules()]
     remove_method(add_method(model, "valueskip"))
     assert [type(module) for module in model.modules()] == before
+
+
+ROW_OF_THE_EXAMPLE = """
+from pathlib import Path
+from antioversmooth import spec
+
+for profile in ("imagenet", "mini"):
+    path = Path("experiments/deit_s12_valueskip.yaml")
+    row = spec.load_experiment(path, [f"profile={profile}"])
+    print(row.model.method, row.model.method_options)
+"""
+
+
+def test_the_files_of_the_example_are_a_row(tmp_path: Path) -> None:
+    """In a copy of package and experiments: methods are found when the package is imported."""
+    for folder in ("antioversmooth", "experiments"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder)
+    _, module, *_ = PAGE.split("```python\n")
+    _, method, row = PAGE.split("```yaml\n")
+    for path, text in (
+        ("antioversmooth/methods/valueskip.py", module),
+        ("experiments/method/valueskip.yaml", method),
+        ("experiments/deit_s12_valueskip.yaml", row),
+    ):
+        (tmp_path / path).write_text(text.partition("```")[0])
+    command = [sys.executable, "-c", ROW_OF_THE_EXAMPLE]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.stdout.splitlines() == ["valueskip {'factor': 1.0}"] * 2, ended.stderr
 
 
 def test_every_kind_of_method_is_on_the_page() -> None:

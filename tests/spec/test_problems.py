@@ -92,3 +92,12 @@ def test_of_many_names_only_the_nearest_are_told() -> None:
     assert told.startswith("there are 41, nearest to it momentum, ")
     assert told.count(",") == 4
     assert there_are(["a", "b"], "moment") == "there are a, b"
+
+
+def test_a_file_without_the_first_line_of_the_others_in_its_folder_is_told_that_line(
+    copy: Path,
+) -> None:
+    (copy / "method" / "mine.yaml").write_text("method: gfsa\n")
+    said = r"begin .*method/mine\.yaml with the line `# @package model`"
+    with pytest.raises(SpecError, match=said):
+        spec.load([copy / "deit_s12.yaml"], ["method=mine"])
