@@ -23,6 +23,8 @@ from antioversmooth.spec.source import shown
 from antioversmooth.text import one_line
 
 WIDTH = 100
+_CONTINUED = r"(?:#(?! [A-Z]\w*: ).*\n)*"
+"""The further lines of an entry in a row's first comment, up to the next entry, as `# Cost: `."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +79,9 @@ def draft(name: str, origin: Path, data: OwnData | None = None) -> Path:
 def _renamed(text: str, old: str, new: str) -> str:
     """The text with another name, and without the number that the old row expects."""
     text = text.replace(f"experiments/{old}.yaml", f"experiments/{new}.yaml")
-    text = re.sub(r"\A# .*", f"# {new}: {old}, changed", text)
-    expected = f"# Expected: no number is known; see {old} for the row it started from"
-    text = re.sub(r"^# Expected: .*", expected, text, flags=re.M)
+    text = re.sub(rf"\A# .*\n{_CONTINUED}", f"# {new}: {old}, changed\n", text)
+    expected = f"# Expected: no number is known; see {old} for the row it started from\n"
+    text = re.sub(rf"^# Expected: .*\n{_CONTINUED}", expected, text, flags=re.M)
     return re.sub(r"^title: .*", f'title: "{new}"', text, flags=re.M)
 
 
@@ -105,8 +107,8 @@ def _on_data(text: str, origin: Path, name: str, data: OwnData) -> str:
     text, count = re.subn(r"^  - data: .*", f"  - data: {data.name}", text, flags=re.M)
     if not count:
         raise SpecError("its defaults name no data; start from another row", where=shown(origin))
-    cost = "# Cost: the same command with --dry-run says it"
-    text = re.sub(r"^# Cost: .*", cost, text, flags=re.M)
+    cost = "# Cost: the same command with --dry-run says it\n"
+    text = re.sub(rf"^# Cost: .*\n{_CONTINUED}", cost, text, flags=re.M)
     # the row's own program: launch.py, or that of an installed package
     head = rf"# Run: \1 experiments/{name}.yaml --seeds 0,1,2\n"
     text = re.sub(r"^# Run: (.*?) experiments/.*\n(?:#   .*\n)*", head, text, flags=re.M)

@@ -31,6 +31,15 @@ def test_its_head_claims_no_number_and_shows_its_own_command(copy: Path) -> None
     ]
 
 
+def test_the_head_of_no_new_row_keeps_the_further_lines_of_what_it_replaces(copy: Path) -> None:
+    kept = ("# Expected: no number is known; see ", "# Cost: ", "# Run: ", "#      ", "# Weights: ")
+    for origin in sorted(copy.glob("*.yaml")):
+        first, *rest = draft("mine", origin).read_text().split("defaults:")[0].splitlines()
+        assert first == f"# mine: {origin.stem}, changed"
+        assert all(line.startswith(kept) for line in rest), (origin.stem, rest)
+        (copy / "mine.yaml").unlink()
+
+
 def test_a_row_that_is_there_stays_as_it_is(copy: Path) -> None:
     before = (copy / "deit_s24.yaml").read_bytes()
     with pytest.raises(SpecError, match=r"deit_s24\.yaml: there is a row of that name already"):
