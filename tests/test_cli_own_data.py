@@ -86,6 +86,7 @@ def test_odd_data_gets_warnings(project: Path, capsys: pytest.CaptureFixture[str
         draw(train / "cross" / f"{seed}.jpg", 2, seed)
     shutil.copy(train / "ring" / "0.jpg", val / "ring" / "copy.jpg")
     shutil.copy(train / "ring" / "1.jpg", train / "circle" / "copy.jpg")
+    shutil.copy(train / "ring" / "1.jpg", train / "circle" / "another.jpg")
     (train / "ring" / "empty.jpg").touch()
     Image.open(train / "ring" / "2.jpg").convert("L").save(train / "ring" / "2.jpg")
     draw(train / "square" / "tiny.jpg", 0, 950, side=24)
@@ -101,7 +102,7 @@ def test_odd_data_gets_warnings(project: Path, capsys: pytest.CaptureFixture[str
         "unbalanced: 10 training images of cross, 1 of bar; a model that always answers cross has",
         "15 validation images: one of them is 6.7 points",
         "1 image is in both splits, to the pixel: val/ring/copy.jpg = train/ring/0.jpg",
-        "1 image is in two classes: train/circle/copy.jpg = train/ring/1.jpg",
+        "1 image is in two classes: train/circle/another.jpg = train/ring/1.jpg",
         "1 image cannot be read: train/ring/empty.jpg (",
         "are grey",
         "1 image has a side below 32 pixels: train/square/tiny.jpg",

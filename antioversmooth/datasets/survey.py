@@ -137,7 +137,7 @@ class Survey:
             same[image.digest].append(image)
         doubtful = [found for found in same.values() if len({one.label for one in found}) > 1]
         if doubtful:
-            names = [" = ".join(image.name for image in found[:2]) for found in doubtful]
+            names = [" = ".join(_names_by_class(found)[:2]) for found in doubtful]
             count = _images(len(doubtful), "is", "are")
             yield f"{count} in two classes: {and_more(names, EXAMPLES)}"
 
@@ -172,6 +172,14 @@ class Survey:
                 f"most images are small (median short side {side:.0f} pixels), and models of 224"
                 " pixels enlarge them; model.image_size sets another size"
             )
+
+
+def _names_by_class(images: Sequence[Seen]) -> list[str]:
+    """The name of the first image of each class."""
+    first: dict[int, str] = {}
+    for image in images:
+        first.setdefault(image.label, image.name)
+    return list(first.values())
 
 
 def _images(count: int, one: str = "", more: str = "") -> str:
