@@ -97,7 +97,7 @@ def test_odd_data_gets_warnings(project: Path, capsys: pytest.CaptureFixture[str
     warnings = content["warnings"]
     assert isinstance(warnings, list)
     for part in (
-        "other: in one split alone, and left out by data.classes",
+        "other: not in both splits, and left out by data.classes",
         "one training image of bar",
         "unbalanced: 10 training images of cross, 1 of bar; a model that always answers cross has",
         "15 validation images: one of them is 6.7 points",

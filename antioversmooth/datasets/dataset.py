@@ -297,6 +297,9 @@ def _scan(config: DataConfig, splits: Sequence[str]) -> tuple[cache.Arrays, list
     scanned = {split: _chosen(config, *SCANS[config.source](config, split)) for split in splits}
     classes = scanned["val"][0]
     images = {split: scanned[split][1] for split in splits}
+    if config.source is DataSource.image_folder:
+        for names, listed, _ in scanned.values():
+            folder.require_images(names, listed)
     _check_same_classes(config, {split: found[0] for split, found in scanned.items()}, images)
     arrays: cache.Arrays = {
         "classes": encode_names(classes),

@@ -125,7 +125,7 @@ def open_recognised(config: DataConfig) -> tuple[DataConfig, ImageDataset, list[
         config = replace(config, num_classes=len(classes), classes=classes)
         dataset = open_unchecked(config)
         warnings.append(
-            f"{and_more(left_out, 5)}: in one split alone, and left out by data.classes; add images"
+            f"{and_more(left_out, 5)}: not in both splits, and left out by data.classes; add images"
             " to the other split, or accept that these are no classes of the data set"
         )
     if len(dataset.classes) < 2:
@@ -170,12 +170,14 @@ def _unused_splits(config: DataConfig) -> Iterator[str]:
 
 
 def _classes_of_both(config: DataConfig) -> tuple[list[str], list[str]]:
-    """Names of the classes with images in both splits, and of those with images in one alone."""
-    splits = []
+    """Names of the classes with images in both splits, and of the others."""
+    names, of_splits = set[str](), []
     for split in ("train", "val"):
         classes, images, _ = SCANS[config.source](config, split)
-        splits.append({classes[label] for label in np.unique(images.labels).tolist()})
-    return sorted(splits[0] & splits[1]), sorted(splits[0] ^ splits[1])
+        names.update(classes)
+        of_splits.append({classes[label] for label in np.unique(images.labels).tolist()})
+    both = of_splits[0] & of_splits[1]
+    return sorted(both), sorted(names - both)
 
 
 # -- layouts ---------------------------------------------------------------------------------------

@@ -106,7 +106,19 @@ def test_classes_of_one_split_alone_are_left_out_with_a_warning(tmp_path: Path) 
     config, dataset, (warning,) = open_recognised(recognise(tmp_path))
     assert (config.classes, list(dataset.classes)) == (["ash", "cedar"], ["ash", "cedar"])
     assert config.num_classes == 2
-    assert warning.startswith("beech, birch: in one split alone")
+    assert warning.startswith("beech, birch: not in both splits")
+
+
+@pytest.mark.parametrize("splits", [["train"], ["val"], ["train", "val"]])
+def test_a_class_folder_without_images_is_left_out_with_a_warning(
+    tmp_path: Path, splits: list[str]
+) -> None:
+    write(write(tmp_path, "train", "train"), "val", "val")
+    for split in splits:
+        (tmp_path / split / "zed").mkdir()
+    config, dataset, (warning,) = open_recognised(recognise(tmp_path))
+    assert config.classes == list(dataset.classes) == ["ash", "birch", "cedar"]
+    assert warning.startswith("zed: not in both splits")
 
 
 @pytest.mark.parametrize(

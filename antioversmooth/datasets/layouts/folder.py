@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
     The order is that of torchvision's ImageFolder. Each folder is read once; no file is opened.
 
     Raises:
-        DataError: There is no such folder, or a class is empty.
+        DataError: There is no such folder, or it has no class folders.
     """
     root = Path(config.root or "")
     tops = {name: root / (getattr(config, name) or name) for name in dict.fromkeys((split, "val"))}
@@ -39,17 +39,11 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
             f"{walk.top} has no class folders; images lie in {walk.top}/<class>/*"
             f"{walk.passed_over.note()}"
         )
-    names, labels, empty = [], [], []
+    names, labels = [], []
     for label, name in enumerate(classes):
         found = list(walk.images(name))
         names += found
         labels += [label] * len(found)
-        empty += [] if found else [name]
-    if empty:
-        raise DataError(
-            f"{walk.top}: no image in {len(empty)} class folder(s): {', '.join(empty[:5])}; images"
-            f" end in {', '.join(EXTENSIONS)}{walk.passed_over.note()}"
-        )
     images = FileImages(
         walk.top,
         encode_names(names),
@@ -57,6 +51,18 @@ def scan_split(config: DataConfig, split: str) -> tuple[list[str], FileImages, l
         passed_over=walk.passed_over,
     )
     return classes, images, walk.depends_on
+
+
+def require_images(classes: Sequence[str], images: FileImages) -> None:
+    """Raises DataError where a class folder is empty."""
+    found = set(np.unique(images.labels).tolist())
+    empty = [name for label, name in enumerate(classes) if label not in found]
+    if empty:
+        raise DataError(
+            f"{images.root}: no image in {len(empty)} class folder(s): {', '.join(empty[:5])};"
+            f" images end in {', '.join(EXTENSIONS)}; remove the folders, or list the other classes"
+            f" in data.classes{images.passed_over.note()}"
+        )
 
 
 class _Walk:
