@@ -13,7 +13,7 @@ import safetensors.torch
 import timm
 import yaml
 from drawn_images import CLASSES, draw
-from PIL import Image
+from PIL import ExifTags, Image
 
 from antioversmooth import cli, spec
 from antioversmooth.cli.main import launch as start
@@ -90,6 +90,11 @@ def test_odd_data_gets_warnings(project: Path, capsys: pytest.CaptureFixture[str
     (train / "ring" / "empty.jpg").touch()
     Image.open(train / "ring" / "2.jpg").convert("L").save(train / "ring" / "2.jpg")
     draw(train / "square" / "tiny.jpg", 0, 950, side=24)
+    exif = Image.Exif()
+    for number, orientation in ((3, 6), (4, 1)):
+        exif[ExifTags.Base.Orientation] = orientation
+        path = train / "ring" / f"{number}.jpg"
+        Image.open(path).save(path, exif=exif)
     (train / "ring" / "photo.heic").touch()
     (val / "other").mkdir()
     draw(val / "other" / "1.jpg", 3, 960)
@@ -105,6 +110,7 @@ def test_odd_data_gets_warnings(project: Path, capsys: pytest.CaptureFixture[str
         "1 image is in two classes: train/circle/another.jpg = train/ring/1.jpg",
         "1 image cannot be read: train/ring/empty.jpg (",
         "are grey",
+        "1 image has an EXIF orientation, which is not applied: train/ring/3.jpg; to have",
         "1 image has a side below 32 pixels: train/square/tiny.jpg",
         "most images are small (median short side 40 pixels)",
         "passed over: 1 .heic (train/ring/photo.heic)",

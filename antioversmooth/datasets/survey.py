@@ -39,6 +39,8 @@ class Seen:
     height: int = 0
     grey: bool = False
     """Whether all its channels are equal."""
+    turned: bool = False
+    """Whether it has an EXIF orientation that is not applied."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Survey:
             self._in_two_classes,
             self._damaged_images,
             self._grey_images,
+            self._turned_images,
             self._small_images,
         )
         return [sentence for check in checks for sentence in check()]
@@ -157,6 +160,15 @@ class Survey:
                 "all images" if not grey[False] else f"{grey[True]:,} of {grey.total():,} images"
             )
             yield f"{which} are grey; they are read as three equal channels"
+
+    def _turned_images(self) -> Iterator[str]:
+        turned = [image.name for image in self.decoded if image.turned]
+        if turned:
+            yield (
+                f"{_images(len(turned), 'has', 'have')} an EXIF orientation, which is not applied:"
+                f" {and_more(turned, EXAMPLES)}; to have them upright, rotate the files, as"
+                " `mogrify -auto-orient` of ImageMagick does"
+            )
 
     def _small_images(self) -> Iterator[str]:
         tiny = [one for one in self.decoded if min(one.width, one.height) < TINY]

@@ -16,7 +16,7 @@ from antioversmooth.datasets.dataset import ImageDataset
 from antioversmooth.datasets.images import Images
 from antioversmooth.datasets.survey import Seen, Survey
 from antioversmooth.errors import DataError
-from antioversmooth.training.data.decoding import open_image
+from antioversmooth.training.data.decoding import is_turned, open_image
 from antioversmooth.training.data.workers import NOT_OF_AN_IMAGE, start_worker
 
 MOST = 20_000
@@ -101,6 +101,13 @@ class _Reading(Dataset[_Read]):
         levels = pixels.to(torch.float64).flatten(1) / 255
         moments = torch.stack([levels.mean(dim=1), (levels**2).mean(dim=1)])
         seen = Seen(
-            self.split, name, label, "", digest.digest(), width=width, height=height, grey=grey
+            self.split,
+            name,
+            label,
+            digest=digest.digest(),
+            width=width,
+            height=height,
+            grey=grey,
+            turned=is_turned(self.images, index),
         )
         return _Read(seen, moments)

@@ -8,6 +8,7 @@ Images of 16-bit grey are scaled to 8 bits.
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from antioversmooth.datasets.decoded import DecodedImages
@@ -123,6 +124,26 @@ def kind_of(content: bytes) -> str:
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return f"{image.format} {image.mode}"
+
+
+def is_turned(images: Images, index: int) -> bool:
+    """Whether an image has an EXIF orientation that decoding does not apply."""
+    if isinstance(images, ArrayImages | DecodedImages):
+        return False
+    return _orientation(images.read(index)) in range(2, 9)
+
+
+def _orientation(content: bytes) -> object:
+    """The EXIF orientation of a file; None where it has none, or Pillow applies it itself."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                found = image.getexif().get(ExifTags.Base.Orientation)
+                return None if image.format == "TIFF" else found
+        except (SyntaxError, ValueError, OSError, struct.error):
+            # broken EXIF data beside intact pixels
+            return None
 
 
 def _decode_jpeg(content: bytes) -> npt.NDArray[np.uint8] | None:
