@@ -185,9 +185,13 @@ def test_a_row_on_few_images_is_fine_tuned_with_values_of_its_size(project: Path
     assert "profile=mini" not in text
 
 
-def test_a_row_from_scratch_keeps_its_recipe_at_another_batch(project: Path) -> None:
+def test_a_row_from_scratch_keeps_its_recipe_at_another_batch(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli.main(["data", "My Shapes"]) == 0
     new("mine", "deit_s24_attnscale", "--from-scratch")
+    few = "tens of thousands of images, and my_shapes has 42 for training"
+    assert few in capsys.readouterr().err
     row = spec.load_experiment(project / "experiments" / "mine.yaml")
     before = spec.load_experiment(project / "experiments" / "deit_s24_attnscale.yaml")
     assert row.recipe.init_from is None

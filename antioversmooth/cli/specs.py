@@ -22,6 +22,7 @@ from antioversmooth.orchestration import devices
 from antioversmooth.project import find_root, find_spec, make_project
 from antioversmooth.spec import load_experiment
 from antioversmooth.spec.draft import OwnData, draft
+from antioversmooth.spec.fitting import SMALL
 from antioversmooth.spec.public_weights import is_downloaded
 from antioversmooth.spec.schema import json_schema
 from antioversmooth.text import one_line, open_console
@@ -208,7 +209,15 @@ def new_command(args: Namespace) -> int:
     path = draft(args.name, find_spec(args.origin, find_root()), data)
     print_json({"written": str(path)}) if args.json else print(path)
     if data:
-        _report_weights(load_experiment(path).recipe.init_from)
+        row = load_experiment(path)
+        _report_weights(row.recipe.init_from)
+        if data.from_scratch and row.data.num_train < SMALL:
+            print(
+                f"It starts from random weights, which is for tens of thousands of images, and"
+                f" {data.name} has {row.data.num_train:,} for training: a transformer learns little"
+                " from so few. Without --from-scratch a row is fine-tuned from public weights.",
+                file=sys.stderr,
+            )
     return OK
 
 

@@ -29,7 +29,8 @@ EPOCHS = (10, 100)
 LR, LR_BATCH = 5.0e-5, 64
 """Peak learning rate of fine-tuning at a batch; at others by the square-root rule."""
 SMALL = 10_000
-"""Training images below which fine-tuning only crops and flips."""
+"""Training images below which fine-tuning only crops and flips, and a training from scratch learns
+little."""
 REACH = 3.75
 """Sum of the learning rates of the released code's fine-tuning of CaiT, over its 300,000 steps."""
 LARGEST_METHOD_LR = 0.03
