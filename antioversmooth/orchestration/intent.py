@@ -45,6 +45,8 @@ def write_intent(
         "snapshot": snapshot.id,
         "snapshot_path": str(snapshot.path),
         "tables": list(tables),
+        # a done run whose spec has another one is not counted: `Run.require_own_spec`
+        "spec": files.sha256(run.dir / "spec.yaml"),
     }
     journal.append(run.dir / "intents.jsonl", intent)
     files.write_json(run.dir / "intent.json", intent)

@@ -96,6 +96,8 @@ class Run:
     """The run whose final weights this one learns from."""
     files: dict[str, str] = field(default_factory=dict)
     """Checksums of the files that it takes weights from, by the field of the recipe."""
+    is_loaded: bool = field(default=False, compare=False)
+    """Whether the `spec.yaml` of its directory was read, and has its id."""
 
     @property
     def dependencies(self) -> list[Run]:
@@ -139,10 +141,13 @@ class Run:
             ResultError: It is torn, of another run, of another shape than a result, or contradicts
                 the metrics; or a journal cannot be read.
         """
-        if reason := self.unreadable_reason():
+        intent = files.read_mapping(self.dir / "intent.json")
+        if reason := self.unreadable_reason(intent):
             raise ResultError(reason)
         result = read_result(self.dir / "result.json", self.id)
         if result is not None:
+            if not self.is_loaded:
+                self.require_own_spec(intent, self.spec_checksum())
             attempts, records = self.attempts(), journal.read(self.metrics_path, holding=VAL_TOP1)
             epochs = epoch_records(in_lineage(records, attempts))
             require_agreement(result, self.experiment, self.seed, attempts, epochs, self.dir)
@@ -176,6 +181,28 @@ class Run:
             f"{self.dir / name} is of run {found[:8]}, not of {self.id[:8]}: the directory is a"
             " copy of another run's; move it away and launch again"
         )
+
+    def spec_checksum(self) -> str:
+        """sha256 in hex of `spec.yaml`; empty where it is not there."""
+        path = self.dir / "spec.yaml"
+        return files.sha256(path) if path.is_file() else ""
+
+    def require_own_spec(self, intent: Mapping[str, Any], checksum: str) -> None:
+        """Raises ResultError where `spec.yaml` was edited so that it is another run's.
+
+        A file with the checksum that the launch recorded is not read further; old versions
+        recorded none, and their files are not compared here.
+
+        Args:
+            intent: Content of intent.json.
+            checksum: See `spec_checksum`.
+        """
+        is_known = not checksum or intent.get("spec") in (None, checksum)
+        # a launch that was killed has written it with other values that do not identify a run
+        if not is_known and Run.load(self.dir).id != self.id:
+            raise ResultError(
+                f"{self.dir}/spec.yaml is that of another run than {self.id[:8]}; put it back"
+            )
 
     def invalid_result_reason(self) -> str:
         """Why the result of the run is invalid; empty where it is valid or absent."""
@@ -288,14 +315,18 @@ class Run:
         `runtime`. Itself before the first launch."""
         if not (self.dir / "intent.json").exists():
             return self
+        before = {"upstream": self.upstream, "teacher": self.teacher}
+        known = {role: run for role, run in before.items() if run is not None}
         try:
-            content, recorded, _ = read_spec(self.dir / "spec.yaml")
-        except ResultError:
+            content, recorded, science = read_spec(self.dir / "spec.yaml")
+            weights = weight_ids(recorded, known, content["files"])
+        except (ResultError, UserError):
             return self
-        if content["id"] != self.id:
+        if not content["id"] == self.id == identity(science, content["seed"], weights):
             return self
         cluster, runtime = recorded.cluster, recorded.runtime
-        return replace(self, experiment=replace(self.experiment, cluster=cluster, runtime=runtime))
+        launched = replace(self.experiment, cluster=cluster, runtime=runtime)
+        return replace(self, experiment=launched, is_loaded=True)
 
     def new_attempt(self) -> int:
         """Number of a fresh attempt, from 1; its log folder is made exclusively."""
@@ -344,7 +375,16 @@ class Run:
                 f" says {content['id'][:8]}; launch the spec again instead"
             )
         checksums = file_checksums(weights)
-        return cls(experiment, content["seed"], run_id, directory, files=checksums, **before)
+        return cls(
+            experiment,
+            content["seed"],
+            run_id,
+            directory,
+            before.get("upstream"),
+            before.get("teacher"),
+            checksums,
+            is_loaded=True,
+        )
 
 
 def _recorded_id(path: Path) -> str | None:

@@ -79,7 +79,8 @@ def _plan_seeds(
         run_id = identity(science, seed, weights)
         directory = folder / dir_name(seed, run_id)
         checksums = file_checksums(weights)
-        planned.append(Run(experiment, seed, run_id, directory, files=checksums, **own))
+        others = own.get("upstream"), own.get("teacher")
+        planned.append(Run(experiment, seed, run_id, directory, *others, checksums))
     return planned
 
 

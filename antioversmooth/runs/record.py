@@ -102,6 +102,8 @@ class RunRecord:
             result = read_result(self.run.dir / "result.json", self.run.id)
             if result is not None:
                 run = self.run
+                if not run.is_loaded:
+                    run.require_own_spec(self.intent, self.spec_checksum)
                 require_agreement(
                     result, run.experiment, run.seed, self.attempts, self.epochs, run.dir
                 )
@@ -224,6 +226,11 @@ class RunRecord:
     def provenance(self) -> Mapping[str, Any]:
         """Content of provenance.json; empty before the first attempt."""
         return read_mapping(self.run.dir / "provenance.json")
+
+    @cached_property
+    def spec_checksum(self) -> str:
+        """sha256 in hex of spec.yaml; empty where it is not there."""
+        return self.run.spec_checksum()
 
     @cached_property
     def launches(self) -> list[Record]:

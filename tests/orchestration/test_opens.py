@@ -44,7 +44,8 @@ def _journal_an_epoch(run: Run) -> None:
 
 @pytest.fixture
 def done(run: Run, begin_attempt: BeginAttempt) -> Run:
-    files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "local"})
+    intent = {"id": run.id, "backend": "local", "spec": files.sha256(run.dir / "spec.yaml")}
+    files.write_json(run.dir / "intent.json", intent)
     begin_attempt(run, "")
     _journal_an_epoch(run)
     write_end(run.attempts_path, 1, EndReason.completed, step=62)

@@ -200,6 +200,8 @@ class Lab:
         """
         code = {"commit": "c0ffee", "snapshot": snapshot}
         intent = {"id": run.id, "time": NOON, "backend": "local", "dirty": dirty, **code}
+        if (run.dir / "spec.yaml").exists():
+            intent["spec"] = files.sha256(run.dir / "spec.yaml")
         journal.append(run.dir / "intents.jsonl", intent)
         files.write_json(run.dir / "intent.json", intent)
         start = {"time": NOON, "attempt": attempt, "event": "start", "step": step}

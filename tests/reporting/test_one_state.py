@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
 from fabricated import Lab
 
 from antioversmooth import files
+from antioversmooth.errors import ResultError
 from antioversmooth.orchestration.backend import Outcome, stopped_outcome, untrusted_outcomes
 from antioversmooth.orchestration.monitor.explain import explain
 from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.monitor.status import statuses
+from antioversmooth.reporting.sharing import bundle
 from antioversmooth.reporting.table.aggregate import seed_state
 from antioversmooth.reporting.table.observe import observe
 from antioversmooth.reporting.tracking.mirror import mlflow_status
@@ -35,6 +38,14 @@ def edited(lab: Lab) -> Run:
     return run
 
 
+def with_another_spec(lab: Lab) -> Run:
+    """A done run whose spec.yaml was edited by hand."""
+    run = lab.finish(lab.run("wide"), 90.0)
+    path = run.dir / "spec.yaml"
+    path.write_text(path.read_text().replace("base_lr: 0.001", "base_lr: 0.002"))
+    return run
+
+
 def after_node_failure(lab: Lab) -> Run:
     run = lab.run("wide")
     lab.start(run, epochs=2)
@@ -52,6 +63,7 @@ def never_begun(lab: Lab) -> Run:
 CASES = [
     (without_result, RunState.stopped, "KILLED", "stopped e4/4"),
     (edited, RunState.failed, "FAILED", "failed"),
+    (with_another_spec, RunState.failed, "FAILED", "failed"),
     (after_node_failure, RunState.node_failure, "KILLED", "node failure e2/4"),
     (never_begun, RunState.missing, None, "missing"),
 ]
@@ -82,6 +94,30 @@ def test_a_launch_does_not_skip_a_run_with_an_edited_result_as_done(lab: Lab) ->
         "result.json says metrics.val/top1 = 99.0, metrics.jsonl 90.0"
         in run.invalid_result_reason()
     )
+
+
+def test_a_done_run_with_an_edited_spec_is_no_result_and_not_exported(lab: Lab) -> None:
+    run = with_another_spec(lab)
+    assert untrusted_outcomes(read_records([run])) == {run.id: Outcome.failed}
+    edited = f"spec.yaml was edited, or written by other code: its content has id (?!{run.id[:8]})"
+    with pytest.raises(ResultError, match=edited):
+        bundle.export([run], lab.root / "runs.tar")
+    # also where its id was edited alike
+    path = run.dir / "spec.yaml"
+    (other,) = re.findall(r"content has id (\w+)", run.invalid_result_reason())
+    planned = lab.request("recipe.base_lr=0.002").plan([0], lab.results)
+    (full,) = [one.id for one in planned if one.id.startswith(other)]
+    path.write_text(path.read_text().replace(run.id, full))
+    assert "is that of another run" in run.invalid_result_reason()
+    assert not (lab.root / "runs.tar").exists()
+
+
+def test_values_of_a_spec_that_identify_nothing_may_differ_from_the_launch(lab: Lab) -> None:
+    """A launch that is killed after it wrote the spec has recorded no checksum of it."""
+    run = lab.finish(lab.run("wide"), 90.0)
+    path = run.dir / "spec.yaml"
+    path.write_text(path.read_text().replace("max_crashes: 3", "max_crashes: 4"))
+    assert (observe(run).state, run.invalid_result_reason()) == (RunState.done, "")
 
 
 def test_a_launch_calls_a_run_stopped_only_after_it_began(lab: Lab) -> None:

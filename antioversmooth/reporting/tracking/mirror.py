@@ -290,8 +290,9 @@ class _Experiment:
         stat = journal.stat() if journal.exists() else None
         attempts = runs.to_json(seen.attempts)
         return _digest(
-            [seen.run.dir / "spec.yaml", *_analyses(seen.run)],
+            _analyses(seen.run),
             [
+                record.spec_checksum,
                 *(seen.state.value, attempts, record.result, record.provenance),
                 stat and (stat.st_size, stat.st_mtime_ns),
             ],
