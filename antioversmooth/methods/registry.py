@@ -57,7 +57,7 @@ def method_of(config: _Chosen) -> Method | None:
     return method.from_fields(acting, config.method_options)
 
 
-def method_named(name: str, **options: Any) -> Method:
+def method_named(name: str, /, **options: Any) -> Method:
     """The method of a name, with its options.
 
     Raises:

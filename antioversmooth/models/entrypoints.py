@@ -128,14 +128,15 @@ def _build(
     """Builds the backbone with the method.
 
     Raises:
-        TypeError: The arguments have a form of another method, which no backbone knows.
+        TypeError: The method has no such option; or the arguments have a form of another method,
+            which no backbone knows.
         ValueError: No such method, or no such value of an option.
         ModelError: The method, or the form of its mean over tokens, is not defined for the
             backbone.
     """
-    kind_of_method = type(method_named(method))
-    forms = {key: arguments.pop(key) for key in kind_of_method.form_fields() & arguments.keys()}
-    chosen = kind_of_method.from_fields(forms, method_options)
+    fields = type(method_named(method)).form_fields()
+    forms = {fields[key]: arguments.pop(key) for key in fields.keys() & arguments.keys()}
+    chosen = method_named(method, **forms, **method_options)
     model = kind(**arguments)
     require_valid_mean_options(model, chosen, class_token_in_mean=class_token_in_mean)
     return add_methods(model, [chosen], class_token_in_mean=class_token_in_mean)

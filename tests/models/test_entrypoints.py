@@ -192,3 +192,10 @@ def test_rows_of_released_weights_start_from_a_file_of_their_model(path: Path):
     assert {key: value.shape for key, value in published.state_dict().items()} == {
         key: value.shape for key, value in ours.state_dict().items()
     }
+
+
+def test_an_unknown_option_of_a_method_is_named_as_add_method_names_it():
+    with pytest.raises(TypeError, match=r"gfsa has no option ordr; did you mean `order`\?"):
+        timm.create_model("antioversmooth_vit", method="gfsa", method_options={"ordr": 4})
+    with pytest.raises(TypeError, match="gfsa has no option name; "):
+        timm.create_model("antioversmooth_vit", method="gfsa", method_options={"name": 1})
