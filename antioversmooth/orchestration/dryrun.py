@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from antioversmooth.config import Compiler
 from antioversmooth.datasets.current import CurrentData
-from antioversmooth.errors import UserError
+from antioversmooth.errors import UserError, and_more
 from antioversmooth.orchestration import preflight, scripts, totals
 from antioversmooth.orchestration.backend import Backend, Choice, untrusted_outcomes
 from antioversmooth.orchestration.devices import Placement
@@ -18,7 +19,7 @@ from antioversmooth.orchestration.monitor.state import query_statuses
 from antioversmooth.orchestration.monitor.status import describe_changed_data
 from antioversmooth.orchestration.slurm.reconcile import Action, decide
 from antioversmooth.orchestration.slurm.retry_budget import retry_decision
-from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.orchestration.snapshot import Snapshot, older_code
 from antioversmooth.runs import Run, memory
 from antioversmooth.runs.record import RunRecord, read_records
 from antioversmooth.runs.status import RunState, RunStatus
@@ -84,9 +85,32 @@ def describe(
         "snapshot": snapshot.id,
         "refused": _refusal(records, backend, results),
         "changed_data": _changed_data(records),
+        "notes": [*filter(None, [older_code(_live_codes(planned), snapshot), _no_graphs(planned)])],
         "totals": totals.totals(costs, submits=backend.submits, at_a_time=most),
         "runs": [_describe_run(one, backend.script(one.record.run, snapshot)) for one in planned],
     }
+
+
+def _live_codes(planned: Iterable[_Planned]) -> list[str]:
+    """Ids of the snapshots that runs which a launch leaves to their jobs were launched with."""
+    return [one.record.launched_code for one in planned if one.cost().is_live]
+
+
+def _no_graphs(planned: Iterable[_Planned]) -> str:
+    """A sentence about runs that ask for CUDA graphs and have no GPU; empty where there is none."""
+    rows = [
+        one.record.run.experiment.row_name
+        for one in planned
+        if one.record.run.experiment.runtime.compile is Compiler.reduce_overhead
+        and one.record.result is None
+        and not one.placement.on_gpu
+    ]
+    if not rows:
+        return ""
+    return (
+        "runtime.compile=reduce_overhead records CUDA graphs on GPUs only; here it is as inductor,"
+        f" on CPUs: {and_more(list(dict.fromkeys(rows)), 3)}"
+    )
 
 
 def _plan(records: Sequence[RunRecord], backend: Backend) -> Iterator[_Planned]:
@@ -181,7 +205,7 @@ def show(plan: dict[str, Any], stream: TextIO, *, all_scripts: bool = False) -> 
     caption = "batch: processes x micro-batch x accumulation steps = global batch."
     show_columns(_columns(plan["runs"]), stream, caption)
     print("\n- ".join(totals.lines(plan["totals"])), file=stream)
-    for line in (*_unknown_memory(plan["runs"]), *plan["changed_data"]):
+    for line in (*_unknown_memory(plan["runs"]), *plan["changed_data"], *plan["notes"]):
         print(line, file=stream)
     if plan["refused"]:
         print(f"A launch would be refused: {plan['refused']}", file=stream)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from antioversmooth.runs.code import (
     snapshot_checksums,
     source_files,
 )
+from antioversmooth.text import counted
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -87,6 +88,25 @@ def describe(results: Path, project: Path = PROJECT) -> Snapshot:
     if snapshot.path.exists():
         _require_unaltered(snapshot, expected)
     return snapshot
+
+
+def older_code(live: Iterable[str], snapshot: Snapshot) -> str:
+    """A line about runs whose jobs have another code than a launch would give them now; empty
+    where there is none.
+
+    Args:
+        live: Ids of the snapshots that runs were launched with which wait or run, one each; empty
+            where it is not recorded.
+    """
+    others = [code for code in live if code not in ("", snapshot.id)]
+    if not others:
+        return ""
+    verbs = "waits or runs has" if len(others) == 1 else "wait or run have"
+    return (
+        f"{counted(len(others), 'run')} that {verbs} the code"
+        f" {and_more(sorted(set(others)), 3)}, the code is now {snapshot.id}; `cancel` and"
+        " launch again to run the new code"
+    )
 
 
 def _describe(

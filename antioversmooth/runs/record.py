@@ -252,6 +252,11 @@ class RunRecord:
         return self.intent.get("backend") == SLURM or bool(self.events)
 
     @property
+    def launched_code(self) -> str:
+        """Id of the snapshot of the newest launch; empty where none is recorded."""
+        return str(self.intent.get("snapshot") or "")
+
+    @property
     def is_cancelled(self) -> bool:
         """Whether a person cancelled its job and nobody has asked for it since."""
         return jobs.is_cancelled(self.events)

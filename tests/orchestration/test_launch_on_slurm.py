@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 import shutil
 from collections.abc import Callable
@@ -127,6 +128,49 @@ def test_a_job_of_an_edited_spec_is_cancelled_with_prune_only(
     assert "job 1 is of a spec that was edited since; left alone" in capsys.readouterr().out
     launch("deit_s12", "--prune")
     assert [job["state"] for job in slurm.jobs()] == ["CANCELLED", "PENDING"]
+
+
+@pytest.mark.parametrize("option", ["", "--prune", "--dry-run"])
+def test_jobs_of_older_code_are_told_in_one_line(
+    slurm: FakeSlurm,
+    launch: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    option: str,
+) -> None:
+    """A job runs the code of its launch, whatever is edited while it waits."""
+    launch("deit_s12", "--seeds=0,1")
+    launch("deit_s12", "--seeds=0,1", *filter(None, [option]))
+    assert "the code is now" not in capsys.readouterr().out
+    for intent in (tmp_path / "results").rglob("intent.json"):
+        launched = json.loads(intent.read_text())
+        now, launched["snapshot"] = launched["snapshot"], "0123456789ab"
+        intent.write_text(json.dumps(launched))
+    assert launch("deit_s12", "--seeds=0,1,2", *filter(None, [option])) == OK
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert (
+        f"2 runs that wait or run have the code 0123456789ab, the code is now {now}; `cancel` and"
+        " launch again to run the new code"
+    ) in said
+    assert said.count("the code is now") == 1
+
+
+@pytest.mark.parametrize(
+    ("compiler", "gpus", "is_told"),
+    [("reduce_overhead", 0, True), ("reduce_overhead", 1, False), ("inductor", 0, False)],
+)
+def test_a_dry_run_says_that_a_cpu_has_no_cuda_graphs(
+    slurm: FakeSlurm,
+    launch: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    compiler: str,
+    gpus: int,
+    is_told: bool,
+) -> None:
+    launch("deit_s12", f"runtime.compile={compiler}", f"--gpus-per-node={gpus}", "--dry-run")
+    said = capsys.readouterr().out
+    told = "CUDA graphs on GPUs only; here it is as inductor, on CPUs: deit_s12"
+    assert (told in said) is is_told
 
 
 @pytest.mark.parametrize("option", ["--max-queued=2", ""])

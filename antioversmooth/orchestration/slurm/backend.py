@@ -20,7 +20,7 @@ from antioversmooth.orchestration.slurm import submission
 from antioversmooth.orchestration.slurm.commands import Unreachable
 from antioversmooth.orchestration.slurm.reconcile import Action, Step, leftover_jobs, reconcile
 from antioversmooth.orchestration.slurm.script import sbatch_script
-from antioversmooth.orchestration.snapshot import Snapshot
+from antioversmooth.orchestration.snapshot import Snapshot, older_code
 from antioversmooth.runs import Run
 from antioversmooth.runs.record import SLURM, RunRecord
 from antioversmooth.runs.status import RunState
@@ -73,6 +73,9 @@ class SlurmBackend:
             outcome = _prune(run) if self.prune else "left alone (--prune)"
             view.say(f"{run.dir}: {job} is of a spec that was edited since; {outcome}")
         steps = _submit(runs, snapshot, view, self.tables)
+        left = [step for step in steps if step.action is Action.leave]
+        if line := older_code([step.code for step in left if step.status.state.is_live], snapshot):
+            view.say(line)
         interrupted = False
         if self.follow:
             with self.while_following(view.say):

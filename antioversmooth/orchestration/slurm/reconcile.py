@@ -53,6 +53,8 @@ class Step:
     """The end of the run that a person is notified of; None where it has not ended for good."""
     job_id: str | None = None
     """The run's job after the step, as long as it is not known to be over."""
+    code: str = ""
+    """Id of the snapshot that the newest launch before the step gave the run."""
 
 
 ENDED_BY_A_PERSON = frozenset(
@@ -136,7 +138,8 @@ def _first_step(record: RunRecord, status: RunStatus, *, asked: bool) -> Step:
     why = _describe_decision(action, status, decision)
     ended = decision.event if action is Action.give_up else None
     event = Event.run_done if status.state is RunState.done else ended
-    return Step(record.run, action, status, why, event, status.job_id if may_live else None)
+    job_id = status.job_id if may_live else None
+    return Step(record.run, action, status, why, event, job_id, record.launched_code)
 
 
 def _close_attempt(record: RunRecord, status: RunStatus) -> bool:
