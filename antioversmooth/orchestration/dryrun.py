@@ -176,10 +176,12 @@ def _describe_run(planned: _Planned, script: str | None) -> dict[str, Any]:
 
 
 def _changed_data(records: Sequence[RunRecord]) -> list[str]:
-    """Sentences about done runs whose data differs now from what they were measured on."""
+    """Sentences about done runs whose data differs now from what they, or runs that a table
+    compares with planned ones, were measured on."""
     data = CurrentData()
     changes = {record.run.name: describe_changed_data(record, data) for record in records}
-    return [f"{name} is done, {change}" for name, change in changes.items() if change]
+    done = [f"{name} is done, {change}" for name, change in changes.items() if change]
+    return [*done, *preflight.on_other_images(records, data)]
 
 
 def _refusal(records: Sequence[RunRecord], backend: Backend, results: Path) -> str | None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from antioversmooth import weight_files
+from antioversmooth import files, weight_files
 from antioversmooth.config import ClusterConfig, ContainerConfig, DataConfig, Experiment
 from antioversmooth.datasets.current import CurrentData
 from antioversmooth.datasets.facts import check_facts
 from antioversmooth.datasets.layouts.packaged import PACKAGED
-from antioversmooth.errors import CheckpointError, LaunchError, SpecError
+from antioversmooth.errors import CheckpointError, LaunchError, SpecError, and_more
 from antioversmooth.orchestration.backend import Backend
 from antioversmooth.orchestration.devices import Placement, cpus
 from antioversmooth.orchestration.monitor.state import query_statuses
@@ -260,7 +261,45 @@ def changed_data(records: Sequence[RunRecord]) -> list[str]:
                 " folder does not identify a run: if these are other images, give them a data.name"
                 " of their own, which makes another run"
             )
+    return [*lines, *on_other_images(records, current)]
+
+
+def on_other_images(records: Sequence[RunRecord], current: CurrentData) -> list[str]:
+    """Warnings about runs that would begin on other images than done runs of the same data.name,
+    which a table compares with them. One done run of each spec is looked at."""
+    planned = {record.run.dir for record in records}
+    begun = [r.run for r in records if r.result is None and not r.attempts]
+    groups: dict[tuple[Path, str], list[Run]] = {}
+    for run in (run for run in begun if not _evaluates(run)):
+        groups.setdefault((run.dir.parents[1], repr(run.experiment.data)), []).append(run)
+    lines = []
+    for (folder, _), runs in groups.items():
+        data = runs[0].experiment.data
+        changes: dict[str, list[str]] = {}
+        for place, result in _one_of_each_spec(folder, planned):
+            measured = measured_data(result)
+            # other counts are said to be other data
+            told = {key: getattr(data, key) for key in ("name", "num_train", "num_val")}
+            if told != {key: measured.get(key) for key in told}:
+                continue
+            if change := describe_change(result, current.facts(data)):
+                changes.setdefault(change, []).append(place)
+        lines += [
+            f"{and_more([run.name for run in runs], 3)}: would train on other images than"
+            f" {and_more(names, 3)}, done with the same data.name and {change}; put the former"
+            f" images back into {data.root}, or give those that are there now a data.name of"
+            " their own"
+            for change, names in changes.items()
+        ]
     return lines
+
+
+def _one_of_each_spec(folder: Path, planned: Set[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Directory and result of a run that is not planned, of each spec that has one."""
+    for spec in sorted(folder.glob("*")):
+        found = (path for path in sorted(spec.glob("seed*-*/result.json")))
+        if path := next((path for path in found if path.parent not in planned), None):
+            yield f"{spec.name}/{path.parent.name}", dict(files.read_mapping(path))
 
 
 def _evaluates(run: Run) -> bool:

@@ -40,7 +40,15 @@ def done(make_run: MakeRun, tmp_path: Path) -> Run:
     run = on(make_run, tmp_path / "images")
     found = open_unchecked(run.experiment.data)
     root = str(tmp_path / "images")
-    return finish(run, data={"root": root, **found.counts(), **found.checksums()})
+    return finish(
+        run,
+        data={
+            "name": run.experiment.data.name,
+            "root": root,
+            **found.counts(),
+            **found.checksums(),
+        },
+    )
 
 
 def on(make_run: MakeRun, root: Path, *overrides: str) -> Run:
@@ -185,6 +193,24 @@ def test_the_same_images_in_another_folder_are_no_change(
     (line,), detail = said(copy)
     assert f"with the images of {tmp_path}/images; data.root is {tmp_path}/copy now" in line
     assert detail == ""
+
+
+def test_a_launch_beside_a_done_run_on_other_images_is_told(
+    done: Run, make_run: MakeRun, tmp_path: Path
+) -> None:
+    """Another row, or another seed, whose done partner is not launched with it."""
+    partner = on(make_run, tmp_path / "images", "recipe.epochs=7")
+    assert partner.id != done.id
+    assert preflight.changed_data(read_records([partner])) == []
+    (tmp_path / "images/val/dog/dog0.jpg").write_text("another")
+    (line,) = preflight.changed_data(read_records([partner]))
+    assert "deit_s12 seed 0: would train on other images than deit_s12/seed0-" in line
+    assert "(content of a sample of images)" in line
+    # told once where both are launched
+    (line,) = preflight.changed_data(read_records([partner, done]))
+    assert line.startswith("deit_s12 seed 0 is done, measured on other images")
+    named = on(make_run, tmp_path / "images", "recipe.epochs=7", "data.name=Others")
+    assert preflight.changed_data(read_records([named])) == []
 
 
 def test_an_evaluation_says_that_the_images_of_the_trained_run_were_others(
