@@ -6,6 +6,7 @@ also runs on Pythons that are too old for the project, to tell the user so.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from argparse import Namespace
@@ -105,7 +106,13 @@ def _run(program: str, work: Callable[[], int]) -> int:
         return _user_error(program, f"{absent}: {installation.remedy(err.name or '')}")
     except (UserError, ResultError, OSError) as err:
         # OSError: no space, no permission; the message names the file
-        return _user_error(program, error_message(err))
+        return _user_error(program, error_message(err) + _way_out(err))
+
+
+def _way_out(err: Exception) -> str:
+    """What to do about a full disk."""
+    is_full = isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return "; make room there (df, quota), and run the command again" if is_full else ""
 
 
 def _user_error(program: str, message: str) -> int:

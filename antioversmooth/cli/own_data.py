@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from antioversmooth import files
 from antioversmooth.cli.exit_codes import OK
 from antioversmooth.cli.requests import print_json
 from antioversmooth.config import DataConfig
@@ -95,7 +96,7 @@ def own_data(path: Path, args: Namespace) -> int:
         warnings.append(f"read {seen:,} of {survey.num_images:,} images, evenly spaced")
     counts = dict(zip(dataset.classes, survey.counts["train"], strict=True))
     text = data_spec(config, counts=counts, sizes=survey.sizes(), warnings=warnings)
-    with spec.open("x") as file:
+    with files.naming(spec), spec.open("x") as file:
         file.write(text)
     _report(config, survey, warnings, spec, as_json=args.json)
     return OK

@@ -45,10 +45,11 @@ def append(path: Path, record: Record, *, synced: bool = False) -> None:
         if _ends_torn(path):
             line = "\n" + line
         data = line.encode()
-        while data:
-            data = data[os.write(descriptor, data) :]
-        if synced:
-            os.fsync(descriptor)
+        with files.naming(path):
+            while data:
+                data = data[os.write(descriptor, data) :]
+            if synced:
+                os.fsync(descriptor)
     finally:
         os.close(descriptor)
     if synced and is_new:

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from antioversmooth import files
 from antioversmooth.config.rules import absolute
 from antioversmooth.errors import SpecError, did_you_mean
 from antioversmooth.spec.fitting import Setting, fit, starting_weights
@@ -62,7 +63,7 @@ def draft(name: str, origin: Path, data: OwnData | None = None) -> Path:
         text = _on_data(text, origin, name, data)
     path = origin.with_name(f"{name}.yaml")
     try:
-        with path.open("x") as file:
+        with files.naming(path), path.open("x") as file:
             file.write(text)
     except FileExistsError:
         raise SpecError(

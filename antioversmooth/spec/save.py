@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from antioversmooth import files
 from antioversmooth.config import Table
 from antioversmooth.constraints import NAME
 from antioversmooth.errors import SpecError
@@ -36,7 +37,7 @@ class TableFile:
         """
         self.path.parent.mkdir(exist_ok=True)
         try:
-            with self.path.open("x") as file:
+            with files.naming(self.path), self.path.open("x") as file:
                 file.write(self.text)
         except FileExistsError:
             self.require_same()

@@ -220,7 +220,7 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
 def _copy(source: IO[bytes], target: Path) -> str:
     """Copies a file; returns its sha256."""
     digest = hashlib.sha256()
-    with target.open("xb") as file:
+    with files.naming(target), target.open("xb") as file:
         while chunk := source.read(CHUNK):
             digest.update(chunk)
             file.write(chunk)
