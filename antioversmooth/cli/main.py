@@ -110,7 +110,7 @@ def _run(program: str, work: Callable[[], int]) -> int:
 
 
 def _way_out(err: Exception) -> str:
-    """What to do about a full disk."""
+    """The advice for a full disk; empty for other errors."""
     is_full = isinstance(err, OSError) and err.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return "; make room there (df, quota), and run the command again" if is_full else ""
 
