@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 import importlib.metadata
 import platform
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +116,18 @@ def test_the_start_record_names_the_code_that_runs_and_the_versions_that_move_nu
 def test_packages_have_the_names_and_versions_of_their_metadata() -> None:
     packages = {one.name: one.version for one in reversed([*importlib.metadata.distributions()])}
     assert installed_packages() == dict(sorted(packages.items()))
+
+
+@pytest.mark.parametrize("ahead_s", [3600.0, 60.0])
+def test_an_attempt_says_that_the_clock_was_ahead_before(
+    tiny_run: Callable[..., Run], capsys: pytest.CaptureFixture[str], ahead_s: float
+) -> None:
+    run = tiny_run()
+    start = {"attempt": 1, "event": "start", "step": 0, "time": time.time() + ahead_s}
+    journal.append(run.attempts_path, start)
+    with opened(run, ALONE, redirect=False):
+        pass
+    said = re.search(
+        r"an earlier attempt of .* has times 3\d{3} s from now", capsys.readouterr().err
+    )
+    assert bool(said) == (ahead_s > 300)

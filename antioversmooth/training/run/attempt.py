@@ -9,6 +9,7 @@ import platform
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -23,6 +24,7 @@ from antioversmooth.background import background_thread
 from antioversmooth.errors import AntiOversmoothError, AttemptEnded, UserError
 from antioversmooth.redact import redact_all
 from antioversmooth.runs import Run, deal, journal, recorded_data
+from antioversmooth.runs.agreement import CLOCK_SKEW_S
 from antioversmooth.runs.attempts import CORRUPT_IMAGE, EndReason, write_end
 from antioversmooth.runs.checkpoints import Checkpoint
 from antioversmooth.runs.code import PACKAGES, installed_packages, running_code
@@ -157,6 +159,12 @@ def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
     if reached:
         attempt.note("no-checkpoint", reached=reached, instead=instead)
         remarks.append(run.no_checkpoint_message(reached))
+    if ranks.is_main and (ahead := _seconds_ahead(run)) > CLOCK_SKEW_S:
+        remarks.append(
+            f"an earlier attempt of {run.name} has times {ahead:.0f} s from now: a clock is or was"
+            " wrong, and verify and import refuse a result whose attempts run backwards; compare"
+            f" `date` on the machines, and move {run.dir} away if the result is to be shared"
+        )
     if ranks.is_main and found and not recorded_data(run.dir):
         attempt.note("data-not-compared")
         remarks.append(
@@ -164,6 +172,11 @@ def _new_attempt(run: Run, ranks: Ranks) -> tuple[Attempt, list[str]]:
             " compared with those that it goes on with"
         )
     return attempt, remarks
+
+
+def _seconds_ahead(run: Run) -> float:
+    """Seconds by which the newest time of the attempts so far is later than now."""
+    return max((one.last_seen for one in run.attempts()), default=0.0) - time.time()
 
 
 def _close_predecessor(run: Run) -> None:
