@@ -12,7 +12,7 @@ import pytest
 
 from antioversmooth import files
 from antioversmooth.config import Table, TableRow
-from antioversmooth.reporting.sharing import bundle, verify
+from antioversmooth.reporting.sharing import bundle, records, verify
 from antioversmooth.reporting.sharing.checks import Verdict
 from antioversmooth.reporting.sharing.reevaluate import evaluation_checks
 from antioversmooth.reporting.sharing.unbundle import import_bundle
@@ -53,9 +53,12 @@ def test_a_table_of_imported_runs_is_confirmed(
     keys = {check.key for check in reports[0].checks}
     assert {"top1.std", "gmacs", "seed 0: metrics.val/top1", "seed 1: best.epoch"} <= keys
     # whatever training writes into a result is derived again, each part by a rule of its own
-    beside = "other runs, which need not be here"
     underivable = having(reports, Verdict.underivable)
-    assert underivable == [f"seeds[0].older: {beside}", f"seeds[1].older: {beside}"]
+    # no launch recorded its code
+    of_launch = ("commits", "uncommitted_changes", "snapshots", "backend")
+    single = [f"provenance.{key}: {records.SINGLE}" for key in of_launch]
+    beside = "older: other runs, which need not be here"
+    assert underivable == [f"seeds[{n}].{line}" for n in (0, 1) for line in (beside, *single)]
     assert any(key.startswith("seed 1: checkpoints/") for key in keys)
 
     bundle.export(runs, tmp_path / "runs.tar")
