@@ -57,7 +57,8 @@ def _begin(run: Run, slurm: FakeSlurm) -> None:
     run.prepare()
     files.write_json(run.dir / "intent.json", {"id": run.id, "backend": "slurm"})
     if run.seed % 4 < 2:
-        finish(run)
+        journal.append(run.attempts_path, {"attempt": 1, "event": "start", "step": 0})
+        finish(run, images_per_s=None)
         return
     job = {"id": str(run.seed + 1), "name": job_name(run), "state": "PENDING", "user": "me"}
     rest = {"reason": "Priority", "nodes": "", "start": "N/A", "script": ""}
