@@ -149,12 +149,13 @@ def _spread(seeds: Sequence[int]) -> str:
 def notes(rows: Sequence[RowResult]) -> list[str]:
     """Lines below the table."""
     seeds = [seen for row in rows for seen in row.seeds]
-    experiments = {seen.row: replace(seen.run.experiment, row=seen.row) for seen in seeds}
+    # one for each row: a changed experiment is checked against all rules
+    experiments = {seen.row: seen.run.experiment for seen in seeds}
     return [
         *_confidence(rows),
         *_lengths(rows),
         *_pairing(rows),
-        *deviations.notes(list(experiments.values())),
+        *deviations.notes([replace(one, row=row) for row, one in experiments.items()]),
         *_unreadable(seeds),
         *_differences(seeds),
         *origins(seeds),
