@@ -286,7 +286,7 @@ def on_other_images(records: Sequence[RunRecord], current: CurrentData) -> list[
                 changes.setdefault(change, []).append(place)
         lines += [
             f"{and_more([run.name for run in runs], 3)}: would train on other images than"
-            f" {and_more(names, 3)}, done with the same data.name and {change}; put the former"
+            f" {and_more(names, 3)}, done with the same data.name and {change}; put the previous"
             f" images back into {data.root}, or give those that are there now a data.name of"
             " their own"
             for change, names in changes.items()

@@ -56,7 +56,7 @@ def copied(layer: nn.Module, kind: type[nn.Linear]) -> nn.Linear:
 
 
 def answer(call: Callable[[], object]) -> object:
-    """What a call returns, or the message with which it is refused."""
+    """Result of a call, or the message of its `ModelError`."""
     try:
         return call()
     except ModelError as err:
@@ -216,7 +216,7 @@ def test_a_parametrized_layer_whose_class_would_change_is_refused(
 def test_a_parametrized_layer_is_not_folded_into(
     build: Callable[..., nn.Module], images: Tensor, kind: str, method: str, part: str
 ):
-    """What is written to its computed weight is lost."""
+    """A value that is written to its computed weight is lost."""
     model = add_method(build(kind), method)
     block = next(module for module in model.modules() if "attn" in module._modules)
     parametrize.register_parametrization(block.get_submodule(part), "weight", Half())
@@ -226,7 +226,7 @@ def test_a_parametrized_layer_is_not_folded_into(
     assert torch.equal(model(images), expected)
 
 
-def test_a_replaced_projection_is_not_taken_for_the_former_one(
+def test_a_replaced_projection_is_not_taken_for_the_previous_one(
     build: Callable[..., nn.Module], images: Tensor
 ):
     model = add_method(build("vit"), "featscale")

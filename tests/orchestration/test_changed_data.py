@@ -195,7 +195,7 @@ def test_the_same_images_in_another_folder_are_no_change(
     assert detail == ""
 
 
-def test_a_launch_beside_a_done_run_on_other_images_is_told(
+def test_a_launch_beside_a_done_run_on_other_images_is_reported(
     done: Run, make_run: MakeRun, tmp_path: Path
 ) -> None:
     """Another row, or another seed, whose done partner is not launched with it."""

@@ -131,7 +131,7 @@ def test_a_job_of_an_edited_spec_is_cancelled_with_prune_only(
 
 
 @pytest.mark.parametrize("option", ["", "--prune", "--dry-run"])
-def test_jobs_of_older_code_are_told_in_one_line(
+def test_jobs_of_older_code_are_reported_in_one_line(
     slurm: FakeSlurm,
     launch: Callable[..., int],
     tmp_path: Path,

@@ -154,7 +154,7 @@ def test_uncommitted_changes_of_any_attempt_count(lab: Lab) -> None:
     assert "uncommitted_snapshots" not in (observe(run).provenance or {})
 
 
-def test_code_that_was_committed_between_two_launches_is_told_by_its_commit(lab: Lab) -> None:
+def test_code_that_was_committed_between_two_launches_is_named_by_its_commit(lab: Lab) -> None:
     run = lab.run("wide")
     lab.start(run, epochs=4, dirty=True)
     intent = files.read_json(run.dir / "intent.json")

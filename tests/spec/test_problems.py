@@ -94,7 +94,7 @@ def test_of_many_names_only_the_nearest_are_told() -> None:
     assert there_are(["a", "b"], "moment") == "there are a, b"
 
 
-def test_a_file_without_the_first_line_of_the_others_in_its_folder_is_told_that_line(
+def test_the_message_on_a_file_without_its_first_line_quotes_that_line(
     copy: Path,
 ) -> None:
     (copy / "method" / "mine.yaml").write_text("method: gfsa\n")
