@@ -250,7 +250,7 @@ def changed_data(records: Sequence[RunRecord]) -> list[str]:
         then = measured_data(result).get("root")
         if change:
             lines.append(
-                f"{run.name} is done, {change}; put the former images back into {data.root}, or"
+                f"{run.name} is done, {change}; put the previous images back into {data.root}, or"
                 " give those that are there now a data.name of their own, which makes another run"
             )
         elif unreadable := describe_unreadable(found):

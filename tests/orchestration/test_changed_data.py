@@ -158,7 +158,7 @@ def test_images_that_cannot_be_read_here_are_never_called_others(
     assert all(what in text for text in (*lines, detail))
     for text in (*lines, detail):
         assert ("other images" in text) is (what == "num_val")
-        assert "put the former images back" not in text or what == "num_val"
+        assert "put the previous images back" not in text or what == "num_val"
 
 
 def test_the_data_folder_in_the_spec_of_an_imported_run_is_not_looked_at(
